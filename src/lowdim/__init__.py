@@ -1,0 +1,25 @@
+"""lowdim: low-dimensional structure in deep networks, measured, explained and used.
+
+The public names are imported on first use, so that `import lowdim` is fast and needs no torch.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "ClassStatistics": "statistics",
+    "DeepMatrixCompletion": "completion",
+    "profile": "profile",
+}
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lowdim' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"lowdim.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

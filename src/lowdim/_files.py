@@ -1,0 +1,302 @@
+"""Files that survive a kill: atomic writes, tensors with a checksum, and the run folder."""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lowdim.errors import InputError, ResourceError, UsageError, did_you_mean
+
+TEMPORARY = ".tmp-"
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Writes a file so that a kill at any moment leaves the old content or the new, never a part.
+
+    Temporary file in the same folder, fsync, rename, fsync of the folder.
+    """
+    data = data.encode() if isinstance(data, str) else data
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and deletions inside the folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def plain(value: Any) -> Any:
+    """The value as strict JSON allows it: NumPy scalars and arrays unpacked, paths as text, non-finite numbers as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON text (RFC 8259), keys in the order given."""
+    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `to_json` atomically."""
+    write_atomic(path, to_json(value))
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: If the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path} is not valid JSON ({error}). It may be damaged: restore or delete it."
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tensor_digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(metadata):
+        digest.update(f"{key}={metadata[key]}\0".encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}:{array.dtype.str}:{arrays[name].shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save_tensors(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes arrays as a safetensors file whose metadata holds a sha256 of its content."""
+    from safetensors.numpy import save
+
+    metadata = dict(metadata or {})
+    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    write_atomic(path, save(contiguous, metadata | {"sha256": _tensor_digest(contiguous, metadata)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads what `save_tensors` wrote.
+
+    Returns:
+        The arrays and the metadata.
+
+    Raises:
+        InputError: If the file is missing, not safetensors, or one bit of it changed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.") from error
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file ({error}). It is damaged or of another kind."
+        ) from error
+    expected = metadata.pop("sha256", None)
+    if expected != _tensor_digest(arrays, metadata):
+        raise InputError(
+            f"{path} is damaged: its content does not match its checksum. Delete it and run again."
+        )
+    return arrays, metadata
+
+
+class RunFolder:
+    """The folder of one run: configuration, resumable state, result, figures and a manifest of checksums.
+
+    Opening a folder again with the same configuration continues (or, when finished, returns the result); with another one it is
+    refused, naming the keys that differ. One process at a time: the folder is locked while open.
+
+    Args:
+        path: The folder, or None for ``lowdim-runs/COMMAND-HASH``.
+        command: Name of the command.
+        config: Everything that decides the result; JSON types only.
+        fresh: Delete what an earlier run left here and start again.
+    """
+
+    def __init__(
+        self, path: Path | None, command: str, config: Mapping[str, Any], *, fresh: bool = False
+    ) -> None:
+        self.config: dict[str, Any] = {"command": command, **json.loads(to_json(config))}
+        key = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:10]
+        self.path = path if path is not None else Path("lowdim-runs") / f"{command}-{key}"
+        self.state = self.path / "state"
+        self._fresh = fresh
+        self._lock: int | None = None
+
+    def __enter__(self) -> "RunFolder":
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"The run folder {self.path} is a file. Choose another --out.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise UsageError(
+                f"Another process is using the run folder {self.path}. Wait for it, or choose another --out."
+            ) from error
+        try:
+            self._prepare()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _prepare(self) -> None:
+        file = self.path / "config.json"
+        ours = file.exists()
+        leftovers = list(self.path.rglob(f"{TEMPORARY}*"))
+        if not ours and any(entry not in leftovers for entry in self.path.iterdir()):
+            raise UsageError(
+                f"{self.path} holds files that are not a lowdim run. Choose an empty or new folder with --out."
+            )
+        if ours and self._fresh:
+            for entry in self.path.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            ours = False
+        elif ours:
+            self._compare(read_json(file))
+        for entry in leftovers:
+            entry.unlink(missing_ok=True)
+        if not ours:
+            write_json(file, self.config)
+        self.state.mkdir(exist_ok=True)
+
+    def _compare(self, earlier: Any) -> None:
+        if earlier == self.config:
+            return
+        earlier = earlier if isinstance(earlier, dict) else {}
+        differ = sorted(key for key in {*earlier, *self.config} if earlier.get(key) != self.config.get(key))
+        shown = "; ".join(
+            f"{key}: {earlier.get(key)!r} there, {self.config.get(key)!r} now" for key in differ
+        )
+        raise UsageError(
+            f"{self.path} holds a run with other settings ({shown}). Use --fresh to replace it, or another --out."
+        )
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result of a completed run with this configuration, after checking every file; None if it is not complete.
+
+        Raises:
+            InputError: If a file changed since it was written.
+        """
+        manifest = self.path / "manifest.json"
+        if not manifest.exists():
+            return None
+        self.verify()
+        return read_json(self.path / "result.json")
+
+    def verify(self) -> None:
+        """Compares every file with the manifest.
+
+        Raises:
+            InputError: Naming the files that changed or are missing.
+        """
+        files: dict[str, str] = read_json(self.path / "manifest.json")["sha256"]
+        bad = [
+            name
+            for name, digest in files.items()
+            if not (self.path / name).is_file() or sha256(self.path / name) != digest
+        ]
+        if bad:
+            raise InputError(
+                f"In {self.path} these files changed since they were written: {', '.join(bad)}. Use --fresh to run again."
+            )
+
+    def write(self, name: str, data: bytes | str) -> Path:
+        """Writes a file of the run atomically."""
+        path = self.path / name
+        write_atomic(path, data)
+        return path
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Writes ``result.json``, removes the state, and then writes the manifest: from here on the run is complete."""
+        write_json(self.path / "result.json", result)
+        shutil.rmtree(self.state)
+        files = sorted(
+            path for path in self.path.rglob("*") if path.is_file() and path.name != "manifest.json"
+        )
+        write_json(
+            self.path / "manifest.json",
+            {"sha256": {path.relative_to(self.path).as_posix(): sha256(path) for path in files}},
+        )
+
+
+def existing_file(path: Path, what: str) -> Path:
+    """The path if it is a file; otherwise an error that offers the names beside it.
+
+    Raises:
+        InputError: If it does not exist or is a folder.
+    """
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputError(f"{what} {path} is a folder; a file is needed.")
+    names = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    where = (
+        did_you_mean(path.name, names) if names else f"The folder {path.parent} does not exist or is empty."
+    )
+    raise InputError(f"{what} {path} does not exist. {where}")
+
+
+def disk_full(error: OSError, path: Path) -> ResourceError:
+    """The error to raise when writing failed for lack of space."""
+    return ResourceError(
+        f"No space left while writing {path}. Free some, or choose another --out; the run continues from its last state."
+    )

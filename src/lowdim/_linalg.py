@@ -1,0 +1,65 @@
+"""Ranks, cut-offs and subspaces with tolerances that scale with size, dtype and the largest singular value."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def rank_cutoff(
+    singular_values: Float[np.ndarray, " k"], size: int, eps: float = np.finfo(np.float64).eps
+) -> float:
+    """The singular value below which a direction is rounding noise: ``size * eps * largest``.
+
+    Args:
+        singular_values: In any order, >= 0.
+        size: The larger side of the matrix.
+        eps: Rounding unit of the arithmetic that made the matrix.
+    """
+    return float(size * eps * np.max(singular_values, initial=0.0))
+
+
+def numerical_rank(matrix: Float[np.ndarray, "m n"]) -> int:
+    """Number of singular values above `rank_cutoff`."""
+    values = np.linalg.svd(matrix, compute_uv=False)
+    return int(np.sum(values > rank_cutoff(values, max(matrix.shape), np.finfo(matrix.dtype).eps)))
+
+
+def stable_rank(singular_values: Float[np.ndarray, " k"]) -> float:
+    """``sum s^2 / max s^2``, between 1 and the rank; 0 for a zero matrix.
+
+    References:
+        Rudelson and Vershynin (2007), J. ACM 54(4), doi:10.1145/1255443.1255449.
+    """
+    largest = float(np.max(singular_values, initial=0.0))
+    return float(np.sum((singular_values / largest) ** 2)) if largest > 0 else 0.0
+
+
+def effective_rank(singular_values: Float[np.ndarray, " k"]) -> float:
+    """``exp(entropy of s / sum s)``, between 1 and the rank; 0 for a zero matrix.
+
+    References:
+        Roy and Vetterli (2007), EUSIPCO, "The effective rank: a measure of effective dimensionality".
+
+    Example:
+        >>> effective_rank(np.ones(4))
+        4.0
+    """
+    total = float(np.sum(singular_values))
+    if total <= 0:
+        return 0.0
+    share = singular_values[singular_values > 0] / total
+    return float(round(np.exp(-np.sum(share * np.log(share))), 12))
+
+
+def orthonormal_basis(matrix: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m r"]:
+    """Orthonormal columns that span the column space (left singular vectors above the cut-off)."""
+    left, values, _ = np.linalg.svd(matrix, full_matrices=False)
+    return left[:, values > rank_cutoff(values, max(matrix.shape))]
+
+
+def subspace_angle(first: Float[np.ndarray, "m k"], second: Float[np.ndarray, "m k"]) -> float:
+    """Largest principal angle in radians between the spans of two orthonormal bases of equal size.
+
+    By the arcsine of the residual, which keeps small angles exact; the arccosine of the overlap loses them below 1e-8.
+    """
+    residual = second - first @ (first.T @ second)
+    return float(np.arcsin(min(1.0, np.linalg.norm(residual, 2))))

@@ -1,0 +1,97 @@
+"""The command line: parse, call one function, print."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lowdim.cli import measure
+
+app = typer.Typer(
+    name="lowdim",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"lowdim {version('lowdim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the command).")
+    ] = False,
+) -> None:
+    """Low-dimensional structure in deep networks: measure it, explain it, use it.
+
+    First minute:      lowdim demo
+    Your network:      lowdim measure --model timm:resnet18 --data photos/
+    A matrix of holes: lowdim complete table.csv
+    """
+
+
+for _command in (measure,):
+    _command.register(app)
+
+
+def main() -> None:
+    """Runs the command line and turns every failure into one message and an exit code."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = app(args=arguments, prog_name="lowdim", standalone_mode=False)
+    except Exception as error:
+        if debug:
+            raise
+        code = _explain(error)
+    except KeyboardInterrupt:
+        code = _interrupted()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> int:
+    print("interrupted; the same command continues where this one stopped", file=sys.stderr)
+    return 130
+
+
+def _explain(error: Exception) -> int:
+    import errno
+
+    import click
+
+    from lowdim.errors import LowdimError
+
+    if isinstance(error, LowdimError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        return _interrupted()
+    if isinstance(error, click.ClickException):
+        error.show()
+        return 2
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        print(f"error: out of memory ({error}). Lower --batch-size or --limit.", file=sys.stderr)
+        return 5
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        print(
+            "error: no space left on the disk. Free some and run the same command again: it continues.",
+            file=sys.stderr,
+        )
+        return 5
+    print(
+        f"internal error: {type(error).__name__}: {error}. Run again with --debug for the traceback.",
+        file=sys.stderr,
+    )
+    return 1

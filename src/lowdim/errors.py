@@ -1,0 +1,103 @@
+"""The errors of lowdim: what was wrong, where, and what to do next.
+
+Each one derives from `LowdimError` and from the closest built-in, and knows the exit code of the command line.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+from typing import ClassVar
+
+
+class LowdimError(Exception):
+    """Base of everything lowdim raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(LowdimError, ValueError):
+    """The request itself is wrong: an unknown option value, contradicting settings."""
+
+    exit_code = 2
+
+
+class InputError(LowdimError, ValueError):
+    """A model, data set, file or array is missing, malformed or unusable for this purpose."""
+
+    exit_code = 3
+
+
+class EmptyClassError(InputError):
+    """A class has no sample where the quantity needs one."""
+
+
+class NonFiniteError(InputError):
+    """NaN or infinity where finite numbers are needed."""
+
+
+class ResourceError(LowdimError, RuntimeError):
+    """Memory, disk space or another process ran out or did not answer."""
+
+    exit_code = 5
+
+
+class MissingDependencyError(LowdimError, ImportError):
+    """An optional package is not installed."""
+
+    exit_code = 2
+
+
+_EXTRAS = {
+    "torch": "torch",
+    "torchvision": "vision",
+    "timm": "vision",
+    "transformers": "text",
+    "peft": "peft",
+    "accelerate": "peft",
+    "pandas": "tables",
+    "pyarrow": "tables",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+}
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Imports an optional package, or says which extra of lowdim installs it.
+
+    Args:
+        module: Import name, for example ``"timm"``.
+        purpose: What needs it, as the beginning of the sentence: ``"A timm model"``.
+
+    Raises:
+        MissingDependencyError: If the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        package = module.split(".")[0]
+        extra = _EXTRAS.get(package)
+        command = f"pip install 'lowdim[{extra}]'" if extra else f"pip install {package}"
+        raise MissingDependencyError(
+            f"{purpose} needs the package {package!r}, which is not installed. Run: {command}"
+        ) from error
+
+
+def did_you_mean(name: str, options: Iterable[str], *, limit: int = 12) -> str:
+    """The end of an error about an unknown name: close matches, or what there is.
+
+    Example:
+        >>> did_you_mean("layer3.O", ["layer3.0", "layer3.1", "fc"])
+        'Did you mean layer3.0 or layer3.1?'
+        >>> did_you_mean("x", ["conv", "fc"])
+        'There are: conv, fc.'
+    """
+    options = list(options)
+    close = difflib.get_close_matches(name, options, n=3, cutoff=0.7)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    shown = ", ".join(options[:limit]) + (f", … ({len(options)} in all)" if len(options) > limit else "")
+    return f"There are: {shown}." if options else "There are none."

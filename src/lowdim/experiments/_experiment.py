@@ -1,0 +1,54 @@
+"""What an experiment is: frozen settings in; verdicts, figures and tables out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from lowdim._verdicts import Verdict
+from lowdim.figures import Figure, Table
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+class Skipped(Exception):
+    """An experiment cannot run for lack of data or a package; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of an experiment found."""
+
+    verdicts: Sequence[Verdict]
+    figures: Sequence[Figure]
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One figure or table of the lecture, with its verdicts.
+
+    Attributes:
+        id: Name on the command line.
+        section: Section of the lecture, 1 to 4.
+        title: One line.
+        lecture: The part of the lecture it reproduces.
+        why: Two sentences: what is done and what one should see.
+        source: Author, year, arXiv id or DOI.
+        settings: Frozen dataclass type; its defaults are the quick run, and it has a field ``seed: int = 0``.
+        run: ``run(settings, progress)``. Raises `Skipped` when it cannot run here.
+        full: Settings that ``--full`` replaces (the lecture's own sizes).
+        needs: Optional packages, by import name.
+    """
+
+    id: str
+    section: int
+    title: str
+    lecture: str
+    why: str
+    source: str
+    settings: type[Any]
+    run: Callable[[Any, Progress], Outcome]
+    full: dict[str, Any] = field(default_factory=dict[str, Any])
+    needs: Sequence[str] = ()
