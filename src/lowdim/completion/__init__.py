@@ -1,0 +1,1 @@
+"""Completing an incomplete matrix: validated entries, solvers, and the dynamics of deep factorizations."""
