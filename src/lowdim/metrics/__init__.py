@@ -1,0 +1,37 @@
+"""Collapse, geometry and chance level of features: pure functions of statistics."""
+
+from lowdim.metrics.chance import chance_variability
+from lowdim.metrics.collapse import (
+    Separation,
+    Variability,
+    heldout_variability,
+    separation,
+    variability,
+    within_class_variability,
+)
+from lowdim.metrics.geometry import (
+    SimplexDistance,
+    cdnv,
+    class_distances,
+    discrimination,
+    nearest_mean,
+    self_duality,
+    simplex_distance,
+)
+
+__all__ = [
+    "Separation",
+    "SimplexDistance",
+    "Variability",
+    "cdnv",
+    "chance_variability",
+    "class_distances",
+    "discrimination",
+    "heldout_variability",
+    "nearest_mean",
+    "self_duality",
+    "separation",
+    "simplex_distance",
+    "variability",
+    "within_class_variability",
+]

@@ -1,0 +1,393 @@
+"""Class statistics of features: counts, means and within-class scatter, in centred float64; accumulate, merge, save, load.
+
+Two routes lead to the same within-class variability. The *one-pass* route keeps a d x d scatter. The *two-pass* route first
+finds the class means, then measures the scatter only inside their span (`SpanScatter`), and never holds a d x d matrix.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lowdim._files import load_tensors, save_tensors
+from lowdim.errors import EmptyClassError, InputError, NonFiniteError
+
+Scatter = Literal["none", "pooled", "per_class"]
+Weighting = Literal["pooled", "class_balanced", "size_weighted"]
+
+
+def as_float64(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """The features in float64 on their own device, or on the CPU where the device has no float64 (MPS)."""
+    return features.cpu().double() if features.device.type == "mps" else features.double()
+
+
+def check_samples(features: Tensor, labels: Tensor, classes: int) -> None:
+    """Refuses shapes, labels and values that statistics cannot use.
+
+    Raises:
+        InputError: If shapes do not match or labels lie outside 0 … classes - 1.
+        NonFiniteError: If a feature is NaN or infinite; the message names the rows.
+    """
+    if features.ndim != 2 or labels.ndim != 1 or len(features) != len(labels):
+        raise InputError(
+            f"Features must be n x d and labels n, but got {tuple(features.shape)} and {tuple(labels.shape)}. "
+            "Flatten or pool the features to one row per sample."
+        )
+    if not features.is_floating_point():
+        raise InputError(f"Features must be floating point, not {features.dtype}. Convert them with `.float()`.")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise InputError(f"Labels must be integers 0 … K - 1, not {labels.dtype}.")
+    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        raise InputError(
+            f"Labels must lie in 0 … {classes - 1} for {classes} classes, but range from {int(labels.min())} to "
+            f"{int(labels.max())}. Map them first: `numpy.unique(labels, return_inverse=True)`."
+        )
+    finite = torch.isfinite(features).all(dim=1)
+    if not bool(finite.all()):
+        rows = torch.nonzero(~finite).flatten().tolist()
+        raise NonFiniteError(
+            f"{len(rows)} of {len(features)} samples have NaN or infinite features (rows {rows[:5]}{'…' if len(rows) > 5 else ''}). "
+            "Drop them, or find out why the model produces them."
+        )
+
+
+@dataclass
+class ClassStatistics:
+    """Moments of features by class: everything is float64 and centred, so merging loses no digits.
+
+    Attributes:
+        counts: Samples of each class, ``K``.
+        means: Class means, ``K x d``; rows of empty classes are zero and never used.
+        squares: Sum over the samples of each class of their squared distance to the class mean, ``K``.
+        scatter: Sum of ``(h - mu_k)(h - mu_k)^T``: ``1 x d x d`` over all classes, ``K x d x d`` for each, or None.
+
+    Memory is ``O(K d)``, plus ``d^2`` (or ``K d^2``) with a scatter. Updating costs ``O(n d)``, plus ``O(n d^2)``.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [1.0, 2.0], [-1.0, 0.0], [-1.0, 2.0]])
+        >>> statistics = ClassStatistics.from_samples(features, torch.tensor([0, 0, 1, 1]), classes=2)
+        >>> statistics.means.tolist()
+        [[1.0, 1.0], [-1.0, 1.0]]
+    """
+
+    counts: Int[Tensor, " K"]
+    means: Float[Tensor, "K d"]
+    squares: Float[Tensor, " K"]
+    scatter: Float[Tensor, "g d d"] | None
+
+    @classmethod
+    def empty(
+        cls, classes: int, width: int, *, scatter: Scatter = "none", device: torch.device | None = None
+    ) -> "ClassStatistics":
+        """Statistics of no samples yet.
+
+        Args:
+            classes: ``K >= 1``.
+            width: Feature dimension ``d >= 1``.
+            scatter: Which d x d scatter to keep.
+            device: Where to accumulate; must have float64.
+        """
+        if classes < 1 or width < 1:
+            raise InputError(f"Statistics need at least one class and one feature, not {classes} and {width}.")
+        groups = {"none": 0, "pooled": 1, "per_class": classes}[scatter]
+        return cls(
+            counts=torch.zeros(classes, dtype=torch.int64, device=device),
+            means=torch.zeros(classes, width, dtype=torch.float64, device=device),
+            squares=torch.zeros(classes, dtype=torch.float64, device=device),
+            scatter=torch.zeros(groups, width, width, dtype=torch.float64, device=device) if groups else None,
+        )
+
+    @classmethod
+    def from_samples(
+        cls, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], *, classes: int, scatter: Scatter = "pooled"
+    ) -> "ClassStatistics":
+        """Statistics of samples at hand.
+
+        Args:
+            features: Any floating dtype.
+            labels: Integers 0 … K - 1.
+            classes: ``K``; classes without a sample stay empty.
+            scatter: ``"pooled"`` makes every collapse metric available; ``"none"`` is enough for means, traces and separation.
+
+        Raises:
+            InputError: If shapes or labels do not fit.
+            NonFiniteError: If a feature is NaN or infinite.
+        """
+        device = None if features.device.type == "mps" else features.device
+        statistics = cls.empty(classes, features.shape[1] if features.ndim == 2 else 1, scatter=scatter, device=device)
+        statistics.update(features, labels)
+        return statistics
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, empty ones included."""
+        return len(self.counts)
+
+    @property
+    def width(self) -> int:
+        """Feature dimension."""
+        return self.means.shape[1]
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return int(self.counts.sum())
+
+    def update(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
+        """Adds a batch. Costs one pass over it; nothing is changed when the batch is refused.
+
+        Raises:
+            InputError: If shapes or labels do not fit.
+            NonFiniteError: If a feature is NaN or infinite.
+        """
+        check_samples(features, labels, self.classes)
+        if features.shape[1] != self.width:
+            raise InputError(
+                f"These statistics hold features of width {self.width}, but the batch has {features.shape[1]}."
+            )
+        if len(labels):
+            self.merge(_moments(as_float64(features), labels.to(self.counts.device), self.classes, self.scatter))
+
+    def merge(self, other: "ClassStatistics") -> None:
+        """Adds the samples of other statistics: the pairwise update of Chan, Golub and LeVeque (1983), exact up to rounding."""
+        if other.means.shape != self.means.shape or (self.scatter is None) != (other.scatter is None):
+            raise InputError("Only statistics of the same classes, width and scatter can be merged.")
+        total = (self.counts + other.counts).clamp(min=1)
+        step = other.means - self.means
+        both = self.counts * (other.counts / total)
+        self.means += step * (other.counts / total).unsqueeze(1)
+        self.squares += other.squares + both * step.square().sum(dim=1)
+        if self.scatter is not None and other.scatter is not None:
+            self.scatter += other.scatter
+            if len(self.scatter) == 1:
+                self.scatter[0] += (step * both.unsqueeze(1)).T @ step
+            else:
+                self.scatter += torch.einsum("k,ki,kj->kij", both, step, step)
+        self.counts += other.counts
+
+    def without_empty(self) -> "ClassStatistics":
+        """The same without the classes that have no sample; the others keep their order."""
+        keep = self.counts > 0
+        scatter = self.scatter
+        if scatter is not None and len(scatter) > 1:
+            scatter = scatter[keep]
+        return ClassStatistics(self.counts[keep], self.means[keep], self.squares[keep], scatter)
+
+    def require_classes(self, at_least: int = 2) -> None:
+        """Refuses statistics that describe no classification problem.
+
+        Raises:
+            EmptyClassError: If a class has no sample.
+            InputError: If there are fewer than `at_least` classes, or no sample at all.
+        """
+        if self.samples == 0:
+            raise InputError("There are no samples. Pass features and labels before asking for a metric.")
+        empty = torch.nonzero(self.counts == 0).flatten().tolist()
+        if empty:
+            raise EmptyClassError(
+                f"Every class needs at least one sample, but classes {empty} have none. "
+                "Pass more data, or drop them with `statistics.without_empty()`."
+            )
+        if self.classes < at_least:
+            raise InputError(f"At least {at_least} classes are needed, but there is {self.classes}.")
+
+    def save(self, path: Path) -> None:
+        """Writes a safetensors file with a checksum."""
+        arrays = {"counts": self.counts, "means": self.means, "squares": self.squares}
+        if self.scatter is not None:
+            arrays["scatter"] = self.scatter
+        save_tensors(path, {name: tensor.cpu().numpy() for name, tensor in arrays.items()})
+
+    @classmethod
+    def load(cls, path: Path) -> "ClassStatistics":
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: If the file is missing or damaged.
+        """
+        arrays, _ = load_tensors(path)
+        return cls.from_tensors({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "ClassStatistics":
+        """From the fields by name (``scatter`` may be absent)."""
+        return cls(tensors["counts"], tensors["means"], tensors["squares"], tensors.get("scatter"))
+
+
+def _moments(
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, scatter: Tensor | None
+) -> ClassStatistics:
+    width = features.shape[1]
+    counts = torch.bincount(labels, minlength=classes)
+    means = class_sums(features, labels, classes) / counts.clamp(min=1).unsqueeze(1)
+    centred = features - means[labels]
+    squares = torch.zeros(classes, dtype=torch.float64, device=features.device).index_add_(
+        0, labels, centred.square().sum(1)
+    )
+    if scatter is None:
+        return ClassStatistics(counts, means, squares, None)
+    if len(scatter) == 1 and classes > 1:
+        return ClassStatistics(counts, means, squares, (centred.T @ centred).unsqueeze(0))
+    parts = torch.zeros(classes, width, width, dtype=torch.float64, device=features.device)
+    for label in torch.nonzero(counts).flatten().tolist():
+        rows = centred[labels == label]
+        parts[label] = rows.T @ rows
+    return ClassStatistics(counts, means, squares, parts)
+
+
+def class_sums(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, "K d"]:
+    """Sum of the rows of each class."""
+    return torch.zeros(classes, features.shape[1], dtype=features.dtype, device=features.device).index_add_(
+        0, labels, features
+    )
+
+
+@dataclass(frozen=True)
+class BetweenSpan:
+    """The span of the centred class means, from their singular values: ``Sigma_B = sum_j lambda_j u_j u_j^T``.
+
+    Attributes:
+        eigenvalues: ``lambda_j > cutoff``, largest first, ``r``.
+        basis: Orthonormal ``u_j`` as columns, ``d x r``.
+        centre: The mean of the class means, ``d``.
+        coordinates: Centred class means in the basis, ``K x r``.
+        cutoff: Eigenvalues at or below it are rounding noise.
+        condition: Largest over smallest kept eigenvalue (infinite when none is kept).
+    """
+
+    eigenvalues: Float[Tensor, " r"]
+    basis: Float[Tensor, "d r"]
+    centre: Float[Tensor, " d"]
+    coordinates: Float[Tensor, "K r"]
+    cutoff: float
+    condition: float
+
+    @property
+    def rank(self) -> int:
+        """Number of kept directions."""
+        return len(self.eigenvalues)
+
+
+# Below this ratio of eigenvalues the Gram matrix has lost half of their digits, and a singular value decomposition is used instead.
+_GRAM_LIMIT = 1e-6
+
+
+def between_span(statistics: ClassStatistics, *, weighting: Weighting = "pooled") -> BetweenSpan:
+    """Eigenpairs of the between-class covariance without forming it: at most ``min(d, K - 1)`` of them.
+
+    Args:
+        statistics: ``K >= 2`` classes, none empty.
+        weighting: ``"size_weighted"`` weights classes by their samples, also in the centre; the others weight them equally.
+
+    Raises:
+        EmptyClassError: If a class has no sample.
+        InputError: If there is only one class.
+    """
+    statistics.require_classes()
+    means = statistics.means
+    share = statistics.counts.double() / statistics.samples
+    if weighting != "size_weighted":
+        share = torch.full_like(share, 1 / statistics.classes)
+    centre = share @ means
+    centred = means - centre
+    rows = centred * share.sqrt().unsqueeze(1)
+    values, basis = _right_singular(rows)
+    size = max(rows.shape)
+    scale = float(values[0]) if len(values) else 0.0
+    # Class means carry the rounding of their features: an offset much larger than their spread limits what can be told from zero.
+    rounding = torch.finfo(torch.float64).eps * max(size * scale, float(means.abs().max()) * statistics.classes**0.5)
+    keep = values > rounding
+    # The centred means add up to zero, so the last direction is rounding noise whatever its size.
+    keep[statistics.classes - 1 :] = False
+    values, basis = values[keep], basis[:, keep]
+    eigenvalues = values.square()
+    condition = float(eigenvalues[0] / eigenvalues[-1]) if len(eigenvalues) else float("inf")
+    return BetweenSpan(eigenvalues, basis, centre, centred @ basis, rounding**2, condition)
+
+
+def _right_singular(rows: Float[Tensor, "K d"]) -> tuple[Float[Tensor, " s"], Float[Tensor, "d s"]]:
+    """Singular values, largest first, and right singular vectors as columns; by the smaller Gram matrix where that is accurate."""
+    classes, width = rows.shape
+    wide = classes <= width
+    gram = rows @ rows.T if wide else rows.T @ rows
+    eigenvalues, vectors = torch.linalg.eigh(gram)
+    eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)
+    kept = min(classes - 1, width)
+    if float(eigenvalues[kept - 1]) > _GRAM_LIMIT * float(eigenvalues[0]):
+        values = eigenvalues[:kept].sqrt()
+        basis = rows.T @ vectors[:, :kept] / values if wide else vectors[:, :kept]
+        return values, basis
+    _, values, right = torch.linalg.svd(rows, full_matrices=False)
+    return values, right.T.contiguous()
+
+
+@dataclass
+class SpanScatter:
+    """Second pass: the within-class scatter of each class inside a span, sample by sample.
+
+    Attributes:
+        span: Where to look.
+        means: The class means that samples are compared with, ``K x d``.
+        projected: Sum over the samples of each class of ``(u_j^T (h - mu_k))^2``, ``K x r``.
+        shift: Sum of ``u_j^T (h - mu_k)``, ``K x r``; not zero when the means come from other samples.
+        squares: Sum of ``‖h - mu_k‖^2``, ``K``.
+        counts: Samples of each class, ``K``.
+
+    Costs ``O(n d r)`` per batch and ``O(K r)`` memory.
+    """
+
+    span: BetweenSpan
+    means: Float[Tensor, "K d"]
+    projected: Float[Tensor, "K r"]
+    shift: Float[Tensor, "K r"]
+    squares: Float[Tensor, " K"]
+    counts: Int[Tensor, " K"]
+
+    @classmethod
+    def empty(cls, statistics: ClassStatistics, span: BetweenSpan) -> "SpanScatter":
+        """No samples yet; `statistics` gives the class means."""
+        shape = (statistics.classes, span.rank)
+        means = statistics.means
+        return cls(
+            span,
+            means,
+            means.new_zeros(shape),
+            means.new_zeros(shape),
+            means.new_zeros(statistics.classes),
+            torch.zeros_like(statistics.counts),
+        )
+
+    def update(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n r"]:
+        """Adds a batch of checked float64 features; returns their coordinates ``u_j^T (h - mu_k)``."""
+        centred = features - self.means[labels]
+        coordinates = centred @ self.span.basis
+        self.projected.index_add_(0, labels, coordinates.square())
+        self.shift.index_add_(0, labels, coordinates)
+        self.squares.index_add_(0, labels, torch.linalg.vecdot(centred, centred))
+        self.counts += torch.bincount(labels, minlength=len(self.counts))
+        return coordinates
+
+    def tensors(self) -> list[Tensor]:
+        """The sums, which add up over processes."""
+        return [self.projected, self.shift, self.squares, self.counts]
+
+
+def span_scatter(
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    statistics: ClassStatistics,
+    span: BetweenSpan,
+    *,
+    rows: int = 2048,
+) -> SpanScatter:
+    """`SpanScatter` of samples at hand, in blocks of rows so that no second copy of the features exists."""
+    scatter = SpanScatter.empty(statistics, span)
+    for start in range(0, len(labels), rows):
+        scatter.update(
+            as_float64(features[start : start + rows]), labels[start : start + rows].to(scatter.counts.device)
+        )
+    return scatter
