@@ -1,0 +1,160 @@
+"""A training run that can be asked for any quantity at any recorded time, and forms nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from ..errors import UsageError
+from ._network import Factors, end_to_end
+from ._problem import Problem
+from ._reduction import Reduction
+
+Mode = Literal["full", "reduced", "flow"]
+
+
+@dataclass(frozen=True)
+class RecordedStates:
+    """States kept at some iterations: each array has the times as leading axis."""
+
+    times: Float[np.ndarray, " T"]
+    arrays: list[Float[np.ndarray, "T *batch m n"]]
+
+    def at(self, time: float | None) -> Factors:
+        """The state at a recorded time; all of them for None."""
+        if time is None:
+            return self.arrays
+        index = int(np.searchsorted(self.times, time))
+        if index == len(self.times) or self.times[index] != time:
+            nearest = self.times[np.argsort(np.abs(self.times - time))[:2]]
+            raise UsageError(
+                f"time {time:g} was not recorded (of {len(self.times)} times up to {self.times[-1]:g}, the nearest are "
+                f"{' and '.join(f'{t:g}' for t in sorted(nearest))}). Pass record=1 to keep every iteration."
+            )
+        return [array[index] for array in self.arrays]
+
+
+@dataclass(frozen=True)
+class ContinuousStates:
+    """States of a flow: any real time up to the end; `times` are the solver's own steps."""
+
+    times: Float[np.ndarray, " T"]
+    evaluate: Callable[[Float[np.ndarray, "..."]], list[Float[np.ndarray, "... m n"]]]
+
+    def at(self, time: float | None) -> Factors:
+        """The state at a time; at all solver steps for None."""
+        if time is not None and not 0 <= time <= self.times[-1]:
+            raise UsageError(f"time {time:g} lies outside the flow, which covers 0 to {self.times[-1]:g}.")
+        return self.evaluate(self.times if time is None else np.asarray(float(time)))
+
+
+class Svd(NamedTuple):
+    """``left * values @ right``, values in descending order."""
+
+    left: Float[np.ndarray, "*batch m k"]
+    values: Float[np.ndarray, "*batch k"]
+    right: Float[np.ndarray, "*batch k n"]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    r"""Weights over time of one run or of a batch.
+
+    Layers count from 1 (nearest the input). A time is an iteration number; in mode ``"flow"`` any real number, one
+    unit being one step. ``time=None`` gives all recorded times as leading axis.
+
+    Attributes:
+        problem: What was fitted.
+        mode: ``"full"``, ``"reduced"`` or ``"flow"``.
+        states: Factors (full) or cores (reduced, flow) over time.
+        reduction: Bases that lift the cores; None in mode ``"full"``.
+        finished: False when `until` was asked for and not reached.
+    """
+
+    problem: Problem
+    mode: Mode
+    states: RecordedStates | ContinuousStates
+    reduction: Reduction | None
+    finished: bool = True
+
+    @property
+    def times(self) -> Float[np.ndarray, " T"]:
+        """Recorded times, ascending, from 0 to the end."""
+        return self.states.times
+
+    @property
+    def depth(self) -> int:
+        """L, the number of factors."""
+        return len(self.states.at(0.0))
+
+    def weight(self, layer: int, time: float | None = None) -> Float[np.ndarray, "*batch m n"]:
+        r"""$W_l(t)$."""
+        state = self._state(layer, time)
+        return state if self.reduction is None else self.reduction.lift(layer, state)
+
+    def weights(self, time: float) -> list[Float[np.ndarray, "*batch m n"]]:
+        r"""$W_1(t), \dots, W_L(t)$."""
+        return [self.weight(layer, time) for layer in range(1, self.depth + 1)]
+
+    def end_to_end(self, time: float | None = None) -> Float[np.ndarray, "*batch d_y d_x"]:
+        r"""$W_{L:1}(t)$."""
+        state = self.states.at(time)
+        product = end_to_end(state)
+        if self.reduction is None:
+            return product
+        if not self.reduction.full_output:
+            return product[..., :-1] @ self.reduction.right[0].swapaxes(-1, -2)
+        left, right = self.reduction.left[-1], self.reduction.right[0].swapaxes(-1, -2)
+        bulk = self.reduction.directions[0]
+        for direction in self.reduction.directions[1:]:
+            bulk = direction @ bulk
+        rho = product[..., -1:, -1:]
+        return left @ (product[..., :-1, :-1] @ right - rho * right) + rho * bulk
+
+    def loss(self, time: float | None = None) -> Float[np.ndarray, "*batch"]:
+        r"""$\tfrac12\lVert W_{L:1}X - Y\rVert_F^2$; in reduced form from cores alone."""
+        if self.reduction is None:
+            return self.problem.loss(end_to_end(self.states.at(time)))
+        product = end_to_end(self.states.at(time))
+        bulk = 0.5 * self.reduction.multiplicity * product[..., -1, -1] ** 2 if self.reduction.full_output else 0.0
+        return self.reduced_loss(time) + bulk + self.problem.constant
+
+    def reduced_loss(self, time: float | None = None) -> Float[np.ndarray, "*batch"]:
+        r"""$\tfrac12\lVert \widetilde W_{L:1} - U_L^\top\Phi V_1\rVert_F^2$, the part of the loss that is learned."""
+        reduction = self._require_reduction("reduced_loss")
+        error = (end_to_end(self.states.at(time)) - reduction.target)[..., :-1]
+        error = error[..., :-1, :] if reduction.full_output else error
+        return 0.5 * np.einsum("...ij,...ij->...", error, error)
+
+    def rho(self, layer: int = 1, time: float | None = None) -> Float[np.ndarray, "*batch"]:
+        r"""$\rho_l(t)$: the value of the m unchanging-direction singular values, with its sign."""
+        if not self._require_reduction("rho").has_invariant_part(layer):
+            raise UsageError(f"layer {layer} is the last of a network with fewer outputs than inputs: it has no rho.")
+        return self._state(layer, time)[..., -1, -1]
+
+    def singular_values(self, layer: int, time: float | None = None) -> Float[np.ndarray, "*batch k"]:
+        """All singular values of a factor, descending; in reduced form from the 2r x 2r block."""
+        state = self._state(layer, time)
+        if self.reduction is None:
+            return np.linalg.svd(state, compute_uv=False)
+        if not self.reduction.has_invariant_part(layer):
+            return np.linalg.svd(state[..., :-1], compute_uv=False)
+        inner = np.linalg.svd(state[..., :-1, :-1], compute_uv=False)
+        bulk = np.repeat(np.abs(state[..., -1, -1:]), self.reduction.multiplicity, -1)
+        return -np.sort(-np.concatenate([inner, bulk], -1), -1)
+
+    def svd(self, layer: int, time: float) -> Svd:
+        """Singular value decomposition of a factor at one time, formed and decomposed in full."""
+        return Svd(*np.linalg.svd(self.weight(layer, time), full_matrices=False))
+
+    def _state(self, layer: int, time: float | None) -> Float[np.ndarray, "*batch a b"]:
+        if not 1 <= layer <= self.depth:
+            raise UsageError(f"there is no layer {layer}; layers are 1 to {self.depth}, first layer first.")
+        return self.states.at(time)[layer - 1]
+
+    def _require_reduction(self, name: str) -> Reduction:
+        if self.reduction is None:
+            raise UsageError(f"{name} belongs to the reduced network; this run has mode='full'.")
+        return self.reduction
