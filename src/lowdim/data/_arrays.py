@@ -1,0 +1,148 @@
+"""Data sets that are arrays: ``.npz`` files and what a caller holds in memory."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowdim.data._dataset import Dataset, Kind, Split, encode_labels, train_test_indices
+from lowdim.data._images import array_image
+from lowdim.errors import InputError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Reads samples by index from an array: images as Pillow images, features as rows."""
+
+    array: np.ndarray
+    kind: Kind
+
+    def __call__(self, index: int) -> Any:
+        return array_image(self.array[index]) if self.kind == "image" else self.array[index]
+
+
+@dataclass(frozen=True)
+class Numbered(Sequence[str]):
+    """Printable names ``train[0]``, ``train[1]``, … without a list of strings in memory."""
+
+    name: str
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = range(self.length)[index]
+        return [f"{self.name}[{i}]" for i in chosen] if isinstance(chosen, range) else f"{self.name}[{chosen}]"
+
+
+def dataset_from_arrays(
+    x_train: np.ndarray,
+    y_train: Any,
+    x_test: np.ndarray | None = None,
+    y_test: Any = None,
+    *,
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
+    seed: int = 0,
+) -> Dataset:
+    """A data set of arrays in memory.
+
+    Args:
+        x_train: Images N x H x W [x C] as uint8, or features N x d as floats.
+        y_train: Labels: integers, with gaps or not, or strings.
+        x_test: The same for the test split; without it a stratified fifth of the train samples is held out.
+        y_test: Labels of the test split.
+        classes: Names; integer labels then index into them, and a class may be empty.
+        name: Shown in results.
+        seed: Of the split, where there is no test part.
+
+    Raises:
+        InputError: If shapes, types or labels do not fit.
+
+    Example:
+        >>> data = dataset_from_arrays(np.eye(4), ["b", "a", "b", "a"], seed=0)
+        >>> data.classes, len(data["train"]), len(data["test"])
+        (('a', 'b'), 2, 2)
+    """
+    parts = {"train": (x_train, y_train)} | ({} if x_test is None else {"test": (x_test, y_test)})
+    kinds = {part: _kind(f"x_{part}", np.asarray(x)) for part, (x, _) in parts.items()}
+    kind = kinds["train"]
+    if len(set(kinds.values())) > 1 or len({np.shape(x)[1:] for x, _ in parts.values()}) > 1:
+        raise InputError(f"{name}: x_train {np.shape(x_train)} and x_test {np.shape(x_test)} do not match.")
+    raw = [_labels(f"y_{part}", y, len(x)) for part, (x, y) in parts.items()]
+    labels, names = encode_labels(np.concatenate(raw), classes)
+    splits: dict[str, Split] = {}
+    start = 0
+    for part, (x, _) in parts.items():
+        array = np.asarray(x)
+        chosen = labels[start : start + len(array)]
+        start += len(array)
+        splits[part] = Split(
+            name=part, kind=kind, labels=chosen, items=Numbered(part, len(array)), read=Rows(array, kind)
+        )
+    notes: tuple[str, ...] = ()
+    if x_test is None:
+        train, test = train_test_indices(labels, seed)
+        whole = splits["train"]
+        splits = {"train": whole.take(train), "test": replace(whole.take(test), name="test")}
+        notes = (f"split: stratified, 80 % train, 20 % test, seed {seed}",)
+    return Dataset(name=name, kind=kind, classes=names, splits=splits, notes=notes)
+
+
+def load_npz(path: Path, seed: int) -> Dataset:
+    """``x_train, y_train[, x_test, y_test][, class_names]`` from an ``.npz`` file; objects are refused, so nothing is executed.
+
+    Args:
+        path: The file.
+        seed: Of the split, where the file has none.
+
+    Raises:
+        InputError: If the file cannot be read or an array is missing or unsuitable.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            wanted = ("x_train", "y_train", "x_test", "y_test", "class_names")
+            arrays = {key: file[key] for key in wanted if key in file.files}
+            present = list(file.files)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        why = "it holds pickled objects, which are not loaded" if "allow_pickle" in str(error) else str(error)
+        raise InputError(f"{path} cannot be read as .npz: {why}. Save plain arrays with numpy.savez.") from error
+    if "x_train" not in arrays or "y_train" not in arrays or ("x_test" in arrays) != ("y_test" in arrays):
+        raise InputError(
+            f"{path} needs x_train and y_train (and x_test with y_test), but holds {', '.join(present) or 'nothing'}."
+        )
+    names = arrays.get("class_names")
+    return dataset_from_arrays(
+        arrays["x_train"],
+        arrays["y_train"],
+        arrays.get("x_test"),
+        arrays.get("y_test"),
+        classes=None if names is None else [str(name) for name in names],
+        name=path.stem,
+        seed=seed,
+    )
+
+
+def _kind(name: str, array: np.ndarray) -> Kind:
+    if array.ndim == 2 and array.dtype.kind == "f":
+        return "features"
+    if array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))):
+        return "image"
+    hint = " Move the channels last." if array.ndim == 4 and array.shape[1] in (1, 3) else ""
+    raise InputError(
+        f"{name} has type {array.dtype} and shape {array.shape}; expected images N x H x W[ x 1 or 3] as uint8 "
+        f"or features N x d as floats.{hint}"
+    )
+
+
+def _labels(name: str, values: Any, samples: int) -> np.ndarray:
+    labels = np.asarray(values)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or len(labels) != samples:
+        raise InputError(f"{name} has shape {labels.shape}, but there are {samples} samples: one label per sample.")
+    return labels

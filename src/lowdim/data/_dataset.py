@@ -1,0 +1,224 @@
+"""Labelled data as lowdim sees it, and seeded choices among its samples."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim._random import child_seed
+from lowdim.errors import InputError, did_you_mean
+
+Kind = Literal["image", "text", "features"]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One part of a data set; samples are read when asked for.
+
+    Attributes:
+        name: ``"train"`` or ``"test"``.
+        kind: What `load` gives: a Pillow image, a text, or a feature row.
+        labels: int64, one index into the data set's ``classes`` per sample.
+        items: A printable name per sample.
+        read: Reads the raw sample of an index.
+    """
+
+    name: str
+    kind: Kind
+    labels: Indices = field(repr=False)
+    items: Sequence[str] = field(repr=False)
+    read: Callable[[int], Any] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def load(self, index: int) -> Any:
+        """The raw sample: a Pillow image, a string or a float row.
+
+        Raises:
+            InputError: If the sample cannot be read; the error names it.
+        """
+        return self.read(int(index))
+
+    def take(self, indices: Indices) -> "Split":
+        """The split with these samples only, in this order.
+
+        Args:
+            indices: Positions in this split.
+        """
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            labels=self.labels[chosen],
+            items=_Chosen(self.items, chosen),
+            read=_ChosenReader(self.read, chosen),
+        )
+
+    def counts(self, classes: int) -> Indices:
+        """Samples per class.
+
+        Args:
+            classes: Number of classes of the data set.
+        """
+        return np.bincount(self.labels, minlength=classes).astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A labelled data set.
+
+    Attributes:
+        name: Where it came from.
+        kind: ``"image"``, ``"text"`` or ``"features"``.
+        classes: Class names; labels index into them. A class may have no sample in a split.
+        splits: By name, ``"train"`` before ``"test"``.
+        notes: How it was split, and what was left out and why.
+    """
+
+    name: str
+    kind: Kind
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, split: str) -> Split:
+        if split not in self.splits:
+            raise InputError(f"{self.name} has no {split} split. {did_you_mean(split, self.splits)}")
+        return self.splits[split]
+
+
+@dataclass(frozen=True)
+class _Chosen(Sequence[str]):
+    items: Sequence[str]
+    indices: Indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self.items[int(i)] for i in self.indices[index]]
+        return self.items[int(self.indices[index])]
+
+
+@dataclass(frozen=True)
+class _ChosenReader:
+    read: Callable[[int], Any]
+    indices: Indices
+
+    def __call__(self, index: int) -> Any:
+        return self.read(int(self.indices[index]))
+
+
+def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
+    """A seeded order of the samples of each class; every choice takes a beginning of it, so choices nest.
+
+    Args:
+        labels: Class index per sample.
+        seed: Seed of the data set.
+        part: Name of the choice, so that different choices are independent.
+    """
+    order: dict[int, Indices] = {}
+    for label in np.unique(labels):
+        positions = np.flatnonzero(labels == label)
+        order[int(label)] = np.random.default_rng(child_seed(seed, part, int(label))).permutation(positions)
+    return order
+
+
+def train_test_indices(labels: Indices, seed: int, *, test_share: float = 0.2) -> tuple[Indices, Indices]:
+    """A stratified split; a class of two or more samples is on both sides, a class of one only in train.
+
+    Args:
+        labels: Class index per sample.
+        seed: The same seed gives the same split.
+        test_share: Share of each class that goes to test.
+
+    Returns:
+        Sorted train and test positions.
+    """
+    train: list[Indices] = []
+    test: list[Indices] = []
+    for positions in class_order(labels, seed, "split").values():
+        held = max(1, round(test_share * len(positions))) if len(positions) > 1 else 0
+        test.append(positions[:held])
+        train.append(positions[held:])
+    return _sorted(train), _sorted(test)
+
+
+def limited_indices(labels: Indices, limit: int, seed: int) -> Indices:
+    """A stratified choice of ``limit`` samples: shares rounded by largest remainder, at least one per class if it fits.
+
+    Args:
+        labels: Class index per sample.
+        limit: Number of samples to keep.
+        seed: The same seed gives the same choice.
+    """
+    if limit >= len(labels):
+        return np.arange(len(labels))
+    order = class_order(labels, seed, "choice")
+    sizes = np.array([len(positions) for positions in order.values()])
+    floor = 1 if limit >= len(sizes) else 0
+    # A class keeps one sample, the rest is shared out in proportion.
+    exact = (sizes - floor) * ((limit - floor * len(sizes)) / (sizes.sum() - floor * len(sizes)))
+    quota = np.floor(exact + 1e-9).astype(int)
+    missing = limit - floor * len(sizes) - quota.sum()
+    quota[np.argsort(-(exact - quota), kind="stable")[:missing]] += 1
+    chosen = [positions[: count + floor] for positions, count in zip(order.values(), quota, strict=True)]
+    return _sorted(chosen)
+
+
+def few_shot_indices(labels: Indices, shots: int, seed: int) -> Indices:
+    """``shots`` samples of every class, or all of a class that has fewer.
+
+    Args:
+        labels: Class index per sample.
+        shots: Samples per class.
+        seed: The same seed gives the same choice; fewer shots are a part of more.
+    """
+    return _sorted([positions[:shots] for positions in class_order(labels, seed, "choice").values()])
+
+
+def _sorted(parts: list[Indices]) -> Indices:
+    return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
+
+
+def encode_labels(values: Sequence[Any], classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
+    """Labels of any form as indices into sorted class names.
+
+    Args:
+        values: Integers (with gaps or not), integral floats, strings or bytes.
+        classes: Known names; integer labels then index into them.
+
+    Returns:
+        int64 indices and the class names; numbers sort as numbers.
+
+    Raises:
+        InputError: If a label is missing, not a whole number, or outside the known classes.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    if array.dtype.kind == "f":
+        if not np.all(np.isfinite(array)) or np.any(array != np.round(array)):
+            raise InputError("Labels must be whole numbers or strings, but some are fractions, NaN or infinite.")
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iubU":
+        raise InputError(f"Labels must be integers or strings, got an array of type {array.dtype}.")
+    if array.dtype.kind == "U":
+        array = _numbers_if_all(array)
+    unique, indices = np.unique(array, return_inverse=True)
+    if classes is not None and array.dtype.kind != "U":
+        if len(unique) and (unique[0] < 0 or unique[-1] >= len(classes)):
+            raise InputError(f"Labels run from {unique[0]} to {unique[-1]}, but there are {len(classes)} class names.")
+        return array.astype(np.int64), tuple(classes)
+    return indices.astype(np.int64).reshape(-1), tuple(str(value) for value in unique)
+
+
+def _numbers_if_all(array: np.ndarray) -> np.ndarray:
+    # So that "10" comes after "9"; "01" and "1" stay different names.
+    if len(array) and all(text.isdecimal() and str(int(text)) == text for text in np.unique(array)):
+        return array.astype(np.int64)
+    return array

@@ -1,0 +1,127 @@
+"""From what a person types to a data set."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lowdim.data._arrays import load_npz
+from lowdim.data._dataset import Dataset, Split, few_shot_indices, limited_indices
+from lowdim.data._digits import DIGITS_TASKS, load_digits
+from lowdim.data._folder import load_folder
+from lowdim.data._official import load_official
+from lowdim.data._table import load_table
+from lowdim.errors import InputError, UsageError, did_you_mean
+
+
+def load_data(
+    spec: str,
+    *,
+    path_column: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    shots: int | None = None,
+    seed: int = 0,
+    skip_unreadable: bool = False,
+) -> Dataset:
+    """A labelled data set from its name.
+
+    Args:
+        spec: ``digits`` (and its tasks, see `load_digits`), an image folder, ``FILE.npz``, ``FILE.csv``, ``FILE.tsv`` or
+            ``torchvision:NAME@ROOT``.
+        path_column: Of a table: picture files.
+        text_column: Of a table: texts.
+        label_column: Of a table: labels.
+        limit: Keep so many samples of each split, stratified.
+        shots: Keep so many samples of each class of the train split.
+        seed: Of the split (where there is none) and of ``limit`` and ``shots``.
+        skip_unreadable: Decode every picture once and leave out, with a note, the ones that cannot be read.
+
+    Returns:
+        The data set; its ``notes`` say how it was split and what was left out.
+
+    Raises:
+        UsageError: If the options contradict each other.
+        InputError: If the data is missing or unusable.
+
+    Example:
+        >>> data = load_data("digits", shots=5)
+        >>> len(data["train"]), len(data["test"]), len(data.classes)
+        (50, 797, 10)
+    """
+    for name, value in (("limit", limit), ("shots", shots)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} must be at least 1, got {value}.")
+    dataset = _read(spec, path_column, text_column, label_column, seed)
+    if skip_unreadable and dataset.kind == "image":
+        dataset = _without_unreadable(dataset)
+    return choose(dataset, limit=limit, shots=shots, seed=seed)
+
+
+def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = None, seed: int = 0) -> Dataset:
+    """Fewer samples of the same data set: ``shots`` per train class, then at most ``limit`` per split, both stratified.
+
+    Args:
+        dataset: The whole.
+        limit: Samples per split.
+        shots: Samples per class of the train split.
+        seed: The same seed gives the same samples, and fewer of them are a part of more.
+    """
+    splits = dict(dataset.splits)
+    notes = list(dataset.notes)
+    if shots is not None and "train" in splits:
+        train = splits["train"]
+        counts = train.counts(len(dataset.classes))
+        short = [dataset.classes[i] for i in np.flatnonzero(counts < shots)]
+        if short:
+            notes.append(f"fewer than {shots} train samples: {', '.join(short[:5])}{' …' if len(short) > 5 else ''}")
+        splits["train"] = train.take(few_shot_indices(train.labels, shots, seed))
+    if limit is not None:
+        splits = {
+            name: split.take(limited_indices(split.labels, limit, seed)) if limit < len(split) else split
+            for name, split in splits.items()
+        }
+    return replace(dataset, splits=splits, notes=tuple(notes))
+
+
+def _read(spec: str, path_column: str | None, text_column: str | None, label_column: str | None, seed: int) -> Dataset:
+    path = Path(spec).expanduser()
+    suffix = path.suffix.lower()
+    is_table = suffix in (".csv", ".tsv")
+    if not is_table and (path_column or text_column or label_column):
+        raise UsageError(f"Columns are named for .csv and .tsv files only, not for {spec}.")
+    if spec.startswith("torchvision:"):
+        return load_official(spec.removeprefix("torchvision:"))
+    if spec in DIGITS_TASKS and not path.exists():
+        return load_digits(spec)
+    if path.is_dir():
+        return load_folder(path, seed)
+    if not path.exists():
+        raise InputError(
+            f"There is no data at {spec}. Give an image folder, a .npz, .csv or .tsv file, torchvision:NAME@ROOT "
+            f"or an embedded set. {did_you_mean(spec, DIGITS_TASKS)}"
+        )
+    if suffix == ".npz":
+        return load_npz(path, seed)
+    if is_table:
+        return load_table(path, path_column=path_column, text_column=text_column, label_column=label_column, seed=seed)
+    raise InputError(f"{spec} is no data lowdim reads: give an image folder or a .npz, .csv or .tsv file.")
+
+
+def _without_unreadable(dataset: Dataset) -> Dataset:
+    splits: dict[str, Split] = {}
+    notes = list(dataset.notes)
+    for name, split in dataset.splits.items():
+        bad = [index for index in range(len(split)) if not _readable(split, index)]
+        notes.extend(f"left out of {name}, unreadable: {split.items[index]}" for index in bad)
+        splits[name] = split.take(np.setdiff1d(np.arange(len(split)), bad))
+    return replace(dataset, splits=splits, notes=tuple(notes))
+
+
+def _readable(split: Split, index: int) -> bool:
+    try:
+        split.load(index)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,139 @@
+"""Tables: a ``.csv`` or ``.tsv`` file with a label column and a column of texts or of picture paths."""
+
+import csv
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lowdim.data._dataset import Dataset, Split, encode_labels, train_test_indices
+from lowdim.data._folder import image_split
+from lowdim.errors import InputError, did_you_mean
+
+_SPLITS = {"train": "train", "test": "test", "val": "test", "valid": "test", "validation": "test", "dev": "test"}
+_MAX_FIELD = 10_000_000
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Reads texts by index."""
+
+    texts: Sequence[str]
+
+    def __call__(self, index: int) -> str:
+        return self.texts[index]
+
+
+def load_table(
+    path: Path,
+    *,
+    path_column: str | None,
+    text_column: str | None,
+    label_column: str | None,
+    seed: int,
+) -> Dataset:
+    """A table of texts, or of pictures named relative to the table's folder.
+
+    A ``.tsv`` file is read without quoting, a ``.csv`` file with double quotes. A column ``split`` with train and
+    test (or val) is honoured.
+
+    Args:
+        path: The table; its first line names the columns.
+        path_column: Column with picture files.
+        text_column: Column with texts.
+        label_column: Column with labels; by default the column called ``label`` or ``class``.
+        seed: Of the split, where the table has none.
+
+    Raises:
+        InputError: If the table or one of its rows cannot be used.
+    """
+    columns = _read_columns(path)
+    if path_column and text_column:
+        raise InputError("Name a path column or a text column, not both.")
+    if not path_column and not text_column:
+        guesses = [name for name in ("text", "sentence", "path", "image", "file") if name in columns]
+        path_column, text_column = _as_path_or_text(guesses[0]) if guesses else (None, None)
+    content = _column(path, columns, path_column or text_column, "the samples", "--text-column or --path-column")
+    guess = next((name for name in ("label", "class", "target") if name in columns), None)
+    values = _column(path, columns, label_column or guess, "the labels", "--label-column")
+    if not content:
+        raise InputError(f"{path} has no rows.")
+    labels, classes = encode_labels(values)
+    if path_column:
+        root = path.parent.resolve()
+        whole = image_split("train", _inside(content, root, path), labels, root)
+    else:
+        items = [f"row {row}" for row in range(2, len(content) + 2)]
+        whole = Split(name="train", kind="text", labels=labels, items=items, read=Texts(content))
+    splits, note = _split(whole, columns.get("split"), path, seed)
+    return Dataset(name=path.stem, kind=whole.kind, classes=classes, splits=splits, notes=(note,))
+
+
+def _as_path_or_text(name: str) -> tuple[str | None, str | None]:
+    return (None, name) if name in ("text", "sentence") else (name, None)
+
+
+def _read_columns(path: Path) -> dict[str, list[str]]:
+    csv.field_size_limit(_MAX_FIELD)
+    tabs = path.suffix.lower() == ".tsv"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+            reader = csv.reader(file, delimiter="\t" if tabs else ",", quoting=quoting, strict=True)
+            header = next(reader, None)
+            if not header:
+                raise InputError(f"{path} is empty; its first line should name the columns.")
+            columns: list[list[str]] = [[] for _ in header]
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise InputError(
+                        f"{path}, line {reader.line_num}: {len(row)} fields, but the first line names {len(header)}."
+                    )
+                for column, value in zip(columns, row, strict=True):
+                    column.append(value)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    except csv.Error as error:
+        raise InputError(f"{path} is not a readable table: {error}.") from error
+    if len(set(header)) < len(header):
+        raise InputError(f"{path} names a column twice: {', '.join(header)}.")
+    return dict(zip(header, columns, strict=True))
+
+
+def _column(path: Path, columns: dict[str, list[str]], name: str | None, what: str, option: str) -> list[str]:
+    if name is None:
+        raise InputError(f"Which column of {path} holds {what}? Say {option}; there are: {', '.join(columns)}.")
+    if name not in columns:
+        raise InputError(f"{path} has no column {name!r}. {did_you_mean(name, columns)}")
+    return columns[name]
+
+
+def _inside(names: list[str], root: Path, table: Path) -> list[Path]:
+    paths: list[Path] = []
+    for row, name in enumerate(names, start=2):
+        target = (root / name).resolve()
+        if not target.is_relative_to(root):
+            raise InputError(f"{table}, row {row}: {name!r} leads out of {root}. Paths are relative to the table.")
+        paths.append(target)
+    return paths
+
+
+def _split(whole: Split, column: list[str] | None, path: Path, seed: int) -> tuple[dict[str, Split], str]:
+    if column is None:
+        train, test = train_test_indices(whole.labels, seed)
+        note = f"split: stratified, 80 % train, 20 % test, seed {seed}"
+    else:
+        unknown = sorted(set(column) - set(_SPLITS))
+        if unknown:
+            raise InputError(
+                f"{path}: column 'split' holds {', '.join(map(repr, itertools.islice(unknown, 5)))}; expected train and test."
+            )
+        parts = np.array([_SPLITS[value] for value in column])
+        train, test = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test")
+        note = "split: the table's own column 'split'"
+    splits = {"train": whole.take(train), "test": replace(whole.take(test), name="test")}
+    return {name: split for name, split in splits.items() if len(split)}, note

@@ -1,0 +1,22 @@
+"""Networks: the embedded ones, timm, transformers and a user's own, loaded safely with their own preprocessing."""
+
+from lowdim._preprocessing import Preprocessing
+from lowdim.models._digits import DigitsMLP, DigitsNet
+from lowdim.models._layers import INPUT, block_names, default_layers, find_head, match_layers, penultimate
+from lowdim.models._load import load_model
+from lowdim.models._loaded import LoadedModel, fingerprint
+
+__all__ = [
+    "INPUT",
+    "DigitsMLP",
+    "DigitsNet",
+    "LoadedModel",
+    "Preprocessing",
+    "block_names",
+    "default_layers",
+    "find_head",
+    "fingerprint",
+    "load_model",
+    "match_layers",
+    "penultimate",
+]

@@ -1,0 +1,155 @@
+"""From what a person types to a network."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lowdim._preprocessing import Preprocessing, preprocessing_with
+from lowdim.errors import InputError, UsageError, did_you_mean
+from lowdim.models._digits import DIGITS_CLASSES, DIGITS_PREPROCESSING, digits_network
+from lowdim.models._hf import load_hf
+from lowdim.models._layers import find_head
+from lowdim.models._loaded import LoadedModel, fingerprint
+from lowdim.models._python import load_factory
+from lowdim.models._timm import load_timm
+from lowdim.models._weights import load_strictly, read_weights
+
+
+def load_model(
+    spec: str,
+    *,
+    name: str | None = None,
+    weights: str | Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    random_weights: bool = False,
+    allow_pickle: bool = False,
+    offline: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    image_size: int | tuple[int, int] | None = None,
+) -> LoadedModel:
+    """A network in evaluation mode, with its own preprocessing, from its name.
+
+    Args:
+        spec: ``digits`` (also ``digits-0-4``, ``digits-split``), ``timm:NAME``, ``timm:local-dir:DIR``, ``hf:ORG/NAME``,
+            ``hf:DIR``, ``FILE.py:FACTORY`` or ``MODULE:FACTORY`` (runs that code), or ``features`` for data that already is
+            features.
+        name: Shown in results instead of ``spec``.
+        weights: A local weights file for that architecture; it must fit exactly.
+        arguments: Keyword arguments of the factory, of ``timm.create_model`` or of the transformers configuration.
+        random_weights: Draw untrained weights (seed 0).
+        allow_pickle: Permit pickled weights files, tensors only.
+        offline: Never use the network; hub models come from the cache.
+        mean: Per channel, of inputs in 0..1, instead of the model's own.
+        std: The same.
+        image_size: One side, or height and width, instead of the model's own.
+
+    Returns:
+        The network with its head, preprocessing and fingerprint. The global random generators are left alone.
+
+    Raises:
+        UsageError: If the spec, an option or an argument is wrong.
+        InputError: If the model or its weights are missing, damaged or do not fit.
+
+    Example:
+        >>> model = load_model("digits")
+        >>> model.head, model.preprocessing.describe()
+        ('head', 'grey 8 x 8 (crop 1, center, bilinear), mean 0, std 1')
+    """
+    source = {
+        "spec": _absolute(spec),
+        "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
+        "arguments": dict(arguments or {}),
+        "random_weights": random_weights,
+        "allow_pickle": allow_pickle,
+        "offline": offline,
+        "mean": None if mean is None else list(mean),
+        "std": None if std is None else list(std),
+        "image_size": image_size,
+    }
+    if random_weights and weights is not None:
+        raise UsageError("Give a weights file or ask for random weights, not both.")
+    loaded = _load(source)
+    preprocessing = preprocessing_with(loaded.preprocessing, mean=mean, std=std, image_size=image_size)
+    return replace(loaded, name=name or spec, preprocessing=preprocessing)
+
+
+def _absolute(spec: str) -> str:
+    """The spec with its file or folder as an absolute path, so that it is found from elsewhere too."""
+    for prefix in ("timm:local-dir:", "hf:"):
+        path = Path(spec.removeprefix(prefix)).expanduser()
+        if spec.startswith(prefix) and path.is_dir():
+            return f"{prefix}{path.resolve()}"
+    where, colon, factory = spec.rpartition(":")
+    if where.endswith(".py"):
+        return f"{Path(where).expanduser().resolve()}{colon}{factory}"
+    return spec
+
+
+def _load(source: dict[str, Any]) -> LoadedModel:
+    spec, arguments, weights = source["spec"], source["arguments"], source["weights"]
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    file = None if weights is None else Path(weights)
+    if spec in DIGITS_CLASSES or spec == "features":
+        if arguments:
+            raise UsageError(f"{spec} takes no model arguments.")
+        module, preprocessing, classes = _embedded(spec, source["random_weights"])
+    elif spec.startswith("timm:"):
+        size = source["image_size"]
+        module, preprocessing = load_timm(
+            spec.removeprefix("timm:"),
+            weights=file,
+            arguments=arguments,
+            random_weights=source["random_weights"],
+            allow_pickle=source["allow_pickle"],
+            offline=source["offline"],
+            image_size=(size, size) if isinstance(size, int) else size,
+        )
+        file = None
+    elif spec.startswith("hf:"):
+        module, preprocessing, classes, notes = load_hf(
+            spec.removeprefix("hf:"),
+            random_weights=source["random_weights"],
+            allow_pickle=source["allow_pickle"],
+            offline=source["offline"],
+            arguments=arguments,
+        )
+    elif ":" in spec:
+        module, preprocessing = load_factory(spec, arguments)
+        if source["random_weights"]:
+            raise UsageError(f"{spec} decides about its own weights; --random-weights does not apply.")
+    else:
+        raise _unknown(spec)
+    if file is not None:
+        load_strictly(module, read_weights(file, allow_pickle=source["allow_pickle"]), str(file))
+    return LoadedModel(
+        name=spec,
+        module=module.eval(),
+        preprocessing=preprocessing,
+        head=find_head(module),
+        classes=classes,
+        random_weights=source["random_weights"],
+        fingerprint=fingerprint(module),
+        source=source,
+        notes=notes,
+    )
+
+
+def _embedded(spec: str, random_weights: bool) -> tuple[nn.Module, Preprocessing, tuple[str, ...] | None]:
+    if spec == "features":
+        return nn.Sequential(OrderedDict(features=nn.Identity())), Preprocessing(kind="features"), None
+    return digits_network(spec, seed=0 if random_weights else None), DIGITS_PREPROCESSING, DIGITS_CLASSES[spec]
+
+
+def _unknown(spec: str) -> InputError | UsageError:
+    if Path(spec).suffix == ".py":
+        return UsageError(f"Which function of {spec} makes the network? Write {spec}:FUNCTION.")
+    return UsageError(
+        f"{spec!r} is no model lowdim knows. {did_you_mean(spec, [*DIGITS_CLASSES, 'features'])} "
+        "Or write timm:NAME, timm:local-dir:DIR, hf:ORG/NAME, hf:DIR or FILE.py:FUNCTION."
+    )

@@ -1,0 +1,107 @@
+"""A user's own network: a function in a Python file or an importable module. This runs the user's code."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from lowdim._preprocessing import Preprocessing
+from lowdim.errors import InputError, UsageError, did_you_mean
+
+
+def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
+    """Calls ``FILE.py:FACTORY`` or ``PACKAGE.MODULE:FACTORY``.
+
+    A ``pretrained_cfg`` dictionary on the network or on the Python module gives the preprocessing
+    (``mean``, ``std``, ``input_size``, ``crop_pct``, ``crop_mode``, ``interpolation``); without one, images are only
+    scaled to 0..1.
+
+    Args:
+        spec: Where the function is.
+        arguments: Its keyword arguments.
+
+    Raises:
+        UsageError: If there is no such function, or it does not take these arguments.
+        InputError: If the file is missing or fails, or what it makes is no network.
+    """
+    where, _, name = spec.rpartition(":")
+    home = _import(where)
+    factory = getattr(home, name, None)
+    if not callable(factory):
+        options = [key for key, value in vars(home).items() if callable(value) and not key.startswith("_")]
+        raise UsageError(f"{where} has no function {name!r}. {did_you_mean(name, options)}")
+    module = _call(factory, spec, arguments)
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{spec} returned {type(module).__name__}; expected a torch.nn.Module.")
+    settings = getattr(module, "pretrained_cfg", None) or getattr(home, "pretrained_cfg", None) or {}
+    return module.eval(), _preprocessing(settings, spec)
+
+
+def _import(where: str) -> ModuleType:
+    if not where.endswith(".py"):
+        try:
+            return importlib.import_module(where)
+        except ModuleNotFoundError as error:
+            raise InputError(f"There is no Python module {where!r} ({error}).") from error
+    path = Path(where).expanduser().resolve()
+    if not path.is_file():
+        raise InputError(f"There is no file {where}.")
+    name = f"lowdim_user_{path.stem}"
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    with _importable(name, module, path.parent):
+        try:
+            specification.loader.exec_module(module)
+        except Exception as error:
+            raise InputError(f"{where} fails when it is imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+@contextmanager
+def _importable(name: str, module: ModuleType, folder: Path) -> Iterator[None]:
+    # Dataclasses and sibling imports in the user's file need both while it runs.
+    sys.modules[name] = module
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _call(factory: Callable[..., Any], spec: str, arguments: dict[str, Any]) -> Any:
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise UsageError(f"{spec}{inspect.signature(factory)} does not take {arguments}: {error}.") from error
+    try:
+        return factory(**arguments)
+    except Exception as error:
+        raise InputError(f"{spec} fails: {type(error).__name__}: {error}") from error
+
+
+def _preprocessing(settings: Any, spec: str) -> Preprocessing:
+    if not isinstance(settings, Mapping):
+        if not hasattr(settings, "to_dict"):
+            raise InputError(f"pretrained_cfg of {spec} must be a dictionary, got {type(settings).__name__}.")
+        settings = settings.to_dict()
+    if not settings:
+        return Preprocessing()
+    size = settings.get("input_size")
+    channels = size[0] if size else len(settings.get("mean", (0, 0, 0)))
+    return Preprocessing(
+        image_size=(size[1], size[2]) if size else None,
+        crop=float(settings.get("crop_pct", 1.0)),
+        crop_mode=settings.get("crop_mode", "center"),
+        interpolation=settings.get("interpolation", "bilinear"),
+        mean=tuple(float(value) for value in settings.get("mean", (0.0,) * channels)),
+        std=tuple(float(value) for value in settings.get("std", (1.0,) * channels)),
+        channels=channels,
+    )
