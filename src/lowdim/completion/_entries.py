@@ -107,9 +107,7 @@ class Entries:
             NonFiniteError: If a stored value is NaN or infinite.
         """
         if not scipy.sparse.issparse(matrix) or matrix.ndim != 2:
-            raise InputError(
-                f"Expected a two-dimensional scipy.sparse matrix, but got {type(matrix).__name__}."
-            )
+            raise InputError(f"Expected a two-dimensional scipy.sparse matrix, but got {type(matrix).__name__}.")
         coordinates = matrix.tocoo()
         shape = _checked_shape((matrix.shape[0], matrix.shape[1]))
         values = _as_values(coordinates.data)
@@ -228,9 +226,7 @@ def _check_finite(values: NDArray[np.float64], rows: Ints, cols: Ints) -> None:
         at = int(np.argmin(finite))
         where = f"the value at row {rows[at]}, column {cols[at]} is {values[at]}"
         advice = "Leave missing entries out, or correct them."
-        raise NonFiniteError(
-            f"Observed values must be finite, but {where} ({int((~finite).sum())} such). {advice}"
-        )
+        raise NonFiniteError(f"Observed values must be finite, but {where} ({int((~finite).sum())} such). {advice}")
 
 
 def _spread(start: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -246,7 +242,7 @@ def _sorted(
     shape: tuple[int, int],
     repeats: Literal["merge", "refuse"],
 ) -> Entries:
-    """Row-major entries, each position once: a stable sort by columns, then by rows, linear in the entries."""
+    """Row-major entries, each position once: a stable sort by columns, then by rows, in linear time."""
     col_start, rows, values = _kernels.counting_sort(cols, shape[1], rows, values)
     row_start, cols, values = _kernels.counting_sort(rows, shape[0], _spread(col_start), values)
     entries = Entries(_spread(row_start), cols, values, shape, row_start)

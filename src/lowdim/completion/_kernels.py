@@ -9,12 +9,16 @@ makes no (m, n) array:
 * :func:`transposed_times`: ``S.T @ left``;
 * :func:`residual_products`: the residual on ``Omega`` and both of its products, in one call.
 
-Every output row is one sum in a fixed order, whatever the number of threads, so results do not depend on it.
+Kernels are serial and release the interpreter lock; :func:`run_rows` gives each thread a range of rows. Numba's own
+``prange`` is avoided: its portable thread pool aborts when two threads launch kernels at once, and GNU OpenMP aborts
+in a forked child and spins while it waits (30 times slower on a machine where something else runs). Every
+output row is one sum in a fixed order, so results do not depend on the number of threads.
 """
 
 import os
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -28,150 +32,115 @@ Floats = NDArray[np.floating[Any]]
 
 # Sums may be reordered and fused into multiply-adds; NaN and infinity keep their meaning.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
-PARALLEL_WORK = 1_000_000  # entries times columns below which starting threads costs more than it saves
+PARALLEL_WORK = 1_000_000  # entries times columns below which handing out work costs more than it saves
 
 
-def kernel(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def kernel(function: Callable[..., Any]) -> Any:
     """``numba.njit`` with the compiled code cached on disk, or in memory where no folder can be written."""
-
-    def compile_lazily(function: Callable[..., Any]) -> Any:
-        options: dict[str, Any] = {"fastmath": FASTMATH, "nogil": True, "parallel": parallel}
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except (
-            RuntimeError
-        ):  # Numba: "no locator available", neither the package nor the user's cache is writable
-            return numba.njit(**options)(function)
-
-    return compile_lazily
-
-
-class _Threads:
-    """Lets one parallel kernel run at a time, in the process that ran the first; other calls use one thread.
-
-    Numba's portable thread pool aborts on concurrent launches, GNU OpenMP in a forked child.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: int | None = None
-
-    def acquire(self, work: int) -> int:
-        """The number of threads for this much work; after more than one, call :meth:`release`."""
-        if work < PARALLEL_WORK or numba.get_num_threads() == 1 or not self._lock.acquire(blocking=False):
-            return 1
-        self._process = self._process or os.getpid()
-        if self._process != os.getpid():
-            self._lock.release()
-            return 1
-        return numba.get_num_threads()
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-_threads = _Threads()
-
-
-def _run(serial: Any, parallel: Any, start: NDArray[np.int64], work: int, *arguments: Any) -> None:
-    """Apply a kernel to all rows: at once, or on all threads to parts with about equally many entries."""
-    threads = _threads.acquire(work)
-    if threads == 1:
-        serial(0, start.size - 1, start, *arguments)
-        return
+    options: dict[str, Any] = {"fastmath": FASTMATH, "nogil": True}
     try:
-        targets = np.linspace(0, start[-1], 8 * threads + 1)[1:-1]
-        cuts = np.concatenate([[0], np.searchsorted(start, targets), [start.size - 1]])
-        parallel(cuts, start, *arguments)
-    finally:
-        _threads.release()
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # Numba: "no locator available", neither the package nor the user's cache is writable
+        return numba.njit(**options)(function)
 
 
-@kernel()
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)  # a child inherits the pool object but not its threads
+
+
+def run_rows(rows_kernel: Any, start: NDArray[np.int64], work: int, *arguments: Any) -> None:
+    """Call ``rows_kernel(first, last, start, *arguments)`` so that all rows are covered, on threads if it pays.
+
+    Args:
+        rows_kernel: A serial kernel that handles the rows [first, last) and writes nothing of other rows.
+        start: (rows + 1,) where the entries of each row begin; parts get about equally many entries.
+        work: Multiply-adds in all, about. At least ``PARALLEL_WORK`` of them are spread over
+            ``NUMBA_NUM_THREADS`` threads (default: the processors this process may use).
+        arguments: Passed on.
+    """
+    global _pool
+    threads = numba.config.NUMBA_NUM_THREADS if work >= PARALLEL_WORK else 1  # pyright: ignore
+    if threads == 1:
+        rows_kernel(0, start.size - 1, start, *arguments)
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(threads - 1, "lowdim-kernel")
+    inner = np.searchsorted(start, np.linspace(0, start[-1], threads + 1)[1:-1])
+    cuts = [0, *inner.tolist(), start.size - 1]
+    own, *parts = pairwise(cuts)
+    others = [_pool.submit(rows_kernel, *part, start, *arguments) for part in parts]
+    rows_kernel(*own, start, *arguments)
+    for other in others:
+        other.result()
+
+
+@kernel
 def predict_rows(first: Any, last: Any, start: Any, cols: Any, left: Any, right: Any, out: Any) -> None:
-    k = left.shape[1]
     for i in range(first, last):
         for t in range(start[i], start[i + 1]):
             j = cols[t]
             total = 0.0
-            for a in range(k):
+            for a in range(left.shape[1]):
                 total += left[i, a] * right[j, a]
             out[t] = total
 
 
-@kernel(parallel=True)
-def _predict_parts(cuts: Any, start: Any, cols: Any, left: Any, right: Any, out: Any) -> None:
-    for part in numba.prange(cuts.size - 1):
-        predict_rows(cuts[part], cuts[part + 1], start, cols, left, right, out)
+@kernel
+def add_times(begin: Any, end: Any, cols: Any, values: Any, right: Any, row: Any) -> None:
+    """Add ``sum_t values[t] right[cols[t]]`` to a row, four entries at a time: one load and store of it for four."""
+    t = begin
+    while t + 4 <= end:
+        j0, j1, j2, j3 = cols[t], cols[t + 1], cols[t + 2], cols[t + 3]
+        v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
+        for a in range(row.size):
+            row[a] += (v0 * right[j0, a] + v1 * right[j1, a]) + (v2 * right[j2, a] + v3 * right[j3, a])
+        t += 4
+    while t < end:
+        j, v = cols[t], values[t]
+        for a in range(row.size):
+            row[a] += v * right[j, a]
+        t += 1
 
 
-@kernel()
+@kernel
 def times_rows(first: Any, last: Any, start: Any, cols: Any, values: Any, right: Any, out: Any) -> None:
-    k = right.shape[1]
     for i in range(first, last):
-        for a in range(k):
-            out[i, a] = 0.0
-        for t in range(start[i], start[i + 1]):
-            j = cols[t]
-            for a in range(k):
-                out[i, a] += values[t] * right[j, a]
+        out[i] = 0.0
+        add_times(start[i], start[i + 1], cols, values, right, out[i])
 
 
-@kernel(parallel=True)
-def _times_parts(cuts: Any, start: Any, cols: Any, values: Any, right: Any, out: Any) -> None:
-    for part in numba.prange(cuts.size - 1):
-        times_rows(cuts[part], cuts[part + 1], start, cols, values, right, out)
-
-
-@kernel()
+@kernel
 def ordered_times_rows(
     first: Any, last: Any, start: Any, cols: Any, order: Any, values: Any, right: Any, out: Any
 ) -> None:
     """As ``times_rows``, with the values in the other major order, found through ``order``."""
-    k = right.shape[1]
+    block = np.empty(256, values.dtype)
     for i in range(first, last):
-        for a in range(k):
-            out[i, a] = 0.0
-        for t in range(start[i], start[i + 1]):
-            j = cols[t]
-            value = values[order[t]]
-            for a in range(k):
-                out[i, a] += value * right[j, a]
+        out[i] = 0.0
+        for begin in range(start[i], start[i + 1], block.size):
+            end = min(begin + block.size, start[i + 1])
+            for t in range(begin, end):
+                block[t - begin] = values[order[t]]
+            add_times(0, end - begin, cols[begin:end], block, right, out[i])
 
 
-@kernel(parallel=True)
-def _ordered_times_parts(
-    cuts: Any, start: Any, cols: Any, order: Any, values: Any, right: Any, out: Any
-) -> None:
-    for part in numba.prange(cuts.size - 1):
-        ordered_times_rows(cuts[part], cuts[part + 1], start, cols, order, values, right, out)
-
-
-@kernel()
+@kernel
 def residual_rows(
     first: Any, last: Any, start: Any, cols: Any, values: Any, left: Any, right: Any, residual: Any, out: Any
 ) -> None:
-    """``residual = values - prediction`` and its product with ``right``, in one pass over the rows."""
-    k = left.shape[1]
-    for i in range(first, last):
-        for a in range(k):
-            out[i, a] = 0.0
-        for t in range(start[i], start[i + 1]):
-            j = cols[t]
-            total = values[t]
-            for a in range(k):
-                total -= left[i, a] * right[j, a]
-            residual[t] = total
-            for a in range(k):
-                out[i, a] += total * right[j, a]
-
-
-@kernel(parallel=True)
-def _residual_parts(
-    cuts: Any, start: Any, cols: Any, values: Any, left: Any, right: Any, residual: Any, out: Any
-) -> None:
-    for part in numba.prange(cuts.size - 1):
-        residual_rows(cuts[part], cuts[part + 1], start, cols, values, left, right, residual, out)
+    """``residual = values - prediction`` and its product with ``right``, row by row."""
+    predict_rows(first, last, start, cols, left, right, residual)
+    for t in range(start[first], start[last]):
+        residual[t] = values[t] - residual[t]
+    times_rows(first, last, start, cols, residual, right, out)
 
 
 def predict(entries: "Entries", left: Floats, right: Floats) -> Floats:
@@ -187,7 +156,7 @@ def predict(entries: "Entries", left: Floats, right: Floats) -> Floats:
     """
     out = np.empty(entries.size, left.dtype)
     work = entries.size * left.shape[1]
-    _run(predict_rows, _predict_parts, entries.row_start, work, entries.cols, left, right, out)
+    run_rows(predict_rows, entries.row_start, work, entries.cols, left, right, out)
     return out
 
 
@@ -195,7 +164,7 @@ def times(entries: "Entries", values: Floats, right: Floats) -> Floats:
     """``S @ right``, (m, k), for the sparse ``S`` with these values in the order of ``entries.values``."""
     out = np.empty((entries.shape[0], right.shape[1]), right.dtype)
     work = entries.size * right.shape[1]
-    _run(times_rows, _times_parts, entries.row_start, work, entries.cols, values, right, out)
+    run_rows(times_rows, entries.row_start, work, entries.cols, values, right, out)
     return out
 
 
@@ -204,7 +173,7 @@ def transposed_times(entries: "Entries", values: Floats, left: Floats) -> Floats
     out = np.empty((entries.shape[1], left.shape[1]), left.dtype)
     work = entries.size * left.shape[1]
     arguments = (entries.col_rows, entries.col_order, values, left, out)
-    _run(ordered_times_rows, _ordered_times_parts, entries.col_start, work, *arguments)
+    run_rows(ordered_times_rows, entries.col_start, work, *arguments)
     return out
 
 
@@ -226,11 +195,11 @@ def residual_products(entries: "Entries", left: Floats, right: Floats) -> tuple[
     by_row = np.empty_like(left)
     work = entries.size * left.shape[1]
     arguments = (entries.cols, entries.values, left, right, residual, by_row)
-    _run(residual_rows, _residual_parts, entries.row_start, work, *arguments)
+    run_rows(residual_rows, entries.row_start, work, *arguments)
     return residual, by_row, transposed_times(entries, residual, left)
 
 
-@kernel()
+@kernel
 def counting_sort(keys: Any, count: int, others: Any, values: Any) -> Any:
     """Stable sort of (others, values) by integer keys in [0, count): bucket starts and the sorted arrays."""
     start = np.zeros(count + 1, np.int64)
@@ -249,7 +218,7 @@ def counting_sort(keys: Any, count: int, others: Any, values: Any) -> Any:
     return start, sorted_others, sorted_values
 
 
-@kernel()
+@kernel
 def spread(start: Any, out: Any) -> None:
     """Write the bucket number of each place: the inverse of counting."""
     for i in range(start.size - 1):
