@@ -6,7 +6,7 @@ two bit for bit.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -128,7 +128,8 @@ class Preprocessing:
         if self.crop_mode == "center" and height == width:
             # As torchvision's Resize: the longer edge is rounded down.
             short = min(image.size)
-            size = tuple(height if side == short else int(height * side / short) for side in image.size)
+            scaled = [height if side == short else int(height * side / short) for side in image.size]
+            size = (scaled[0], scaled[1])
         elif self.crop_mode == "squash":
             size = (width, height)
         else:
@@ -163,8 +164,6 @@ def preprocessing_with(
     Raises:
         InputError: If the values do not fit an image of this many channels.
     """
-    from dataclasses import replace
-
     if mean is None and std is None and image_size is None:
         return preprocessing
     if preprocessing.kind != "image":
@@ -206,9 +205,8 @@ def _center_crop(image: Image.Image, size: tuple[int, int], fill: tuple[int, ...
     height, width = size
     if width > image.width or height > image.height:
         left, top = (max(0, width - image.width) // 2, max(0, height - image.height) // 2)
-        canvas = Image.new(
-            image.mode, (max(width, image.width), max(height, image.height)), fill if len(fill) > 1 else fill[0]
-        )
+        colour: tuple[int, ...] | int = fill[0] if image.mode == "L" else fill
+        canvas = Image.new(image.mode, (max(width, image.width), max(height, image.height)), colour)
         canvas.paste(image, (left, top))
         image = canvas
     if image.size == (width, height):

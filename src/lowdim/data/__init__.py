@@ -1,10 +1,15 @@
 """Labelled data: folders, arrays, tables and the embedded digits, read lazily and safely."""
 
+from typing import TYPE_CHECKING
+
 from lowdim.data._arrays import dataset_from_arrays
 from lowdim.data._dataset import Dataset, Split
 from lowdim.data._digits import DIGITS_TASKS, load_digits
 from lowdim.data._images import thumbnail
 from lowdim.data._load import choose, load_data
+
+if TYPE_CHECKING:
+    from lowdim.data._batches import batches
 
 __all__ = [
     "DIGITS_TASKS",

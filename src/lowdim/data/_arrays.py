@@ -68,17 +68,17 @@ def dataset_from_arrays(
         >>> data.classes, len(data["train"]), len(data["test"])
         (('a', 'b'), 2, 2)
     """
-    parts = {"train": (x_train, y_train)} | ({} if x_test is None else {"test": (x_test, y_test)})
-    kinds = {part: _kind(f"x_{part}", np.asarray(x)) for part, (x, _) in parts.items()}
-    kind = kinds["train"]
-    if len(set(kinds.values())) > 1 or len({np.shape(x)[1:] for x, _ in parts.values()}) > 1:
-        raise InputError(f"{name}: x_train {np.shape(x_train)} and x_test {np.shape(x_test)} do not match.")
+    parts = {"train": (np.asarray(x_train), y_train)}
+    kind = _kind("x_train", parts["train"][0])
+    if x_test is not None:
+        parts["test"] = (np.asarray(x_test), y_test)
+        if _kind("x_test", parts["test"][0]) != kind or x_test.shape[1:] != x_train.shape[1:]:
+            raise InputError(f"{name}: x_train {x_train.shape} and x_test {x_test.shape} do not match.")
     raw = [_labels(f"y_{part}", y, len(x)) for part, (x, y) in parts.items()]
     labels, names = encode_labels(np.concatenate(raw), classes)
     splits: dict[str, Split] = {}
     start = 0
-    for part, (x, _) in parts.items():
-        array = np.asarray(x)
+    for part, (array, _) in parts.items():
         chosen = labels[start : start + len(array)]
         start += len(array)
         splits[part] = Split(
@@ -104,11 +104,12 @@ def load_npz(path: Path, seed: int) -> Dataset:
         InputError: If the file cannot be read or an array is missing or unsuitable.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a file that it cannot read open if it opened it itself.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             wanted = ("x_train", "y_train", "x_test", "y_test", "class_names")
             arrays = {key: file[key] for key in wanted if key in file.files}
             present = list(file.files)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
         why = "it holds pickled objects, which are not loaded" if "allow_pickle" in str(error) else str(error)
         raise InputError(f"{path} cannot be read as .npz: {why}. Save plain arrays with numpy.savez.") from error
     if "x_train" not in arrays or "y_train" not in arrays or ("x_test" in arrays) != ("y_test" in arrays):

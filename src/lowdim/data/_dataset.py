@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lowdim._random import child_seed
 from lowdim.errors import InputError, did_you_mean
@@ -185,7 +185,7 @@ def _sorted(parts: list[Indices]) -> Indices:
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
 
 
-def encode_labels(values: Sequence[Any], classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
+def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
     """Labels of any form as indices into sorted class names.
 
     Args:
@@ -198,7 +198,7 @@ def encode_labels(values: Sequence[Any], classes: Sequence[str] | None = None) -
     Raises:
         InputError: If a label is missing, not a whole number, or outside the known classes.
     """
-    array = np.asarray(values)
+    array: np.ndarray = np.asarray(values)
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8")
     if array.dtype.kind == "f":
@@ -210,7 +210,15 @@ def encode_labels(values: Sequence[Any], classes: Sequence[str] | None = None) -
     if array.dtype.kind == "U":
         array = _numbers_if_all(array)
     unique, indices = np.unique(array, return_inverse=True)
-    if classes is not None and array.dtype.kind != "U":
+    if classes is not None and array.dtype.kind == "U":
+        number = {name: index for index, name in enumerate(classes)}
+        strangers = [str(value) for value in unique if str(value) not in number]
+        if strangers:
+            raise InputError(
+                f"Labels {strangers[:3]} are not among the class names. {did_you_mean(strangers[0], classes)}"
+            )
+        return np.array([number[str(value)] for value in unique], dtype=np.int64)[indices.reshape(-1)], tuple(classes)
+    if classes is not None:
         if len(unique) and (unique[0] < 0 or unique[-1] >= len(classes)):
             raise InputError(f"Labels run from {unique[0]} to {unique[-1]}, but there are {len(classes)} class names.")
         return array.astype(np.int64), tuple(classes)

@@ -1,6 +1,7 @@
 """scikit-learn's handwritten digits, and the tasks that the embedded networks are used for."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def load_digits(name: str = "digits") -> Dataset:
 def _arrays() -> tuple[np.ndarray, Indices, Indices, Indices]:
     from sklearn.datasets import load_digits as sklearn_digits
 
-    bunch = sklearn_digits()
+    bunch: Any = sklearn_digits()
     # The pixels are 0..16; stored as 0..255 like every other image.
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)

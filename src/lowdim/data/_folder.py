@@ -1,7 +1,7 @@
 """Image folders: one folder per class, with or without a split above."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +83,6 @@ def load_folder(folder: Path, seed: int) -> Dataset:
 
 
 def _named(split: Split, name: str, indices: np.ndarray) -> Split:
-    from dataclasses import replace
-
     return replace(split.take(indices), name=name)
 
 

@@ -66,19 +66,31 @@ def _cifar(name: str, folder: Path, train: list[str], test: str, key: str, meta:
     return dataset_from_arrays(*part(train), *part([test]), classes=classes, name=name)
 
 
+def _latin1(text: str, encoding: str) -> bytes:
+    """How Python 3 stores bytes in a pickle that Python 2 can read."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
+    return text.encode("latin1")
+
+
+def _allowed() -> dict[tuple[str, str], Any]:
+    from numpy._core.multiarray import _reconstruct
+
+    modules = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+    arrays = {"_reconstruct": _reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}
+    return {(home, name): value for home in modules for name, value in arrays.items()} | {
+        ("_codecs", "encode"): _latin1
+    }
+
+
 class _ArraysOnly(pickle.Unpickler):
     """Rebuilds lists, strings, numbers and NumPy arrays, and refuses every other name in the file."""
 
-    _ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype"})
-
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if module_name in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and global_name in self._ALLOWED:
-            if global_name == "_reconstruct":
-                from numpy._core.multiarray import _reconstruct
-
-                return _reconstruct
-            return getattr(np, global_name)
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which is not an array")
+        try:
+            return _allowed()[module_name, global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which is not an array") from None
 
 
 def _restricted_pickle(path: Path) -> dict[str, Any]:

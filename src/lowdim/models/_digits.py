@@ -1,5 +1,6 @@
 """The small networks that ship with the package, trained on scikit-learn's digits by ``scripts/train_digits.py``."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -63,7 +64,7 @@ class DigitsMLP(nn.Module):
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
-                for inputs, outputs in zip(widths, widths[1:], strict=False)
+                for inputs, outputs in pairwise(widths)
             )
         )
         self.head = nn.Linear(width, classes)

@@ -1,7 +1,7 @@
 """Which layers of a network to look at: its blocks, its penultimate feature, and names or globs that a user types."""
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from torch import nn
 
@@ -175,6 +175,6 @@ def _matching(names: list[str], pattern: str) -> Iterable[str]:
     return (f"{name}{suffix}" for name in found)
 
 
-def _position(names: list[str]):  # noqa: ANN202
+def _position(names: list[str]) -> Callable[[str], tuple[int, bool]]:
     place = {name: index for index, name in enumerate(names)}
     return lambda name: (place[name.removesuffix(INPUT)], not name.endswith(INPUT))

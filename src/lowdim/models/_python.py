@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -66,7 +66,7 @@ def _import(where: str) -> ModuleType:
 
 
 @contextmanager
-def _importable(name: str, module: ModuleType, folder: Path) -> Iterator[None]:
+def _importable(name: str, module: ModuleType, folder: Path) -> Generator[None]:
     # Dataclasses and sibling imports in the user's file need both while it runs.
     sys.modules[name] = module
     sys.path.insert(0, str(folder))

@@ -120,7 +120,7 @@ def timm_preprocessing(module: nn.Module) -> Preprocessing:
     Args:
         module: A network with a ``pretrained_cfg``.
     """
-    from timm.data import resolve_model_data_config
+    from timm.data.config import resolve_model_data_config
 
     config = resolve_model_data_config(module)
     channels, height, width = config["input_size"]

@@ -1,0 +1,15 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real networks and data; tests that use it skip where it is absent."""
+    folder = Path(os.environ.get("LOWDIM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "models" / "architectures.py").is_file():
+        pytest.skip("real networks and data are not at hand: set LOWDIM_DATA to their folder")
+    return folder
