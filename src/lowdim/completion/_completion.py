@@ -1,0 +1,131 @@
+"""The interface of the solvers: what they are asked, and what they answer.
+
+A solver is a function ``(entries, held, settings) -> Solved``. It first fits the entries that are not held out, predicts the held
+ones, makes its own choices by them, and then fits all entries. Everything a solver sees has been divided by the column scale.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim.completion._entries import Entries
+
+Array = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+Indices = NDArray[np.integer[Any]]
+
+NORMAL_90 = 1.6448536269514722  # 90 % of a normal distribution lie within this many deviations
+
+
+class Completion(Protocol):
+    """A fitted model of all cells of a matrix.
+
+    Attributes:
+        singular_values: Of the low-rank part over the training rows, descending; their number is the rank.
+        iterations: Sweeps taken by the last fit.
+        converged: Whether the last fit met its tolerance.
+    """
+
+    @property
+    def singular_values(self) -> Array: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def converged(self) -> bool: ...
+
+    def predict(self, rows: Indices, cols: Indices) -> Array:
+        """The modelled values of cells of the training matrix."""
+        ...
+
+    def deviation(self, rows: Indices, cols: Indices) -> Array:
+        """One standard deviation of the predictive distribution of cells of the training matrix."""
+        ...
+
+    def complete(self, entries: Entries) -> Array:
+        """The modelled values of all cells of any rows, ``(m', n)``, from their observed entries."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of held-out entries by a fit that did not see them."""
+
+    values: Array
+    predictions: Array
+    deviations: Array
+
+    @property
+    def rmse(self) -> float:
+        """Root mean square error; NaN when nothing was held out."""
+        return root_mean_square(self.values - self.predictions)
+
+    @property
+    def calibration(self) -> float:
+        """The factor on the deviations that makes 90 % intervals cover 90 % of the held-out entries; 1 with fewer than 50."""
+        if self.values.size < 50:
+            return 1.0
+        ratio = np.abs(self.values - self.predictions) / np.maximum(self.deviations, np.finfo(np.float64).tiny)
+        level = min(0.9 * (1 + 1 / ratio.size), 1.0)  # one more entry, the one to be predicted, is as likely anywhere
+        return float(np.quantile(ratio, level)) / NORMAL_90
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asks of every solver.
+
+    Attributes:
+        rank: The number of factors, or None to find it.
+        max_rank: The most factors tried when it is to be found.
+        depth: Number of layers L of the network whose weight decay the regulariser imitates (the Schatten-2/L quasi-norm).
+        biases: Whether row and column biases are modelled, or None to decide by the data.
+        iterations: The most sweeps.
+        tolerance: Relative change below which a fit has converged.
+        seed: Of everything random.
+    """
+
+    rank: int | None = None
+    max_rank: int = 20
+    depth: int = 3
+    biases: bool | None = None
+    iterations: int = 100
+    tolerance: float = 1e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A completion of all entries, the check on held-out ones, and remarks on how sure it is."""
+
+    completion: Completion
+    held_out: HeldOut
+    sure: bool | None = None
+    remarks: tuple[str, ...] = ()
+
+
+SolverName = Literal["exact", "table", "als", "ratings", "gd"]
+
+
+def root_mean_square(errors: Array) -> float:
+    """Root mean square; NaN of nothing."""
+    return float(np.sqrt(np.mean(errors**2))) if errors.size else float("nan")
+
+
+def hold_out(entries: Entries, share: float, seed: int) -> Mask:
+    """A random share of the entries, of which no row and no column loses its last one."""
+    generator = np.random.default_rng(seed)
+    held = generator.random(entries.size) < share
+    for index, counts in ((entries.rows, entries.row_counts), (entries.cols, entries.col_counts)):
+        taken = np.bincount(index[held], minlength=counts.size)
+        emptied = (taken == counts) & (counts > 0)
+        held &= ~emptied[index]
+    return held
+
+
+def to_dense(entries: Entries) -> tuple[Array, Mask]:
+    """The ``(m, n)`` values with zeros in the holes, and where the entries are."""
+    values, observed = np.zeros(entries.shape), np.zeros(entries.shape, np.bool_)
+    values[entries.rows, entries.cols] = entries.values
+    observed[entries.rows, entries.cols] = True
+    return values, observed

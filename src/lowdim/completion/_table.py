@@ -1,0 +1,149 @@
+"""The `table` solver: variational factor analysis of standardised columns, then what similar rows know.
+
+For noisy tables of at most a few thousand columns. The number of latents needs no search (see `_factor_analysis`), the share of the
+neighbours' correction is chosen on the held-out entries.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowdim.completion import _factor_analysis as factor_analysis
+from lowdim.completion._completion import Array, HeldOut, Indices, Mask, Settings, Solved, to_dense
+from lowdim.completion._entries import Entries
+from lowdim.completion._neighbours import Neighbours
+
+Loadings = factor_analysis.Loadings
+
+FIRST_SWEEPS, LAST_SWEEPS = 30, 10
+TOLERANCE = 1e-3  # of a standardised cell, in root mean square
+EXTREME = 6.0  # deviations from the column's mean beyond which a value counts as this many in the fit of the loadings
+SHARES = np.linspace(0.0, 1.0, 6)
+REFERENCE_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Means and deviations of the observed entries of the columns; an unknown or constant column keeps its units."""
+
+    mean: Array
+    scale: Array
+
+    @staticmethod
+    def of(values: Array, observed: Mask) -> "Standardiser":
+        counts = np.maximum(observed.sum(0), 1)
+        mean = np.where(observed, values, 0.0).sum(0) / counts
+        scale = np.sqrt(np.where(observed, (values - mean) ** 2, 0.0).sum(0) / counts)
+        constant = scale <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+        return Standardiser(mean, np.where(constant, 1.0, scale))
+
+    def apply(self, values: Array, observed: Mask) -> Array:
+        return np.where(observed, (values - self.mean) / self.scale, 0.0)
+
+
+@dataclass(frozen=True)
+class TableCompletion:
+    """Loadings of standardised columns, and the reference rows of the neighbours' correction with its share."""
+
+    standardiser: Standardiser
+    fit: factor_analysis.Fit
+    neighbours: Neighbours
+    share: float
+    values: Array
+    observed: Mask
+
+    @property
+    def iterations(self) -> int:
+        return self.fit.iterations
+
+    @property
+    def converged(self) -> bool:
+        return self.fit.converged
+
+    @property
+    def singular_values(self) -> Array:
+        latents = np.concatenate([mean for mean, _ in self._latents(self.values, self.observed)])
+        loadings = self.fit.loadings.mean[:, :-1] * self.standardiser.scale[:, None]
+        return np.linalg.svd(np.linalg.qr(latents[:, :-1])[1] @ loadings.T, compute_uv=False)[: self.fit.loadings.rank]
+
+    def predict(self, rows: Indices, cols: Indices) -> Array:
+        distinct, place = np.unique(rows, return_inverse=True)
+        return self._complete(self.values[distinct], self.observed[distinct])[place, cols]
+
+    def deviation(self, rows: Indices, cols: Indices) -> Array:
+        distinct, place = np.unique(rows, return_inverse=True)
+        blocks = self._latents(self.values[distinct], self.observed[distinct])
+        variances = [factor_analysis.variances(self.fit.loadings, mean, covariance) for mean, covariance in blocks]
+        return np.sqrt(np.concatenate(variances)[place, cols]) * self.standardiser.scale[cols]
+
+    def complete(self, entries: Entries) -> Array:
+        return self._complete(*to_dense(entries))
+
+    def parts(self, values: Array, observed: Mask) -> tuple[Array, Array]:
+        """The low-rank model of rows and the full correction by their neighbours, both standardised."""
+        modelled = modelled_rows(self.fit.loadings, self.standardiser.apply(values, observed), observed)
+        if self.share == 0:
+            return modelled, np.zeros_like(modelled)
+        return modelled, self.neighbours.correction(self.standardiser.apply(values, observed), observed, modelled)
+
+    def _complete(self, values: Array, observed: Mask) -> Array:
+        modelled, correction = self.parts(values, observed)
+        return (modelled + self.share * correction) * self.standardiser.scale + self.standardiser.mean
+
+    def _latents(self, values: Array, observed: Mask) -> list[tuple[Array, Array]]:
+        return latent_blocks(self.fit.loadings, self.standardiser.apply(values, observed), observed)
+
+
+def latent_blocks(loadings: Loadings, standardised: Array, observed: Mask) -> list[tuple[Array, Array]]:
+    """Posterior means and covariances of the latents, a block of rows at a time."""
+    blocks = factor_analysis.row_blocks(len(standardised), loadings.rank)
+    limited = np.clip(standardised, -EXTREME, EXTREME)
+    return [factor_analysis.latents(loadings, limited[block], observed[block]) for block in blocks]
+
+
+def modelled_rows(loadings: Loadings, standardised: Array, observed: Mask) -> Array:
+    """The low-rank part of rows, ``(rows, n)``."""
+    parts = [mean @ loadings.mean.T for mean, _ in latent_blocks(loadings, standardised, observed)]
+    return np.concatenate(parts)
+
+
+def solve_table(entries: Entries, held: Mask, settings: Settings) -> Solved:
+    """Fit a table; see the module.
+
+    Cost: ``O(m n K^2)`` per sweep, at most 40 sweeps, plus ``O(m min(m, 5000) n)`` for the neighbours.
+    """
+    values, observed = to_dense(entries)
+    training = observed.copy()
+    training[entries.rows[held], entries.cols[held]] = False
+    first = _fit(values, training, settings, start=None, share=1.0)
+    held_out, share = _check(first, values, training, entries, held)
+    return Solved(_fit(values, observed, settings, start=first.fit.loadings, share=share), held_out)
+
+
+def _fit(values: Array, observed: Mask, settings: Settings, *, start: Loadings | None, share: float) -> TableCompletion:
+    standardiser = Standardiser.of(values, observed)
+    standardised = standardiser.apply(values, observed)
+    limited = np.clip(standardised, -EXTREME, EXTREME)
+    largest = max(min(values.shape) - 1, 0)
+    rank = min(settings.rank or settings.max_rank, largest)
+    sweeps = min(FIRST_SWEEPS if start is None else LAST_SWEEPS, settings.iterations)
+    fit = factor_analysis.fit(limited, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start)
+    chosen = np.random.default_rng(settings.seed).permutation(len(values))[:REFERENCE_ROWS]
+    chosen.sort()
+    modelled = modelled_rows(fit.loadings, standardised[chosen], observed[chosen])
+    neighbours = Neighbours.of(standardised[chosen], observed[chosen], modelled)
+    return TableCompletion(standardiser, fit, neighbours, share, values, observed)
+
+
+def _check(
+    first: TableCompletion, values: Array, training: Mask, entries: Entries, held: Mask
+) -> tuple[HeldOut, float]:
+    """The predictions of the held-out entries, with the share of the correction that predicts them best."""
+    rows, cols = entries.rows[held], entries.cols[held]
+    modelled, correction = (part[rows, cols] for part in first.parts(values, training))
+    mean, scale = first.standardiser.mean[cols], first.standardiser.scale[cols]
+    missed = (entries.values[held] - mean) / scale - modelled
+    errors = [float(np.sum((missed - share * correction) ** 2)) for share in SHARES]
+    share = float(SHARES[int(np.argmin(errors))])
+    predictions = (modelled + share * correction) * scale + mean
+    return HeldOut(entries.values[held], predictions, first.deviation(rows, cols)), share
