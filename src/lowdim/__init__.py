@@ -9,7 +9,7 @@ from typing import Any
 _HOMES = {
     "ClassStatistics": "statistics",
     "DeepMatrixCompletion": "completion",
-    "profile": "profile",
+    "profile": "profiling",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

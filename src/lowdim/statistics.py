@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy import sparse
 from torch import Tensor
 
 from lowdim._files import load_tensors, save_tensors
@@ -225,9 +227,7 @@ def _moments(
     counts = torch.bincount(labels, minlength=classes)
     means = class_sums(features, labels, classes) / counts.clamp(min=1).unsqueeze(1)
     centred = features - means[labels]
-    squares = torch.zeros(classes, dtype=torch.float64, device=features.device).index_add_(
-        0, labels, centred.square().sum(1)
-    )
+    squares = class_sums(torch.linalg.vecdot(centred, centred).unsqueeze(1), labels, classes).squeeze(1)
     if scatter is None:
         return ClassStatistics(counts, means, squares, None)
     if len(scatter) == 1 and classes > 1:
@@ -241,9 +241,14 @@ def _moments(
 
 def class_sums(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, "K d"]:
     """Sum of the rows of each class."""
-    return torch.zeros(classes, features.shape[1], dtype=features.dtype, device=features.device).index_add_(
-        0, labels, features
-    )
+    if features.device.type == "cpu":
+        # torch's index_add_ starts its threads for every small batch; a sparse product adds the rows in one thread, in order.
+        rows = features.detach().numpy()
+        starts = np.concatenate([[0], np.cumsum(np.bincount(labels.numpy(), minlength=classes))])
+        order = np.argsort(labels.numpy(), kind="stable")
+        pick = sparse.csr_array((np.ones(len(rows), rows.dtype), order, starts), shape=(classes, len(rows)))
+        return torch.from_numpy(pick @ rows)
+    return torch.zeros(classes, features.shape[1], dtype=features.dtype, device=features.device).index_add_(0, labels, features)
 
 
 @dataclass(frozen=True)
@@ -365,10 +370,11 @@ class SpanScatter:
         """Adds a batch of checked float64 features; returns their coordinates ``u_j^T (h - mu_k)``."""
         centred = features - self.means[labels]
         coordinates = centred @ self.span.basis
-        self.projected.index_add_(0, labels, coordinates.square())
-        self.shift.index_add_(0, labels, coordinates)
-        self.squares.index_add_(0, labels, torch.linalg.vecdot(centred, centred))
-        self.counts += torch.bincount(labels, minlength=len(self.counts))
+        classes = len(self.counts)
+        self.projected += class_sums(coordinates.square(), labels, classes)
+        self.shift += class_sums(coordinates, labels, classes)
+        self.squares += class_sums(torch.linalg.vecdot(centred, centred).unsqueeze(1), labels, classes).squeeze(1)
+        self.counts += torch.bincount(labels, minlength=classes)
         return coordinates
 
     def tensors(self) -> list[Tensor]:

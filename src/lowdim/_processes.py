@@ -1,0 +1,86 @@
+"""The processes of one job (``torchrun``): who is who, sums and merges over all of them."""
+
+import contextlib
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lowdim.errors import ResourceError
+
+PATIENCE = timedelta(seconds=60)
+"""How long a process waits for the others before it gives up."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `count` equal ones. With one process every operation returns its input."""
+
+    rank: int = 0
+    count: int = 1
+
+    def share(self, items: int) -> range:
+        """Which of `items` are this process's: every one belongs to exactly one process, none is padded or repeated."""
+        return range(self.rank, items, self.count)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank (pickled between processes of this job only)."""
+        if self.count == 1:
+            return [value]
+        from torch import distributed
+
+        values: list[Any] = [None] * self.count
+        with self._waiting():
+            distributed.all_gather_object(values, value)
+        return values
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Adds the tensors up over all processes, in place."""
+        if self.count == 1:
+            return
+        for tensor, *others in zip(tensors, *self._others(tensors), strict=True):
+            total = torch.zeros_like(tensor)
+            for part in [tensor, *others]:
+                total += part
+            tensor.copy_(total)
+
+    def _others(self, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+        # Gathered and added by rank, so that every process holds the same bits.
+        parts: list[list[Tensor]] = self.gather([tensor.cpu() for tensor in tensors])
+        for tensor, first in zip(tensors, parts[0], strict=True):
+            tensor.copy_(first)
+        return [[part.to(tensor.device) for part, tensor in zip(row, tensors, strict=True)] for row in parts[1:]]
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Generator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise ResourceError(
+                f"Process {self.rank} of {self.count} waited more than {PATIENCE.seconds} seconds for the others, or lost one of "
+                "them. Look for the first error in their output; the same command continues from the last state."
+            ) from error
+
+
+@contextlib.contextmanager
+def processes(device: torch.device | None = None) -> Generator[Processes]:
+    """Joins the job that ``torchrun`` started, for the time of the block; alone without it."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    from torch import distributed
+
+    mine = not distributed.is_initialized()
+    if mine:
+        backend = "nccl" if device is not None and device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        if mine:
+            distributed.destroy_process_group()

@@ -1,0 +1,127 @@
+"""What a profile says: frozen numbers, ready for JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerMeasure:
+    """One layer on one split. Quantities that have no value there are None, and a warning says why.
+
+    Attributes:
+        name: Layer name.
+        index: Position among the measured layers, from 0.
+        split: ``"train"`` or ``"test"``.
+        width: Feature dimension after pooling.
+        pool: How the layer's output was reduced.
+        nc1: ``trace(Sigma_W pinv(Sigma_B))``, not divided by K; 0 is full collapse.
+        nc1_chance: NC1 with permuted labels (median).
+        nc1_heldout: Cross-fitted NC1.
+        separation: ``trace(Sigma_W) / trace(Sigma_B)``.
+        ncc_accuracy: Accuracy of the nearest class mean; means of the training split where it was measured too.
+        cdnv: Mean class-distance normalised variance over pairs.
+        nc2: equinorm, equiangularity, etf_distance.
+        discrimination: 1 - largest cosine between class means.
+        effective_rank: Of the centred features (of at most 2,048 samples).
+        rank, cutoff, condition, noise_share, weighting, unbiased, min_per_class, max_per_class: How to read `nc1`;
+            see `lowdim.metrics.Variability`.
+        samples: Samples used.
+        chance_samples: Samples from which the chance level and the effective rank come.
+        dtype: Type of the features before they were accumulated in float64.
+    """
+
+    name: str
+    index: int
+    split: str
+    width: int
+    pool: str
+    nc1: float | None
+    nc1_chance: float | None
+    nc1_heldout: float | None
+    separation: float | None
+    ncc_accuracy: float | None
+    cdnv: float | None
+    nc2: Mapping[str, float] | None
+    discrimination: float | None
+    effective_rank: float | None
+    rank: int | None
+    cutoff: float | None
+    condition: float | None
+    noise_share: float | None
+    weighting: str
+    unbiased: bool
+    min_per_class: int
+    max_per_class: int
+    samples: int
+    chance_samples: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ClassMeasure:
+    """The trouble by class, at the last layer: its share of NC1, and the class that it is closest to."""
+
+    name: str
+    split: str
+    samples: int
+    nc1_share: float | None
+    cdnv: float | None
+    nearest_class: str | None
+    ncc_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A suspected label: a sample nearer to another class than to its own, by means that it had no part in.
+
+    `excess` is the squared distance to its own class mean minus that to the nearest other, over the mean squared distance
+    between class means; the larger, the more suspicious. `position` is the sample's place in the split.
+    """
+
+    item: str
+    split: str
+    position: int
+    class_: str
+    nearest_class: str
+    excess: float
+
+
+@dataclass(frozen=True)
+class Law:
+    """The law of data separation: log D against the layer index is a straight line of this slope, as far as `r2` is near 1."""
+
+    slope: float
+    r2: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How the classes of a data set separate, layer by layer.
+
+    Attributes:
+        data: Per split: samples, classes, per_class_min, per_class_max.
+        accuracy: Of the network's own head, per split, where it has one for these classes.
+        layers: One entry per layer, pooling and split, in order of computation.
+        head: NC3 and NC4 of the head, per split.
+        law: Per split, for the first pooling.
+        classes: The trouble by class, most NC1 first.
+        outliers: Suspected labels, most suspicious first.
+        warnings: What a reader must know.
+    """
+
+    data: Sequence[Mapping[str, Any]]
+    accuracy: Mapping[str, float]
+    layers: Sequence[LayerMeasure]
+    head: Mapping[str, Mapping[str, float | None]]
+    law: Mapping[str, Law]
+    classes: Sequence[ClassMeasure]
+    outliers: Sequence[Outlier]
+    warnings: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, ready for JSON (`class_` is written ``class``)."""
+        result = asdict(self)
+        for outlier in result["outliers"]:
+            outlier["class"] = outlier.pop("class_")
+        return result
