@@ -1,6 +1,8 @@
 """Text and vision encoders of transformers, from the hub or a folder."""
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +86,33 @@ def _factory(transformers: Any, config: Any) -> Any:
 def _pretrained(
     factory: Any, location: str, config: Any, *, local: bool, allow_pickle: bool
 ) -> tuple[nn.Module, list[str]]:
-    module, info = factory.from_pretrained(
-        location,
-        config=config,
-        local_files_only=local,
-        use_safetensors=None if allow_pickle else True,
-        weights_only=True,
-        output_loading_info=True,
-    )
+    with _no_progress_bar():
+        module, info = factory.from_pretrained(
+            location,
+            config=config,
+            local_files_only=local,
+            use_safetensors=None if allow_pickle else True,
+            weights_only=True,
+            output_loading_info=True,
+        )
     missing = sorted(info["missing_keys"])
     # An encoder without a trained pooler is common, and no layer that is measured depends on it.
     if any("pooler" not in key for key in missing):
         raise InputError(f"the weights of {location} lack {', '.join(missing[:3])}; is it for another architecture?")
     return module, missing
+
+
+@contextmanager
+def _no_progress_bar() -> Generator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _preprocessing(transformers: Any, location: str, config: Any, local: bool) -> Preprocessing:
