@@ -151,8 +151,12 @@ class ClassStatistics:
             raise InputError(
                 f"These statistics hold features of width {self.width}, but the batch has {features.shape[1]}."
             )
+        self.add(as_float64(features), labels.to(self.counts.device))
+
+    def add(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
+        """`update` without its checks, for finite float64 features on the device of the statistics."""
         if len(labels):
-            self.merge(_moments(as_float64(features), labels.to(self.counts.device), self.classes, self.scatter))
+            self.merge(_moments(features, labels, self.classes, self.scatter))
 
     def merge(self, other: "ClassStatistics") -> None:
         """Adds the samples of other statistics: the pairwise update of Chan, Golub and LeVeque (1983), exact up to rounding."""
@@ -248,7 +252,9 @@ def class_sums(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classe
         order = np.argsort(labels.numpy(), kind="stable")
         pick = sparse.csr_array((np.ones(len(rows), rows.dtype), order, starts), shape=(classes, len(rows)))
         return torch.from_numpy(pick @ rows)
-    return torch.zeros(classes, features.shape[1], dtype=features.dtype, device=features.device).index_add_(0, labels, features)
+    return torch.zeros(classes, features.shape[1], dtype=features.dtype, device=features.device).index_add_(
+        0, labels, features
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lowdim.errors import InputError
-from lowdim.statistics import as_float64
+from lowdim.statistics import as_float64, class_sums
 
 
 def chance_variability(
@@ -59,8 +59,8 @@ def _variability_from_gram(gram: Float[Tensor, "m m"], labels: Int[Tensor, " m"]
     """Pooled NC1 of the samples whose inner products are given."""
     counts = torch.bincount(labels, minlength=classes).double()
     # Column k: inner products of every sample with the mean of class k.
-    to_means = torch.zeros(classes, len(labels), dtype=gram.dtype).index_add_(0, labels, gram).T / counts
-    means = torch.zeros(classes, classes, dtype=gram.dtype).index_add_(0, labels, to_means) / counts.unsqueeze(1)
+    to_means = class_sums(gram, labels, classes).T / counts
+    means = class_sums(to_means.contiguous(), labels, classes) / counts.unsqueeze(1)
     means = (means + means.T) / 2
     centring = torch.eye(classes, dtype=gram.dtype) - 1 / classes
     eigenvalues, vectors = torch.linalg.eigh(centring @ means @ centring)

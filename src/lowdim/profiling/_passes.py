@@ -68,7 +68,7 @@ def first_pass(
         kept = (
             order if len(order) * widths * 4 <= SAMPLE_BYTES else subsample_of(order, int(SAMPLE_BYTES / (4 * widths)))
         )
-        rows = np.flatnonzero(np.isin(batch.positions, kept))
+        sampled = np.flatnonzero(np.isin(batch.positions, kept))
         for key, features in batch.features.items():
             if key not in moments:
                 empty = [ClassStatistics.empty(classes, features.shape[1]) for _ in range(2)]
@@ -76,10 +76,10 @@ def first_pass(
             here = moments[key]
             usable = torch.isfinite(features).all(dim=1)
             here.excluded += int((~usable).sum())
+            values, own, parts = as_float64(features)[usable], batch.labels[usable], half[batch.positions][usable]
             for part in range(2):
-                take = usable & (half[batch.positions] == part)
-                here.halves[part].update(features[take], batch.labels[take])
-            here.sample |= {int(batch.positions[row]): features[row] for row in rows if usable[row]}
+                here.halves[part].add(values[parts == part], own[parts == part])
+            here.sample |= {int(batch.positions[row]): features[row] for row in sampled if usable[row]}
         progress(1)
     return _merge(processes.gather(moments))
 

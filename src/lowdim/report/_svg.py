@@ -1,0 +1,115 @@
+"""Figures as SVG, by Matplotlib: the same bytes for the same data."""
+
+import io
+import math
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import ticker
+from matplotlib.figure import Figure as Canvas
+
+from lowdim.figures import Figure, Images, Lines, Panels, Surface
+
+PALETTE = ("#0b62a4", "#c4500c", "#1b7a43", "#8a3fb0", "#a8324a", "#5f6b00", "#00748a", "#6b4a2b", "#444444", "#b0388f")
+_STYLE = {"line": ("-", ""), "points": ("", "o"), "dashed": ("--", ""), "line+points": ("-", "o"), "dotted": (":", "")}
+_SETTINGS: dict[str, Any] = {
+    "svg.hashsalt": "lowdim",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    # A name is text, never a formula: "$" in a class name must not start mathematics.
+    "text.parse_math": False,
+}
+
+
+def to_svg(figure: Figure) -> str:
+    """Draws a figure description.
+
+    Returns:
+        SVG text without dates or random identifiers.
+    """
+    with matplotlib.rc_context(_SETTINGS):
+        canvas = _canvas(figure)
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": "lowdim"})
+    return buffer.getvalue()
+
+
+def _canvas(figure: Figure) -> Canvas:
+    if isinstance(figure, Images):
+        return _images(figure)
+    panels = list(figure.panels) if isinstance(figure, Panels) else [figure]
+    columns = min(figure.columns, len(panels)) if isinstance(figure, Panels) else 1
+    rows = math.ceil(len(panels) / columns)
+    wide = 6.8 if columns == 1 else 4.1
+    canvas = Canvas(figsize=(wide * columns, 3.5 * rows), layout="constrained")
+    for index, panel in enumerate(panels):
+        solid = isinstance(panel, Surface)
+        axes = canvas.add_subplot(rows, columns, index + 1, projection="3d" if solid else None)
+        axes.set_title(panel.title, fontsize=10, loc="left")
+        _surface(axes, panel) if solid else _lines(axes, panel)
+    return canvas
+
+
+def _lines(axes: Any, lines: Lines) -> None:
+    for index, series in enumerate(lines.series):
+        colour = PALETTE[index % len(PALETTE)]
+        line, marker = _STYLE[series.style]
+        x, y = np.asarray(series.x), np.asarray(series.y, dtype=float)
+        axes.plot(x, y, linestyle=line, marker=marker, markersize=4, linewidth=1.6, color=colour, label=series.name)
+        if series.low is not None and series.high is not None:
+            low, high = np.asarray(series.low, dtype=float), np.asarray(series.high, dtype=float)
+            if series.style == "points":
+                axes.vlines(x, low, high, color=colour, linewidth=1)
+            else:
+                axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        if series.labels is not None and series.style == "points" and len(series.labels) <= 30:
+            for place, height, text in zip(x, y, series.labels, strict=True):
+                axes.annotate(text, (place, height), xytext=(4, 3), textcoords="offset points", fontsize=7.5)
+    axes.set_xlabel(lines.x_label)
+    axes.set_ylabel(lines.y_label)
+    axes.set_xscale("log" if lines.log_x else "linear")
+    axes.set_yscale("log" if lines.log_y and _any_positive(lines) else "linear")
+    if lines.x_ticks is not None:
+        long = max(map(len, lines.x_ticks), default=0) > 4
+        axes.set_xticks(range(len(lines.x_ticks)), lines.x_ticks, rotation=40 if long else 0, ha="right" if long else "center")
+    if len(lines.series) > 1:
+        axes.legend(fontsize=8)
+
+
+def _any_positive(lines: Lines) -> bool:
+    return any(bool((np.asarray(series.y, dtype=float) > 0).any()) for series in lines.series)
+
+
+def _surface(axes: Any, surface: Surface) -> None:
+    z = np.asarray(surface.z, dtype=float)
+    if surface.log_z:
+        z = np.log10(np.where(z > 0, z, np.nan))
+        axes.zaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"1e{value:g}"))
+    x, y = np.meshgrid(surface.x, surface.y)
+    axes.plot_surface(x, y, z, cmap="viridis", linewidth=0, antialiased=False, rcount=40, ccount=40)
+    axes.set_xlabel(surface.x_label, fontsize=8)
+    axes.set_ylabel(surface.y_label, fontsize=8)
+    axes.set_zlabel(surface.z_label, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.view_init(elev=24, azim=-130)
+
+
+def _images(figure: Images) -> Canvas:
+    count = len(figure.images)
+    columns = min(count, 6)
+    rows = math.ceil(count / columns)
+    canvas = Canvas(figsize=(2.3 * columns, 2.5 * rows), layout="constrained")
+    for index, (caption, image) in enumerate(figure.images):
+        axes = canvas.add_subplot(rows, columns, index + 1)
+        axes.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(caption, fontsize=8, wrap=True)
+        axes.axis("off")
+    return canvas
