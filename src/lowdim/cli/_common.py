@@ -21,9 +21,7 @@ class Format(StrEnum):
     json = "json"
 
 
-Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON (same as --format json).")
-]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON (same as --format json).")]
 FormatOption: TypeAlias = Annotated[
     Format,
     typer.Option(
@@ -33,21 +31,15 @@ FormatOption: TypeAlias = Annotated[
 ]
 Out: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--out", help="Run folder [default: lowdim-runs/COMMAND-HASH]. Starting again with it continues."
-    ),
+    typer.Option("--out", help="Run folder [default: lowdim-runs/COMMAND-HASH]. Starting again with it continues."),
 ]
-Fresh: TypeAlias = Annotated[
-    bool, typer.Option("--fresh", help="Discard what an earlier run left in the run folder.")
-]
+Fresh: TypeAlias = Annotated[bool, typer.Option("--fresh", help="Discard what an earlier run left in the run folder.")]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 
 def wants_json(json: bool, format: Format) -> bool:
     """Whether the result goes to stdout as JSON."""
-    return (
-        json or format is Format.json or (format is Format.auto and os.environ.get("LOWDIM_FORMAT") == "json")
-    )
+    return json or format is Format.json or (format is Format.auto and os.environ.get("LOWDIM_FORMAT") == "json")
 
 
 def rank() -> int:

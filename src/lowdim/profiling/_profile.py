@@ -379,6 +379,7 @@ class _Builder:
                 split=split,
                 width=every.width,
                 pool=pool,
+                spectrum=[] if around.own is None else _shares(around.own.span.eigenvalues),
                 nc1=None if found is None else found.value,
                 nc1_chance=self._chance(what, sample, sample_labels, every.samples),
                 nc1_heldout=self._heldout(what, moments, around),
@@ -460,12 +461,17 @@ class _Builder:
             data=self.data,
             accuracy=self.accuracy,
             layers=self.layers,
-            head=self.head,
+            head=next(iter(self.head.values()), {}),
+            head_by_split=self.head,
             law=self.law,
             classes=self.classes,
             outliers=self.outliers,
             warnings=self.warnings,
         )
+
+
+def _shares(eigenvalues: Tensor) -> list[float]:
+    return (eigenvalues / eigenvalues.sum()).tolist()
 
 
 def _effective_rank(sample: Tensor) -> float | None:
@@ -483,7 +489,7 @@ def separation_law(values: Sequence[float | None]) -> Law | None:
 
     Example:
         >>> separation_law([4.0, 2.0, 1.0])
-        Law(slope=-0.6931471805599453, r2=1.0)
+        Law(slope=-0.6931471805599453, intercept=1.386294361119891, r2=1.0)
     """
     if len(values) < 3 or any(value is None or value <= 0 for value in values):
         return None
@@ -492,4 +498,4 @@ def separation_law(values: Sequence[float | None]) -> Law | None:
     slope, intercept = np.polyfit(x, y, 1)
     spread = float(((y - y.mean()) ** 2).sum())
     residual = float(((y - slope * x - intercept) ** 2).sum())
-    return Law(slope=float(slope), r2=1 - residual / spread) if spread > 0 else None
+    return Law(slope=float(slope), intercept=float(intercept), r2=1 - residual / spread) if spread > 0 else None

@@ -15,6 +15,7 @@ class LayerMeasure:
         split: ``"train"`` or ``"test"``.
         width: Feature dimension after pooling.
         pool: How the layer's output was reduced.
+        spectrum: Eigenvalues of ``Sigma_B`` over their sum, largest first.
         nc1: ``trace(Sigma_W pinv(Sigma_B))``, not divided by K; 0 is full collapse.
         nc1_chance: NC1 with permuted labels (median).
         nc1_heldout: Cross-fitted NC1.
@@ -36,6 +37,7 @@ class LayerMeasure:
     split: str
     width: int
     pool: str
+    spectrum: Sequence[float]
     nc1: float | None
     nc1_chance: float | None
     nc1_heldout: float | None
@@ -89,9 +91,10 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Law:
-    """The law of data separation: log D against the layer index is a straight line of this slope, as far as `r2` is near 1."""
+    """The law of data separation: log D against the layer index is a straight line of this slope and intercept, as far as `r2` is near 1."""
 
     slope: float
+    intercept: float
     r2: float
 
 
@@ -103,7 +106,8 @@ class Profile:
         data: Per split: samples, classes, per_class_min, per_class_max.
         accuracy: Of the network's own head, per split, where it has one for these classes.
         layers: One entry per layer, pooling and split, in order of computation.
-        head: NC3 and NC4 of the head, per split.
+        head: NC3 and NC4 of the head on the first split measured; empty without a head for these classes.
+        head_by_split: The same for every split.
         law: Per split, for the first pooling.
         classes: The trouble by class, most NC1 first.
         outliers: Suspected labels, most suspicious first.
@@ -113,7 +117,8 @@ class Profile:
     data: Sequence[Mapping[str, Any]]
     accuracy: Mapping[str, float]
     layers: Sequence[LayerMeasure]
-    head: Mapping[str, Mapping[str, float | None]]
+    head: Mapping[str, float | None]
+    head_by_split: Mapping[str, Mapping[str, float | None]]
     law: Mapping[str, Law]
     classes: Sequence[ClassMeasure]
     outliers: Sequence[Outlier]

@@ -51,11 +51,20 @@ def _text(text: str) -> str:
 
 
 def _numbers(values: Any) -> list[Any]:
-    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in np.asarray(values).tolist()]
+    return [
+        None if isinstance(value, float) and not math.isfinite(value) else value
+        for value in np.asarray(values).tolist()
+    ]
 
 
 def _lines(
-    lines: Lines, number: str, place: dict[str, Any], traces: list[dict[str, Any]], layout: dict[str, Any], *, legend: bool
+    lines: Lines,
+    number: str,
+    place: dict[str, Any],
+    traces: list[dict[str, Any]],
+    layout: dict[str, Any],
+    *,
+    legend: bool,
 ) -> None:
     for index, series in enumerate(lines.series):
         colour = PALETTE[index % len(PALETTE)]

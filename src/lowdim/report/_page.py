@@ -75,7 +75,9 @@ def write_report(folder: RunFolder, page: Page) -> list[str]:
         figures = [_figure(folder, section, figure, written) for figure in section.figures]
         tables = [_table(folder, section, table, written) for table in section.tables]
         sections.append({"section": section, "figures": figures, "tables": tables})
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"number": format_number, "setting": _setting}
     interactive = any(figure["plotly"] for part in sections for figure in part["figures"])
     folder.write(
@@ -102,7 +104,9 @@ def format_number(value: Any) -> str:
 
 
 def _setting(value: Any) -> str:
-    return json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | tuple | dict) else format_number(value)
+    return (
+        json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | tuple | dict) else format_number(value)
+    )
 
 
 def _figure(folder: RunFolder, section: Section, figure: Figure, written: list[str]) -> dict[str, Any]:

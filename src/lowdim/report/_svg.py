@@ -79,7 +79,9 @@ def _lines(axes: Any, lines: Lines) -> None:
     axes.set_yscale("log" if lines.log_y and _any_positive(lines) else "linear")
     if lines.x_ticks is not None:
         long = max(map(len, lines.x_ticks), default=0) > 4
-        axes.set_xticks(range(len(lines.x_ticks)), lines.x_ticks, rotation=40 if long else 0, ha="right" if long else "center")
+        axes.set_xticks(
+            range(len(lines.x_ticks)), lines.x_ticks, rotation=40 if long else 0, ha="right" if long else "center"
+        )
     if len(lines.series) > 1:
         axes.legend(fontsize=8)
 

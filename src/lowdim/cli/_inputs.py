@@ -1,0 +1,143 @@
+"""Options that say which network and which data, and what they become. Shared by all commands about networks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from lowdim.errors import UsageError
+
+if TYPE_CHECKING:
+    from lowdim.data import Dataset
+    from lowdim.models import LoadedModel
+
+MODEL_HELP = (
+    "digits · timm:NAME · timm:local-dir:DIR · hf:ORG/NAME · hf:DIR · FILE.py:FACTORY (runs that code) · features. "
+    "timm:NAME and hf:ORG/NAME mean the pre-trained hub weights."
+)
+DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv · torchvision:NAME@ROOT."
+
+DataOption: TypeAlias = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+Weights: TypeAlias = Annotated[
+    Path | None, typer.Option("--weights", help="Local safetensors file for that architecture.")
+]
+ModelArguments: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--model-arg", help="KEY=VALUE for the factory; may be repeated.")
+]
+RandomWeights: TypeAlias = Annotated[
+    bool, typer.Option("--random-weights", help="Untrained weights; marked in every output.")
+]
+AllowPickle: TypeAlias = Annotated[
+    bool, typer.Option("--allow-pickle", help="Accept pickled weights (.pt, .pth, .bin, .th), tensors only.")
+]
+Offline: TypeAlias = Annotated[
+    bool, typer.Option("--offline", help="Never use the network; hub models come from the cache.")
+]
+Mean: TypeAlias = Annotated[
+    str | None, typer.Option("--mean", help="a,b,c of inputs in 0..1, instead of the model's own.")
+]
+Std: TypeAlias = Annotated[
+    str | None, typer.Option("--std", help="a,b,c of inputs in 0..1, instead of the model's own.")
+]
+ImageSize: TypeAlias = Annotated[
+    int | None, typer.Option("--image-size", help="Side in pixels, instead of the model's own.")
+]
+PathColumn: TypeAlias = Annotated[str | None, typer.Option("--path-column", help="Of a table: image files.")]
+TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="Of a table: texts.")]
+LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="Of a table: labels.")]
+Limit: TypeAlias = Annotated[
+    int | None, typer.Option("--limit", help="At most so many samples of each split, stratified.")
+]
+Shots: TypeAlias = Annotated[int | None, typer.Option("--shots", help="So many training samples of each class.")]
+SkipUnreadable: TypeAlias = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, instead of stopping.")
+]
+Device: TypeAlias = Annotated[str, typer.Option("--device", help="auto · cpu · cuda · mps.")]
+BatchSize: TypeAlias = Annotated[str, typer.Option("--batch-size", help="auto, or samples per forward pass.")]
+
+
+def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
+    """``key=value`` pairs; a value that is valid JSON (numbers, true, lists) is taken as such, anything else as text.
+
+    Example:
+        >>> parse_arguments(["depth=3", "name=best"])
+        {'depth': 3, 'name': 'best'}
+    """
+    import json
+
+    arguments: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise UsageError(f"{pair!r} is not KEY=VALUE.")
+        try:
+            arguments[key] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[key] = value
+    return arguments
+
+
+def numbers(text: str | None, option: str) -> list[float] | None:
+    """``a,b,c`` as numbers.
+
+    Example:
+        >>> numbers("0.5,.25", "--mean")
+        [0.5, 0.25]
+    """
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} takes numbers separated by commas, not {text!r}.") from error
+
+
+def batch_size(text: str) -> int | None:
+    """A positive number, or None for ``auto``."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--batch-size takes auto or a positive number, not {text!r}.")
+    return int(text)
+
+
+def device(name: str) -> str:
+    """The device to use; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: If the device is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    kind = name.split(":")[0]
+    if not there.get(kind, False):
+        raise UsageError(
+            f"--device {name} is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
+        )
+    return name
+
+
+def data_identity(data: "Dataset") -> dict[str, Any]:
+    """What tells one data set from another in a run's configuration."""
+    import hashlib
+
+    return {
+        name: {
+            "samples": len(split),
+            "sha256": hashlib.sha256(split.labels.tobytes() + "\0".join(split.items).encode()).hexdigest()[:16],
+        }
+        for name, split in data.splits.items()
+    }
+
+
+def model_identity(model: "LoadedModel") -> dict[str, Any]:
+    """What tells one network from another in a run's configuration."""
+    return {
+        "name": model.name,
+        "fingerprint": model.fingerprint,
+        "random_weights": model.random_weights,
+        "preprocessing": model.preprocessing.as_dict(),
+    }

@@ -1,0 +1,238 @@
+"""A collapse profile as sections of the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lowdim.data import Dataset, thumbnail
+from lowdim.figures import Images, Lines, Panels, Series, Table
+from lowdim.report._page import Section
+
+_WHY = (
+    "NC1 is the scatter within classes relative to the spread of the class means; D is the same with plain traces. Both are 0 "
+    "when every class has collapsed to a point, and in a well-trained network both fall from layer to layer. Read NC1 against "
+    "its chance level (labels shuffled) and its held-out value (means from one half of the samples, scatter from the other).",
+    "Values of data with different numbers of samples per class, or of layers of very different width, are not comparable.",
+)
+_SOURCE = (
+    "Papyan, Han and Donoho 2020, doi:10.1073/pnas.2015509117; He and Su 2022, arXiv 2210.17020 (law of data separation); "
+    "Wang et al. 2023, arXiv 2311.02960."
+)
+
+
+def profile_sections(result: Mapping[str, Any], dataset: Dataset | None = None, *, id: str = "layers") -> list[Section]:
+    """Sections for the layers, the classes and the suspected labels of a measured network.
+
+    Args:
+        result: As `Profile.as_dict`, with the ``config`` of the run.
+        dataset: For thumbnails of suspected labels; without it they are only named.
+        id: Prefix of the anchors and files.
+    """
+    sections = [
+        Section(
+            id=id,
+            title="Layer by layer",
+            why=_WHY,
+            figures=[*layer_figures(result)],
+            tables=[layer_table(result)],
+            settings=result["config"],
+            source=_SOURCE,
+            notes=result["warnings"],
+            seconds=result.get("seconds"),
+        )
+    ]
+    if result["classes"]:
+        sections.append(
+            Section(id=f"{id}-classes", title="Which classes are the trouble", why=_CLASSES, tables=[_classes(result)])
+        )
+    if result["outliers"]:
+        sections.append(_suspects(result, dataset, id))
+    return sections
+
+
+_CLASSES = (
+    "At the last layer: the share of NC1 that a class makes, the class whose mean is nearest, the class-distance normalised "
+    "variance to it, and how many of its samples are nearest to their own class mean.",
+)
+
+
+def layer_figures(result: Mapping[str, Any]) -> list[Panels | Lines]:
+    """NC1 and D against depth for each pooling, accuracy of the nearest class mean, and the spectrum of the class means."""
+    pools = list(dict.fromkeys(layer["pool"] for layer in result["layers"]))
+    collapse = [_collapse(result, pool) for pool in pools]
+    separation = [_separation(result, pool) for pool in pools]
+    return [
+        Panels(
+            "collapse",
+            "NC1 and separation D against depth",
+            [panel for pair in zip(collapse, separation, strict=True) for panel in pair],
+            columns=2,
+            caption="Dotted: chance level. Dashed: held-out NC1 on the left, the fitted straight line of log D on the right.",
+        ),
+        _accuracy(result, pools),
+        _spectrum(result, pools[0]),
+    ]
+
+
+def _rows(result: Mapping[str, Any], split: str, pool: str) -> list[Mapping[str, Any]]:
+    return [layer for layer in result["layers"] if layer["split"] == split and layer["pool"] == pool]
+
+
+def _splits(result: Mapping[str, Any]) -> list[str]:
+    return [entry["split"] for entry in result["data"]]
+
+
+def _names(result: Mapping[str, Any], pool: str) -> list[str]:
+    return [layer["name"] for layer in _rows(result, _splits(result)[0], pool)]
+
+
+def _values(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    return np.array([np.nan if row[key] is None else row[key] for row in rows], dtype=float)
+
+
+def _series(name: str, rows: Sequence[Mapping[str, Any]], key: str, style: Any) -> Series:
+    return Series(name, np.arange(len(rows)), _values(rows, key), style=style)
+
+
+def _collapse(result: Mapping[str, Any], pool: str) -> Lines:
+    series: list[Series] = []
+    for split in _splits(result):
+        rows = _rows(result, split, pool)
+        series += [
+            _series(f"{split}", rows, "nc1", "line+points"),
+            _series(f"{split}, held-out", rows, "nc1_heldout", "dashed"),
+            _series(f"{split}, chance", rows, "nc1_chance", "dotted"),
+        ]
+    title = f"NC1 ({pool})"
+    return Lines(f"nc1-{pool}", title, "layer", "NC1", series, log_y=True, x_ticks=_names(result, pool))
+
+
+def _separation(result: Mapping[str, Any], pool: str) -> Lines:
+    from lowdim.profiling import separation_law
+
+    series: list[Series] = []
+    said: list[str] = []
+    for split in _splits(result):
+        rows = _rows(result, split, pool)
+        series.append(_series(split, rows, "separation", "line+points"))
+        law = separation_law([row["separation"] for row in rows])
+        if law is not None:
+            x = np.arange(len(rows))
+            series.append(Series(f"{split}, fit", x, np.exp(law.intercept + law.slope * x), style="dashed"))
+            said.append(f"{split} slope {law.slope:.2f}, R² {law.r2:.3f}")
+    title = f"D ({pool})" + (f": {'; '.join(said)}" if said else "")
+    return Lines(f"separation-{pool}", title, "layer", "D", series, log_y=True, x_ticks=_names(result, pool))
+
+
+def _accuracy(result: Mapping[str, Any], pools: Sequence[str]) -> Lines:
+    series = [
+        _series(f"{split} ({pool})", _rows(result, split, pool), "ncc_accuracy", "line+points")
+        for pool in pools
+        for split in _splits(result)
+    ]
+    return Lines(
+        "ncc",
+        "Accuracy of the nearest class mean",
+        "layer",
+        "accuracy",
+        series,
+        x_ticks=_names(result, pools[0]),
+        caption="Class means of the training split where it was measured.",
+    )
+
+
+def _spectrum(result: Mapping[str, Any], pool: str) -> Lines:
+    split = _splits(result)[0]
+    rows = [row for row in _rows(result, split, pool) if row["spectrum"]]
+    # At most ten curves can be told apart: first, last and evenly between.
+    chosen = sorted({round(place) for place in np.linspace(0, len(rows) - 1, min(len(rows), 10))}) if rows else []
+    series = [
+        Series(rows[index]["name"], np.arange(1, len(rows[index]["spectrum"]) + 1), np.array(rows[index]["spectrum"]))
+        for index in chosen
+    ]
+    return Lines(
+        "spectrum",
+        f"Spectrum of the class means ({split}, {pool})",
+        "direction",
+        "share of trace",
+        series,
+        log_y=True,
+        caption="Eigenvalues of the between-class covariance over their sum; flat means equally far apart in all directions.",
+    )
+
+
+_COLUMNS = {
+    "name": "layer",
+    "split": "split",
+    "pool": "pooling",
+    "width": "width",
+    "nc1": "NC1",
+    "nc1_heldout": "NC1 held-out",
+    "nc1_chance": "NC1 chance",
+    "separation": "D",
+    "ncc_accuracy": "NCC accuracy",
+    "cdnv": "CDNV",
+    "effective_rank": "effective rank",
+    "rank": "rank",
+    "condition": "condition",
+    "noise_share": "noise share",
+}
+
+
+def layer_table(result: Mapping[str, Any]) -> Table:
+    """All layers, with what is needed to read NC1."""
+    rows = [[layer[key] for key in _COLUMNS] for layer in result["layers"]]
+    heads = ", ".join(
+        f"{split}: NC3 {_short(head['nc3'])}, NC4 {_short(head['nc4'])}"
+        for split, head in result["head_by_split"].items()
+    )
+    accuracy = ", ".join(f"{split} {value:.4f}" for split, value in result["accuracy"].items())
+    caption = " ".join(
+        part
+        for part in (
+            f"Accuracy of the network's own head: {accuracy}." if accuracy else "",
+            f"Head: {heads}." if heads else "",
+        )
+        if part
+    )
+    return Table("layers", "Layers", list(_COLUMNS.values()), rows, caption)
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _classes(result: Mapping[str, Any]) -> Table:
+    keys = ["name", "split", "samples", "nc1_share", "nearest_class", "cdnv", "ncc_accuracy"]
+    columns = ["class", "split", "samples", "share of NC1", "nearest class", "CDNV to it", "NCC accuracy"]
+    return Table(
+        "classes", "Classes, most NC1 first", columns, [[row[key] for key in keys] for row in result["classes"]]
+    )
+
+
+def _suspects(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Section:
+    outliers = result["outliers"]
+    figures: list[Images] = []
+    if dataset is not None and dataset.kind == "image":
+        images = [
+            (
+                f"{outlier['class']} → {outlier['nearest_class']}?",
+                thumbnail(dataset[outlier["split"]], outlier["position"]),
+            )
+            for outlier in outliers[:48]
+        ]
+        figures = [
+            Images("suspects", "Suspected labels", images, "Label → the class it looks like; most suspicious first.")
+        ]
+    keys = ["item", "split", "class", "nearest_class", "excess"]
+    table = Table(
+        "suspects",
+        "Suspected labels, most suspicious first",
+        ["item", "split", "labelled", "looks like", "excess"],
+        [[outlier[key] for key in keys] for outlier in outliers],
+        "Excess: squared distance to the own class mean minus that to the nearest other, over the mean squared distance between "
+        "class means; the means come from samples other than the one judged.",
+    )
+    why = ("Samples that are far from their class and near another one: wrong labels, or hard cases. Look at them.",)
+    return Section(id=f"{id}-suspects", title="Suspected labels", why=why, figures=figures, tables=[table])
