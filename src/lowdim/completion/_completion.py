@@ -1,7 +1,8 @@
 """The interface of the solvers: what they are asked, and what they answer.
 
-A solver is a function ``(entries, held, settings) -> Solved``. It first fits the entries that are not held out, predicts the held
-ones, makes its own choices by them, and then fits all entries. Everything a solver sees has been divided by the column scale.
+A solver is a function ``(entries, held, settings, start) -> Solved``. It first fits the entries that are not held out, predicts the held
+ones, makes its own choices by them, and then fits all entries. Everything a solver sees has been divided
+by the column scale. `start` is an earlier completion of a matrix of the same shape, or None.
 """
 
 from dataclasses import dataclass
@@ -23,13 +24,13 @@ class Completion(Protocol):
     """A fitted model of all cells of a matrix.
 
     Attributes:
-        singular_values: Of the low-rank part over the training rows, descending; their number is the rank.
+        factors: ``(m, r)`` and ``(n, r)``; their product is the low-rank part of the training rows.
         iterations: Sweeps taken by the last fit.
         converged: Whether the last fit met its tolerance.
     """
 
     @property
-    def singular_values(self) -> Array: ...
+    def factors(self) -> tuple[Array, Array]: ...
     @property
     def iterations(self) -> int: ...
     @property
@@ -60,6 +61,10 @@ class HeldOut:
     def rmse(self) -> float:
         """Root mean square error; NaN when nothing was held out."""
         return root_mean_square(self.values - self.predictions)
+
+    def in_units(self, scale: Array) -> "HeldOut":
+        """The same with each entry multiplied by its scale."""
+        return HeldOut(self.values * scale, self.predictions * scale, self.deviations * scale)
 
     @property
     def calibration(self) -> float:
@@ -104,7 +109,20 @@ class Solved:
     remarks: tuple[str, ...] = ()
 
 
+class Solver(Protocol):
+    """Fits a matrix; see the module."""
+
+    def __call__(self, entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved: ...
+
+
 SolverName = Literal["exact", "table", "als", "ratings", "gd"]
+
+
+def singular_values(factors: tuple[Array, Array]) -> Array:
+    """Singular values of ``left @ right.T``, descending, as many as there are factors. Costs ``O((m + n) r^2)``."""
+    left, right = (np.asarray(np.linalg.qr(factor, mode="r")) for factor in factors)
+    values = np.linalg.svd(left @ right.T, compute_uv=False)
+    return np.concatenate([values, np.zeros(factors[0].shape[1] - values.size)])
 
 
 def root_mean_square(errors: Array) -> float:

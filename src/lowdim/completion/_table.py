@@ -1,4 +1,4 @@
-"""The `table` solver: variational factor analysis of standardised columns, then what similar rows know.
+"""The `table` solver: variational factor analysis of columns of unit variance, then what similar rows know.
 
 For noisy tables of at most a few thousand columns. The number of latents needs no search (see `_factor_analysis`), the share of the
 neighbours' correction is chosen on the held-out entries.
@@ -9,43 +9,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowdim.completion import _factor_analysis as factor_analysis
-from lowdim.completion._completion import Array, HeldOut, Indices, Mask, Settings, Solved, to_dense
+from lowdim.completion._completion import Array, Completion, HeldOut, Indices, Mask, Settings, Solved, to_dense
 from lowdim.completion._entries import Entries
 from lowdim.completion._neighbours import Neighbours
 
 Loadings = factor_analysis.Loadings
 
 FIRST_SWEEPS, LAST_SWEEPS = 30, 10
-TOLERANCE = 1e-3  # of a standardised cell, in root mean square
+TOLERANCE = 1e-3  # of a cell, in root mean square
 EXTREME = 6.0  # deviations from the column's mean beyond which a value counts as this many in the fit of the loadings
+USED_ENERGY = 1e-4  # of a column's variance, on average, below which a latent does not count towards the rank
 SHARES = np.linspace(0.0, 1.0, 6)
 REFERENCE_ROWS = 5_000
 
 
 @dataclass(frozen=True)
-class Standardiser:
-    """Means and deviations of the observed entries of the columns; an unknown or constant column keeps its units."""
+class TableCompletion:
+    """Loadings of centred columns, and the reference rows of the neighbours' correction with its share."""
 
     mean: Array
-    scale: Array
-
-    @staticmethod
-    def of(values: Array, observed: Mask) -> "Standardiser":
-        counts = np.maximum(observed.sum(0), 1)
-        mean = np.where(observed, values, 0.0).sum(0) / counts
-        scale = np.sqrt(np.where(observed, (values - mean) ** 2, 0.0).sum(0) / counts)
-        constant = scale <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
-        return Standardiser(mean, np.where(constant, 1.0, scale))
-
-    def apply(self, values: Array, observed: Mask) -> Array:
-        return np.where(observed, (values - self.mean) / self.scale, 0.0)
-
-
-@dataclass(frozen=True)
-class TableCompletion:
-    """Loadings of standardised columns, and the reference rows of the neighbours' correction with its share."""
-
-    standardiser: Standardiser
     fit: factor_analysis.Fit
     neighbours: Neighbours
     share: float
@@ -61,10 +43,11 @@ class TableCompletion:
         return self.fit.converged
 
     @property
-    def singular_values(self) -> Array:
+    def factors(self) -> tuple[Array, Array]:
+        loadings = self.fit.loadings.mean[:, :-1]
+        used = (loadings**2).mean(0) > USED_ENERGY
         latents = np.concatenate([mean for mean, _ in self._latents(self.values, self.observed)])
-        loadings = self.fit.loadings.mean[:, :-1] * self.standardiser.scale[:, None]
-        return np.linalg.svd(np.linalg.qr(latents[:, :-1])[1] @ loadings.T, compute_uv=False)[: self.fit.loadings.rank]
+        return latents[:, :-1][:, used], loadings[:, used]
 
     def predict(self, rows: Indices, cols: Indices) -> Array:
         distinct, place = np.unique(rows, return_inverse=True)
@@ -74,40 +57,40 @@ class TableCompletion:
         distinct, place = np.unique(rows, return_inverse=True)
         blocks = self._latents(self.values[distinct], self.observed[distinct])
         variances = [factor_analysis.variances(self.fit.loadings, mean, covariance) for mean, covariance in blocks]
-        return np.sqrt(np.concatenate(variances)[place, cols]) * self.standardiser.scale[cols]
+        return np.sqrt(np.concatenate(variances)[place, cols])
 
     def complete(self, entries: Entries) -> Array:
         return self._complete(*to_dense(entries))
 
     def parts(self, values: Array, observed: Mask) -> tuple[Array, Array]:
         """The low-rank model of rows and the full correction by their neighbours, both standardised."""
-        modelled = modelled_rows(self.fit.loadings, self.standardiser.apply(values, observed), observed)
+        modelled = modelled_rows(self.fit.loadings, values - self.mean, observed)
         if self.share == 0:
             return modelled, np.zeros_like(modelled)
-        return modelled, self.neighbours.correction(self.standardiser.apply(values, observed), observed, modelled)
+        return modelled, self.neighbours.correction(values - self.mean, observed, modelled)
 
     def _complete(self, values: Array, observed: Mask) -> Array:
         modelled, correction = self.parts(values, observed)
-        return (modelled + self.share * correction) * self.standardiser.scale + self.standardiser.mean
+        return modelled + self.share * correction + self.mean
 
     def _latents(self, values: Array, observed: Mask) -> list[tuple[Array, Array]]:
-        return latent_blocks(self.fit.loadings, self.standardiser.apply(values, observed), observed)
+        return latent_blocks(self.fit.loadings, values - self.mean, observed)
 
 
-def latent_blocks(loadings: Loadings, standardised: Array, observed: Mask) -> list[tuple[Array, Array]]:
+def latent_blocks(loadings: Loadings, centred: Array, observed: Mask) -> list[tuple[Array, Array]]:
     """Posterior means and covariances of the latents, a block of rows at a time."""
-    blocks = factor_analysis.row_blocks(len(standardised), loadings.rank)
-    limited = np.clip(standardised, -EXTREME, EXTREME)
+    blocks = factor_analysis.row_blocks(len(centred), loadings.rank)
+    limited = np.clip(centred, -EXTREME, EXTREME)
     return [factor_analysis.latents(loadings, limited[block], observed[block]) for block in blocks]
 
 
-def modelled_rows(loadings: Loadings, standardised: Array, observed: Mask) -> Array:
+def modelled_rows(loadings: Loadings, centred: Array, observed: Mask) -> Array:
     """The low-rank part of rows, ``(rows, n)``."""
-    parts = [mean @ loadings.mean.T for mean, _ in latent_blocks(loadings, standardised, observed)]
+    parts = [mean @ loadings.mean.T for mean, _ in latent_blocks(loadings, centred, observed)]
     return np.concatenate(parts)
 
 
-def solve_table(entries: Entries, held: Mask, settings: Settings) -> Solved:
+def solve_table(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """Fit a table; see the module.
 
     Cost: ``O(m n K^2)`` per sweep, at most 40 sweeps, plus ``O(m min(m, 5000) n)`` for the neighbours.
@@ -115,24 +98,25 @@ def solve_table(entries: Entries, held: Mask, settings: Settings) -> Solved:
     values, observed = to_dense(entries)
     training = observed.copy()
     training[entries.rows[held], entries.cols[held]] = False
-    first = _fit(values, training, settings, start=None, share=1.0)
+    loadings = start.fit.loadings if isinstance(start, TableCompletion) else None
+    first = _fit(values, training, settings, start=loadings, share=1.0)
     held_out, share = _check(first, values, training, entries, held)
     return Solved(_fit(values, observed, settings, start=first.fit.loadings, share=share), held_out)
 
 
 def _fit(values: Array, observed: Mask, settings: Settings, *, start: Loadings | None, share: float) -> TableCompletion:
-    standardiser = Standardiser.of(values, observed)
-    standardised = standardiser.apply(values, observed)
-    limited = np.clip(standardised, -EXTREME, EXTREME)
+    mean = np.where(observed, values, 0.0).sum(0) / np.maximum(observed.sum(0), 1)
+    centred = values - mean
+    limited = np.clip(centred, -EXTREME, EXTREME)
     largest = max(min(values.shape) - 1, 0)
     rank = min(settings.rank or settings.max_rank, largest)
     sweeps = min(FIRST_SWEEPS if start is None else LAST_SWEEPS, settings.iterations)
     fit = factor_analysis.fit(limited, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start)
     chosen = np.random.default_rng(settings.seed).permutation(len(values))[:REFERENCE_ROWS]
     chosen.sort()
-    modelled = modelled_rows(fit.loadings, standardised[chosen], observed[chosen])
-    neighbours = Neighbours.of(standardised[chosen], observed[chosen], modelled)
-    return TableCompletion(standardiser, fit, neighbours, share, values, observed)
+    modelled = modelled_rows(fit.loadings, centred[chosen], observed[chosen])
+    neighbours = Neighbours.of(centred[chosen], observed[chosen], modelled)
+    return TableCompletion(mean, fit, neighbours, share, values, observed)
 
 
 def _check(
@@ -141,9 +125,8 @@ def _check(
     """The predictions of the held-out entries, with the share of the correction that predicts them best."""
     rows, cols = entries.rows[held], entries.cols[held]
     modelled, correction = (part[rows, cols] for part in first.parts(values, training))
-    mean, scale = first.standardiser.mean[cols], first.standardiser.scale[cols]
-    missed = (entries.values[held] - mean) / scale - modelled
+    missed = entries.values[held] - first.mean[cols] - modelled
     errors = [float(np.sum((missed - share * correction) ** 2)) for share in SHARES]
     share = float(SHARES[int(np.argmin(errors))])
-    predictions = (modelled + share * correction) * scale + mean
+    predictions = first.mean[cols] + modelled + share * correction
     return HeldOut(entries.values[held], predictions, first.deviation(rows, cols)), share

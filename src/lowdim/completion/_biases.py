@@ -1,0 +1,95 @@
+"""Biases only: a mean, a row effect and a column effect. What every completion has to beat, and falls back to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowdim.completion import _kernels
+from lowdim.completion._completion import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
+from lowdim.completion._entries import Entries
+
+SWEEPS = 20
+TOLERANCE = 1e-4  # relative change of the noise
+
+
+@dataclass(frozen=True)
+class Biases:
+    """``x_ij = mean + rows_i + cols_j + noise`` with shrunk effects; a `Completion` of rank 0.
+
+    Attributes:
+        mean: The mean of the entries.
+        rows: ``(m,)`` row effects, 0 for a row without entries.
+        cols: ``(n,)`` column effects, 0 for a column without entries.
+        row_damping: A row effect is the sum of its residuals over their number plus this: the ratio of the noise variance to the
+            variance of the row effects, estimated from the data. Infinite where rows do not differ.
+        noise: Root mean square of what remains.
+        iterations: Sweeps taken.
+        converged: Whether the noise has settled.
+    """
+
+    mean: float
+    rows: Array
+    cols: Array
+    row_damping: float
+    noise: float
+    iterations: int
+    converged: bool
+
+    @property
+    def factors(self) -> tuple[Array, Array]:
+        return np.zeros((self.rows.size, 0)), np.zeros((self.cols.size, 0))
+
+    def predict(self, rows: Indices, cols: Indices) -> Array:
+        return self.mean + self.rows[rows] + self.cols[cols]
+
+    def deviation(self, rows: Indices, cols: Indices) -> Array:
+        return np.full(np.shape(rows), self.noise)
+
+    def complete(self, entries: Entries) -> Array:
+        return self.row_effects(entries)[:, None] + self.mean + self.cols
+
+    def row_effects(self, entries: Entries) -> Array:
+        """The effects of any rows, given their entries."""
+        residual = entries.values - self.mean - self.cols[entries.cols]
+        return _row_sums(entries, residual) / (entries.row_counts + self.row_damping)
+
+
+def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
+    """Biases as a solver; it has no settings and starts afresh."""
+    first, rows, cols = fit_biases(entries.select(~held)), entries.rows[held], entries.cols[held]
+    held_out = HeldOut(entries.values[held], first.predict(rows, cols), first.deviation(rows, cols))
+    return Solved(fit_biases(entries), held_out)
+
+
+def fit_biases(entries: Entries) -> Biases:
+    """Fit the effects in turn, each damped by its signal-to-noise ratio (empirical Bayes). Costs ``O(|Omega|)`` per sweep."""
+    mean = float(entries.values.mean())
+    rows, cols = np.zeros(entries.shape[0]), np.zeros(entries.shape[1])
+    row_damping = col_damping = 1.0
+    variance, sweeps, converged = float(np.var(entries.values)), 0, False
+    while sweeps < SWEEPS and not converged:
+        sweeps += 1
+        by_column = entries.values - mean - rows[entries.rows]
+        cols = _column_sums(entries, by_column) / (entries.col_counts + col_damping)
+        by_row = entries.values - mean - cols[entries.cols]
+        rows = _row_sums(entries, by_row) / (entries.row_counts + row_damping)
+        previous, variance = variance, float(np.mean((by_row - rows[entries.rows]) ** 2))
+        row_damping = _damping(rows, entries.row_counts, row_damping, variance)
+        col_damping = _damping(cols, entries.col_counts, col_damping, variance)
+        converged = abs(previous - variance) <= TOLERANCE * previous
+    return Biases(mean, rows, cols, row_damping, float(np.sqrt(variance)), sweeps, converged)
+
+
+def _damping(effects: Array, counts: Indices, damping: float, variance: float) -> float:
+    """Noise variance over the second moment of the effects that have entries, with their posterior variances."""
+    seen = counts > 0
+    spread = float(np.mean(effects[seen] ** 2 + variance / (counts[seen] + damping)))
+    return variance / spread if spread > 0 else 1.0
+
+
+def _row_sums(entries: Entries, values: Array) -> Array:
+    return _kernels.times(entries, values, np.ones((entries.shape[1], 1)))[:, 0]
+
+
+def _column_sums(entries: Entries, values: Array) -> Array:
+    return _kernels.transposed_times(entries, values, np.ones((entries.shape[0], 1)))[:, 0]

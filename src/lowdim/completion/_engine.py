@@ -1,0 +1,148 @@
+"""From entries to a completion that has been checked: scale, hold out, solve, compare with biases only, guard."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowdim.completion._biases import solve_biases
+from lowdim.completion._choice import Choice, choose
+from lowdim.completion._completion import (
+    Array,
+    Completion,
+    HeldOut,
+    Indices,
+    Settings,
+    SolverName,
+    hold_out,
+)
+from lowdim.completion._entries import Entries
+from lowdim.completion._guards import Guarded
+from lowdim.completion._scaling import column_scale
+
+HELD_SHARE = 0.1
+NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
+PERFECT = 1e-9  # an error, of the deviation of a column
+LEAST_OVERSAMPLING = 1.2
+SHRINKING = {"table", "ratings"}  # shrink a row with few entries to what is typical, so need no fallback
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A completion in the user's units, with the evidence for it.
+
+    Attributes:
+        completion: The fitted model, of entries divided by ``scale``.
+        scale: ``(n,)``, what the columns were divided by.
+        solver: The solver that was used, or ``"biases"`` where none did better.
+        reason: Why this solver.
+        held_out: Predictions of the held-out entries, in units of ``scale``.
+        held_out_rmse: Root mean square error of the held-out entries in the user's units.
+        biases_rmse: The same of biases only.
+        ratio: The quotient of the two errors in units of ``scale``.
+        sure: Whether the solver vouches for an exact recovery; None where that is not its claim.
+        oversampling: Entries per degree of freedom of a matrix of this rank.
+        thin_rows: Rows with fewer entries than the rank, which the entries do not identify.
+        thin_cols: The same for columns.
+        remarks: What the user should know.
+    """
+
+    completion: Completion
+    scale: Array
+    solver: str
+    reason: str
+    held_out: HeldOut
+    held_out_rmse: float
+    biases_rmse: float
+    ratio: float
+    sure: bool | None
+    oversampling: float
+    thin_rows: Indices
+    thin_cols: Indices
+    remarks: tuple[str, ...]
+
+    def predict(self, rows: Indices, cols: Indices) -> Array:
+        """The modelled values of cells of the training matrix."""
+        return self.completion.predict(rows, cols) * self.scale[cols]
+
+    def deviation(self, rows: Indices, cols: Indices) -> Array:
+        """One calibrated standard deviation of the predictive distribution of cells."""
+        return self.completion.deviation(rows, cols) * self.scale[cols] * self.held_out.calibration
+
+    def complete(self, entries: Entries) -> Array:
+        """The modelled values of all cells of any rows, from their observed entries."""
+        scaled = entries.with_values(entries.values / self.scale[entries.cols])
+        return self.completion.complete(scaled) * self.scale
+
+    @property
+    def factors(self) -> tuple[Array, Array]:
+        """``(m, r)`` and ``(n, r)``, whose product is the low-rank part."""
+        rows, cols = self.completion.factors
+        return rows, cols * self.scale[:, None]
+
+
+def complete(
+    entries: Entries,
+    settings: Settings,
+    *,
+    solver: SolverName | None = None,
+    scale: bool = True,
+    start: Completed | None = None,
+) -> Completed:
+    """Complete a matrix.
+
+    Args:
+        entries: The observed entries.
+        settings: Rank, depth and so on.
+        solver: One of the solvers, or None to choose by the data.
+        scale: Whether each column is divided by its own deviation (the `ratings` solver divides all by the same).
+        start: An earlier completion of a matrix of the same shape, to continue from.
+    """
+    divisor = column_scale(entries, each=scale and solver != "ratings")
+    scaled = entries.with_values(entries.values / divisor[entries.cols])
+    held = hold_out(entries, HELD_SHARE, settings.seed)
+    baseline = solve_biases(scaled, held, settings)
+    choice = choose(scaled, held, settings, solver, None if start is None else start.completion)
+    solved, ratio = choice.solved, _ratio(choice.solved.held_out.rmse, baseline.held_out.rmse)
+    rank = solved.completion.factors[0].shape[1]
+    remarks = [*solved.remarks, *_remarks(choice.solver, ratio, rank, entries)]
+    if ratio >= 1:
+        choice, rank = Choice("biases", "no low-rank part predicts held-out entries better", baseline), 0
+    completion = choice.solved.completion
+    if choice.solver not in {*SHRINKING, "biases"} and rank > 0:
+        completion = Guarded.around(completion, baseline.completion, scaled, rank)
+    units = divisor[entries.cols[held]]
+    return Completed(
+        completion=completion,
+        scale=divisor,
+        solver=choice.solver,
+        reason=choice.reason,
+        held_out=choice.solved.held_out,
+        held_out_rmse=choice.solved.held_out.in_units(units).rmse,
+        biases_rmse=baseline.held_out.in_units(units).rmse,
+        ratio=ratio,
+        sure=choice.solved.sure,
+        oversampling=entries.oversampling(rank) if rank else float("inf"),
+        thin_rows=np.flatnonzero(entries.row_counts < max(rank, 1)),
+        thin_cols=np.flatnonzero(entries.col_counts < max(rank, 1)),
+        remarks=tuple(remarks),
+    )
+
+
+def _ratio(error: float, baseline: float) -> float:
+    """Of two errors in units of the scale; a perfect baseline cannot be improved."""
+    return 1.0 if baseline < PERFECT else error / baseline
+
+
+def _remarks(solver: str, ratio: float, rank: int, entries: Entries) -> list[str]:
+    remarks: list[str] = []
+    if NOT_LOW_RANK < ratio != 1.0:
+        remarks.append(
+            f"This matrix is not low-rank: on held-out entries the error is {ratio:.2f} of that of row and column means alone. "
+            "A model of single columns (scikit-learn's KNNImputer or IterativeImputer) may do better."
+        )
+    if rank and solver not in SHRINKING and entries.oversampling(rank) < LEAST_OVERSAMPLING:
+        remarks.append(
+            f"There are only {entries.oversampling(rank):.2f} entries per degree of freedom at rank {rank}; below "
+            f"{LEAST_OVERSAMPLING} the completion is often wrong. Observe more entries or ask for a lower rank."
+        )
+    return remarks

@@ -1,0 +1,349 @@
+"""`DeepMatrixCompletion`, the scikit-learn estimator over all solvers."""
+
+import warnings
+from numbers import Integral
+from typing import Any, Literal, Self
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+
+from lowdim.completion import _inputs
+from lowdim.completion._completion import Settings, SolverName, hold_out, singular_values
+from lowdim.completion._engine import HELD_SHARE, Completed, complete
+from lowdim.completion._entries import Entries
+from lowdim.completion._memory import require_memory
+from lowdim.errors import InputError, UsageError, did_you_mean
+
+Floats = NDArray[np.floating[Any]]
+_CHECKS: dict[str, Any] = {
+    "accept_sparse": ["csr", "csc", "coo"],
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": "allow-nan",
+}
+SOLVERS = ("auto", "exact", "table", "als", "ratings", "gd")
+
+
+class CompletionWarning(UserWarning):
+    """A completion that deserves less trust than its numbers suggest."""
+
+
+class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
+    r"""Completes a matrix of which some entries are observed by a low-rank model.
+
+    The entries are modelled as $x_{ij} \approx s_j\,(u_i \cdot v_j + b_i + c_j)$ with $r$ factors $u_i, v_j$, biases and a scale for
+    each column. With ``depth`` $L$ the regulariser is that of a linear network of $L$ layers with weight decay, the
+    Schatten-$2/L$ quasi-norm of the low-rank part.
+
+    Input is an array or pandas frame whose missing entries are NaN, a scipy.sparse matrix whose *stored* entries are
+    observed (a stored zero is an observation, an absent entry is missing, never zero), or a tuple ``(rows, columns, values)`` of three
+    one-dimensional sequences, with indices from 0 or with text ids.
+
+    Args:
+        rank: The number of factors, or ``"auto"``.
+        solver: ``"exact"`` (nearly noise-free, few entries), ``"table"`` (noisy tables), ``"als"`` (many entries),
+            ``"ratings"`` (explicit ratings), ``"gd"`` (the compressed deep linear network trained by gradient descent), or
+            ``"auto"``: chosen by shape, density, values and held-out entries; ``reason_`` says why.
+        depth: Number of layers L, at least 2.
+        biases: Whether rows and columns have biases; ``"auto"`` lets the data decide.
+        scale: Whether columns are brought to unit variance inside. Observed entries and output keep their units.
+        clip: Bounds of the completed entries: ``(low, high)``, ``"observed"`` (the range of each column's entries for tables, of all
+            entries otherwise), or None.
+        max_rank: The most factors that ``rank="auto"`` considers.
+        max_iter: The most sweeps over the entries.
+        tol: Relative change at which a fit has converged.
+        add_indicator: Append the columns of scikit-learn's `MissingIndicator`.
+        keep_empty_features: Keep columns without any entry at `fit`, filled with 0, instead of dropping them from the output.
+        warm_start: Continue from the previous fit, if it had the same shape and solver.
+        random_state: Seed of everything random. The same seed gives the same result to the last bit.
+
+    Attributes:
+        solver_: The solver that was used, ``"biases"`` if no low-rank part predicted held-out entries better.
+        reason_: Why.
+        rank_: The number of factors.
+        singular_values_: Of the low-rank part, descending.
+        factors_: ``(m, r)`` row and ``(n, r)`` column factors, whose product is the low-rank part in the input's units.
+        n_iter_: Sweeps of the last fit.
+        converged_: Whether it converged.
+        held_out_error_: Root mean square error on a tenth of the entries, predicted without them.
+        biases_error_: The same of row and column biases only.
+        held_out_ratio_: Quotient of the two after scaling the columns; below 1 the low-rank part helps, NaN for too few entries.
+        sure_: For `exact`: whether the recovery is vouched for. Otherwise None.
+        oversampling_: Entries per degree of freedom.
+        unidentified_rows_, unidentified_columns_: With fewer entries than the rank. They are completed by biases (`exact`,
+            `als`, `gd`) or shrunk to what is typical (`table`, `ratings`).
+        remarks_: What else the user should know; also given as `CompletionWarning`.
+        row_ids_, column_ids_: The ids of triplets with text ids, in the order of rows and columns; otherwise None.
+        n_features_in_, feature_names_in_: As everywhere in scikit-learn.
+
+    Example:
+        >>> import numpy as np
+        >>> from lowdim.completion import DeepMatrixCompletion
+        >>> X = np.outer(np.arange(1.0, 31), np.arange(1.0, 9))
+        >>> X[3, 4] = np.nan  # was 4 * 5
+        >>> completed = DeepMatrixCompletion().fit_transform(X)
+        >>> round(float(completed[3, 4]), 1)
+        20.0
+    """
+
+    def __init__(
+        self,
+        *,
+        rank: int | Literal["auto"] = "auto",
+        solver: str = "auto",
+        depth: int = 3,
+        biases: bool | Literal["auto"] = "auto",
+        scale: bool = True,
+        clip: tuple[float, float] | Literal["observed"] | None = None,
+        max_rank: int = 20,
+        max_iter: int = 100,
+        tol: float = 1e-4,
+        add_indicator: bool = False,
+        keep_empty_features: bool = False,
+        warm_start: bool = False,
+        random_state: Any = 0,
+    ) -> None:
+        self.rank = rank
+        self.solver = solver
+        self.depth = depth
+        self.biases = biases
+        self.scale = scale
+        self.clip = clip
+        self.max_rank = max_rank
+        self.max_iter = max_iter
+        self.tol = tol
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.warm_start = warm_start
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn the model from the observed entries.
+
+        Args:
+            X: Array, frame, sparse matrix or triplets; see the class.
+            y: Ignored.
+
+        Raises:
+            UsageError: If an argument is out of its range.
+            InputError: If the entries cannot be used, with the reason.
+            ResourceError: If memory would not suffice.
+        """
+        settings = self._settings()
+        entries = self._read_training(X)
+        smaller = min(entries.shape)
+        if settings.rank is not None and settings.rank >= smaller:
+            raise UsageError(f"rank={self.rank} must be below the smaller side of the matrix, which is {smaller}.")
+        solver: SolverName | None = None if self.solver == "auto" else self.solver  # type: ignore[assignment]
+        previous: Completed | None = getattr(self, "_completed", None) if self.warm_start else None
+        if previous is not None and self._shape != entries.shape:
+            previous = None
+        self._completed = complete(entries, settings, solver=solver, scale=self.scale, start=previous)
+        self._shape = entries.shape
+        counts = entries.col_counts
+        self._kept = np.flatnonzero((counts > 0) | self.keep_empty_features)
+        self._empty = np.flatnonzero(counts == 0)
+        self._indicated = np.flatnonzero(counts < entries.shape[0])
+        sums = np.bincount(entries.cols, entries.values, counts.size)
+        self._column_means = sums / np.maximum(counts, 1)
+        self._bounds = self._clip_bounds(entries)
+        self._report()
+        return self
+
+    def transform(self, X: Any) -> Floats:
+        """Rows with their missing entries completed; observed entries are returned unchanged.
+
+        The rows need not be those of `fit`: each is completed from its own observed entries.
+
+        Returns:
+            ``(rows, columns)``, dense. For triplets, the rows from 0 to the largest.
+        """
+        check_is_fitted(self)
+        entries, dtype = self._read_rows(X)
+        size = 2 * 8 * entries.shape[0] * entries.shape[1]
+        require_memory(size, "The filled matrix", "Ask for single entries with predict(rows, columns).")
+        completed = self._within_bounds(self._completed.complete(entries), np.arange(entries.shape[1]))
+        completed[:, self._empty] = 0.0
+        completed[entries.rows, entries.cols] = entries.values
+        output = completed[:, self._kept]
+        if self.add_indicator:
+            missing = np.ones(entries.shape, np.bool_)
+            missing[entries.rows, entries.cols] = False
+            output = np.hstack([output, missing[:, self._indicated]])
+        return output.astype(dtype, copy=False)
+
+    def predict(
+        self, rows: Any, columns: ArrayLike | None = None, return_std: bool = False
+    ) -> Floats | tuple[Floats, Floats]:
+        """The modelled values of entries of the training matrix, observed or not.
+
+        Args:
+            rows: Indices, or ids if the model was fitted to triplets with text ids. Without `columns`, an array or frame of rows
+                that is completed as by `transform`; a sparse matrix is refused, since filling it is seldom meant.
+            columns: As many indices, ids, or names of a frame's columns. An id that training has not seen is completed by what
+                is known of its partner, with a `CompletionWarning`.
+            return_std: Also return the standard deviation of a new observation: 90 % of the observed values should lie within 1.645
+                of it. It is calibrated on held-out entries.
+
+        Raises:
+            InputError: If an index is out of range, or the lengths differ.
+        """
+        check_is_fitted(self)
+        if columns is None:
+            if return_std:
+                raise UsageError("Deviations are of single entries: pass predict(rows, columns, return_std=True).")
+            if scipy.sparse.issparse(rows):
+                raise UsageError("predict(rows, columns) takes indices. To fill all of a sparse matrix, use transform.")
+            return self.transform(rows)
+        row_places = _inputs.places_of(rows, self.row_ids_, "row", self._shape[0])
+        col_places = self._column_places(columns)
+        if row_places.size != col_places.size:
+            raise InputError(f"There are {row_places.size} rows for {col_places.size} columns; each pair is one entry.")
+        self._warn_of_unseen(row_places, col_places)
+        values = self._within_bounds(self._completed.predict(row_places, col_places), col_places)
+        return (values, self._completed.deviation(row_places, col_places)) if return_std else values
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """R^2 of entries that were not used, relative to the mean of each training column; 1 is perfect, higher is better.
+
+        For triplets, of these entries of the training matrix. For an array or sparse matrix, a random tenth of its observed entries
+        is hidden and completed from the others.
+        """
+        check_is_fitted(self)
+        if _inputs.is_triplets(X):
+            rows, cols, values = (X.rows, X.cols, X.values) if isinstance(X, Entries) else X
+            places, actual = self._column_places(cols), np.asarray(values, np.float64)
+            predicted = np.asarray(self.predict(rows, cols))
+        else:
+            entries, _ = self._read_rows(X)
+            held = hold_out(entries, HELD_SHARE, 0)
+            completed = self._completed.complete(entries.select(~held))
+            rows, places, actual = entries.rows[held], entries.cols[held], entries.values[held]
+            predicted = self._within_bounds(completed[rows, places], places)
+        scale = self._completed.scale[places]
+        errors, spread = (actual - predicted) / scale, (actual - self._column_means[places]) / scale
+        return 1.0 - float(np.sum(errors**2) / np.sum(spread**2)) if errors.size else float("nan")
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Names of the columns of the output: of the input without dropped ones, then ``missingindicator_NAME``."""
+        check_is_fitted(self)
+        names: NDArray[Any] = np.asarray(_check_feature_names_in(self, input_features))
+        if not self.add_indicator:
+            return names[self._kept]
+        indicators = [f"missingindicator_{name}" for name in names[self._indicated]]
+        return np.concatenate([names[self._kept], np.asarray(indicators, dtype=object)])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @property
+    def factors_(self) -> tuple[Floats, Floats]:
+        check_is_fitted(self)
+        return self._completed.factors
+
+    def _settings(self) -> Settings:
+        if self.solver not in SOLVERS:
+            raise UsageError(f"There is no solver {self.solver!r}. {did_you_mean(str(self.solver), SOLVERS)}")
+        least = {"rank": 1, "depth": 2, "max_rank": 1, "max_iter": 1}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if name == "rank" and value == "auto":
+                continue
+            if not isinstance(value, Integral) or value < low:
+                raise UsageError(f"{name} must be an integer of at least {low}, but is {value!r}.")
+        if self.biases not in (True, False, "auto"):
+            raise UsageError(f"biases must be True, False or 'auto', but is {self.biases!r}.")
+        generator = check_random_state(self.random_state)
+        fixed = isinstance(self.random_state, Integral)
+        return Settings(
+            rank=None if self.rank == "auto" else int(self.rank),
+            max_rank=self.max_rank,
+            depth=self.depth,
+            biases=None if self.biases == "auto" else bool(self.biases),
+            iterations=self.max_iter,
+            tolerance=self.tol,
+            seed=int(self.random_state) if fixed else int(generator.randint(2**31)),
+        )
+
+    def _read_training(self, X: Any) -> Entries:
+        self.row_ids_ = self.column_ids_ = None
+        if _inputs.is_triplets(X):
+            triplets = _inputs.read_triplets(X)
+            self.row_ids_, self.column_ids_ = triplets.row_ids, triplets.column_ids
+            self.n_features_in_ = triplets.entries.shape[1]
+            return triplets.entries
+        _inputs.named_non_numeric(X)
+        return _inputs.entries_of(validate_data(self, X, **_CHECKS))
+
+    def _read_rows(self, X: Any) -> tuple[Entries, Any]:
+        if _inputs.is_triplets(X):
+            read = _inputs.read_triplets(X, columns=self.n_features_in_, column_ids=self.column_ids_)
+            return read.entries, np.float64
+        _inputs.named_non_numeric(X)
+        matrix: Any = validate_data(self, X, reset=False, **_CHECKS)
+        return _inputs.entries_of(matrix, allow_empty=True), matrix.dtype
+
+    def _clip_bounds(self, entries: Entries) -> tuple[Floats, Floats] | None:
+        """The lowest and highest value of the completed entries of each column."""
+        size = entries.shape[1]
+        if self.clip is None:
+            return None
+        if isinstance(self.clip, str):
+            if self.clip != "observed":
+                raise UsageError(f"clip must be (low, high), 'observed' or None, but is {self.clip!r}.")
+            if self._completed.solver != "table":
+                return np.full(size, entries.values.min()), np.full(size, entries.values.max())
+            low, high = np.full(size, np.inf), np.full(size, -np.inf)
+            np.minimum.at(low, entries.cols, entries.values)
+            np.maximum.at(high, entries.cols, entries.values)
+            low[np.isinf(low)], high[np.isinf(high)] = -np.inf, np.inf
+            return low, high
+        low, high = self.clip
+        if not low <= high:
+            raise UsageError(f"clip=(low, high) needs low <= high, but is {self.clip}.")
+        return np.full(size, low), np.full(size, high)
+
+    def _within_bounds(self, values: Floats, columns: NDArray[np.integer[Any]]) -> Floats:
+        if self._bounds is None:
+            return values
+        return np.clip(values, self._bounds[0][columns], self._bounds[1][columns])
+
+    def _column_places(self, columns: ArrayLike) -> NDArray[np.intp]:
+        known = self.column_ids_
+        if known is None and np.asarray(columns).dtype.kind in "UOT":
+            places = {name: place for place, name in enumerate(getattr(self, "feature_names_in_", []))}
+            wanted = np.atleast_1d(columns).tolist()
+            for name in wanted:
+                if name not in places:
+                    raise InputError(f"There is no column {name!r}. {did_you_mean(name, places)}")
+            return np.array([places[name] for name in wanted])
+        return _inputs.places_of(columns, known, "column", self._shape[1])
+
+    def _warn_of_unseen(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
+        unseen = int(np.sum((rows < 0) | (columns < 0)))
+        if unseen:
+            warnings.warn(
+                f"{unseen} of {rows.size} pairs have an id that training has not seen; they get what is known of the other one.",
+                CompletionWarning,
+                stacklevel=3,
+            )
+
+    def _report(self) -> None:
+        """The fitted attributes, and the remarks as warnings."""
+        done = self._completed
+        self.solver_, self.reason_, self.sure_, self.remarks_ = done.solver, done.reason, done.sure, done.remarks
+        self.singular_values_ = singular_values(done.factors)
+        self.rank_ = self.singular_values_.size
+        self.n_iter_, self.converged_ = done.completion.iterations, done.completion.converged
+        self.held_out_error_, self.biases_error_ = done.held_out_rmse, done.biases_rmse
+        self.held_out_ratio_, self.oversampling_ = done.ratio, done.oversampling
+        self.unidentified_rows_, self.unidentified_columns_ = done.thin_rows, done.thin_cols
+        for remark in done.remarks:
+            warnings.warn(remark, CompletionWarning, stacklevel=3)

@@ -1,0 +1,113 @@
+"""From what users hold (arrays, frames, sparse matrices, triplets with ids) to validated entries."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+
+from lowdim.completion._entries import Entries
+from lowdim.errors import InputError
+
+Ids = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Entries with the ids of their rows and columns; None where the indices themselves were given."""
+
+    entries: Entries
+    row_ids: Ids | None
+    column_ids: Ids | None
+
+
+def is_triplets(data: object) -> bool:
+    """Whether `data` is `Entries` or a tuple of three one-dimensional sequences of one length: rows, columns and values."""
+    if isinstance(data, Entries):
+        return True
+    if not (isinstance(data, tuple) and len(data) == 3):
+        return False
+    return all(np.ndim(part) == 1 for part in data)
+
+
+def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | None = None) -> Triplets:
+    """Triplets with integer indices from 0, or with ids of any other kind, which are numbered in sorted order.
+
+    Args:
+        data: `Entries`, or ``(rows, columns, values)``.
+        columns: The number of columns, where it is known from before.
+        column_ids: The ids of the columns, where they are known from before; others are an error.
+    """
+    if isinstance(data, Entries):
+        return Triplets(data, None, None)
+    rows, cols, values = (np.asarray(part) for part in data)
+    row_places, row_ids = _numbered(rows)
+    if column_ids is not None:
+        col_places = places_of(cols, column_ids, "column")
+        if (col_places < 0).any():
+            unknown = str(cols[int(np.argmax(col_places < 0))])
+            raise InputError(
+                f"Column {unknown!r} was not among the training columns. Leave its entries out, or fit again."
+            )
+    else:
+        col_places, column_ids = _numbered(cols)
+    width = columns if columns is not None else (None if column_ids is None else len(column_ids))
+    shape = None
+    if width is not None and row_places.size:
+        shape = int(row_places.max()) + 1, width
+    return Triplets(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids)
+
+
+def places_of(ids: ArrayLike, known: Ids | None, axis: str, size: int = 0) -> NDArray[np.intp]:
+    """Positions of ids among the known ones, -1 for those that are not; of indices themselves where `known` is None.
+
+    Raises:
+        InputError: If an index is out of range or not an integer.
+    """
+    wanted = np.atleast_1d(np.asarray(ids))
+    if known is None:
+        if wanted.dtype.kind not in "iu":
+            raise InputError(f"The {axis}s must be integers from 0, but got dtype {wanted.dtype}.")
+        outside = (wanted < 0) | (wanted >= size)
+        if outside.any():
+            raise InputError(f"{axis.capitalize()} {wanted[int(np.argmax(outside))]} is outside 0..{size - 1}.")
+        return wanted.astype(np.intp)
+    wanted = wanted.astype(known.dtype) if known.dtype.kind in "UO" else wanted
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[place] == wanted, place, -1)
+
+
+def named_non_numeric(frame: Any) -> None:
+    """Refuse a frame with a column of text, by its name.
+
+    Raises:
+        InputError: If a column of a pandas frame holds something else than numbers.
+    """
+    if not hasattr(frame, "dtypes") or not hasattr(frame, "columns"):
+        return
+    for name in frame.columns:
+        kind = frame[name].dtype
+        if getattr(kind, "kind", "O") not in "fiub":
+            raise InputError(
+                f"Column {name!r} holds {kind}, not numbers. Encode it, or send only numeric columns here with "
+                "sklearn.compose.ColumnTransformer([('numbers', DeepMatrixCompletion(), [...])], remainder='passthrough')."
+            )
+
+
+def entries_of(matrix: Any, *, allow_empty: bool = False) -> Entries:
+    """Entries of a validated array (NaN is missing) or sparse matrix (what is stored is observed)."""
+    sparse = scipy.sparse.issparse(matrix)
+    if allow_empty and (matrix.nnz == 0 if sparse else bool(np.isnan(matrix).all())):
+        none = np.zeros(0, np.int32)
+        return Entries(none, none, np.zeros(0), matrix.shape, np.zeros(matrix.shape[0] + 1, np.int64))
+    return Entries.from_sparse(matrix) if sparse else Entries.from_dense(matrix)
+
+
+def _numbered(ids: Ids) -> tuple[NDArray[Any], Ids | None]:
+    if ids.dtype.kind in "iu":
+        return ids, None
+    if ids.dtype.kind in "fb":
+        raise InputError(f"Row and column ids must be integers from 0 or text, but got dtype {ids.dtype}.")
+    known, places = np.unique(ids.astype(str), return_inverse=True)
+    return places, known

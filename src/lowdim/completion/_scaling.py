@@ -1,0 +1,34 @@
+"""Columns to unit variance, without moving zero: a low-rank matrix stays low-rank."""
+
+import numpy as np
+
+from lowdim.completion import _kernels
+from lowdim.completion._completion import Array
+from lowdim.completion._entries import Entries
+
+
+def column_scale(entries: Entries, *, each: bool) -> Array:
+    """The deviation of the observed entries of each column about its mean, or of all entries about theirs.
+
+    A column whose entries are all equal (up to rounding) or fewer than two takes the deviation of all entries. If those are all
+    equal as well, their size, and 1 for zeros.
+
+    Args:
+        entries: Observed entries of an ``(m, n)`` matrix.
+        each: One scale for each column, or the same for all.
+
+    Returns:
+        ``(n,)``, positive.
+    """
+    overall = float(np.std(entries.values))
+    size = float(np.max(np.abs(entries.values)))
+    if overall <= 1e-12 * size:
+        overall = size if size > 0 else 1.0
+    if not each:
+        return np.full(entries.shape[1], overall)
+    counts, ones = np.maximum(entries.col_counts, 1), np.ones((entries.shape[0], 1))
+    mean = _kernels.transposed_times(entries, entries.values, ones)[:, 0] / counts
+    centred = (entries.values - mean[entries.cols]) ** 2
+    scale = np.sqrt(_kernels.transposed_times(entries, centred, ones)[:, 0] / counts)
+    constant = scale <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+    return np.where(constant, overall, scale)

@@ -1,0 +1,257 @@
+"""`DeepMatrixCompletion`: every form of input, one meaning; what scikit-learn's own checks do not look at."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lowdim.completion import CompletionWarning, DeepMatrixCompletion, Entries
+from lowdim.errors import InputError, ResourceError, UsageError
+
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def wine() -> np.ndarray:
+    data = load_wine().data
+    missing = np.random.default_rng(0).random(data.shape) < 0.3
+    return np.where(missing, NAN, data)
+
+
+def test_fit_transform_is_fit_then_transform(wine: np.ndarray) -> None:
+    together = DeepMatrixCompletion().fit_transform(wine)
+    apart = DeepMatrixCompletion().fit(wine).transform(wine)
+    np.testing.assert_array_equal(together, apart)
+
+
+def test_observed_entries_are_unchanged_and_nothing_is_missing(wine: np.ndarray) -> None:
+    completed = DeepMatrixCompletion().fit_transform(wine)
+    observed = ~np.isnan(wine)
+    np.testing.assert_array_equal(completed[observed], wine[observed])
+    assert np.isfinite(completed).all()
+
+
+def test_two_runs_with_one_seed_are_bit_identical(wine: np.ndarray) -> None:
+    first, second = (DeepMatrixCompletion(random_state=5).fit_transform(wine) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_rows_are_completed_alone_or_together(wine: np.ndarray) -> None:
+    model = DeepMatrixCompletion().fit(wine[:120])
+    together = model.transform(wine[120:])
+    alone = np.vstack([model.transform(row[None]) for row in wine[120:]])
+    np.testing.assert_allclose(alone, together, rtol=1e-8)
+
+
+def test_new_rows_are_completed_better_than_by_means() -> None:
+    data = load_breast_cancer().data
+    data = (data - data.mean(0)) / data.std(0)
+    missing = np.random.default_rng(1).random(data.shape) < 0.3
+    holed = np.where(missing, NAN, data)
+    completed = DeepMatrixCompletion().fit(holed[:400]).transform(holed[400:])
+    error = (completed - data[400:])[missing[400:]]
+    assert np.sqrt(np.mean(error**2)) < 0.5 * np.sqrt(np.mean(data[400:][missing[400:]] ** 2))
+
+
+def test_units_and_offsets_of_columns_do_not_matter(wine: np.ndarray) -> None:
+    units, offsets = np.logspace(-3, 3, 13), 10.0 * np.arange(13)
+    plain = DeepMatrixCompletion().fit_transform(wine)
+    other = DeepMatrixCompletion().fit_transform(wine * units + offsets)
+    difference = ((other - offsets) / units - plain) / np.nanstd(wine, 0)
+    assert np.abs(difference).max() < 1e-4  # columns of deviation 1e-4 lose digits to an offset of 100
+
+
+def test_array_sparse_triplets_and_entries_agree(wine: np.ndarray) -> None:
+    rows, cols = np.nonzero(~np.isnan(wine))
+    values = wine[rows, cols]
+    expected = DeepMatrixCompletion().fit_transform(wine)
+    sparse = scipy.sparse.coo_array((values, (rows, cols)), shape=wine.shape).tocsr()
+    np.testing.assert_array_equal(DeepMatrixCompletion().fit_transform(sparse), expected)
+    np.testing.assert_array_equal(DeepMatrixCompletion().fit_transform((rows, cols, values)), expected)
+    np.testing.assert_array_equal(DeepMatrixCompletion().fit_transform(Entries.from_dense(wine)), expected)
+    order = np.random.default_rng(0).permutation(rows.size)
+    shuffled = (rows[order], cols[order], values[order])
+    np.testing.assert_array_equal(DeepMatrixCompletion().fit_transform(shuffled), expected)
+
+
+def test_a_stored_zero_is_an_observation() -> None:
+    generator = np.random.default_rng(0)
+    dense = np.outer(generator.integers(0, 3, 40), generator.integers(0, 3, 6)).astype(float)
+    missing = generator.random((40, 6)) < 0.3
+    rows, cols = np.nonzero(~missing)
+    sparse = scipy.sparse.coo_array((dense[rows, cols], (rows, cols)), shape=dense.shape)
+    assert sparse.tocsr().count_nonzero() < sparse.nnz
+    expected = DeepMatrixCompletion().fit_transform(np.where(missing, NAN, dense))
+    np.testing.assert_array_equal(DeepMatrixCompletion().fit_transform(sparse), expected)
+
+
+def test_pandas_in_pandas_out(wine: np.ndarray) -> None:
+    names = [f"c{j}" for j in range(13)]
+    frame = pd.DataFrame(wine, columns=names, index=np.arange(len(wine)) + 1000)
+    model = DeepMatrixCompletion(add_indicator=True).set_output(transform="pandas")
+    completed = model.fit_transform(frame)
+    assert list(completed.columns) == names + [f"missingindicator_c{j}" for j in range(13)]
+    assert (completed.index == frame.index).all()
+    np.testing.assert_array_equal(completed["missingindicator_c3"], np.isnan(wine[:, 3]))
+    assert model.predict([0, 1], ["c3", "c4"]) == pytest.approx(model.predict([0, 1], [3, 4]))
+    with pytest.raises(InputError, match=r"no column 'c30'. Did you mean"):
+        model.predict([0], ["c30"])
+
+
+def test_empty_columns_are_dropped_or_kept_as_zeros(wine: np.ndarray) -> None:
+    holed = wine.copy()
+    holed[:, 2] = NAN
+    dropped = DeepMatrixCompletion().fit(holed)
+    assert dropped.transform(holed).shape == (178, 12)
+    assert "x2" not in dropped.get_feature_names_out()
+    kept = DeepMatrixCompletion(keep_empty_features=True).fit_transform(holed)
+    np.testing.assert_array_equal(kept[:, 2], 0.0)
+    np.testing.assert_allclose(np.delete(kept, 2, 1), dropped.transform(holed), rtol=1e-9)
+
+
+def test_a_row_without_entries_gets_the_column_means(wine: np.ndarray) -> None:
+    model = DeepMatrixCompletion().fit(wine)
+    completed = model.transform(np.full((2, 13), NAN))
+    assert (np.abs(completed - np.nanmean(wine, 0)) < np.nanstd(wine, 0)).all()
+
+
+def test_clip(wine: np.ndarray) -> None:
+    observed = DeepMatrixCompletion(clip="observed").fit_transform(wine)
+    assert (observed >= np.nanmin(wine, 0)).all() and (observed <= np.nanmax(wine, 0)).all()
+    bounded = DeepMatrixCompletion(clip=(0, 5)).fit_transform(wine)
+    assert bounded[np.isnan(wine)].max() == 5.0
+
+
+def test_nothing_missing_is_returned_as_it_is() -> None:
+    data = load_wine().data
+    np.testing.assert_array_equal(DeepMatrixCompletion().fit_transform(data), data)
+
+
+def test_a_constant_matrix_is_completed_with_the_constant() -> None:
+    matrix = np.full((20, 6), 3.0)
+    matrix[4, 2] = NAN
+    completed = DeepMatrixCompletion().fit_transform(matrix)
+    np.testing.assert_allclose(completed, 3.0, rtol=1e-9)
+
+
+def test_text_ids_and_ids_that_training_has_not_seen() -> None:
+    generator = np.random.default_rng(3)
+    left, right = generator.normal(size=(50, 2)), generator.normal(size=(20, 2))
+    rows, cols = np.nonzero(generator.random((50, 20)) < 0.7)
+    values = (left @ right.T)[rows, cols]
+    users, items = np.array([f"u{i:02}" for i in range(50)]), np.array([f"item {j:02}" for j in range(20)])
+    model = DeepMatrixCompletion().fit((users[rows], items[cols], values))
+    assert model.column_ids_.tolist() == items.tolist()
+    by_index = DeepMatrixCompletion().fit((rows, cols, values))
+    np.testing.assert_array_equal(model.predict(["u07"], ["item 03"]), by_index.predict([7], [3]))
+    with pytest.warns(CompletionWarning, match="2 of 3 pairs have an id that training has not seen"):
+        values = model.predict(["u07", "nobody", "u07"], ["item 03", "item 03", "nothing"])
+    assert np.isfinite(values).all()
+    with pytest.raises(InputError, match="Column 'nothing' was not among the training columns"):
+        model.transform((["v1"], ["nothing"], [1.0]))
+    assert model.transform((["v1"], ["item 03"], [1.0])).shape == (1, 20)
+
+
+def test_deviations_cover_new_observations() -> None:
+    generator = np.random.default_rng(4)
+    matrix = generator.normal(size=(300, 3)) @ generator.normal(size=(3, 30)) + generator.normal(size=(300, 30))
+    missing = generator.random(matrix.shape) < 0.3
+    model = DeepMatrixCompletion().fit(np.where(missing, NAN, matrix))
+    rows, cols = np.nonzero(missing)
+    values, deviations = model.predict(rows, cols, return_std=True)
+    covered = np.abs(values - matrix[missing]) <= 1.6449 * deviations
+    assert 0.88 <= covered.mean() <= 0.92
+
+
+def test_score_is_r2_of_what_was_not_used(wine: np.ndarray) -> None:
+    model = DeepMatrixCompletion().fit(wine)
+    rows, cols = np.nonzero(np.isnan(wine))
+    truth = load_wine().data[rows, cols]
+    scale, mean = np.nanstd(wine, 0)[cols], np.nanmean(wine, 0)[cols]
+    expected = 1 - np.sum(((truth - model.predict(rows, cols)) / scale) ** 2) / np.sum(((truth - mean) / scale) ** 2)
+    assert model.score((rows, cols, truth)) == pytest.approx(expected, rel=1e-9)
+    assert 0 < model.score(wine) < 1
+
+
+def test_in_a_pipeline_and_a_grid_search(wine: np.ndarray) -> None:
+    target = load_wine().target
+    pipeline = make_pipeline(DeepMatrixCompletion(), StandardScaler(), LogisticRegression())
+    assert cross_val_score(pipeline, wine, target, cv=3).mean() > 0.85
+    search = GridSearchCV(DeepMatrixCompletion(solver="table"), {"max_rank": [1, 8]}, cv=3).fit(wine)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_params_ == {"max_rank": 8}
+
+
+def test_survives_pickling(wine: np.ndarray) -> None:
+    model = DeepMatrixCompletion().fit(wine)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).transform(wine), model.transform(wine))
+
+
+def test_warm_start_takes_fewer_sweeps(wine: np.ndarray) -> None:
+    model = DeepMatrixCompletion(solver="table", warm_start=True, max_iter=200).fit(wine)
+    first = model.transform(wine)
+    again = model.fit(wine).transform(wine)
+    assert np.abs((again - first) / np.nanstd(wine, 0)).max() < 0.2
+    assert model.converged_
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rank": 13}, "rank=13 must be below the smaller side"),
+        ({"rank": 0}, "rank must be an integer of at least 1"),
+        ({"rank": "many"}, "rank must be an integer of at least 1"),
+        ({"depth": 1}, "depth must be an integer of at least 2"),
+        ({"solver": "tables"}, "no solver 'tables'. Did you mean table"),
+        ({"clip": (2, 1)}, "low <= high"),
+        ({"clip": "seen"}, "'observed'"),
+        ({"biases": "some"}, "biases must be"),
+    ],
+)
+def test_bad_arguments(wine: np.ndarray, arguments: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        DeepMatrixCompletion(**arguments).fit(wine)
+
+
+def test_bad_entries() -> None:
+    with pytest.raises(InputError, match="All 6 entries are missing"):
+        DeepMatrixCompletion().fit(np.full((3, 2), NAN))
+    with pytest.raises(ValueError, match="infinity"):
+        DeepMatrixCompletion().fit(np.array([[1.0, np.inf], [2.0, 3.0]]))
+    with pytest.raises(InputError, match="Each position may be observed once"):
+        DeepMatrixCompletion().fit(([0, 0], [1, 1], [1.0, 2.0]))
+    with pytest.raises(InputError, match="outside"):
+        DeepMatrixCompletion().fit(([0, -1], [1, 1], [1.0, 2.0]))
+    with pytest.raises(InputError, match=r"Column 'city' holds .*ColumnTransformer"):
+        DeepMatrixCompletion().fit(pd.DataFrame({"size": [1.0, NAN], "city": ["A", "B"]}))
+    with pytest.raises(InputError, match="must be integers from 0 or text"):
+        DeepMatrixCompletion().fit(([0.5, 1.0], [0, 1], [1.0, 2.0]))
+
+
+def test_a_pair_outside_the_matrix(wine: np.ndarray) -> None:
+    model = DeepMatrixCompletion().fit(wine)
+    with pytest.raises(InputError, match=r"Row 178 is outside 0\.\.177"):
+        model.predict([178], [0])
+    with pytest.raises(InputError, match="2 rows for 1 columns"):
+        model.predict([1, 2], [0])
+
+
+def test_says_before_when_memory_would_not_suffice(wine: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = DeepMatrixCompletion().fit(wine)
+    monkeypatch.setattr("lowdim.completion._memory.available_bytes", lambda: 1000)
+    with pytest.raises(ResourceError, match=r"The filled matrix needs .* GiB"):
+        model.transform(wine)
+
+
+def test_importing_needs_no_torch() -> None:
+    code = "import sys, lowdim.completion; lowdim.completion.DeepMatrixCompletion; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
