@@ -1,8 +1,77 @@
 """Deep linear networks: training runs (full, exactly reduced, gradient flow) and theorem checks, in NumPy."""
 
-from ._initialization import initialize
-from ._problem import Problem, balanced_labels, low_rank_target, one_hot, orthogonal_inputs, whiten
-from ._reduction import NoInvariantPartError, Reduction, reduce
-from ._rules import Adam, GradientDescent, Polar, RMSprop
-from ._simulate import simulate, stability_limit
-from ._trajectory import Trajectory
+from lowdim.dynamics._blocks import Bases, BlockForms, block_forms
+from lowdim.dynamics._history import WeightHistory
+from lowdim.dynamics._initialization import initialize
+from lowdim.dynamics._parsimony import check_parsimony
+from lowdim.dynamics._problem import (
+    Problem,
+    balanced_labels,
+    low_rank_target,
+    one_hot,
+    orthogonal_inputs,
+    whiten,
+)
+from lowdim.dynamics._recursion import scale_recursion
+from lowdim.dynamics._reduction import NoInvariantPartError, Reduction, reduce
+from lowdim.dynamics._relu import ReluRun, train_relu
+from lowdim.dynamics._rules import Adam, GradientDescent, Polar, RMSprop, Rule
+from lowdim.dynamics._separation import (
+    class_separation,
+    input_separation,
+    insert_unbalanced,
+    last_pair_bound,
+    log_line,
+    ratio_bound,
+    separation_over_time,
+    separation_profile,
+    sharp_ratio,
+    untrained_optimum,
+)
+from lowdim.dynamics._separation_checks import FITTED, balancedness_gaps, check_separation, unchanged_values
+from lowdim.dynamics._simulate import simulate, stability_limit
+from lowdim.dynamics._trajectory import Svd, Trajectory
+
+__all__ = [
+    "FITTED",
+    "Adam",
+    "Bases",
+    "BlockForms",
+    "GradientDescent",
+    "NoInvariantPartError",
+    "Polar",
+    "Problem",
+    "RMSprop",
+    "Reduction",
+    "ReluRun",
+    "Rule",
+    "Svd",
+    "Trajectory",
+    "WeightHistory",
+    "balanced_labels",
+    "balancedness_gaps",
+    "block_forms",
+    "check_parsimony",
+    "check_separation",
+    "class_separation",
+    "initialize",
+    "input_separation",
+    "insert_unbalanced",
+    "last_pair_bound",
+    "log_line",
+    "low_rank_target",
+    "one_hot",
+    "orthogonal_inputs",
+    "ratio_bound",
+    "reduce",
+    "scale_recursion",
+    "separation_over_time",
+    "separation_profile",
+    "sharp_ratio",
+    "simulate",
+    "stability_limit",
+    "train_relu",
+    "unchanged_values",
+    "untrained_optimum",
+    "whiten",
+]

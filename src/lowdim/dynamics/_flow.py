@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
 
-from ..errors import NonFiniteError
-from ._network import Factors, gradients
-from ._problem import Problem
-from ._reduction import Reduction
-from ._rules import GradientDescent
-from ._trajectory import ContinuousStates, Trajectory
+from lowdim.dynamics._network import gradients, hessian
+from lowdim.dynamics._problem import Problem
+from lowdim.dynamics._reduction import Reduction
+from lowdim.dynamics._rules import GradientDescent
+from lowdim.dynamics._trajectory import ContinuousStates, Trajectory
+from lowdim.errors import NonFiniteError
 
 
 def integrate(
@@ -27,35 +27,29 @@ def integrate(
     LSODA switches to a stiff method by itself: classes are learned one after the other, and while the last ones
     wait on their plateau the first are already stiff.
     """
-    shapes = [core.shape for core in reduction.cores]
-    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
-
-    def unflatten(state: Float[np.ndarray, "... p"]) -> list[Float[np.ndarray, "... m n"]]:
-        return [
-            state[..., start:end].reshape(*state.shape[:-1], *shape)
-            for start, end, shape in zip(ends[:-1], ends[1:], shapes, strict=True)
-        ]
+    layout = _Layout(reduction)
+    step, decay = float(rule.step), float(rule.weight_decay)  # pyright: ignore[reportArgumentType]
 
     def velocity(_: float, state: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
-        cores = unflatten(state)
-        slope = gradients(cores, reduction.target)
-        return -float(rule.step) * np.concatenate(
-            [(g + rule.weight_decay * w).ravel() for g, w in zip(slope, cores, strict=True)]
-        )
+        slopes = gradients(layout.unpack(state), reduction.target)
+        return -step * (layout.pack(slopes) + decay * state)
 
-    def snapshot(time: float, state: Float[np.ndarray, " p"]) -> Trajectory:
-        states = ContinuousStates(np.array([0.0, time]), lambda _: unflatten(state))
-        return Trajectory(problem, "flow", states, reduction)
+    def jacobian(_: float, state: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p p"]:
+        second = hessian(layout.unpack(state), reduction.target)[np.ix_(layout.free, layout.free)]
+        return -step * (second + decay * np.eye(len(state)))
 
     def remaining(time: float, state: Float[np.ndarray, " p"]) -> float:
-        return 1.0 if until is None else float(until(snapshot(time, state), time))
+        states = ContinuousStates(np.array([0.0, time]), lambda _: layout.unpack(state))
+        assert until is not None
+        return float(until(Trajectory(problem, "flow", states, reduction), time))
 
-    remaining.terminal = True
+    remaining.terminal = True  # pyright: ignore[reportFunctionMemberAccess]
     solution = solve_ivp(
         velocity,
         (0.0, float(duration)),
-        np.concatenate([core.ravel() for core in reduction.cores]),
+        layout.pack(reduction.cores),
         method="LSODA",
+        jac=jacobian,
         rtol=tolerance,
         atol=tolerance * 1e-2,
         events=remaining if until else None,
@@ -63,5 +57,33 @@ def integrate(
     )
     if not solution.success:
         raise NonFiniteError(f"the flow could not be integrated beyond time {solution.t[-1]:.4g}: {solution.message}")
-    states = ContinuousStates(solution.t, lambda times: unflatten(np.moveaxis(solution.sol(times), 0, -1)))
+    states = ContinuousStates(solution.t, lambda times: layout.unpack(np.moveaxis(solution.sol(times), 0, -1)))
     return Trajectory(problem, "flow", states, reduction, finished=until is None or solution.status == 1)
+
+
+class _Layout:
+    """Cores as one vector of the entries that can change: the inner blocks and the rho, without the zeros beside."""
+
+    def __init__(self, reduction: Reduction) -> None:
+        self.shapes = [core.shape for core in reduction.cores]
+        free: list[np.ndarray] = []
+        for layer, shape in enumerate(self.shapes, 1):
+            mask = np.zeros(shape, bool)
+            if reduction.has_invariant_part(layer):
+                mask[:-1, :-1] = mask[-1, -1] = True
+            else:
+                mask[:, :-1] = True
+            free.append(mask.ravel())
+        self.free = np.flatnonzero(np.concatenate(free))
+        self.ends = np.cumsum([0, *(mask.size for mask in free)])
+
+    def pack(self, cores: list[Float[np.ndarray, "m n"]]) -> Float[np.ndarray, " p"]:
+        return np.concatenate([core.ravel() for core in cores])[self.free]
+
+    def unpack(self, state: Float[np.ndarray, "... p"]) -> list[Float[np.ndarray, "... m n"]]:
+        flat = np.zeros((*state.shape[:-1], self.ends[-1]))
+        flat[..., self.free] = state
+        return [
+            flat[..., start:end].reshape(*state.shape[:-1], *shape)
+            for start, end, shape in zip(self.ends[:-1], self.ends[1:], self.shapes, strict=True)
+        ]

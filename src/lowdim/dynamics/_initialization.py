@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import UsageError, did_you_mean
-from ._problem import haar
+from lowdim.dynamics._problem import haar
+from lowdim.errors import UsageError, did_you_mean
 
 Initialization = Literal["orthogonal", "normal", "uniform"]
 KINDS = ("orthogonal", "normal", "uniform")
@@ -58,8 +58,6 @@ def initialize(
 def _draw(shape: tuple[int, int], kind: Initialization, random_state: np.random.Generator) -> Float[np.ndarray, "m n"]:
     if kind == "orthogonal":
         return haar(shape, random_state)
-    if kind == "normal":
-        matrix = random_state.standard_normal(shape)
-    else:
-        matrix = random_state.uniform(-1.0, 1.0, shape)
+    normal = kind == "normal"
+    matrix = random_state.standard_normal(shape) if normal else random_state.uniform(-1.0, 1.0, shape)
     return matrix * (np.sqrt(min(shape)) / np.linalg.norm(matrix))

@@ -46,3 +46,33 @@ def gradients(
         backward = factors[layer].swapaxes(-1, -2) @ backward
     result[0] = backward
     return result
+
+
+def hessian(factors: Factors, phi: Float[np.ndarray, "d_y d_x"]) -> Float[np.ndarray, "p p"]:
+    r"""Second derivative of the loss (whitened inputs) in all entries, factors one after the other, row by row.
+
+    Block (l, k) acts on a change $\mathrm dW_k$ as
+    $A_l^\top A_k\, \mathrm dW_k\, P_{k-1} P_{l-1}^\top + C_{kl}^\top\, \mathrm dW_k^\top A_k^\top E P_{l-1}^\top$ (the second
+    term for k > l), with $A_l = W_{L:l+1}$, $P_l = W_{l:1}$, $C_{kl} = W_{k-1:l+1}$ and $E = W_{L:1} - \Phi$.
+    """
+    depth = len(factors)
+    before = [np.eye(factors[0].shape[1]), *partial_products(factors)]
+    error = before[-1] - phi
+    after = [np.eye(factors[-1].shape[0])]
+    for factor in reversed(factors[1:]):
+        after.insert(0, after[0] @ factor)
+    ends = np.cumsum([0, *(factor.size for factor in factors)])
+    result = np.empty((ends[-1], ends[-1]))
+    for row in range(depth):
+        between = np.eye(factors[row].shape[0])
+        for column in range(row, depth):
+            left, right = after[row].T @ after[column], before[row] @ before[column].T
+            block = left[:, None, :, None] * right[None, :, None, :]
+            if column > row:
+                outer = before[row] @ error.T @ after[column]
+                block += between.T[:, None, None, :] * outer[None, :, :, None]
+                between = factors[column] @ between
+            flat = block.reshape(factors[row].size, factors[column].size)
+            result[ends[row] : ends[row + 1], ends[column] : ends[column + 1]] = flat
+            result[ends[column] : ends[column + 1], ends[row] : ends[row + 1]] = flat.T
+    return result

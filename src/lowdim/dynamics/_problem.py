@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..errors import InputError, NonFiniteError
+from lowdim.errors import InputError, NonFiniteError
 
 WHITE = 1e-8
 """Largest entry of ``X X^T - I`` for which the inputs count as whitened."""
@@ -93,7 +93,7 @@ def whiten(inputs: Float[np.ndarray, "d_x N"]) -> Float[np.ndarray, "d_x N"]:
     Example:
         >>> x = whiten(np.array([[3.0, 0.0, 4.0], [0.0, 2.0, 0.0]]))
         >>> np.abs(x @ x.T - np.eye(2)).max() < 1e-15
-        True
+        np.True_
     """
     left, values, right = np.linalg.svd(inputs, full_matrices=False)
     if len(values) < len(inputs) or values[-1] <= max(inputs.shape) * np.finfo(np.float64).eps * values[0]:

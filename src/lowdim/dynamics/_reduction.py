@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from .._linalg import rank_cutoff
-from ..errors import InputError, UsageError
-from ._network import Factors
-from ._problem import Problem
+from lowdim._linalg import rank_cutoff
+from lowdim.dynamics._network import Factors
+from lowdim.dynamics._problem import Problem
+from lowdim.errors import InputError, UsageError
 
 ORTHOGONAL = 1e-8
 """Largest relative departure from a scaled orthogonal matrix for which the reduction is offered."""
@@ -86,31 +86,77 @@ def reduce(problem: Problem, weights: Factors, rank: int | None = None) -> Reduc
     directions, scales = _orthogonal_parts(weights)
     phi = problem.phi
     full_output = phi.shape[0] == phi.shape[1]
-    column_space, row_space = singular_spaces(phi)
-    least = column_space.shape[1] if full_output else phi.shape[0]
-    if not column_space.shape[1]:
-        raise InputError(
-            "the target Y X^T is zero: there is nothing to learn and no reduction. Check targets and inputs."
-        )
-    rank = least if rank is None else rank
-    if rank < least:
-        raise UsageError(
-            f"rank {rank} is below {least}, the {'rank of the target' if full_output else 'number of outputs'}: "
-            f"the reduced network would not be exact. Use rank={least} or more, or leave it out."
-        )
-    _require_room(phi.shape[1], rank)
-    first = _first_basis(directions, column_space if full_output else None, row_space, rank)
-    left, right = _transport(directions, first, full_output)
+    left, right = invariant_bases(phi, directions, rank)
+    width = right[0].shape[-1]
     return Reduction(
-        rank,
-        phi.shape[1] - 2 * rank,
+        width // 2,
+        phi.shape[1] - width,
         left,
         right,
         directions,
         _initial_cores(directions, scales, right, full_output),
-        _pad(left[-1].swapaxes(-1, -2) @ phi @ first, full_output),
+        _pad(left[-1].swapaxes(-1, -2) @ phi @ right[0], full_output),
         full_output,
     )
+
+
+def invariant_bases(
+    phi: Float[np.ndarray, "d_y d_x"], directions: Sequence[np.ndarray], rank: int | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    r"""Left and right bases of the part of every factor that can change.
+
+    $V_1 = \mathrm{orth}[V_\Phi, Q^\top U_\Phi]$ with $Q = W_{L:1}(0) / \varepsilon^L$, or $\mathrm{orth}[\Phi^\top, Q^\top]$ for fewer
+    outputs than inputs; then $U_l = W_l(0) V_l / \varepsilon_l$ and $V_{l+1} = U_l$.
+
+    Args:
+        phi: Target of the end-to-end matrix.
+        directions: Orthogonal factors at the start, first layer first.
+        rank: r; the least exact one when left out. The bases have 2r columns.
+
+    Returns:
+        $U_1, \dots, U_L$ (the last is the identity when d_y < d_x) and $V_1, \dots, V_L$.
+
+    Raises:
+        InputError: If the target is zero.
+        NoInvariantPartError: If d <= 2r.
+        UsageError: If the rank is too small to be exact.
+    """
+    column_space, row_space = singular_spaces(phi)
+    if not column_space.shape[1]:
+        raise InputError(
+            "the target Y X^T is zero: there is nothing to learn and no reduction. Check targets and inputs."
+        )
+    full_output = phi.shape[0] == phi.shape[1]
+    least = column_space.shape[1] if full_output else phi.shape[0]
+    used = least if rank is None else rank
+    if used < least:
+        raise UsageError(
+            f"rank {used} is below {least}, the {'rank of the target' if full_output else 'number of outputs'}: "
+            f"the invariant subspaces would not be exact. Use rank={least} or more, or leave it out."
+        )
+    _require_room(phi.shape[1], used)
+    first = _first_basis(directions, column_space if full_output else None, row_space, used)
+    return transport(directions, first)
+
+
+def transport(directions: Sequence[np.ndarray], first: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """``U_l = W_l(0) V_l / eps`` and ``V_{l+1} = U_l`` from ``V_1``; ``U_L`` is the identity for fewer outputs."""
+    right, left = [first], [directions[0] @ first]
+    for direction in directions[1:]:
+        right.append(left[-1])
+        left.append(direction @ right[-1])
+    outputs, width = directions[-1].shape[-2:]
+    if outputs < width:
+        left[-1] = np.eye(outputs)
+    return left, right
+
+
+def orthogonal_part(weight: Float[np.ndarray, "*batch m n"]) -> tuple[np.ndarray, np.ndarray, float]:
+    """``W / eps``, ``eps``, and the largest entry of ``W W^T / eps^2 - I`` (m <= n)."""
+    scale = np.linalg.norm(weight, axis=(-2, -1)) / np.sqrt(weight.shape[-2])
+    direction = weight / scale[..., None, None]
+    gap = np.abs(direction @ direction.swapaxes(-1, -2) - np.eye(weight.shape[-2])).max()
+    return direction, scale, float(gap)
 
 
 def singular_spaces(
@@ -164,9 +210,7 @@ def _orthogonal_parts(weights: Factors) -> tuple[list[np.ndarray], list[np.ndarr
                 f"the reduction needs square factors of the input's width {width} (the last may have fewer rows), "
                 f"but factor {number} is {shape}. Use mode='full'."
             )
-        scale = np.linalg.norm(weight, axis=(-2, -1)) / np.sqrt(weight.shape[-2])
-        direction = weight / scale[..., None, None]
-        gap = np.abs(direction @ direction.swapaxes(-1, -2) - np.eye(weight.shape[-2])).max()
+        direction, scale, gap = orthogonal_part(weight)
         if not gap <= ORTHOGONAL:
             raise InputError(
                 f"factor {number} is not a multiple of an orthogonal matrix (largest entry of W W^T / eps^2 - I: "
@@ -190,19 +234,6 @@ def _first_basis(
     filler = np.random.default_rng(1).standard_normal((row_space.shape[0], missing))
     spanning = np.concatenate([spanning, np.broadcast_to(filler, (*spanning.shape[:-1], missing))], -1)
     return np.linalg.qr(spanning)[0]
-
-
-def _transport(
-    directions: Sequence[np.ndarray], first: np.ndarray, full_output: bool
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """``U_l = W_l(0) V_l / eps`` and ``V_{l+1} = U_l``."""
-    right, left = [first], [directions[0] @ first]
-    for direction in directions[1:]:
-        right.append(left[-1])
-        left.append(direction @ right[-1])
-    if not full_output:
-        left[-1] = np.eye(directions[-1].shape[-2])
-    return left, right
 
 
 def _initial_cores(

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from .._linalg import rank_cutoff
-from ..errors import UsageError
-from ._network import Factors
+from lowdim._linalg import rank_cutoff
+from lowdim.dynamics._network import Factors
+from lowdim.errors import UsageError
 
 Schedule = float | Float[np.ndarray, " B"] | Callable[[int], float]
 """A constant, one value per run of a batch, or a function of the iteration (0 for the first)."""

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import InputError, NonFiniteError, ResourceError, UsageError, did_you_mean
-from ._flow import integrate
-from ._network import Factors, gradients
-from ._problem import Problem
-from ._reduction import NoInvariantPartError, Reduction, reduce
-from ._rules import GradientDescent, Rule, at
-from ._trajectory import Mode, RecordedStates, Trajectory
+from lowdim.dynamics._flow import integrate
+from lowdim.dynamics._network import Factors, gradients
+from lowdim.dynamics._problem import Problem
+from lowdim.dynamics._reduction import NoInvariantPartError, Reduction, reduce
+from lowdim.dynamics._rules import GradientDescent, Rule, at
+from lowdim.dynamics._trajectory import Mode, RecordedStates, Trajectory
+from lowdim.errors import InputError, NonFiniteError, ResourceError, UsageError, did_you_mean
 
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of recorded states above which a run is refused."""
@@ -65,6 +65,7 @@ def simulate(
         Yaras, Wang, Hu, Zhu, Balzano and Qu (2023), arXiv:2306.01154.
 
     Example:
+        >>> from lowdim.dynamics import initialize, low_rank_target
         >>> random = np.random.default_rng(0)
         >>> problem = Problem(low_rank_target((30, 30), 3, random))
         >>> run = simulate(problem, initialize([30] * 4, random), GradientDescent(step=1 / 900), steps=50)
@@ -72,17 +73,17 @@ def simulate(
         (0.950961, 24)
     """
     _validate(problem, weights, steps, mode, record)
-    if mode != "full":
-        _require_reducible(rule, mode)
+    _validate_scale(scale, mode)
+    if mode == "flow":
+        clock = _require_flow(rule)
+        return integrate(problem, reduce(problem, weights, rank).scaled(scale), clock, steps, until, tolerance)
+    if mode == "reduced":
+        _require_equivariant(rule)
         try:
             reduction = reduce(problem, weights, rank).scaled(scale)
         except NoInvariantPartError as error:
-            if mode == "flow":
-                raise
             warnings.warn(f"{error} Running in full.", stacklevel=2)
         else:
-            if mode == "flow":
-                return integrate(problem, reduction, rule, steps, until, tolerance)
             return _descend(problem, reduction.cores, rule, steps, reduction, record, until)
     factor = np.asarray(scale, float)[..., None, None]
     return _descend(problem, [factor * weight for weight in weights], rule, steps, None, record, until)
@@ -155,19 +156,21 @@ def stability_limit(phi: Float[np.ndarray, "d_y d_x"], depth: int, weight_decay:
     return 2 / (depth * largest ** (2 - 2 / depth) + weight_decay)
 
 
-def _require_reducible(rule: Rule, mode: Mode) -> None:
-    name = type(rule).__name__
+def _require_equivariant(rule: Rule) -> None:
     if not rule.equivariant:
         raise UsageError(
-            f"{name} scales every entry on its own, which breaks the invariant subspaces: there is no reduction. "
-            "Use mode='full', or GradientDescent or Polar."
+            f"{type(rule).__name__} scales every entry on its own, which breaks the invariant subspaces: there is no "
+            "reduction. Use mode='full', or GradientDescent or Polar."
         )
-    if mode == "flow" and not (
-        isinstance(rule, GradientDescent) and np.ndim(rule.step) == 0 and not callable(rule.step)
-    ):
-        raise UsageError("mode='flow' is the limit of GradientDescent with one constant step (its time unit).")
-    if mode == "flow" and getattr(rule, "momentum", 0):
-        raise UsageError("mode='flow' has no momentum: set momentum=0, or use mode='reduced'.")
+
+
+def _require_flow(rule: Rule) -> GradientDescent:
+    if not isinstance(rule, GradientDescent) or callable(rule.step) or np.ndim(rule.step) or rule.momentum:
+        raise UsageError(
+            "mode='flow' is the limit of GradientDescent with one constant step (its time unit) and no momentum. "
+            "Use mode='reduced' for other rules, and one call per step size."
+        )
+    return rule
 
 
 def _require_memory(factors: Factors, records: int) -> None:
@@ -176,6 +179,17 @@ def _require_memory(factors: Factors, records: int) -> None:
         raise ResourceError(
             f"recording {records} states would take {needed / 2**30:.1f} GiB (limit {MEMORY_LIMIT / 2**30:.0f} GiB). "
             f"Pass record={-(-needed // MEMORY_LIMIT) * 2} or more to keep fewer."
+        )
+
+
+def _validate_scale(scale: float | Float[np.ndarray, " B"], mode: Mode) -> None:
+    array = np.asarray(scale, float)
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        raise UsageError(f"scale must be > 0, not {scale}: at 0 every gradient is 0 and nothing is learned.")
+    if array.ndim > (0 if mode == "flow" else 1):
+        raise UsageError(
+            f"scale has shape {array.shape}, but must be one number{'' if mode == 'flow' else ' or one per run'}. "
+            "For one scale per layer, pass it to initialize()."
         )
 
 

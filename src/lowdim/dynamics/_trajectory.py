@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import UsageError
-from ._network import Factors, end_to_end
-from ._problem import Problem
-from ._reduction import Reduction
+from lowdim.dynamics._network import Factors, end_to_end
+from lowdim.dynamics._problem import Problem
+from lowdim.dynamics._reduction import Reduction
+from lowdim.errors import UsageError
 
 Mode = Literal["full", "reduced", "flow"]
 
@@ -87,7 +87,7 @@ class Trajectory:
     @property
     def depth(self) -> int:
         """L, the number of factors."""
-        return len(self.states.at(0.0))
+        return len(self.states.at(self.times[0]))
 
     def weight(self, layer: int, time: float | None = None) -> Float[np.ndarray, "*batch m n"]:
         r"""$W_l(t)$."""

@@ -1,0 +1,168 @@
+r"""Progressive separation: how within-class scatter falls from layer to layer, in numbers and in theory."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lowdim.dynamics._network import partial_products
+from lowdim.dynamics._trajectory import Trajectory
+from lowdim.errors import EmptyClassError, InputError
+
+
+def class_separation(
+    features: Float[np.ndarray, "*batch d N"], labels: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, "*batch"]:
+    r"""$D = \operatorname{tr}\Sigma_W / \operatorname{tr}\Sigma_B$ of features given as columns; smaller is better separated.
+
+    $\Sigma_W$ is the mean over samples of the squared deviation from their class mean, $\Sigma_B$ the mean over
+    classes of the squared deviation of the class means from their mean.
+
+    Raises:
+        EmptyClassError: If a class below the largest label has no sample.
+        InputError: If the class means coincide (D is undefined).
+
+    Example:
+        >>> class_separation(np.array([[0.0, 2.0, 10.0, 12.0]]), np.array([0, 0, 1, 1]))
+        np.float64(0.04)
+    """
+    means, spread = _class_means(features, labels)
+    return _within(features, means, labels) / spread
+
+
+def separation_profile(
+    weights: Sequence[Float[np.ndarray, "m n"]], inputs: Float[np.ndarray, "d_x N"], labels: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, " L"]:
+    r"""$D_0, \dots, D_{L-1}$ of the inputs and the outputs of all factors but the last."""
+    features = [inputs]
+    for weight in weights[:-1]:
+        features.append(weight @ features[-1])
+    return np.array([class_separation(z, labels) for z in features])
+
+
+def separation_over_time(
+    run: Trajectory, labels: Int[np.ndarray, " N"], time: float | None = None
+) -> Float[np.ndarray, "*batch L"]:
+    """`separation_profile` of a run at one time (None: all recorded), from the cores alone when it is reduced.
+
+    The invariant part of the inputs has no class mean (class means lie in the row space of ``Y X^T``), so it adds
+    ``rho_1^2 … rho_l^2`` times its energy to the within-class scatter only.
+    """
+    inputs = np.eye(run.problem.phi.shape[1]) if run.problem.inputs is None else run.problem.inputs
+    states = run.states.at(time)
+    if run.reduction is None:
+        features = [inputs, *(product @ inputs for product in partial_products(states)[:-1])]
+        return np.stack(np.broadcast_arrays(*(class_separation(z, labels) for z in features)), -1)
+    inner = run.reduction.right[0].swapaxes(-1, -2) @ inputs
+    outside = (np.sum(inputs**2) - np.sum(inner**2, (-2, -1))) / inputs.shape[1]
+    products = [np.eye(states[0].shape[-1]), *partial_products(states)[:-1]]
+    values: list[np.ndarray] = []
+    for product in products:
+        features = product[..., :-1, :-1] @ inner
+        means, spread = _class_means(features, labels)
+        values.append((_within(features, means, labels) + product[..., -1, -1] ** 2 * outside) / spread)
+    return np.stack(np.broadcast_arrays(*values), -1)
+
+
+def sharp_ratio(scale: float, per_class: int, depth: int) -> float:
+    r"""The ratio $D_{l+1}/D_l = \varepsilon^2 n^{-1/L}$ of a network trained from orthogonal weights of scale $\varepsilon$.
+
+    A law found by this project for whitened square inputs and one-hot targets of balanced classes, not a published bound.
+
+    Example:
+        >>> round(sharp_ratio(0.1, per_class=10, depth=8), 5)
+        0.0075
+    """
+    return scale**2 * per_class ** (-1 / depth)
+
+
+def ratio_bound(scale: float, classes: int) -> float:
+    r"""The proven bound $D_{l+1}/D_l \le 2(\sqrt K + 1)\varepsilon^2$; says nothing when it exceeds 1.
+
+    References:
+        Wang et al. (2023), arXiv:2311.02960.
+    """
+    return 2 * (np.sqrt(classes) + 1) * scale**2
+
+
+def input_separation(per_class: int, samples: int) -> float:
+    r"""$D_0 = (1 - 1/n) / (1/n - 1/N)$ of orthonormal inputs.
+
+    Example:
+        >>> input_separation(per_class=10, samples=50)
+        11.25
+    """
+    return (1 - 1 / per_class) / (1 / per_class - 1 / samples)
+
+
+def last_pair_bound(scale: float, dimension: int, classes: int) -> float:
+    r"""$\varepsilon^2\sqrt{d - K}$: the gap $\lVert W_L^\top W_L - W_{L-1} W_{L-1}^\top\rVert_F$ that the flow conserves."""
+    return scale**2 * np.sqrt(dimension - classes)
+
+
+def log_line(values: Float[np.ndarray, " L"]) -> tuple[float, float]:
+    """Slope and R^2 of the least-squares line through ``log values`` against the layer number.
+
+    Example:
+        >>> log_line(np.array([8.0, 4.0, 2.0, 1.0]))[1]
+        1.0
+    """
+    logs, layers = np.log(values), np.arange(len(values))
+    slope, offset = np.polyfit(layers, logs, 1)
+    residual = np.sum((logs - slope * layers - offset) ** 2)
+    return float(slope), float(1 - residual / np.sum((logs - logs.mean()) ** 2))
+
+
+def insert_unbalanced(
+    weights: Sequence[Float[np.ndarray, "m n"]], inputs: Float[np.ndarray, "d_x N"], labels: Int[np.ndarray, " N"]
+) -> list[Float[np.ndarray, "m n"]]:
+    r"""Another optimum with the same end-to-end matrix but no separation from layer to layer: a negative control.
+
+    Inserts $A_l = P_l + c_l (I - P_l)$ after factor l and its inverse before factor l + 1, with $P_l$ the projector on the
+    class means of layer l and $c_l = \sqrt{D_0 / D_l}$.
+    """
+    values = separation_profile(weights, inputs, labels)
+    result: list[np.ndarray] = []
+    features, undo = inputs, np.eye(inputs.shape[0])
+    for weight, value in zip(weights[:-1], values[1:], strict=True):
+        features = weight @ features
+        means = np.linalg.qr(_class_means(features, labels)[0])[0]
+        projector = means @ means.T
+        rest = np.eye(len(projector)) - projector
+        stretch = np.sqrt(values[0] / value)
+        result.append((projector + stretch * rest) @ weight @ undo)
+        undo = projector + rest / stretch
+    return [*result, weights[-1] @ undo]
+
+
+def untrained_optimum(
+    phi: Float[np.ndarray, "K d"], per_class: int, gains: Sequence[float]
+) -> list[Float[np.ndarray, "m n"]]:
+    r"""An optimum written down without training: $W_l = P + g_l (I - P)$, $W_L = \Phi$, with $P = \Phi^\top\Phi / n$.
+
+    Its ratios are $D_{l+1}/D_l = g_l^2$ for any gains: optimality alone says nothing about separation.
+    """
+    projector = phi.T @ phi / per_class
+    rest = np.eye(len(projector)) - projector
+    return [*(projector + gain * rest for gain in gains), phi]
+
+
+def _class_means(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Class means as columns, and the trace of their scatter."""
+    counts = np.bincount(labels)
+    if len(labels) != features.shape[-1]:
+        raise InputError(f"there are {features.shape[-1]} samples (columns) but {len(labels)} labels.")
+    if len(counts) < 2 or not counts.all():
+        raise EmptyClassError(
+            f"separation needs samples of at least two classes 0..K-1, but the counts are {counts.tolist()}."
+        )
+    averaging = (labels[:, None] == np.arange(len(counts))) / counts
+    means = features @ averaging
+    spread = np.sum((means - means.mean(-1, keepdims=True)) ** 2, (-2, -1)) / len(counts)
+    if not (spread > 0).all():
+        raise InputError("the class means coincide: D = tr Sigma_W / tr Sigma_B is undefined (or features are NaN).")
+    return means, spread
+
+
+def _within(features: np.ndarray, means: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.sum((features - means[..., labels]) ** 2, (-2, -1)) / features.shape[-1]

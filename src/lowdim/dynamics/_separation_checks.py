@@ -1,0 +1,156 @@
+"""Is progressive separation true of these weights? Assumptions, claim and sharp law, on a run or on anyone's weights."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lowdim._verdicts import Check
+from lowdim.dynamics._history import WeightHistory
+from lowdim.dynamics._network import end_to_end
+from lowdim.dynamics._problem import Problem
+from lowdim.dynamics._separation import (
+    input_separation,
+    last_pair_bound,
+    ratio_bound,
+    separation_profile,
+    sharp_ratio,
+)
+from lowdim.dynamics._trajectory import Trajectory
+from lowdim.errors import InputError
+
+FITTED = 1e-2
+"""Largest ``||W X - Y||_F^2 / (N D_{L-1})`` at which the deepest D is not yet hidden by the residual."""
+
+
+def balancedness_gaps(weights: Sequence[Float[np.ndarray, "m n"]]) -> Float[np.ndarray, " L-1"]:
+    r"""$\lVert W_{l+1}^\top W_{l+1} - W_l W_l^\top\rVert_F$ for l = 1 … L - 1; the last is the last pair's."""
+    return np.array([np.linalg.norm(after.T @ after - before @ before.T) for before, after in pairwise(weights)])
+
+
+def unchanged_values(weights: Sequence[Float[np.ndarray, "m n"]], scale: float, count: int) -> float:
+    """Largest distance from `scale` of the `count` nearest singular values, over all factors but the last."""
+    worst = 0.0
+    for weight in weights[:-1]:
+        distances = np.sort(np.abs(np.linalg.svd(weight, compute_uv=False) - scale))
+        worst = max(worst, float(distances[count - 1]))
+    return worst
+
+
+def check_separation(
+    source: WeightHistory | Trajectory | Sequence[Sequence[np.ndarray]],
+    problem: Problem,
+    labels: Int[np.ndarray, " N"],
+    *,
+    tolerance: float = 0.05,
+) -> list[Check]:
+    r"""Checks progressive separation at the last time of a history that starts from orthogonal weights of scale $\varepsilon$.
+
+    Args:
+        source: Weights over time; the first and the last are used.
+        problem: Inputs (square, orthogonal) and one-hot targets.
+        labels: Class of each sample, 0 … K - 1.
+        tolerance: For the sharp law, and for balancedness (gradient descent of step eta leaves a gap of order eta).
+
+    Returns:
+        Fit; balancedness; unchanged spectrum; last pair; D_0; the proven bound; the sharp law.
+
+    Raises:
+        InputError: If shapes or classes do not fit the theorem's setting.
+
+    References:
+        Wang et al. (2023), arXiv:2311.02960. The sharp law is this project's own finding.
+    """
+    history = WeightHistory.of(source)
+    inputs = np.eye(problem.phi.shape[1]) if problem.inputs is None else problem.inputs
+    classes, per_class = _setting(history, inputs, labels)
+    start, weights = history.weights(0), history.weights(len(history.names) - 1)
+    scale = float(np.linalg.norm(start[0]) / np.sqrt(len(start[0])))
+    width = history.shapes[0][1]
+    profile = separation_profile(weights, inputs, labels)
+    ratios, law = profile[1:] / profile[:-1], sharp_ratio(scale, per_class, history.depth)
+    gaps = balancedness_gaps(weights)
+    bound, last = ratio_bound(scale, classes), last_pair_bound(scale, width, classes)
+    fit = 2 * float(problem.loss(end_to_end(weights))) / (len(labels) * profile[-1])
+    unchanged = unchanged_values(weights, scale, width - 2 * classes)
+    expected = input_separation(per_class, len(labels))
+
+    def check(name: str, residual: float, limit: float, reason: str, failure: str = "") -> Check:
+        holds = bool(residual <= limit)
+        return Check(
+            name, holds, float(residual), float(limit), reason if holds or not failure else f"{reason} {failure}"
+        )
+
+    return [
+        check(
+            "global optimality",
+            fit,
+            FITTED,
+            "||W X - Y||_F^2 / (N D_{L-1}).",
+            "The deepest D is hidden by the residual: train longer.",
+        ),
+        check(
+            "balancedness",
+            np.max(gaps[:-1], initial=0.0) / scale**2,
+            tolerance,
+            "largest ||W_{l+1}^T W_{l+1} - W_l W_l^T||_F / eps^2, last pair excepted.",
+            "Large steps, momentum, decay or another optimizer break it.",
+        ),
+        check(
+            "unchanged spectrum",
+            unchanged,
+            max(1e-8, 1e2 * history.precision),
+            f"the {width - 2 * classes} singular values nearest to eps = {scale:.4g}, largest distance over the inner factors.",
+            "The invariant part moved (weight decay, another initialisation or optimizer).",
+        ),
+        check(
+            "last pair",
+            gaps[-1] / last,
+            1 + tolerance,
+            f"||W_L^T W_L - W_{{L-1}} W_{{L-1}}^T||_F / (eps^2 sqrt(d - K)); over eps^2 sqrt(d - 2K), the other printed form, it "
+            f"would be {gaps[-1] / (scale**2 * np.sqrt(width - 2 * classes)):.4g}.",
+        ),
+        check(
+            "D_0 by formula",
+            abs(profile[0] / expected - 1),
+            max(1e-12, 1e2 * np.finfo(float).eps * len(labels)),
+            f"D_0 = {profile[0]:.6g} against (1 - 1/n) / (1/n - 1/N) = {expected:.6g}, relative.",
+            "The inputs are not orthonormal.",
+        ),
+        check(
+            "proven bound",
+            ratios.max(),
+            bound,
+            "largest D_{l+1}/D_l against 2 (sqrt K + 1) eps^2"
+            + (", which is above 1 and says nothing here." if bound >= 1 else "."),
+        ),
+        check(
+            "sharp law",
+            np.abs(ratios / law - 1).max(),
+            tolerance,
+            f"largest |(D_{{l+1}}/D_l) / (eps^2 n^(-1/L)) - 1|; the law gives {law:.4g}, the ratios are "
+            f"{ratios.min():.4g} to {ratios.max():.4g}.",
+        ),
+    ]
+
+
+def _setting(history: WeightHistory, inputs: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    counts = np.bincount(labels)
+    width = history.shapes[0][1]
+    if history.depth < 3:
+        raise InputError(f"separation needs at least 3 factors, but there are {history.depth}.")
+    if any(shape != (width, width) for shape in history.shapes[:-1]):
+        raise InputError(f"separation needs square inner factors, but the shapes are {history.shapes}.")
+    if len(set(counts.tolist())) != 1:
+        raise InputError(f"the theorem needs balanced classes 0..K-1, but their counts are {counts.tolist()}.")
+    if inputs.shape != (width, len(labels)) or history.shapes[-1][0] != len(counts):
+        raise InputError(
+            f"{len(counts)} classes and inputs of shape {inputs.shape} do not fit a network from {width} to "
+            f"{history.shapes[-1][0]} dimensions. x needs one column per sample."
+        )
+    if width <= 2 * len(counts):
+        raise InputError(
+            f"the theorem needs d > 2K, but d = {width} and K = {len(counts)}: no singular value is unchanged."
+        )
+    return len(counts), int(counts[0])
