@@ -25,6 +25,8 @@ class Series:
     style: Style = "line"
     labels: Sequence[str] | None = None
     """Text of each point, shown on hover (and beside the point when the style is ``"points"``)."""
+    colour: int | None = None
+    """Place in the palette; default the place among the series. Equal numbers give related curves one colour."""
 
 
 @dataclass(frozen=True)

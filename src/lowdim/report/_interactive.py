@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.figures import Lines, Panels, Surface
-from lowdim.report._svg import PALETTE
+from lowdim.figures import Lines, Panels, Series, Surface
+from lowdim.report._svg import colour_of
 
 _DASH = {"dashed": "dash", "dotted": "dot"}
+_SIZE: dict[str, Any] = {"margin": {"l": 60, "r": 12, "t": 40, "b": 40}, "height": 400}
 
 
 def plotly_script() -> str:
@@ -19,30 +20,14 @@ def plotly_script() -> str:
     return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text()
 
 
-def to_plotly(figure: Lines | Surface | Panels) -> dict[str, Any]:
-    """Traces and layout of a figure; several panels share one figure."""
-    panels = list(figure.panels) if isinstance(figure, Panels) else [figure]
-    columns = min(figure.columns, len(panels)) if isinstance(figure, Panels) else 1
-    rows = math.ceil(len(panels) / columns)
-    traces: list[dict[str, Any]] = []
-    layout: dict[str, Any] = {"margin": {"l": 10, "r": 10, "t": 46, "b": 10}, "height": 400 * rows, "annotations": []}
-    for index, panel in enumerate(panels):
-        row, column = divmod(index, columns)
-        gap = 0.07 if columns > 1 else 0.0
-        left, right = (column + gap) / columns, (column + 1 - gap / 2) / columns
-        low, high = 1 - (row + 0.86) / rows, 1 - (row + 0.08) / rows
-        place = {"x": [left, right], "y": [low, high]}
-        if len(panels) > 1:
-            layout["annotations"].append(
-                {"text": _text(panel.title), "x": left, "y": high + 0.02 / rows, "xref": "paper", "yref": "paper"}
-                | {"showarrow": False, "xanchor": "left", "yanchor": "bottom"}
-            )
-        number = "" if index == 0 else str(index + 1)
-        if isinstance(panel, Surface):
-            _surface(panel, number, place, traces, layout)
-        else:
-            _lines(panel, number, place, traces, layout, legend=index == 0)
-    return {"data": traces, "layout": layout}
+def to_plotly(figure: Lines | Surface | Panels) -> list[dict[str, Any]]:
+    """Traces and layout of each panel, to be drawn side by side."""
+    panels = figure.panels if isinstance(figure, Panels) else [figure]
+    drawn = [_surface(panel) if isinstance(panel, Surface) else _lines(panel) for panel in panels]
+    if isinstance(figure, Panels):
+        for panel, part in zip(panels, drawn, strict=True):
+            part["layout"]["title"] = {"text": _text(panel.title), "font": {"size": 14}, "x": 0, "xanchor": "left"}
+    return drawn
 
 
 def _text(text: str) -> str:
@@ -57,88 +42,66 @@ def _numbers(values: Any) -> list[Any]:
     ]
 
 
-def _lines(
-    lines: Lines,
-    number: str,
-    place: dict[str, Any],
-    traces: list[dict[str, Any]],
-    layout: dict[str, Any],
-    *,
-    legend: bool,
-) -> None:
-    for index, series in enumerate(lines.series):
-        colour = PALETTE[index % len(PALETTE)]
-        points = series.style in ("points", "line+points")
-        trace: dict[str, Any] = {
-            "type": "scatter",
-            "mode": {"points": "markers", "line+points": "lines+markers"}.get(series.style, "lines"),
-            "name": _text(series.name),
-            "legendgroup": series.name,
-            "showlegend": legend and len(lines.series) > 1,
-            "x": _numbers(series.x),
-            "y": _numbers(series.y),
-            "line": {"color": colour, "dash": _DASH.get(series.style, "solid")},
-            "xaxis": f"x{number}",
-            "yaxis": f"y{number}",
-        }
-        if points:
-            trace["marker"] = {"color": colour, "size": 7}
-        if series.labels is not None:
-            trace["text"] = [_text(label) for label in series.labels]
-        if series.low is not None and series.high is not None:
-            y, low, high = (np.asarray(values, dtype=float) for values in (series.y, series.low, series.high))
-            trace["error_y"] = {
-                "type": "data",
-                "symmetric": False,
-                "array": _numbers(high - y),
-                "arrayminus": _numbers(y - low),
-                "thickness": 1,
-            }
-        traces.append(trace)
-    layout[f"xaxis{number}"] = {
-        "domain": place["x"],
-        "anchor": f"y{number}",
+def _lines(lines: Lines) -> dict[str, Any]:
+    traces = [_trace(series, colour_of(series, index)) for index, series in enumerate(lines.series)]
+    x: dict[str, Any] = {
         "title": {"text": _text(lines.x_label)},
         "type": "log" if lines.log_x else "-",
         "automargin": True,
     }
     if lines.x_ticks is not None:
-        layout[f"xaxis{number}"] |= {
-            "tickvals": list(range(len(lines.x_ticks))),
-            "ticktext": [_text(tick) for tick in lines.x_ticks],
-        }
-    layout[f"yaxis{number}"] = {
-        "domain": place["y"],
-        "anchor": f"x{number}",
-        "title": {"text": _text(lines.y_label)},
-        "type": "log" if lines.log_y else "-",
-        "exponentformat": "power",
-        "automargin": True,
+        x |= {"tickvals": list(range(len(lines.x_ticks))), "ticktext": [_text(tick) for tick in lines.x_ticks]}
+    y: dict[str, Any] = {"title": {"text": _text(lines.y_label)}, "exponentformat": "power", "automargin": True}
+    if lines.log_y:
+        y |= {"type": "log", "dtick": 1 if _decades(lines) >= 1 else "D2"}
+    if lines.log_x:
+        x |= {"exponentformat": "power", "dtick": 1}
+    return {"data": traces, "layout": _SIZE | {"xaxis": x, "yaxis": y, "showlegend": len(lines.series) > 1}}
+
+
+def _decades(lines: Lines) -> float:
+    values = np.concatenate([np.asarray(series.y, dtype=float).ravel() for series in lines.series] or [np.ones(1)])
+    values = values[np.isfinite(values) & (values > 0)]
+    return float(np.log10(values.max() / values.min())) if len(values) else 0.0
+
+
+def _trace(series: Series, colour: str) -> dict[str, Any]:
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": {"points": "markers", "line+points": "lines+markers"}.get(series.style, "lines"),
+        "name": _text(series.name),
+        "x": _numbers(series.x),
+        "y": _numbers(series.y),
+        "line": {"color": colour, "dash": _DASH.get(series.style, "solid")},
+        "marker": {"color": colour, "size": 7},
     }
+    if series.labels is not None:
+        trace["text"] = [_text(label) for label in series.labels]
+    if series.low is not None and series.high is not None:
+        y, low, high = (np.asarray(values, dtype=float) for values in (series.y, series.low, series.high))
+        sides = {"array": _numbers(high - y), "arrayminus": _numbers(y - low)}
+        trace["error_y"] = {"type": "data", "symmetric": False, "thickness": 1, **sides}
+    return trace
 
 
-def _surface(
-    surface: Surface, number: str, place: dict[str, Any], traces: list[dict[str, Any]], layout: dict[str, Any]
-) -> None:
-    traces.append(
-        {
-            "type": "surface",
-            "x": _numbers(surface.x),
-            "y": _numbers(surface.y),
-            "z": [_numbers(row) for row in np.asarray(surface.z, dtype=float)],
-            "scene": f"scene{number}",
-            "colorscale": "Viridis",
-            "showscale": False,
-        }
-    )
-    layout[f"scene{number}"] = {
-        "domain": place,
+def _surface(surface: Surface) -> dict[str, Any]:
+    trace = {
+        "type": "surface",
+        "x": _numbers(surface.x),
+        "y": _numbers(surface.y),
+        "z": [_numbers(row) for row in np.asarray(surface.z, dtype=float)],
+        "colorscale": "Viridis",
+        "showscale": False,
+    }
+    height = {
+        "title": {"text": _text(surface.z_label)},
+        "type": "log" if surface.log_z else "-",
+        "exponentformat": "power",
+    }
+    scene = {
         "xaxis": {"title": {"text": _text(surface.x_label)}},
         "yaxis": {"title": {"text": _text(surface.y_label)}},
-        "zaxis": {
-            "title": {"text": _text(surface.z_label)},
-            "type": "log" if surface.log_z else "-",
-            "exponentformat": "power",
-        },
+        "zaxis": height,
         "camera": {"eye": {"x": -1.4, "y": -1.5, "z": 0.8}},
     }
+    return {"data": [trace], "layout": _SIZE | {"scene": scene, "margin": {"l": 0, "r": 0, "t": 40, "b": 0}}}

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from lowdim._files import RunFolder, plain
 from lowdim._verdicts import Verdict
-from lowdim.figures import Figure, Images, Table
+from lowdim.figures import Figure, Images, Panels, Table
 from lowdim.report._interactive import plotly_script, to_plotly
 from lowdim.report._svg import to_svg
 from lowdim.report._tables import to_csv
@@ -115,7 +115,7 @@ def _figure(folder: RunFolder, section: Section, figure: Figure, written: list[s
     for suffix, text in ((".svg", svg), (".csv", numbers)):
         folder.write(stem + suffix, text)
         written.append(stem + suffix)
-    drawn = None if isinstance(figure, Images) else to_plotly(figure)
+    drawn = [] if isinstance(figure, Images) else to_plotly(figure)
     return {
         "figure": figure,
         "id": f"{section.id}-{figure.name}",
@@ -123,7 +123,10 @@ def _figure(folder: RunFolder, section: Section, figure: Figure, written: list[s
         "csv": _data_uri("text/csv", numbers),
         "file": f"{section.id}-{figure.name}.csv",
         # Inside a script element only "<" could end it.
-        "plotly": "" if drawn is None else json.dumps(plain(drawn), allow_nan=False).replace("<", "\\u003c"),
+        "plotly": [
+            (panel.title, json.dumps(plain(part), allow_nan=False).replace("<", "\\u003c"))
+            for panel, part in zip(figure.panels if isinstance(figure, Panels) else [figure], drawn, strict=False)
+        ],
     }
 
 

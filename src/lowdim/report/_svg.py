@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure as Canvas
 
-from lowdim.figures import Figure, Images, Lines, Panels, Surface
+from lowdim.figures import Figure, Images, Lines, Panels, Series, Surface
 
 PALETTE = ("#0b62a4", "#c4500c", "#1b7a43", "#8a3fb0", "#a8324a", "#5f6b00", "#00748a", "#6b4a2b", "#444444", "#b0388f")
 _STYLE = {"line": ("-", ""), "points": ("", "o"), "dashed": ("--", ""), "line+points": ("-", "o"), "dotted": (":", "")}
@@ -27,6 +27,11 @@ _SETTINGS: dict[str, Any] = {
     # A name is text, never a formula: "$" in a class name must not start mathematics.
     "text.parse_math": False,
 }
+
+
+def colour_of(series: Series, index: int) -> str:
+    """The colour of a series that stands at this place."""
+    return PALETTE[(index if series.colour is None else series.colour) % len(PALETTE)]
 
 
 def to_svg(figure: Figure) -> str:
@@ -60,7 +65,7 @@ def _canvas(figure: Figure) -> Canvas:
 
 def _lines(axes: Any, lines: Lines) -> None:
     for index, series in enumerate(lines.series):
-        colour = PALETTE[index % len(PALETTE)]
+        colour = colour_of(series, index)
         line, marker = _STYLE[series.style]
         x, y = np.asarray(series.x), np.asarray(series.y, dtype=float)
         axes.plot(x, y, linestyle=line, marker=marker, markersize=4, linewidth=1.6, color=colour, label=series.name)

@@ -1,6 +1,7 @@
 """A collapse profile as sections of the page."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -91,18 +92,18 @@ def _values(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     return np.array([np.nan if row[key] is None else row[key] for row in rows], dtype=float)
 
 
-def _series(name: str, rows: Sequence[Mapping[str, Any]], key: str, style: Any) -> Series:
-    return Series(name, np.arange(len(rows)), _values(rows, key), style=style)
+def _series(name: str, rows: Sequence[Mapping[str, Any]], key: str, style: Any, colour: int) -> Series:
+    return Series(name, np.arange(len(rows)), _values(rows, key), style=style, colour=colour)
 
 
 def _collapse(result: Mapping[str, Any], pool: str) -> Lines:
     series: list[Series] = []
-    for split in _splits(result):
+    for colour, split in enumerate(_splits(result)):
         rows = _rows(result, split, pool)
         series += [
-            _series(f"{split}", rows, "nc1", "line+points"),
-            _series(f"{split}, held-out", rows, "nc1_heldout", "dashed"),
-            _series(f"{split}, chance", rows, "nc1_chance", "dotted"),
+            _series(split, rows, "nc1", "line+points", colour),
+            _series(f"{split}, held-out", rows, "nc1_heldout", "dashed", colour),
+            _series(f"{split}, chance", rows, "nc1_chance", "dotted", colour),
         ]
     title = f"NC1 ({pool})"
     return Lines(f"nc1-{pool}", title, "layer", "NC1", series, log_y=True, x_ticks=_names(result, pool))
@@ -113,23 +114,24 @@ def _separation(result: Mapping[str, Any], pool: str) -> Lines:
 
     series: list[Series] = []
     said: list[str] = []
-    for split in _splits(result):
+    for colour, split in enumerate(_splits(result)):
         rows = _rows(result, split, pool)
-        series.append(_series(split, rows, "separation", "line+points"))
+        series.append(_series(split, rows, "separation", "line+points", colour))
         law = separation_law([row["separation"] for row in rows])
         if law is not None:
             x = np.arange(len(rows))
-            series.append(Series(f"{split}, fit", x, np.exp(law.intercept + law.slope * x), style="dashed"))
-            said.append(f"{split} slope {law.slope:.2f}, R² {law.r2:.3f}")
-    title = f"D ({pool})" + (f": {'; '.join(said)}" if said else "")
+            series.append(
+                Series(f"{split}, fit", x, np.exp(law.intercept + law.slope * x), style="dashed", colour=colour)
+            )
+            said.append(f"{split} R² {law.r2:.3f}")
+    title = f"D ({pool})" + (f": {', '.join(said)}" if said else "")
     return Lines(f"separation-{pool}", title, "layer", "D", series, log_y=True, x_ticks=_names(result, pool))
 
 
 def _accuracy(result: Mapping[str, Any], pools: Sequence[str]) -> Lines:
     series = [
-        _series(f"{split} ({pool})", _rows(result, split, pool), "ncc_accuracy", "line+points")
-        for pool in pools
-        for split in _splits(result)
+        _series(f"{split} ({pool})", _rows(result, split, pool), "ncc_accuracy", "line+points", place)
+        for place, (pool, split) in enumerate(product(pools, _splits(result)))
     ]
     return Lines(
         "ncc",
@@ -182,7 +184,11 @@ _COLUMNS = {
 
 def layer_table(result: Mapping[str, Any]) -> Table:
     """All layers, with what is needed to read NC1."""
-    rows = [[layer[key] for key in _COLUMNS] for layer in result["layers"]]
+    order = {pool: place for place, pool in enumerate(dict.fromkeys(layer["pool"] for layer in result["layers"]))}
+    ordered = sorted(
+        result["layers"], key=lambda layer: order[layer["pool"]]
+    )  # stable: splits and layers keep their order
+    rows = [[layer[key] for key in _COLUMNS] for layer in ordered]
     heads = ", ".join(
         f"{split}: NC3 {_short(head['nc3'])}, NC4 {_short(head['nc4'])}"
         for split, head in result["head_by_split"].items()
