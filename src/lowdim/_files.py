@@ -87,9 +87,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{path} is not valid JSON ({error}). It may be damaged: restore or delete it."
-        ) from error
+        raise InputError(f"{path} is not valid JSON ({error}). It may be damaged: restore or delete it.") from error
 
 
 def sha256(path: Path) -> str:
@@ -109,9 +107,7 @@ def _tensor_digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
     return digest.hexdigest()
 
 
-def save_tensors(
-    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
-) -> None:
+def save_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Writes arrays as a safetensors file whose metadata holds a sha256 of its content."""
     from safetensors.numpy import save
 
@@ -143,17 +139,16 @@ def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         ) from error
     expected = metadata.pop("sha256", None)
     if expected != _tensor_digest(arrays, metadata):
-        raise InputError(
-            f"{path} is damaged: its content does not match its checksum. Delete it and run again."
-        )
+        raise InputError(f"{path} is damaged: its content does not match its checksum. Delete it and run again.")
     return arrays, metadata
 
 
 class RunFolder:
     """The folder of one run: configuration, resumable state, result, figures and a manifest of checksums.
 
-    Opening a folder again with the same configuration continues (or, when finished, returns the result); with another one it is
-    refused, naming the keys that differ. One process at a time: the folder is locked while open.
+    Opening a folder again with the same configuration continues; with another one it is refused, naming the keys that differ. A
+    completed run is compared with its checksums first, and a file that changed is named. One process at a time: the folder is
+    locked while open.
 
     Args:
         path: The folder, or None for ``lowdim-runs/COMMAND-HASH``.
@@ -162,19 +157,19 @@ class RunFolder:
         fresh: Delete what an earlier run left here and start again.
     """
 
-    def __init__(
-        self, path: Path | None, command: str, config: Mapping[str, Any], *, fresh: bool = False
-    ) -> None:
+    def __init__(self, path: Path | None, command: str, config: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.config: dict[str, Any] = {"command": command, **json.loads(to_json(config))}
         key = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:10]
         self.path = path if path is not None else Path("lowdim-runs") / f"{command}-{key}"
         self.state = self.path / "state"
         self._fresh = fresh
         self._lock: int | None = None
+        self._existed = self._new = False
 
     def __enter__(self) -> "RunFolder":
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"The run folder {self.path} is a file. Choose another --out.")
+        self._existed = self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.path, os.O_RDONLY)
         try:
@@ -194,61 +189,66 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._forget()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
+    def _forget(self) -> None:
+        """After a failure with nothing to continue from, takes the configuration back, so that a corrected command can run here."""
+        if not self._new or {entry.name for entry in self.path.rglob("*")} != {"config.json", "state"}:
+            return
+        self.state.rmdir()
+        (self.path / "config.json").unlink()
+        if not self._existed:
+            self.path.rmdir()
+
     def _prepare(self) -> None:
         file = self.path / "config.json"
         ours = file.exists()
-        leftovers = list(self.path.rglob(f"{TEMPORARY}*"))
+        leftovers = [entry for entry in self.path.rglob(f"{TEMPORARY}*") if entry.is_file()]
         if not ours and any(entry not in leftovers for entry in self.path.iterdir()):
             raise UsageError(
                 f"{self.path} holds files that are not a lowdim run. Choose an empty or new folder with --out."
             )
         if ours and self._fresh:
-            for entry in self.path.iterdir():
+            # The configuration goes last: a kill on the way leaves a folder that is still known as a run.
+            for entry in [*(entry for entry in self.path.iterdir() if entry != file), file]:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             ours = False
         elif ours:
+            if (self.path / "manifest.json").exists():
+                self._verify()
             self._compare(read_json(file))
         for entry in leftovers:
             entry.unlink(missing_ok=True)
+        self._new = not ours
         if not ours:
             write_json(file, self.config)
-        self.state.mkdir(exist_ok=True)
+        if not (self.path / "manifest.json").exists():
+            self.state.mkdir(exist_ok=True)
 
     def _compare(self, earlier: Any) -> None:
         if earlier == self.config:
             return
         earlier = earlier if isinstance(earlier, dict) else {}
         differ = sorted(key for key in {*earlier, *self.config} if earlier.get(key) != self.config.get(key))
-        shown = "; ".join(
-            f"{key}: {earlier.get(key)!r} there, {self.config.get(key)!r} now" for key in differ
-        )
+        shown = "; ".join(f"{key}: {earlier.get(key)!r} there, {self.config.get(key)!r} now" for key in differ)
         raise UsageError(
             f"{self.path} holds a run with other settings ({shown}). Use --fresh to replace it, or another --out."
         )
 
     def finished(self) -> dict[str, Any] | None:
-        """The result of a completed run with this configuration, after checking every file; None if it is not complete.
+        """The result of a completed run with this configuration; None if it is not complete."""
+        complete = (self.path / "manifest.json").exists()
+        return read_json(self.path / "result.json") if complete else None
 
-        Raises:
-            InputError: If a file changed since it was written.
-        """
-        manifest = self.path / "manifest.json"
-        if not manifest.exists():
-            return None
-        self.verify()
-        return read_json(self.path / "result.json")
-
-    def verify(self) -> None:
-        """Compares every file with the manifest.
-
-        Raises:
-            InputError: Naming the files that changed or are missing.
-        """
-        files: dict[str, str] = read_json(self.path / "manifest.json")["sha256"]
+    def _verify(self) -> None:
+        manifest = read_json(self.path / "manifest.json")
+        files = manifest.get("sha256") if isinstance(manifest, dict) else None
+        if not isinstance(files, dict) or "result.json" not in files:
+            raise InputError(f"{self.path / 'manifest.json'} is damaged. Use --fresh to run again.")
         bad = [
             name
             for name, digest in files.items()
@@ -269,9 +269,7 @@ class RunFolder:
         """Writes ``result.json``, removes the state, and then writes the manifest: from here on the run is complete."""
         write_json(self.path / "result.json", result)
         shutil.rmtree(self.state)
-        files = sorted(
-            path for path in self.path.rglob("*") if path.is_file() and path.name != "manifest.json"
-        )
+        files = sorted(path for path in self.path.rglob("*") if path.is_file() and path.name != "manifest.json")
         write_json(
             self.path / "manifest.json",
             {"sha256": {path.relative_to(self.path).as_posix(): sha256(path) for path in files}},
@@ -289,9 +287,7 @@ def existing_file(path: Path, what: str) -> Path:
     if path.is_dir():
         raise InputError(f"{what} {path} is a folder; a file is needed.")
     names = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
-    where = (
-        did_you_mean(path.name, names) if names else f"The folder {path.parent} does not exist or is empty."
-    )
+    where = did_you_mean(path.name, names) if names else f"The folder {path.parent} does not exist or is empty."
     raise InputError(f"{what} {path} does not exist. {where}")
 
 

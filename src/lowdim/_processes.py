@@ -34,7 +34,7 @@ class Processes:
         from torch import distributed
 
         values: list[Any] = [None] * self.count
-        with self._waiting():
+        with waiting(self.rank, self.count):
             distributed.all_gather_object(values, value)
         return values
 
@@ -55,15 +55,30 @@ class Processes:
             tensor.copy_(first)
         return [[part.to(tensor.device) for part, tensor in zip(row, tensors, strict=True)] for row in parts[1:]]
 
-    @contextlib.contextmanager
-    def _waiting(self) -> Generator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            raise ResourceError(
-                f"Process {self.rank} of {self.count} waited more than {PATIENCE.seconds} seconds for the others, or lost one of "
-                "them. Look for the first error in their output; the same command continues from the last state."
-            ) from error
+
+@contextlib.contextmanager
+def waiting(rank: int, count: int) -> Generator[None]:
+    """Says what happened when the others did not answer in time."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ResourceError(
+            f"Process {rank} of {count} waited more than {PATIENCE.seconds} seconds for the others, or lost one of "
+            "them. Look for the first error in their output; the same command continues from the last state."
+        ) from error
+
+
+def _backend(device: torch.device | None) -> str:
+    """NCCL where every local process has a GPU of its own, which it then uses; gloo otherwise."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if (
+        device is None
+        or device.type != "cuda"
+        or torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    ):
+        return "gloo"
+    torch.cuda.set_device(local)
+    return "nccl"
 
 
 @contextlib.contextmanager
@@ -77,8 +92,8 @@ def processes(device: torch.device | None = None) -> Generator[Processes]:
 
     mine = not distributed.is_initialized()
     if mine:
-        backend = "nccl" if device is not None and device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, timeout=PATIENCE)
+        with waiting(int(os.environ.get("RANK", "0")), count):
+            distributed.init_process_group(_backend(device), timeout=PATIENCE)
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size())
     finally:

@@ -38,7 +38,9 @@ def reduce_output(output: Any, pool: Pool, mask: Tensor | None, layer: str) -> F
         output = output[0] if output else None
     if not isinstance(output, Tensor) or output.ndim < 2 or not output.is_floating_point():
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"The layer {layer} gives {shape}, not floating-point features with one row per sample. Choose another.")
+        raise InputError(
+            f"The layer {layer} gives {shape}, not floating-point features with one row per sample. Choose another."
+        )
     output = output.detach()
     if output.ndim == 2:
         return output.clone()
@@ -50,9 +52,14 @@ def reduce_output(output: Any, pool: Pool, mask: Tensor | None, layer: str) -> F
         if mask is None or mask.shape != output.shape[:2]:
             return output.mean(dim=1)
         weights = mask.to(output.dtype).unsqueeze(2)
-        return (output * weights).sum(dim=1) / weights.sum(dim=1)
+        # Sums of many tokens overflow float16 and lose the count in bfloat16.
+        wide = torch.promote_types(output.dtype, torch.float32)
+        mean = (output * weights).sum(dim=1, dtype=wide) / weights.sum(dim=1, dtype=wide)
+        return mean.to(output.dtype)
     if pool in ("cls", "mean"):
-        raise InputError(f"The layer {layer} gives maps of shape {tuple(output.shape[1:])}, not tokens. Use --pool avg or flatten.")
+        raise InputError(
+            f"The layer {layer} gives maps of shape {tuple(output.shape[1:])}, not tokens. Use --pool avg or flatten."
+        )
     return output.flatten(2).mean(dim=2)
 
 

@@ -4,7 +4,7 @@ Two routes lead to the same within-class variability. The *one-pass* route keeps
 finds the class means, then measures the scatter only inside their span (`SpanScatter`), and never holds a d x d matrix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,16 @@ Weighting = Literal["pooled", "class_balanced", "size_weighted"]
 def as_float64(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """The features in float64 on their own device, or on the CPU where the device has no float64 (MPS)."""
     return features.cpu().double() if features.device.type == "mps" else features.double()
+
+
+BLOCK_BYTES = 2**25
+"""Samples at hand are converted to float64 in blocks of about so many bytes, so that no second copy of them exists."""
+
+
+def row_blocks(features: Float[Tensor, "n d"]) -> Iterator[slice]:
+    """Blocks of rows that cover the features once."""
+    rows = max(1, BLOCK_BYTES // (8 * max(features.shape[1], 1)))
+    return (slice(start, start + rows) for start in range(0, len(features), rows))
 
 
 def check_samples(features: Tensor, labels: Tensor, classes: int) -> None:
@@ -48,9 +58,9 @@ def check_samples(features: Tensor, labels: Tensor, classes: int) -> None:
             f"Labels must lie in 0 … {classes - 1} for {classes} classes, but range from {int(labels.min())} to "
             f"{int(labels.max())}. Map them first: `numpy.unique(labels, return_inverse=True)`."
         )
-    finite = torch.isfinite(features).all(dim=1)
-    if not bool(finite.all()):
-        rows = torch.nonzero(~finite).flatten().tolist()
+    finite = [torch.isfinite(features[block]).all(dim=1) for block in row_blocks(features)]
+    if not all(bool(block.all()) for block in finite):
+        rows = torch.nonzero(~torch.cat(finite)).flatten().tolist()
         raise NonFiniteError(
             f"{len(rows)} of {len(features)} samples have NaN or infinite features (rows {rows[:5]}{'…' if len(rows) > 5 else ''}). "
             "Drop them, or find out why the model produces them."
@@ -151,29 +161,45 @@ class ClassStatistics:
             raise InputError(
                 f"These statistics hold features of width {self.width}, but the batch has {features.shape[1]}."
             )
-        self.add(as_float64(features), labels.to(self.counts.device))
+        labels = labels.to(self.counts.device)
+        for block in row_blocks(features):
+            self.add(as_float64(features[block]), labels[block])
 
     def add(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
         """`update` without its checks, for finite float64 features on the device of the statistics."""
         if len(labels):
-            self.merge(_moments(features, labels, self.classes, self.scatter))
+            present, local = torch.unique(labels, return_inverse=True)
+            self._absorb(_moments(features, local, len(present), self._kept), present)
 
     def merge(self, other: "ClassStatistics") -> None:
-        """Adds the samples of other statistics: the pairwise update of Chan, Golub and LeVeque (1983), exact up to rounding."""
-        if other.means.shape != self.means.shape or (self.scatter is None) != (other.scatter is None):
+        """Adds the samples of other statistics: the pairwise update of Chan, Golub and LeVeque (1983), exact up to rounding.
+
+        Raises:
+            InputError: If the classes, the width or the kind of scatter differ.
+        """
+        if other.means.shape != self.means.shape or other._kept != self._kept:
             raise InputError("Only statistics of the same classes, width and scatter can be merged.")
-        total = (self.counts + other.counts).clamp(min=1)
-        step = other.means - self.means
-        both = self.counts * (other.counts / total)
-        self.means += step * (other.counts / total).unsqueeze(1)
-        self.squares += other.squares + both * step.square().sum(dim=1)
+        self._absorb(other, slice(None))
+
+    @property
+    def _kept(self) -> Scatter:
+        if self.scatter is None:
+            return "none"
+        return "per_class" if len(self.scatter) == self.classes else "pooled"
+
+    def _absorb(self, other: "ClassStatistics", rows: Tensor | slice) -> None:
+        """Adds statistics whose classes are `rows` of these."""
+        counts, means = self.counts[rows], self.means[rows]
+        share = other.counts.double() / (counts + other.counts).clamp(min=1)
+        step, both = other.means - means, counts * share
+        self.means[rows] = means + step * share.unsqueeze(1)
+        self.squares[rows] += other.squares + both * step.square().sum(dim=1)
         if self.scatter is not None and other.scatter is not None:
-            self.scatter += other.scatter
-            if len(self.scatter) == 1:
-                self.scatter[0] += (step * both.unsqueeze(1)).T @ step
+            if self._kept == "pooled":
+                self.scatter[0] += other.scatter[0] + (step * both.unsqueeze(1)).T @ step
             else:
-                self.scatter += torch.einsum("k,ki,kj->kij", both, step, step)
-        self.counts += other.counts
+                self.scatter[rows] += other.scatter + torch.einsum("k,ki,kj->kij", both, step, step)
+        self.counts[rows] += other.counts
 
     def without_empty(self) -> "ClassStatistics":
         """The same without the classes that have no sample; the others keep their order."""
@@ -224,23 +250,22 @@ class ClassStatistics:
         return cls(tensors["counts"], tensors["means"], tensors["squares"], tensors.get("scatter"))
 
 
-def _moments(
-    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, scatter: Tensor | None
-) -> ClassStatistics:
-    width = features.shape[1]
+def _moments(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, kept: Scatter) -> ClassStatistics:
     counts = torch.bincount(labels, minlength=classes)
-    means = class_sums(features, labels, classes) / counts.clamp(min=1).unsqueeze(1)
-    centred = features - means[labels]
+    # Sums of differences from one sample: an offset common to all features costs no digits.
+    origin = features[0]
+    centred = features - origin
+    steps = class_sums(centred, labels, classes) / counts.unsqueeze(1)
+    centred -= steps[labels]
+    means = steps.add_(origin)
     squares = class_sums(torch.linalg.vecdot(centred, centred).unsqueeze(1), labels, classes).squeeze(1)
-    if scatter is None:
-        return ClassStatistics(counts, means, squares, None)
-    if len(scatter) == 1 and classes > 1:
-        return ClassStatistics(counts, means, squares, (centred.T @ centred).unsqueeze(0))
-    parts = torch.zeros(classes, width, width, dtype=torch.float64, device=features.device)
-    for label in torch.nonzero(counts).flatten().tolist():
-        rows = centred[labels == label]
-        parts[label] = rows.T @ rows
-    return ClassStatistics(counts, means, squares, parts)
+    scatter = None
+    if kept == "pooled":
+        scatter = (centred.T @ centred).unsqueeze(0)
+    elif kept == "per_class":
+        parts = [centred[labels == label] for label in range(classes)]
+        scatter = torch.stack([part.T @ part for part in parts])
+    return ClassStatistics(counts, means, squares, scatter)
 
 
 def class_sums(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, "K d"]:
@@ -268,6 +293,7 @@ class BetweenSpan:
         coordinates: Centred class means in the basis, ``K x r``.
         cutoff: Eigenvalues at or below it are rounding noise.
         condition: Largest over smallest kept eigenvalue (infinite when none is kept).
+        size_weighted: Whether classes count by their samples.
     """
 
     eigenvalues: Float[Tensor, " r"]
@@ -276,6 +302,7 @@ class BetweenSpan:
     coordinates: Float[Tensor, "K r"]
     cutoff: float
     condition: float
+    size_weighted: bool
 
     @property
     def rank(self) -> int:
@@ -299,25 +326,34 @@ def between_span(statistics: ClassStatistics, *, weighting: Weighting = "pooled"
         InputError: If there is only one class.
     """
     statistics.require_classes()
+    share = class_shares(statistics, weighting)
     means = statistics.means
-    share = statistics.counts.double() / statistics.samples
-    if weighting != "size_weighted":
-        share = torch.full_like(share, 1 / statistics.classes)
     centre = share @ means
     centred = means - centre
     rows = centred * share.sqrt().unsqueeze(1)
     values, basis = _right_singular(rows)
-    size = max(rows.shape)
-    scale = float(values[0]) if len(values) else 0.0
-    # Class means carry the rounding of their features: an offset much larger than their spread limits what can be told from zero.
-    rounding = torch.finfo(torch.float64).eps * max(size * scale, float(means.abs().max()) * statistics.classes**0.5)
+    rounding = max(float(values[0]) * max(rows.shape) * torch.finfo(torch.float64).eps, means_rounding(statistics))
     keep = values > rounding
     # The centred means add up to zero, so the last direction is rounding noise whatever its size.
     keep[statistics.classes - 1 :] = False
     values, basis = values[keep], basis[:, keep]
     eigenvalues = values.square()
     condition = float(eigenvalues[0] / eigenvalues[-1]) if len(eigenvalues) else float("inf")
-    return BetweenSpan(eigenvalues, basis, centre, centred @ basis, rounding**2, condition)
+    size_weighted = weighting == "size_weighted"
+    return BetweenSpan(eigenvalues, basis, centre, centred @ basis, rounding**2, condition, size_weighted)
+
+
+def class_shares(statistics: ClassStatistics, weighting: Weighting) -> Float[Tensor, " K"]:
+    """Weights of the classes in the between-class covariance and its centre: equal, or by their samples."""
+    if weighting == "size_weighted":
+        return statistics.counts.double() / statistics.samples
+    return torch.full_like(statistics.squares, 1 / statistics.classes)
+
+
+def means_rounding(statistics: ClassStatistics) -> float:
+    """How far class means can be apart by rounding alone: an offset much larger than their spread limits what can be told from 0."""
+    largest = float(torch.linalg.vector_norm(statistics.means, dim=1).max())
+    return torch.finfo(torch.float64).eps * statistics.classes**0.5 * largest
 
 
 def _right_singular(rows: Float[Tensor, "K d"]) -> tuple[Float[Tensor, " s"], Float[Tensor, "d s"]]:
@@ -345,7 +381,6 @@ class SpanScatter:
         means: The class means that samples are compared with, ``K x d``.
         projected: Sum over the samples of each class of ``(u_j^T (h - mu_k))^2``, ``K x r``.
         shift: Sum of ``u_j^T (h - mu_k)``, ``K x r``; not zero when the means come from other samples.
-        squares: Sum of ``‖h - mu_k‖^2``, ``K``.
         counts: Samples of each class, ``K``.
 
     Costs ``O(n d r)`` per batch and ``O(K r)`` memory.
@@ -355,7 +390,6 @@ class SpanScatter:
     means: Float[Tensor, "K d"]
     projected: Float[Tensor, "K r"]
     shift: Float[Tensor, "K r"]
-    squares: Float[Tensor, " K"]
     counts: Int[Tensor, " K"]
 
     @classmethod
@@ -363,43 +397,30 @@ class SpanScatter:
         """No samples yet; `statistics` gives the class means."""
         shape = (statistics.classes, span.rank)
         means = statistics.means
-        return cls(
-            span,
-            means,
-            means.new_zeros(shape),
-            means.new_zeros(shape),
-            means.new_zeros(statistics.classes),
-            torch.zeros_like(statistics.counts),
-        )
+        return cls(span, means, means.new_zeros(shape), means.new_zeros(shape), torch.zeros_like(statistics.counts))
 
     def update(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n r"]:
         """Adds a batch of checked float64 features; returns their coordinates ``u_j^T (h - mu_k)``."""
-        centred = features - self.means[labels]
-        coordinates = centred @ self.span.basis
-        classes = len(self.counts)
-        self.projected += class_sums(coordinates.square(), labels, classes)
-        self.shift += class_sums(coordinates, labels, classes)
-        self.squares += class_sums(torch.linalg.vecdot(centred, centred).unsqueeze(1), labels, classes).squeeze(1)
-        self.counts += torch.bincount(labels, minlength=classes)
+        coordinates = (features - self.means[labels]) @ self.span.basis
+        if not len(labels):
+            return coordinates
+        present, local = torch.unique(labels, return_inverse=True)
+        self.projected[present] += class_sums(coordinates.square(), local, len(present))
+        self.shift[present] += class_sums(coordinates, local, len(present))
+        self.counts += torch.bincount(labels, minlength=len(self.counts))
         return coordinates
 
     def tensors(self) -> list[Tensor]:
         """The sums, which add up over processes."""
-        return [self.projected, self.shift, self.squares, self.counts]
+        return [self.projected, self.shift, self.counts]
 
 
 def span_scatter(
-    features: Float[Tensor, "n d"],
-    labels: Int[Tensor, " n"],
-    statistics: ClassStatistics,
-    span: BetweenSpan,
-    *,
-    rows: int = 2048,
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], statistics: ClassStatistics, span: BetweenSpan
 ) -> SpanScatter:
-    """`SpanScatter` of samples at hand, in blocks of rows so that no second copy of the features exists."""
+    """`SpanScatter` of samples at hand."""
     scatter = SpanScatter.empty(statistics, span)
-    for start in range(0, len(labels), rows):
-        scatter.update(
-            as_float64(features[start : start + rows]), labels[start : start + rows].to(scatter.counts.device)
-        )
+    labels = labels.to(scatter.counts.device)
+    for block in row_blocks(features):
+        scatter.update(as_float64(features[block]), labels[block])
     return scatter

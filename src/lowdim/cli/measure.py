@@ -20,6 +20,7 @@ from lowdim.cli._common import (
     number,
     print_table,
     progress,
+    rank,
     say,
     wants_json,
     warn,
@@ -162,7 +163,7 @@ def measure(
         warn(message)
     if wants_json(json, format):
         emit_json("measure", result)
-    else:
+    elif rank() == 0:
         _print(result)
         print(f"\npage: {folder / 'report.html'}")
 

@@ -23,6 +23,10 @@ class Rows:
     def __call__(self, index: int) -> Any:
         return array_image(self.array[index]) if self.kind == "image" else self.array[index]
 
+    def stamp(self, index: int) -> bytes:
+        """The bytes of a sample."""
+        return self.array[index].tobytes()
+
 
 @dataclass(frozen=True)
 class Numbered(Sequence[str]):

@@ -1,5 +1,6 @@
 """Labelled data as lowdim sees it, and seeded choices among its samples."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -42,6 +43,16 @@ class Split:
             InputError: If the sample cannot be read; the error names it.
         """
         return self.read(int(index))
+
+    def digest(self) -> str:
+        """sha256 over labels, names and samples: arrays and texts by content, files by size and time of change."""
+        digest = hashlib.sha256(self.labels.tobytes())
+        stamp = getattr(self.read, "stamp", None)
+        for index, item in enumerate(self.items):
+            digest.update(f"{item}\0".encode())
+            if stamp is not None:
+                digest.update(stamp(index))
+        return digest.hexdigest()
 
     def take(self, indices: Indices) -> "Split":
         """The split with these samples only, in this order.
@@ -111,6 +122,11 @@ class _ChosenReader:
 
     def __call__(self, index: int) -> Any:
         return self.read(int(self.indices[index]))
+
+    def stamp(self, index: int) -> bytes:
+        """That of the reader behind it."""
+        stamp = getattr(self.read, "stamp", None)
+        return b"" if stamp is None else stamp(int(self.indices[index]))
 
 
 def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:

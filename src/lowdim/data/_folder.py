@@ -24,6 +24,14 @@ class ImageFiles:
     def __call__(self, index: int) -> Image.Image:
         return open_image(self.paths[index], self.root)
 
+    def stamp(self, index: int) -> bytes:
+        """Size and time of change of a file; nothing for one that is missing, which reading it will report."""
+        try:
+            state = self.paths[index].stat()
+        except OSError:
+            return b""
+        return f"{state.st_size} {state.st_mtime_ns}".encode()
+
 
 def image_split(name: str, paths: Sequence[Path], labels: Sequence[int] | np.ndarray, root: Path) -> Split:
     """A split of picture files.

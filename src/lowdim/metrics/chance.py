@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lowdim.errors import InputError
-from lowdim.statistics import as_float64, class_sums
+from lowdim.statistics import Weighting, as_float64, class_sums
 
 
 def chance_variability(
@@ -13,6 +13,8 @@ def chance_variability(
     labels: Int[Tensor, " m"],
     *,
     samples: int | None = None,
+    weighting: Weighting = "pooled",
+    unbiased: bool = False,
     permutations: int = 20,
     generator: torch.Generator,
 ) -> float:
@@ -26,11 +28,13 @@ def chance_variability(
         features: All samples, or a stratified subsample.
         labels: Their classes, 0 … K - 1; classes without a sample are ignored.
         samples: Number of samples that the value is for; default the given ones.
+        weighting: As of the NC1 that stands beside it.
+        unbiased: The same.
         permutations: At least 1; 20 give the median to a few percent.
         generator: Draws the permutations.
 
     Returns:
-        A dimensionless value > 0, comparable with the pooled NC1 of `samples` samples.
+        A dimensionless value > 0, comparable with the NC1 of `samples` samples.
 
     Raises:
         InputError: If there are fewer than two classes, or no more samples than classes.
@@ -46,27 +50,33 @@ def chance_variability(
     rows = as_float64(features).cpu()
     rows = rows - rows.mean(dim=0)
     gram = rows @ rows.T
-    total = count if samples is None else samples
+    counts = torch.bincount(labels).double()
+    share = counts / count if weighting == "size_weighted" else torch.full_like(counts, 1 / classes)
     values = [
-        _variability_from_gram(gram, labels[torch.randperm(count, generator=generator)], classes)
+        _variability_from_gram(gram, labels[torch.randperm(count, generator=generator)], share)
         for _ in range(permutations)
     ]
-    unbiased = float(torch.tensor(values, dtype=torch.float64).median()) * count / (count - classes)
-    return unbiased * (total / count) * (total - classes) / total
+    scale = (count if samples is None else samples) / count
+    value = float(torch.tensor(values, dtype=torch.float64).median()) * count / (count - classes) * scale
+    if unbiased:
+        return value
+    # Around its own mean a class of n_k samples keeps (n_k - 1) / n_k of the total covariance.
+    lost = float((1 / counts).mean()) if weighting == "class_balanced" else classes / count
+    return value * (1 - lost / scale)
 
 
-def _variability_from_gram(gram: Float[Tensor, "m m"], labels: Int[Tensor, " m"], classes: int) -> float:
-    """Pooled NC1 of the samples whose inner products are given."""
+def _variability_from_gram(gram: Float[Tensor, "m m"], labels: Int[Tensor, " m"], share: Float[Tensor, " K"]) -> float:
+    """Pooled scatter over the spread of the class means, from the inner products of the samples."""
+    classes = len(share)
     counts = torch.bincount(labels, minlength=classes).double()
     # Column k: inner products of every sample with the mean of class k.
     to_means = class_sums(gram, labels, classes).T / counts
     means = class_sums(to_means.contiguous(), labels, classes) / counts.unsqueeze(1)
-    means = (means + means.T) / 2
-    centring = torch.eye(classes, dtype=gram.dtype) - 1 / classes
-    eigenvalues, vectors = torch.linalg.eigh(centring @ means @ centring)
+    # Row k: coefficients of sqrt(share_k) (mu_k - mu_G) in the class means.
+    centring = share.sqrt().unsqueeze(1) * (torch.eye(classes, dtype=gram.dtype) - share)
+    eigenvalues, vectors = torch.linalg.eigh(centring @ ((means + means.T) / 2) @ centring.T)
     keep = eigenvalues > len(labels) * torch.finfo(gram.dtype).eps * eigenvalues[-1]
     keep[0] = False
     eigenvalues, vectors = eigenvalues[keep], vectors[:, keep]
-    # u_j = M^T v_j / s_j with s_j^2 the eigenvalue of M M^T, and lambda_j = s_j^2 / K.
-    projected = (to_means - means[labels]) @ (centring @ vectors)
-    return float((projected.square().mean(dim=0) / eigenvalues / (eigenvalues / classes)).sum())
+    projected = (to_means - means[labels]) @ (centring.T @ vectors)
+    return float((projected.square().mean(dim=0) / eigenvalues.square()).sum())

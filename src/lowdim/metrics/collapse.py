@@ -1,13 +1,22 @@
 """NC1 and separation: how small the classes are beside the distances of their means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lowdim.errors import InputError
-from lowdim.statistics import BetweenSpan, ClassStatistics, SpanScatter, Weighting, between_span
+from lowdim.errors import EmptyClassError, InputError, UsageError
+from lowdim.statistics import (
+    BetweenSpan,
+    ClassStatistics,
+    SpanScatter,
+    Weighting,
+    between_span,
+    class_shares,
+    means_rounding,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ def within_class_variability(
     Raises:
         EmptyClassError: If a class has no sample.
         InputError: If the class means coincide, no class has two samples, or the scatter needed is not there.
+        UsageError: If `scatter` lies in a span of another weighting.
 
     References:
         Papyan, Han and Donoho (2020), PNAS, doi:10.1073/pnas.2015509117.
@@ -97,16 +107,15 @@ def variability(
 ) -> Variability:
     """NC1 as `within_class_variability` defines it, with its rank, cut-off, condition, noise share and class shares."""
     span = scatter.span if scatter is not None else between_span(statistics, weighting=weighting)
+    if span.size_weighted != (weighting == "size_weighted"):
+        raise UsageError(
+            f'The scatter lies in a span of another weighting. Use `between_span(…, weighting="{weighting}")`.'
+        )
     _require_spread(statistics, span)
+    require_scatter(statistics, weighting=weighting, unbiased=unbiased)
     counts = statistics.counts.double()
     within = _within(statistics, scatter, span, weighting)
-    if unbiased and weighting == "class_balanced" and int(counts.min()) < 2:
-        raise InputError(
-            "The unbiased class-balanced NC1 needs two samples of every class. Use unbiased=False, or drop those classes."
-        )
-    if len(within) == 1:
-        weights = 1 / (counts.sum() - statistics.classes * unbiased)
-    elif weighting == "class_balanced":
+    if weighting == "class_balanced":
         weights = (1 / (counts - unbiased) / statistics.classes).unsqueeze(1)
     else:
         weights = 1 / (counts.sum() - statistics.classes * unbiased)
@@ -136,9 +145,21 @@ def _require_spread(statistics: ClassStatistics, span: BetweenSpan) -> None:
         raise InputError(
             "The class means coincide up to rounding, so NC1 has no value. The features may be constant: look at an earlier layer."
         )
+
+
+def require_scatter(statistics: ClassStatistics, *, weighting: Weighting = "pooled", unbiased: bool = False) -> None:
+    """Refuses statistics that know nothing about the scatter within classes: it would be reported as 0, full collapse.
+
+    Raises:
+        InputError: If no class has two samples, or one has not where every class counts by ``n - 1``.
+    """
     if statistics.samples == statistics.classes:
         raise InputError(
             "Every class has a single sample, so there is no within-class scatter. Pass at least two of some class."
+        )
+    if unbiased and weighting == "class_balanced" and int(statistics.counts.min()) < 2:
+        raise InputError(
+            "The unbiased class-balanced scatter needs two samples of every class. Use unbiased=False, or drop those classes."
         )
 
 
@@ -158,16 +179,19 @@ def _within(
     return torch.einsum("gij,ir,jr->gr", statistics.scatter, span.basis, span.basis).clamp(min=0)
 
 
-def heldout_variability(pairs: list[tuple[ClassStatistics, SpanScatter]]) -> float:
+def heldout_variability(
+    pairs: Sequence[tuple[ClassStatistics, SpanScatter]], *, weighting: Weighting = "pooled"
+) -> float:
     r"""Cross-fitted NC1: class means and their span from one part of the data, variability around them from another.
 
     $$\mathrm{mean\ over\ parts\ } \sum_j \overline{(u_j^\top (h - \mu_{y}))^2} / \lambda_j$$
 
-    with $\mu, u_j, \lambda_j$ of one part and the mean over the samples of the other. Unlike NC1 it does not fall just
-    because few samples are fitted by their own means.
+    with $\mu, u_j, \lambda_j$ of one part and the mean over the samples of the other (over its classes, if
+    ``"class_balanced"``). Unlike NC1 it does not fall just because few samples are fitted by their own means.
 
     Args:
         pairs: For each part, its statistics and the scatter of the *other* samples in its span.
+        weighting: As the spans have it.
 
     Returns:
         A dimensionless value >= 0, 0 at exact collapse.
@@ -177,10 +201,15 @@ def heldout_variability(pairs: list[tuple[ClassStatistics, SpanScatter]]) -> flo
     """
     values: list[float] = []
     for statistics, scatter in pairs:
+        statistics.require_classes()
         _require_spread(statistics, scatter.span)
-        values.append(
-            float((scatter.projected.sum(dim=0) / scatter.span.eigenvalues).sum()) / int(scatter.counts.sum())
-        )
+        if int(scatter.counts.min()) == 0:
+            raise EmptyClassError("The held-out NC1 needs two samples of every class.")
+        if weighting == "class_balanced":
+            mean = (scatter.projected / scatter.counts.unsqueeze(1)).mean(dim=0)
+        else:
+            mean = scatter.projected.sum(dim=0) / scatter.counts.sum()
+        values.append(float((mean / scatter.span.eigenvalues).sum()))
     return sum(values) / len(values)
 
 
@@ -205,7 +234,7 @@ def separation(statistics: ClassStatistics, *, weighting: Weighting = "pooled", 
 
     Raises:
         EmptyClassError: If a class has no sample.
-        InputError: If the class means coincide.
+        InputError: If the class means coincide, or no class has two samples.
 
     References:
         He and Su (2022), arXiv 2210.17020 (the law of data separation uses NC1 in place of D);
@@ -218,14 +247,14 @@ def separation(statistics: ClassStatistics, *, weighting: Weighting = "pooled", 
         1.0
     """
     statistics.require_classes()
+    require_scatter(statistics, weighting=weighting, unbiased=unbiased)
     counts = statistics.counts.double()
     if weighting == "class_balanced":
         within = float((statistics.squares / (counts - unbiased)).mean())
     else:
         within = float(statistics.squares.sum() / (counts.sum() - statistics.classes * unbiased))
-    share = counts / counts.sum() if weighting == "size_weighted" else torch.full_like(counts, 1 / statistics.classes)
-    centred = statistics.means - share @ statistics.means
-    between = float(share @ centred.square().sum(dim=1))
-    if between == 0:
+    share = class_shares(statistics, weighting)
+    between = float(share @ (statistics.means - share @ statistics.means).square().sum(dim=1))
+    if between <= means_rounding(statistics) ** 2:
         raise InputError("The class means coincide, so the separation has no value. The features may be constant.")
     return Separation(within / between, within, between)

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lowdim.errors import InputError
-from lowdim.statistics import ClassStatistics
+from lowdim.metrics.collapse import require_scatter
+from lowdim.statistics import ClassStatistics, means_rounding
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class SimplexDistance:
 def _centred(statistics: ClassStatistics) -> Float[Tensor, "K d"]:
     statistics.require_classes()
     centred = statistics.means - statistics.means.mean(dim=0)
-    if not bool((centred != 0).any()):
+    if float(torch.linalg.vector_norm(centred, dim=1).max()) <= means_rounding(statistics):
         raise InputError("The class means coincide, so they have no geometry. The features may be constant.")
     return centred
 
@@ -123,6 +124,7 @@ def cdnv(statistics: ClassStatistics) -> Float[Tensor, "K K"]:
 
     Raises:
         EmptyClassError: If a class has no sample.
+        InputError: If no class has two samples.
 
     References:
         Galanti, György and Hutter (2022), ICLR, arXiv 2112.15121.
@@ -133,6 +135,7 @@ def cdnv(statistics: ClassStatistics) -> Float[Tensor, "K K"]:
         0.0625
     """
     distances = class_distances(statistics)
+    require_scatter(statistics)
     variance = statistics.squares / statistics.counts
     pairs = (variance.unsqueeze(0) + variance.unsqueeze(1)) / (2 * distances.square())
     return pairs.fill_diagonal_(0)

@@ -72,14 +72,15 @@ def first_pass(
         for key, features in batch.features.items():
             if key not in moments:
                 empty = [ClassStatistics.empty(classes, features.shape[1]) for _ in range(2)]
-                moments[key] = Moments(empty, dtype=str(features.dtype).removeprefix("torch."))
+                moments[key] = Moments(empty, dtype=batch.dtypes[key])
             here = moments[key]
             usable = torch.isfinite(features).all(dim=1)
             here.excluded += int((~usable).sum())
             values, own, parts = as_float64(features)[usable], batch.labels[usable], half[batch.positions][usable]
             for part in range(2):
                 here.halves[part].add(values[parts == part], own[parts == part])
-            here.sample |= {int(batch.positions[row]): features[row] for row in sampled if usable[row]}
+            # A row alone would keep its whole batch in memory.
+            here.sample |= {int(batch.positions[row]): features[row].clone() for row in sampled if usable[row]}
         progress(1)
     return _merge(processes.gather(moments))
 
@@ -202,7 +203,8 @@ def second_pass(
             if key == last and outliers:
                 _suspect(around[key], rows, labels, parts, batch.positions[usable.numpy()], suspects)
         if scores is not None:
-            head.correct += int((scores.argmax(dim=1) == present[batch.labels]).sum())
+            right = (scores.argmax(dim=1) == present[batch.labels]) & torch.isfinite(scores).all(dim=1)
+            head.correct += int(right.sum())
             head.samples += len(batch.labels)
         progress(1)
     _sum(around, processes)

@@ -187,10 +187,13 @@ def _sources(
     sources: dict[str, Source] = {}
     for name in splits or data:
         inputs, labels = data[name]
-        if len(inputs) != len(labels) or labels.is_floating_point():
+        if len(inputs) != len(labels) or labels.ndim != 1 or labels.is_floating_point():
             raise InputError(
-                f"The {name} split has {len(inputs)} inputs and {len(labels)} labels ({labels.dtype}); labels are integers."
+                f"The {name} split has {len(inputs)} inputs and labels {tuple(labels.shape)} ({labels.dtype}); "
+                "there is one integer label per input."
             )
+        if len(labels) and int(labels.min()) < 0:
+            raise InputError(f"The {name} split has negative labels. Drop those samples; labels are 0 … K - 1.")
         sources[name] = _TensorSource(inputs, labels)
     count = 1 + max((int(source.labels.max()) for source in sources.values() if len(source.labels)), default=-1)
     return sources, tuple(str(label) for label in range(count))
@@ -367,6 +370,11 @@ class _Builder:
         distance = self._try(what, lambda: simplex_distance(every))
         pairs = self._try(what, lambda: cdnv(every))
         spread = self._try(what, lambda: separation(every, **weights))
+        if found is not None and found.rank < min(every.width, every.classes - 1):
+            self.warn(
+                f"{what}: the class means span {found.rank} of {min(every.width, every.classes - 1)} possible directions; what "
+                "lies in the others is rounding. Features that are constant or repeated do this, and so does one huge sample."
+            )
         if found is not None and found.noise_share > 0.5:
             self.warn(
                 f"{what}: {found.noise_share:.0%} of NC1 lies in directions where the class means differ by no more than "
@@ -405,8 +413,10 @@ class _Builder:
 
     def _chance(self, what: str, sample: Tensor, labels: Tensor, samples: int) -> float | None:
         generator = torch.Generator().manual_seed(child_seed(self.recipe.seed, "chance"))
+        options: dict[str, Any] = {"weighting": self.recipe.weighting, "unbiased": self.recipe.unbiased}
         return self._try(
-            f"{what}, chance level", lambda: chance_variability(sample, labels, samples=samples, generator=generator)
+            f"{what}, chance level",
+            lambda: chance_variability(sample, labels, samples=samples, generator=generator, **options),
         )
 
     def _heldout(self, what: str, moments: Moments, around: Around) -> float | None:
@@ -414,7 +424,7 @@ class _Builder:
             self.warn(f"{what}: the held-out NC1 needs two samples of every class and means that differ.")
             return None
         pairs = list(zip(moments.halves, around.crossed, strict=True))
-        return self._try(what, lambda: heldout_variability(pairs))
+        return self._try(what, lambda: heldout_variability(pairs, weighting=self.recipe.weighting))
 
     def _head(self, measured: _Measured) -> None:
         key = self.head_key(measured.moments)
@@ -480,18 +490,20 @@ def _effective_rank(sample: Tensor) -> float | None:
     rows = sample.double()
     rows = rows - rows.mean(dim=0)
     gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
-    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().numpy()
-    return effective_rank(values)
+    values = torch.linalg.eigvalsh(gram)
+    rounding = len(gram) * torch.finfo(gram.dtype).eps * float(values[-1])
+    return effective_rank(values[values > rounding].sqrt().numpy())
 
 
 def separation_law(values: Sequence[float | None]) -> Law | None:
     """Least-squares line of ``log D`` against the layer index; None with fewer than three layers or a missing value.
 
     Example:
-        >>> separation_law([4.0, 2.0, 1.0])
-        Law(slope=-0.6931471805599453, intercept=1.386294361119891, r2=1.0)
+        >>> law = separation_law([4.0, 2.0, 1.0])
+        >>> round(law.slope, 6), round(law.intercept, 6), round(law.r2, 6)
+        (-0.693147, 1.386294, 1.0)
     """
-    if len(values) < 3 or any(value is None or value <= 0 for value in values):
+    if len(values) < 3 or any(value is None or not 0 < value < float("inf") for value in values):
         return None
     y = np.log(np.asarray(values, dtype=np.float64))
     x = np.arange(len(y))

@@ -1,5 +1,6 @@
 """A stream of features that can be run through several times: computed once, then replayed from disk within a budget."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Features of some samples, by layer and pooling, and the network's output if it is one row of scores per sample."""
+    """Features of some samples, by layer and pooling; the type they had in the network; its scores if there is a row per sample."""
 
     positions: np.ndarray
     labels: Tensor
     features: dict[Key, Tensor]
+    dtypes: dict[Key, str]
     scores: Tensor | None
 
 
@@ -78,16 +80,17 @@ class FeatureStream:
             positions = np.arange(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.source.labels)))
             labels = torch.from_numpy(self.source.labels[positions])
             file = self.folder / f"{batch:06d}.safetensors"
-            features, scores = _load(file) if file.exists() else self._compute(file, positions)
-            yield Batch(positions, labels, features, scores)
+            yield Batch(positions, labels, *(_load(file) if file.exists() else self._compute(file, positions)))
 
-    def _compute(self, file: Path, positions: np.ndarray) -> tuple[dict[Key, Tensor], Tensor | None]:
+    def _compute(self, file: Path, positions: np.ndarray) -> tuple[dict[Key, Tensor], dict[Key, str], Tensor | None]:
         inputs = self.source.inputs(positions)
         with recording(self.module, self.layers, pools=self.pools) as recorder:
             if isinstance(inputs, dict) and "attention_mask" in inputs:
                 recorder.mask = inputs["attention_mask"].to(self.device)
             output = run_forward(self.module, inputs, self.device)
-            features = {key: _storable(tensor) for key, tensor in recorder.take().items()}
+            caught = recorder.take()
+        dtypes = {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in caught.items()}
+        features = {key: _storable(tensor) for key, tensor in caught.items()}
         for (layer, _), tensor in features.items():
             if len(tensor) != len(positions):
                 raise InputError(
@@ -100,15 +103,22 @@ class FeatureStream:
         per_sample = sum(tensor[0].nbytes for tensor in features.values())
         if per_sample * len(self.source.labels) <= self.budget:
             arrays = {"|".join(key): tensor.numpy() for key, tensor in features.items()}
-            save_tensors(file, arrays | ({} if scores is None else {"scores": scores.numpy()}))
-        return features, scores
+            # The file sorts its tensors by name; the order of computation is kept beside them.
+            order = {"|".join(key): dtype for key, dtype in dtypes.items()}
+            scored = {} if scores is None else {"scores": scores.numpy()}
+            save_tensors(file, arrays | scored, {"dtypes": json.dumps(order)})
+        return features, dtypes, scores
 
 
-def _load(file: Path) -> tuple[dict[Key, Tensor], Tensor | None]:
-    arrays, _ = load_tensors(file)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    scores = tensors.pop("scores", None)
-    return {_key(name): tensor for name, tensor in tensors.items()}, scores
+def _load(file: Path) -> tuple[dict[Key, Tensor], dict[Key, str], Tensor | None]:
+    arrays, metadata = load_tensors(file)
+    dtypes: dict[str, str] = json.loads(metadata["dtypes"])
+    scores = arrays.get("scores")
+    return (
+        {_key(name): torch.from_numpy(arrays[name]) for name in dtypes},
+        {_key(name): dtype for name, dtype in dtypes.items()},
+        None if scores is None else torch.from_numpy(scores),
+    )
 
 
 def _key(name: str) -> Key:
