@@ -1,0 +1,425 @@
+"""Deep matrix completion: what depth and width do, and the compressed network beside the original and narrow ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim._verdicts import Verdict
+from lowdim.completion._descent import Descent, Network, descend
+from lowdim.completion._entries import Entries
+from lowdim.completion._starts import (
+    compressed_network,
+    largest_gamma,
+    orthogonal_network,
+    spectral_network,
+    stable_step,
+)
+from lowdim.experiments._experiment import Experiment, Outcome, Progress
+from lowdim.experiments.factorization_compressed import leading_target
+from lowdim.figures import Lines, Series, Table
+
+Array = NDArray[np.float64]
+SOURCE = "Yaras et al. 2023, arXiv:2306.01154"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A planted low-rank matrix and a uniform sample of its entries."""
+
+    target: Array
+    entries: Entries
+
+    @classmethod
+    def draw(cls, d: int, rank: int, share: float, random: np.random.Generator) -> "Instance":
+        """A (d, d) target with singular values near ``2 sqrt(d)``, and this share of its entries."""
+        target = leading_target(d, rank, random)
+        places = random.choice(d * d, int(share * d * d), replace=False)
+        rows, cols = np.divmod(places, d)
+        return cls(target, Entries.from_triplets(rows, cols, target[rows, cols], (d, d)))
+
+    def error(self, left: Array, right: Array) -> float:
+        """Relative error over all entries, ``||W - Phi||_F / ||Phi||_F``."""
+        return float(np.linalg.norm(left @ right.T - self.target) / np.linalg.norm(self.target))
+
+    def test_error(self, run: Descent) -> float:
+        """Half the mean square error over all d^2 places, those observed counting as 0."""
+        difference = run.network.left @ run.network.right.T - self.target
+        difference[self.entries.rows, self.entries.cols] = 0.0
+        return 0.5 * float(np.mean(difference**2))
+
+
+def past_plateau(entries: Entries, network: Network, step: float) -> Network:
+    """The network at the end of the initial plateau, reached with growing steps."""
+    return descend(entries, network, step, adaptive=True, tolerance=0.99, max_iterations=2_000).network
+
+
+@dataclass(frozen=True)
+class DepthWidthSettings:
+    """Settings of ``completion-depth-width``.
+
+    Attributes:
+        d: Side of the square target.
+        rank: r.
+        share: p, the observed share.
+        scale: epsilon.
+        steps: On the mean loss over all d^2 entries, for depth 2 and 3.
+        widths: Of the hidden layers, ascending; the last one is full.
+        trials: Instances.
+        tolerance: Relative residual at which a run ends.
+        max_iterations: Most steps of a run, for depth 2 and 3.
+        seed: Of the first instance.
+    """
+
+    d: int = 100
+    rank: int = 10
+    share: float = 0.3
+    scale: float = 1e-3
+    steps: tuple[float, float] = (100.0, 300.0)
+    widths: tuple[int, ...] = (10, 30, 100)
+    trials: int = 2
+    tolerance: float = 1e-5
+    max_iterations: tuple[int, int] = (12_000, 60_000)
+    seed: int = 0
+
+
+def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome:
+    """Trains depth 2 and 3 at several widths with the lecture's fixed steps."""
+    shape = (2, len(settings.widths), settings.trials)
+    tests, iterations = np.zeros(shape), np.zeros(shape)
+    total = int(np.prod(shape))
+    for done, (layer, column, trial) in enumerate(np.ndindex(*shape)):
+        progress(done, total)
+        instance = Instance.draw(
+            settings.d, settings.rank, settings.share, np.random.default_rng([settings.seed, trial])
+        )
+        random = np.random.default_rng([settings.seed, trial, layer, column])
+        network = orthogonal_network(instance.target.shape, settings.widths[column], layer + 2, settings.scale, random)
+        run = descend(
+            instance.entries,
+            network,
+            settings.steps[layer] / settings.d**2,
+            tolerance=settings.tolerance,
+            max_iterations=settings.max_iterations[layer],
+            record=settings.max_iterations[layer],
+        )
+        tests[layer, column, trial], iterations[layer, column, trial] = instance.test_error(run), run.iterations
+    progress(total, total)
+    two, three = np.median(tests[:, -1], axis=1)
+    counts = np.median(iterations[1], axis=1)
+    unfinished = int((iterations[0] >= settings.max_iterations[0]).sum())
+    return Outcome(
+        verdicts=(
+            Verdict.of("test error of depth 3 at full width (median)", three, "<=", 1e-7),
+            Verdict.of("test error of depth 2 over that of depth 3 at full width", two / three, ">=", 1e3),
+            Verdict.of("iterations of depth 3, narrowest over full width", counts[0] / counts[-1], ">=", 2.5),
+        ),
+        figures=(
+            _against_width(settings, "test-error", "Test error", "half mean square test error", tests),
+            _against_width(settings, "iterations", "Iterations", "iterations", iterations),
+        ),
+        notes=(
+            f"{settings.trials} instances; bands from the least to the largest. {unfinished} runs of depth 2 end at "
+            f"{settings.max_iterations[0]} iterations.",
+        ),
+    )
+
+
+def _against_width(settings: DepthWidthSettings, name: str, title: str, label: str, values: Array) -> Lines:
+    series = [
+        Series(f"depth {depth}", settings.widths, np.median(rows, 1), rows.min(1), rows.max(1), style="line+points")
+        for depth, rows in zip((2, 3), values, strict=True)
+    ]
+    return Lines(name, f"{title} against width", "width", label, series, log_y=True)
+
+
+@dataclass(frozen=True)
+class SampleComplexitySettings:
+    """Settings of ``completion-sample-complexity``.
+
+    Attributes:
+        d: Side of the square target.
+        rank: r.
+        shares: Values of p, ascending.
+        depths: Values of L.
+        stability: The fixed step, as a share of the largest stable one.
+        width: Of the hidden layers.
+        scales: epsilon, one for each depth: ``(L - 2) epsilon^(L - 2)`` sets how long the plateaus are.
+        trials: Instances.
+        recovered: Largest relative error that counts as recovered.
+        tolerance: Relative residual at which a run ends.
+        max_iterations: Most steps of a run after the initial plateau.
+        seed: Of the first instance.
+    """
+
+    d: int = 100
+    rank: int = 10
+    shares: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5)
+    depths: tuple[int, ...] = (2, 3, 4)
+    stability: float = 0.7
+    width: int = 40
+    scales: tuple[float, ...] = (1e-3, 1e-3, 2.2e-2)
+    trials: int = 2
+    recovered: float = 1e-2
+    tolerance: float = 1e-5
+    max_iterations: int = 12_000
+    seed: int = 0
+
+
+def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress) -> Outcome:
+    """Finds the smallest observed share at which each depth recovers."""
+    shape = (len(settings.depths), len(settings.shares), settings.trials)
+    errors = np.zeros(shape)
+    total = int(np.prod(shape))
+    for done, (layer, column, trial) in enumerate(np.ndindex(*shape)):
+        progress(done, total)
+        depth, share = settings.depths[layer], settings.shares[column]
+        instance = Instance.draw(settings.d, settings.rank, share, np.random.default_rng([settings.seed, trial]))
+        step = settings.stability * 2 * stable_step(share, float(np.linalg.norm(instance.target, 2)), depth)
+        random = np.random.default_rng([settings.seed, trial, layer, column])
+        start = orthogonal_network(instance.target.shape, settings.width, depth, settings.scales[layer], random)
+        run = descend(
+            instance.entries,
+            past_plateau(instance.entries, start, step),
+            step,
+            tolerance=settings.tolerance,
+            max_iterations=settings.max_iterations,
+            record=settings.max_iterations,
+        )
+        errors[layer, column, trial] = instance.error(run.network.left, run.network.right)
+    progress(total, total)
+    medians = np.median(errors, axis=2)
+    smallest = [
+        min((p for p, error in zip(settings.shares, row, strict=True) if error <= settings.recovered), default=np.inf)
+        for row in medians
+    ]
+    series = [
+        Series(f"depth {depth}", settings.shares, row, runs.min(1), runs.max(1), style="line+points")
+        for depth, row, runs in zip(settings.depths, medians, errors, strict=True)
+    ]
+    rows = list(zip(settings.depths, smallest, strict=True))
+    return Outcome(
+        verdicts=[
+            Verdict.of(f"smallest share at depth {depth} minus that at depth {settings.depths[0]}", gap, "<=", 0.0)
+            for depth, gap in zip(settings.depths[1:], np.subtract(smallest[1:], smallest[0]), strict=True)
+        ],
+        figures=(
+            Lines("error", "Error against observed share", "observed share p", "relative error", series, log_y=True),
+        ),
+        tables=(Table("smallest-share", "Smallest share that recovers", ("depth", "p"), rows),),
+        notes=(f"Median over {settings.trials} instances; recovered means a relative error <= {settings.recovered}.",),
+    )
+
+
+@dataclass(frozen=True)
+class CompressedSettings:
+    """Settings of ``completion-compressed``.
+
+    Attributes:
+        d: Side of the square target.
+        rank: r, and r^ of the compressed network.
+        share: p.
+        depth: L.
+        scale: epsilon.
+        step: On the summed loss; 5e3 on the mean over all entries is 5e-3 at d = 1000.
+        gamma: The lecture's discrepant rate.
+        alpha: Outer rate of the spectral start.
+        tolerance: Relative residual at which a run ends (1e-5 is a relative loss of 1e-10).
+        fixed: Whether the compressed network is also run with fixed steps.
+        max_iterations: Most steps of the fixed-step run.
+        seed: Of target, mask and start.
+    """
+
+    d: int = 300
+    rank: int = 5
+    share: float = 0.2
+    depth: int = 3
+    scale: float = 1e-3
+    step: float = 1e-2
+    gamma: float = 0.01
+    alpha: float = 2.0
+    tolerance: float = 1e-5
+    fixed: bool = True
+    max_iterations: int = 25_000
+    seed: int = 0
+
+
+def run_compressed(settings: CompressedSettings, progress: Progress) -> Outcome:
+    """Runs the original network and its compressions with adaptive steps, and one with fixed ones."""
+    random = np.random.default_rng(settings.seed)
+    instance = Instance.draw(settings.d, settings.rank, settings.share, random)
+    entries, depth, scale = instance.entries, settings.depth, settings.scale
+    full = orthogonal_network(instance.target.shape, settings.d, depth, scale, random)
+    largest = float(np.linalg.norm(instance.target, 2))
+    stable = largest_gamma(settings.step, settings.share, largest, depth)
+    gammas = {"gamma = 0": 0.0, f"gamma = {settings.gamma:g}": settings.gamma, "gamma = stable / 2": stable / 2}
+    starts = {"original": full}
+    for name, gamma in gammas.items():
+        starts[name] = compressed_network(entries, settings.rank, depth, scale, gamma, random, full)
+    spectral = f"spectral start, alpha = {settings.alpha:g}"
+    starts[spectral] = spectral_network(entries, settings.rank, depth, scale, settings.alpha, random)
+    total = len(starts) + settings.fixed
+    runs: dict[str, Descent] = {}
+    for name, start in starts.items():
+        progress(len(runs), total)
+        limit = 3_000 if name == "gamma = 0" else 20_000
+        runs[name] = descend(
+            entries, start, settings.step, adaptive=True, tolerance=settings.tolerance, max_iterations=limit,
+            probe=instance.error, record=10,
+        )  # fmt: skip
+    middle = f"gamma = {settings.gamma:g}"
+    if settings.fixed:
+        progress(len(runs), total)
+        runs[f"{middle}, fixed step"] = descend(
+            entries, starts[middle], settings.step, tolerance=settings.tolerance,
+            max_iterations=settings.max_iterations, probe=instance.error, record=100,
+        )  # fmt: skip
+    progress(total, total)
+    errors = {name: float(run.probes[-1]) for name, run in runs.items()}
+    best = runs["gamma = stable / 2"]
+    verdicts = [
+        Verdict.of("relative error with gamma = 0", errors["gamma = 0"], ">=", 0.1),
+        Verdict.of(f"relative error with gamma = {settings.gamma:g}", errors[middle], "<=", 1e-4),
+        Verdict.of("relative error with gamma = stable / 2", errors["gamma = stable / 2"], "<=", 1e-4),
+        Verdict.of(
+            "flow time of the compressed over the original run",
+            best.flow_time / runs["original"].flow_time,
+            "<=",
+            1.1,
+            note="with fixed steps this is the ratio of the iterations",
+        ),
+    ]
+    if settings.fixed:
+        fixed = runs[f"{middle}, fixed step"]
+        ratio = fixed.iterations / runs[middle].iterations
+        verdicts.append(Verdict.of("iterations, fixed over adaptive steps", ratio, ">=", 10.0))
+    columns = ("network", "iterations", "flow time", "relative residual", "relative error")
+    rows = [(n, r.iterations, r.flow_time, r.relative_residual, errors[n]) for n, r in runs.items()]
+    series = [Series(name, run.flow_times, run.probes) for name, run in runs.items() if "fixed" not in name]
+    title = "Completion: original and compressed networks"
+    return Outcome(
+        verdicts,
+        (Lines("error", title, "flow time (sum of the steps)", "relative error", series, log_y=True),),
+        (Table("runs", "Runs", columns, rows),),
+        (f"The largest stable gamma at this step is {stable:.3g}.",),
+    )
+
+
+@dataclass(frozen=True)
+class NarrowSettings:
+    """Settings of ``completion-narrow``.
+
+    Attributes:
+        d: Side of the square target.
+        rank: r of the target.
+        share: p.
+        depth: L.
+        scale: epsilon.
+        step: On the summed loss, at the start.
+        assumed_ranks: Values of r^; both networks have width 2 r^.
+        tolerance: Relative residual at which a run ends.
+        max_iterations: Most steps of a run.
+        seed: Of target, mask and starts.
+    """
+
+    d: int = 1000
+    rank: int = 5
+    share: float = 0.2
+    depth: int = 3
+    scale: float = 1e-3
+    step: float = 5e-3
+    assumed_ranks: tuple[int, ...] = (5, 10, 20)
+    tolerance: float = 1e-5
+    max_iterations: int = 20_000
+    seed: int = 0
+
+
+def run_narrow(settings: NarrowSettings, progress: Progress) -> Outcome:
+    """Runs compressed and randomly started narrow networks of the same widths."""
+    random = np.random.default_rng(settings.seed)
+    instance = Instance.draw(settings.d, settings.rank, settings.share, random)
+    shape, depth, scale = instance.target.shape, settings.depth, settings.scale
+    gamma = largest_gamma(settings.step, settings.share, float(np.linalg.norm(instance.target, 2)), depth) / 2
+    rows, series = [], []
+    total = 2 * len(settings.assumed_ranks)
+    for assumed in settings.assumed_ranks:
+        starts = {
+            "compressed": compressed_network(instance.entries, assumed, depth, scale, gamma, random),
+            "narrow": orthogonal_network(shape, 2 * assumed, depth, scale, random),
+        }
+        for name, start in starts.items():
+            progress(len(rows), total)
+            run = descend(
+                instance.entries, start, settings.step, adaptive=True, tolerance=settings.tolerance,
+                max_iterations=settings.max_iterations, record=10,
+            )  # fmt: skip
+            rows.append((name, assumed, run.flow_time / settings.step, run.iterations, run.relative_residual))
+            style = "line" if name == "compressed" else "dashed"
+            label = f"{name}, width {2 * assumed}"
+            series.append(Series(label, run.flow_times / settings.step, run.residuals, style=style))
+    progress(total, total)
+    ratios = [narrow[2] / compressed[2] for compressed, narrow in zip(rows[::2], rows[1::2], strict=True)]
+    residual = max(row[4] for row in rows)
+    label = "flow time / step: the iterations of a fixed-step run"
+    title = "Completion: compressed and narrow networks of the same width"
+    return Outcome(
+        verdicts=(
+            Verdict.of("flow time, narrow over compressed: the least ratio", min(ratios), ">=", 2.0),
+            Verdict.of("largest relative residual at the end", residual, "<=", settings.tolerance),
+        ),
+        figures=(Lines("residual", title, label, "relative residual", series, log_y=True),),
+        tables=(Table("runs", "Runs", ("network", "assumed rank", label, "adaptive steps", "residual"), rows),),
+        notes=(f"gamma = {gamma:.3g}, half the largest stable one.",),
+    )
+
+
+EXPERIMENTS = (
+    Experiment(
+        id="completion-depth-width",
+        section=4,
+        title="Depth regularises, width speeds up",
+        lecture="Section 4, deep matrix completion: benefits of depth and of width",
+        why="Networks of depth 2 and 3 and several widths complete a matrix from few entries. Depth 3 should recover it "
+        "where depth 2 does not, and in fewer iterations the wider it is.",
+        source=SOURCE,
+        settings=DepthWidthSettings,
+        run=run_depth_width,
+        full={"widths": tuple(range(10, 101, 10)), "trials": 5, "max_iterations": (60_000, 60_000)},
+    ),
+    Experiment(
+        id="completion-sample-complexity",
+        section=4,
+        title="Depth and the number of entries",
+        lecture="Section 4, deep matrix completion: sample complexity",
+        why="The observed share is varied for depths 2, 3 and 4. Deeper networks should need no more entries than "
+        "depth 2.",
+        source="Arora et al. 2019, arXiv:1905.13655",
+        settings=SampleComplexitySettings,
+        run=run_sample_complexity,
+        full={"shares": tuple(np.arange(2, 11) / 20), "width": 100, "trials": 5, "max_iterations": 40_000},
+    ),
+    Experiment(
+        id="completion-compressed",
+        section=4,
+        title="Deep matrix completion, original and compressed",
+        lecture="Section 4, deep matrix completion: compressed networks and discrepant learning rates",
+        why="The compressed network is run with fixed outer factors (gamma = 0) and with discrepant rates. The first "
+        "should stall far from the matrix, the others follow the original network.",
+        source=SOURCE + "; Kwon et al. 2024, arXiv:2311.05061",
+        settings=CompressedSettings,
+        run=run_compressed,
+        full={"d": 1000, "step": 5e-3},
+    ),
+    Experiment(
+        id="completion-narrow",
+        section=4,
+        title="Compressed against narrow networks",
+        lecture="Section 4, deep matrix completion: why not a narrow network from the start",
+        why="A narrow network with a random start has as many parameters as the compressed one. It should need at "
+        "least twice the iterations.",
+        source=SOURCE,
+        settings=NarrowSettings,
+        run=run_narrow,
+        full={"assumed_ranks": (5, 8, 10, 12, 15, 20)},
+    ),
+)
