@@ -7,7 +7,24 @@ from lowdim.experiments._experiment import Experiment, Outcome, Progress, Skippe
 
 __all__ = ["MODULES", "Experiment", "Outcome", "Progress", "Skipped", "load"]
 
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "terminal-phase": "terminal_phase",
+    "unconstrained-features": "unconstrained_features",
+    "layerwise-collapse": "layerwise",
+    "prevalence-of-separation": "layerwise",
+    "parsimony-svd": "parsimony",
+    "parsimony-weight-decay": "parsimony",
+    "parsimony-unwhitened": "parsimony_limits",
+    "parsimony-momentum": "parsimony",
+    "parsimony-optimizers": "parsimony_limits",
+    "parsimony-low-rank-bias": "parsimony_limits",
+    "separation-theorem": "separation",
+    "separation-linear-relu": "separation_figures",
+    "separation-depth": "separation_figures",
+    "separation-scale": "separation_figures",
+    "separation-tradeoff": "separation_tradeoff",
+    "separation-init": "separation_figures",
+}
 """Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture."""
 
 
