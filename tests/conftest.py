@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Before torch is imported: threads that wait for each other make the many small operations of tests slower, not faster.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 

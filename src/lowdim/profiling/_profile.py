@@ -450,8 +450,10 @@ class _Builder:
             return
         split = measured.split
         found = self._try(split, lambda: variability(every, around.own, weighting=self.recipe.weighting))
-        nearest = class_distances(every).fill_diagonal_(float("inf")).argmin(dim=1).tolist()
-        pairs = cdnv(every)
+        pairs = self._try(split, lambda: cdnv(every))
+        if pairs is None:
+            return
+        nearest: list[int] = class_distances(every).fill_diagonal_(float("inf")).argmin(dim=1).tolist()
         rows = [
             ClassMeasure(
                 name=name,
