@@ -1,0 +1,282 @@
+"""Candidates side by side: their order, ties, and how well each score agrees with the probe."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from lowdim.data import Dataset
+from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean
+from lowdim.ranking._agreement import Agreement, agreement, kendall
+from lowdim.ranking._candidates import Candidate
+from lowdim.ranking._evaluate import DIRECTION, Evaluation, Z, evaluate
+
+BASELINES = ("parameters", "width", "source_accuracy")
+"""Known without any data; a score that orders models no better is not worth its pass."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A candidate's place in the ranking.
+
+    Attributes:
+        candidate: What was ranked.
+        evaluation: Its scores.
+        rank: From 1; candidates that cannot be told apart from the first of them share it.
+    """
+
+    candidate: Candidate
+    evaluation: Evaluation
+    rank: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Flat, ready for JSON; scores without a value are null."""
+        evaluation = self.evaluation
+        intervals = {name: evaluation.interval(name) for name in DIRECTION}
+        return {
+            "model": evaluation.name,
+            "rank": self.rank,
+            **{name: evaluation.scores.get(name) for name in DIRECTION},
+            "parameters": evaluation.parameters,
+            "width": evaluation.width,
+            "source_accuracy": self.candidate.source_accuracy,
+            "intervals": {name: list(interval) for name, interval in intervals.items() if interval is not None},
+            "layer": evaluation.layer,
+            "samples": evaluation.samples,
+            "group": self.candidate.group,
+            "random_weights": evaluation.random_weights,
+            "fingerprint": evaluation.fingerprint,
+            "preprocessing": evaluation.preprocessing,
+            "warnings": list(evaluation.warnings),
+            "seconds": evaluation.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidates, best first.
+
+    Attributes:
+        by: The score they are ordered by.
+        places: One per candidate that could be scored.
+        agreement: By score and baseline, with the probe; empty without it.
+        equal_width: Kendall's tau with the probe among candidates of the same width, where there are several widths.
+        failed: What went wrong, by candidate.
+        warnings: What a reader must know.
+    """
+
+    by: str
+    places: tuple[Place, ...]
+    agreement: Mapping[str, Agreement]
+    equal_width: Mapping[str, float]
+    failed: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "by": self.by,
+            "scores": [place.as_dict() for place in self.places],
+            "agreement": {
+                name: asdict(found) | {"kendall_equal_width": self.equal_width.get(name)}
+                for name, found in self.agreement.items()
+            },
+            "failed": [{"model": name, "error": error} for name, error in self.failed.items()],
+            "warnings": list(self.warnings),
+        }
+
+
+def rank(
+    candidates: Sequence[Candidate],
+    data: Dataset,
+    *,
+    by: str = "nc1",
+    split: str = "train",
+    selection: Mapping[str, Any] | None = None,
+    probe: bool = True,
+    jobs: int = 1,
+    batch_size: int = 64,
+    device: str | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ranking:
+    """Ranks pre-trained models by how well their features suit labelled data.
+
+    A candidate's scores depend on that candidate and the data alone. Candidates run through joblib: `joblib.parallel_config`
+    chooses another of its backends (Dask, Ray).
+
+    Args:
+        candidates: What to rank.
+        data: Labelled data; scores measure its `split`.
+        by: The score that orders: one of `DIRECTION`.
+        split: Which part of the data.
+        selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
+        probe: Also fit the cross-validated linear probe of every candidate.
+        jobs: Candidates at a time.
+        batch_size: Samples per forward pass.
+        device: Where the networks run.
+        seed: Of the probe's folds and of the agreement's resampling.
+        folder: Where evaluations are kept, and found again after a kill.
+        progress: Called with (candidates done, candidates in all).
+
+    Returns:
+        The ranking; a candidate that fails is reported and hides none of the others.
+
+    Raises:
+        UsageError: If there is no candidate, or `by` is no score.
+        InputError: If every candidate failed.
+
+    Example:
+        >>> from lowdim.data import load_data
+        >>> from lowdim.ranking import candidates_of
+        >>> models = candidates_of(["digits", "digits-0-4"])
+        >>> [place.candidate.name for place in rank(models, load_data("digits", limit=200), probe=False).places]
+        ['digits', 'digits-0-4']
+    """
+    if not candidates:
+        raise UsageError("Name at least one model.")
+    if by not in DIRECTION:
+        raise UsageError(f"There is no score {by!r}. {did_you_mean(by, DIRECTION)}")
+    if by == "probe_accuracy" and not probe:
+        raise UsageError("Ordering by probe_accuracy needs the probe.")
+    kept = tempfile.TemporaryDirectory(prefix="lowdim-") if folder is None else nullcontext(str(folder))
+    settings = {
+        "split": split,
+        "selection": selection,
+        "probe": probe,
+        "batch_size": batch_size,
+        "device": device,
+        "seed": seed,
+    }
+    with kept as where:
+        tasks = (delayed(_attempt)(candidate, data, Path(where), settings) for candidate in candidates)
+        results: list[Evaluation | str] = []
+        for result in Parallel(n_jobs=jobs, return_as="generator")(tasks):  # type: ignore[union-attr]
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(candidates))
+    failed = {c.name: r for c, r in zip(candidates, results, strict=True) if isinstance(r, str)}
+    found = [(c, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, Evaluation)]
+    if not found:
+        raise InputError("No candidate could be scored. " + " ".join(f"{name}: {error}" for name, error in failed.items()))
+    places = _ordered(found, by)
+    return Ranking(
+        by=by,
+        places=places,
+        agreement=_agreements(places, seed),
+        equal_width=_equal_width(places),
+        failed=failed,
+        warnings=tuple(_warnings(places, by)),
+    )
+
+
+def _attempt(candidate: Candidate, data: Dataset, folder: Path, settings: Mapping[str, Any]) -> Evaluation | str:
+    """The evaluation, or why there is none: whatever a user's model raises must not end the other candidates."""
+    key = hashlib.sha256(candidate.name.encode()).hexdigest()[:16]
+    file = folder / f"{key}.safetensors"
+    if file.exists():
+        return Evaluation.load(file)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"features-{key}-", dir=folder) as features:
+            evaluation = evaluate(candidate, data, folder=Path(features), **settings)
+    except LowdimError as error:
+        return str(error)
+    except OSError:
+        raise  # a full disk is no property of the candidate
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    evaluation.save(file)
+    return evaluation
+
+
+def _ordered(found: Sequence[tuple[Candidate, Evaluation]], by: str) -> tuple[Place, ...]:
+    def key(pair: tuple[Candidate, Evaluation]) -> tuple[bool, float]:
+        value = pair[1].scores.get(by)
+        return (value is None, 0.0 if value is None else -DIRECTION[by] * value)
+
+    places: list[Place] = []
+    leader: Evaluation | None = None
+    for position, (candidate, evaluation) in enumerate(sorted(found, key=key), start=1):
+        tied = leader is not None and _indistinguishable(leader, evaluation, by)
+        if not tied:
+            leader = evaluation
+        places.append(Place(candidate, evaluation, places[-1].rank if tied else position))
+    return tuple(places)
+
+
+def _indistinguishable(first: Evaluation, second: Evaluation, by: str) -> bool:
+    """Whether 0 lies in the 90 % interval of the difference, on the same samples (of the logarithms for NC1)."""
+    values = [evaluation.scores.get(by) for evaluation in (first, second)]
+    moved = [evaluation.influences.get(by) for evaluation in (first, second)]
+    (a, b), (moved_a, moved_b) = values, moved
+    if a is None or b is None or moved_a is None or moved_b is None:
+        return a is None and b is None
+    if by.startswith("nc1") and min(a, b) > 0:
+        moved_a, moved_b, a, b = moved_a / a, moved_b / b, float(np.log(a)), float(np.log(b))
+    return abs(a - b) <= Z * float(np.sqrt(np.sum((moved_a - moved_b) ** 2)))
+
+
+def _aligned(place: Place, name: str) -> float | None:
+    """A score or baseline with higher meaning better."""
+    if name in DIRECTION:
+        value = place.evaluation.scores.get(name)
+        return None if value is None else DIRECTION[name] * value
+    known = {
+        "parameters": place.evaluation.parameters,
+        "width": place.evaluation.width,
+        "source_accuracy": place.candidate.source_accuracy,
+    }
+    return known[name]
+
+
+def _with_probe(places: Sequence[Place], name: str) -> list[tuple[Place, float, float]]:
+    pairs = [(place, _aligned(place, name), _aligned(place, "probe_accuracy")) for place in places]
+    return [(place, value, probe) for place, value, probe in pairs if value is not None and probe is not None]
+
+
+def _agreements(places: Sequence[Place], seed: int) -> dict[str, Agreement]:
+    found: dict[str, Agreement] = {}
+    for name in (*DIRECTION, *BASELINES):
+        rows = _with_probe(places, name)
+        if name == "probe_accuracy" or not rows:
+            continue
+        groups = [place.candidate.group or f"\0{place.candidate.name}" for place, _, _ in rows]
+        result = agreement([value for _, value, _ in rows], [probe for _, _, probe in rows], groups=groups, seed=seed)
+        if result is not None:
+            found[name] = result
+    return found
+
+
+def _equal_width(places: Sequence[Place]) -> dict[str, float]:
+    if len({place.evaluation.width for place in places}) < 2:
+        return {}
+    found: dict[str, float] = {}
+    for name in (*DIRECTION, *BASELINES):
+        rows = _with_probe(places, name)
+        if name not in ("probe_accuracy", "width") and len(rows) > 1:
+            values, probes = (np.array([row[index] for row in rows]) for index in (1, 2))
+            tau = kendall(values, probes, strata=[place.evaluation.width for place, _, _ in rows])
+            if np.isfinite(tau):
+                found[name] = tau
+    return found
+
+
+def _warnings(places: Sequence[Place], by: str) -> list[str]:
+    found: list[str] = []
+    widths = sorted({place.evaluation.width for place in places})
+    if len(widths) > 1 and not by.endswith("accuracy"):
+        found.append(
+            f"the candidates' features have {len(widths)} widths ({widths[0]} to {widths[-1]}); {by} depends on the width, so "
+            "compare within equal width, or trust the probe"
+        )
+    random = [place.candidate.name for place in places if place.evaluation.random_weights]
+    if random:
+        found.append(f"untrained weights: {', '.join(random)}")
+    return found
