@@ -1,0 +1,64 @@
+"""Networks and data for the experiments of section 1: the embedded ones, and a folder of real ones where the user has it."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lowdim.data import Dataset
+    from lowdim.models import LoadedModel
+
+VARIABLE = "LOWDIM_DATA"
+"""Environment variable that names the folder of real networks and data (``models/`` and ``images/`` inside)."""
+
+
+def real_data() -> str:
+    """The folder named by the environment, or an empty string."""
+    return os.environ.get(VARIABLE, "")
+
+
+HOW = f"Set {VARIABLE} (or --set data=FOLDER) to a folder with models/ and images/ to add real networks."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network together with data of the kind it was trained on."""
+
+    name: str
+    model: "LoadedModel"
+    data: "Dataset"
+
+
+_CIFAR_NORMALISATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_VIT_NORMALISATION = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+
+
+def trained_networks(folder: str, *, limit: int, seed: int) -> Iterator[Subject]:
+    """The embedded digits network, and every CIFAR-10 network in the folder on CIFAR-10.
+
+    Args:
+        folder: Empty for the embedded one only.
+        limit: Samples per split of the real data.
+        seed: Of the choice of samples.
+    """
+    from lowdim.data import load_data
+    from lowdim.models import load_model
+
+    yield Subject("digits", load_model("digits"), load_data("digits"))
+    root = Path(folder)
+    architectures = root / "models" / "architectures.py"
+    images = root / "images" / "cifar10_lossless_5000.npz"
+    if (
+        not folder
+        or not architectures.is_file()
+        or not images.is_file()
+        or importlib.util.find_spec("torchvision") is None
+    ):
+        return
+    data = load_data(str(images), limit=limit, seed=seed)
+    networks: dict[str, dict[str, Any]] = {f"cifar10_resnet{depth}": _CIFAR_NORMALISATION for depth in (20, 32, 44, 56)}
+    for name, normalisation in (networks | {"cifar10_vit": _VIT_NORMALISATION}).items():
+        yield Subject(name, load_model(f"{architectures}:{name}", **normalisation), data)
