@@ -90,11 +90,18 @@ class Classes:
             until=self.remaining,
         )
 
-    def flow(self, depth: int, eps: float) -> Trajectory:
-        """The limit of small steps, in units of iterations of step s = 1."""
+    def flow(self, depth: int, eps: float, *, beyond: float = 0.0) -> Trajectory:
+        """The limit of small steps, in units of iterations of step s = 1; on until the loss is exp(`beyond`) times smaller."""
         problem, weights = self.build(depth, eps)
         rule = GradientDescent(1 / self.entries)
-        return simulate(problem, weights, rule, steps=10**15, mode="flow", until=self.remaining)
+        return simulate(
+            problem,
+            weights,
+            rule,
+            steps=10**15,
+            mode="flow",
+            until=lambda run, time: self.remaining(run, time) + beyond,
+        )
 
     def relu(
         self, depth: int, eps: float, step: float, iterations: int, loss: float, progress: Progress | None = None

@@ -29,7 +29,7 @@ def run_tradeoff(settings: TradeoffSettings, progress: Progress) -> Outcome:
     data = Classes(settings.classes, settings.per_class, settings.seed)
     runs: list[Trajectory] = []
     for eps in settings.scales:
-        runs.append(data.flow(settings.depth, eps))
+        runs.append(data.flow(settings.depth, eps, beyond=0.5))
         progress(len(runs), len(settings.scales))
     times = np.array([_time_to_fit(run, data) for run in runs])
     series = [Series(f"eps = {eps:g}", *_loss_curve(run, data)) for eps, run in zip(settings.scales, runs, strict=True)]
@@ -72,8 +72,6 @@ def _time_to_fit(run: Trajectory, data: Classes) -> float:
     """When the mean loss first is 1e-6, between two of the solver's steps."""
     level = np.log(data.entries * MEAN_LOSS)
     losses = np.log(run.loss())
-    if losses.min() > level:  # the run stopped at this very level, up to the root finder's rounding
-        return float(run.times[-1])
     first = int(np.argmax(losses <= level))
     low, high = run.times[first - 1], run.times[first]
     return float(brentq(lambda time: np.log(float(run.loss(time))) - level, low, high, rtol=1e-12))
