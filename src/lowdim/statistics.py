@@ -342,9 +342,7 @@ def between_span(statistics: ClassStatistics, *, weighting: Weighting = "pooled"
     """
     statistics.require_classes()
     share = class_shares(statistics, weighting)
-    means = statistics.means
-    centre = share @ means
-    centred = means - centre
+    centre, centred = centred_means(statistics, share)
     rows = centred * share.sqrt().unsqueeze(1)
     values, basis = _right_singular(rows)
     rounding = max(float(values[0]) * max(rows.shape) * torch.finfo(torch.float64).eps, means_rounding(statistics))
@@ -365,10 +363,19 @@ def class_shares(statistics: ClassStatistics, weighting: Weighting) -> Float[Ten
     return torch.full_like(statistics.squares, 1 / statistics.classes)
 
 
+def centred_means(
+    statistics: ClassStatistics, share: Float[Tensor, " K"]
+) -> tuple[Float[Tensor, " d"], Float[Tensor, "K d"]]:
+    """The weighted mean of the class means, and the class means minus it: exactly zero when they all coincide."""
+    origin = statistics.means[0]
+    moved = statistics.means - origin
+    shift = share @ moved
+    return origin + shift, moved - shift
+
+
 def means_rounding(statistics: ClassStatistics) -> float:
     """How far class means can be apart by rounding alone: an offset much larger than their spread limits what can be told from 0."""
-    largest = float(torch.linalg.vector_norm(statistics.means, dim=1).max())
-    return torch.finfo(torch.float64).eps * statistics.classes**0.5 * largest
+    return torch.finfo(torch.float64).eps * float(torch.linalg.vector_norm(statistics.means, dim=1).max())
 
 
 def _right_singular(rows: Float[Tensor, "K d"]) -> tuple[Float[Tensor, " s"], Float[Tensor, "d s"]]:

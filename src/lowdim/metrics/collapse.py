@@ -14,6 +14,7 @@ from lowdim.statistics import (
     SpanScatter,
     Weighting,
     between_span,
+    centred_means,
     class_shares,
     means_rounding,
 )
@@ -116,7 +117,7 @@ def variability(
     counts = statistics.counts.double()
     within = _within(statistics, scatter, span, weighting)
     if weighting == "class_balanced":
-        weights = (1 / (counts - unbiased) / statistics.classes).unsqueeze(1)
+        weights = (1 / (counts - int(unbiased)) / statistics.classes).unsqueeze(1)
     else:
         weights = 1 / (counts.sum() - statistics.classes * unbiased)
     parts = within * weights / span.eigenvalues
@@ -250,11 +251,11 @@ def separation(statistics: ClassStatistics, *, weighting: Weighting = "pooled", 
     require_scatter(statistics, weighting=weighting, unbiased=unbiased)
     counts = statistics.counts.double()
     if weighting == "class_balanced":
-        within = float((statistics.squares / (counts - unbiased)).mean())
+        within = float((statistics.squares / (counts - int(unbiased))).mean())
     else:
         within = float(statistics.squares.sum() / (counts.sum() - statistics.classes * unbiased))
     share = class_shares(statistics, weighting)
-    between = float(share @ (statistics.means - share @ statistics.means).square().sum(dim=1))
+    between = float(share @ centred_means(statistics, share)[1].square().sum(dim=1))
     if between <= means_rounding(statistics) ** 2:
         raise InputError("The class means coincide, so the separation has no value. The features may be constant.")
     return Separation(within / between, within, between)

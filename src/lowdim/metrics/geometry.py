@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lowdim.errors import InputError
 from lowdim.metrics.collapse import require_scatter
-from lowdim.statistics import ClassStatistics, means_rounding
+from lowdim.statistics import ClassStatistics, centred_means, class_shares, means_rounding
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SimplexDistance:
 
 def _centred(statistics: ClassStatistics) -> Float[Tensor, "K d"]:
     statistics.require_classes()
-    centred = statistics.means - statistics.means.mean(dim=0)
+    _, centred = centred_means(statistics, class_shares(statistics, "pooled"))
     if float(torch.linalg.vector_norm(centred, dim=1).max()) <= means_rounding(statistics):
         raise InputError("The class means coincide, so they have no geometry. The features may be constant.")
     return centred
