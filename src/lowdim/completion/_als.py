@@ -36,7 +36,8 @@ SAMPLE = 100_000  # entries on which the residual is measured
 SUBSPACE_STEPS = 2
 LARGEST_RELAXATION = 1.35
 RELAXED_BELOW = 0.2  # relative residual
-STALLED_SWEEPS = 3
+STALLED_SWEEPS = 3  # in a row, whose residual falls by less than the next
+STALL = 1e-4  # of the residual
 GAIN = 0.99  # of the held-out error, which a doubled rank or another sweep of the search must go below
 SURPLUS = 1.02  # of the lowest held-out error, which a lower rank may cost
 EXACT = 1e-3  # relative held-out error below which there is no noise to regularise against
@@ -169,7 +170,8 @@ def alternate(
         settings: Depth, tolerance and the most sweeps.
     """
     decay = np.zeros(right.shape[1], right.dtype)
-    residual, relaxation, stalled, sweep = 1.0, 1.0, 0, 0
+    residual = min(problem.relative_residual(left, right, biased), 1.0)
+    relaxation, stalled, sweep = 1.0, 0, 0
     while sweep < settings.iterations and stalled < STALLED_SWEEPS and residual > settings.tolerance / 3:
         sweep += 1
         if strength > 0 or residual > RELAXED_BELOW:
@@ -181,7 +183,7 @@ def alternate(
         right = _relaxed(right, _half(problem, left, decay, biased, rows=False), relaxation)
         previous, residual = residual, problem.relative_residual(left, right, biased)
         relaxation = _relaxation(relaxation, residual / previous) if residual < RELAXED_BELOW else 1.0
-        stalled = stalled + 1 if residual > (1 - settings.tolerance) * previous else 0
+        stalled = stalled + 1 if residual > (1 - STALL) * previous else 0
     left = _half(problem, right, decay, biased, rows=True)
     return Fit(left, right, decay, sweep, residual <= settings.tolerance / 3 or stalled == STALLED_SWEEPS)
 

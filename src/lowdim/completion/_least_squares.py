@@ -105,12 +105,10 @@ def gather(begin: Any, end: Any, cols: Any, values: Any, right: Any, biased: Any
 
 @kernel
 def add_products(tile: Any, size: Any, normal: Any) -> None:
-    """Add the products of the rows of the tile to the lower triangle; the last row's square is left out."""
-    k = normal.shape[0] - 1
-    for a in range(k + 1):
-        width = min(a + 1, k)
+    """Add the products of the rows of the tile to the lower triangle."""
+    for a in range(normal.shape[0]):
         c = 0
-        while c + 2 <= width:
+        while c + 2 <= a + 1:
             first = second = normal.dtype.type(0)
             for t in range(size):
                 x = tile[a, t]
@@ -119,7 +117,7 @@ def add_products(tile: Any, size: Any, normal: Any) -> None:
             normal[a, c] += first
             normal[a, c + 1] += second
             c += 2
-        if c < width:
+        if c <= a:
             first = normal.dtype.type(0)
             for t in range(size):
                 first += tile[a, t] * tile[c, t]
