@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lowdim.cli import measure
+from lowdim.cli import check, finetune, measure, predict, reproduce
 
 app = typer.Typer(
     name="lowdim",
@@ -42,7 +42,7 @@ def _root(
     """
 
 
-for _command in (measure,):
+for _command in (measure, finetune, predict, check, reproduce):
     _command.register(app)
 
 

@@ -1,0 +1,184 @@
+"""Runs experiments, each in a process of its own: one that fails, or is killed, hides none of the others."""
+
+import importlib.util
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Literal
+
+from lowdim._files import read_json, write_json
+from lowdim.errors import LowdimError
+from lowdim.experiments import load
+from lowdim.experiments._experiment import Outcome, Skipped
+from lowdim.experiments._stored import from_stored, to_stored
+
+Status = Literal["done", "skipped", "error"]
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What became of one experiment.
+
+    Attributes:
+        id: The experiment.
+        status: ``"done"`` (with an outcome), ``"skipped"`` (it says what it lacks) or ``"error"``.
+        seconds: Time that it took.
+        outcome: Verdicts and figures; None unless done.
+        message: Why there is no outcome.
+        exit_code: Of the error; 0 otherwise.
+        details: Traceback of an error that lowdim did not raise on purpose.
+    """
+
+    id: str
+    status: Status
+    seconds: float
+    outcome: Outcome | None = None
+    message: str = ""
+    exit_code: int = 0
+    details: str = ""
+
+
+def run_experiments(
+    settings: Mapping[str, Any],
+    state: Path,
+    *,
+    jobs: int,
+    progress: Callable[[float, int], None],
+    started: Callable[[str], None] = lambda _: None,
+) -> Iterator[Finished]:
+    """Runs each experiment, or reads its outcome where an earlier run left one.
+
+    Args:
+        settings: Settings by experiment id, in order.
+        state: Folder of finished outcomes; an experiment that ends writes ``ID.json`` here.
+        jobs: How many run at once; each gets its share of the processor's threads.
+        progress: Called with (experiments done, with fractions, experiments in all).
+        started: Called with the id when an experiment starts.
+
+    Yields:
+        One `Finished` per experiment, in the order in which they end.
+    """
+    waiting = [id for id in settings if not (state / f"{id}.json").exists()]
+    for id in settings:
+        if id not in waiting:
+            yield _read(id, state)
+    done = len(settings) - len(waiting)
+    running: dict[Connection, _Worker] = {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                id = waiting.pop(0)
+                started(id)
+                worker = _start(id, settings[id], state, threads)
+                running[worker.connection] = worker
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                finished = _receive(running[connection])
+                if finished is not None:
+                    running.pop(connection).process.join()
+                    done += 1
+                    yield finished
+            progress(done + sum(worker.fraction for worker in running.values()), len(settings))
+    finally:
+        for worker in running.values():
+            worker.process.terminate()
+            worker.process.join()
+
+
+@dataclass
+class _Worker:
+    id: str
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    state: Path
+    begun: float
+    fraction: float = 0.0
+
+
+def _start(id: str, settings: Any, state: Path, threads: int) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(id, settings, state, theirs))
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    try:
+        process.start()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    theirs.close()
+    return _Worker(id, process, ours, state, time.monotonic())
+
+
+def _receive(worker: _Worker) -> Finished | None:
+    """Reads one message; None while the experiment goes on."""
+    seconds = time.monotonic() - worker.begun
+    try:
+        message = worker.connection.recv()
+    except EOFError:
+        worker.process.join()
+        reason = (
+            f"the process ended with exit code {worker.process.exitcode} before the experiment did; was memory short?"
+        )
+        return Finished(worker.id, "error", seconds, message=reason, exit_code=5)
+    if isinstance(message, float):
+        worker.fraction = message
+        return None
+    return _read(worker.id, worker.state) if message == "done" else Finished(worker.id, seconds=seconds, **message)
+
+
+def _read(id: str, state: Path) -> Finished:
+    stored = read_json(state / f"{id}.json")
+    return Finished(id, "done", stored["seconds"], from_stored(stored["outcome"]))
+
+
+def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
+    """In the child process: run, write the outcome, report."""
+    begun, told = time.monotonic(), [0.0]
+
+    def progress(done: int, total: int) -> None:
+        if total and time.monotonic() - told[0] > 0.2:
+            told[0] = time.monotonic()
+            connection.send(min(1.0, done / total))
+
+    try:
+        experiment = load(id)
+        missing = [name for name in experiment.needs if importlib.util.find_spec(name) is None]
+        if missing:
+            raise Skipped(f"needs {', '.join(missing)}. Run: pip install 'lowdim[all]'")
+        outcome = experiment.run(settings, progress)
+        stored = {
+            "seconds": round(time.monotonic() - begun, 3),
+            "settings": asdict(settings),
+            "outcome": to_stored(outcome),
+        }
+        write_json(state / f"{id}.json", stored)
+        connection.send("done")
+    except KeyboardInterrupt:
+        connection.close()
+    except Skipped as reason:
+        connection.send({"status": "skipped", "message": str(reason)})
+    except LowdimError as error:
+        connection.send({"status": "error", "message": str(error), "exit_code": error.exit_code})
+    except Exception as error:  # reported with its traceback by the parent
+        connection.send(
+            {
+                "status": "error",
+                "message": f"{type(error).__name__}: {error}",
+                "exit_code": 1,
+                "details": traceback.format_exc(),
+            }
+        )
+
+
+def choose_jobs(requested: int | None, experiments: Sequence[str]) -> int:
+    """As many as asked for, or one per processor core, and never more than there are experiments."""
+    return max(1, min(requested or os.cpu_count() or 1, len(experiments)))
