@@ -200,7 +200,7 @@ def _print(result: Mapping[str, Any]) -> None:
             [
                 verdict["name"],
                 number(verdict["value"], 6),
-                f"{verdict['relation']} {number(verdict["threshold"], 6)}",
+                f"{verdict['relation']} {number(verdict['threshold'], 6)}",
                 ("holds" if verdict["holds"] else "FAILS") if verdict["judged"] else f"not judged: {verdict['note']}",
             ]
             for verdict in entry["verdicts"]

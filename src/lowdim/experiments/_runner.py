@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,7 +97,7 @@ def run_experiments(
 @dataclass
 class _Worker:
     id: str
-    process: multiprocessing.process.BaseProcess
+    process: BaseProcess
     connection: Connection
     state: Path
     begun: float

@@ -79,6 +79,6 @@ def convert(text: str, default: Any, *, name: str = "value") -> Any:
             return number
         return text if isinstance(default, str) else json.loads(text)
     except (ValueError, KeyError, OverflowError) as error:
-        kind = {bool: "true or false", int: "a whole number", float: "a finite number"}
-        expected = kind.get(type(default), f"like {default!r}")
+        kinds = {"bool": "true or false", "int": "a whole number", "float": "a finite number"}
+        expected = kinds.get(type(default).__name__, f"like {default!r}")
         raise UsageError(f"{name} must be {expected}, not {text!r}.") from error

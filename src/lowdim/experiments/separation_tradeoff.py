@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import Trajectory
@@ -74,7 +74,8 @@ def _time_to_fit(run: Trajectory, data: Classes) -> float:
     losses = np.log(run.loss())
     first = int(np.argmax(losses <= level))
     low, high = run.times[first - 1], run.times[first]
-    return float(brentq(lambda time: np.log(float(run.loss(time))) - level, low, high, rtol=1e-12))
+    found = root_scalar(lambda time: np.log(float(run.loss(time))) - level, bracket=(low, high), method="brentq")
+    return float(found.root)
 
 
 def _loss_curve(run: Trajectory, data: Classes) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
