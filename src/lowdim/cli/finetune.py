@@ -1,0 +1,278 @@
+"""``lowdim finetune``: adapt a network to new classes with few labels."""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lowdim.cli import _inputs as given
+from lowdim.cli._common import (
+    Format,
+    FormatOption,
+    Fresh,
+    Json,
+    Out,
+    Seed,
+    emit_json,
+    number,
+    print_table,
+    progress,
+    say,
+    wants_json,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from lowdim._files import RunFolder
+    from lowdim.data import Dataset
+    from lowdim.models import LoadedModel
+
+
+class MethodChoice(StrEnum):
+    """What to train."""
+
+    auto = "auto"
+    linear_probe = "linear-probe"
+    layer = "layer"
+    scl = "scl"
+    ensemble = "ensemble"
+    lp_ft = "lp-ft"
+    full = "full"
+    lora = "lora"
+    norm = "norm"
+
+
+class CombineChoice(StrEnum):
+    """How the skip meets the penultimate feature."""
+
+    pad_add = "pad_add"
+    concat = "concat"
+    project = "project"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(finetune)
+
+
+def finetune(
+    data: given.DataOption,
+    model: Annotated[str, typer.Option("--model", help=given.MODEL_HELP)],
+    method: Annotated[
+        MethodChoice,
+        typer.Option("--method", help="auto averages probe and block below 50 images per class, else chooses."),
+    ] = MethodChoice.auto,
+    layer: Annotated[
+        str, typer.Option("--layer", help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.")
+    ] = "auto",
+    list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the blocks and stop.")] = False,
+    combine: Annotated[CombineChoice, typer.Option("--combine", help="Skip of scl.")] = CombineChoice.pad_add,
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Of lora.")] = 8,
+    rate: Annotated[float | None, typer.Option("--rate", help="Largest learning rate [default: the recipe's].")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
+    views: Annotated[int, typer.Option("--views", min=1, help="Stored random crops and flips per image.")] = 1,
+    class_weights: Annotated[bool, typer.Option("--class-weights", help="Weight classes by 1 / size.")] = False,
+    limit: given.Limit = None,
+    shots: given.Shots = None,
+    weights: given.Weights = None,
+    model_arg: given.ModelArguments = None,
+    random_weights: given.RandomWeights = False,
+    allow_pickle: given.AllowPickle = False,
+    offline: given.Offline = False,
+    mean: given.Mean = None,
+    std: given.Std = None,
+    image_size: given.ImageSize = None,
+    path_column: given.PathColumn = None,
+    text_column: given.TextColumn = None,
+    label_column: given.LabelColumn = None,
+    skip_unreadable: given.SkipUnreadable = False,
+    device: given.Device = "auto",
+    batch_size: Annotated[str, typer.Option("--batch-size", help="auto, or samples per training step.")] = "auto",
+    cache_budget: Annotated[float, typer.Option("--cache-budget", help="GB on disk for stored prefixes.")] = 4.0,
+    seed: Seed = 0,
+    out: Out = None,
+    fresh: Fresh = False,
+    json: Json = False,
+    format: FormatOption = Format.auto,
+) -> None:
+    """Adapt a network to my classes: one block, or just a probe.
+
+    lowdim finetune --model digits-0-4 --data digits --shots 10
+
+    lowdim finetune --model timm:resnet50 --data photos/ --method scl --layer layer3.0
+
+    lowdim finetune --model hf:sentence-transformers/all-MiniLM-L6-v2 --data questions.tsv --text-column text --label-column topic
+
+    Saves a small delta, verified bit for bit on the base loaded anew; use it with lowdim predict and lowdim export.
+    The same command continues a run that was killed.
+    """
+    from lowdim.data import load_data
+    from lowdim.models import load_model
+
+    network = load_model(
+        model,
+        weights=weights,
+        arguments=given.parse_arguments(model_arg),
+        random_weights=random_weights,
+        allow_pickle=allow_pickle,
+        offline=offline,
+        mean=given.numbers(mean, "--mean"),
+        std=given.numbers(std, "--std"),
+        image_size=image_size,
+    )
+    if list_layers:
+        _print_blocks(network, as_json=wants_json(json, format))
+        return
+    dataset = load_data(
+        data,
+        path_column=path_column,
+        text_column=text_column,
+        label_column=label_column,
+        limit=limit,
+        shots=shots,
+        seed=seed,
+        skip_unreadable=skip_unreadable,
+    )
+    config: dict[str, Any] = {
+        "model": given.model_identity(network),
+        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
+        "method": method.value,
+        "layer": layer,
+        "combine": combine.value,
+        "rank": rank,
+        "rate": rate,
+        "epochs": epochs,
+        "views": views,
+        "class_weights": class_weights,
+        "device": given.device(device),
+        "batch_size": given.batch_size(batch_size),
+        "cache_budget": cache_budget,
+        "seed": seed,
+    }
+    say(f"model: {network.name}, {network.preprocessing.describe()}")
+    for note in [*network.notes, *dataset.notes]:
+        say(f"note: {note}")
+    result, folder = _run(network, dataset, config, out, fresh=fresh)
+    for message in result["warnings"]:
+        warn(message)
+    if wants_json(json, format):
+        emit_json("finetune", result)
+    else:
+        _print(result)
+        print(f"\npage: {folder / 'report.html'}")
+
+
+def _print_blocks(network: "LoadedModel", *, as_json: bool) -> None:
+    from lowdim.finetuning import auto_block
+    from lowdim.models import block_names
+
+    names = block_names(network.module)
+    chosen = auto_block(network.module) if names else None
+    if as_json:
+        emit_json("finetune", {"layers": [{"name": name, "default": name == chosen} for name in names]})
+        return
+    for name in names:
+        print(f"{name}{'   (auto)' if name == chosen else ''}")
+
+
+def _run(
+    network: "LoadedModel", dataset: "Dataset", config: dict[str, Any], out: Path | None, *, fresh: bool
+) -> tuple[dict[str, Any], Path]:
+    from lowdim._files import RunFolder
+    from lowdim.finetuning import finetune as tune
+    from lowdim.models import load_model
+
+    started = time.monotonic()
+    with RunFolder(out, "finetune", config, fresh=fresh) as run:
+        known = run.finished()
+        if known is not None:
+            return known, run.path
+        with progress("fine-tuning") as update:
+            tuned = tune(
+                network,
+                dataset,
+                **{key: config[key] for key in _PASSED},
+                cache_budget=config["cache_budget"] * 1e9,
+                folder=run.state,
+                progress=lambda what, done, total: update(done, total),
+            )
+        result = {"config": run.config, **tuned.as_dict()}
+        result["delta"] = tuned.save(
+            run.path / "delta", network, load_model(**network.source).module
+        )
+        if network.random_weights:
+            result["warnings"].insert(0, "The weights are random: these numbers say nothing about a trained network.")
+        result["seconds"] = round(time.monotonic() - started, 3)
+        _write(run, result)
+    return result, run.path
+
+
+_PASSED = ("method", "layer", "combine", "rank", "rate", "epochs", "batch_size", "views", "class_weights", "device", "seed")
+
+
+def _write(run: "RunFolder", result: dict[str, Any]) -> None:
+    from lowdim.report import Page, write_report
+    from lowdim.report.finetuning import finetune_sections
+
+    name, data = result["config"]["model"]["name"], result["config"]["data"]["name"]
+    page = Page(
+        title=f"{name} fine-tuned on {data}",
+        lead=f"Method {result['method']}{', ' + result['layer'] if result['layer'] else ''}.",
+        sections=finetune_sections(result),
+        next_steps=[
+            ("Classify other data with it:", f"lowdim predict --delta {run.path / 'delta'} --data {data}"),
+            ("One file to deploy:", f"lowdim export --delta {run.path / 'delta'} --to onnx"),
+        ],
+    )
+    result["figures"] = write_report(run, page)
+    run.finish(result)
+
+
+def print_evidence(evidence: list[dict[str, Any]]) -> None:
+    """The cross-validated table of ``auto`` and ``advise``."""
+    rows = [
+        [
+            entry["model"],
+            entry["method"],
+            entry["layer"] or "-",
+            f"{100 * entry['accuracy']:.1f}",
+            f"{100 * entry['interval'][0]:.1f} - {100 * entry['interval'][1]:.1f}",
+            number(entry["seconds"]),
+        ]
+        for entry in evidence
+    ]
+    print_table(
+        "cross-validated on the training split (accuracy in %)",
+        ["model", "method", "layer", "accuracy", "90 % interval", "seconds"],
+        rows,
+    )
+
+
+def _print(result: dict[str, Any]) -> None:
+    if result["evidence"]:
+        print_evidence(result["evidence"])
+    for reason in result["reasons"]:
+        print(reason)
+    layer = f", {result['layer']}" if result["layer"] else ""
+    print(f"\nmethod: {result['method']}{layer}")
+    accuracy = result["accuracy"]
+    if accuracy["test"] is not None:
+        low, high = accuracy["interval"]
+        print(f"test accuracy: {100 * accuracy['test']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f})")
+    print(f"train accuracy: {100 * accuracy['train']:.1f} %")
+    print(f"NC1 of the last feature: train {number(result['nc1']['train'])}, test {number(result['nc1']['test'])}")
+    print(
+        f"trained: {result['trained_parameters']:,} of {result['total_parameters']:,} parameters "
+        f"({100 * result['trained_share']:.2f} %)"
+    )
+    update = result["update"]
+    if update["share_in_initial_subspace"] is not None:
+        print(
+            f"update: rank up to {update['rank']}; {100 * update['share_in_initial_subspace']:.0f} % of it lies in the first "
+            f"gradient's 2K-dimensional subspace ({100 * update['share_by_chance']:.0f} % by chance)"
+        )
+    delta = result["delta"]
+    print(f"saved: {delta['path']} ({delta['bytes']:,} bytes), verified bit for bit on the base loaded anew")
+    print(f"\nnext: lowdim predict --delta {delta['path']} --data DATA")

@@ -1,0 +1,115 @@
+"""``lowdim predict``: classify data with a delta."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lowdim.cli import _inputs as given
+from lowdim.cli._common import Format, FormatOption, Json, emit_json, print_table, progress, say, wants_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lowdim._preprocessing import Preprocessing
+    from lowdim.finetuning import Delta
+
+DeltaOption = Annotated[Path, typer.Option("--delta", help="Folder that lowdim finetune printed.")]
+BaseOption = Annotated[
+    str | None, typer.Option("--model", help="Where the base is now [default: where it was when the delta was made].")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(predict)
+
+
+def predict(
+    delta: DeltaOption,
+    data: given.DataOption,
+    split: Annotated[str, typer.Option("--split", help="train or test.")] = "test",
+    model: BaseOption = None,
+    weights: given.Weights = None,
+    path_column: given.PathColumn = None,
+    text_column: given.TextColumn = None,
+    label_column: given.LabelColumn = None,
+    limit: given.Limit = None,
+    skip_unreadable: given.SkipUnreadable = False,
+    offline: given.Offline = False,
+    device: given.Device = "auto",
+    batch_size: given.BatchSize = "auto",
+    json: Json = False,
+    format: FormatOption = Format.auto,
+) -> None:
+    """Classify data with a fine-tuned network.
+
+    lowdim predict --delta lowdim-runs/finetune-0123456789/delta --data photos/
+
+    lowdim predict --delta my-delta --data more.csv --path-column file --label-column label --json > predictions.json
+
+    Prints the class and its probability for every item, and the accuracy where the data has the same classes.
+    """
+    import numpy as np
+
+    from lowdim.data import load_data
+    from lowdim.finetuning import split_outputs
+
+    dataset = load_data(
+        data,
+        path_column=path_column,
+        text_column=text_column,
+        label_column=label_column,
+        limit=limit,
+        skip_unreadable=skip_unreadable,
+    )
+    part = dataset[split]
+    found, network, preprocessing = tuned_network(delta, model, weights, device, offline=offline)
+    for note in dataset.notes:
+        say(f"note: {note}")
+    size = given.batch_size(batch_size) or 64
+    with progress("classifying") as update:
+        logarithms, _ = split_outputs(network, part, preprocessing, batch_size=size, progress=update)
+    best = logarithms.argmax(axis=1)
+    predictions = [
+        {"item": item, "class": found.classes[k], "probability": float(np.exp(row[k]))}
+        for item, k, row in zip(part.items, best, logarithms, strict=True)
+    ]
+    known = {name: index for index, name in enumerate(found.classes)}
+    truth = np.array([known.get(dataset.classes[label], -1) for label in part.labels])
+    accuracy = float((best == truth).mean()) if np.all(truth >= 0) and len(truth) else None
+    if wants_json(json, format):
+        result = {"config": {"delta": str(delta), "data": dataset.name, "split": split}, "warnings": []}
+        emit_json("predict", {**result, "predictions": predictions, "accuracy": accuracy})
+        return
+    rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions]
+    print_table(f"{part.name} split of {dataset.name}", ["item", "class", "probability"], rows)
+    if accuracy is not None:
+        print(f"accuracy against the labels there: {100 * accuracy:.2f} %")
+
+
+def tuned_network(
+    folder: Path, model: str | None, weights: Path | None, device: str, *, offline: bool = False
+) -> "tuple[Delta, nn.Module, Preprocessing]":
+    """The delta in a folder, applied to its base, and the preprocessing.
+
+    Raises:
+        InputError: If the delta is damaged, or the base is not the one it was made from.
+    """
+    from lowdim.errors import InputError
+    from lowdim.finetuning import apply_delta, read_delta
+    from lowdim.models import load_model
+
+    found = read_delta(folder)
+    source = dict(found.base["source"])
+    if not source and model is None:
+        raise InputError(f"The delta was made from a network in Python; say with --model where {folder} finds its base.")
+    if model is not None:
+        source["spec"] = model
+    if weights is not None:
+        source["weights"] = weights
+    if offline:
+        source["offline"] = True
+    base = load_model(**source)
+    tuned = apply_delta(base.module, found).to(given.device(device))
+    return found, tuned, base.preprocessing

@@ -1,0 +1,32 @@
+"""Fine-tuning with few labels: one block, a skip connection, or just a probe; measured, saved as a small verified delta."""
+
+from lowdim.finetuning._delta import Delta, apply_delta, load_delta, read_delta, save_delta, verify_delta
+from lowdim.finetuning._evaluate import split_outputs
+from lowdim.finetuning._finetune import ASKED, Tuned, finetune
+from lowdim.finetuning._plan import COMBINES, METHODS, Plan, auto_block, make_plan
+from lowdim.finetuning._prefix import Prefix
+from lowdim.finetuning._recipe import Recipe, default_recipe
+from lowdim.finetuning._tuned import Average, TunedModel
+
+__all__ = [
+    "ASKED",
+    "COMBINES",
+    "METHODS",
+    "Average",
+    "Delta",
+    "Plan",
+    "Prefix",
+    "Recipe",
+    "Tuned",
+    "TunedModel",
+    "apply_delta",
+    "auto_block",
+    "default_recipe",
+    "finetune",
+    "load_delta",
+    "make_plan",
+    "read_delta",
+    "save_delta",
+    "split_outputs",
+    "verify_delta",
+]

@@ -1,0 +1,208 @@
+"""One network on one training set: stored prefixes, and fits of any plan on any part of the samples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lowdim.data import Dataset
+from lowdim.errors import InputError
+from lowdim.finetuning._evaluate import BATCH, probe_head, stored_features
+from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._prefix import Inputs, Prefix
+from lowdim.finetuning._recipe import Recipe, default_recipe
+from lowdim.finetuning._store import Store, example_inputs
+from lowdim.finetuning._train import History, Progress, train
+from lowdim.finetuning._tuned import TunedModel
+from lowdim.finetuning._update import Update, gradients, matrices, updates
+from lowdim.models import LoadedModel
+from lowdim.probe import ProbeResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A tuned network, and how it came about.
+
+    Attributes:
+        model: In evaluation mode.
+        store: What it was trained on.
+        prefix: Where the stored values enter it; None where the store holds inputs.
+        history: Of the training loop; empty for the probe.
+        probe: The probe fitted to the features at the start (for ``"linear-probe"`` the result itself).
+        updates: One entry per trained matrix, where asked for.
+    """
+
+    model: TunedModel
+    store: Store
+    prefix: Prefix | None
+    history: History
+    probe: ProbeResult | None
+    updates: list[Update] = field(default_factory=list[Update])
+
+    def features(self, indices: np.ndarray | None = None) -> np.ndarray:
+        """What the head sees, for stored samples."""
+        if self.model.plan.method == "linear-probe":
+            indices = np.arange(len(self.store)) if indices is None else indices
+            return stored_rows(self.store, indices)
+        return stored_features(self.model, self.store, self.prefix, indices)
+
+    def log_probabilities(self, indices: np.ndarray | None = None) -> np.ndarray:
+        """Of stored samples, ``n x K``."""
+        with torch.inference_mode():
+            rows = torch.from_numpy(self.features(indices)).to(self.model.head.weight.device)
+            return self.model.head(rows).cpu().double().log_softmax(dim=1).numpy()
+
+
+class Bench:
+    """Fits plans for one network on one data set's training split.
+
+    Args:
+        network: The pre-trained one; it is left alone.
+        data: Its train split is used, and nothing else.
+        folder: For stored prefixes and the states of running fits; another run with the same arguments continues there.
+        device: Where networks run.
+        cache_budget: Bytes per stored prefix.
+        views: Augmented views per image.
+        batch_size: Of training, instead of the recipe's.
+        class_weights: Weight classes by the inverse of their size in the loss.
+        seed: Of everything random.
+        progress: Called with what is being done, steps done and steps in all.
+    """
+
+    def __init__(
+        self,
+        network: LoadedModel,
+        data: Dataset,
+        folder: Path,
+        *,
+        device: torch.device | str = "cpu",
+        cache_budget: float = 4e9,
+        views: int = 1,
+        batch_size: int | None = None,
+        class_weights: bool = False,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self.network, self.train, self.folder = network, data["train"], folder
+        self.classes = len(data.classes)
+        self.device, self.cache_budget, self.views = torch.device(device), cache_budget, views
+        self.batch_size, self.class_weights, self.seed = batch_size, class_weights, seed
+        self._progress = progress
+        if len(np.unique(self.train.labels)) < 2:
+            raise InputError("The training split has samples of one class only; a classifier needs at least two.")
+        self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
+        self._stores: dict[str, Store] = {}
+        self.warnings: list[str] = []
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of the training samples."""
+        return self.train.labels
+
+    def recipe(self, plan: Plan, samples: int | None = None) -> Recipe:
+        """The default recipe of a plan for so many samples (all by default)."""
+        return default_recipe(plan.method, len(self.labels) if samples is None else samples)
+
+    def store(self, key: str, model: TunedModel, prefix: Prefix | None) -> Store:
+        """The stored samples for networks that are frozen up to the block `key` (``"features"``: up to the head; ``""``: not)."""
+        if key not in self._stores:
+            compute = prefix.compute if prefix else _features(model) if key == "features" else None
+            self._stores[key] = Store(
+                self.train,
+                self.network.preprocessing,
+                compute=compute,
+                folder=self.folder / f"stored-{key or 'inputs'}",
+                budget=self.cache_budget,
+                views=1 if key == "features" else self.views,
+                batch_size=BATCH,
+                device=self.device,
+                seed=self.seed,
+                progress=self._reporter("running the frozen layers"),
+            )
+        return self._stores[key]
+
+    def fit(
+        self,
+        plan: Plan,
+        *,
+        recipe: Recipe | None = None,
+        indices: np.ndarray | None = None,
+        name: str = "fit",
+        with_updates: bool = False,
+    ) -> Fitted:
+        """Trains a plan on some of the samples.
+
+        Args:
+            plan: What to train.
+            recipe: How; the default one of the method otherwise.
+            indices: Positions in the train split; all by default.
+            name: Of its state file.
+            with_updates: Measure the rank of each update and its share in the first gradient's subspace.
+        """
+        model = TunedModel(self.network.module, plan, self.classes, self.example)
+        prefix = self._prefix(model)
+        key = "features" if plan.method == "linear-probe" else prefix.name if prefix else ""
+        store = self.store(key, model, prefix)
+        indices = np.arange(len(store)) if indices is None else indices
+        fitted = Fitted(model=model, store=store, prefix=prefix, history=History(), probe=None)
+        recipe = recipe or self.recipe(plan, len(indices))
+        probe = None
+        if plan.method == "linear-probe" or recipe.from_probe:
+            probe = probe_head(model, fitted.features(indices), self.labels[indices], self.seed)
+        if plan.method == "linear-probe":
+            return Fitted(model=model.eval(), store=store, prefix=None, history=History(), probe=probe)
+        before, gradient = (matrices(model), gradients(model, store, prefix)) if with_updates else ({}, {})
+        history = train(
+            model,
+            store,
+            recipe,
+            prefix=prefix,
+            indices=indices,
+            class_weights=self._weights(indices) if self.class_weights else None,
+            seed=self.seed,
+            state=self.folder / f"{name}.safetensors",
+            progress=self._reporter(f"training {plan.describe()}"),
+        )
+        found = updates(model, before, gradient, self.classes) if with_updates else []
+        return Fitted(model=model, store=store, prefix=prefix, history=history, probe=probe, updates=found)
+
+    def _prefix(self, model: TunedModel) -> Prefix | None:
+        if not model.plan.blocks:
+            return None
+        try:
+            return Prefix(model.base, model.plan.blocks[0], self.example)
+        except InputError as error:
+            message = f"{error} Every epoch runs the whole network."
+            if message not in self.warnings:
+                self.warnings.append(message)
+            return None
+
+    def _weights(self, indices: np.ndarray) -> Tensor:
+        counts = np.bincount(self.labels[indices], minlength=self.classes)
+        weights = np.where(counts > 0, len(indices) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
+        return torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+    def _reporter(self, what: str) -> Progress | None:
+        progress = self._progress
+        return None if progress is None else lambda done, total: progress(what, done, total)
+
+
+def _features(model: TunedModel) -> Callable[[Inputs], Tensor]:
+    def compute(inputs: Inputs) -> Tensor:
+        with torch.inference_mode():
+            return model.features(inputs).float()
+
+    return compute
+
+
+def stored_rows(store: Store, indices: np.ndarray) -> np.ndarray:
+    """The stored features at these positions."""
+    rows: list[np.ndarray] = []
+    for start in range(0, len(indices), BATCH):
+        value = store.batch(indices[start : start + BATCH]).value
+        assert value is not None
+        rows.append(value.cpu().numpy())
+    return np.concatenate(rows)

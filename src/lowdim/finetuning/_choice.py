@@ -1,0 +1,221 @@
+"""Which method? Cross-validated evidence on the training split, and a choice that admits ties."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from lowdim.finetuning._baseline import fit_baseline
+from lowdim.finetuning._bench import Bench
+from lowdim.finetuning._plan import Plan, make_plan
+from lowdim.finetuning._recipe import Recipe
+from lowdim.probe import fold_of, wilson_interval
+
+FEW = 50
+"""Images per class below which methods are averaged instead of chosen: estimates from so few do not predict the better one."""
+_EFFECTIVE = 1.3
+"""Cross-validated accuracy varies more than N independent trials: its interval is that of N / 1.3."""
+LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What cross-validation says about one way to classify.
+
+    Attributes:
+        model: Name of the network; ``"(no model)"`` for the baseline.
+        method: Of the plan, ``"ensemble"`` or ``"baseline"``.
+        layer: Trained blocks, if any.
+        accuracy: Of training samples by fits that had not seen them.
+        interval: 90 %, Wilson with N / 1.3.
+        seconds: What the estimate cost.
+        correct: 1 or 0 per sample; NaN for those never held out.
+    """
+
+    model: str
+    method: str
+    layer: str | None
+    accuracy: float
+    interval: tuple[float, float]
+    seconds: float
+    correct: Float[np.ndarray, " n"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, without the single samples."""
+        values = {name: getattr(self, name) for name in ("model", "method", "layer", "accuracy", "seconds")}
+        return {**values, "interval": list(self.interval)}
+
+
+def evidence_of(
+    model: str, method: str, layer: str | None, correct: Float[np.ndarray, " n"], seconds: float
+) -> Evidence:
+    """Evidence from right and wrong held-out predictions.
+
+    Args:
+        model: Name.
+        method: Name.
+        layer: Name.
+        correct: 1, 0 or NaN per sample.
+        seconds: Spent.
+    """
+    known = correct[~np.isnan(correct)]
+    accuracy = float(known.mean())
+    return Evidence(model, method, layer, accuracy, expected_interval(accuracy, len(known)), round(seconds, 3), correct)
+
+
+def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
+    """The 90 % interval of an accuracy estimated by cross-validation.
+
+    Args:
+        accuracy: The estimate.
+        samples: Held-out predictions.
+    """
+    return wilson_interval(accuracy, samples / _EFFECTIVE, level=LEVEL)
+
+
+def gather_evidence(
+    bench: Bench,
+    plans: Sequence[Plan],
+    *,
+    folds: int = 5,
+    recipes: dict[Plan, Recipe] | None = None,
+    baseline: bool = True,
+) -> list[Evidence]:
+    """Cross-validates the probe, some plans, and the average of the probe with each of them.
+
+    Args:
+        bench: Network and data.
+        plans: Beside the probe.
+        folds: Parts of the training split.
+        recipes: Instead of the default ones.
+        baseline: Also the baseline without a model.
+    """
+    name, labels = bench.network.name, bench.labels
+    part = fold_of(labels, folds, bench.seed)
+    found: list[Evidence] = []
+    if baseline:
+        started = time.monotonic()
+        result = fit_baseline(bench.train, bench.classes, bench.seed)
+        found.append(evidence_of("(no model)", "baseline", None, result.correct(labels), time.monotonic() - started))
+    started = time.monotonic()
+    probe = heldout_predictions(bench, Plan("linear-probe"), part)
+    found.append(evidence_of(name, "linear-probe", None, _right(probe, labels), time.monotonic() - started))
+    for plan in plans:
+        started = time.monotonic()
+        heldout = heldout_predictions(bench, plan, part, recipe=(recipes or {}).get(plan))
+        seconds = time.monotonic() - started
+        layer = ", ".join(plan.blocks) or None
+        found.append(evidence_of(name, plan.method, layer, _right(heldout, labels), seconds))
+        mean = np.logaddexp(probe, heldout)
+        found.append(evidence_of(name, "ensemble", layer, _right(mean, labels), seconds))
+    return found
+
+
+def heldout_predictions(
+    bench: Bench, plan: Plan, part: np.ndarray, *, recipe: Recipe | None = None
+) -> Float[np.ndarray, "n K"]:
+    """Log probabilities of every sample by a fit that has not seen it; NaN where `part` is negative.
+
+    Args:
+        bench: Network and data.
+        plan: What to fit.
+        part: Fold of each sample.
+        recipe: Instead of the default one.
+    """
+    heldout = np.full((len(part), bench.classes), np.nan)
+    for fold in np.unique(part[part >= 0]):
+        train, test = np.flatnonzero(part != fold), np.flatnonzero(part == fold)
+        name = f"fold{fold}-{plan.method}-{'-'.join(plan.blocks)}"
+        fitted = bench.fit(plan, recipe=recipe, indices=train, name=name)
+        heldout[test] = fitted.log_probabilities(test)
+    return heldout
+
+
+def _right(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(heldout).any(axis=1)
+    right = np.full(len(labels), np.nan)
+    right[known] = heldout[known].argmax(axis=1) == labels[known]
+    return right
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Mean of ``first - second`` over the samples that both predict, and its standard error.
+
+    Args:
+        first: 1, 0 or NaN per sample.
+        second: The same.
+    """
+    difference = (first - second)[~np.isnan(first - second)]
+    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
+    return float(difference.mean()), error
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recommendation and the reasons for it."""
+
+    evidence: Evidence
+    reasons: tuple[str, ...]
+
+
+_SIZE = {"baseline": 0, "linear-probe": 1, "layer": 2, "scl": 2, "ensemble": 3}
+
+
+def choose_method(evidence: Sequence[Evidence], per_class: float) -> Choice:
+    """What to use, and which differences are none.
+
+    Below `FEW` images per class the average of probe and block, because choosing between them by so few images loses more
+    than it gains. From there on the smallest whose accuracy is within one paired standard error of the best.
+
+    Args:
+        evidence: Of one network, the baseline perhaps among it.
+        per_class: Mean number of training images per class.
+    """
+    own = [entry for entry in evidence if entry.method != "baseline"]
+    reasons: list[str] = []
+    ensembles = [entry for entry in own if entry.method == "ensemble"]
+    if per_class < FEW and ensembles:
+        chosen = max(ensembles, key=lambda entry: entry.accuracy)
+        reasons.append(f"below {FEW} images per class the probe and the block are averaged, not chosen between")
+    else:
+        best = max(own, key=lambda entry: entry.accuracy)
+        near = [entry for entry in own if _within_one_error(best, entry)]
+        chosen = min(near, key=lambda entry: (_SIZE[entry.method], -entry.accuracy))
+        if chosen is not best:
+            reasons.append(f"{_label(best)} is a tie with {_label(chosen)}, which is smaller")
+    probe = next(entry for entry in own if entry.method == "linear-probe")
+    for entry in own:
+        if entry.method in ("layer", "scl"):
+            gain, error = paired_difference(entry.correct, probe.correct)
+            what = "a tie" if abs(gain) <= error else "better" if gain > 0 else "worse"
+            reasons.append(f"{_label(entry)} against the probe: {100 * gain:+.1f} ± {100 * error:.1f} points, {what}")
+    for entry in evidence:
+        if entry.method == "baseline" and paired_difference(entry.correct, chosen.correct)[0] >= 0:
+            reasons.append(
+                "the baseline without a model is at least as good: the pre-trained network does not help here"
+            )
+    return Choice(chosen, tuple(reasons))
+
+
+def _within_one_error(best: Evidence, entry: Evidence) -> bool:
+    if entry is best:
+        return True
+    gain, error = paired_difference(best.correct, entry.correct)
+    return gain <= error
+
+
+def _label(entry: Evidence) -> str:
+    return f"{entry.method} {entry.layer}" if entry.layer else entry.method
+
+
+def auto_plans(bench: Bench, layer: str = "auto") -> list[Plan]:
+    """The plans that ``auto`` looks at beside the probe: the block at 3/4 of the depth, or the one that is named.
+
+    Args:
+        bench: Network and data.
+        layer: Name, or ``"auto"``.
+    """
+    return [make_plan(bench.network.module, "layer", layer=layer)]

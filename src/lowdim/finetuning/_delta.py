@@ -1,0 +1,246 @@
+"""The delta: what fine-tuning changed, in a small file that fits one network only and says so."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lowdim._files import load_tensors, read_json, save_tensors, sha256, to_json, write_json
+from lowdim._preprocessing import Preprocessing
+from lowdim.errors import InputError
+from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._prefix import Inputs
+from lowdim.finetuning._tuned import Average, TunedModel
+from lowdim.models import fingerprint
+
+FORMAT = "lowdim-delta"
+VERSION = 1
+_JSON, _TENSORS = "delta.json", "delta.safetensors"
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A delta as read from its folder.
+
+    Attributes:
+        method: As the user asked for it, ``"ensemble"`` included.
+        plans: What each part trained; several parts are averaged.
+        classes: Names of the outputs.
+        preprocessing: Of the base, as `Preprocessing.as_dict`.
+        base: ``name``, ``fingerprint`` and ``source`` (arguments of `load_model`; empty for a network given in Python).
+        tensors: Changed parameters and buffers, by part and name.
+        example: Shapes and types of the network's inputs for two samples.
+        notes: Free facts of the run, such as its accuracy.
+    """
+
+    method: str
+    plans: tuple[Plan, ...]
+    classes: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    base: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray] = field(repr=False)
+    example: Mapping[str, Any]
+    notes: Mapping[str, Any]
+
+
+def tuned_parts(model: nn.Module) -> list[TunedModel]:
+    """The networks that a tuned model averages; one unless it is an `Average`."""
+    parts = list(model.parts) if isinstance(model, Average) else [model]
+    assert all(isinstance(part, TunedModel) for part in parts)
+    return parts  # pyright: ignore[reportReturnType]
+
+
+def save_delta(
+    model: nn.Module,
+    base: nn.Module,
+    folder: Path,
+    *,
+    method: str,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    example: Inputs,
+    name: str = "",
+    source: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> int:
+    """Writes the trained tensors, the head and the buffers that changed. It is not verified yet: see `verify_delta`.
+
+    Args:
+        model: A `TunedModel` or an `Average`.
+        base: The network before tuning.
+        folder: Receives ``delta.json`` and ``delta.safetensors``.
+        method: What the user asked for.
+        classes: Names of the outputs.
+        preprocessing: Of the base.
+        example: A batch of inputs; only shapes and types are kept.
+        name: Of the base.
+        source: Arguments with which `load_model` finds the base again.
+        notes: Facts to keep with it.
+
+    Returns:
+        Bytes of both files.
+    """
+    parts = tuned_parts(model)
+    arrays: dict[str, np.ndarray] = {}
+    for index, part in enumerate(parts):
+        arrays |= {f"{index}/{key}": tensor.detach().cpu().numpy() for key, tensor in _changed(part, base).items()}
+    save_tensors(folder / _TENSORS, arrays)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "method": method,
+        "parts": [part.plan.as_dict() for part in parts],
+        "classes": list(classes),
+        "preprocessing": preprocessing.as_dict(),
+        "base": {"name": name, "fingerprint": fingerprint(base), "source": dict(source or {})},
+        "example": _shapes(example),
+        "notes": dict(notes or {}),
+        "tensors": sha256(folder / _TENSORS),
+    }
+    write_json(folder / _JSON, {**content, "sha256": _digest(content)})
+    return sum((folder / file).stat().st_size for file in (_JSON, _TENSORS))
+
+
+def read_delta(path: Path) -> Delta:
+    """Reads and checks a delta; nothing is loaded into a network yet.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        InputError: If it is not a delta, is damaged by a single bit, or was made by a newer lowdim.
+    """
+    if not (path / _JSON).is_file():
+        raise InputError(f"{path} is no delta: {_JSON} is missing. Give the folder that `lowdim finetune` printed.")
+    content = read_json(path / _JSON)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path / _JSON} is not a lowdim delta.")
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path} is a delta of format {content.get('version')}, but this lowdim reads format {VERSION}. Update lowdim."
+        )
+    digest = content.pop("sha256", None)
+    if digest != _digest(content):
+        raise InputError(f"{path / _JSON} is damaged: its content does not match its checksum. Save the delta again.")
+    arrays, _ = load_tensors(path / _TENSORS)
+    if sha256(path / _TENSORS) != content["tensors"]:
+        raise InputError(f"{path / _TENSORS} does not belong to {_JSON}. Save the delta again.")
+    return Delta(
+        method=content["method"],
+        plans=tuple(Plan.from_dict(part) for part in content["parts"]),
+        classes=tuple(content["classes"]),
+        preprocessing=content["preprocessing"],
+        base=content["base"],
+        tensors=arrays,
+        example=content["example"],
+        notes=content["notes"],
+    )
+
+
+def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
+    """The tuned network: the base with a delta applied.
+
+    Args:
+        model: The base that the delta was made from, with the same weights; it is copied and left alone.
+        path: Folder of the delta.
+
+    Returns:
+        A network in evaluation mode whose outputs are logits (of an ensemble: log probabilities) of the delta's classes.
+
+    Raises:
+        InputError: If the delta is damaged, made by a newer lowdim, or for another network.
+    """
+    return apply_delta(model, read_delta(Path(path)))
+
+
+def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
+    """`load_delta` for a delta that was read already.
+
+    Args:
+        model: The base; it is copied.
+        delta: From `read_delta`.
+
+    Raises:
+        InputError: If the delta is for another network.
+    """
+    own = fingerprint(model)
+    if own != delta.base["fingerprint"]:
+        raise InputError(
+            f"This delta was made from {delta.base['name'] or 'a network'} with fingerprint {delta.base['fingerprint'][:12]}…, but "
+            f"the network given has {own[:12]}…. Use the same architecture and weights."
+        )
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    parts: list[TunedModel] = []
+    for index, plan in enumerate(delta.plans):
+        part = TunedModel(model, plan, len(delta.classes), _example(delta.example, device))
+        state = part.state_dict()
+        own_tensors = {
+            key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")
+        }
+        for name, array in own_tensors.items():
+            if name not in state or tuple(state[name].shape) != array.shape:
+                raise InputError(f"The delta holds {name} {array.shape}, which the network does not have in this form.")
+            state[name] = torch.from_numpy(array)
+        part.load_state_dict(state)
+        parts.append(part.eval())
+    return parts[0] if len(parts) == 1 else Average(*parts).eval()
+
+
+def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Inputs) -> None:
+    """Loads the saved delta on a fresh base and compares the outputs bit for bit.
+
+    Args:
+        model: The tuned network in memory.
+        fresh: The base, loaded anew.
+        folder: The delta.
+        inputs: A batch.
+
+    Raises:
+        InputError: If a single bit differs.
+    """
+    again = load_delta(fresh, folder)
+    model.eval()
+    with torch.inference_mode():
+        expected, found = model(inputs), again(inputs)
+    if not torch.equal(expected, found):
+        difference = float((expected - found).abs().max())
+        raise InputError(
+            f"The delta in {folder} does not give the tuned network back (largest difference {difference:.3g}). Does the network's "
+            "code change its weights or buffers outside training?"
+        )
+
+
+def _changed(part: TunedModel, base: nn.Module) -> dict[str, Tensor]:
+    """Trained tensors, and all others that a fresh base would not have."""
+    trained = set(part.trained())
+    original = {f"base.{name}": tensor for name, tensor in base.state_dict().items()}
+    changed: dict[str, Tensor] = {}
+    for name, tensor in part.state_dict().items():
+        # Adapters wrap a layer and move its weight to an inner name.
+        before = original.get(name.replace(".base_layer.", "."))
+        if name in trained or before is None or not torch.equal(before.to(tensor.device), tensor):
+            changed[name] = tensor
+    return changed
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(to_json(content).encode()).hexdigest()
+
+
+def _shapes(inputs: Inputs) -> dict[str, Any]:
+    named = inputs if isinstance(inputs, dict) else {"": inputs}
+    return {name: {"shape": [2, *tensor.shape[1:]], "dtype": str(tensor.dtype)} for name, tensor in named.items()}
+
+
+def _example(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
+    def make(entry: Mapping[str, Any]) -> Tensor:
+        dtype = getattr(torch, entry["dtype"].removeprefix("torch."))
+        return torch.ones(entry["shape"], dtype=dtype, device=device)
+
+    tensors = {name: make(entry) for name, entry in shapes.items()}
+    return tensors.get("", tensors)

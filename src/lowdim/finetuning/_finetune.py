@@ -1,0 +1,289 @@
+"""Fine-tuning from end to end: choose, train, measure, save and verify."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from lowdim._preprocessing import Preprocessing
+from lowdim.data import Dataset
+from lowdim.errors import UsageError, did_you_mean
+from lowdim.finetuning._bench import Bench, Fitted
+from lowdim.finetuning._choice import LEVEL, Evidence, auto_plans, choose_method, gather_evidence
+from lowdim.finetuning._delta import save_delta, tuned_parts, verify_delta
+from lowdim.finetuning._evaluate import nc1, split_outputs
+from lowdim.finetuning._plan import METHODS, Combine, Method, Plan, make_plan
+from lowdim.finetuning._prefix import Inputs
+from lowdim.finetuning._recipe import Recipe
+from lowdim.finetuning._tuned import Average
+from lowdim.finetuning._update import Update
+from lowdim.models import LoadedModel
+from lowdim.probe import wilson_interval
+
+Asked = Literal["auto", "ensemble", Method]
+ASKED: tuple[str, ...] = ("auto", "ensemble", *METHODS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """A fine-tuned network and what is known about it.
+
+    Attributes:
+        model: In evaluation mode: `TunedModel`, or `Average` of two for an ensemble.
+        method: What was done (never ``"auto"``).
+        layer: Trained blocks, None where there are none.
+        evidence: Cross-validated on the training split, for ``auto``.
+        reasons: Why this method, and which differences are ties.
+        accuracy: ``train`` and, where there is a test split, ``test`` with its 90 % Wilson ``interval``.
+        per_class: Name, samples and accuracy on the test split (else on the training split).
+        nc1: Of the penultimate feature (for an ensemble: of the block's network), ``train`` and ``test``.
+        updates: One entry per trained matrix.
+        trained_parameters, total_parameters: Of the tuned network with its new head.
+        history: Of the training loops, by part.
+        cache: Bytes and seconds of the stored prefixes.
+        warnings: What a reader must know.
+    """
+
+    model: nn.Module = field(repr=False)
+    method: str
+    layer: str | None
+    evidence: Sequence[Evidence]
+    reasons: Sequence[str]
+    accuracy: dict[str, Any]
+    per_class: Sequence[dict[str, Any]]
+    nc1: dict[str, float | None]
+    updates: Sequence[Update]
+    trained_parameters: int
+    total_parameters: int
+    history: dict[str, dict[str, Any]]
+    cache: dict[str, float]
+    warnings: Sequence[str]
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    example: Inputs = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        seconds = [value for part in self.history.values() for value in part["seconds"]]
+        measured = [update for update in self.updates if update.share is not None]
+        return {
+            "method": self.method,
+            "layer": self.layer,
+            "evidence": [entry.as_dict() for entry in self.evidence],
+            "reasons": list(self.reasons),
+            "accuracy": self.accuracy,
+            "per_class": list(self.per_class),
+            "nc1": self.nc1,
+            "update": {
+                "rank": max((update.rank for update in self.updates), default=None),
+                "share_in_initial_subspace": float(np.mean([u.share for u in measured])) if measured else None,
+                "share_by_chance": float(np.mean([u.chance for u in measured])) if measured else None,
+                "matrices": [asdict(update) for update in self.updates],
+            },
+            "trained_parameters": self.trained_parameters,
+            "total_parameters": self.total_parameters,
+            "trained_share": self.trained_parameters / self.total_parameters,
+            "seconds_per_epoch": float(np.mean(seconds)) if seconds else None,
+            "history": self.history,
+            "cache": self.cache,
+            "warnings": list(self.warnings),
+        }
+
+    def save(self, folder: Path, network: LoadedModel, fresh: nn.Module | None = None) -> dict[str, Any]:
+        """Saves the delta and verifies it bit for bit on a fresh base.
+
+        Args:
+            folder: For the delta.
+            network: The base.
+            fresh: The base loaded anew; the network's own module otherwise.
+
+        Returns:
+            Path, bytes and ``verified: True``.
+
+        Raises:
+            InputError: If the delta does not give the tuned network back.
+        """
+        size = save_delta(
+            self.model,
+            network.module,
+            folder,
+            method=self.method,
+            classes=self.classes,
+            preprocessing=self.preprocessing,
+            example=self.example,
+            name=network.name,
+            source=network.source,
+            notes={"accuracy": self.accuracy},
+        )
+        device = next(self.model.parameters()).device
+        verify_delta(self.model, (fresh or network.module).to(device), folder, self.example)
+        return {"path": str(folder), "bytes": size, "verified": True}
+
+
+def finetune(
+    network: LoadedModel,
+    data: Dataset,
+    *,
+    method: Asked = "auto",
+    layer: str = "auto",
+    combine: Combine = "pad_add",
+    rank: int = 8,
+    rate: float | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    views: int = 1,
+    class_weights: bool = False,
+    cache_budget: float = 4e9,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Tuned:
+    """Adapts a network to the classes of a data set's training split.
+
+    Args:
+        network: From `lowdim.models.load_model`; it is left alone.
+        data: From `lowdim.data.load_data`. Its test split is looked at once, at the end.
+        method: One of `METHODS`; ``"ensemble"`` averages the probabilities of the probe and of one block; ``"auto"`` does so
+            below 50 images per class, and chooses by cross-validation from there on.
+        layer: Block or blocks to train, for ``"layer"``, ``"scl"``, ``"ensemble"`` and ``"auto"``; ``"auto"`` is the one at
+            3/4 of the depth.
+        combine: How the skip of ``"scl"`` meets the penultimate feature.
+        rank: Of ``"lora"``.
+        rate: Largest learning rate, instead of the recipe's.
+        epochs: The same.
+        batch_size: The same.
+        views: Augmented views per image, stored like the image itself.
+        class_weights: Weight classes by the inverse of their size.
+        cache_budget: Bytes per stored prefix; larger ones are computed in every epoch.
+        device: Where the network runs.
+        seed: Of everything random.
+        folder: For stored prefixes and resumable states; default a temporary one.
+        progress: Called with what is being done, steps done and steps in all.
+
+    Raises:
+        UsageError: If the method or layer does not exist.
+        InputError: If the data cannot be used.
+        NonFiniteError: If the loss is NaN from the start.
+    """
+    if method not in ASKED:
+        raise UsageError(f"There is no method {method!r}. {did_you_mean(method, ASKED)}")
+    with tempfile.TemporaryDirectory(prefix="lowdim-") as temporary:
+        bench = Bench(
+            network,
+            data,
+            folder or Path(temporary),
+            device=device,
+            cache_budget=cache_budget,
+            views=views,
+            class_weights=class_weights,
+            seed=seed,
+            progress=progress,
+        )
+        evidence: list[Evidence] = []
+        reasons: tuple[str, ...] = ()
+        plans: list[Plan]
+        if method == "auto":
+            candidates = auto_plans(bench, layer)
+            evidence = gather_evidence(bench, candidates)
+            choice = choose_method(evidence, len(bench.labels) / bench.classes)
+            method, reasons = choice.evidence.method, choice.reasons  # type: ignore[assignment]
+            plans = plans_of(choice.evidence, candidates)
+        elif method == "ensemble":
+            plans = [Plan("linear-probe"), make_plan(network.module, "layer", layer=layer)]
+        else:
+            assert method in get_args(Method)
+            plans = [make_plan(network.module, method, layer=layer, combine=combine, rank=rank)]
+        changes = {"rate": rate, "head_rate": rate, "epochs": epochs, "batch_size": batch_size}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        fits: list[Fitted] = []
+        for plan in plans:
+            recipe: Recipe = replace(bench.recipe(plan), **changes)
+            fits.append(bench.fit(plan, recipe=recipe, name=f"final-{plan.method}", with_updates=True))
+        return _measured(bench, fits, data, method, evidence, reasons)
+
+
+def plans_of(evidence: Evidence, candidates: Sequence[Plan]) -> list[Plan]:
+    """The plans behind a row of evidence: the probe, a candidate, or both for an ensemble.
+
+    Args:
+        evidence: The chosen row.
+        candidates: The plans that were looked at beside the probe.
+    """
+    named = [plan for plan in candidates if ", ".join(plan.blocks) == evidence.layer]
+    if evidence.method == "linear-probe":
+        return [Plan("linear-probe")]
+    return (
+        [Plan("linear-probe"), named[0]]
+        if evidence.method == "ensemble"
+        else [p for p in named if p.method == evidence.method]
+    )
+
+
+def _measured(
+    bench: Bench, fits: list[Fitted], data: Dataset, method: str, evidence: list[Evidence], reasons: tuple[str, ...]
+) -> Tuned:
+    model: nn.Module = fits[0].model if len(fits) == 1 else Average(*(fitted.model for fitted in fits)).eval()
+    last = fits[-1]
+    train_logarithms = np.logaddexp.reduce([fitted.log_probabilities() for fitted in fits])
+    accuracy: dict[str, Any] = {"train": _accuracy(train_logarithms, bench.labels), "test": None, "interval": None}
+    values: dict[str, float | None] = {"train": nc1(last.features(), bench.labels, bench.classes), "test": None}
+    logarithms, split = train_logarithms, data["train"]
+    warnings = [*bench.warnings, *(f"{f.model.plan.method}: {f.history.stopped}" for f in fits if f.history.stopped)]
+    if "test" in data.splits and len(data["test"]):
+        split = data["test"]
+        outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
+        logarithms = np.logaddexp.reduce([part[0] for part in outputs])
+        accuracy["test"] = _accuracy(logarithms, split.labels)
+        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split), level=LEVEL))
+        features = outputs[-1][1]
+        values["test"] = None if features is None else nc1(features, split.labels, bench.classes)
+        unseen = sorted(set(split.labels.tolist()) - set(bench.labels.tolist()))
+        if unseen:
+            names = ", ".join(data.classes[label] for label in unseen[:5])
+            warnings.append(f"classes of the test split without training samples, always counted as wrong: {names}")
+    parts = tuned_parts(model)
+    trained = sum(parameter.numel() for part in parts for parameter in part.trained().values())
+    # The parts of an ensemble share the frozen base.
+    total = parts[-1].parameters_in_all() + sum(p.numel() for part in parts[:-1] for p in part.trained().values())
+    stores = {id(fitted.store): fitted.store for fitted in fits}.values()
+    return Tuned(
+        model=model,
+        method=method,
+        layer=", ".join(last.model.plan.blocks) or None,
+        evidence=evidence,
+        reasons=reasons,
+        accuracy=accuracy,
+        per_class=_per_class(logarithms, split.labels, data.classes),
+        nc1=values,
+        updates=last.updates,
+        trained_parameters=trained,
+        total_parameters=total,
+        history={f.model.plan.method: vars(f.history) for f in fits if f.history.loss},
+        cache={"bytes": sum(s.bytes for s in stores), "seconds": sum(s.seconds for s in stores)},
+        warnings=warnings,
+        classes=data.classes,
+        preprocessing=bench.network.preprocessing,
+        example=bench.example,
+    )
+
+
+def _accuracy(logarithms: np.ndarray, labels: np.ndarray) -> float:
+    return float((logarithms.argmax(axis=1) == labels).mean())
+
+
+def _per_class(logarithms: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    right = logarithms.argmax(axis=1) == labels
+    return [
+        {
+            "name": name,
+            "samples": int((labels == k).sum()),
+            "accuracy": float(right[labels == k].mean()) if np.any(labels == k) else None,
+        }
+        for k, name in enumerate(classes)
+    ]

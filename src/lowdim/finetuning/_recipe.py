@@ -1,0 +1,59 @@
+"""Default recipes: how long and how fast to train, by method and number of images. Chosen on parts of training sets."""
+
+import math
+from dataclasses import dataclass
+
+from lowdim.finetuning._plan import Method
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with a warm-up and a cosine decay to zero.
+
+    Attributes:
+        rate: Largest learning rate of the trained blocks.
+        head_rate: Largest learning rate of the head (and of the ``project`` skip).
+        epochs: Passes over the data.
+        batch_size: Samples per step.
+        weight_decay: Decoupled, on matrices only.
+        warmup: Share of the steps in which the rate rises from zero.
+        from_probe: Start the head from the cross-validated probe instead of zero.
+    """
+
+    rate: float
+    head_rate: float
+    epochs: int
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    warmup: float = 0.2
+    from_probe: bool = True
+
+    def factor(self, step: int, steps: int) -> float:
+        """The share of the largest rate at a step.
+
+        Example:
+            >>> recipe = Recipe(rate=1.0, head_rate=1.0, epochs=1, warmup=0.5)
+            >>> [round(recipe.factor(step, 8), 2) for step in (0, 3, 4, 7)]
+            [0.25, 1.0, 1.0, 0.15]
+        """
+        rise = max(1, round(self.warmup * steps))
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def default_recipe(method: Method, samples: int) -> Recipe:
+    """The recipe of a method; it needs no tuning.
+
+    Args:
+        method: Any but ``"linear-probe"``, which is not trained by steps.
+        samples: Training samples; few of them get more epochs.
+    """
+    epochs = max(12, min(30, round(6000 / samples)))
+    if method == "full":
+        return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs, from_probe=False)
+    if method == "lp-ft":
+        return Recipe(rate=3e-4, head_rate=3e-4, epochs=epochs)
+    if method in ("norm", "lora"):
+        return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs)
+    return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs)

@@ -1,0 +1,249 @@
+"""The training loop: resumable at any step, stopped by a NaN, the same bits after a kill."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lowdim._files import load_tensors, save_tensors
+from lowdim._random import child_seed
+from lowdim.errors import NonFiniteError, ResourceError
+from lowdim.finetuning._prefix import Prefix
+from lowdim.finetuning._recipe import Recipe
+from lowdim.finetuning._store import Store
+from lowdim.finetuning._tuned import TunedModel
+
+SAVE_EVERY = 20.0
+"""Seconds between saves inside an epoch."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class History:
+    """How training went.
+
+    Attributes:
+        loss: Mean training loss of each epoch.
+        accuracy: Of the training samples as they were seen, per epoch.
+        seconds: Of each epoch run by this process.
+        stopped: Why training ended early; empty if it did not.
+    """
+
+    loss: list[float] = field(default_factory=list[float])
+    accuracy: list[float] = field(default_factory=list[float])
+    seconds: list[float] = field(default_factory=list[float])
+    stopped: str = ""
+
+
+def train(
+    model: TunedModel,
+    store: Store,
+    recipe: Recipe,
+    *,
+    prefix: Prefix | None = None,
+    indices: np.ndarray | None = None,
+    class_weights: Tensor | None = None,
+    seed: int = 0,
+    state: Path | None = None,
+    progress: Progress | None = None,
+    on_epoch: Callable[[int, History], None] | None = None,
+) -> History:
+    """Trains a plan's parameters in place.
+
+    Every random choice depends on the seed and the step only, so a run that continues from its state gives the same bits as
+    one that was never interrupted.
+
+    Args:
+        model: Its trained parameters change.
+        store: Samples.
+        recipe: How.
+        prefix: Where the stored values enter the network.
+        indices: Positions to train on; all by default.
+        class_weights: Of the loss, one per class.
+        seed: Of the order of samples and of dropout.
+        state: File to continue from and to save to; None keeps nothing.
+        progress: Called with (steps done, steps in all).
+        on_epoch: Called after every epoch with its number and the history.
+
+    Raises:
+        NonFiniteError: If the loss is NaN or infinite in the first epoch. Later, the state after the last good epoch is kept,
+            and the history says why training stopped.
+        ResourceError: If a batch does not fit into memory; says what does.
+    """
+    loop = _Loop(
+        model, store, recipe, prefix, np.arange(len(store)) if indices is None else indices, class_weights, seed
+    )
+    if state is not None and state.exists():
+        loop.load(state)
+    saved = time.monotonic()
+    model.train()
+    try:
+        while loop.step < loop.steps and not loop.history.stopped:
+            loop.advance()
+            ended = loop.step % loop.per_epoch == 0
+            if ended and on_epoch is not None and not loop.history.stopped:
+                on_epoch(loop.step // loop.per_epoch, loop.history)
+            if state is not None and (ended or time.monotonic() - saved > SAVE_EVERY or loop.history.stopped):
+                loop.save(state)
+                saved = time.monotonic()
+            if progress is not None:
+                progress(loop.step, loop.steps)
+    finally:
+        model.eval()
+    return loop.history
+
+
+class _Loop:
+    """All that a step needs and changes."""
+
+    def __init__(
+        self,
+        model: TunedModel,
+        store: Store,
+        recipe: Recipe,
+        prefix: Prefix | None,
+        indices: np.ndarray,
+        class_weights: Tensor | None,
+        seed: int,
+    ) -> None:
+        self.model, self.store, self.recipe, self.prefix = model, store, recipe, prefix
+        self.indices, self.class_weights, self.seed = indices, class_weights, seed
+        self.device = model.head.weight.device
+        self.per_epoch = max(1, len(indices) // recipe.batch_size) if len(indices) >= recipe.batch_size else 1
+        self.steps = recipe.epochs * self.per_epoch
+        self.step = 0
+        self.history = History()
+        self.sums = [0.0, 0.0, 0.0]
+        self.parameters = model.trained()
+        self.optimizer = torch.optim.AdamW(_groups(self.parameters, recipe), lr=1.0)
+        self.good = self._copy()
+
+    def advance(self) -> None:
+        """One step."""
+        epoch, place = divmod(self.step, self.per_epoch)
+        started = time.monotonic()
+        positions = self._order(epoch)[place]
+        try:
+            loss, right = self._step(positions, epoch)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise self._too_large(positions, epoch) from error
+        if not np.isfinite(loss):
+            self._stop(loss, epoch)
+            return
+        self.step += 1
+        self.sums = [self.sums[0] + loss * len(positions), self.sums[1] + right, self.sums[2] + len(positions)]
+        if place == 0:
+            self.history.seconds.append(0.0)
+        if self.history.seconds:
+            self.history.seconds[-1] += time.monotonic() - started
+        if self.step % self.per_epoch == 0:
+            self.history.loss.append(self.sums[0] / self.sums[2])
+            self.history.accuracy.append(self.sums[1] / self.sums[2])
+            self.sums = [0.0, 0.0, 0.0]
+            self.good = self._copy()
+
+    def _order(self, epoch: int) -> list[np.ndarray]:
+        generator = np.random.default_rng(child_seed(self.seed, "epoch", epoch))
+        return np.array_split(generator.permutation(self.indices), self.per_epoch)
+
+    def _step(self, positions: np.ndarray, epoch: int) -> tuple[float, float]:
+        factor = self.recipe.factor(self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * group["largest"]
+        batch = self.store.batch(positions, epoch % self.store.views)
+        labels = torch.from_numpy(self.store.labels[positions]).to(self.device)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(child_seed(self.seed, "step", self.step))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                logits = self.model.head(self.model.features(batch.inputs, self.prefix, batch.value))
+            loss = F.cross_entropy(logits.float(), labels, self.class_weights)
+        value = float(loss.detach())
+        if np.isfinite(value):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+        return value, float((logits.argmax(dim=1) == labels).sum())
+
+    def _stop(self, loss: float, epoch: int) -> None:
+        if not self.history.loss:
+            raise NonFiniteError(
+                f"The training loss is {loss} at step {self.step + 1} of the first epoch. Check the inputs for NaN, or lower --rate."
+            )
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.good[name])
+        self.history.stopped = (
+            f"the training loss became {loss} in epoch {epoch + 1}; the network after epoch {len(self.history.loss)} was kept. "
+            "Try a lower --rate."
+        )
+
+    def _too_large(self, positions: np.ndarray, epoch: int) -> ResourceError:
+        size = len(positions) // 2
+        while size >= 1:
+            try:
+                self._step(positions[:size], epoch)
+            except (torch.OutOfMemoryError, MemoryError):
+                size //= 2
+            else:
+                return ResourceError(
+                    f"A batch of {len(positions)} does not fit into memory; {size} does: --batch-size {size}."
+                )
+        return ResourceError(
+            "Not even one sample fits into memory. Use smaller images (--image-size) or a smaller network."
+        )
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def save(self, path: Path) -> None:
+        """Parameters, optimiser and history, atomically."""
+        import json
+
+        arrays = {f"parameter/{name}": parameter for name, parameter in self.parameters.items()}
+        arrays |= {f"good/{name}": tensor for name, tensor in self.good.items()}
+        for name, parameter in self.parameters.items():
+            moments: dict[str, Any] = self.optimizer.state.get(parameter, {})
+            arrays |= {f"{key}/{name}": tensor for key, tensor in moments.items()}
+        numbers = {"step": self.step, "sums": self.sums, "history": vars(self.history)}
+        save_tensors(
+            path,
+            {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()},
+            {"loop": json.dumps(numbers)},
+        )
+
+    def load(self, path: Path) -> None:
+        """Continues from what `save` wrote."""
+        import json
+
+        arrays, metadata = load_tensors(path)
+        numbers = json.loads(metadata["loop"])
+        self.step, self.sums, self.history = numbers["step"], numbers["sums"], History(**numbers["history"])
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(torch.from_numpy(arrays[f"parameter/{name}"]))
+                self.good[name] = torch.from_numpy(arrays[f"good/{name}"]).to(self.device)
+                moments = {
+                    key: torch.from_numpy(arrays[f"{key}/{name}"])
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                    if f"{key}/{name}" in arrays
+                }
+                if moments:
+                    self.optimizer.state[parameter] = {
+                        key: tensor if key == "step" else tensor.to(self.device) for key, tensor in moments.items()
+                    }
+
+
+def _groups(parameters: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = []
+    for name, parameter in parameters.items():
+        rate = recipe.head_rate if name.startswith(("head.", "project.")) else recipe.rate
+        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        groups.append({"params": [parameter], "largest": rate, "weight_decay": decay})
+    return groups

@@ -1,0 +1,221 @@
+"""A network with a new head for new classes, and perhaps a skip connection from a block to its penultimate feature."""
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lowdim.errors import InputError, require
+from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
+from lowdim.models import penultimate
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # pyright: ignore[reportAttributeAccessIssue]
+Pooling = Literal["mean", "cls"]
+
+
+class TunedModel(nn.Module):
+    """A copy of a network in which a plan's parameters can be trained; its outputs are logits of the new classes.
+
+    BatchNorm statistics never change, in trained blocks neither: with few images their batch estimates are noise.
+
+    Args:
+        network: The pre-trained network; it is copied and left alone.
+        plan: What to train.
+        classes: Number of new classes.
+        example: A batch of at least two samples, from which widths are read.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, classes: int, example: Inputs) -> None:
+        super().__init__()
+        self.plan = plan
+        device = next(iter(example.values())).device if isinstance(example, dict) else example.device
+        self.base = copy.deepcopy(network).to(device).eval()
+        self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "mean"
+        self._caught: dict[str, Tensor] = {}
+        self._mask: Tensor | None = None
+        self._catch_features()
+        if plan.combine is not None:
+            self.base.get_submodule(plan.blocks[-1]).register_forward_hook(self._catch_skip)
+        if plan.method == "lora":
+            _add_lora(self.base, plan.rank)
+        with torch.no_grad():
+            feature, skip = self._parts(example)
+        self.width = feature.shape[1]
+        self.project = (
+            nn.Linear(skip.shape[1], self.width, bias=False) if plan.combine == "project" and skip is not None else None
+        )
+        if self.project is not None:
+            # From zero, so that tuning starts at the network without the skip.
+            nn.init.zeros_(self.project.weight)
+        with torch.no_grad():
+            width = self._combine(feature, skip).shape[1]
+        self.head = nn.Linear(width, classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.to(device)
+        _freeze(self)
+
+    def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
+        """Logits of the new classes."""
+        return self.head(self.features(inputs))
+
+    def features(
+        self, inputs: Inputs, prefix: Prefix | None = None, value: Tensor | None = None
+    ) -> Float[Tensor, "n d"]:
+        """What the head sees.
+
+        Args:
+            inputs: A batch.
+            prefix: With it, start at the block whose input is `value`.
+            value: From `Prefix.compute` for these samples.
+        """
+        if prefix is None or value is None:
+            return self._combine(*self._parts(inputs))
+        with prefix.replay(value):
+            return self._combine(*self._parts(stand_in(inputs)))
+
+    def train(self, mode: bool = True) -> "TunedModel":
+        """Training mode for what is trained; frozen parts and all BatchNorm statistics stay as they are."""
+        super().train(False)
+        if mode:
+            self.training = True
+            for name in self._trained_modules():
+                self.base.get_submodule(name).train()
+            for module in self.base.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that the plan trains, by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def parameters_in_all(self) -> int:
+        """All parameters of the tuned network, the new head included."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def _trained_modules(self) -> tuple[str, ...]:
+        return (
+            self.plan.blocks
+            if self.plan.method in ("layer", "scl")
+            else ("",)
+            if self.plan.method in ("full", "lp-ft")
+            else ()
+        )
+
+    def _parts(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        self._mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+        self._caught.clear()
+        output = call(self.base, inputs)
+        feature = self._caught.pop("feature", None)
+        if feature is None:
+            feature = self._pooled(_first_tensor(output))
+        return feature, self._caught.pop("skip", None)
+
+    def _catch_features(self) -> None:
+        """The old head becomes an identity, and what goes into it is the feature."""
+        layer = penultimate(self.base)
+        if layer is None:
+            return
+        name = layer.removesuffix(":input")
+        parent, _, child = name.rpartition(".")
+        identity = nn.Identity()
+        setattr(self.base.get_submodule(parent), child, identity)
+        identity.register_forward_hook(self._catch_feature)
+
+    def _catch_feature(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._caught["feature"] = self._pooled(_first_tensor(output))
+
+    def _catch_skip(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._caught["skip"] = self._pooled(_first_tensor(output))
+
+    def _pooled(self, output: Tensor) -> Float[Tensor, "n d"]:
+        """Maps averaged over space; tokens averaged over those that are not padding, or the class token."""
+        if output.ndim == 4:
+            return output.mean(dim=(2, 3))
+        if output.ndim == 3:
+            if self.pooling == "cls":
+                return output[:, 0]
+            if self._mask is None:
+                return output.mean(dim=1)
+            weights = self._mask.to(output.dtype).unsqueeze(2)
+            return (output * weights).sum(dim=1) / weights.sum(dim=1)
+        if output.ndim == 2:
+            return output
+        raise InputError(
+            f"A layer of shape {tuple(output.shape)} gives no feature vector per sample. Choose another block, or a network whose "
+            "classifier can be recognised (a last linear layer named head, fc or classifier)."
+        )
+
+    def _combine(self, feature: Tensor, skip: Tensor | None) -> Tensor:
+        if skip is None:
+            return feature
+        if self.plan.combine == "concat":
+            return torch.cat([feature, skip], dim=1)
+        if self.plan.combine == "project":
+            return feature if self.project is None else feature + self.project(skip)
+        width = max(feature.shape[1], skip.shape[1])
+        return F.pad(feature, (0, width - feature.shape[1])) + F.pad(skip, (0, width - skip.shape[1]))
+
+
+class Average(nn.Module):
+    """The mean of the probabilities of several tuned networks; its outputs are their logarithms."""
+
+    def __init__(self, *parts: TunedModel) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
+        """Logarithms of the averaged class probabilities."""
+        logarithms = torch.stack([part(inputs).log_softmax(dim=1) for part in self.parts])
+        return logarithms.logsumexp(dim=0) - math.log(len(self.parts))
+
+
+def _first_tensor(output: Any) -> Tensor:
+    if isinstance(output, dict):
+        output = next(iter(output.values()))
+    while isinstance(output, tuple | list):
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise InputError(f"The network returns {type(output).__name__}; lowdim needs a tensor.")
+    return output
+
+
+def _add_lora(base: nn.Module, rank: int) -> None:
+    peft = require("peft", "The method lora")
+    targets = [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    ]
+    if not targets:
+        raise InputError(f"{type(base).__name__} has no linear or convolutional layer for LoRA.")
+    peft.inject_adapter_in_model(peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), base)
+
+
+def _freeze(model: TunedModel) -> None:
+    chosen = {id(parameter) for parameter in _chosen(model)}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
+
+
+def _chosen(model: TunedModel) -> Iterator[nn.Parameter]:
+    yield from model.head.parameters()
+    if model.project is not None:
+        yield from model.project.parameters()
+    method = model.plan.method
+    if method in ("full", "lp-ft"):
+        yield from model.base.parameters()
+    for name in model.plan.blocks:
+        yield from model.base.get_submodule(name).parameters()
+    for name, module in model.base.named_modules():
+        if method == "norm" and isinstance(module, _NORMS):
+            yield from module.parameters(recurse=False)
+        if method == "lora" and name.endswith(("lora_A.default", "lora_B.default")):
+            yield from module.parameters()

@@ -1,0 +1,193 @@
+"""Fine-tuning results and advice as sections of the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lowdim.figures import Figure, Lines, Series, Table
+from lowdim.report._page import Section
+
+_SOURCE = "Li et al. 2022, arXiv 2212.12206; Kumar et al. 2022, arXiv 2202.10054 (lp-ft)."
+
+
+def evidence_table(evidence: Sequence[Mapping[str, Any]]) -> Table:
+    """Cross-validated accuracy of every method that was looked at.
+
+    Args:
+        evidence: Rows of the result.
+    """
+    rows = [
+        [
+            entry["model"],
+            entry["method"],
+            entry["layer"] or "-",
+            100 * entry["accuracy"],
+            100 * entry["interval"][0],
+            100 * entry["interval"][1],
+            entry["seconds"],
+        ]
+        for entry in evidence
+    ]
+    return Table(
+        "evidence",
+        "Cross-validated on the training split",
+        ["model", "method", "layer", "accuracy %", "90 % low", "90 % high", "seconds"],
+        rows,
+        caption="Accuracy on training samples by fits that had not seen them; Wilson interval with N / 1.3.",
+    )
+
+
+def evidence_figure(evidence: Sequence[Mapping[str, Any]]) -> Lines:
+    """The same as points with intervals.
+
+    Args:
+        evidence: Rows of the result.
+    """
+    labels = [f"{entry['model']}: {entry['method']} {entry['layer'] or ''}".strip() for entry in evidence]
+    points = Series(
+        "accuracy",
+        list(range(len(evidence))),
+        [100 * entry["accuracy"] for entry in evidence],
+        [100 * entry["interval"][0] for entry in evidence],
+        [100 * entry["interval"][1] for entry in evidence],
+        style="line+points",
+    )
+    return Lines("accuracy", "Expected accuracy by method", "", "accuracy %", [points], x_ticks=labels)
+
+
+def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
+    """Sections of a fine-tuning run: what was chosen and why, training, classes, updates.
+
+    Args:
+        result: The command's result.
+    """
+    accuracy = result["accuracy"]
+    rows = [[key, value] for key, value in _facts(result, accuracy)]
+    tables = [Table("summary", "Result", ["quantity", "value"], rows)]
+    if result["evidence"]:
+        tables.append(evidence_table(result["evidence"]))
+    sections = [
+        Section(
+            id="result",
+            title="Result",
+            why=("The test split was looked at once, after everything had been decided on the training split.",),
+            figures=[*([evidence_figure(result["evidence"])] if result["evidence"] else []), *_training(result)],
+            tables=tables,
+            notes=[*result["reasons"], *result["warnings"]],
+            settings=result["config"],
+            seconds=result["seconds"],
+            source=_SOURCE,
+        ),
+        Section(id="classes", title="By class", tables=[_per_class(result)]),
+    ]
+    if result["update"]["matrices"]:
+        sections.append(_updates(result))
+    return sections
+
+
+def _facts(result: Mapping[str, Any], accuracy: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    interval = accuracy["interval"]
+    return [
+        ("test accuracy %", None if accuracy["test"] is None else 100 * accuracy["test"]),
+        ("90 % interval", None if interval is None else f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"),
+        ("train accuracy %", 100 * accuracy["train"]),
+        ("NC1 of the last feature, train", result["nc1"]["train"]),
+        ("NC1 of the last feature, test", result["nc1"]["test"]),
+        ("trained parameters %", 100 * result["trained_share"]),
+        ("bytes of the delta", result["delta"]["bytes"]),
+        ("seconds per epoch", result["seconds_per_epoch"]),
+        ("seconds for the stored prefix", result["cache"]["seconds"]),
+    ]
+
+
+def _training(result: Mapping[str, Any]) -> list[Figure]:
+    series = [
+        Series(f"{name}: loss", list(range(1, len(part["loss"]) + 1)), part["loss"])
+        for name, part in result["history"].items()
+    ]
+    return [Lines("training", "Training loss", "epoch", "loss", series)] if series else []
+
+
+def _per_class(result: Mapping[str, Any]) -> Table:
+    rows = [
+        [entry["name"], entry["samples"], None if entry["accuracy"] is None else 100 * entry["accuracy"]]
+        for entry in sorted(result["per_class"], key=lambda entry: (entry["accuracy"] is None, entry["accuracy"]))
+    ]
+    return Table("per-class", "Accuracy by class, worst first", ["class", "samples", "accuracy %"], rows)
+
+
+def _updates(result: Mapping[str, Any]) -> Section:
+    rows = [
+        [
+            u["name"],
+            f"{u['rows']} x {u['columns']}",
+            u["rank"],
+            u["effective_rank"],
+            u["relative_norm"],
+            u["share"],
+            u["chance"],
+        ]
+        for u in result["update"]["matrices"]
+    ]
+    columns = ["matrix", "size", "rank (99 %)", "effective rank", "relative norm", "share in 2K subspace", "by chance"]
+    return Section(
+        id="updates",
+        title="How low-dimensional the update is",
+        why=(
+            "In deep linear networks gradient descent never leaves a subspace of 2K dimensions that the first gradient fixes. "
+            "Here: how much of each matrix's change lies in the span of the first 2K singular vectors of its first gradient.",
+        ),
+        tables=[Table("updates", "Updates by matrix", columns, rows)],
+        source="Yaras et al. 2023, arXiv 2306.01154 (law of parsimony).",
+    )
+
+
+def advice_sections(result: Mapping[str, Any], trouble: Sequence[Section] = ()) -> list[Section]:
+    """Sections of a recommendation: the evidence, the learning curve, and the trouble.
+
+    Args:
+        result: The command's result.
+        trouble: Sections about classes and suspected labels.
+    """
+    recommended = result["recommendation"]
+    sections = [
+        Section(
+            id="advice",
+            title="What to do",
+            why=(
+                f"Use {recommended['model']} with {recommended['method']} {recommended['layer'] or ''}.",
+                *result["reasons"],
+            ),
+            figures=[evidence_figure(result["evidence"])],
+            tables=[evidence_table(result["evidence"])],
+            command=recommended["command"],
+            settings=result["config"],
+            notes=result["warnings"],
+            seconds=result["seconds"],
+        )
+    ]
+    if result["learning_curve"]:
+        sections.append(_curve(result))
+    return [*sections, *trouble]
+
+
+def _curve(result: Mapping[str, Any]) -> Section:
+    methods = list(dict.fromkeys(row["method"] for row in result["learning_curve"]))
+    series: list[Series] = []
+    for method in methods:
+        rows = [row for row in result["learning_curve"] if row["method"] == method]
+        series.append(
+            Series(
+                method,
+                [row["shots"] for row in rows],
+                [100 * row["accuracy"] for row in rows],
+                [100 * row["interval"][0] for row in rows],
+                [100 * row["interval"][1] for row in rows],
+                style="line+points",
+            )
+        )
+    return Section(
+        id="labels",
+        title="Would more labels help?",
+        why=("Accuracy against labelled images per class, measured on training images that were left out.",),
+        figures=[Lines("curve", "Learning curve", "images per class", "accuracy %", series, log_x=True)],
+    )
