@@ -144,7 +144,7 @@ class SampleComplexitySettings:
         depths: Values of L.
         stability: The fixed step, as a share of the largest stable one.
         width: Of the hidden layers.
-        scales: epsilon, one for each depth: ``(L - 2) epsilon^(L - 2)`` sets how long the plateaus are.
+        scales: epsilon, one for each depth. Plateaus last like ``epsilon^(2 - L)``, so depth 4 starts higher.
         trials: Instances.
         recovered: Largest relative error that counts as recovered.
         tolerance: Relative residual at which a run ends.
@@ -158,7 +158,7 @@ class SampleComplexitySettings:
     depths: tuple[int, ...] = (2, 3, 4)
     stability: float = 0.7
     width: int = 40
-    scales: tuple[float, ...] = (1e-3, 1e-3, 2.2e-2)
+    scales: tuple[float, ...] = (1e-3, 1e-3, 5e-2)
     trials: int = 2
     recovered: float = 1e-2
     tolerance: float = 1e-5

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from lowdim._verdicts import Verdict
 from lowdim.completion._descent import Network, descend
 from lowdim.completion._entries import Entries
-from lowdim.dynamics import GradientDescent, Problem, initialize, reduce, simulate
+from lowdim.dynamics import GradientDescent, Problem, Trajectory, initialize, reduce, simulate
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
-from lowdim.figures import Lines, Series, Table
+from lowdim.figures import Lines, Series, Style, Table
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,16 @@ def run(settings: Settings, progress: Progress) -> Outcome:
     steps = _adaptive_steps(problem, weights, settings)
     rule = GradientDescent(step=lambda iteration: steps[iteration])
     record = max(1, len(steps) // settings.records)
-    runs, seconds = {}, {}
-    kinds = (("original", "full", None), ("compressed", "reduced", settings.rank))
-    for done, (name, mode, rank) in enumerate((*kinds, ("compressed, rank too large", "reduced", settings.over_rank))):
-        progress(done, 3)
+    runs: dict[str, Trajectory] = {}
+    seconds: dict[str, float] = {}
+    ranks = {"original": None, "compressed": settings.rank, "compressed, rank too large": settings.over_rank}
+    for done, (name, rank) in enumerate(ranks.items()):
+        progress(done, len(ranks))
         start = time.perf_counter()
+        mode = "full" if rank is None else "reduced"
         runs[name] = simulate(problem, weights, rule, steps=len(steps), mode=mode, rank=rank, record=record)
         seconds[name] = (time.perf_counter() - start) / len(steps)
-    progress(3, 3)
+    progress(len(ranks), len(ranks))
     gaps = {name: _gap(runs["original"], runs[name], target) for name in list(runs)[1:]}
     final = runs["compressed"].end_to_end(float(runs["compressed"].times[-1]))
     error = float(np.linalg.norm(final - target) / np.linalg.norm(target))
@@ -96,16 +98,16 @@ def _adaptive_steps(problem: Problem, weights: list[NDArray[np.float64]], settin
     return steps[steps > 0]
 
 
-def _gap(original, compressed, target) -> float:
+def _gap(original: Trajectory, compressed: Trajectory, target: NDArray[np.float64]) -> float:
     differences = [
         np.linalg.norm(original.end_to_end(float(t)) - compressed.end_to_end(float(t))) for t in original.times
     ]
     return float(max(differences) / np.linalg.norm(target))
 
 
-def _losses(runs, steps: NDArray[np.float64]) -> Lines:
+def _losses(runs: dict[str, Trajectory], steps: NDArray[np.float64]) -> Lines:
     flow = np.concatenate([[0.0], np.cumsum(steps)])
-    styles = {"original": "line", "compressed": "points", "compressed, rank too large": "dashed"}
+    styles: dict[str, Style] = {"original": "line", "compressed": "points", "compressed, rank too large": "dashed"}
     series = [
         Series(name, flow[run.times.astype(int)], run.loss() / run.loss()[0], style=styles[name])
         for name, run in runs.items()

@@ -1,0 +1,194 @@
+"""The `exact` solver: recovery of a nearly noise-free matrix of unknown rank from few entries."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from lowdim.completion._entries import Entries
+from lowdim.completion._gauss_newton import Array, Polished, polish
+from lowdim.completion._gradient_descent import balanced
+from lowdim.completion._reweighting import Estimate, reweighted
+from lowdim.errors import UsageError
+
+VANISHED = 1e-6  # relative residual that counts as none
+SURE = 1.15  # entries per degree of freedom from which a vanished residual proves the matrix
+ADMISSIBLE = 1.02  # entries per degree of freedom that a rank needs to be looked for
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of the reweighting: its bound on the rank, how slowly the smoothing falls, and when to look."""
+
+    bound: int
+    decay: float
+    checks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was recovered.
+
+    Attributes:
+        U: (m, rank) orthonormal columns.
+        singular_values: (rank,) descending.
+        V: (n, rank) orthonormal columns: the matrix is ``U * singular_values @ V.T``.
+        rank: The smallest one found whose residual vanishes, or the best fitting one.
+        relative_residual: On the observed entries.
+        iterations: Reweighting iterations, over all plans.
+        converged: Whether the residual vanished.
+        sure: Whether the matrix is determined: converged, with at least 1.15 entries per degree of freedom.
+        reason: One sentence on ``sure``.
+    """
+
+    U: Array
+    singular_values: Array
+    V: Array
+    rank: int
+    relative_residual: float
+    iterations: int
+    converged: bool
+    sure: bool
+    reason: str
+
+
+def recover(
+    entries: Entries,
+    *,
+    rank: int | None = None,
+    rank_bound: int | None = None,
+    depth: int = 3,
+    random_state: int = 0,
+) -> Recovery:
+    """Recover a low-rank matrix exactly from few of its entries, its rank known or not.
+
+    The Schatten-2/L quasi-norm is minimised with slowly falling smoothing. At some iterations Gauss-Newton polishes
+    a rank a little above the spectral gap and, truncating by one, lower ones: the gap alone misleads with few entries,
+    and a rank too high can fit them and be wrong. The smallest rank whose residual vanishes is taken.
+
+    Args:
+        entries: Observed entries, nearly free of noise (else use another solver).
+        rank: Of the matrix, where known.
+        rank_bound: The largest rank looked for when it is not; 20, or what the entries allow if that is less.
+        depth: L: larger values weigh small singular values harder. At least 2.
+        random_state: Seed of the subspace iterations.
+
+    Raises:
+        UsageError: If the rank, its bound or the depth is unusable.
+
+    References:
+        Kümmerle and Verdun (2021), ICML; Zilber and Nadler (2022), doi:10.1137/21M1433812.
+
+    Example:
+        >>> random = np.random.default_rng(0)
+        >>> truth = random.standard_normal((40, 2)) @ random.standard_normal((2, 30))
+        >>> observed = random.random((40, 30)) < 0.4
+        >>> found = recover(Entries.from_dense(np.where(observed, truth, np.nan)))
+        >>> found.rank, found.sure, bool(np.abs(found.U * found.singular_values @ found.V.T - truth).max() < 1e-6)
+        (2, True, True)
+    """
+    _validate(entries, rank, rank_bound, depth)
+    if not entries.values.any():
+        m, n = entries.shape
+        return Recovery(np.empty((m, 0)), np.empty(0), np.empty((n, 0)), 0, 0.0, 0, True, False, "All entries are 0.")
+    with threadpool_limits(1, "blas"):
+        return _Search(entries, rank, rank_bound, depth).run(random_state)
+
+
+class _Search:
+    """The plans, tried one after the other until an answer is sure."""
+
+    def __init__(self, entries: Entries, rank: int | None, rank_bound: int | None, depth: int) -> None:
+        self.entries, self.given, self.depth = entries, rank, depth
+        smaller = min(entries.shape)
+        fits = [k for k in range(1, smaller) if entries.oversampling(k) >= 1 / ADMISSIBLE]
+        bound = rank or min(rank_bound or 20, max(fits, default=1) + 2, smaller)
+        self.largest = min(bound, max(fits, default=1)) if rank is None else rank
+        ranks = [k for k in range(1, bound + 1) if entries.oversampling(k) >= ADMISSIBLE]
+        self.admissible = max(ranks, default=1)
+        self.bound = min(bound, smaller - 1)
+        self.best: Polished | None = None  # smallest rank that fits, else least residual
+        self.iterations = 0
+
+    def plans(self) -> tuple[Plan, ...]:
+        fewer = min(self.bound, self.admissible + 2)
+        return (
+            Plan(self.bound, 0.96, (30, 100, 140, 180, 220)),
+            Plan(fewer, 0.97, (100, 150, 200, 250)),
+            Plan(self.bound, 0.93, (60, 100, 150)),
+        )
+
+    def run(self, random_state: int) -> Recovery:
+        for number, plan in enumerate(self.plans()):
+            random = np.random.default_rng([random_state, number])
+            previous = 0
+            for estimate in reweighted(self.entries, plan.bound, self.depth, plan.decay, plan.checks, random):
+                self.iterations += estimate.iteration - previous
+                previous = estimate.iteration
+                if self.look(estimate):
+                    return self.answer()
+        return self.answer()
+
+    def look(self, estimate: Estimate) -> bool:
+        """Polish ranks from a little above the spectral gap downwards; whether a sure answer came out."""
+        gap, top = self.ranks(estimate)
+        root = np.sqrt(estimate.values[:top])
+        left, right = estimate.left[:, :top] * root, estimate.right[:, :top] * root
+        found = False
+        for rank in range(top, 0, -1):
+            polished = polish(self.entries, left[:, :rank], right[:, :rank])
+            fits = polished.relative_residual < VANISHED
+            if not fits and (found or rank < gap):
+                break
+            found = found or fits
+            self.keep(polished)
+            left, right = polished.left, polished.right
+            if self.given is not None:
+                break
+        return found and self.best is not None and self.is_sure(self.best)
+
+    def ranks(self, estimate: Estimate) -> tuple[int, int]:
+        """The rank at the largest spectral gap, and the one to start from."""
+        if self.given is not None:
+            return self.given, self.given
+        considered = max(1, min(self.admissible, estimate.values.size - 2))
+        values = estimate.values[: considered + 1]
+        gap = int(np.argmax(values[:-1] / np.maximum(values[1:], np.finfo(np.float64).tiny))) + 1
+        most = min(self.largest, estimate.values.size - 1)
+        scarce = self.entries.oversampling(min(gap + 1, self.admissible)) < 1.5
+        return gap, most if scarce else min(gap + 2, most)
+
+    def keep(self, polished: Polished) -> None:
+        if self.best is None:
+            self.best = polished
+            return
+        fits, fitted = (p.relative_residual < VANISHED for p in (polished, self.best))
+        smaller = polished.left.shape[1] < self.best.left.shape[1]
+        better = polished.relative_residual < self.best.relative_residual
+        if (fits and not fitted) or (fits and fitted and smaller) or (not fits and not fitted and better):
+            self.best = polished
+
+    def is_sure(self, polished: Polished) -> bool:
+        rank = polished.left.shape[1]
+        least = min(self.entries.row_counts.min(), self.entries.col_counts.min())
+        enough = self.entries.oversampling(rank) >= SURE and least >= rank
+        return enough and polished.relative_residual < VANISHED
+
+    def answer(self) -> Recovery:
+        assert self.best is not None
+        left, values, right = balanced(self.best.left, self.best.right)
+        rank, residual = values.size, self.best.relative_residual
+        facts = f"relative residual {residual:.1e}, {self.entries.oversampling(rank):.2f} entries per degree of freedom"
+        converged = residual < VANISHED
+        reason = f"At rank {rank}: {facts}."
+        sure = self.is_sure(self.best)
+        return Recovery(left, values, right, rank, residual, self.iterations, converged, sure, reason)
+
+
+def _validate(entries: Entries, rank: int | None, rank_bound: int | None, depth: int) -> None:
+    smaller = min(entries.shape)
+    for name, value in (("rank", rank), ("rank_bound", rank_bound)):
+        if value is not None and not 1 <= value < max(2, smaller):
+            raise UsageError(f"{name} must be at least 1 and below {smaller}, the smaller side, not {value}.")
+    if depth < 2:
+        raise UsageError(f"depth must be at least 2, not {depth}: depth 1 regularises no rank.")

@@ -1,0 +1,100 @@
+r"""Iteratively reweighted least squares for the Schatten-2/L quasi-norm: depth as the regulariser.
+
+Weight decay on L factors acts on their product as the Schatten-p quasi-norm with p = 2/L. Smoothed below
+$\epsilon$, it is minimised by weighted least squares over the tangent space at the current leading part; the
+smoothing falls slowly, which is what finds the matrix when there are few entries.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim.completion._entries import Entries
+from lowdim.completion._kernels import times, transposed_times
+from lowdim.completion._starts import leading_svd
+from lowdim.completion._tangent import solve_weighted
+
+Array = NDArray[np.float64]
+
+CG_TOLERANCE, CG_STEPS = 1e-5, 200
+NEGLIGIBLE = 1e-6  # smoothing relative to the largest singular value at which nothing more will change
+LEAST_WEIGHT = 1e-12  # keeps weights finite where a singular value meets the smoothing
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A leading part of the minimiser: ``left * values @ right.T`` with one more triplet than the bound."""
+
+    iteration: int
+    left: Array
+    values: Array
+    right: Array
+
+
+def reweighted(
+    entries: Entries, bound: int, depth: int, decay: float, checks: Sequence[int], random: np.random.Generator
+) -> Iterator[Estimate]:
+    r"""Minimise the smoothed Schatten-2/L quasi-norm subject to the entries, pausing at some iterations.
+
+    With $q = 2 - 2/L$ and singular values $\sigma_i$ above $\epsilon$, the weights are
+    $\epsilon^q / ((\sigma_i \sigma_j)^{q/2} - \epsilon^q)$ inside and $\epsilon^q / ((\sigma_i \epsilon)^{q/2} -
+    \epsilon^q)$ beside the core; then $\epsilon \leftarrow \min(\epsilon, \max(\sigma_{bound+1}, decay\,\epsilon))$.
+
+    Args:
+        entries: Observed entries.
+        bound: The most singular values that are weighted one by one.
+        depth: L.
+        decay: The least factor by which the smoothing falls in one iteration; larger is slower and finds more.
+        checks: Iterations, ascending, at which to yield.
+        random: Source of randomness.
+
+    References:
+        Kümmerle and Verdun (2021), ICML, "A scalable second order method for ill-conditioned matrix completion from
+        few samples".
+    """
+    power = 2 - 2 / depth
+    left, values, right = leading_svd(entries, entries.values, bound + 1, random)
+    smoothing, largest = values[-1], values[0]
+    for iteration in range(1, checks[-1] + 1):
+        above = int(np.sum(values[:bound] > smoothing * (1 + 1e-9)))
+        active = slice(0, max(1, above))
+        U, s, V = np.ascontiguousarray(left[:, active]), values[active], np.ascontiguousarray(right[:, active])
+        weights = _weights(s, smoothing, power, entries.shape)
+        arguments = (U, V, s, weights, entries.density, CG_TOLERANCE, CG_STEPS)
+        C, A, residual = solve_weighted(entries.row_start, entries.cols, entries.values, *arguments)
+        left, values, right = _leading_part(entries, residual, (C, V), (U, A), bound, random)
+        smoothing = min(smoothing, max(values[bound], decay * smoothing))
+        done = smoothing < NEGLIGIBLE * largest
+        if done or iteration in checks:
+            yield Estimate(iteration, left[:, : bound + 1], values[: bound + 1], right[:, : bound + 1])
+        if done:
+            return
+
+
+def _weights(s: Array, smoothing: float, power: float, shape: tuple[int, int]) -> Array:
+    """Weights of G, B and A, flattened one after the other."""
+    small, least = smoothing**power, LEAST_WEIGHT * s[0] ** power
+    core = small / np.maximum(np.sqrt(np.outer(s, s)) ** power - small, least)
+    side = small / np.maximum(np.sqrt(s * smoothing) ** power - small, least)
+    return np.concatenate([core.ravel(), np.tile(side, sum(shape))])
+
+
+def _leading_part(
+    entries: Entries,
+    residual: Array,
+    first: tuple[Array, Array],
+    second: tuple[Array, Array],
+    bound: int,
+    random: np.random.Generator,
+) -> tuple[Array, Array, Array]:
+    """Leading singular triplets of ``C V.T + U A.T + sparse residual``, by one block iteration from V and A."""
+    (C, V), (U, A) = first, second
+    left, right = np.concatenate([C, U], 1), np.concatenate([V, A], 1)
+    extra = random.standard_normal((entries.shape[1], max(2, bound + 3 - V.shape[1])))
+    start = np.linalg.qr(np.concatenate([V, A, extra], 1))[0]
+    basis = np.linalg.qr(times(entries, residual, start) + left @ (right.T @ start))[0]
+    reduced = transposed_times(entries, residual, basis) + right @ (left.T @ basis)
+    V, s, Ut = np.linalg.svd(reduced, full_matrices=False)
+    return basis @ Ut.T, s, V
