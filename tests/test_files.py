@@ -1,0 +1,276 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from lowdim import _files
+from lowdim._files import RunFolder, load_tensors, read_json, save_tensors, to_json, write_atomic
+from lowdim.errors import InputError, ResourceError, UsageError
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def finished_run(path, config=None, result=None):
+    with RunFolder(path, "measure", config or {"seed": 0}) as run:
+        run.write("figures/one.svg", "<svg/>")
+        write_atomic(run.state / "part", "half")
+        run.finish(result or {"value": 1.5})
+    return run
+
+
+def test_a_failed_write_leaves_the_old_content_and_no_stray_file(tmp_path, monkeypatch):
+    file = tmp_path / "a"
+    write_atomic(file, "old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(file, "new")
+    assert file.read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_write_makes_its_folders_and_can_be_read_by_others(tmp_path):
+    file = tmp_path / "a" / "b" / "c"
+    write_atomic(file, b"\x00\xff")
+    assert file.read_bytes() == b"\x00\xff"
+    assert file.stat().st_mode & 0o777 == 0o644
+    write_atomic(file, "ü")
+    assert file.read_text(encoding="utf-8") == "ü"
+
+
+def test_json_is_strict():
+    value = {"nan": float("nan"), "inf": [np.float32("inf")], 3: np.int64(4), "array": np.arange(2), "ü": (True, None)}
+    assert json.loads(to_json(value)) == {"nan": None, "inf": [None], "3": 4, "array": [0, 1], "ü": [True, None]}
+    assert "NaN" not in to_json(value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+def test_damaged_json_is_an_input_error(tmp_path, content):
+    file = tmp_path / "x.json"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.json is not valid JSON"):
+        read_json(file)
+    with pytest.raises(InputError, match="does not exist"):
+        read_json(tmp_path / "y.json")
+
+
+def test_tensors_come_back_whatever_their_layout(tmp_path):
+    arrays = {
+        "transposed": np.arange(6.0).reshape(2, 3).T,
+        "scalar": np.array(3.5, dtype=np.float32),
+        "empty": np.zeros((0, 4)),
+        "integers": np.arange(5)[::2],
+    }
+    save_tensors(tmp_path / "t", arrays, {"note": "ü"})
+    back, metadata = load_tensors(tmp_path / "t")
+    assert metadata == {"note": "ü"}
+    assert sorted(back) == sorted(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array)
+        assert back[name].dtype == array.dtype
+
+
+def test_every_flipped_bit_of_a_tensor_file_is_found(tmp_path):
+    file = tmp_path / "t"
+    save_tensors(file, {"a": np.arange(4, dtype=np.int16), "b": np.ones(2)}, {"key": "value"})
+    raw = file.read_bytes()
+    for place in range(len(raw)):
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << (place % 8)
+        file.write_bytes(damaged)
+        # White space in the header, and nothing else, can change without changing what is read.
+        if raw[place] == 0x20 and damaged[place] in b"\t\n\r ":
+            continue
+        with pytest.raises(InputError):
+            load_tensors(file)
+    for size in (0, 5, len(raw) - 1):
+        file.write_bytes(raw[:size])
+        with pytest.raises(InputError):
+            load_tensors(file)
+    with pytest.raises(InputError, match="does not exist"):
+        load_tensors(tmp_path / "nothing")
+
+
+def test_a_run_is_continued_and_then_returned(tmp_path):
+    path = tmp_path / "run"
+    with RunFolder(path, "measure", {"seed": 0}) as run:
+        assert run.finished() is None
+        write_atomic(run.state / "part", "half")
+    with RunFolder(path, "measure", {"seed": 0}) as run:
+        assert (run.state / "part").read_text() == "half"
+        run.finish({"value": 1.5})
+    assert names(path) == ["config.json", "manifest.json", "result.json"]
+    with RunFolder(path, "measure", {"seed": 0}) as run:
+        assert run.finished() == {"value": 1.5}
+    assert names(path) == ["config.json", "manifest.json", "result.json"], "looking at a finished run adds nothing"
+
+
+def test_another_configuration_is_refused_and_the_difference_named(tmp_path):
+    finished_run(tmp_path, {"seed": 0, "layers": "a*", "same": [1, 2]})
+    with (
+        pytest.raises(UsageError) as raised,
+        RunFolder(tmp_path, "measure", {"seed": 1, "layers": None, "same": (1, 2)}),
+    ):
+        pass
+    message = str(raised.value)
+    assert "seed: 0 there, 1 now" in message
+    assert "layers: 'a*' there, None now" in message
+    assert "same" not in message
+    assert "--fresh" in message
+    with pytest.raises(UsageError, match="command: 'measure' there, 'rank' now"), RunFolder(tmp_path, "rank", {}):
+        pass
+
+
+def test_fresh_replaces_a_run_of_any_configuration(tmp_path):
+    finished_run(tmp_path, {"seed": 0})
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    with RunFolder(tmp_path, "measure", {"seed": 1}, fresh=True) as run:
+        assert run.finished() is None
+        assert names(tmp_path) == ["config.json", "state"]
+    assert tmp_path.parent.is_dir()
+
+
+def test_fresh_survives_a_kill_half_way(tmp_path, monkeypatch):
+    finished_run(tmp_path)
+    unlink = _files.Path.unlink
+
+    def dies(self, *args, **kwargs):
+        if self.name in ("manifest.json", "result.json"):
+            raise KeyboardInterrupt
+        unlink(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_files.Path, "unlink", dies)
+        with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, "measure", {"seed": 1}, fresh=True):
+            pass
+    assert (tmp_path / "config.json").exists()
+    with RunFolder(tmp_path, "measure", {"seed": 1}, fresh=True) as run:
+        assert run.finished() is None
+
+
+@pytest.mark.parametrize("name", ["result.json", "figures/one.svg", "config.json", "manifest.json"])
+def test_a_flipped_bit_in_a_finished_run_is_found_and_named(tmp_path, name):
+    finished_run(tmp_path)
+    raw = (tmp_path / name).read_bytes()
+    for place in range(len(raw)):
+        damaged = bytearray(raw)
+        damaged[place] ^= 1
+        if name == "manifest.json" and json_equal(raw, damaged):
+            continue
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(InputError) as raised, RunFolder(tmp_path, "measure", {"seed": 0}):
+            pass
+        assert name in str(raised.value) or name == "manifest.json"
+    (tmp_path / name).unlink()
+    if name != "manifest.json":
+        expected = UsageError if name == "config.json" else InputError
+        with pytest.raises(expected), RunFolder(tmp_path, "measure", {"seed": 0}):
+            pass
+
+
+def json_equal(first, second):
+    try:
+        return json.loads(first) == json.loads(second)
+    except ValueError:
+        return False
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    for fresh in (False, True):
+        with pytest.raises(UsageError, match="not a lowdim run"), RunFolder(tmp_path, "measure", {}, fresh=fresh):
+            pass
+    assert names(tmp_path) == ["thesis.tex"]
+    with pytest.raises(UsageError, match="is a file"), RunFolder(tmp_path / "thesis.tex", "measure", {}):
+        pass
+
+
+def test_what_a_killed_write_left_is_swept_away(tmp_path):
+    with RunFolder(tmp_path, "measure", {}) as run:
+        write_atomic(run.state / "kept", "x")
+    for place in (tmp_path, run.state):
+        (place / ".tmp-abc").write_text("half a file")
+    with RunFolder(tmp_path, "measure", {}):
+        assert names(tmp_path) == ["config.json", "state", "state/kept"]
+
+
+def test_a_failure_with_nothing_to_continue_leaves_nothing(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(UsageError, match="typo"), RunFolder(path, "measure", {"layers": "typo"}):
+        raise UsageError("typo")
+    assert not path.exists()
+    with RunFolder(path, "measure", {"layers": "right"}) as run:
+        write_atomic(run.state / "part", "half")
+    with pytest.raises(KeyboardInterrupt), RunFolder(path, "measure", {"layers": "right"}):
+        raise KeyboardInterrupt
+    assert (path / "state" / "part").exists(), "state is kept"
+    with pytest.raises(UsageError, match="other settings"), RunFolder(path, "measure", {"layers": "other"}):
+        pass
+    assert (path / "config.json").exists()
+
+
+def test_only_one_process_at_a_time(tmp_path):
+    code = f"from lowdim._files import RunFolder; import time, pathlib\nwith RunFolder(pathlib.Path({str(tmp_path / 'run')!r}), 'measure', {{}}): print('in', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "in\n"
+            with (
+                pytest.raises(UsageError, match="Another process is using"),
+                RunFolder(tmp_path / "run", "measure", {}),
+            ):
+                pass
+        finally:
+            other.send_signal(signal.SIGKILL)
+    with RunFolder(tmp_path / "run", "measure", {}):
+        pass
+
+
+def test_the_default_folder_is_named_by_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = {RunFolder(None, "measure", {"seed": seed}).path.as_posix() for seed in (0, 1, 0)}
+    assert len(paths) == 2
+    assert all(path.startswith("lowdim-runs/measure-") for path in paths)
+    assert not (tmp_path / "lowdim-runs").exists()
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_old_or_new(tmp_path):
+    code = (
+        "import pathlib, sys\nfrom lowdim._files import write_atomic\np = pathlib.Path(sys.argv[1])\n"
+        "i = 0\nwhile True:\n    write_atomic(p, f'{i} ' * 50000); i += 1"
+    )
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "f")]) as writer:
+            time.sleep(0.4 + generator.uniform(0, 0.2))
+            os.kill(writer.pid, signal.SIGKILL)
+        words = (tmp_path / "f").read_text().split()
+        assert len(words) == 50000
+        assert len(set(words)) == 1
+
+
+def test_the_disk_error_tells_what_to_do(tmp_path):
+    error = _files.disk_full(OSError(errno.ENOSPC, "full"), tmp_path)
+    assert isinstance(error, ResourceError)
+    assert "--out" in str(error)
+
+
+def test_a_missing_file_offers_its_neighbours(tmp_path):
+    (tmp_path / "weights.safetensors").write_text("")
+    with pytest.raises(InputError, match=r"Did you mean weights\.safetensors"):
+        _files.existing_file(tmp_path / "weight.safetensors", "The checkpoint")
+    with pytest.raises(InputError, match="is a folder"):
+        _files.existing_file(tmp_path, "The checkpoint")
+    with pytest.raises(InputError, match="does not exist or is empty"):
+        _files.existing_file(tmp_path / "no" / "x", "The checkpoint")
