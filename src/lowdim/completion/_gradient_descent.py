@@ -122,8 +122,16 @@ def gradient_descent(
         limit = largest_gamma(step, entries.density, largest, depth) if form == "compressed" else 2.0
         gamma = max(limit, 0.0) / 2
     network = _start(entries, rank, depth, form, width, scale, gamma, random)
-    options = {"adaptive": adaptive, "tolerance": tolerance, "max_iterations": max_iterations}
-    run = descend(entries, network, step, probe=probe, record=record, **options)
+    run = descend(
+        entries,
+        network,
+        step,
+        adaptive=adaptive,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        probe=probe,
+        record=record,
+    )
     return _describe(entries, run, step, gamma)
 
 

@@ -96,5 +96,5 @@ def _leading_part(
     start = np.linalg.qr(np.concatenate([V, A, extra], 1))[0]
     basis = np.linalg.qr(times(entries, residual, start) + left @ (right.T @ start))[0]
     reduced = transposed_times(entries, residual, basis) + right @ (left.T @ basis)
-    V, s, Ut = np.linalg.svd(reduced, full_matrices=False)
-    return basis @ Ut.T, s, V
+    leading, s, mixing = np.linalg.svd(reduced, full_matrices=False)
+    return basis @ mixing.T, s, leading

@@ -29,7 +29,9 @@ def leading_svd(entries: Entries, values: Array, count: int, random: np.random.G
     if count >= small - 1 or small <= 32:
         left, values, right = np.linalg.svd(matrix.todense(), full_matrices=False)
     else:
-        found = scipy.sparse.linalg.svds(matrix, count, v0=random.standard_normal(small))
+        found: tuple[Array, Array, Array] = scipy.sparse.linalg.svds(  # pyright: ignore[reportAssignmentType]
+            matrix, count, v0=random.standard_normal(small)
+        )
         left, values, right = found[0][:, ::-1], found[1][::-1], found[2][::-1]
     return np.ascontiguousarray(left[:, :count]), values[:count].copy(), np.ascontiguousarray(right[:count].T)
 

@@ -24,6 +24,11 @@ MODULES: dict[str, str] = {
     "separation-scale": "separation_figures",
     "separation-tradeoff": "separation_tradeoff",
     "separation-init": "separation_figures",
+    "factorization-compressed": "factorization_compressed",
+    "completion-depth-width": "deep_completion",
+    "completion-sample-complexity": "deep_completion",
+    "completion-compressed": "deep_completion",
+    "completion-narrow": "deep_completion",
 }
 """Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture."""
 

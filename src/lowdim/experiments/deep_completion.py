@@ -286,7 +286,7 @@ def run_compressed(settings: CompressedSettings, progress: Progress) -> Outcome:
             best.flow_time / runs["original"].flow_time,
             "<=",
             1.1,
-            note="with fixed steps this is the ratio of the iterations",
+            note="about the ratio of the iterations with fixed steps",
         ),
     ]
     if settings.fixed:
@@ -360,7 +360,7 @@ def run_narrow(settings: NarrowSettings, progress: Progress) -> Outcome:
     progress(total, total)
     ratios = [narrow[2] / compressed[2] for compressed, narrow in zip(rows[::2], rows[1::2], strict=True)]
     residual = max(row[4] for row in rows)
-    label = "flow time / step: the iterations of a fixed-step run"
+    label = "flow time / step (about the iterations of a fixed-step run)"
     title = "Completion: compressed and narrow networks of the same width"
     return Outcome(
         verdicts=(

@@ -1,0 +1,247 @@
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowdim.completion._descent import Network, descend, loss_and_gradients
+from lowdim.completion._entries import Entries
+from lowdim.completion._gradient_descent import gradient_descent
+from lowdim.completion._starts import (
+    compressed_network,
+    largest_gamma,
+    leading_svd,
+    orthogonal_network,
+    spectral_network,
+    stable_step,
+)
+from lowdim.dynamics import GradientDescent, Problem, simulate
+from lowdim.errors import NonFiniteError, UsageError
+
+from .planted import low_rank, relative_error, sample
+
+
+def naive_loss(target: np.ndarray, mask: np.ndarray, factors: list[np.ndarray]) -> float:
+    product = factors[0]
+    for factor in factors[1:]:
+        product = factor @ product
+    return 0.5 * float(np.sum(np.where(mask, product - target, 0) ** 2))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(1, 4))
+def test_gradients_match_finite_differences(seed: int, count: int, width: int) -> None:
+    random = np.random.default_rng(seed)
+    target, mask = random.standard_normal((5, 6)), random.random((5, 6)) < 0.6
+    mask[0, 0] = True
+    entries = Entries.from_dense(np.where(mask, target, np.nan))
+    sizes = [6, *[width] * (count - 1), 5]
+    factors = [random.standard_normal((sizes[l + 1], sizes[l])) for l in range(count)]
+    loss, gradients = loss_and_gradients(entries, factors)
+    np.testing.assert_allclose(loss, naive_loss(target, mask, factors), rtol=1e-12)
+    for layer, gradient in enumerate(gradients):
+        direction = random.standard_normal(gradient.shape)
+        ends = [
+            naive_loss(target, mask, [f + (h * direction if l == layer else 0) for l, f in enumerate(factors)])
+            for h in (-1e-5, 1e-5)
+        ]
+        slope = (ends[1] - ends[0]) / 2e-5
+        size = np.linalg.norm(gradient) * np.linalg.norm(direction) + loss
+        np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=1e-5, atol=1e-7 * size)
+
+
+def test_fixed_steps_are_plain_gradient_descent_written_densely() -> None:
+    """The fixed-step run against ten lines of dense linear algebra, to the last digits."""
+    random = np.random.default_rng(0)
+    target = low_rank((30, 30), 2, random) / 6
+    entries = sample(target, 0.5, random)
+    mask = np.zeros_like(target, bool)
+    mask[entries.rows, entries.cols] = True
+    network = compressed_network(entries, 2, 3, 0.3, 0.05, random)
+    run = descend(entries, network, 0.02, max_iterations=400, tolerance=0)
+    factors = list(network.factors)
+    for _ in range(400):
+        products = [np.eye(30)]
+        for factor in factors:
+            products.append(factor @ products[-1])
+        behind = np.where(mask, products[-1] - target, 0)
+        gradients = []
+        for layer in range(4, -1, -1):
+            gradients.insert(0, behind @ products[layer].T)
+            behind = factors[layer].T @ behind
+        factors = [f - 0.02 * rate * g for f, rate, g in zip(factors, network.rates, gradients, strict=True)]
+    for ours, theirs in zip(run.network.factors, factors, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-10)  # entries of size 1, 400 steps of rounding
+    assert run.residuals[-1] < 0.5, "the run should leave the start"
+
+
+def test_full_observation_is_deep_factorization() -> None:
+    """With all entries observed the descent is that of the dynamics room, and its compression exact."""
+    random = np.random.default_rng(1)
+    target = low_rank((24, 24), 2, random) / 6
+    entries = Entries.from_dense(target)
+    full = orthogonal_network((24, 24), 24, 3, 0.3, random)
+    run = descend(entries, full, 0.03, max_iterations=150, tolerance=0)
+    reference = simulate(Problem(target), list(full.factors), GradientDescent(step=0.03), steps=150, mode="full")
+    product = run.network.left @ run.network.right.T
+    np.testing.assert_allclose(product, reference.end_to_end(150.0), atol=1e-11)  # entries of size .1
+    reduced = simulate(Problem(target), list(full.factors), GradientDescent(step=0.03), steps=150)
+    np.testing.assert_allclose(product, reduced.end_to_end(150.0), atol=1e-11)
+
+
+def test_the_compressed_start_spans_the_invariant_subspaces() -> None:
+    random = np.random.default_rng(2)
+    target = low_rank((40, 40), 3, random)
+    entries = sample(target, 0.6, random)
+    full = orthogonal_network((40, 40), 40, 3, 1e-3, random)
+    compressed = compressed_network(entries, 3, 3, 1e-3, 0.0, random, full)
+    left_vectors, _, right_vectors = leading_svd(entries, entries.values, 3, random)
+    right, left = compressed.factors[0].T, compressed.factors[-1]
+    product = full.factors[2] @ full.factors[1] @ full.factors[0] / 1e-9
+    np.testing.assert_allclose(right.T @ right, np.eye(6), atol=1e-12)
+    np.testing.assert_allclose(left, product @ right, atol=1e-9)
+    for vectors, basis in ((right_vectors, right), (left_vectors, left), (product.T @ left_vectors, right)):
+        np.testing.assert_allclose(basis @ (basis.T @ vectors), vectors, atol=1e-6)  # the start moves them by 1e-9
+    drawn = compressed_network(entries, 3, 3, 1e-3, 0.0, random)
+    for factor in (drawn.factors[0].T, drawn.factors[-1]):
+        np.testing.assert_allclose(factor.T @ factor, np.eye(6), atol=1e-12)
+    np.testing.assert_allclose(drawn.factors[-1][:, :3], left_vectors, atol=1e-12)
+
+
+def test_compressed_follows_the_original_and_fixed_outer_factors_stall() -> None:
+    random = np.random.default_rng(3)
+    target = low_rank((120, 120), 2, random)
+    entries = sample(target, 0.3, random)
+    largest = float(np.linalg.norm(target, 2))
+    step = stable_step(0.3, largest, 3)
+    gamma = largest_gamma(step, 0.3, largest, 3) / 2
+    full = orthogonal_network((120, 120), 120, 3, 1e-3, random)
+    runs = {
+        name: descend(entries, network, step, adaptive=True, tolerance=1e-6, max_iterations=3_000)
+        for name, network in {
+            "full": full,
+            "compressed": compressed_network(entries, 2, 3, 1e-3, gamma, random, full),
+            "still": compressed_network(entries, 2, 3, 1e-3, 0.0, random, full),
+            "spectral": spectral_network(entries, 2, 3, 1e-3, 2.0, random),
+            "narrow": orthogonal_network((120, 120), 4, 3, 1e-3, random),
+        }.items()
+    }
+    assert all(runs[name].converged for name in ("full", "compressed", "spectral", "narrow"))
+    assert runs["still"].relative_residual > 0.1
+    assert 0.9 < runs["compressed"].flow_time / runs["full"].flow_time < 1.1
+    assert runs["narrow"].flow_time > 1.5 * runs["compressed"].flow_time
+
+
+def test_the_adaptive_loss_never_rises_and_skips_the_plateau() -> None:
+    random = np.random.default_rng(4)
+    target = low_rank((100, 100), 2, random)
+    entries = sample(target, 0.4, random)
+    found = gradient_descent(entries, rank=2, tolerance=1e-6)
+    assert found.converged and relative_error(found, target) < 1e-5
+    assert (np.diff(found.run.residuals) <= 1e-12).all()
+    fixed = gradient_descent(entries, rank=2, tolerance=1e-6, adaptive=False, max_iterations=100_000, record=500)
+    assert fixed.converged and fixed.iterations > 5 * found.iterations
+    # Large Euler steps lag behind growth that speeds up, so the adaptive clock runs a little ahead.
+    assert 1 <= found.run.flow_time / fixed.run.flow_time <= 1.5
+
+
+@pytest.mark.parametrize("form", ["compressed", "spectral", "network"])
+@pytest.mark.parametrize(("depth", "scale"), [(2, 1e-3), (3, 1e-2), (4, 1e-1)])
+def test_every_form_and_depth_recovers_a_rectangular_matrix(form, depth: int, scale: float) -> None:
+    random = np.random.default_rng(5)
+    target = low_rank((60, 90), 2, random)
+    entries = sample(target, 0.5, random)
+    found = gradient_descent(entries, rank=2, depth=depth, form=form, scale=scale, tolerance=1e-4, max_iterations=8_000)
+    assert found.converged and found.relative_residual <= 1e-4
+    assert relative_error(found, target) < 1e-3
+    np.testing.assert_allclose(found.U.T @ found.U, np.eye(found.U.shape[1]), atol=1e-10)
+    if depth == 3:
+        assert (found.rank, found.sure) == (2, True)
+
+
+def test_the_stability_law_of_the_step() -> None:
+    """Near the solution the network is stable below 2 / (L s^(2 - 2/L)): the law at gamma = 0, all observed."""
+    random = np.random.default_rng(6)
+    target = low_rank((20, 20), 1, random) / 5
+    entries = Entries.from_dense(target)
+    limit = 2 * stable_step(1.0, float(np.linalg.norm(target, 2)), 3)
+    start = orthogonal_network((20, 20), 20, 3, 0.05, random)
+    below = descend(entries, start, 0.95 * limit, tolerance=1e-3, max_iterations=5_000)
+    above = descend(entries, start, 1.05 * limit, tolerance=1e-3, max_iterations=5_000)
+    assert below.converged
+    assert not above.converged and above.residuals[-100:].min() > 1e-2
+    with pytest.raises(NonFiniteError, match="diverged after"):
+        descend(entries, start, 30 * limit, max_iterations=5_000)
+
+
+def test_the_stability_law_of_gamma() -> None:
+    random = np.random.default_rng(7)
+    target = low_rank((40, 40), 1, random) / 10
+    entries = Entries.from_dense(target)
+    largest = float(np.linalg.norm(target, 2))
+    step = stable_step(1.0, largest, 3)
+    gamma = largest_gamma(step, 1.0, largest, 3)
+    # A start off the singular vectors: with all entries seen, U and V would otherwise not move at all.
+    network = compressed_network(entries, 1, 3, 0.05, 0.0, random)
+    turned = tuple(f + 0.01 * random.standard_normal(f.shape) for f in network.factors)
+
+    def run(share: float):
+        rates = (share * gamma, 1.0, 1.0, 1.0, share * gamma)
+        return descend(entries, Network(turned, rates), step, tolerance=1e-3, max_iterations=5_000)
+
+    assert run(0.9).converged
+    with contextlib.suppress(NonFiniteError):
+        assert not run(1.1).converged
+
+
+def test_runs_are_bit_identical() -> None:
+    random = np.random.default_rng(8)
+    entries = sample(low_rank((50, 40), 2, random), 0.5, random)
+    one, two = (gradient_descent(entries, rank=3, max_iterations=300, random_state=4) for _ in range(2))
+    np.testing.assert_array_equal(one.U, two.U)
+    np.testing.assert_array_equal(one.run.residuals, two.run.residuals)
+    other = gradient_descent(entries, rank=3, max_iterations=300, random_state=5)
+    assert not np.array_equal(one.U, other.U)
+
+
+def test_a_stall_is_not_called_on_the_initial_plateau() -> None:
+    """A tiny step keeps the loss flat for thousands of iterations; the run must go on."""
+    random = np.random.default_rng(9)
+    entries = sample(low_rank((40, 40), 1, random), 0.5, random)
+    found = gradient_descent(entries, rank=1, step=1e-9, tolerance=1e-6, max_iterations=3_000)
+    assert found.converged and not found.run.stalled
+
+
+def test_noise_ends_in_a_stall_with_an_unsure_answer() -> None:
+    random = np.random.default_rng(10)
+    target = low_rank((40, 40), 1, random)
+    entries = sample(target + 0.1 * random.standard_normal((40, 40)), 0.5, random)
+    found = gradient_descent(entries, rank=1, max_iterations=20_000)
+    assert found.run.stalled and not found.converged and not found.sure
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 0}, "rank must be from 1 to 3"),
+        ({"rank": 4}, "rank must be from 1 to 3"),
+        ({"rank": 1, "depth": 1}, "at least 2 factors"),
+        ({"rank": 1, "scale": 0.0}, "scale of the start must be > 0"),
+        ({"rank": 1, "step": -1.0}, "step must be > 0"),
+        ({"rank": 1, "form": "compresed"}, "compressed"),
+    ],
+)
+def test_unusable_options_are_refused(options, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        gradient_descent(Entries.from_dense(np.ones((3, 5))), **options)
+
+
+def test_all_zero_entries_are_refused() -> None:
+    with pytest.raises(UsageError, match="zero matrix"):
+        gradient_descent(Entries.from_dense(np.zeros((3, 5))), rank=1)
+
+
+def test_stability_law_by_hand() -> None:
+    # eta p (L s^(2 - 2/L) + 2 gamma s^2) = 2 at L = 2, s = 4: .01 * .5 * (2 * 4 + 2 * 12.25 * 16) = 2
+    assert largest_gamma(0.01, 0.5, 4.0, 2) == pytest.approx(12.25)
+    assert stable_step(0.5, 4.0, 2) == pytest.approx(1 / (0.5 * 2 * 4))
