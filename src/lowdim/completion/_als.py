@@ -29,6 +29,7 @@ from lowdim.completion._completion import (
     singular_values,
 )
 from lowdim.completion._entries import Entries
+from lowdim.completion._factors import FactorCompletion, unbiased_noise
 from lowdim.completion._least_squares import pair_products, solve_rows
 
 SINGLE_PRECISION_SIZE = 1_000_000  # entries from which the factors are float32
@@ -75,59 +76,6 @@ class TwoOrders:
 
 
 @dataclass(frozen=True)
-class AlsCompletion:
-    """Factors, of which the last are the biases if `biased`, with what is needed to complete new rows.
-
-    Attributes:
-        mean: The mean that was subtracted.
-        left: ``(m, k)``.
-        right: ``(n, k)``.
-        biased: Whether the last factors are biases.
-        decay: ``(k,)``, of the squared factors.
-        noise: Root mean square residual, corrected for the degrees of freedom.
-        counts: Entries of each row and each column.
-        iterations: Sweeps of the last fit.
-        converged: Whether the residual has vanished or stopped falling.
-    """
-
-    mean: float
-    left: Array
-    right: Array
-    biased: bool
-    decay: Array
-    noise: float
-    counts: tuple[Array, Array]
-    iterations: int
-    converged: bool
-
-    @property
-    def factors(self) -> tuple[Array, Array]:
-        rank = self.left.shape[1] - self.biased
-        return self.left[:, :rank].astype(np.float64), self.right[:, :rank].astype(np.float64)
-
-    def predict(self, rows: Indices, cols: Indices) -> Array:
-        return self.mean + pair_products(self.left, self.right, rows, cols, self.biased).astype(np.float64)
-
-    def deviation(self, rows: Indices, cols: Indices) -> Array:
-        """Of a new observation: noise, and the leverages of the pair in the row's and the column's regression.
-
-        The Gram matrix of a row is taken to be that of all columns times its share of the entries.
-        """
-        leverage = _leverage(self.right, self.biased)[cols] / np.maximum(self.counts[0][rows], 1)
-        leverage += _leverage(self.left, self.biased)[rows] / np.maximum(self.counts[1][cols], 1)
-        return self.noise * np.sqrt(1.0 + leverage)
-
-    def complete(self, entries: Entries) -> Array:
-        left = np.empty((entries.shape[0], self.right.shape[1]), self.right.dtype)
-        values = (entries.values - self.mean).astype(left.dtype)
-        solve_rows(entries.row_start, entries.cols, values, self.right, self.decay, biased=self.biased, out=left)
-        if not self.biased:
-            return self.mean + (left @ self.right.T).astype(np.float64)
-        product = (left[:, :-1] @ self.right[:, :-1].T).astype(np.float64)
-        return self.mean + product + left[:, -1:] + self.right[:, -1]
-
-
-@dataclass(frozen=True)
 class Fit:
     """Factors, the decay they were fitted with, and how the fit ended."""
 
@@ -149,7 +97,7 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
     fit = search.fit(settings.rank) if settings.rank else search.best_rank()
     fit, strength = search.best_strength(fit)
     held_out = HeldOut(entries.values[held], *search.held_predictions(fit))
-    if isinstance(start, AlsCompletion) and start.left.shape == fit.left.shape:
+    if isinstance(start, FactorCompletion) and start.left.shape == fit.left.shape:
         fit = replace(fit, left=start.left, right=start.right)
     problem = TwoOrders.of(entries, search.mean)
     fit = alternate(problem, fit.left, fit.right, biased=search.biased, strength=strength, settings=settings)
@@ -171,7 +119,7 @@ def alternate(
     """
     decay = np.zeros(right.shape[1], right.dtype)
     residual = min(problem.relative_residual(left, right, biased), 1.0)
-    relaxation, stalled, sweep = 1.0, 0, 0
+    lowest, relaxation, stalled, sweep = residual, 1.0, 0, 0
     while sweep < settings.iterations and stalled < STALLED_SWEEPS and residual > settings.tolerance / 3:
         sweep += 1
         if strength > 0 or residual > RELAXED_BELOW:
@@ -183,7 +131,8 @@ def alternate(
         right = _relaxed(right, _half(problem, left, decay, biased, rows=False), relaxation)
         previous, residual = residual, problem.relative_residual(left, right, biased)
         relaxation = _relaxation(relaxation, residual / previous) if residual < RELAXED_BELOW else 1.0
-        stalled = stalled + 1 if residual > (1 - STALL) * previous else 0
+        stalled = stalled + 1 if residual > (1 - STALL) * lowest else 0
+        lowest = min(lowest, residual)
     left = _half(problem, right, decay, biased, rows=True)
     return Fit(left, right, decay, sweep, residual <= settings.tolerance / 3 or stalled == STALLED_SWEEPS)
 
@@ -362,18 +311,18 @@ def _truncated(left: Array, right: Array, rank: int, biased: bool) -> Fit:
     return Fit(np.ascontiguousarray(left[:, keep]), np.ascontiguousarray(right[:, keep]), decay, 0, False)
 
 
-def _completion(fit: Fit, problem: TwoOrders, mean: float, biased: bool) -> AlsCompletion:
+def _completion(fit: Fit, problem: TwoOrders, mean: float, biased: bool) -> FactorCompletion:
     counts = np.diff(problem.row_start), np.diff(problem.col_start)
     noise = _noise(fit, problem, biased)
-    return AlsCompletion(mean, fit.left, fit.right, biased, fit.decay, noise, counts, fit.iterations, fit.converged)
+    return FactorCompletion(mean, fit.left, fit.right, biased, fit.decay, noise, counts, fit.iterations, fit.converged)
 
 
 def _noise(fit: Fit, problem: TwoOrders, biased: bool) -> float:
     """Root mean square residual over the entries that are left when every parameter has taken one."""
     rows, cols, values = problem.sample
-    residual = root_mean_square((values - pair_products(fit.left, fit.right, rows, cols, biased)).astype(np.float64))
-    parameters = fit.left.shape[1] * (sum(problem.shape) - fit.left.shape[1])
-    return residual / float(np.sqrt(max(1 - parameters / problem.cols.size, 0.1)))
+    residual = values - pair_products(fit.left, fit.right, rows, cols, biased)
+    sizes = root_mean_square(residual.astype(np.float64)), root_mean_square(values.astype(np.float64))
+    return unbiased_noise(*sizes, fit.left.shape[1], problem.shape, problem.cols.size)
 
 
 def _biases(entries: Entries, settings: Settings) -> Biases | None:
@@ -383,12 +332,3 @@ def _biases(entries: Entries, settings: Settings) -> Biases | None:
     spread = float(np.std(entries.values))
     explained = 1 - (biases.noise / spread) ** 2 if spread > 0 else 0.0
     return biases if settings.biases or explained > BIASES_EXPLAIN else None
-
-
-def _leverage(factor: Array, biased: bool) -> Array:
-    """``f^T C^-1 f`` of each row ``f`` of a factor with second moment ``C``; on average the number of factors."""
-    features = factor.astype(np.float64)
-    if biased:
-        features[:, -1] = 1.0
-    moment = features.T @ features / len(features)
-    return np.einsum("ia,ab,ib->i", features, np.linalg.pinv(moment, hermitian=True), features)

@@ -59,7 +59,7 @@ class HeldOut:
 
     @property
     def rmse(self) -> float:
-        """Root mean square error; NaN when nothing was held out."""
+        """Root mean square error; NaN when nothing was held out, or where that was not possible."""
         return root_mean_square(self.values - self.predictions)
 
     def in_units(self, scale: Array) -> "HeldOut":
@@ -69,7 +69,7 @@ class HeldOut:
     @property
     def calibration(self) -> float:
         """The factor on the deviations that makes 90 % intervals cover 90 % of the held-out entries; 1 with fewer than 50."""
-        if self.values.size < 50:
+        if self.values.size < 50 or not np.isfinite(self.predictions).all():
             return 1.0
         ratio = np.abs(self.values - self.predictions) / np.maximum(self.deviations, np.finfo(np.float64).tiny)
         level = min(0.9 * (1 + 1 / ratio.size), 1.0)  # one more entry, the one to be predicted, is as likely anywhere
@@ -115,7 +115,7 @@ class Solver(Protocol):
     def __call__(self, entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved: ...
 
 
-SolverName = Literal["exact", "table", "als", "ratings", "gd"]
+SolverName = Literal["exact", "table", "als", "ratings", "ratings-quick", "gd"]
 
 
 def singular_values(factors: tuple[Array, Array]) -> Array:

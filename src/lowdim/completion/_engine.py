@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowdim.completion._biases import solve_biases
-from lowdim.completion._choice import Choice, choose
+from lowdim.completion._choice import Choice, are_ratings, choose
 from lowdim.completion._completion import (
     Array,
     Completion,
@@ -21,9 +21,14 @@ from lowdim.completion._scaling import column_scale
 
 HELD_SHARE = 0.1
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
+RATING_SOLVERS = {"ratings", "ratings-quick"}  # have a noise of each column in their model
 PERFECT = 1e-9  # an error, of the deviation of a column
 LEAST_OVERSAMPLING = 1.2
-SHRINKING = {"table", "ratings"}  # shrink a row with few entries to what is typical, so need no fallback
+SHRINKING = {
+    "table",
+    "ratings",
+    "ratings-quick",
+}  # shrink a row with few entries to what is typical, so need no fallback
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,12 @@ def complete(
         scale: Whether each column is divided by its own deviation (the `ratings` solver divides all by the same).
         start: An earlier completion of a matrix of the same shape, to continue from.
     """
-    divisor = column_scale(entries, each=scale and solver != "ratings")
+    ratings = solver in RATING_SOLVERS or (solver is None and are_ratings(entries))
+    divisor = column_scale(entries, each=scale and not ratings)
     scaled = entries.with_values(entries.values / divisor[entries.cols])
     held = hold_out(entries, HELD_SHARE, settings.seed)
     baseline = solve_biases(scaled, held, settings)
-    choice = choose(scaled, held, settings, solver, None if start is None else start.completion)
+    choice = choose(scaled, held, settings, solver, _unguarded(start))
     solved, ratio = choice.solved, _ratio(choice.solved.held_out.rmse, baseline.held_out.rmse)
     rank = solved.completion.factors[0].shape[1]
     remarks = [*solved.remarks, *_remarks(choice.solver, ratio, rank, entries)]
@@ -126,6 +132,12 @@ def complete(
         thin_cols=np.flatnonzero(entries.col_counts < max(rank, 1)),
         remarks=tuple(remarks),
     )
+
+
+def _unguarded(start: Completed | None) -> Completion | None:
+    if start is None:
+        return None
+    return start.completion.inner if isinstance(start.completion, Guarded) else start.completion
 
 
 def _ratio(error: float, baseline: float) -> float:

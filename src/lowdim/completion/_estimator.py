@@ -24,7 +24,7 @@ _CHECKS: dict[str, Any] = {
     "dtype": [np.float64, np.float32],
     "ensure_all_finite": "allow-nan",
 }
-SOLVERS = ("auto", "exact", "table", "als", "ratings", "gd")
+SOLVERS = ("auto", "exact", "table", "als", "ratings", "ratings-quick", "gd")
 
 
 class CompletionWarning(UserWarning):
@@ -45,7 +45,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
     Args:
         rank: The number of factors, or ``"auto"``.
         solver: ``"exact"`` (nearly noise-free, few entries), ``"table"`` (noisy tables), ``"als"`` (many entries),
-            ``"ratings"`` (explicit ratings), ``"gd"`` (the compressed deep linear network trained by gradient descent), or
+            ``"ratings"`` (explicit ratings, by averaging; ``"ratings-quick"`` is less accurate and several
+            times faster), ``"gd"`` (the compressed deep linear network trained by gradient descent), or
             ``"auto"``: chosen by shape, density, values and held-out entries; ``reason_`` says why.
         depth: Number of layers L, at least 2.
         biases: Whether rows and columns have biases; ``"auto"`` lets the data decide.

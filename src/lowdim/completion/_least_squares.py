@@ -17,7 +17,10 @@ Floats = NDArray[np.floating[Any]]
 
 TILE = 128
 PADDING = 16  # entries are padded with zeros to a multiple of this, the width of the widest vectors
-RIDGE = 1e-7  # of the trace, added to the diagonal: a row with fewer entries than factors has no unique solution
+RIDGES = {
+    4: 1e-7,
+    8: 1e-12,
+}  # of the trace, by size of the type: rows with fewer entries than factors have no unique solution
 
 
 def solve_rows(
@@ -45,7 +48,8 @@ def solve_rows(
         out: ``(m, k)``, overwritten. Costs ``O(|Omega| k^2 + m k^3)``.
     """
     k = right.shape[1]
-    run_rows(_solve_rows, start, cols.size * k * k // 2, cols, values, right, decay, biased, out)
+    ridge = right.dtype.type(RIDGES[right.dtype.itemsize])
+    run_rows(_solve_rows, start, cols.size * k * k // 2, cols, values, right, decay, ridge, biased, out)
 
 
 def pair_products(left: Floats, right: Floats, rows: Any, cols: Any, biased: bool) -> Floats:
@@ -68,7 +72,7 @@ def _pair_products(left: Any, right: Any, rows: Any, cols: Any, biased: Any, out
 
 @kernel
 def _solve_rows(
-    first: Any, last: Any, start: Any, cols: Any, values: Any, right: Any, decay: Any, biased: Any, out: Any
+    first: Any, last: Any, start: Any, cols: Any, values: Any, right: Any, decay: Any, ridge: Any, biased: Any, out: Any
 ) -> None:
     k = right.shape[1]
     tile = np.zeros((k + 1, TILE), right.dtype)
@@ -78,7 +82,7 @@ def _solve_rows(
         for begin in range(start[i], start[i + 1], TILE):
             size = gather(begin, min(begin + TILE, start[i + 1]), cols, values, right, biased, tile)
             add_products(tile, size, normal)
-        cholesky_solve(normal, decay)
+        cholesky_solve(normal, decay, ridge)
         for a in range(k):
             out[i, a] = normal[k, a]
 
@@ -125,13 +129,13 @@ def add_products(tile: Any, size: Any, normal: Any) -> None:
 
 
 @kernel
-def cholesky_solve(normal: Any, decay: Any) -> None:
-    """Solve ``(A + diag(decay)) u = b`` in place: `A` is the lower triangle of the first rows, `b` the last row."""
+def cholesky_solve(normal: Any, decay: Any, relative_ridge: Any) -> None:
+    """Solve ``(A + diag(decay)) u = b`` in place: `A` is the lower triangle, `b` the last row."""
     k = normal.shape[0] - 1
     trace = normal.dtype.type(0)
     for a in range(k):
         trace += normal[a, a]
-    ridge = normal.dtype.type(RIDGE) * trace
+    ridge = relative_ridge * trace
     for a in range(k):
         for c in range(a):
             total = normal[a, c]

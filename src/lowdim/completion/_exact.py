@@ -1,0 +1,81 @@
+"""The solvers `exact` and `gd` behind the common interface."""
+
+import numpy as np
+
+from lowdim.completion._completion import Array, Completion, HeldOut, Mask, Settings, Solved, root_mean_square
+from lowdim.completion._entries import Entries
+from lowdim.completion._factors import FactorCompletion, unbiased_noise
+from lowdim.completion._gradient_descent import GradientDescent, gradient_descent
+from lowdim.completion._recover import SURE, Recovery, recover
+
+
+def solve_exact(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
+    """Recover a nearly noise-free matrix; see `recover`.
+
+    All entries are used first. If the recovery is sure, its rank is known, and the check is made with what remains when the held-out
+    entries are taken away, as long as that suffices for a recovery; otherwise nothing is held out.
+    """
+    del start  # the path of the smoothing is the method
+    found = recover(
+        entries,
+        rank=settings.rank,
+        rank_bound=_bound(settings, entries),
+        depth=settings.depth,
+        random_state=settings.seed,
+    )
+    training, rank = entries.select(~held), found.rank
+    if found.sure and (rank == 0 or training.oversampling(rank) < SURE):
+        return Solved(_completion(found, entries), _unchecked(entries, held), True)
+    known = rank if found.sure else settings.rank
+    first = recover(
+        training,
+        rank=known,
+        rank_bound=None if known else _bound(settings, training),
+        depth=settings.depth,
+        random_state=settings.seed,
+    )
+    return _solved(found, _held_out(first, training, entries, held), entries)
+
+
+def solve_gd(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
+    """The compressed deep linear network, trained by gradient descent; see `gradient_descent`."""
+    del start  # it must start near zero
+    rank = settings.rank or affordable_rank(entries, settings.max_rank)
+    training = entries.select(~held)
+    first = gradient_descent(training, rank=rank, depth=settings.depth, random_state=settings.seed)
+    found = gradient_descent(entries, rank=rank, depth=settings.depth, random_state=settings.seed)
+    return _solved(found, _held_out(first, training, entries, held), entries)
+
+
+def affordable_rank(entries: Entries, most: int, oversampling: float = 1.0) -> int:
+    """The largest rank up to `most` with as many entries per degree of freedom, at least 1."""
+    ranks = range(1, min(most, min(entries.shape) - 1) + 1)
+    return max((rank for rank in ranks if entries.oversampling(rank) >= oversampling), default=1)
+
+
+def _bound(settings: Settings, entries: Entries) -> int | None:
+    return None if settings.rank else affordable_rank(entries, settings.max_rank)
+
+
+def _solved(found: Recovery | GradientDescent, held_out: HeldOut, entries: Entries) -> Solved:
+    remarks = () if found.sure else (f"The recovery is not sure. {found.reason}",)
+    return Solved(_completion(found, entries), held_out, found.sure, remarks)
+
+
+def _completion(found: Recovery | GradientDescent, entries: Entries) -> FactorCompletion:
+    left, right = found.U * found.singular_values, np.ascontiguousarray(found.V)
+    size = root_mean_square(entries.values)
+    noise = unbiased_noise(found.relative_residual * size, size, found.rank, entries.shape, entries.size)
+    counts = entries.row_counts, entries.col_counts
+    decay = np.zeros(right.shape[1])
+    return FactorCompletion(0.0, left, right, False, decay, noise, counts, found.iterations, found.converged)
+
+
+def _held_out(first: Recovery | GradientDescent, training: Entries, entries: Entries, held: Mask) -> HeldOut:
+    completion, rows, cols = _completion(first, training), entries.rows[held], entries.cols[held]
+    return HeldOut(entries.values[held], completion.predict(rows, cols), completion.deviation(rows, cols))
+
+
+def _unchecked(entries: Entries, held: Mask) -> HeldOut:
+    unknown: Array = np.full(int(held.sum()), np.nan)
+    return HeldOut(entries.values[held], unknown, unknown)
