@@ -2,11 +2,11 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,9 +47,14 @@ DIRECTION = {
     "ncc_accuracy": 1,
     "leep": 1,
     "nce": 1,
+    "probe_cv_accuracy": 1,
     "probe_accuracy": 1,
 }
 """The scores; 1 where higher is better, -1 where lower is."""
+
+_DERIVATIVES = frozenset({"nc1", "nc1_heldout", "h_score", "h_score_regularised", "vci", "logme"})
+
+ProbeOn = Literal["test", "cv"]
 
 LEVEL = 0.9
 """Of the intervals."""
@@ -77,6 +82,7 @@ class Evaluation:
         width: Its feature dimension.
         parameters: Of the network; None for saved features.
         samples: Samples used.
+        probe_samples: Samples that `probe_accuracy` was measured on: the test split, or by cross-validation where there is none.
         random_weights: Whether the network is untrained.
         fingerprint: Of the network.
         preprocessing: What its inputs went through.
@@ -91,6 +97,7 @@ class Evaluation:
     width: int
     parameters: int | None
     samples: int
+    probe_samples: int
     random_weights: bool
     fingerprint: str
     preprocessing: str
@@ -102,8 +109,10 @@ class Evaluation:
         value = self.scores.get(score)
         if value is None:
             return None
+        if score == "probe_accuracy":
+            return wilson_interval(value, self.probe_samples)
         if score.endswith("accuracy"):
-            return wilson_interval(value, self.samples / (_PROBE_LOSS if score == "probe_accuracy" else 1))
+            return wilson_interval(value, self.samples / (_PROBE_LOSS if score == "probe_cv_accuracy" else 1))
         influence = self.influences.get(score)
         if influence is None:
             return None
@@ -122,8 +131,9 @@ class Evaluation:
     def load(cls, path: Path) -> "Evaluation":
         """Reads what `save` wrote."""
         influences, metadata = load_tensors(path)
-        facts = json.loads(metadata["evaluation"])
-        return cls(influences=influences, **{**facts, "warnings": tuple(facts["warnings"])})
+        facts: dict[str, Any] = json.loads(metadata["evaluation"])
+        facts["warnings"] = tuple(facts["warnings"])
+        return cls(influences=influences, **facts)
 
 
 def evaluate(
@@ -134,6 +144,7 @@ def evaluate(
     split: str = "train",
     selection: Mapping[str, Any] | None = None,
     probe: bool = True,
+    probe_on: ProbeOn = "test",
     batch_size: int = 64,
     device: str | None = None,
     seed: int = 0,
@@ -148,7 +159,9 @@ def evaluate(
         folder: Where features are kept in between.
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
-        probe: Also fit the cross-validated linear probe.
+        probe: Also fit the linear probe, its strength chosen by cross-validation.
+        probe_on: Where its accuracy is measured: on the ``"test"`` split (where there is one beside `split`), or by
+            cross-validation (``"cv"``).
         batch_size: Samples per forward pass.
         device: Where the network runs.
         seed: Of the probe's folds.
@@ -157,24 +170,30 @@ def evaluate(
         InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
     """
     start = time.perf_counter()
-    model, part = _load(candidate, data, split, selection or {})
+    model = _model(candidate)
     layer = _layer(model, candidate.layer)
     place = torch.device(device or "cpu")
     model.module.to(place)
-    stream = FeatureStream(
-        model.module,
-        _Source(part, model),
-        [layer],
-        ["avg"],
-        batch_size=batch_size,
-        device=place,
-        folder=folder,
-        budget=_CACHE,
-        processes=Processes(),
-    )
-    work = _Work(stream, scored=model.head is not None)
+
+    def stream(name: str) -> FeatureStream:
+        source = _Source(_split(candidate, data, name, selection or {}), model)
+        return FeatureStream(
+            model.module,
+            source,
+            [layer],
+            ["avg"],
+            batch_size=batch_size,
+            device=place,
+            folder=folder / name,
+            budget=_CACHE,
+            processes=Processes(),
+        )
+
+    work = _Work(stream(split), scored=model.head is not None)
     work.first_pass()
-    work.second_pass(probe=probe, seed=seed)
+    work.second_pass()
+    if probe:
+        work.probe(stream("test") if probe_on == "test" and "test" in data.splits and split != "test" else None, seed)
     return Evaluation(
         name=candidate.name,
         scores=work.scores,
@@ -183,6 +202,7 @@ def evaluate(
         width=work.statistics.width,
         parameters=None if candidate.features else sum(p.numel() for p in model.module.parameters()),
         samples=work.statistics.samples,
+        probe_samples=work.probe_samples,
         random_weights=model.random_weights,
         fingerprint=model.fingerprint,
         preprocessing=model.preprocessing.describe(),
@@ -191,18 +211,24 @@ def evaluate(
     )
 
 
-def _load(candidate: Candidate, data: Dataset, split: str, selection: Mapping[str, Any]) -> tuple[LoadedModel, Split]:
-    part = data[split]
+def _model(candidate: Candidate) -> LoadedModel:
+    if candidate.model is None:
+        return load_model("features", name=candidate.name)
+    return load_model(candidate.model, name=candidate.name, **candidate.options)
+
+
+def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[str, Any]) -> Split:
+    """The split of the data, or of the saved features of it."""
+    part = data[name]
     if candidate.features is None:
-        assert candidate.model is not None
-        return load_model(candidate.model, name=candidate.name, **candidate.options), part
-    own = load_data(candidate.features, **selection)[split]
+        return part
+    own = load_data(candidate.features, **selection)[name]
     if not np.array_equal(own.labels, part.labels):
         raise InputError(
-            f"The labels in {candidate.features} ({len(own)} samples) are not those of the {split} split of {data.name} "
+            f"The labels in {candidate.features} ({len(own)} samples) are not those of the {name} split of {data.name} "
             f"({len(part)} samples), so the scores could not be compared. Store the features of exactly this data."
         )
-    return load_model("features", name=candidate.name), own
+    return own
 
 
 def _layer(model: LoadedModel, wanted: str | None) -> str:
@@ -213,18 +239,15 @@ def _layer(model: LoadedModel, wanted: str | None) -> str:
         return matching[0]
     found = penultimate(model.module) or next(reversed(default_layers(model.module)), None)
     if found is None:
-        raise InputError(f"{model.name} has no recognisable penultimate feature. Name a layer: layer = \"…\".")
+        raise InputError(f'{model.name} has no recognisable penultimate feature. Name a layer: layer = "…".')
     return found
 
 
 class _Source:
-    """Inputs of a split, with labels that count only the classes it has samples of."""
+    """Inputs and labels of a split."""
 
     def __init__(self, split: Split, model: LoadedModel) -> None:
-        self.split, self.preprocessing = split, model.preprocessing
-        present, self.labels = np.unique(split.labels, return_inverse=True)
-        if len(present) < 2:
-            raise InputError(f"The {split.name} split has samples of {len(present)} class; at least two are needed.")
+        self.split, self.preprocessing, self.labels = split, model.preprocessing, split.labels
 
     def inputs(self, positions: np.ndarray) -> Any:
         return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
@@ -235,8 +258,11 @@ class _Work:
 
     def __init__(self, stream: FeatureStream, *, scored: bool) -> None:
         self.stream, self.scored = stream, scored
-        self.labels = torch.from_numpy(stream.source.labels)
-        self.classes = int(self.labels.max()) + 1
+        self.present, labels = np.unique(stream.source.labels, return_inverse=True)
+        if len(self.present) < 2:
+            raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
+        self.labels = torch.from_numpy(labels)
+        self.classes = len(self.present)
         self.half = torch.from_numpy(halves(stream.source.labels))
         self.parts: list[ClassStatistics] = []
         self.source: SourceTable | None = None
@@ -244,6 +270,8 @@ class _Work:
         self.samples: dict[str, np.ndarray] = {}
         self.warnings: list[str] = []
         self.usable = np.zeros(len(self.labels), dtype=bool)
+        self.probe_samples = 0
+        self.test_labels: np.ndarray | None = None
 
     @property
     def statistics(self) -> ClassStatistics:
@@ -254,13 +282,9 @@ class _Work:
         total.merge(second)
         return total
 
-    def _batches(self) -> Any:
-        for batch in self.stream:
-            (features,) = batch.features.values()
-            finite = torch.isfinite(features).all(dim=1)
-            positions = batch.positions[finite.numpy()]
-            scores = batch.scores[finite] if self.scored and batch.scores is not None else None
-            yield positions, as_float64(features[finite]), batch.labels[finite], scores
+    def _batches(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
+        for positions, rows, scores in _finite(self.stream):
+            yield positions, rows, self.labels[positions], scores if self.scored else None
 
     def first_pass(self) -> None:
         """Moments of both halves, and the source table."""
@@ -278,7 +302,7 @@ class _Work:
         if left:
             self.warnings.append(f"{left} of {len(self.usable)} samples have NaN or infinite features and are left out")
 
-    def second_pass(self, *, probe: bool, seed: int) -> None:
+    def second_pass(self) -> None:
         """Scores and what each sample adds to them."""
         statistics = self.statistics
         if statistics.samples - statistics.classes < statistics.width:
@@ -289,8 +313,6 @@ class _Work:
         influences = self._from_statistics(statistics)
         means = between_span(statistics)
         discriminant = self._try("sfda", lambda: discriminant_log_probability(statistics))
-        chosen = limited_indices(np.asarray(self.labels), PROBE_SAMPLES, seed) if probe else np.zeros(0, dtype=np.int64)
-        kept: dict[int, np.ndarray] = {}
         for positions, rows, labels, scores in self._batches():
             for name, influence in influences.items():
                 keys = labels + self.classes * self.half[positions] if name == "nc1_heldout" else labels
@@ -302,10 +324,6 @@ class _Work:
             if scores is not None and self.source is not None:
                 self._put("leep", positions, self.source.leep(scores, labels))
                 self._put("nce", positions, self.source.nce(scores, labels))
-            wanted = np.isin(positions, chosen)
-            kept |= {int(p): row.astype(np.float32) for p, row in zip(positions[wanted], rows.numpy()[wanted], strict=True)}
-        if probe:
-            self._probe(kept, seed)
         for name in ("ncc_accuracy", "sfda", "leep", "nce"):
             if name in self.samples:
                 self.scores[name] = float(np.nanmean(self.samples[name][self.usable]))
@@ -322,7 +340,9 @@ class _Work:
         if plain is not None:
             found["vci"] = _collapse_index(plain, statistics.classes)
         self.scores |= {name: score.value for name, score in found.items() if score is not None}
-        return {name: score.influence for name, score in found.items() if score is not None and score.influence is not None}
+        return {
+            name: score.influence for name, score in found.items() if score is not None and score.influence is not None
+        }
 
     def _try(self, name: str, compute: Any) -> Any:
         """A score that has no value on this data is left out, and the reader is told."""
@@ -335,33 +355,68 @@ class _Work:
     def _put(self, name: str, positions: np.ndarray, values: Tensor) -> None:
         self.samples.setdefault(name, np.full(len(self.usable), np.nan))[positions] = values.numpy()
 
-    def _probe(self, kept: Mapping[int, np.ndarray], seed: int) -> None:
-        positions = np.array(sorted(kept))
+    def probe(self, test: FeatureStream | None, seed: int) -> None:
+        """The linear probe, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
+        chosen = limited_indices(self.labels.numpy(), PROBE_SAMPLES, seed)
+        kept = [(p[own], rows.numpy()[own]) for p, rows, _, _ in self._batches() if (own := np.isin(p, chosen)).any()]
+        positions, features = (np.concatenate(part) for part in zip(*kept, strict=True))
         labels = self.labels.numpy()[positions]
-        features = np.stack([kept[int(position)] for position in positions])
         result = self._try("probe_accuracy", lambda: fit_probe(features, labels, classes=self.classes, seed=seed))
         if result is None:
             return
-        self.scores["probe_accuracy"] = result.accuracy
-        self._put("probe_accuracy", positions, torch.from_numpy(result.correct(labels)))
         if len(positions) < len(self.usable):
             self.warnings.append(f"the probe was fitted to {len(positions)} of {len(self.usable)} samples")
+        right = np.full(len(self.usable), np.nan)
+        right[positions] = result.correct(labels)
+        self.samples["probe_cv_accuracy"] = right
+        self.scores["probe_cv_accuracy"] = self.scores["probe_accuracy"] = result.accuracy
+        self.probe_samples = int(np.isfinite(right).sum() / _PROBE_LOSS)
+        if test is None:
+            self.samples["probe_accuracy"] = right
+            return
+        truth = test.source.labels
+        # A class without training samples cannot be predicted, and a sample without finite features is not.
+        hits = np.zeros(len(truth))
+        for where, rows, _ in _finite(test):
+            predicted = self.present[result.probe.log_probabilities(rows.numpy()).argmax(axis=1)]
+            hits[where] = predicted == truth[where]
+        self.samples["probe_accuracy"], self.test_labels = hits, truth
+        self.scores["probe_accuracy"], self.probe_samples = float(hits.mean()), len(hits)
 
     def influences(self) -> dict[str, np.ndarray]:
         """By score; centred within classes, with the small-sample factor of a variance."""
-        result: dict[str, np.ndarray] = {}
         labels = self.labels.numpy()
+        result: dict[str, np.ndarray] = {}
         for name, values in self.samples.items():
             known = np.isfinite(values)
-            share = 1.0 if name in ("nc1", "nc1_heldout", "h_score", "h_score_regularised", "vci", "logme") else known.sum()
-            moved = np.zeros(len(values))
-            for label in np.unique(labels[known]):
-                own = known & (labels == label)
-                count = int(own.sum())
-                factor = np.sqrt(count / (count - 1)) if count > 1 else 0.0
-                moved[own] = (values[own] - values[own].mean()) * (factor / share)
-            result[name] = moved
+            # What is not a derivative yet is one sample's part of a mean.
+            scale = 1.0 if name in _DERIVATIVES else 1 / known.sum()
+            groups = labels
+            if name == "probe_accuracy" and self.test_labels is not None:
+                groups = self.test_labels
+            if name == "nc1_heldout":
+                groups = labels + self.classes * self.half.numpy()
+            result[name] = scale * _centred(values, groups, known)
         return result
+
+
+def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    moved = np.zeros(len(values))
+    for label in np.unique(labels[known]):
+        own = known & (labels == label)
+        count = int(own.sum())
+        if count > 1:
+            moved[own] = (values[own] - values[own].mean()) * np.sqrt(count / (count - 1))
+    return moved
+
+
+def _finite(stream: FeatureStream) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
+    """Positions, float64 features and the network's outputs of the samples whose features are finite."""
+    for batch in stream:
+        (features,) = batch.features.values()
+        finite = torch.isfinite(features).all(dim=1)
+        scores = None if batch.scores is None else batch.scores[finite]
+        yield batch.positions[finite.numpy()], as_float64(features[finite]), scores
 
 
 def _collapse_index(score: Score, classes: int) -> Score:

@@ -2,11 +2,11 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -15,8 +15,9 @@ from lowdim.data import Dataset
 from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean
 from lowdim.ranking._agreement import Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
-from lowdim.ranking._evaluate import DIRECTION, Evaluation, Z, evaluate
+from lowdim.ranking._evaluate import DIRECTION, Evaluation, ProbeOn, Z, evaluate
 
+_PROBES = ("probe_cv_accuracy", "probe_accuracy")
 BASELINES = ("parameters", "width", "source_accuracy")
 """Known without any data; a score that orders models no better is not worth its pass."""
 
@@ -49,6 +50,7 @@ class Place:
             "intervals": {name: list(interval) for name, interval in intervals.items() if interval is not None},
             "layer": evaluation.layer,
             "samples": evaluation.samples,
+            "probe_samples": evaluation.probe_samples or None,
             "group": self.candidate.group,
             "random_weights": evaluation.random_weights,
             "fingerprint": evaluation.fingerprint,
@@ -100,6 +102,7 @@ def rank(
     split: str = "train",
     selection: Mapping[str, Any] | None = None,
     probe: bool = True,
+    probe_on: ProbeOn = "test",
     jobs: int = 1,
     batch_size: int = 64,
     device: str | None = None,
@@ -118,7 +121,8 @@ def rank(
         by: The score that orders: one of `DIRECTION`.
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
-        probe: Also fit the cross-validated linear probe of every candidate.
+        probe: Also fit the linear probe of every candidate, its strength chosen by cross-validation.
+        probe_on: Where its accuracy is measured: on the ``"test"`` split where there is one, or by cross-validation (``"cv"``).
         jobs: Candidates at a time.
         batch_size: Samples per forward pass.
         device: Where the networks run.
@@ -144,13 +148,14 @@ def rank(
         raise UsageError("Name at least one model.")
     if by not in DIRECTION:
         raise UsageError(f"There is no score {by!r}. {did_you_mean(by, DIRECTION)}")
-    if by == "probe_accuracy" and not probe:
-        raise UsageError("Ordering by probe_accuracy needs the probe.")
+    if by in _PROBES and not probe:
+        raise UsageError(f"Ordering by {by} needs the probe.")
     kept = tempfile.TemporaryDirectory(prefix="lowdim-") if folder is None else nullcontext(str(folder))
     settings = {
         "split": split,
         "selection": selection,
         "probe": probe,
+        "probe_on": probe_on,
         "batch_size": batch_size,
         "device": device,
         "seed": seed,
@@ -158,14 +163,17 @@ def rank(
     with kept as where:
         tasks = (delayed(_attempt)(candidate, data, Path(where), settings) for candidate in candidates)
         results: list[Evaluation | str] = []
-        for result in Parallel(n_jobs=jobs, return_as="generator")(tasks):  # type: ignore[union-attr]
+        done = cast("Iterable[Evaluation | str]", Parallel(n_jobs=jobs, return_as="generator")(tasks))
+        for result in done:
             results.append(result)
             if progress is not None:
                 progress(len(results), len(candidates))
     failed = {c.name: r for c, r in zip(candidates, results, strict=True) if isinstance(r, str)}
     found = [(c, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, Evaluation)]
     if not found:
-        raise InputError("No candidate could be scored. " + " ".join(f"{name}: {error}" for name, error in failed.items()))
+        raise InputError(
+            "No candidate could be scored. " + " ".join(f"{name}: {error}" for name, error in failed.items())
+        )
     places = _ordered(found, by)
     return Ranking(
         by=by,
@@ -245,7 +253,7 @@ def _agreements(places: Sequence[Place], seed: int) -> dict[str, Agreement]:
     found: dict[str, Agreement] = {}
     for name in (*DIRECTION, *BASELINES):
         rows = _with_probe(places, name)
-        if name == "probe_accuracy" or not rows:
+        if name in _PROBES or not rows:
             continue
         groups = [place.candidate.group or f"\0{place.candidate.name}" for place, _, _ in rows]
         result = agreement([value for _, value, _ in rows], [probe for _, _, probe in rows], groups=groups, seed=seed)
@@ -260,7 +268,7 @@ def _equal_width(places: Sequence[Place]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in (*DIRECTION, *BASELINES):
         rows = _with_probe(places, name)
-        if name not in ("probe_accuracy", "width") and len(rows) > 1:
+        if name not in (*_PROBES, "width") and len(rows) > 1:
             values, probes = (np.array([row[index] for row in rows]) for index in (1, 2))
             tau = kendall(values, probes, strata=[place.evaluation.width for place, _, _ in rows])
             if np.isfinite(tau):

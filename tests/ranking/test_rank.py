@@ -1,0 +1,409 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lowdim.data import dataset_from_arrays, load_data
+from lowdim.errors import InputError, UsageError
+from lowdim.metrics import within_class_variability
+from lowdim.probe import fit_probe
+from lowdim.ranking import Candidate, candidates_of, evaluate, rank, read_candidates
+from lowdim.statistics import ClassStatistics
+
+FACTORY = """
+import torch
+
+
+def linear(width: int = 8, seed: int = 0):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, width), torch.nn.ReLU(), torch.nn.Linear(width, 6))
+
+
+def nan(width: int = 8):
+    class Poison(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(x.mean(dim=(2, 3)).where(x.amax() < 0, torch.nan))
+
+    return Poison()
+
+
+def broken():
+    class Broken(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(3, 2)
+
+        def forward(self, x):
+            raise ZeroDivisionError("in the user's code")
+
+    return Broken()
+"""
+
+
+def features(n: int, d: int, spread: float, seed: int, *, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    means = np.random.default_rng(99).normal(size=(classes, d))
+    labels = np.arange(n) % classes
+    return (means[labels] + spread * np.random.default_rng(seed).normal(size=(n, d))).astype(np.float32), labels
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Saved features of one data set by three models, from good to bad."""
+    for name, spread in (("good", 0.5), ("fair", 1.0), ("poor", 2.0)):
+        x, y = features(120, 6, spread, 1)
+        x_test, y_test = features(80, 6, spread, 2)
+        np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    return tmp_path
+
+
+def names(saved: Path) -> list[str]:
+    return [str(saved / f"{name}.npz") for name in ("fair", "poor", "good")]
+
+
+def test_the_better_features_come_first(saved: Path) -> None:
+    data = load_data(str(saved / "good.npz"))
+    for by in (
+        "nc1",
+        "nc1_heldout",
+        "h_score",
+        "h_score_regularised",
+        "vci",
+        "logme",
+        "sfda",
+        "ncc_accuracy",
+        "probe_accuracy",
+    ):
+        result = rank(candidates_of(names(saved)), data, by=by)
+        assert [Path(place.candidate.name).stem for place in result.places] == ["good", "fair", "poor"], by
+        assert [place.rank for place in result.places] == [1, 2, 3], by
+    agreed = result.agreement["nc1"]
+    assert (agreed.kendall, agreed.weighted, agreed.spearman) == pytest.approx((1, 1, 1))
+
+
+def test_scores_are_those_of_the_formulas(saved: Path) -> None:
+    file = str(saved / "fair.npz")
+    data = load_data(file)
+    result = evaluate(candidates_of([file])[0], data, folder=saved / "work")
+    arrays = np.load(file)
+    x, y = torch.from_numpy(arrays["x_train"]), torch.from_numpy(arrays["y_train"])
+    statistics = ClassStatistics.from_samples(x, y, classes=4)
+    assert result.scores["nc1"] == pytest.approx(within_class_variability(statistics), rel=1e-10)
+    distances = torch.cdist(x.double(), statistics.means)
+    assert result.scores["ncc_accuracy"] == pytest.approx(float((distances.argmin(dim=1) == y).double().mean()))
+    probe = fit_probe(x.numpy(), y.numpy(), classes=4)
+    assert result.scores["probe_cv_accuracy"] == probe.accuracy
+    hits = probe.probe.log_probabilities(arrays["x_test"]).argmax(axis=1) == arrays["y_test"]
+    assert result.scores["probe_accuracy"] == pytest.approx(hits.mean())
+    assert (result.samples, result.probe_samples, result.width, result.parameters) == (120, 80, 6, None)
+    assert result.scores["vci"] == pytest.approx(1 - result.scores["h_score"] / 3)
+    by_folds = evaluate(candidates_of([file])[0], data, folder=saved / "work2", probe_on="cv")
+    assert by_folds.scores["probe_accuracy"] == probe.accuracy
+    assert by_folds.probe_samples == int(120 / 1.3)
+
+
+def test_batches_do_not_matter(saved: Path) -> None:
+    candidate, data = candidates_of(names(saved))[0], load_data(str(saved / "good.npz"))
+    one = evaluate(candidate, data, folder=saved / "a", batch_size=7)
+    two = evaluate(candidate, data, folder=saved / "b", batch_size=120)
+    for name, value in one.scores.items():
+        assert value == pytest.approx(two.scores[name], rel=1e-9), name
+    for name, values in one.influences.items():
+        np.testing.assert_allclose(values, two.influences[name], rtol=1e-7, atol=1e-12)
+
+
+def test_adding_a_candidate_changes_no_other_score(saved: Path) -> None:
+    data = load_data(str(saved / "good.npz"))
+    some, more = (rank(candidates_of(names(saved)[:count]), data) for count in (2, 3))
+    before = {place.candidate.name: place.as_dict() for place in some.places}
+    after = {place.candidate.name: place.as_dict() for place in more.places}
+    for name, row in before.items():
+        for key in row.keys() - {"rank", "seconds"}:
+            assert row[key] == after[name][key], key
+
+
+def test_candidates_that_cannot_be_told_apart_are_tied(saved: Path) -> None:
+    data = load_data(str(saved / "good.npz"))
+    x, y = features(120, 6, 0.5, 1)
+    x_test, y_test = features(80, 6, 0.5, 2)
+    rng = np.random.default_rng(0)
+    nudged = [part + 0.02 * rng.normal(size=part.shape).astype(np.float32) for part in (x, x_test)]
+    np.savez(saved / "twin.npz", x_train=nudged[0], y_train=y, x_test=nudged[1], y_test=y_test)
+    result = rank(candidates_of([*names(saved), str(saved / "twin.npz")]), data)
+    places = {Path(place.candidate.name).stem: place.rank for place in result.places}
+    assert places["good"] == places["twin"] == 1
+    assert places["fair"] == 3
+    assert places["poor"] == 4
+
+
+def test_networks_with_a_head_have_source_scores(tmp_path: Path) -> None:
+    data = load_data("digits", limit=200)
+    by_name = {
+        place.candidate.name: place.evaluation for place in rank(candidates_of(["digits", "digits-0-4"]), data).places
+    }
+    own, half = by_name["digits"], by_name["digits-0-4"]
+    assert own.scores["nce"] > half.scores["nce"]
+    assert own.scores["leep"] > half.scores["leep"]
+    assert own.scores["probe_accuracy"] > half.scores["probe_accuracy"]
+    assert (own.layer, own.width) == ("head:input", 24)
+    # LEEP and NCE by their definitions.
+    from lowdim.data import batches
+    from lowdim.models import load_model
+
+    model = load_model("digits-0-4")
+    images, labels, _ = next(batches(data["train"], model.preprocessing, batch_size=200))
+    with torch.inference_mode():
+        theta = model.module(images).double().softmax(dim=1)
+    joint = torch.stack([theta[labels == k].sum(dim=0) for k in range(10)]) / 200
+    conditional = joint / joint.sum(dim=0)
+    leep = (conditional[labels] * theta).sum(dim=1).log().mean()
+    assert half.scores["leep"] == pytest.approx(float(leep), rel=1e-5)
+    source = theta.argmax(dim=1)
+    entropy = 0.0
+    for z in range(5):
+        counts = torch.bincount(labels[source == z], minlength=10).double()
+        share = counts[counts > 0] / counts.sum()
+        entropy -= float(counts.sum() / 200 * (share * share.log()).sum())
+    assert half.scores["nce"] == pytest.approx(-entropy, rel=1e-6)
+
+
+def test_a_failing_candidate_hides_no_other(saved: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(FACTORY)
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), dtype=np.uint8)
+    data = dataset_from_arrays(images, np.arange(40) % 2, images, np.arange(40) % 2)
+    specs = [f"{file}:{name}" for name in ("linear", "nan", "broken", "absent")]
+    result = rank(candidates_of(specs), data)
+    assert [place.candidate.name for place in result.places] == [specs[0]]
+    assert set(result.failed) == set(specs[1:])
+    assert "ZeroDivisionError" in result.failed[specs[2]]
+    with pytest.raises(InputError, match="No candidate could be scored"):
+        rank(candidates_of(specs[1:]), data)
+
+
+def test_candidates_side_by_side_give_the_same(tmp_path: Path) -> None:
+    data = load_data("digits", limit=100)
+    one, two = (rank(candidates_of(["digits", "digits-0-4"]), data, jobs=jobs) for jobs in (1, 2))
+    for a, b in zip(one.places, two.places, strict=True):
+        rows = [place.as_dict() for place in (a, b)]
+        for name, value in rows[0].items():
+            if isinstance(value, float) and name != "seconds":
+                assert value == pytest.approx(rows[1][name], rel=1e-6), name
+
+
+def test_a_killed_run_continues(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, folder = load_data(str(saved / "good.npz")), saved / "state"
+    folder.mkdir()
+    whole = rank(candidates_of(names(saved)), data, folder=folder)
+    assert not [path for path in folder.iterdir() if path.is_dir()]
+    (evaluation, *_) = folder.glob("*.safetensors")
+    evaluation.unlink()
+    calls: list[str] = []
+    import lowdim.ranking._rank as module
+
+    original = module.evaluate
+    monkeypatch.setattr(module, "evaluate", lambda c, *a, **k: (calls.append(c.name), original(c, *a, **k))[1])
+    again = rank(candidates_of(names(saved)), data, folder=folder)
+    assert len(calls) == 1
+    first, second = (json.loads(json.dumps(result.as_dict())) for result in (whole, again))
+    for result in (first, second):
+        for row in result["scores"]:
+            del row["seconds"]
+    assert first == second
+
+
+# --- Input.
+
+
+def test_samples_that_are_not_finite_are_left_out_and_named(saved: Path) -> None:
+    x, y = features(120, 6, 0.5, 1)
+    x[7, 3] = np.nan
+    x[9, 0] = np.inf
+    np.savez(saved / "holes.npz", x_train=x, y_train=y, x_test=x[10:], y_test=y[10:])
+    data = load_data(str(saved / "holes.npz"))
+    (place,) = rank(candidates_of([str(saved / "holes.npz")]), data).places
+    assert place.evaluation.samples == 118
+    assert "2 of 120 samples" in place.evaluation.warnings[0]
+    keep = np.setdiff1d(np.arange(120), [7, 9])
+    expected = within_class_variability(
+        ClassStatistics.from_samples(torch.from_numpy(x[keep]), torch.from_numpy(y[keep]), classes=4)
+    )
+    assert place.evaluation.scores["nc1"] == pytest.approx(expected, rel=1e-10)
+
+
+def test_one_sample_per_class_and_classes_without_samples(saved: Path) -> None:
+    x, y = features(120, 6, 0.5, 1)
+    data = dataset_from_arrays(x, y, x, y, classes=["a", "b", "c", "d", "empty"])
+    np.savez(saved / "f.npz", x_train=x, y_train=y, x_test=x, y_test=y, class_names=["a", "b", "c", "d", "empty"])
+    (place,) = rank(candidates_of([str(saved / "f.npz")]), data).places
+    assert set(place.evaluation.scores) >= {"nc1", "probe_accuracy", "sfda"}
+    np.savez(saved / "single.npz", x_train=x[:4], y_train=y[:4], x_test=x[4:8], y_test=y[4:8])
+    (place,) = rank(candidates_of([str(saved / "single.npz")]), load_data(str(saved / "single.npz"))).places
+    assert "nc1" not in place.evaluation.scores
+    assert any("single sample" in warning for warning in place.evaluation.warnings)
+    json.dumps(place.as_dict())
+
+
+def test_one_class_is_no_classification(saved: Path) -> None:
+    x, _ = features(120, 6, 0.5, 1)
+    np.savez(saved / "one.npz", x_train=x, y_train=np.zeros(120, int), x_test=x, y_test=np.zeros(120, int))
+    with pytest.raises(InputError, match="at least two classes"):
+        rank(candidates_of([str(saved / "one.npz")]), load_data(str(saved / "one.npz")))
+
+
+def test_saved_features_of_other_samples_are_refused(saved: Path) -> None:
+    data = load_data(str(saved / "good.npz"), limit=40, seed=3)
+    with pytest.raises(InputError, match="are not those of the train split"):
+        rank(candidates_of(names(saved)), data)
+    selection = {"limit": 40, "seed": 3}
+    result = rank(candidates_of(names(saved)), data, selection=selection)
+    assert not result.failed
+    assert result.places[0].evaluation.samples == 40
+
+
+def test_several_widths_are_warned_about_and_compared_within(saved: Path) -> None:
+    for width, spread in ((6, 0.4), (6, 0.8), (6, 1.6), (30, 0.4), (30, 0.8), (30, 1.6)):
+        x, y = features(120, width, spread, 1)
+        x_test, y_test = features(80, width, spread, 2)
+        np.savez(saved / f"{width}-{spread}.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    files = sorted(str(path) for path in saved.glob("*-*.npz"))
+    result = rank(candidates_of(files), load_data(files[0]))
+    assert any("2 widths" in warning for warning in result.warnings)
+    assert result.equal_width["nc1"] > 0.9
+    assert result.agreement["width"].models == 6
+
+
+def test_what_cannot_be_asked(saved: Path) -> None:
+    data = load_data(str(saved / "good.npz"))
+    with pytest.raises(UsageError, match="at least one model"):
+        rank([], data)
+    with pytest.raises(UsageError, match="Did you mean nc1"):
+        rank(candidates_of(names(saved)), data, by="nc2")
+    with pytest.raises(UsageError, match="needs the probe"):
+        rank(candidates_of(names(saved)), data, by="probe_accuracy", probe=False)
+    with pytest.raises(UsageError, match="more than once"):
+        candidates_of(["digits", "digits"])
+
+
+# --- The TOML file.
+
+
+def test_a_file_of_models(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (saved / "mine.py").write_text(FACTORY)
+    torch.manual_seed(0)
+    (saved / "models.toml").write_text(
+        """
+[[models]]
+name = "wide"
+model = "mine.py:linear"
+arguments = { width = 12, seed = 3 }
+mean = [0.5, 0.5, 0.5]
+std = [0.2, 0.2, 0.2]
+image_size = 8
+group = "run 1"
+source_accuracy = 0.5
+
+[[models]]
+name = "narrow"
+model = "mine.py:linear"
+
+[[models]]
+name = "saved"
+features = "good.npz"
+"""
+    )
+    monkeypatch.chdir("/")
+    found = read_candidates(saved / "models.toml", offline=True)
+    assert [candidate.name for candidate in found] == ["wide", "narrow", "saved"]
+    assert found[2].features == str(saved / "good.npz")
+    assert found[0].options["offline"]
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), dtype=np.uint8)
+    data = dataset_from_arrays(images, np.arange(40) % 2, images, np.arange(40) % 2)
+    result = rank(found[:2], data)
+    widths = {place.candidate.name: place.evaluation.width for place in result.places}
+    assert widths == {"wide": 12, "narrow": 8}
+    wide = next(place for place in result.places if place.candidate.name == "wide")
+    assert "mean 0.5" in wide.evaluation.preprocessing
+    assert wide.as_dict()["source_accuracy"] == 0.5
+    assert wide.as_dict()["group"] == "run 1"
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ("[[models]\n", InputError, "not valid TOML"),
+        ("", UsageError, "must hold"),
+        ("x = 1\n[[models]]\nmodel = 'digits'\n", UsageError, "nothing else"),
+        ("[[models]]\nname = 'a'\n", UsageError, "either model or features"),
+        ("[[models]]\nmodel = 'digits'\nfeatures = 'a.npz'\n", UsageError, "either model or features"),
+        ("[[models]]\nmodle = 'digits'\n", UsageError, "Did you mean model"),
+        ("[[models]]\nmodel = 3\n", UsageError, "wrong type"),
+        ("[[models]]\nmodel = 'digits'\nimage_size = true\n", UsageError, "wrong type"),
+        ("[[models]]\nmodel = 'digits'\n[[models]]\nmodel = 'digits'\n", UsageError, "more than once"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, content: str, error: type[Exception], message: str) -> None:
+    (tmp_path / "m.toml").write_text(content)
+    with pytest.raises(error, match=message):
+        read_candidates(tmp_path / "m.toml")
+
+
+def test_a_file_that_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file"):
+        read_candidates(tmp_path / "absent.toml")
+
+
+def test_folders_in_specs_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "m.toml").write_text(
+        "[[models]]\nmodel = 'hf:encoder'\n[[models]]\nmodel = 'timm:local-dir:net'\n"
+        "[[models]]\nmodel = 'hf:org/name'\n[[models]]\nmodel = 'timm:resnet18'\nweights = 'w.safetensors'\n"
+    )
+    first, second, third, fourth = read_candidates(tmp_path / "m.toml")
+    assert first.model == f"hf:{tmp_path / 'encoder'}"
+    assert second.model == f"timm:local-dir:{tmp_path / 'net'}"
+    assert third.model == "hf:org/name"
+    assert fourth.options["weights"] == str(tmp_path / "w.safetensors")
+
+
+# --- Intervals.
+
+
+def _scored(seed: int, n: int, d: int, tmp_path: Path) -> dict[str, tuple[float, tuple[float, float] | None]]:
+    x, y = features(n, d, 1.0, seed)
+    np.savez(tmp_path / f"{seed}.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4])
+    file = str(tmp_path / f"{seed}.npz")
+    result = evaluate(Candidate(name="c", features=file), load_data(file), folder=tmp_path / f"w{seed}", probe_on="cv")
+    return {name: (value, result.interval(name)) for name, value in result.scores.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "d"), [(40, 6), (200, 6)])
+def test_intervals_cover_the_expected_score(tmp_path: Path, n: int, d: int) -> None:
+    """200 samples of one population: the 90 % intervals hold the mean score of such samples about that often."""
+    runs = [_scored(seed, n, d, tmp_path) for seed in range(200)]
+    for name in runs[0]:
+        mean = np.mean([run[name][0] for run in runs])
+        intervals = [run[name][1] for run in runs]
+        if intervals[0] is None:
+            continue
+        covered = np.mean([low <= mean <= high for low, high in intervals])  # type: ignore[misc]
+        assert 0.8 <= covered <= 0.99, (name, covered)
+
+
+def test_intervals_have_the_width_of_the_scatter(tmp_path: Path) -> None:
+    """A short version: the mean width against the standard deviation over 30 samples of one population."""
+    runs = [_scored(seed, 120, 6, tmp_path) for seed in range(30)]
+    for name in ("nc1", "nc1_heldout", "h_score", "h_score_regularised", "vci", "logme", "sfda"):
+        values = np.array([run[name][0] for run in runs])
+        intervals = np.array([run[name][1] for run in runs])
+        if name.startswith("nc1"):
+            values, intervals = np.log(values), np.log(intervals)
+        ratio = np.ptp(intervals, axis=1).mean() / (2 * 1.645 * values.std(ddof=1))
+        # The standard deviation of 30 values is itself right to 13 %.
+        assert 0.65 < ratio < 1.55, (name, ratio)
