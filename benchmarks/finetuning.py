@@ -1,0 +1,185 @@
+"""Fine-tuning methods side by side: accuracy over seeds and images per class, seconds per epoch, peak memory, bytes.
+
+    python benchmarks/finetuning.py accuracy --model timm:local-dir:DIR --data DIR --image-size 128 --shots 10,80 --seeds 3 --out runs.jsonl
+    python benchmarks/finetuning.py speed --model timm:local-dir:DIR --data DIR --image-size 128
+    python benchmarks/finetuning.py table --out runs.jsonl
+
+Every run is one line of the output file; runs that are there already are not repeated.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lowdim.data import Dataset, choose, load_data
+from lowdim.finetuning import Plan, make_plan, save_delta, split_outputs
+from lowdim.finetuning._baseline import plain_features
+from lowdim.finetuning._bench import Bench, Fitted
+from lowdim.models import LoadedModel, load_model
+from lowdim.probe import fit_probe
+
+RATES = (1e-4, 3e-4, 1e-3)
+
+
+def inputs(options: argparse.Namespace) -> tuple[LoadedModel, Dataset]:
+    columns = dict(entry.split("=") for entry in options.column)
+    data = load_data(options.data, **columns)
+    return load_model(options.model, image_size=options.image_size), choose(data, limit=options.limit)
+
+
+def known(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def accuracy(options: argparse.Namespace) -> None:
+    network, whole = inputs(options)
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for shots in (int(entry) for entry in options.shots.split(",")):
+            measure_seed(options, network, choose(whole, shots=shots, seed=seed), shots, seed)
+
+
+def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Dataset, shots: int, seed: int) -> None:
+    test = data["test"]
+    logarithms: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(network, data, Path(folder), seed=seed)
+        for method in options.methods.split(","):
+            for rate in RATES if method in ("full", "lp-ft") and options.rates else (None,):
+                key = {"shots": shots, "seed": seed, "method": method, "rate": rate}
+                if any(all(row[name] == value for name, value in key.items()) for row in known(options.out)):
+                    continue
+                started = time.monotonic()
+                if method == "baseline":
+                    train_rows, test_rows = plain_features(data["train"], test)
+                    probe = fit_probe(train_rows, bench.labels, classes=bench.classes, seed=seed).probe
+                    right, extra = probe.log_probabilities(test_rows).argmax(axis=1) == test.labels, {}
+                elif method == "ensemble":
+                    for part in ("linear-probe", "layer"):
+                        if part not in logarithms:
+                            logarithms[part] = split_outputs(
+                                fit(bench, part, None, options).model, test, network.preprocessing
+                            )[0]
+                    mean = np.logaddexp(logarithms["linear-probe"], logarithms["layer"])
+                    right, extra = mean.argmax(axis=1) == test.labels, {}
+                else:
+                    fitted = fit(bench, method, rate, options)
+                    logarithms[method] = split_outputs(fitted.model, test, network.preprocessing)[0]
+                    right, extra = logarithms[method].argmax(axis=1) == test.labels, facts(fitted)
+                row = {**key, "accuracy": float(right.mean()), "seconds": time.monotonic() - started, **extra}
+                with options.out.open("a") as file:
+                    file.write(json.dumps({**row, "right": "".join("01"[int(value)] for value in right)}) + "\n")
+                print({name: row[name] for name in (*key, "accuracy", "seconds")}, flush=True)
+
+
+def fit(bench: Bench, method: str, rate: float | None, options: argparse.Namespace) -> Fitted:
+    layer = options.layer
+    plan = Plan("linear-probe") if method == "linear-probe" else make_plan(bench.network.module, method, layer=layer)  # type: ignore[arg-type]
+    recipe = bench.recipe(plan)
+    if rate is not None:
+        recipe = replace(recipe, rate=rate, head_rate=rate)
+    return bench.fit(plan, recipe=recipe, name=f"{method}-{rate}")
+
+
+def facts(fitted: Fitted) -> dict[str, Any]:
+    trained = sum(parameter.numel() for parameter in fitted.model.trained().values())
+    return {"share": trained / fitted.model.parameters_in_all(), "epochs": len(fitted.history.loss)}
+
+
+def table(options: argparse.Namespace) -> None:
+    """Mean test accuracy by method, with the paired difference to the probe over seeds and its 90 % t-interval."""
+    from scipy import stats
+
+    rows = known(options.out)
+    for shots in sorted({row["shots"] for row in rows}):
+        here = [row for row in rows if row["shots"] == shots]
+        means = {
+            (method, rate): {
+                row["seed"]: 100 * row["accuracy"] for row in here if (row["method"], row["rate"]) == (method, rate)
+            }
+            for method, rate in dict.fromkeys((row["method"], row["rate"]) for row in here)
+        }
+        probe = means[("linear-probe", None)]
+        print(f"{shots} per class")
+        for (method, rate), values in means.items():
+            common = sorted(set(values) & set(probe))
+            difference = np.array([values[seed] - probe[seed] for seed in common])
+            half = float("nan")
+            if len(common) > 1:
+                half = stats.t.ppf(0.95, len(common) - 1) * difference.std(ddof=1) / len(common) ** 0.5
+            name = method if rate is None else f"{method} {rate:g}"
+            print(
+                f"  {name:16} {np.mean(list(values.values())):6.2f}  probe {difference.mean():+.2f} ± {half:.2f}  ({len(values)} seeds)"
+            )
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Each method in its own process: seconds per epoch, stored prefix, peak memory, bytes of the delta."""
+    for method in options.methods.split(","):
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            print(json.dumps(pool.apply(speed_of, (options, method))), flush=True)
+
+
+def speed_of(options: argparse.Namespace, method: str) -> dict[str, Any]:
+    network, data = inputs(options)
+    data = choose(data, shots=int(options.shots.split(",")[0]), seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(network, data, Path(folder))
+        plan = make_plan(network.module, method, layer=options.layer)  # type: ignore[arg-type]
+        model_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        fitted = bench.fit(plan, recipe=replace(bench.recipe(plan), epochs=options.epochs, from_probe=False))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        size = save_delta(
+            fitted.model,
+            network.module,
+            Path(folder) / "delta",
+            method=method,
+            classes=data.classes,
+            preprocessing=network.preprocessing,
+            example=bench.example,
+        )
+        return {
+            "method": method,
+            "samples": len(bench.labels),
+            "seconds_per_epoch": float(np.min(fitted.history.seconds)) if fitted.history.seconds else None,
+            "stored_seconds": fitted.store.seconds,
+            "stored_bytes": fitted.store.bytes,
+            "peak_memory_mb": peak / 1024,
+            "above_start_mb": (peak - model_memory) / 1024,
+            "delta_bytes": size,
+            "epochs": options.epochs,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["accuracy", "speed", "table"])
+    parser.add_argument("--model", default="digits-0-4")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--column", action="append", default=[], help="text_column=text, label_column=label")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--layer", default="auto")
+    parser.add_argument("--shots", default="10,80")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--methods", default="baseline,linear-probe,layer,scl,ensemble,lp-ft,full")
+    parser.add_argument("--rates", action="store_true", help="full and lp-ft at three rates instead of the recipe's")
+    parser.add_argument("--out", type=Path, default=Path("runs.jsonl"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    {"accuracy": accuracy, "speed": speed, "table": table}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()

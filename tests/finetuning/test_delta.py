@@ -1,0 +1,126 @@
+"""The delta: exact, small, and refused where it does not belong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lowdim.errors import InputError
+from lowdim.finetuning import Average, Plan, TunedModel, load_delta, read_delta, save_delta, verify_delta
+from lowdim.models import LoadedModel, load_model
+
+EXAMPLE = torch.zeros(2, 1, 8, 8)
+PLANS = [
+    Plan("linear-probe"),
+    Plan("layer", ("blocks.4",)),
+    Plan("layer", ("blocks.1", "blocks.4")),
+    Plan("scl", ("blocks.4",), "pad_add"),
+    Plan("scl", ("blocks.4",), "concat"),
+    Plan("scl", ("blocks.4",), "project"),
+    Plan("norm"),
+    Plan("lora", rank=2),
+    Plan("full"),
+]
+
+
+def perturbed(network: LoadedModel, plan: Plan, seed: int = 0) -> TunedModel:
+    tuned = TunedModel(network.module, plan, 10, EXAMPLE)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in tuned.trained().values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return tuned.eval()
+
+
+def saved(model: nn.Module, network: LoadedModel, folder: Path) -> Path:
+    save_delta(
+        model,
+        network.module,
+        folder,
+        method="test",
+        classes=[str(k) for k in range(10)],
+        preprocessing=network.preprocessing,
+        example=EXAMPLE,
+        name=network.name,
+        source=network.source,
+    )
+    return folder
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.method}-{plan.combine}")
+def test_reloads_bit_for_bit_on_a_fresh_base(plan: Plan, network: LoadedModel, tmp_path: Path) -> None:
+    tuned = perturbed(network, plan)
+    saved(tuned, network, tmp_path)
+    fresh = load_model("digits-0-4").module
+    inputs = torch.rand(7, 1, 8, 8)
+    assert torch.equal(load_delta(fresh, tmp_path)(inputs), tuned(inputs))
+    verify_delta(tuned, fresh, tmp_path, inputs)
+    expected = {f"0/{name}" for name in tuned.trained()}
+    assert set(read_delta(tmp_path).tensors) == expected
+
+
+def test_an_ensemble_is_one_delta(network: LoadedModel, tmp_path: Path) -> None:
+    parts = perturbed(network, Plan("linear-probe")), perturbed(network, Plan("layer", ("blocks.4",)), 1)
+    model = Average(*parts).eval()
+    saved(model, network, tmp_path)
+    inputs = torch.rand(7, 1, 8, 8)
+    loaded = load_delta(load_model("digits-0-4").module, tmp_path)
+    assert torch.equal(loaded(inputs), model(inputs))
+    mean = (parts[0](inputs).softmax(1) + parts[1](inputs).softmax(1)) / 2
+    torch.testing.assert_close(model(inputs).exp(), mean)
+
+
+def test_changed_buffers_are_kept(network: LoadedModel, tmp_path: Path) -> None:
+    tuned = perturbed(network, Plan("layer", ("blocks.4",)))
+    tuned.base.get_submodule("blocks.0.bn1").running_mean.add_(0.5)
+    saved(tuned, network, tmp_path)
+    assert "0/base.blocks.0.bn1.running_mean" in read_delta(tmp_path).tensors
+    inputs = torch.rand(3, 1, 8, 8)
+    assert torch.equal(load_delta(load_model("digits-0-4").module, tmp_path)(inputs), tuned(inputs))
+
+
+def test_verification_sees_a_delta_that_does_not_give_the_network_back(network: LoadedModel, tmp_path: Path) -> None:
+    tuned = perturbed(network, Plan("layer", ("blocks.4",)))
+    saved(tuned, network, tmp_path)
+    with torch.no_grad():
+        tuned.head.bias[0] += 1e-3
+    with pytest.raises(InputError, match="does not give the tuned network back"):
+        verify_delta(tuned, load_model("digits-0-4").module, tmp_path, torch.rand(3, 1, 8, 8))
+
+
+def test_a_wrong_base_is_refused(network: LoadedModel, tmp_path: Path) -> None:
+    saved(perturbed(network, Plan("linear-probe")), network, tmp_path)
+    with pytest.raises(InputError, match="made from digits-0-4"):
+        load_delta(load_model("digits-split").module, tmp_path)
+    almost = load_model("digits-0-4").module
+    with torch.no_grad():
+        almost.conv.weight[0, 0, 0, 0] += 1e-6
+    with pytest.raises(InputError, match="fingerprint"):
+        load_delta(almost, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["delta.json", "delta.safetensors"])
+def test_any_flipped_bit_is_found(file: str, network: LoadedModel, tmp_path: Path) -> None:
+    saved(perturbed(network, Plan("layer", ("blocks.4",))), network, tmp_path)
+    path = tmp_path / file
+    content = path.read_bytes()
+    for position in range(1, len(content), max(1, len(content) // 40)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << (position % 8)
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(InputError):
+            read_delta(tmp_path)
+    path.write_bytes(content)
+    read_delta(tmp_path)
+
+
+def test_a_newer_format_and_a_folder_without_delta_are_refused(network: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no delta"):
+        read_delta(tmp_path)
+    saved(perturbed(network, Plan("linear-probe")), network, tmp_path)
+    content = json.loads((tmp_path / "delta.json").read_text())
+    (tmp_path / "delta.json").write_text(json.dumps({**content, "version": 2}))
+    with pytest.raises(InputError, match="Update lowdim"):
+        read_delta(tmp_path)

@@ -1,0 +1,213 @@
+"""Training: the same bits after an interruption, a NaN that stops it, stored prefixes that change nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lowdim._files import load_tensors
+from lowdim.errors import InputError, NonFiniteError
+from lowdim.finetuning import Plan, Prefix, Recipe, TunedModel
+from lowdim.finetuning._bench import Bench
+from lowdim.finetuning._store import Store
+from lowdim.finetuning._train import train
+from lowdim.models import LoadedModel
+
+RECIPE = Recipe(rate=3e-3, head_rate=3e-3, epochs=4, batch_size=16)
+BLOCK = Plan("scl", ("blocks.4",), "pad_add")
+
+
+class Stop(Exception):
+    pass
+
+
+def weights(model: TunedModel) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.trained().items()}
+
+
+def test_training_lowers_the_loss_and_learns(bench: Bench) -> None:
+    fitted = bench.fit(BLOCK, recipe=Recipe(rate=3e-3, head_rate=3e-3, epochs=30, batch_size=16, from_probe=False))
+    assert fitted.history.loss[-1] < 0.3 * fitted.history.loss[0]
+    assert (fitted.log_probabilities().argmax(axis=1) == bench.labels).mean() > 0.9
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 9])
+def test_an_interrupted_run_continues_with_the_same_bits(
+    stop_at: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowdim.finetuning._train.SAVE_EVERY", 0.0)
+    whole = bench.fit(BLOCK, recipe=RECIPE, name="whole")
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what.startswith("training") and done == stop_at:
+            raise Stop
+
+    bench._progress = stop
+    with pytest.raises(Stop):
+        bench.fit(BLOCK, recipe=RECIPE, name="parts")
+    bench._progress = None
+    resumed = bench.fit(BLOCK, recipe=RECIPE, name="parts")
+    for name, tensor in weights(whole.model).items():
+        assert torch.equal(tensor, weights(resumed.model)[name]), name
+    assert whole.history.loss == resumed.history.loss
+
+
+def test_seeds_decide(bench: Bench) -> None:
+    first, again = bench.fit(BLOCK, recipe=RECIPE, name="a"), bench.fit(BLOCK, recipe=RECIPE, name="b")
+    bench.seed = 1
+    other = bench.fit(BLOCK, recipe=RECIPE, name="c")
+    assert all(torch.equal(t, weights(again.model)[n]) for n, t in weights(first.model).items())
+    assert not torch.equal(first.model.head.weight, other.model.head.weight)
+
+
+def test_the_stored_prefix_changes_no_bit(bench: Bench, network: LoadedModel, tmp_path: Path) -> None:
+    stored = bench.fit(BLOCK, recipe=RECIPE)
+    assert stored.store.stored and stored.store.bytes > 0
+    direct = Bench(network, _dataset(bench), tmp_path / "direct", cache_budget=0).fit(BLOCK, recipe=RECIPE)
+    assert not direct.store.stored and direct.store.bytes == 0
+    for name, tensor in weights(stored.model).items():
+        torch.testing.assert_close(tensor, weights(direct.model)[name], rtol=1e-4, atol=1e-5)
+
+
+def _dataset(bench: Bench) -> object:
+    from lowdim.data import load_data
+
+    assert len(bench.train) == 60
+    return load_data("digits", shots=6, limit=200)
+
+
+def test_a_damaged_shard_is_computed_again(bench: Bench, tmp_path: Path) -> None:
+    model = TunedModel(bench.network.module, BLOCK, 10, bench.example)
+    prefix = Prefix(model.base, "blocks.4", bench.example)
+
+    def make() -> Store:
+        return Store(bench.train, bench.network.preprocessing, compute=prefix.compute, folder=tmp_path / "s")
+
+    before = make().batch([3, 59, 0])
+    (file,) = (tmp_path / "s").glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    after = make().batch([3, 59, 0])
+    assert before.value is not None and after.value is not None
+    assert torch.equal(before.value, after.value)
+
+
+def test_views_differ_and_the_first_is_plain(bench: Bench, tmp_path: Path) -> None:
+    def store(views: int, name: str) -> Store:
+        return Store(bench.train, bench.network.preprocessing, compute=None, folder=tmp_path / name, views=views)
+
+    several, plain = store(3, "several"), store(1, "plain")
+    positions = np.arange(10)
+    pictures = [several.batch(positions, view).inputs for view in range(3)]
+    assert torch.equal(pictures[0], plain.batch(positions).inputs)  # type: ignore[arg-type]
+    assert not torch.equal(pictures[1], pictures[0]) and not torch.equal(pictures[1], pictures[2])  # type: ignore[arg-type]
+
+
+def test_nan_in_the_first_epoch_is_an_error(bench: Bench) -> None:
+    with pytest.raises(NonFiniteError, match="first epoch"):
+        bench.fit(BLOCK, recipe=Recipe(rate=float("inf"), head_rate=1e-3, epochs=2, batch_size=16))
+
+
+def test_nan_later_keeps_the_last_good_epoch(bench: Bench) -> None:
+    good = bench.fit(BLOCK, recipe=RECIPE, name="good")
+    model = TunedModel(bench.network.module, BLOCK, 10, bench.example)
+    prefix = Prefix(model.base, "blocks.4", bench.example)
+    store = bench.store("blocks.4", model, prefix)
+    kept: dict[str, torch.Tensor] = {}
+
+    def poison(epoch: int, history: object) -> None:
+        if epoch == 2:
+            kept.update(weights(model))
+            with torch.no_grad():
+                model.head.bias.fill_(float("nan"))
+
+    history = train(model, store, RECIPE, prefix=prefix, on_epoch=poison)
+    assert "epoch 3" in history.stopped and len(history.loss) == 2
+    assert all(torch.equal(kept[name], tensor) for name, tensor in weights(model).items())
+    assert len(good.history.loss) == 4
+
+
+def test_class_weights_make_the_rare_class_count(bench: Bench) -> None:
+    labels = bench.labels.copy()
+    indices = np.concatenate([np.flatnonzero(labels == 0)[:1], np.flatnonzero(labels == 1)])
+    weight = bench._weights(indices)
+    assert weight[0] == 6 * weight[1] and weight[2:].sum() == 0
+
+
+def test_one_class_is_refused(network: LoadedModel, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from lowdim.data import load_data
+
+    data = load_data("digits", shots=6)
+    only = data["train"].take(np.flatnonzero(data["train"].labels == 3))
+    with pytest.raises(InputError, match="one class only"):
+        Bench(network, replace(data, splits={"train": only}), tmp_path)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from lowdim.data import load_data
+from lowdim.finetuning import Plan, Recipe
+from lowdim.finetuning import _train
+from lowdim.finetuning._bench import Bench
+from lowdim.models import load_model
+_train.SAVE_EVERY = 0.05
+bench = Bench(load_model("digits-0-4"), load_data("digits", shots=20), Path(sys.argv[1]))
+print("ready", flush=True)
+fitted = bench.fit(Plan("scl", ("blocks.1",), "pad_add"), recipe=Recipe(rate=3e-3, head_rate=3e-3, epochs=12, batch_size=16))
+torch.save({name: p.detach() for name, p in fitted.model.trained().items()}, sys.argv[2])
+"""
+
+
+def _run_with_kills(folder: Path, kills: int, seed: int) -> dict[str, torch.Tensor]:
+    """The weights of a run killed at random moments and started again; no epoch that had been saved is lost."""
+    generator = np.random.default_rng(seed)
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    result = folder / "weights.pt"
+    command = [sys.executable, str(script), str(folder / "bench"), str(result)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    step = 0
+    for _ in range(kills):
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(float(generator.uniform(0, 1.0)))
+            process.send_signal(signal.SIGKILL)
+        state = folder / "bench" / "fit.safetensors"
+        if state.exists():
+            import json
+
+            now = json.loads(load_tensors(state)[1]["loop"])["step"]
+            assert now >= step
+            step = now
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    return torch.load(result, weights_only=True)
+
+
+def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = _run_with_kills(tmp_path / "whole", 0, 0)
+    killed = _run_with_kills(tmp_path / "killed", 2, 1)
+    assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = _run_with_kills(tmp_path / "whole", 0, 0)
+    killed = _run_with_kills(tmp_path / "killed", 20, 2)
+    assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
