@@ -22,9 +22,10 @@ TEMPORARY = ".tmp-"
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Writes a file so that a kill at any moment leaves the old content or the new, never a part.
 
-    Temporary file in the same folder, fsync, rename, fsync of the folder.
+    Temporary file in the same folder, fsync, rename, fsync of the folder. Text is UTF-8; parts of a file name that are not
+    are written as escapes.
     """
-    data = data.encode() if isinstance(data, str) else data
+    data = data.encode(errors="backslashreplace") if isinstance(data, str) else data
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:

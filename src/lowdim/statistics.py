@@ -27,6 +27,15 @@ def as_float64(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return features.cpu().double() if features.device.type == "mps" else features.double()
 
 
+def centred_rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """The samples minus their mean, in float64; exactly zero when they differ by no more than rounding in their own type."""
+    origin = as_float64(features[:1])
+    rows = as_float64(features) - origin
+    if bool((rows.abs() <= torch.finfo(features.dtype).eps * origin.abs()).all()):
+        return torch.zeros_like(rows)
+    return rows - rows.mean(dim=0)
+
+
 BLOCK_BYTES = 2**25
 """Samples at hand are converted to float64 in blocks of about so many bytes, so that no second copy of them exists."""
 
@@ -254,8 +263,8 @@ class ClassStatistics:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "ClassStatistics":
         """From the fields by name (``scatter`` may be absent)."""
-        names = ("counts", "means", "squares")
-        return cls(*(tensors[name] for name in names), tensors.get("scatter"), tensors["rounding"])
+        counts, means, squares = (tensors[name] for name in ("counts", "means", "squares"))
+        return cls(counts, means, squares, tensors.get("scatter"), tensors["rounding"])
 
 
 def _add(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,3 +70,5 @@ def test_too_few_samples_or_classes_are_refused():
         chance(features, labels)
     with pytest.raises(InputError, match="two classes"):
         chance(features, np.zeros(3, dtype=np.int64))
+    with pytest.raises(InputError, match="same features"):
+        chance(np.full((9, 4), 0.1), np.arange(9) % 3)

@@ -1,5 +1,6 @@
 """The command line: parse, call one function, print."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -48,6 +49,10 @@ for _command in (measure, finetune, predict, check, reproduce):
 
 def main() -> None:
     """Runs the command line and turns every failure into one message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be text in the terminal's encoding.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

@@ -49,7 +49,7 @@ class Split:
         digest = hashlib.sha256(self.labels.tobytes())
         stamp = getattr(self.read, "stamp", None)
         for index, item in enumerate(self.items):
-            digest.update(f"{item}\0".encode())
+            digest.update(f"{item}\0".encode(errors="backslashreplace"))
             if stamp is not None:
                 digest.update(stamp(index))
         return digest.hexdigest()

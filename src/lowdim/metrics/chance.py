@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lowdim.errors import InputError
-from lowdim.statistics import Weighting, as_float64, class_sums
+from lowdim.statistics import Weighting, centred_rows, class_sums
 
 
 def chance_variability(
@@ -37,7 +37,7 @@ def chance_variability(
         A dimensionless value > 0, comparable with the NC1 of `samples` samples.
 
     Raises:
-        InputError: If there are fewer than two classes, or no more samples than classes.
+        InputError: If there are fewer than two classes, no more samples than classes, or constant features.
 
     Cost: ``O(m^2 (d + permutations))``.
     """
@@ -47,8 +47,9 @@ def chance_variability(
         raise InputError(
             f"The chance level of NC1 needs more samples than classes and two classes, not {count} and {classes}."
         )
-    rows = as_float64(features).cpu()
-    rows = rows - rows.mean(dim=0)
+    rows = centred_rows(features).cpu()
+    if not bool(rows.any()):
+        raise InputError("All samples have the same features, so NC1 has no chance level.")
     gram = rows @ rows.T
     counts = torch.bincount(labels).double()
     share = counts / count if weighting == "size_weighted" else torch.full_like(counts, 1 / classes)

@@ -34,7 +34,7 @@ from lowdim.models import INPUT, LoadedModel, default_layers, find_head, match_l
 from lowdim.profiling._passes import Around, Head, Moments, Reference, Suspects, first_pass, second_pass
 from lowdim.profiling._result import ClassMeasure, Law, LayerMeasure, Outlier, Profile
 from lowdim.profiling._stream import FeatureStream, Key, Source
-from lowdim.statistics import Weighting
+from lowdim.statistics import Weighting, centred_rows
 
 CACHE_BUDGET = 4e9
 """Bytes of features kept on disk per split by default."""
@@ -393,7 +393,7 @@ class _Builder:
                 nc1_heldout=self._heldout(what, moments, around),
                 separation=None if spread is None else spread.value,
                 ncc_accuracy=None if int(around.total.sum()) == 0 else int(around.hits.sum()) / int(around.total.sum()),
-                cdnv=None if pairs is None else float(pairs.sum()) / (len(pairs) * (len(pairs) - 1)),
+                cdnv=self._mean_cdnv(what, pairs),
                 nc2=None if distance is None else vars(distance),
                 discrimination=self._try(what, lambda: discrimination(every)),
                 effective_rank=_effective_rank(sample),
@@ -410,6 +410,15 @@ class _Builder:
                 dtype=moments.dtype,
             )
         )
+
+    def _mean_cdnv(self, what: str, pairs: Tensor | None) -> float | None:
+        if pairs is None:
+            return None
+        value = float(pairs.sum()) / (len(pairs) * (len(pairs) - 1))
+        if value < float("inf"):
+            return value
+        self.warn(f"{what}: the means of two classes coincide, so CDNV has no value.")
+        return None
 
     def _chance(self, what: str, sample: Tensor, labels: Tensor, samples: int) -> float | None:
         generator = torch.Generator().manual_seed(child_seed(self.recipe.seed, "chance"))
@@ -460,7 +469,7 @@ class _Builder:
                 split=split,
                 samples=int(every.counts[index]),
                 nc1_share=None if found is None else found.class_share[index],
-                cdnv=float(pairs[index, nearest[index]]),
+                cdnv=_finite(float(pairs[index, nearest[index]])),
                 nearest_class=names[nearest[index]],
                 ncc_accuracy=int(around.hits[index]) / int(around.total[index]) if int(around.total[index]) else None,
             )
@@ -482,6 +491,10 @@ class _Builder:
         )
 
 
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
 def _shares(eigenvalues: Tensor) -> list[float]:
     return (eigenvalues / eigenvalues.sum()).tolist()
 
@@ -489,8 +502,7 @@ def _shares(eigenvalues: Tensor) -> list[float]:
 def _effective_rank(sample: Tensor) -> float | None:
     if len(sample) < 2:
         return None
-    rows = sample.double()
-    rows = rows - rows.mean(dim=0)
+    rows = centred_rows(sample)
     gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
     values = torch.linalg.eigvalsh(gram)
     rounding = len(gram) * torch.finfo(gram.dtype).eps * float(values[-1])

@@ -2,6 +2,10 @@
 
 import io
 import math
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -13,7 +17,7 @@ from lowdim.figures import Figure, Images, Lines, Panels, Series, Surface
 
 PALETTE = ("#0b62a4", "#c4500c", "#1b7a43", "#8a3fb0", "#a8324a", "#5f6b00", "#00748a", "#6b4a2b", "#444444", "#b0388f")
 _STYLE = {"line": ("-", ""), "points": ("", "o"), "dashed": ("--", ""), "line+points": ("-", "o"), "dotted": (":", "")}
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "svg.hashsalt": "lowdim",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -40,11 +44,25 @@ def to_svg(figure: Figure) -> str:
     Returns:
         SVG text without dates or random identifiers.
     """
-    with matplotlib.rc_context(_SETTINGS):
+    figure = _printable(figure)
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        # Letters stay letters in the SVG; that the measuring font lacks some of them only shifts the layout a little.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         canvas = _canvas(figure)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": "lowdim"})
     return buffer.getvalue()
+
+
+def _printable(value: Any) -> Any:
+    """The description with control characters and broken letters of names replaced: XML has no place for them."""
+    if isinstance(value, str):
+        return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _printable(getattr(value, field.name)) for field in fields(value)})
+    if isinstance(value, Sequence):
+        return [_printable(item) for item in value]
+    return value
 
 
 def _canvas(figure: Figure) -> Canvas:

@@ -1,0 +1,195 @@
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from lowdim._files import RunFolder
+from lowdim._verdicts import Verdict
+from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
+from lowdim.report import Page, Section, to_svg, write_report
+from lowdim.report._interactive import to_plotly
+from lowdim.report._tables import to_csv
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "$x$ and $\\frac{1",
+    "two\nlines",
+    '<b>bold</b> & "quotes" \' `',
+    'a,b;"c"',
+]
+HOSTILE += ["\x00\x08\x1b[31mred", "𝔘nicode ü 漢字", "{{ 7 * 7 }}", "=HYPERLINK(1)", "\ud800"]
+
+
+def lines(name="one", labels=None, title="title"):
+    series = [
+        Series(f"{title} {i}", np.arange(4), np.array([3.0, 1.0, np.nan, 0.1]) * i, style=style, labels=labels)
+        for i, style in enumerate(("line", "points", "dashed", "line+points", "dotted"), start=1)
+    ]
+    band = Series("band", [0, 1], [1.0, 2.0], low=[0.5, 1.5], high=[1.5, np.inf])
+    return Lines(
+        name, title, f"x {title}", f"y {title}", [*series, band], log_y=True, x_ticks=[f"t{i}" for i in range(4)]
+    )
+
+
+def surface(title="surface"):
+    return Surface(
+        "s",
+        title,
+        [0.0, 1.0, 2.0],
+        [0.0, 1.0],
+        np.array([[1.0, 2.0, 0.0], [4.0, 5.0, np.nan]]),
+        title,
+        "y",
+        "z",
+        log_z=True,
+    )
+
+
+def figures(title="title"):
+    image = np.arange(48, dtype=np.uint8)
+    return [
+        lines("a", labels=[title] * 4, title=title),
+        surface(title),
+        Panels("p", title, [lines(title=title), lines("b")], columns=2),
+        Panels("q", title, [surface(), surface()]),
+        Images("i", title, [(title, image.reshape(4, 4, 3)), ("grey", image[:16].reshape(4, 4))], title),
+    ]
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_the_same_data_gives_the_same_bytes(index):
+    svg = to_svg(figures()[index])
+    assert svg == to_svg(figures()[index])
+    ElementTree.fromstring(svg)
+    assert not re.search(r"20\d\d-\d\d-\d\dT", svg), "no date"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_name_can_be_drawn_and_stays_text(name):
+    for figure in (figures(name)[0], surface(name), figures(name)[-1]):
+        svg = to_svg(figure)
+        root = ElementTree.fromstring(svg.encode())
+        assert not [node for node in root.iter() if node.tag.endswith(("script", "foreignObject"))]
+    written = "".join(
+        "".join(node.itertext()) for node in ElementTree.fromstring(to_svg(lines(title=name)).encode()).iter()
+    )
+    if name.isprintable():
+        assert name in written
+
+
+def test_what_does_not_fit_a_log_axis_is_no_error():
+    zeros = Lines("z", "zeros", "x", "y", [Series("a", [0, 1], [0.0, 0.0]), Series("b", [], [])], log_y=True)
+    ElementTree.fromstring(to_svg(zeros))
+    json.dumps(to_plotly(zeros), allow_nan=False)
+    assert to_csv(zeros).splitlines()[1:] == ["zeros,a,0,0.0,,,", "zeros,a,1,0.0,,,"]
+
+
+def test_csv_holds_the_numbers_exactly():
+    figure = Lines(
+        "n",
+        "t",
+        "x",
+        "y",
+        [Series("s", [1.0, 2.0], [1 / 3, 1e-300], low=[0.1, 0.2], high=[1.0, 2.0], labels=["p", "q"])],
+    )
+    rows = list(csv.DictReader(io.StringIO(to_csv(figure))))
+    assert [float(row["y"]) for row in rows] == [1 / 3, 1e-300]
+    assert [(row["series"], row["low"], row["high"], row["label"]) for row in rows] == [
+        ("s", "0.1", "1.0", "p"),
+        ("s", "0.2", "2.0", "q"),
+    ]
+    rows = list(csv.DictReader(io.StringIO(to_csv(surface()))))
+    assert [(row["x"], row["y"], row["z"]) for row in rows][:4] == [
+        ("0.0", "0.0", "1.0"),
+        ("1.0", "0.0", "2.0"),
+        ("2.0", "0.0", "0.0"),
+        ("0.0", "1.0", "4.0"),
+    ]
+    assert len(list(csv.reader(io.StringIO(to_csv(figures()[2]))))) == 1 + 2 * (5 * 4 + 2)
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if "\x00" not in name])
+def test_csv_keeps_hostile_names(name):
+    table = Table("t", name, [name, "n"], [[name, 1], ["x", None]])
+    rows = list(csv.reader(io.StringIO(to_csv(table))))
+    assert rows == [[name, "n"], [name, "1"], ["x", ""]]
+
+
+class Reader(HTMLParser):
+    """What a browser would see: scripts, other elements, and text."""
+
+    def __init__(self):
+        super().__init__()
+        self.scripts, self.tags, self.text, self.inside = [], [], [], None
+        self.attributes = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts[-1] += data
+        else:
+            self.text.append(data)
+
+
+def page(name):
+    verdict = Verdict.of(name, 1.0, "<=", 2.0)
+    section = Section(
+        id="layers", title=name, why=[name], figures=[lines("a", [name] * 4, name), figures(name)[-1]], tables=[Table("t", name, [name], [[name], [1.5]], name)],
+        verdicts=[verdict], settings={name: [name], "seed": 0}, command=name, source=name, notes=[name], seconds=1.0, group=name,
+    )  # fmt: skip
+    broken = Section(id="broken", title="other", failure=name)
+    return Page(name, name, [section, broken], overview=True, next_steps=[(name, name)])
+
+
+@pytest.fixture(scope="module")
+def plain_page(tmp_path_factory):
+    reader = Reader()
+    with RunFolder(tmp_path_factory.mktemp("plain"), "measure", {}) as run:
+        write_report(run, page("name"))
+    reader.feed((run.path / "report.html").read_text(encoding="utf-8"))
+    return reader
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_can_break_the_page(name, tmp_path, plain_page):
+    with RunFolder(tmp_path / "run", "measure", {}) as run:
+        written = write_report(run, page(name))
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    hostile = Reader()
+    hostile.feed(html)
+    assert hostile.tags == plain_page.tags, "the same elements whatever the name"
+    assert [key for key, _ in hostile.attributes] == [key for key, _ in plain_page.attributes]
+    for script in hostile.scripts:
+        if script.startswith("{"):
+            json.loads(script)
+    assert "49" not in "".join(hostile.text) or "49" in "".join(plain_page.text)
+    for file in written:
+        assert (run.path / file).is_file()
+    assert sorted(written) == sorted(path.relative_to(run.path).as_posix() for path in (run.path / "figures").iterdir())
+
+
+def test_the_page_is_complete_offline(tmp_path):
+    with RunFolder(tmp_path, "measure", {}) as run:
+        write_report(run, page("plain name"))
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(html)
+    for key, value in reader.attributes:
+        if key in ("src", "href") and value:
+            assert value.startswith(("data:", "#")), value
+    assert "plain name" in "".join(reader.text)
+    assert "default-src 'none'" in html
