@@ -9,7 +9,20 @@ from lowdim.data import dataset_from_arrays, load_data
 from lowdim.errors import InputError, UsageError
 from lowdim.metrics import within_class_variability
 from lowdim.probe import fit_probe
-from lowdim.ranking import Candidate, candidates_of, evaluate, rank, read_candidates
+from lowdim.profiling._passes import halves
+from lowdim.ranking import (
+    Candidate,
+    candidates_of,
+    class_variability,
+    evaluate,
+    h_score,
+    heldout_class_variability,
+    log_evidence,
+    rank,
+    read_candidates,
+    regularised_h_score,
+)
+from lowdim.ranking._evaluate import _centred
 from lowdim.statistics import ClassStatistics
 
 FACTORY = """
@@ -68,6 +81,7 @@ def names(saved: Path) -> list[str]:
 
 def test_the_better_features_come_first(saved: Path) -> None:
     data = load_data(str(saved / "good.npz"))
+    (saved / "state").mkdir()
     for by in (
         "nc1",
         "nc1_heldout",
@@ -79,7 +93,7 @@ def test_the_better_features_come_first(saved: Path) -> None:
         "ncc_accuracy",
         "probe_accuracy",
     ):
-        result = rank(candidates_of(names(saved)), data, by=by)
+        result = rank(candidates_of(names(saved)), data, by=by, folder=saved / "state")
         assert [Path(place.candidate.name).stem for place in result.places] == ["good", "fair", "poor"], by
         assert [place.rank for place in result.places] == [1, 2, 3], by
     agreed = result.agreement["nc1"]
@@ -114,7 +128,8 @@ def test_batches_do_not_matter(saved: Path) -> None:
     for name, value in one.scores.items():
         assert value == pytest.approx(two.scores[name], rel=1e-9), name
     for name, values in one.influences.items():
-        np.testing.assert_allclose(values, two.influences[name], rtol=1e-7, atol=1e-12)
+        # The best precisions of LogME are known to half of the digits: the evidence is flat there.
+        np.testing.assert_allclose(values, two.influences[name], rtol=0, atol=1e-7 * np.abs(values).max())
 
 
 def test_adding_a_candidate_changes_no_other_score(saved: Path) -> None:
@@ -282,7 +297,7 @@ def test_what_cannot_be_asked(saved: Path) -> None:
     data = load_data(str(saved / "good.npz"))
     with pytest.raises(UsageError, match="at least one model"):
         rank([], data)
-    with pytest.raises(UsageError, match="Did you mean nc1"):
+    with pytest.raises(UsageError, match="There is no score"):
         rank(candidates_of(names(saved)), data, by="nc2")
     with pytest.raises(UsageError, match="needs the probe"):
         rank(candidates_of(names(saved)), data, by="probe_accuracy", probe=False)
@@ -396,14 +411,29 @@ def test_intervals_cover_the_expected_score(tmp_path: Path, n: int, d: int) -> N
         assert 0.8 <= covered <= 0.99, (name, covered)
 
 
-def test_intervals_have_the_width_of_the_scatter(tmp_path: Path) -> None:
-    """A short version: the mean width against the standard deviation over 30 samples of one population."""
-    runs = [_scored(seed, 120, 6, tmp_path) for seed in range(30)]
-    for name in ("nc1", "nc1_heldout", "h_score", "h_score_regularised", "vci", "logme", "sfda"):
-        values = np.array([run[name][0] for run in runs])
-        intervals = np.array([run[name][1] for run in runs])
-        if name.startswith("nc1"):
-            values, intervals = np.log(values), np.log(intervals)
-        ratio = np.ptp(intervals, axis=1).mean() / (2 * 1.645 * values.std(ddof=1))
-        # The standard deviation of 30 values is itself right to 13 %.
-        assert 0.65 < ratio < 1.55, (name, ratio)
+def test_influences_predict_the_scatter() -> None:
+    """Without files: the mean predicted deviation against the deviation over 200 samples of one population."""
+    formulas = {
+        "nc1": class_variability,
+        "h_score": h_score,
+        "h_score_regularised": regularised_h_score,
+        "logme": log_evidence,
+    }
+    values: dict[str, list[float]] = {}
+    deviations: dict[str, list[float]] = {}
+    for seed in range(200):
+        rows, labels = (torch.from_numpy(part) for part in features(120, 6, 1.0, seed))
+        rows = rows.double()
+        half = torch.from_numpy(halves(labels.numpy()))
+        statistics = ClassStatistics.from_samples(rows, labels, classes=4)
+        parts = [ClassStatistics.from_samples(rows[half == p], labels[half == p], classes=4) for p in (0, 1)]
+        found = {name: (formula(statistics), labels) for name, formula in formulas.items()}
+        found["nc1_heldout"] = (heldout_class_variability(*parts), labels + 4 * half)
+        for name, (score, keys) in found.items():
+            assert score.influence is not None
+            moved = _centred(score.influence(rows, keys).numpy(), keys.numpy(), np.ones(120, dtype=bool))
+            values.setdefault(name, []).append(score.value)
+            deviations.setdefault(name, []).append(float(np.sqrt(np.sum(moved**2))))
+    for name, scores in values.items():
+        # The standard deviation of 200 values is itself right to 5 %.
+        assert np.mean(deviations[name]) == pytest.approx(np.std(scores, ddof=1), rel=0.2), name
