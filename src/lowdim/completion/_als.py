@@ -143,6 +143,8 @@ def _decay(sizes: Array, strength: float, problem: TwoOrders, residual: float, d
     Without the latter, a row and a column that share few other entries can grow together without bound. The prior variance of
     balanced factors with singular value ``s`` is ``s / sqrt(m n)``.
     """
+    if sizes[0] == 0:
+        return np.zeros_like(sizes)
     sizes = np.maximum(sizes, 1e-3 * sizes[0])
     p = 2.0 / depth
     decay = strength * p * sizes ** (p - 1)

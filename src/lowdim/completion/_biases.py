@@ -1,6 +1,6 @@
 """Biases only: a mean, a row effect and a column effect. What every completion has to beat, and falls back to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,7 +77,8 @@ def fit_biases(entries: Entries) -> Biases:
         row_damping = _damping(rows, entries.row_counts, row_damping, variance)
         col_damping = _damping(cols, entries.col_counts, col_damping, variance)
         converged = abs(previous - variance) <= TOLERANCE * previous
-    return Biases(mean, rows, cols, row_damping, float(np.sqrt(variance)), sweeps, converged)
+    biases = Biases(mean, rows, cols, row_damping, float(np.sqrt(variance)), sweeps, converged)
+    return replace(biases, rows=biases.row_effects(entries))  # as those of new rows
 
 
 def _damping(effects: Array, counts: Indices, damping: float, variance: float) -> float:

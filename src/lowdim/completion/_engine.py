@@ -21,7 +21,12 @@ from lowdim.completion._scaling import column_scale
 
 HELD_SHARE = 0.1
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
-RATING_SOLVERS = {"ratings", "ratings-quick"}  # have a noise of each column in their model
+ONE_SCALE = {
+    "ratings",
+    "ratings-quick",
+    "exact",
+    "gd",
+}  # have a noise of each column in their model, or no noise at all
 PERFECT = 1e-9  # an error, of the deviation of a column
 LEAST_OVERSAMPLING = 1.2
 SHRINKING = {
@@ -99,11 +104,12 @@ def complete(
         entries: The observed entries.
         settings: Rank, depth and so on.
         solver: One of the solvers, or None to choose by the data.
-        scale: Whether each column is divided by its own deviation (the `ratings` solver divides all by the same).
+        scale: Whether each column is divided by its own deviation (`table` and `als`; the others
+            divide all by the same).
         start: An earlier completion of a matrix of the same shape, to continue from.
     """
-    ratings = solver in RATING_SOLVERS or (solver is None and are_ratings(entries))
-    divisor = column_scale(entries, each=scale and not ratings)
+    together = solver in ONE_SCALE or (solver is None and are_ratings(entries))
+    divisor = column_scale(entries, each=scale and not together)
     scaled = entries.with_values(entries.values / divisor[entries.cols])
     held = hold_out(entries, HELD_SHARE, settings.seed)
     baseline = solve_biases(scaled, held, settings)
@@ -111,7 +117,7 @@ def complete(
     solved, ratio = choice.solved, _ratio(choice.solved.held_out.rmse, baseline.held_out.rmse)
     rank = solved.completion.factors[0].shape[1]
     remarks = [*solved.remarks, *_remarks(choice.solver, ratio, rank, entries)]
-    if ratio >= 1:
+    if ratio >= 1 and not solved.sure:
         choice, rank = Choice("biases", "no low-rank part predicts held-out entries better", baseline), 0
     completion = choice.solved.completion
     if choice.solver not in {*SHRINKING, "biases"} and rank > 0:

@@ -6,7 +6,9 @@ from lowdim.completion._completion import Array, Completion, HeldOut, Mask, Sett
 from lowdim.completion._entries import Entries
 from lowdim.completion._factors import FactorCompletion, unbiased_noise
 from lowdim.completion._gradient_descent import GradientDescent, gradient_descent
-from lowdim.completion._recover import SURE, Recovery, recover
+from lowdim.completion._recover import Recovery, recover
+
+CHECKABLE = 1.3  # entries per degree of freedom from which a recovery nearly always succeeds
 
 
 def solve_exact(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
@@ -16,24 +18,11 @@ def solve_exact(entries: Entries, held: Mask, settings: Settings, start: Complet
     entries are taken away, as long as that suffices for a recovery; otherwise nothing is held out.
     """
     del start  # the path of the smoothing is the method
-    found = recover(
-        entries,
-        rank=settings.rank,
-        rank_bound=_bound(settings, entries),
-        depth=settings.depth,
-        random_state=settings.seed,
-    )
+    found = _recover(entries, settings, settings.rank)
     training, rank = entries.select(~held), found.rank
-    if found.sure and (rank == 0 or training.oversampling(rank) < SURE):
+    if found.sure and (rank == 0 or training.oversampling(rank) < CHECKABLE):
         return Solved(_completion(found, entries), _unchecked(entries, held), True)
-    known = rank if found.sure else settings.rank
-    first = recover(
-        training,
-        rank=known,
-        rank_bound=None if known else _bound(settings, training),
-        depth=settings.depth,
-        random_state=settings.seed,
-    )
+    first = _recover(training, settings, rank if found.sure else settings.rank)
     return _solved(found, _held_out(first, training, entries, held), entries)
 
 
@@ -53,8 +42,9 @@ def affordable_rank(entries: Entries, most: int, oversampling: float = 1.0) -> i
     return max((rank for rank in ranks if entries.oversampling(rank) >= oversampling), default=1)
 
 
-def _bound(settings: Settings, entries: Entries) -> int | None:
-    return None if settings.rank else affordable_rank(entries, settings.max_rank)
+def _recover(entries: Entries, settings: Settings, rank: int | None) -> Recovery:
+    bound = None if rank else max(min(settings.max_rank, min(entries.shape) - 1), 1)
+    return recover(entries, rank=rank, rank_bound=bound, depth=settings.depth, random_state=settings.seed)
 
 
 def _solved(found: Recovery | GradientDescent, held_out: HeldOut, entries: Entries) -> Solved:
@@ -63,7 +53,8 @@ def _solved(found: Recovery | GradientDescent, held_out: HeldOut, entries: Entri
 
 
 def _completion(found: Recovery | GradientDescent, entries: Entries) -> FactorCompletion:
-    left, right = found.U * found.singular_values, np.ascontiguousarray(found.V)
+    rank = found.rank  # gd's network is wider
+    left, right = found.U[:, :rank] * found.singular_values[:rank], np.ascontiguousarray(found.V[:, :rank])
     size = root_mean_square(entries.values)
     noise = unbiased_noise(found.relative_residual * size, size, found.rank, entries.shape, entries.size)
     counts = entries.row_counts, entries.col_counts

@@ -1,0 +1,151 @@
+"""Which solver is chosen, and the guards: biases when nothing does better, thin rows, remarks."""
+
+import numpy as np
+import pytest
+
+from lowdim.completion import CompletionWarning, DeepMatrixCompletion
+from lowdim.completion._biases import fit_biases
+from lowdim.completion._choice import suitable
+from lowdim.completion._completion import Settings, hold_out
+from lowdim.completion._entries import Entries
+from lowdim.completion._scaling import column_scale
+
+NAN = float("nan")
+
+
+def planted(m: int, n: int, rank: int, share: float, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A low-rank matrix of unit entries and its observed part; every row and column has at least rank + 1 entries."""
+    generator = np.random.default_rng(seed)
+    matrix = generator.normal(size=(m, rank)) @ generator.normal(size=(rank, n)) / np.sqrt(rank)
+    observed = generator.random((m, n)) < share
+    for line in [*observed, *observed.T]:
+        free = np.flatnonzero(~line)
+        line[generator.permutation(free)[: max(rank + 1 - int(line.sum()), 0)]] = True
+    return matrix, np.where(observed, matrix + noise * generator.normal(size=(m, n)), NAN)
+
+
+def error(completed: np.ndarray, matrix: np.ndarray, holed: np.ndarray) -> float:
+    missing = np.isnan(holed)
+    return float(np.linalg.norm((completed - matrix)[missing]) / np.linalg.norm(matrix[missing]))
+
+
+def test_a_noisy_table() -> None:
+    matrix, holed = planted(300, 20, 3, 0.6, 0.3, seed=0)
+    model = DeepMatrixCompletion().fit(holed)
+    assert model.solver_ == "table"
+    assert "300 x 20" in model.reason_
+    assert error(model.transform(holed), matrix, holed) < 0.3
+
+
+def test_a_table_without_noise() -> None:
+    matrix, holed = planted(400, 60, 4, 0.4, 0.0, seed=1)
+    model = DeepMatrixCompletion().fit(holed)
+    assert model.solver_ == "als"
+    assert model.rank_ == 4
+    assert error(model.transform(holed), matrix, holed) < 1e-3
+
+
+def test_few_entries_without_noise() -> None:
+    matrix, holed = planted(120, 100, 2, 0.06, 0.0, seed=2)  # 1.65 entries per degree of freedom
+    model = DeepMatrixCompletion(max_rank=5).fit(holed)
+    assert (model.solver_, model.sure_, model.rank_) == ("exact", True, 2)
+    assert error(model.transform(holed), matrix, holed) < 1e-6
+
+
+def test_few_entries_with_noise_are_not_called_exact() -> None:
+    _, holed = planted(120, 100, 2, 0.06, 0.3, seed=3)
+    with pytest.warns(CompletionWarning):
+        model = DeepMatrixCompletion(max_rank=5).fit(holed)
+    assert model.sure_ is not True
+
+
+def test_ratings() -> None:
+    generator = np.random.default_rng(4)
+    _, holed = planted(200, 150, 2, 0.15, 0.3, seed=4)
+    stars = np.clip(np.round(3 + holed + 0.5 * generator.normal(size=(200, 1))), 1, 5)
+    model = DeepMatrixCompletion().fit(stars)
+    assert model.solver_ == "ratings"
+    assert model.held_out_error_ < model.biases_error_
+    assert (model._completed.scale == model._completed.scale[0]).all()
+
+
+def test_large_matrices_need_als() -> None:
+    entries = Entries.from_triplets(np.arange(10_000), np.arange(10_000), np.random.default_rng(0).normal(size=10_000))
+    assert suitable(entries, Settings())[0] == "als"
+
+
+@pytest.mark.parametrize("solver", ["exact", "als", "gd", "ratings-quick"])
+def test_every_solver_completes_what_it_is_for(solver: str) -> None:
+    matrix, holed = planted(80, 60, 2, 0.4, 0.0, seed=5)
+    model = DeepMatrixCompletion(solver=solver, rank=2, biases=False).fit(holed)
+    assert model.solver_ == solver
+    completed = model.transform(holed)
+    assert error(completed, matrix, holed) < (0.3 if solver == "ratings-quick" else 1e-3)
+    np.testing.assert_allclose(model.factors_[0].shape, (80, 2))
+    np.testing.assert_array_equal(
+        completed, DeepMatrixCompletion(solver=solver, rank=2, biases=False).fit_transform(holed)
+    )
+
+
+@pytest.mark.parametrize("solver", ["table", "als", "ratings-quick", "gd"])
+def test_pure_noise_falls_back_to_biases(solver: str) -> None:
+    generator = np.random.default_rng(6)
+    noise = np.where(generator.random((100, 40)) < 0.4, generator.normal(size=(100, 40)), NAN)
+    with pytest.warns(CompletionWarning, match=r"not low-rank|not sure|degree of freedom"):
+        model = DeepMatrixCompletion(solver=solver).fit(noise)
+    assert model.held_out_error_ <= model.biases_error_
+    assert np.nanstd(model.transform(noise)[np.isnan(noise)]) < 0.5
+
+
+def test_thin_rows_and_columns_are_reported_and_completed_by_biases() -> None:
+    matrix, holed = planted(100, 80, 3, 0.5, 0.0, seed=7)
+    holed[4] = NAN
+    holed[4, :2] = matrix[4, :2]
+    holed[:, 9] = NAN
+    holed[6, 9] = matrix[6, 9]
+    model = DeepMatrixCompletion(solver="als", rank=3, biases=False).fit(holed)
+    assert model.unidentified_rows_.tolist() == [4]
+    assert model.unidentified_columns_.tolist() == [9]
+    observed = Entries.from_dense(holed / model._completed.scale)
+    biases = fit_biases(observed)
+    expected = (biases.mean + biases.rows[4] + biases.cols[20]) * model._completed.scale[20]
+    assert model.predict([4], [20]) == pytest.approx(expected, rel=1e-9)
+    assert model.transform(holed)[4, 20] == pytest.approx(expected, rel=1e-9)
+
+
+def test_low_oversampling_warns() -> None:
+    _, holed = planted(60, 50, 3, 0.12, 0.0, seed=8)
+    with pytest.warns(CompletionWarning, match="entries per degree of freedom"):
+        DeepMatrixCompletion(solver="als", rank=3).fit(holed)
+
+
+def test_held_out_entries_leave_no_row_or_column_empty() -> None:
+    generator = np.random.default_rng(9)
+    entries = Entries.from_dense(np.where(generator.random((200, 50)) < 0.03, 1.0, NAN))
+    held = hold_out(entries, 0.5, 0)
+    training = entries.select(~held)
+    assert ((training.row_counts > 0) == (entries.row_counts > 0)).all()
+    assert ((training.col_counts > 0) == (entries.col_counts > 0)).all()
+    assert 0.1 < held.mean() < 0.5
+
+
+def test_biases_are_shrunk_by_their_signal_to_noise_ratio() -> None:
+    generator = np.random.default_rng(10)
+    rows, cols = 0.5 * generator.normal(size=400), 2.0 * generator.normal(size=100)
+    matrix = 10 + rows[:, None] + cols + generator.normal(size=(400, 100))
+    biases = fit_biases(Entries.from_dense(np.where(generator.random((400, 100)) < 0.2, matrix, NAN)))
+    assert biases.converged
+    assert biases.noise == pytest.approx(1.0, rel=0.05)
+    assert biases.row_damping == pytest.approx(1.0 / 0.25, rel=0.3)
+    assert np.corrcoef(biases.rows, rows)[0, 1] > 0.85
+    np.testing.assert_allclose(biases.cols - biases.cols.mean(), cols - cols.mean(), atol=0.5)
+
+
+def test_column_scale() -> None:
+    entries = Entries.from_dense([[1.0, 5.0, 0.1, NAN], [3.0, 5.0, 0.1 + 1e-17, 7.0], [5.0, 5.0, 0.1, NAN]])
+    scale = column_scale(entries, each=True)
+    overall = np.std(entries.values)
+    np.testing.assert_allclose(scale, [np.std([1, 3, 5]), overall, overall, overall])
+    np.testing.assert_allclose(column_scale(entries, each=False), overall)
+    np.testing.assert_allclose(column_scale(Entries.from_dense([[4.0, 4.0]]), each=True), 4.0)
+    np.testing.assert_allclose(column_scale(Entries.from_dense([[0.0, 0.0]]), each=True), 1.0)
