@@ -138,4 +138,4 @@ def _table(folder: RunFolder, section: Section, table: Table, written: list[str]
 
 
 def _data_uri(kind: str, text: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(text.encode(errors="backslashreplace")).decode()}"
+    return f"data:{kind};base64,{base64.b64encode(text.encode(errors='backslashreplace')).decode()}"
