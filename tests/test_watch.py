@@ -71,8 +71,22 @@ def test_share_and_angles_against_the_definitions(watched):
     np.testing.assert_allclose(history[-1].right_angles[:2], expected[:2], rtol=1e-6)
     assert history[1].right_angles.max() < 1e-12
     assert history[1].subspace_angle < 1e-7
-    overlap = np.linalg.svd(then.right[:4] @ now.right[:4].T, compute_uv=False)
-    assert history[-1].subspace_angle == pytest.approx(np.arccos(min(1, overlap.min())), rel=1e-6)
+
+
+def test_the_angle_of_the_leading_subspace():
+    """Singular vectors turned by a known angle, out of the leading plane."""
+    model = nn.Sequential(nn.Linear(4, 4, bias=False, dtype=torch.float64))
+    watcher = WeightWatcher(model, classes=1)
+    turn = torch.eye(4, dtype=torch.float64)
+    turn[1, 1] = turn[2, 2] = np.cos(0.3)
+    turn[1, 2], turn[2, 1] = np.sin(0.3), -np.sin(0.3)
+    for step, rotation in enumerate((torch.eye(4, dtype=torch.float64), turn)):
+        model[0].weight.data = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64)) @ rotation
+        watcher(step)
+    seen = watcher.history["0.weight"][1]
+    assert seen.subspace_angle == pytest.approx(0.3, rel=1e-12)
+    np.testing.assert_allclose(seen.right_angles, [0, 0.3, 0.3, 0], atol=1e-12)
+    np.testing.assert_allclose(seen.left_angles, 0, atol=1e-12)
 
 
 def test_any_model_is_left_as_it_was():

@@ -1,5 +1,6 @@
 """``lowdim check``: does a theorem hold on these weights?"""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,12 +65,17 @@ def check(
         result: dict[str, Any] = {"config": config, "warnings": [], "seconds": round(time.monotonic() - begun, 3)}
         emit_json("check", {**result, "holds": holds, "checks": entries})
     else:
-        rows = [
-            [one.name, "holds" if one.holds else "DOES NOT", number(one.residual), number(one.tolerance), one.reason]
-            for one in checks
-        ]
-        print_table(f"{theorem.value}: {folder}", ["statement", "", "residual", "tolerance", "what was compared"], rows)
+        _print(f"{theorem.value}: {folder}", checks)
     raise typer.Exit(0 if holds else 4)
+
+
+def _print(title: str, checks: "Sequence[Check]") -> None:
+    rows = [
+        [one.name, "holds" if one.holds else "DOES NOT", number(one.residual), number(one.tolerance)] for one in checks
+    ]
+    print_table(title, ["statement", "", "residual", "tolerance"], rows)
+    for one in checks:
+        print(f"{one.name}: {one.reason}")
 
 
 def _check(

@@ -35,8 +35,10 @@ def integrate(
         return -step * (layout.pack(slopes) + decay * state)
 
     def jacobian(_: float, state: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p p"]:
-        second = hessian(layout.unpack(state), reduction.target)[np.ix_(layout.free, layout.free)]
-        return -step * (second + decay * np.eye(len(state)))
+        slope = hessian(layout.unpack(state), reduction.target)[layout.grid]
+        slope *= -step
+        slope[np.diag_indices(len(state))] -= step * decay
+        return slope
 
     def remaining(time: float, state: Float[np.ndarray, " p"]) -> float:
         states = ContinuousStates(np.array([0.0, time]), lambda _: layout.unpack(state))
@@ -75,6 +77,7 @@ class _Layout:
                 mask[:, :-1] = True
             free.append(mask.ravel())
         self.free = np.flatnonzero(np.concatenate(free))
+        self.grid = np.ix_(self.free, self.free)
         self.ends = np.cumsum([0, *(mask.size for mask in free)])
 
     def pack(self, cores: list[Float[np.ndarray, "m n"]]) -> Float[np.ndarray, " p"]:

@@ -28,6 +28,9 @@ SOURCE = "Wang et al. (2023), arXiv:2311.02960; the sharp law is this project's 
 MEAN_LOSS = 1e-6
 """Mean loss per entry of Y, with the half, at which the end-to-end matrix counts as fitted."""
 
+LARGEST_SCALE = 0.5
+"""The sharp law is a limit of small initial scales: judged up to here, where it is 4 % off at most."""
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -71,9 +74,12 @@ class Classes:
 
         Both conditions are needed: on the initial plateau the deepest D is large and the first alone would hold.
         """
-        loss, deepest = run.loss(time), separation_over_time(run, self.labels, time)[..., -1]
-        visible = np.log(2 * loss / (FITTED * self.width * deepest))
-        return float(np.maximum(visible, np.log(loss / (self.entries * MEAN_LOSS))).max())
+        loss = run.loss(time)
+        unfitted = float(np.log(loss / (self.entries * MEAN_LOSS)).max())
+        if unfitted > 0:
+            return unfitted
+        deepest = separation_over_time(run, self.labels, time)[..., -1]
+        return max(unfitted, float(np.log(2 * loss / (FITTED * self.width * deepest)).max()))
 
     def linear(
         self, depth: int, eps: float, step: float, iterations: int, *, kind: str = "orthogonal", record: int = 50

@@ -1,11 +1,12 @@
 """The theorem on progressive separation: assumptions, proven bound, sharp law, and optima for which it fails."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from lowdim._verdicts import Verdict
+from lowdim._verdicts import Relation, Verdict
 from lowdim.dynamics import (
     FITTED,
     Trajectory,
@@ -20,103 +21,135 @@ from lowdim.dynamics import (
     untrained_optimum,
 )
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
-from lowdim.experiments._separation import SOURCE, Classes, profile_series
-from lowdim.figures import Lines, Series, Table
+from lowdim.experiments._separation import LARGEST_SCALE, SOURCE, Classes, profile_series
+from lowdim.figures import Lines, Table
 
 
 @dataclass(frozen=True)
 class TheoremSettings:
-    """Flows at every depth for the large scales, and at the first depth for the small ones too."""
+    """Flows of every depth at the large scales, and of fewer depths at the small ones, which take longer."""
 
     depths: tuple[int, ...] = (4, 6, 8, 10)
-    scales: tuple[float, ...] = (0.5, 0.3)
+    scales: tuple[float, ...] = (0.5,)
     small_depths: tuple[int, ...] = (4,)
-    small_scales: tuple[float, ...] = (0.2, 0.1)
+    small_scales: tuple[float, ...] = (0.3, 0.2, 0.1)
     classes: int = 5
     per_class: int = 10
     seed: int = 0
 
 
 def run_theorem(settings: TheoremSettings, progress: Progress) -> Outcome:
-    """Integrates the gradient flow for each depth and scale, and judges every statement on its end."""
+    """Integrates the gradient flow for each depth and scale, and judges every statement where it is worst."""
     data = Classes(settings.classes, settings.per_class, settings.seed)
     pairs = [(depth, eps) for depth in settings.depths for eps in settings.scales]
     pairs += [(depth, eps) for depth in settings.small_depths for eps in settings.small_scales]
-    verdicts: list[Verdict] = []
-    rows: list[list[object]] = []
-    series: list[Series] = []
+    ends: list[_End] = []
     controls: list[Verdict] = []
-    starts: list[float] = []
-    for done, (depth, eps) in enumerate(pairs, 1):
+    for depth, eps in pairs:
         run = data.flow(depth, eps)
-        profile = data.profile(run)
-        verdicts += _verdicts(f"L = {depth}, eps = {eps:g}: ", data, run, eps, profile)
-        rows.append(_row(data, run, eps, profile))
-        series.append(profile_series(f"L = {depth}, eps = {eps:g}", profile))
-        starts.append(float(profile[0]))
-        controls = controls or _controls(data, run, profile)
-        progress(done, len(pairs))
-    expected = input_separation(settings.per_class, data.width)
-    start = Verdict.of("D_0 = (1 - 1/n) / (1/n - 1/N), relative error", np.abs(np.array(starts) / expected - 1).max(), "<=", 1e-12)
+        ends.append(_End.of(data, run, eps))
+        controls = controls or _controls(data, run, ends[0].profile)
+        progress(len(ends), len(pairs))
     lines = Lines(
-        "theorem-profiles", "Within-class over between-class scatter", "layer", "D", series, log_y=True,
+        "theorem-profiles",
+        "Within-class over between-class scatter",
+        "layer",
+        "D",
+        [profile_series(f"L = {end.depth}, eps = {end.eps:g}", end.profile) for end in ends],
+        log_y=True,
         caption="Straight lines: every layer divides D by the same factor.",
-    )  # fmt: skip
+    )
+    return Outcome([*_verdicts(data, ends), *controls], [lines], [_table(ends)])
+
+
+@dataclass(frozen=True)
+class _End:
+    """The end of one flow, against every statement of the theorem."""
+
+    depth: int
+    eps: float
+    profile: Float[np.ndarray, " L"]
+    law: float
+    bound: float
+    last_pair: float
+    last_pair_other: float
+    balancedness: float
+    unchanged: list[int]
+    fit: float
+
+    @classmethod
+    def of(cls, data: Classes, run: Trajectory, eps: float) -> "_End":
+        profile, weights = data.profile(run), run.weights(run.times[-1])
+        gaps = balancedness_gaps(weights)
+        return cls(
+            run.depth,
+            eps,
+            profile,
+            sharp_ratio(eps, data.per_class, run.depth),
+            ratio_bound(eps, data.classes),
+            gaps[-1] / last_pair_bound(eps, data.width, data.classes),
+            gaps[-1] / (eps**2 * np.sqrt(data.width - 2 * data.classes)),
+            gaps[:-1].max() / eps**2,
+            [int(np.sum(np.abs(np.linalg.svd(w, compute_uv=False) - eps) <= 1e-8)) for w in weights[:-1]],
+            2 * float(run.loss(run.times[-1])) / (data.width * profile[-1]),
+        )
+
+    @property
+    def ratios(self) -> Float[np.ndarray, " L-1"]:
+        return self.profile[1:] / self.profile[:-1]
+
+    @property
+    def law_error(self) -> float:
+        return float(np.abs(self.ratios / self.law - 1).max())
+
+
+def _verdicts(data: Classes, ends: list[_End]) -> list[Verdict]:
+    expected, invariant = input_separation(data.per_class, data.width), data.width - 2 * data.classes
+    small = [end for end in ends if end.eps <= LARGEST_SCALE]
+    covered = [end for end in ends if end.bound < 1]
+
+    def worst(
+        name: str, ends: list[_End], value: Callable[[_End], float], relation: Relation, threshold: float
+    ) -> Verdict:
+        if not ends:
+            return Verdict.of(
+                name, float("nan"), relation, threshold, judged=False, note="no scale small enough for it"
+            )
+        choose = min if relation == ">=" else max
+        end = choose(ends, key=value)
+        note = f"worst of {len(ends)} flows: L = {end.depth}, eps = {end.eps:g}"
+        return Verdict.of(name, value(end), relation, threshold, note=note)
+
+    return [
+        worst("D_0 = (1 - 1/n) / (1/n - 1/N), relative error", ends, lambda e: abs(e.profile[0] / expected - 1), "<=", 1e-12),
+        worst("ratios against eps^2 n^(-1/L), largest relative error", small, lambda e: e.law_error, "<=", 0.05),
+        worst("R^2 of log D against layer", ends, lambda e: log_line(e.profile)[1], ">=", 0.9999),
+        worst("largest ratio over the proven bound 2 (sqrt K + 1) eps^2", covered, lambda e: e.ratios.max() / e.bound, "<=", 1.0),
+        worst(
+            f"singular values within 1e-8 of eps: distance of their number from {invariant}",
+            ends, lambda e: max(abs(count - invariant) for count in e.unchanged), "==", 0,
+        ),
+        worst("last pair over eps^2 sqrt(d - K), distance from 1", ends, lambda e: abs(e.last_pair - 1), "<=", 1e-3),
+        worst("balancedness of the other pairs / eps^2", ends, lambda e: e.balancedness, "<=", 1e-6),
+        worst("optimality: ||W X - Y||^2 / (N D_(L-1))", ends, lambda e: e.fit, "<=", FITTED * (1 + 1e-6)),
+    ]  # fmt: skip
+
+
+def _table(ends: list[_End]) -> Table:
     columns = [
-        "L",
-        "eps",
-        "smallest ratio",
-        "largest ratio",
-        "sharp law",
-        "proven bound",
-        "gap / eps^2 sqrt(d-K)",
-        "gap / eps^2 sqrt(d-2K)",
-    ]
+        "L", "eps", "smallest ratio", "largest ratio", "sharp law", "proven bound", "bound over ratio",
+        "gap / eps^2 sqrt(d-K)", "gap / eps^2 sqrt(d-2K)",
+    ]  # fmt: skip
+    rows = [
+        [e.depth, e.eps, e.ratios.min(), e.ratios.max(), e.law, e.bound, e.bound / e.ratios.max(), e.last_pair, e.last_pair_other]
+        for e in ends
+    ]  # fmt: skip
     caption = (
         "Last two columns: ||W_L^T W_L - W_{L-1} W_{L-1}^T||_F over the two forms of the last-pair bound that the lecture prints; "
-        "the first holds with equality, the second does not. The proven bound on the ratios is many times above them."
+        "the first holds with equality, the second does not (values above 1). The proven bound on the ratios holds, but is 8 to 12 "
+        "times too large, and says nothing where it is above 1 (not judged there)."
     )
-    return Outcome(
-        [start, *verdicts, *controls], [lines], [Table("bounds", "Ratios, law and bounds", columns, rows, caption)]
-    )
-
-
-def _verdicts(name: str, data: Classes, run: Trajectory, eps: float, profile: Float[np.ndarray, " L"]) -> list[Verdict]:
-    weights = run.weights(run.times[-1])
-    ratios, law, bound = (
-        profile[1:] / profile[:-1],
-        sharp_ratio(eps, data.per_class, run.depth),
-        ratio_bound(eps, data.classes),
-    )
-    gaps, last = balancedness_gaps(weights), last_pair_bound(eps, data.width, data.classes)
-    unchanged = {int(np.sum(np.abs(np.linalg.svd(w, compute_uv=False) - eps) <= 1e-8)) for w in weights[:-1]}
-    invariant = data.width - 2 * data.classes
-    fit = 2 * float(run.loss(run.times[-1])) / (data.width * profile[-1])
-    miscount = max(abs(count - invariant) for count in unchanged)
-    vacuous = "above 1: says nothing" if bound >= 1 else ""
-    return [
-        Verdict.of(
-            f"{name}ratios against eps^2 n^(-1/L), largest relative error", np.abs(ratios / law - 1).max(), "<=", 0.05
-        ),
-        Verdict.of(f"{name}R^2 of log D against layer", log_line(profile)[1], ">=", 0.9999),
-        Verdict.of(
-            f"{name}largest ratio below 2 (sqrt K + 1) eps^2", ratios.max(), "<=", bound, judged=bound < 1, note=vacuous
-        ),
-        Verdict.of(
-            f"{name}singular values at eps to 1e-8: distance of their number from {invariant}", miscount, "==", 0
-        ),
-        Verdict.of(f"{name}last pair over eps^2 sqrt(d - K), distance from 1", abs(gaps[-1] / last - 1), "<=", 1e-3),
-        Verdict.of(f"{name}balancedness of the other pairs / eps^2", gaps[:-1].max() / eps**2, "<=", 1e-6),
-        Verdict.of(f"{name}optimality: ||W X - Y||^2 / (N D_(L-1))", fit, "<=", FITTED * (1 + 1e-6)),
-    ]
-
-
-def _row(data: Classes, run: Trajectory, eps: float, profile: Float[np.ndarray, " L"]) -> list[object]:
-    ratios, gap = profile[1:] / profile[:-1], balancedness_gaps(run.weights(run.times[-1]))[-1]
-    other = eps**2 * np.sqrt(data.width - 2 * data.classes)
-    last = last_pair_bound(eps, data.width, data.classes)
-    law, bound = sharp_ratio(eps, data.per_class, run.depth), ratio_bound(eps, data.classes)
-    return [run.depth, eps, ratios.min(), ratios.max(), law, bound, gap / last, gap / other]
+    return Table("bounds", "Ratios, sharp law and all three bounds", columns, rows, caption)
 
 
 def _controls(data: Classes, run: Trajectory, profile: Float[np.ndarray, " L"]) -> list[Verdict]:
