@@ -74,7 +74,7 @@ def naive_heldout(w: Tensor, x: Tensor, y: Tensor, half: Tensor, classes: int = 
     return total
 
 
-def naive_h(w: Tensor, x: Tensor, y: Tensor, classes: int = 3, alpha: float = 0.0) -> Tensor:
+def naive_h(w: Tensor, x: Tensor, y: Tensor, classes: int = 3, alpha: float | Tensor = 0.0) -> Tensor:
     counts, means, _, total, mean = moments(w, x, y, classes)
     centred = means - mean
     between = (centred.T * counts / w.sum()) @ centred
@@ -204,7 +204,14 @@ def test_regularised_h_score(n: int, d: int) -> None:
     alpha = oas(x.numpy())[1]
     total = moments(torch.ones(n, dtype=torch.float64), x, y, 3)[3]
     assert shrinkage(total, n) == pytest.approx(alpha, rel=1e-10)
-    check_influence(regularised_h_score(statistics_of(x, y)), lambda w: naive_h(w, x, y, alpha=alpha), x, y)
+
+    def naive(w: Tensor) -> Tensor:
+        covariance = moments(w, x, y, 3)[3]
+        square, variance = covariance.square().mean(), covariance.diagonal().mean()
+        own = (square + variance**2) / ((n + 1) * (square - variance**2 / d))
+        return naive_h(w, x, y, alpha=own)
+
+    check_influence(regularised_h_score(statistics_of(x, y)), naive, x, y)
 
 
 # --- LogME.

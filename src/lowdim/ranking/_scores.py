@@ -246,7 +246,7 @@ def regularised_h_score(statistics: ClassStatistics) -> Score:
     r"""H-score with a shrunken covariance, for few samples: $\operatorname{tr}(\Sigma_\alpha^{-1} (1 - \alpha)\Sigma_{B'})$.
 
     $\Sigma_\alpha = (1 - \alpha)\Sigma_T + \alpha \frac{\operatorname{tr}\Sigma_T}{d} I$, with alpha by `shrinkage` (the paper
-    uses the estimate of Ledoit and Wolf, which needs fourth moments). The influence takes alpha as given.
+    uses the estimate of Ledoit and Wolf, which needs fourth moments).
 
     Args:
         statistics: With pooled scatter, no class empty.
@@ -266,15 +266,33 @@ def regularised_h_score(statistics: ClassStatistics) -> Score:
     matrix = (1 - alpha) * covariances.total + alpha * variance * torch.eye(width, dtype=torch.float64)
     whitening = _inverse_root(matrix)
     white = covariances.means @ whitening
-    value = (1 - alpha) * float(covariances.share @ white.square().sum(dim=1))
-    spread = float(covariances.share @ (white @ whitening.T).square().sum(dim=1))
+    overlap = float(covariances.share @ white.square().sum(dim=1))
+    unwhitened = white @ whitening.T
+    spread = float(covariances.share @ unwhitened.square().sum(dim=1))
+    inside = float(covariances.share @ ((unwhitened @ covariances.total) * unwhitened).sum(dim=1))
+    by_alpha = -overlap - (1 - alpha) * (float(variance) * spread - inside)
 
     def influence(rows: Tensor, labels: Tensor) -> Tensor:
+        around = rows - covariances.mean
+        size = around.square().sum(dim=1) / width
         main = _h_influence(rows, labels, covariances, whitening, white, statistics, 1 - alpha)
-        size = (rows - covariances.mean).square().sum(dim=1) / width
-        return (1 - alpha) * (main - alpha * spread * size / statistics.samples)
+        fixed = (1 - alpha) * (main - alpha * spread * size / statistics.samples)
+        return fixed + by_alpha * _shrinkage_influence(around, covariances.total, statistics.samples)
 
-    return Score(value, influence)
+    return Score((1 - alpha) * overlap, influence)
+
+
+def _shrinkage_influence(around: Float[Tensor, "n d"], covariance: Float[Tensor, "d d"], samples: int) -> Tensor:
+    """How each sample moves `shrinkage`, up to a constant."""
+    width = len(covariance)
+    mean_square, variance = covariance.square().mean(), covariance.diagonal().mean()
+    excess = (samples + 1) * (mean_square - variance.square() / width)
+    if excess <= mean_square + variance.square():
+        return torch.zeros(len(around), dtype=around.dtype)
+    square_moved = 2 * ((around @ covariance) * around).sum(dim=1) / (width**2 * samples)
+    variance_moved = 2 * variance * around.square().sum(dim=1) / (width * samples)
+    above, below = square_moved + variance_moved, (samples + 1) * (square_moved - variance_moved / width)
+    return (above - (mean_square + variance.square()) / excess * below) / excess
 
 
 def _inverse_root(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
