@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.experiments import Experiment
     from lowdim.experiments._runner import Finished
+    from lowdim.report import Page
 
 
 def register(app: typer.Typer) -> None:
@@ -75,29 +76,33 @@ def reproduce(
         raise UsageError("Say which experiments: lowdim reproduce all, or ids from lowdim reproduce --list.")
     names = list(MODULES) if "all" in ids else [id for id in MODULES if id in ids]
     experiments = [load(id) for id in (names if set(ids) <= {*MODULES, "all"} else ids)]
-    result, path = _run(experiments, assignments or [], full, jobs, out, fresh=fresh)
+    result, path = run(experiments, assignments or [], full=full, jobs=jobs, out=out, fresh=fresh)
     if as_json:
         emit_json("reproduce", result)
     else:
-        _print(result)
+        print_result(result)
         print(f"\npage: {path / 'report.html'}")
-    raise typer.Exit(_exit_code(result))
+    raise typer.Exit(exit_code(result))
 
 
-def _run(
+def run(
     experiments: Sequence["Experiment"],
-    assignments: list[str],
-    full: bool,
-    jobs: int | None,
-    out: Path | None,
+    assignments: Sequence[str] = (),
     *,
+    command: str = "reproduce",
+    full: bool = False,
+    jobs: int | None = None,
+    out: Path | None,
     fresh: bool,
+    next_steps: Sequence[tuple[str, str]] = (),
 ) -> tuple[dict[str, Any], Path]:
+    """Runs experiments in a run folder; returns the result and the folder."""
     from importlib.metadata import version
 
     from lowdim._files import RunFolder
     from lowdim.experiments._runner import choose_jobs, run_experiments
     from lowdim.experiments._settings import parse_assignments, resolve_settings
+    from lowdim.report.reproduce import experiments_page
 
     settings = resolve_settings(experiments, parse_assignments(assignments), full=full)
     config = {
@@ -105,23 +110,24 @@ def _run(
         "experiments": {id: dataclasses.asdict(one) for id, one in settings.items()},
     }
     begun = time.monotonic()
-    with RunFolder(out, "reproduce", config, fresh=fresh) as run, contextlib.ExitStack() as stack:
-        known = run.finished()
+    with RunFolder(out, command, config, fresh=fresh) as folder, contextlib.ExitStack() as stack:
+        known = folder.finished()
         if known is not None:
-            return known, run.path
+            return known, folder.path
         update = stack.enter_context(progress("experiments"))
         finished: dict[str, Finished] = {}
         for one in run_experiments(
             settings,
-            run.state,
+            folder.state,
             jobs=choose_jobs(jobs, list(settings)),
             progress=lambda done, total: update(round(done, 2), total),  # pyright: ignore[reportArgumentType]
         ):
             finished[one.id] = one
             say(_line(one, len(finished), len(settings)))
         options = "".join(f" --set {text}" for text in assignments) + (" --full" if full else "")
-        result = _write(run, experiments, finished, settings, options, time.monotonic() - begun)
-    return result, run.path
+        page = experiments_page(experiments, finished, settings, options, next_steps)
+        result = _write(folder, page, experiments, finished, settings, time.monotonic() - begun)
+    return result, folder.path
 
 
 def _line(one: "Finished", count: int, total: int) -> str:
@@ -135,17 +141,17 @@ def _line(one: "Finished", count: int, total: int) -> str:
 
 def _write(
     run: "RunFolder",
+    page: "Page",
     experiments: Sequence["Experiment"],
     finished: Mapping[str, "Finished"],
     settings: Mapping[str, Any],
-    options: str,
     seconds: float,
 ) -> dict[str, Any]:
     from lowdim._files import write_json
     from lowdim.report import write_report
-    from lowdim.report.reproduce import experiment_result, experiments_page
+    from lowdim.report.reproduce import experiment_result
 
-    written = write_report(run, experiments_page(experiments, finished, settings, options))
+    written = write_report(run, page)
     entries = [experiment_result(one, finished[one.id], settings[one.id], written) for one in experiments]
     errors = [entry for entry in entries if entry["status"] == "error"]
     result = {
@@ -165,7 +171,8 @@ def _write(
     return result
 
 
-def _exit_code(result: Mapping[str, Any]) -> int:
+def exit_code(result: Mapping[str, Any]) -> int:
+    """4 if a verdict failed, else that of the worst error, else 0."""
     return 4 if result["failed"] else result["exit_code"]
 
 
@@ -194,8 +201,12 @@ def _list(experiments: Sequence["Experiment"], *, as_json: bool) -> None:
         print_table(f"section {section}", ["id", "what one sees", "in the lecture", "settings (--set)"], rows)
 
 
-def _print(result: Mapping[str, Any]) -> None:
+def print_result(result: Mapping[str, Any]) -> None:
+    """Tables and verdicts of every experiment, then the counts."""
     for entry in result["experiments"]:
+        for table in entry["tables"]:
+            rows = [[number(cell) if isinstance(cell, float) else str(cell) for cell in row] for row in table["rows"]]
+            print_table(f"{entry['id']}: {table['title']}", table["columns"], rows)
         rows = [
             [
                 verdict["name"],

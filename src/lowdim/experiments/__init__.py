@@ -5,7 +5,7 @@ import importlib
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment, Outcome, Progress, Skipped
 
-__all__ = ["MODULES", "Experiment", "Outcome", "Progress", "Skipped", "load"]
+__all__ = ["MODULES", "TOUR", "Experiment", "Outcome", "Progress", "Skipped", "load"]
 
 MODULES: dict[str, str] = {
     "terminal-phase": "terminal_phase",
@@ -33,14 +33,19 @@ MODULES: dict[str, str] = {
 """Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture."""
 
 
+TOUR = {"few-labels": "tour", "damaged-picture": "tour"}
+"""Experiments that are not figures of the lecture; ``lowdim demo`` runs them beside some that are."""
+
+
 def load(id: str) -> Experiment:
     """The experiment with this id.
 
     Raises:
         UsageError: If there is none.
     """
-    if id not in MODULES:
+    modules = MODULES | TOUR
+    if id not in modules:
         raise UsageError(f"There is no experiment {id!r}. {did_you_mean(id, MODULES, limit=40)}")
-    module = importlib.import_module(f"lowdim.experiments.{MODULES[id]}")
+    module = importlib.import_module(f"lowdim.experiments.{modules[id]}")
     experiments: tuple[Experiment, ...] = module.EXPERIMENTS
     return next(experiment for experiment in experiments if experiment.id == id)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lowdim.data import Dataset
@@ -32,8 +32,8 @@ class Subject:
     data: "Dataset"
 
 
-_CIFAR_NORMALISATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_VIT_NORMALISATION = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+_CIFAR_NORMALISATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_VIT_NORMALISATION = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def trained_networks(folder: str, *, limit: int, seed: int) -> Iterator[Subject]:
@@ -59,6 +59,6 @@ def trained_networks(folder: str, *, limit: int, seed: int) -> Iterator[Subject]
     ):
         return
     data = load_data(str(images), limit=limit, seed=seed)
-    networks: dict[str, dict[str, Any]] = {f"cifar10_resnet{depth}": _CIFAR_NORMALISATION for depth in (20, 32, 44, 56)}
-    for name, normalisation in (networks | {"cifar10_vit": _VIT_NORMALISATION}).items():
-        yield Subject(name, load_model(f"{architectures}:{name}", **normalisation), data)
+    networks = {f"cifar10_resnet{depth}": _CIFAR_NORMALISATION for depth in (20, 32, 44, 56)}
+    for name, (mean, std) in (networks | {"cifar10_vit": _VIT_NORMALISATION}).items():
+        yield Subject(name, load_model(f"{architectures}:{name}", mean=mean, std=std), data)

@@ -6,6 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lowdim.data import Split, batches
+from lowdim.models import Preprocessing
+
+
+def tensors(split: Split, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """All inputs and labels of a split of images at once."""
+    inputs, labels, _ = next(batches(split, preprocessing, batch_size=len(split)))
+    assert isinstance(inputs, Tensor)
+    return inputs, labels
+
 
 def train(
     module: nn.Module,

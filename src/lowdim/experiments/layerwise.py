@@ -146,12 +146,12 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
 def _fresh_mlp(settings: PrevalenceSettings) -> Subject:
     import torch
 
-    from lowdim.data import batches, load_data
-    from lowdim.experiments._training import train
+    from lowdim.data import load_data
+    from lowdim.experiments._training import tensors, train
     from lowdim.models import DigitsMLP, LoadedModel, load_model
 
     data, known = load_data("digits"), load_model("digits")
-    inputs, labels, _ = next(batches(data["train"], known.preprocessing, batch_size=len(data["train"])))
+    inputs, labels = tensors(data["train"], known.preprocessing)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(settings.seed, "mlp"))
         module = DigitsMLP()

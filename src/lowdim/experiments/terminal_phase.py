@@ -1,5 +1,7 @@
 """Section 1: training on after the last error is gone, the features collapse."""
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +18,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """An MLP and a small CNN on scikit-learn's digits, trained far past zero training error."""
+    """An MLP and a small CNN on scikit-learn's digits, trained far past zero training error.
+
+    The recipe was chosen at seed 7.
+    """
 
     seed: int = 0
-    mlp_epochs: int = 300
-    cnn_epochs: int = 120
-    rate: float = 0.05
-    decay: float = 1e-3
-    batch_size: int = 50
-    measurements: int = 24
+    mlp_epochs: int = 250
+    cnn_epochs: int = 400
+    rate: float = 0.02
+    decay: float = 5e-3
+    batch_size: int = 125
+    measurements: int = 30
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to train, and how."""
+
+    name: str
+    make: Callable[[], Any]
+    epochs: int
+
+
+def _cnn() -> Any:
+    """Two convolutions and a hidden layer of 64."""
+    from torch import nn
+
+    convolutions = [nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    convolutions += [nn.Conv2d(16, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten()]
+    hidden = [nn.Linear(32 * 4 * 4, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU()]
+    return nn.Sequential(OrderedDict(body=nn.Sequential(*convolutions, *hidden), head=nn.Linear(64, 10)))
 
 
 @dataclass(frozen=True)
@@ -40,19 +64,17 @@ class Point:
 
 def run(settings: Settings, progress: Progress) -> Outcome:
     """Trains both networks and follows NC1 to NC4 on train and test."""
-    from lowdim.models import DigitsMLP, DigitsNet
+    from lowdim.models import DigitsMLP
 
     verdicts: list[Verdict] = []
     panels: list[Lines] = []
-    networks: list[tuple[str, Any, int]] = [
-        ("MLP", DigitsMLP, settings.mlp_epochs),
-        ("CNN", DigitsNet, settings.cnn_epochs),
-    ]
-    total = sum(epochs for _, _, epochs in networks)
+    subjects = [Subject("MLP", DigitsMLP, settings.mlp_epochs), Subject("CNN", _cnn, settings.cnn_epochs)]
+    total = sum(subject.epochs for subject in subjects)
     done = 0
-    for name, make, epochs in networks:
-        history = _history(name, make, epochs, settings, lambda epoch, before=done: progress(before + epoch, total))
-        done += epochs
+    for subject in subjects:
+        history = _history(subject, settings, lambda epoch, before=done: progress(before + epoch, total))
+        done += subject.epochs
+        name = subject.name
         verdicts += _verdicts(name, history)
         panels += [_panel(name, history, split) for split in ("train", "test")]
     figure = Panels(
@@ -65,32 +87,32 @@ def run(settings: Settings, progress: Progress) -> Outcome:
     return Outcome(verdicts, [figure])
 
 
-def _history(name: str, make: Any, epochs: int, settings: Settings, progress: Any) -> dict[int, dict[str, Point]]:
+def _history(subject: Subject, settings: Settings, progress: Callable[[int], None]) -> dict[int, dict[str, Point]]:
     import torch
 
-    from lowdim.data import batches, load_digits
-    from lowdim.experiments._training import train
+    from lowdim.data import load_digits
+    from lowdim.experiments._training import tensors, train
     from lowdim.models import Preprocessing
     from lowdim.profiling import profile
 
     data = load_digits()
     grey = Preprocessing(image_size=(8, 8), mean=(0.0,), std=(1.0,), channels=1)
-    parts = {key: next(batches(split, grey, batch_size=len(split)))[:2] for key, split in data.splits.items()}
+    parts = {key: tensors(split, grey) for key, split in data.splits.items()}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(child_seed(settings.seed, name))
-        module = make()
+        torch.manual_seed(child_seed(settings.seed, subject.name))
+        module = subject.make()
     inputs, labels = parts["train"]
-    marks = set(np.unique(np.geomspace(1, epochs, settings.measurements).round().astype(int)).tolist())
+    marks = set(np.unique(np.geomspace(1, subject.epochs, settings.measurements).round().astype(int)).tolist())
     history: dict[int, dict[str, Point]] = {}
     training = train(
         module,
         inputs,
         labels,
-        epochs=epochs,
+        epochs=subject.epochs,
         rate=settings.rate,
         decay=settings.decay,
         batch_size=settings.batch_size,
-        seed=child_seed(settings.seed, name, "order"),
+        seed=child_seed(settings.seed, subject.name, "order"),
         warm_up=0.02,
     )
     for epoch in training:
@@ -161,7 +183,7 @@ EXPERIMENTS = (
         source="Papyan, Han and Donoho 2020, doi:10.1073/pnas.2015509117.",
         settings=Settings,
         run=run,
-        full={"mlp_epochs": 1000, "cnn_epochs": 350},
+        full={"mlp_epochs": 1000, "cnn_epochs": 1000},
         needs=("torch",),
     ),
 )

@@ -78,7 +78,7 @@ def write_report(folder: RunFolder, page: Page) -> list[str]:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": format_number, "setting": _setting}
+    environment.filters |= {"number": format_number, "setting": _setting, "bound": "{:g}".format}
     interactive = any(figure["plotly"] for part in sections for figure in part["figures"])
     folder.write(
         "report.html",

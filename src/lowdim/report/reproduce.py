@@ -7,6 +7,7 @@ from typing import Any
 from lowdim._verdicts import Verdict
 from lowdim.experiments import Experiment
 from lowdim.experiments._runner import Finished
+from lowdim.figures import Table
 from lowdim.report._page import Page, Section
 
 SECTIONS = {
@@ -18,7 +19,11 @@ SECTIONS = {
 
 
 def experiments_page(
-    experiments: Sequence[Experiment], finished: Mapping[str, Finished], settings: Mapping[str, Any], options: str
+    experiments: Sequence[Experiment],
+    finished: Mapping[str, Finished],
+    settings: Mapping[str, Any],
+    options: str,
+    next_steps: Sequence[tuple[str, str]] = (),
 ) -> Page:
     """One section per experiment, in the order of the lecture, with the overview of all verdicts first."""
     return Page(
@@ -26,6 +31,7 @@ def experiments_page(
         lead="Each figure of the lecture, computed here, with a number that could have failed.",
         sections=[_section(one, finished[one.id], settings[one.id], options) for one in experiments],
         overview=True,
+        next_steps=next_steps,
     )
 
 
@@ -65,8 +71,18 @@ def experiment_result(
         "settings": dataclasses.asdict(settings),
         "figures": [path for path in written if _belongs(path, experiment.id)],
         "verdicts": [verdict.as_dict() for verdict in verdicts],
+        "tables": [_table(table) for table in outcome.tables] if outcome else [],
         "notes": list(outcome.notes) if outcome else [],
         "passed": finished.status == "done" and not any(verdict.failed for verdict in verdicts),
+    }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": [list(row) for row in table.rows],
     }
 
 

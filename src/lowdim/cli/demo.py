@@ -1,0 +1,52 @@
+"""``lowdim demo``: the tour on what ships with the package."""
+
+import typer
+
+from lowdim.cli._common import Format, FormatOption, Fresh, Json, Out, emit_json, say, wants_json
+
+TOUR = ("layerwise-collapse", "few-labels", "parsimony-svd", "separation-scale", "damaged-picture")
+NEXT = (
+    (
+        "How do the classes of your images separate in a network, layer by layer?",
+        "lowdim measure --model timm:resnet18 --data photos/",
+    ),
+    (
+        "You have few labels: which model, which layer, or just a probe?",
+        "lowdim advise --data photos/ --model timm:resnet18",
+    ),
+    ("Your table has holes:", "lowdim complete table.csv"),
+    ("The whole lecture:", "lowdim reproduce all"),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(demo)
+
+
+def demo(out: Out = None, fresh: Fresh = False, json: Json = False, format: FormatOption = Format.auto) -> None:
+    """What is this? A tour of a minute, on data that ships with the package.
+
+    lowdim demo
+
+    Measures a network, tries few labels, shows the law of parsimony and progressive separation, completes a damaged picture.
+    One page, nothing is downloaded. Without torch it shows the half that needs none.
+    """
+    import importlib.util
+
+    from lowdim.cli.reproduce import exit_code, print_result, run
+    from lowdim.experiments import load
+
+    experiments = [load(id) for id in TOUR]
+    without = [one for one in experiments if all(importlib.util.find_spec(package) for package in one.needs)]
+    if len(without) < len(experiments):
+        say("torch is not installed: showing the parts that need none. For all of them: pip install 'lowdim[all]'")
+    result, path = run(without, command="demo", out=out, fresh=fresh, next_steps=NEXT)
+    if wants_json(json, format):
+        emit_json("demo", result)
+    else:
+        print_result(result)
+        print(f"\npage: {path / 'report.html'}\n")
+        for question, command in NEXT:
+            print(f"{question}\n    {command}")
+    raise typer.Exit(exit_code(result))
