@@ -2,10 +2,11 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lowdim._files import sha256
 from lowdim.errors import InputError, UsageError, did_you_mean
 
 _KEYS: dict[str, tuple[type, ...]] = {
@@ -45,6 +46,12 @@ class Candidate:
     group: str | None = None
     layer: str | None = None
     source_accuracy: float | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this candidate from another in a run's configuration, with digests of the files it names."""
+        files = [self.features, self.options.get("weights"), (self.model or "").rpartition(":")[0]]
+        digests = {str(name): sha256(Path(name))[:16] for name in files if name and Path(name).is_file()}
+        return {**asdict(self), "sha256": digests}
 
 
 def candidates_of(specs: Sequence[str], **options: Any) -> list[Candidate]:

@@ -1,0 +1,125 @@
+"""A ranking of models as sections of the page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lowdim.figures import Lines, Series, Table
+from lowdim.report._page import Section
+
+_WHY = (
+    "Between pre-trained models, features of the downstream data whose classes are tighter (lower NC1, higher H-score and LogME) "
+    "tend to go with higher accuracy of a linear probe. The scores need one pass and no training; the probe beside them is the check.",
+    "Candidates that share a rank cannot be told apart on these samples: their difference is within its 90 % interval.",
+)
+_SOURCE = (
+    "Li et al. 2022, arXiv 2212.12206 (NC1 and transfer); Bao et al. 2019 (H-score); You et al. 2021, arXiv 2102.11005 (LogME); "
+    "Xu et al. 2023, arXiv 2306.03440 (VCI); Shao et al. 2022, arXiv 2207.03036 (SFDA); Nguyen et al. 2020, arXiv 2002.12462 (LEEP)."
+)
+
+SCORE_NAMES = {
+    "nc1": "NC1",
+    "nc1_heldout": "NC1 held-out",
+    "h_score": "H-score",
+    "h_score_regularised": "H-score, regularised",
+    "vci": "VCI",
+    "logme": "LogME",
+    "sfda": "SFDA-type",
+    "ncc_accuracy": "NCC accuracy",
+    "leep": "LEEP",
+    "nce": "NCE",
+    "probe_cv_accuracy": "probe, cross-validated",
+    "probe_accuracy": "probe accuracy",
+}
+
+
+def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[Section]:
+    """One section: the candidates with their scores, each score against the probe, and the agreement.
+
+    Args:
+        result: As `lowdim.ranking.Ranking.as_dict`, with the ``config`` of the run.
+        id: Prefix of the anchors and files.
+    """
+    tables = [_scores(result), *([_agreement(result)] if result["agreement"] else []), *_failed(result)]
+    own = [f"{row['model']}: {warning}" for row in result["scores"] for warning in row["warnings"]]
+    return [
+        Section(
+            id=id,
+            title="Which model suits this data",
+            why=_WHY,
+            figures=_figures(result),
+            tables=tables,
+            settings=result["config"],
+            source=_SOURCE,
+            notes=[*result["warnings"], *own],
+            seconds=result.get("seconds"),
+        )
+    ]
+
+
+def _figures(result: Mapping[str, Any]) -> list[Lines]:
+    by = result["by"]
+    rows = [row for row in result["scores"] if row[by] is not None and row["probe_accuracy"] is not None]
+    if len(rows) < 2 or by == "probe_accuracy":
+        return []
+    points = Series(
+        "candidates",
+        [row[by] for row in rows],
+        [row["probe_accuracy"] for row in rows],
+        style="points",
+        labels=[row["model"] for row in rows],
+    )
+    positive = all(row[by] > 0 for row in rows)
+    title = f"Probe accuracy against {SCORE_NAMES[by]}"
+    return [Lines("probe", title, SCORE_NAMES[by], "probe accuracy", [points], log_x=by.startswith("nc1") and positive)]
+
+
+def _scores(result: Mapping[str, Any]) -> Table:
+    shown = [name for name in SCORE_NAMES if any(row[name] is not None for row in result["scores"])]
+    columns = ["rank", "model", *(SCORE_NAMES[name] for name in shown), "width", "parameters", "layer"]
+    rows = [
+        [
+            row["rank"],
+            row["model"],
+            *(_cell(row, name) for name in shown),
+            row["width"],
+            row["parameters"],
+            row["layer"],
+        ]
+        for row in result["scores"]
+    ]
+    return Table("scores", "Candidates, best first", columns, rows, "In brackets: 90 % intervals over the samples.")
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    interval = row["intervals"].get(name)
+    value = "-" if row[name] is None else f"{row[name]:.3g}"
+    return value if interval is None else f"{value} [{interval[0]:.3g}, {interval[1]:.3g}]"
+
+
+def _agreement(result: Mapping[str, Any]) -> Table:
+    rows = [
+        [
+            SCORE_NAMES.get(name, name.replace("_", " ")),
+            found["kendall"],
+            found["weighted"],
+            found["spearman"],
+            "-" if found["interval"] is None else "{:.2f} to {:.2f}".format(*found["interval"]),
+            found["kendall_equal_width"],
+            found["models"],
+            found["groups"],
+        ]
+        for name, found in result["agreement"].items()
+    ]
+    columns = ["score", "Kendall", "weighted", "Spearman", "90 % interval", "Kendall, equal width", "models", "groups"]
+    caption = (
+        "Rank correlation with the probe's accuracy, signs turned so that 1 means the same order. The interval resamples groups "
+        "(checkpoints of one run together). Parameters, width and source accuracy cost nothing: a score should beat them."
+    )
+    return Table("agreement", "Agreement with the probe", columns, rows, caption)
+
+
+def _failed(result: Mapping[str, Any]) -> list[Table]:
+    if not result["failed"]:
+        return []
+    rows = [[row["model"], row["error"]] for row in result["failed"]]
+    return [Table("failed", "Candidates that could not be scored", ["model", "why"], rows)]
