@@ -42,6 +42,7 @@ def test_an_interrupted_run_continues_with_the_same_bits(
     stop_at: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lowdim.finetuning._train.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lowdim.finetuning._train.SHORT", 0.0)
     whole = bench.fit(BLOCK, recipe=RECIPE, name="whole")
 
     def stop(what: str, done: int, total: int) -> None:
@@ -163,6 +164,7 @@ from lowdim.finetuning import _train
 from lowdim.finetuning._bench import Bench
 from lowdim.models import load_model
 _train.SAVE_EVERY = 0.05
+_train.SHORT = 0.0
 bench = Bench(load_model("digits-0-4"), load_data("digits", shots=20), Path(sys.argv[1]))
 print("ready", flush=True)
 fitted = bench.fit(Plan("scl", ("blocks.1",), "pad_add"), recipe=Recipe(rate=3e-3, head_rate=3e-3, epochs=12, batch_size=16))

@@ -1,5 +1,6 @@
 """Fine-tuning with few labels: one block, a skip connection, or just a probe; measured, saved as a small verified delta."""
 
+from lowdim.finetuning._advise import Advice, advise
 from lowdim.finetuning._delta import Delta, apply_delta, load_delta, read_delta, save_delta, verify_delta
 from lowdim.finetuning._evaluate import split_outputs
 from lowdim.finetuning._finetune import ASKED, Tuned, finetune
@@ -12,6 +13,7 @@ __all__ = [
     "ASKED",
     "COMBINES",
     "METHODS",
+    "Advice",
     "Average",
     "Delta",
     "Plan",
@@ -19,6 +21,7 @@ __all__ = [
     "Recipe",
     "Tuned",
     "TunedModel",
+    "advise",
     "apply_delta",
     "auto_block",
     "default_recipe",

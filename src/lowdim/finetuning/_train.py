@@ -21,6 +21,8 @@ from lowdim.finetuning._tuned import TunedModel
 
 SAVE_EVERY = 20.0
 """Seconds between saves inside an epoch."""
+SHORT = 1.0
+"""Epochs shorter than this many seconds are saved once in that time; every longer one is saved when it ends."""
 
 Progress = Callable[[int, int], None]
 
@@ -90,7 +92,9 @@ def train(
             ended = loop.step % loop.per_epoch == 0
             if ended and on_epoch is not None and not loop.history.stopped:
                 on_epoch(loop.step // loop.per_epoch, loop.history)
-            if state is not None and (ended or time.monotonic() - saved > SAVE_EVERY or loop.history.stopped):
+            since = time.monotonic() - saved
+            over = loop.step == loop.steps or bool(loop.history.stopped)
+            if state is not None and (over or since > (SHORT if ended else SAVE_EVERY)):
                 loop.save(state)
                 saved = time.monotonic()
             if progress is not None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lowdim.figures import Figure, Lines, Series, Table
+from lowdim.data import Dataset, thumbnail
+from lowdim.figures import Figure, Images, Lines, Series, Table
 from lowdim.report._page import Section
 
 _SOURCE = "Li et al. 2022, arXiv 2212.12206; Kumar et al. 2022, arXiv 2202.10054 (lp-ft)."
@@ -141,12 +142,12 @@ def _updates(result: Mapping[str, Any]) -> Section:
     )
 
 
-def advice_sections(result: Mapping[str, Any], trouble: Sequence[Section] = ()) -> list[Section]:
+def advice_sections(result: Mapping[str, Any], dataset: Dataset) -> list[Section]:
     """Sections of a recommendation: the evidence, the learning curve, and the trouble.
 
     Args:
         result: The command's result.
-        trouble: Sections about classes and suspected labels.
+        dataset: For thumbnails of suspected labels.
     """
     recommended = result["recommendation"]
     sections = [
@@ -167,7 +168,36 @@ def advice_sections(result: Mapping[str, Any], trouble: Sequence[Section] = ()) 
     ]
     if result["learning_curve"]:
         sections.append(_curve(result))
-    return [*sections, *trouble]
+    return [*sections, _classes(result), *([_suspects(result, dataset)] if result["outliers"] else [])]
+
+
+def _classes(result: Mapping[str, Any]) -> Section:
+    rows = [[e["name"], e["samples"], e["ncc_accuracy"], e["nearest_class"], e["nc1_share"]] for e in result["classes"]]
+    columns = ["class", "samples", "nearest-mean accuracy", "nearest class", "share of NC1"]
+    return Section(
+        id="trouble", title="Which classes are the trouble", tables=[Table("classes", "Classes", columns, rows)]
+    )
+
+
+def _suspects(result: Mapping[str, Any], dataset: Dataset) -> Section:
+    entries = result["outliers"]
+    figures: list[Figure] = []
+    if dataset.kind == "image":
+        train = dataset["train"]
+        pictures = [
+            (f"{e['class']}, looks like {e['nearest_class']}", thumbnail(train, e["position"])) for e in entries
+        ]
+        figures.append(Images("suspects", "Suspected labels", pictures))
+    rows = [[e["item"], e["class"], e["nearest_class"], e["excess"]] for e in entries]
+    return Section(
+        id="suspects",
+        title="Suspected labels",
+        why=(
+            "Training samples that are far from their class and near another one: wrong labels, or hard cases. Look at them.",
+        ),
+        figures=figures,
+        tables=[Table("suspects", "Suspected labels", ["item", "labelled", "looks like", "excess"], rows)],
+    )
 
 
 def _curve(result: Mapping[str, Any]) -> Section:

@@ -1,0 +1,255 @@
+"""``lowdim advise``: which network, which method, or just a probe."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lowdim.cli import _inputs as given
+from lowdim.cli._common import (
+    Format,
+    FormatOption,
+    Fresh,
+    Json,
+    Out,
+    Seed,
+    emit_json,
+    number,
+    print_table,
+    progress,
+    say,
+    wants_json,
+    warn,
+)
+from lowdim.cli.finetune import print_evidence
+from lowdim.errors import UsageError
+
+if TYPE_CHECKING:
+    from lowdim._files import RunFolder
+    from lowdim.data import Dataset
+    from lowdim.finetuning import Advice
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(advise)
+
+
+def advise(
+    data: given.DataOption,
+    model: Annotated[list[str], typer.Option("--model", help=f"May be repeated. {given.MODEL_HELP}")],
+    shots: Annotated[str, typer.Option("--shots", help="Images per class of the learning curve.")] = "5,10,20",
+    outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 10,
+    limit: given.Limit = None,
+    model_arg: given.ModelArguments = None,
+    random_weights: given.RandomWeights = False,
+    allow_pickle: given.AllowPickle = False,
+    offline: given.Offline = False,
+    mean: given.Mean = None,
+    std: given.Std = None,
+    image_size: given.ImageSize = None,
+    path_column: given.PathColumn = None,
+    text_column: given.TextColumn = None,
+    label_column: given.LabelColumn = None,
+    skip_unreadable: given.SkipUnreadable = False,
+    device: given.Device = "auto",
+    cache_budget: Annotated[float, typer.Option("--cache-budget", help="GB on disk for stored prefixes.")] = 4.0,
+    seed: Seed = 0,
+    out: Out = None,
+    fresh: Fresh = False,
+    json: Json = False,
+    format: FormatOption = Format.auto,
+) -> None:
+    """I have few labels and some networks: what should I do?
+
+    lowdim advise --data photos/ --model timm:resnet50 --model timm:vit_base_patch16_224
+
+    lowdim advise --data digits --model digits-0-4 --model digits-split
+
+    Says which network and method to use, the accuracy to expect with its interval, whether more labels would help, which
+    classes and images are the trouble, and prints the command to run. Looks at the training split only.
+    """
+    from lowdim.data import load_data
+    from lowdim.models import load_model
+
+    dataset = load_data(
+        data,
+        path_column=path_column,
+        text_column=text_column,
+        label_column=label_column,
+        limit=limit,
+        seed=seed,
+        skip_unreadable=skip_unreadable,
+    )
+    arguments = {
+        "arguments": given.parse_arguments(model_arg),
+        "random_weights": random_weights,
+        "allow_pickle": allow_pickle,
+        "offline": offline,
+        "mean": given.numbers(mean, "--mean"),
+        "std": given.numbers(std, "--std"),
+        "image_size": image_size,
+    }
+    config: dict[str, Any] = {
+        "models": list(model),
+        **arguments,
+        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit},
+        "shots": _sizes(shots),
+        "outliers": outliers,
+        "device": given.device(device),
+        "cache_budget": cache_budget,
+        "seed": seed,
+    }
+    for note in dataset.notes:
+        say(f"note: {note}")
+    options = {
+        "--limit": limit,
+        "--model-arg": model_arg,
+        "--random-weights": random_weights,
+        "--allow-pickle": allow_pickle,
+        "--offline": offline,
+        "--mean": mean,
+        "--std": std,
+        "--image-size": image_size,
+        "--path-column": path_column,
+        "--text-column": text_column,
+        "--label-column": label_column,
+        "--skip-unreadable": skip_unreadable,
+        "--device": None if device == "auto" else device,
+        "--seed": seed or None,
+    }
+    loaders = [partial(load_model, name, **arguments) for name in model]
+    result, folder = _run(loaders, dataset, data, config, _words(options), out, fresh=fresh)
+    for message in result["warnings"]:
+        warn(message)
+    if wants_json(json, format):
+        emit_json("advise", result)
+    else:
+        _print(result)
+        print(f"\npage: {folder / 'report.html'}")
+
+
+def _sizes(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"--shots takes positive numbers separated by commas, not {text!r}.")
+    return [int(part) for part in parts]
+
+
+def _words(options: dict[str, Any]) -> list[str]:
+    """The options that were given, as words of a command line.
+
+    Example:
+        >>> _words({"--offline": True, "--limit": None, "--model-arg": ["a=1", "b=2"]})
+        ['--offline', '--model-arg', 'a=1', '--model-arg', 'b=2']
+    """
+    words: list[str] = []
+    for name, value in options.items():
+        for entry in value if isinstance(value, list) else [value]:
+            if entry is True:
+                words.append(name)
+            elif entry is not None and entry is not False:
+                words += [name, str(entry)]
+    return words
+
+
+def _run(
+    loaders: list[Any],
+    dataset: "Dataset",
+    data: str,
+    config: dict[str, Any],
+    options: list[str],
+    out: Path | None,
+    *,
+    fresh: bool,
+) -> tuple[dict[str, Any], Path]:
+    from lowdim._files import RunFolder
+    from lowdim.finetuning import advise as look
+
+    started = time.monotonic()
+    with RunFolder(out, "advise", config, fresh=fresh) as run:
+        known = run.finished()
+        if known is not None:
+            return known, run.path
+        with progress("looking") as update:
+            found = look(
+                loaders,
+                dataset,
+                run.state,
+                shots=config["shots"],
+                outliers=config["outliers"],
+                device=config["device"],
+                cache_budget=config["cache_budget"] * 1e9,
+                seed=config["seed"],
+                progress=lambda what, done, total: update(done, total),
+            )
+        result = {"config": run.config, **_as_dict(found, data, options)}
+        result["seconds"] = round(time.monotonic() - started, 3)
+        _write(run, result, dataset)
+    return result, run.path
+
+
+def _as_dict(found: "Advice", data: str, options: list[str]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    chosen = found.recommendation
+    outliers = [asdict(entry) for entry in found.outliers]
+    for entry in outliers:
+        entry["class"] = entry.pop("class_")
+    return {
+        "recommendation": {
+            "model": chosen.model,
+            "method": chosen.method,
+            "layer": chosen.layer,
+            "expected_accuracy": chosen.accuracy,
+            "interval": list(chosen.interval),
+            "command": found.command(chosen.model, data, options),
+        },
+        "reasons": list(found.reasons),
+        "evidence": [entry.as_dict() for entry in found.evidence],
+        "learning_curve": list(found.learning_curve),
+        "classes": [asdict(entry) for entry in found.classes],
+        "outliers": outliers,
+        "warnings": list(found.warnings),
+    }
+
+
+def _write(run: "RunFolder", result: dict[str, Any], dataset: "Dataset") -> None:
+    from lowdim.report import Page, write_report
+    from lowdim.report.finetuning import advice_sections
+
+    recommended = result["recommendation"]
+    page = Page(
+        title=f"What to do with {result['config']['data']['name']}",
+        lead=f"{recommended['model']}, {recommended['method']}: about {100 * recommended['expected_accuracy']:.0f} % to expect.",
+        sections=advice_sections(result, dataset),
+        next_steps=[("Do it:", recommended["command"])],
+    )
+    result["figures"] = write_report(run, page)
+    run.finish(result)
+
+
+def _print(result: dict[str, Any]) -> None:
+    print_evidence(result["evidence"])
+    for reason in result["reasons"]:
+        print(reason)
+    for row in result["learning_curve"]:
+        low, high = row["interval"]
+        print(
+            f"{row['shots']} per class, {row['method']}: {100 * row['accuracy']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f})"
+        )
+    worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
+    print("hardest classes: " + ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst))
+    if result["outliers"]:
+        rows = [
+            [entry["item"], entry["class"], entry["nearest_class"], number(entry["excess"])]
+            for entry in result["outliers"]
+        ]
+        print_table("suspected labels, most suspicious first", ["item", "labelled", "looks like", "excess"], rows)
+    recommended = result["recommendation"]
+    low, high = recommended["interval"]
+    print(f"\nuse {recommended['model']}, {recommended['method']} {recommended['layer'] or ''}")
+    print(f"expect {100 * recommended['expected_accuracy']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f})")
+    print(f"\n{recommended['command']}")

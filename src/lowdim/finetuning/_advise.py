@@ -1,0 +1,233 @@
+"""Which network, which method, or just a probe: measured on the training split, in minutes."""
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lowdim.data import Dataset
+from lowdim.data._dataset import few_shot_indices
+from lowdim.errors import InputError, LowdimError
+from lowdim.finetuning._baseline import fit_baseline
+from lowdim.finetuning._bench import Bench
+from lowdim.finetuning._choice import (
+    Evidence,
+    auto_plans,
+    choose_method,
+    evidence_of,
+    expected_interval,
+    gather_evidence,
+    paired_difference,
+)
+from lowdim.finetuning._plan import Plan
+from lowdim.models import LoadedModel
+from lowdim.profiling import ClassMeasure, Outlier, profile
+
+_FINALISTS = 2
+"""Networks on which blocks are trained: the best probe, and the next one where the two cannot be told apart."""
+_FOLDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What to do with a data set.
+
+    Attributes:
+        recommendation: The row of evidence to follow.
+        evidence: Every way that was tried, cross-validated.
+        reasons: Why, and which differences are ties.
+        learning_curve: Accuracy on left-out training images against images per class: ``shots``, ``method``, ``accuracy``,
+            ``interval``.
+        classes: The trouble by class, in the recommended network's features.
+        outliers: Suspected labels.
+        warnings: What a reader must know, candidates that failed included.
+    """
+
+    recommendation: Evidence
+    evidence: Sequence[Evidence]
+    reasons: Sequence[str]
+    learning_curve: Sequence[Mapping[str, Any]]
+    classes: Sequence[ClassMeasure]
+    outliers: Sequence[Outlier]
+    warnings: Sequence[str]
+
+    def command(self, model: str, data: str, options: Sequence[str] = ()) -> str:
+        """The command line that does what is recommended.
+
+        Args:
+            model: As typed.
+            data: As typed.
+            options: Further words of the command.
+        """
+        chosen = self.recommendation
+        words = ["lowdim", "finetune", "--model", model, "--data", data, "--method", chosen.method]
+        if chosen.layer:
+            words += ["--layer", chosen.layer.replace(", ", ",")]
+        return shlex.join([*words, *options])
+
+
+def advise(
+    candidates: Sequence[Callable[[], LoadedModel]],
+    data: Dataset,
+    folder: Path,
+    *,
+    shots: Sequence[int] = (5, 10, 20),
+    outliers: int = 10,
+    device: torch.device | str = "cpu",
+    cache_budget: float = 4e9,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Advice:
+    """Compares networks and methods on the training split by cross-validation.
+
+    Every network gets a cross-validated probe on its features. On the best one, and on a second that is a tie with it, the
+    block at 3/4 of the depth and its average with the probe are tried too. The test split is never looked at.
+
+    Args:
+        candidates: Each gives a network; one that fails is reported and hides none of the others.
+        data: Its train split is used.
+        folder: For stored features.
+        shots: Images per class of the learning curve; sizes that leave too few images to test on are left out.
+        outliers: How many suspected labels to list.
+        device: Where networks run.
+        cache_budget: Bytes per stored prefix.
+        seed: Of everything random.
+        progress: Called with what is being done, steps done and steps in all.
+
+    Raises:
+        InputError: If no candidate can be used.
+    """
+    warnings: list[str] = []
+    benches = _benches(candidates, data, folder, warnings, device, cache_budget, seed, progress)
+    train = data["train"]
+    per_class = len(train) / len(np.unique(train.labels))
+    started = time.monotonic()
+    baseline = fit_baseline(train, len(data.classes), seed)
+    seconds = time.monotonic() - started
+    evidence = [evidence_of("(no model)", "baseline", None, baseline.correct(train.labels), seconds)]
+    probes = {id(bench): gather_evidence(bench, [], folds=_FOLDS, baseline=False)[0] for bench in benches}
+    finalists, reasons = _finalists(benches, probes)
+    evidence += [probes[id(bench)] for bench in benches if bench not in finalists]
+    choices: list[tuple[Bench, Evidence, tuple[str, ...]]] = []
+    for bench in finalists:
+        found = gather_evidence(bench, _plans(bench, warnings), folds=_FOLDS, baseline=False)
+        evidence += found
+        choice = choose_method([evidence[0], *found], per_class)
+        choices.append((bench, choice.evidence, choice.reasons))
+    bench, chosen, why = max(choices, key=lambda entry: entry[1].accuracy)
+    measured = profile(
+        nn.Sequential(nn.Identity()),
+        (torch.from_numpy(bench.fit(Plan("linear-probe")).features()), torch.from_numpy(train.labels)),
+        layers=["0"],
+        outliers=outliers,
+        seed=seed,
+    )
+    if per_class < 10:
+        warnings.append("below 10 images per class the interval of the expected accuracy is too narrow in some cases")
+    return Advice(
+        recommendation=chosen,
+        evidence=sorted(evidence, key=lambda entry: -entry.accuracy),
+        reasons=[*reasons, *why],
+        learning_curve=_learning_curve(bench, chosen, shots),
+        classes=[_named(entry, data) for entry in measured.classes],
+        outliers=[_named_outlier(entry, data) for entry in measured.outliers],
+        warnings=[*warnings, *bench.warnings],
+    )
+
+
+def _benches(
+    candidates: Sequence[Callable[[], LoadedModel]],
+    data: Dataset,
+    folder: Path,
+    warnings: list[str],
+    device: torch.device | str,
+    cache_budget: float,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> list[Bench]:
+    benches: list[Bench] = []
+    for index, load in enumerate(candidates):
+        try:
+            bench = Bench(
+                load(),
+                data,
+                folder / f"model{index}",
+                device=device,
+                cache_budget=cache_budget,
+                seed=seed,
+                progress=progress,
+            )
+            bench.fit(Plan("linear-probe"))
+        except LowdimError as error:
+            warnings.append(f"candidate {index + 1} is left out: {error}")
+        else:
+            benches.append(bench)
+    if not benches:
+        raise InputError(f"No candidate could be used. {' '.join(warnings)}")
+    return benches
+
+
+def _finalists(benches: list[Bench], probes: Mapping[int, Evidence]) -> tuple[list[Bench], list[str]]:
+    order = sorted(benches, key=lambda bench: -probes[id(bench)].accuracy)
+    chosen, reasons = order[:1], list[str]()
+    for bench in order[1:]:
+        best, other = probes[id(order[0])], probes[id(bench)]
+        gain, error = paired_difference(best.correct, other.correct)
+        if gain <= error:
+            reasons.append(
+                f"probes: {best.model} and {other.model} are a tie ({100 * gain:+.1f} ± {100 * error:.1f} points)"
+            )
+            if len(chosen) < _FINALISTS:
+                chosen.append(bench)
+    return chosen, reasons
+
+
+def _plans(bench: Bench, warnings: list[str]) -> list[Plan]:
+    try:
+        return auto_plans(bench)
+    except InputError as error:
+        warnings.append(str(error))
+        return []
+
+
+def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> list[dict[str, Any]]:
+    labels = bench.labels
+    rows: list[dict[str, Any]] = []
+    block = [plan for plan in _plans(bench, []) if chosen.layer]
+    for size in sorted(set(shots)):
+        train = few_shot_indices(labels, size, bench.seed)
+        test = np.setdiff1d(np.arange(len(labels)), train)
+        if len(test) < len(np.unique(labels)) or size < 2:
+            continue
+        parts = {
+            plan.method: bench.fit(plan, indices=train, name=f"curve{size}-{plan.method}").log_probabilities(test)
+            for plan in [Plan("linear-probe"), *block]
+        }
+        if chosen.method == "ensemble":
+            parts["ensemble"] = np.logaddexp.reduce(list(parts.values()))
+        for method, logarithms in parts.items():
+            if method in ("linear-probe", chosen.method):
+                share = float((logarithms.argmax(axis=1) == labels[test]).mean())
+                interval = list(expected_interval(share, len(test)))
+                rows.append({"shots": size, "method": method, "accuracy": share, "interval": interval})
+    return rows
+
+
+def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:
+    nearest = None if entry.nearest_class is None else data.classes[int(entry.nearest_class)]
+    return replace(entry, name=data.classes[int(entry.name)], nearest_class=nearest)
+
+
+def _named_outlier(entry: Outlier, data: Dataset) -> Outlier:
+    return replace(
+        entry,
+        item=data["train"].items[entry.position],
+        class_=data.classes[int(entry.class_)],
+        nearest_class=data.classes[int(entry.nearest_class)],
+    )
