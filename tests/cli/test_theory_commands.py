@@ -1,0 +1,128 @@
+"""lowdim check and lowdim reproduce, as typed."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+
+def lowdim(*arguments, cwd=None):
+    command = [sys.executable, "-m", "lowdim", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def write_history(folder, optimizer):
+    """Weights of a plain training loop that shares no code with the package."""
+    folder.mkdir()
+    random = np.random.default_rng(7)
+    weights = [0.8 * np.linalg.svd(random.standard_normal((24, 24)))[0] for _ in range(3)]
+    target = random.standard_normal((24, 2)) @ random.standard_normal((2, 24)) / 24
+    mean, square = [0.0] * 3, [0.0] * 3
+    for t in range(121):
+        if t % 40 == 0:
+            save_file({str(i): w for i, w in enumerate(weights, 1)}, folder / f"{t}.safetensors")
+        a, b, c = weights
+        error = c @ b @ a - target
+        slopes = [b.T @ c.T @ error, c.T @ error @ a.T, error @ a.T @ b.T]
+        if optimizer == "sgd":
+            weights = [w - 3e-3 * g for w, g in zip(weights, slopes, strict=True)]
+            continue
+        mean = [0.9 * m + 0.1 * g for m, g in zip(mean, slopes, strict=True)]
+        square = [0.999 * s + 0.001 * g * g for s, g in zip(square, slopes, strict=True)]
+        weights = [
+            w - 3e-3 * (m / (1 - 0.9 ** (t + 1))) / (np.sqrt(s / (1 - 0.999 ** (t + 1))) + 1e-8)
+            for w, m, s in zip(weights, mean, square, strict=True)
+        ]
+    np.savez(folder / "data.npz", x=np.eye(24), y=target)
+    return folder
+
+
+def test_check_holds_for_plain_descent_and_not_for_adam(tmp_path):
+    plain = write_history(tmp_path / "plain", "sgd")
+    good = lowdim("check", plain, "--theorem", "parsimony", "--data", plain / "data.npz", "--json")
+    assert good.returncode == 0, good.stderr
+    result = json.loads(good.stdout)
+    assert (result["schema_version"], result["command"], result["holds"]) == (1, "check", True)
+    assert all(set(check) == {"name", "holds", "residual", "tolerance", "reason"} for check in result["checks"])
+    adam = write_history(tmp_path / "adam", "adam")
+    bad = lowdim("check", adam, "--theorem", "parsimony")
+    assert bad.returncode == 4
+    assert "DOES NOT" in bad.stdout
+    assert "Adam" in bad.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere", "--theorem", "parsimony"], 3, "is not a folder"),
+        (["plain", "--theorem", "separation"], 2, "--data FILE.npz"),
+        (["plain", "--theorem", "parsimony", "--rank", "12"], 2, "no invariant part"),
+        (["plain", "--theorem", "parsimony", "--weights", "1,4"], 3, "no tensor '4'"),
+        (["plain", "--theorem", "separation", "--data", "plain/data.npz"], 3, "y must hold classes"),
+        (["plain", "--theorem", "parsimony", "--data", "plain/120.safetensors"], 3, "not an .npz file"),
+        (["plain", "--theorem", "separation", "--rank", "2", "--data", "plain/data.npz"], 2, "--rank belongs"),
+    ],
+)
+def test_check_names_what_is_wrong(tmp_path, arguments, code, message):
+    write_history(tmp_path / "plain", "sgd")
+    done = lowdim("check", *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_reproduce_writes_a_page_and_continues(tmp_path):
+    arguments = ("reproduce", "separation-scale", "parsimony-svd", "--out", tmp_path / "run", "--json")
+    first = lowdim(*arguments)
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout)
+    assert (result["passed"], result["failed"]) == (2, 0)
+    assert [entry["id"] for entry in result["experiments"]] == ["parsimony-svd", "separation-scale"]
+    for entry in result["experiments"]:
+        assert {"id", "section", "title", "seconds", "figures", "verdicts"} <= set(entry)
+        assert all((tmp_path / "run" / path).is_file() for path in entry["figures"])
+        assert all({"name", "value", "relation", "threshold", "holds"} <= set(v) for v in entry["verdicts"])
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    again = lowdim(*arguments)
+    assert json.loads(again.stdout) == result
+    other = lowdim("reproduce", "separation-scale", "--out", tmp_path / "run")
+    assert other.returncode == 2
+    assert "other settings" in other.stderr
+
+
+def test_a_failed_verdict_exits_4_and_an_error_hides_nothing(tmp_path):
+    # R^2 of log D needs separation to build up: after a large step the law is off by more than 5 %.
+    done = lowdim(
+        "reproduce", "separation-scale", "--set", "step=60", "--set", "scales=.5", "--out", tmp_path / "a", "--json"
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert json.loads(done.stdout)["failed"] == 1
+    arguments = ("reproduce", "separation-scale", "parsimony-momentum", "--set", "step=50", "--set", "scales=.5")
+    mixed = lowdim(*arguments, "--out", tmp_path / "b", "--json")
+    entries = {entry["id"]: entry for entry in json.loads(mixed.stdout)["experiments"]}
+    assert entries["parsimony-momentum"]["status"] == "error"
+    assert entries["separation-scale"]["status"] == "done"
+
+
+def test_reproduce_lists_and_names_mistakes():
+    listed = json.loads(lowdim("reproduce", "--list", "--json").stdout)["experiments"]
+    assert "separation-theorem" in [entry["id"] for entry in listed]
+    assert all(entry["lecture"] for entry in listed)
+    typo = lowdim("reproduce", "separation-scal")
+    assert typo.returncode == 2
+    assert "Did you mean separation-scale" in typo.stderr
+    assert lowdim("reproduce").returncode == 2
+    assert "Did you mean eps" in lowdim("reproduce", "parsimony-svd", "--set", "epss=1").stderr
+
+
+def test_neither_command_needs_torch(tmp_path):
+    code = (
+        "import sys; sys.argv = ['lowdim', 'reproduce', 'separation-scale', '--jobs', '1', '--out', 'r'];"
+        "sys.modules['torch'] = None;"
+        "from lowdim.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,105 @@
+"""The experiments of sections 2 and 3: verdicts hold, and fail when the theory is broken on purpose."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lowdim.experiments import MODULES, Skipped, _parsimony, load, separation, separation_figures
+
+QUICK = {
+    "parsimony-svd": {},
+    "parsimony-weight-decay": {},
+    "parsimony-unwhitened": {},
+    "parsimony-momentum": {},
+    "parsimony-optimizers": {},
+    "parsimony-low-rank-bias": {},
+    "separation-theorem": {"depths": (4,), "small_scales": (0.3, 0.1)},
+    "separation-linear-relu": {"depth": 6, "relu_loss": 1e-4},
+    "separation-depth": {"depths": (6, 8), "relu_depths": ()},
+    "separation-scale": {},
+    "separation-tradeoff": {"scales": (0.2, 0.1, 0.05)},
+    "separation-init": {"depth": 5},
+}
+
+
+def run(id, **changes):
+    experiment = load(id)
+    settings = dataclasses.replace(experiment.settings(), **{**QUICK[id], **changes})
+    return experiment.run(settings, lambda done, total: None)
+
+
+def failed(outcome):
+    return [verdict.name for verdict in outcome.verdicts if verdict.failed]
+
+
+@pytest.mark.parametrize("id", QUICK)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_verdicts_hold(id, seed):
+    outcome = run(id, seed=seed)
+    assert outcome.verdicts
+    assert not failed(outcome)
+    assert outcome.figures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", QUICK)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_verdicts_hold_at_the_default_settings(id, seed):
+    experiment = load(id)
+    outcome = experiment.run(experiment.settings(seed=seed), lambda done, total: None)
+    assert not failed(outcome)
+
+
+def test_every_experiment_of_sections_2_and_3_is_here():
+    assert set(QUICK) == {id for id in MODULES if id.startswith(("parsimony", "separation"))}
+    for id in QUICK:
+        experiment = load(id)
+        assert experiment.section == (2 if id.startswith("parsimony") else 3)
+        assert set(experiment.full) <= {field.name for field in dataclasses.fields(experiment.settings)}
+
+
+def test_a_wrong_recursion_of_rho_fails_a_verdict(monkeypatch):
+    def wrong(scale, rule, steps, *, depth, full_output=True):
+        values = [scale]
+        for _ in range(steps):
+            values.append(values[-1] * (1 - rule.step * values[-1] ** (2 * depth - 1)))  # 2L - 1 for 2 (L - 1)
+        return np.array(values)
+
+    monkeypatch.setattr(_parsimony, "scale_recursion", wrong)
+    assert any("singular values on rho(t)" in name for name in failed(run("parsimony-svd", eps=0.8)))
+
+
+def test_a_wrong_basis_fails_a_verdict(monkeypatch):
+    from lowdim.dynamics import _reduction
+
+    right = _reduction._first_basis
+
+    def wrong(directions, *arguments):  # W in place of its transpose, in all factors but the last
+        return right([*(d.swapaxes(-1, -2) for d in directions[:-1]), directions[-1]], *arguments)
+
+    monkeypatch.setattr(_reduction, "_first_basis", wrong)
+    names = failed(run("parsimony-svd"))
+    assert any("off-diagonal" in name for name in names)
+    assert any("reduced run equals" in name for name in names)
+
+
+@pytest.mark.parametrize("module", [separation, separation_figures])
+def test_a_wrong_sharp_law_fails_a_verdict(monkeypatch, module):
+    monkeypatch.setattr(module, "sharp_ratio", lambda eps, n, depth: eps**2 * n ** (-1 / (depth - 1)))
+    id = "separation-theorem" if module is separation else "separation-scale"
+    assert any("eps^2 n^(-1/L)" in name for name in failed(run(id)))
+
+
+def test_settings_outside_the_theorem_are_skipped_or_not_judged():
+    for id in ("parsimony-svd", "parsimony-unwhitened", "parsimony-low-rank-bias"):
+        with pytest.raises(Skipped, match="outside the theorem"):
+            run(id, width=6)
+    with pytest.raises(Skipped, match="outside the theorem"):
+        run("separation-scale", per_class=2)
+    large = run("separation-scale", scales=(1.0,), step=1.0)
+    law = next(verdict for verdict in large.verdicts if "eps^2" in verdict.name)
+    assert not law.judged
+    assert "small scales" in law.note
+    bias = run("parsimony-low-rank-bias", scales=(1.0, 0.5))
+    assert [verdict.judged for verdict in bias.verdicts] == [True, False]

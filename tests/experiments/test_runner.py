@@ -1,0 +1,137 @@
+"""Settings, stored outcomes and the processes that run experiments."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from lowdim._verdicts import Verdict
+from lowdim.errors import InputError, UsageError
+from lowdim.experiments import Outcome, load
+from lowdim.experiments._runner import choose_jobs, run_experiments
+from lowdim.experiments._settings import convert, parse_assignments, resolve_settings
+from lowdim.experiments._stored import from_stored, to_stored
+from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
+
+
+def test_assignments_reach_the_experiments_that_have_them():
+    experiments = [load("parsimony-svd"), load("separation-scale")]
+    settings = resolve_settings(experiments, parse_assignments(["seed=3", "scales=.4,.2", "eps=.5"]), full=False)
+    assert settings["parsimony-svd"].eps == 0.5
+    assert settings["separation-scale"].scales == (0.4, 0.2)
+    assert {one.seed for one in settings.values()} == {3}
+    full = resolve_settings(experiments, {"width": "40"}, full=True)
+    assert (full["parsimony-svd"].width, full["parsimony-svd"].iterations) == (40, 500)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("epss=1", "Did you mean eps"), ("eps", "NAME=VALUE"), ("=1", "NAME=VALUE"), ("eps=a", "finite")],
+)
+def test_wrong_assignments_are_named(text, message):
+    with pytest.raises(UsageError, match=message):
+        resolve_settings([load("parsimony-svd")], parse_assignments([text]), full=False)
+
+
+def test_values_are_read_by_the_kind_of_the_default():
+    assert convert("2", 1.0) == 2.0
+    assert convert("no", True) is False
+    assert convert("a", "b") == "a"
+    assert convert("[1]", None) == [1]
+    for text, default in (("1.5", 1), ("x", 1), ("inf", 1.0), ("maybe", True), ("{", None), ("1,x", (1.0,))):
+        with pytest.raises(UsageError):
+            convert(text, default)
+
+
+def test_an_outcome_survives_being_stored():
+    lines = Lines("l", "t", "x", "y", [Series("s", np.arange(3), np.array([1.0, np.nan, 2.0]), style="dashed")])
+    surface = Surface("s", "t", [1, 2], np.arange(3.0), np.array([[1.0, np.inf]] * 3), "x", "y", "z")
+    images = Images("i", "t", [("c", np.arange(6, dtype=np.uint8).reshape(2, 3))])
+    table = Table("t", "t", ["a"], [[1.5], ["text"], [None]])
+    verdicts = [Verdict.of("a", 1.0, "<=", 2.0), Verdict.of("b", float("nan"), "<", 1.0, judged=False, note="n")]
+    outcome = Outcome(verdicts, [lines, Panels("p", "t", [surface, surface]), images], [table], ["note"])
+    back = from_stored(json.loads(json.dumps(to_stored(outcome))))
+    assert back.verdicts[0] == verdicts[0]
+    assert np.isnan(back.verdicts[1].value)
+    assert not back.verdicts[1].holds
+    series = back.figures[0].series[0]
+    np.testing.assert_array_equal(series.y, [1.0, np.nan, 2.0])
+    assert series.style == "dashed"
+    assert back.figures[1].panels[0].z.shape == (3, 2)
+    assert np.isnan(back.figures[1].panels[0].z[0, 1])
+    np.testing.assert_array_equal(back.figures[2].images[0][1], images.images[0][1])
+    assert back.figures[2].images[0][1].dtype == np.uint8
+    assert back.tables[0].rows[2] == [None]
+    assert back.notes == ["note"]
+
+
+def test_a_damaged_outcome_is_named():
+    with pytest.raises(InputError, match="damaged"):
+        from_stored({"verdicts": [{"kind": "Unknown"}], "figures": []})
+
+
+def settings_of(*ids, **changes):
+    return {id: dataclasses.replace(load(id).settings(), **changes.get(id.replace("-", "_"), {})) for id in ids}
+
+
+def collect(settings, state, jobs=2):
+    return {one.id: one for one in run_experiments(settings, state, jobs=jobs, progress=lambda done, total: None)}
+
+
+def test_failures_and_skips_hide_nothing(tmp_path):
+    settings = settings_of(
+        "parsimony-svd",
+        "parsimony-momentum",
+        "parsimony-unwhitened",
+        "separation-scale",
+        parsimony_momentum={"step": 50.0},  # diverges
+        parsimony_unwhitened={"width": 6},  # outside the theorem
+    )
+    finished = collect(settings, tmp_path)
+    assert {id: one.status for id, one in finished.items()} == {
+        "parsimony-svd": "done",
+        "parsimony-momentum": "error",
+        "parsimony-unwhitened": "skipped",
+        "separation-scale": "done",
+    }
+    assert finished["parsimony-momentum"].exit_code == 3
+    assert "diverged" in finished["parsimony-momentum"].message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parsimony-svd.json", "separation-scale.json"]
+    again = collect(settings_of("separation-scale"), tmp_path)
+    assert again["separation-scale"].seconds == finished["separation-scale"].seconds
+    assert again["separation-scale"].outcome.verdicts == finished["separation-scale"].outcome.verdicts
+
+
+def test_a_killed_process_is_reported_and_hides_nothing(tmp_path):
+    settings = settings_of("separation-depth", "separation-scale")
+    killed = []
+
+    def kill(done, total):
+        import multiprocessing
+
+        for child in multiprocessing.active_children():
+            if not killed and (tmp_path / "separation-scale.json").exists():
+                killed.append(child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+
+    finished = {one.id: one for one in run_experiments(settings, tmp_path, jobs=2, progress=kill)}
+    assert killed
+    assert finished["separation-depth"].status == "error"
+    assert "exit code -9" in finished["separation-depth"].message
+    assert finished["separation-scale"].status == "done"
+
+
+def test_the_same_settings_give_the_same_bits(tmp_path):
+    settings = settings_of("separation-scale", "parsimony-svd")
+    first, second = collect(settings, tmp_path / "a"), collect(settings, tmp_path / "b", jobs=1)
+    for id in settings:
+        assert first[id].outcome.verdicts == second[id].outcome.verdicts
+
+
+def test_jobs_are_bounded():
+    assert choose_jobs(8, ["a", "b"]) == 2
+    assert choose_jobs(None, ["a"]) == 1
+    assert choose_jobs(1, ["a", "b"]) == 1
