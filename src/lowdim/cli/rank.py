@@ -118,9 +118,17 @@ def rank(
         "image_size": image_size,
     }
     candidates = _candidates(model, models, {key: value for key, value in common.items() if value})
+    dataset = load_data(
+        data,
+        path_column=path_column,
+        text_column=text_column,
+        label_column=label_column,
+        limit=limit,
+        shots=shots,
+        seed=seed,
+        skip_unreadable=skip_unreadable,
+    )
     selection = {"limit": limit, "shots": shots, "seed": seed}
-    columns = {"path_column": path_column, "text_column": text_column, "label_column": label_column}
-    dataset = load_data(data, **columns, **selection, skip_unreadable=skip_unreadable)
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
@@ -219,8 +227,13 @@ def _print(result: dict[str, Any]) -> None:
     names = list(dict.fromkeys([result["by"], *_SHOWN]))
     shown = [name for name in names if any(row[name] is not None for row in result["scores"])]
     rows = [
-        [str(row["rank"]), row["model"], *(_cell(row, name, result["by"]) for name in shown), f"{row['width']:,}"]
-        + [f"{row['parameters']:,}" if row["parameters"] else "-"]
+        [
+            str(row["rank"]),
+            row["model"],
+            *(_cell(row, name, result["by"]) for name in shown),
+            f"{row['width']:,}",
+            f"{row['parameters']:,}" if row["parameters"] else "-",
+        ]
         for row in result["scores"]
     ]
     head = ["rank", "model", *(_SHOWN.get(name, name) for name in shown), "width", "parameters"]
