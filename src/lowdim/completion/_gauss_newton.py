@@ -43,7 +43,15 @@ def balance(left: Array, right: Array) -> tuple[Array, Array]:
     return np.ascontiguousarray(q_left @ inner_left * root), np.ascontiguousarray(q_right @ inner_right.T * root)
 
 
-def polish(entries: Entries, left: Array, right: Array, *, tolerance: float = 1e-8, max_steps: int = 20) -> Polished:
+def polish(
+    entries: Entries,
+    left: Array,
+    right: Array,
+    *,
+    tolerance: float = 1e-8,
+    max_steps: int = 20,
+    most_inner: int = MOST_INNER,
+) -> Polished:
     """Lower the residual by damped Gauss-Newton steps until it vanishes or stalls.
 
     The damping is proportional to the residual, and the inner conjugate gradients get more steps when an outer step
@@ -55,6 +63,7 @@ def polish(entries: Entries, left: Array, right: Array, *, tolerance: float = 1e
         right: (n, k) start.
         tolerance: On the relative residual.
         max_steps: Most outer steps.
+        most_inner: Most inner steps of one outer step.
 
     References:
         Zilber and Nadler (2022), SIAM J. Math. Data Sci., doi:10.1137/21M1433812.
@@ -69,13 +78,13 @@ def polish(entries: Entries, left: Array, right: Array, *, tolerance: float = 1e
         direction = _direction(entries, left, right, residual, damping, inner, history[-1])
         found, length = _search(entries, left, right, direction, history[-1] * norm)
         if found is None:
-            damping, inner = max(damping, 1e-6) * 10, min(2 * inner, MOST_INNER)
+            damping, inner = max(damping, 1e-6) * 10, min(2 * inner, most_inner)
             history.append(history[-1])
             continue
         left, right, residual = found
         history.append(float(np.linalg.norm(residual)) / norm)
         if history[-1] > 0.5 * history[-2]:
-            inner = min(2 * inner, MOST_INNER)
+            inner = min(2 * inner, most_inner)
         damping *= 0.3 if length == 1 else 2
         left, right = balance(left, right)
     return Polished(left, right, history[-1], step)

@@ -9,6 +9,7 @@ from lowdim.completion._entries import Entries
 from lowdim.completion._gauss_newton import Array, Polished, polish
 from lowdim.completion._gradient_descent import balanced
 from lowdim.completion._reweighting import Estimate, reweighted
+from lowdim.completion._starts import leading_svd
 from lowdim.errors import UsageError
 
 VANISHED = 1e-6  # relative residual that counts as none
@@ -18,11 +19,15 @@ ADMISSIBLE = 1.02  # entries per degree of freedom that a rank needs to be looke
 
 @dataclass(frozen=True)
 class Plan:
-    """One run of the reweighting: its bound on the rank, how slowly the smoothing falls, and when to look."""
+    """One run of the reweighting: its bound on the rank, how slowly the smoothing falls, and when to look.
+
+    A quick look polishes the rank at the spectral gap alone, for a few steps.
+    """
 
     bound: int
     decay: float
     checks: tuple[int, ...]
+    quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,41 +106,58 @@ class _Search:
     def __init__(self, entries: Entries, rank: int | None, rank_bound: int | None, depth: int) -> None:
         self.entries, self.given, self.depth = entries, rank, depth
         smaller = min(entries.shape)
-        fits = [k for k in range(1, smaller) if entries.oversampling(k) >= 1 / ADMISSIBLE]
-        bound = rank or min(rank_bound or 20, max(fits, default=1) + 2, smaller)
-        self.largest = min(bound, max(fits, default=1)) if rank is None else rank
-        ranks = [k for k in range(1, bound + 1) if entries.oversampling(k) >= ADMISSIBLE]
-        self.admissible = max(ranks, default=1)
-        self.bound = min(bound, smaller - 1)
+        ranks = range(1, smaller)
+        self.admissible = max((k for k in ranks if entries.oversampling(k) >= ADMISSIBLE), default=1)
+        fitting = max((k for k in ranks if entries.oversampling(k) >= 1 / ADMISSIBLE), default=1)
+        wanted = 2 * rank if rank else rank_bound or min(20, fitting + 2)
+        self.bound = min(wanted, smaller - 1)
+        self.largest = min(self.bound, fitting)  # rank to polish
         self.best: Polished | None = None  # smallest rank that fits, else least residual
         self.iterations = 0
 
     def plans(self) -> tuple[Plan, ...]:
-        fewer = min(self.bound, self.admissible + 2)
+        fewer = min(self.bound, max(self.admissible, self.given or 1) + 2)
         return (
+            Plan(self.bound, 0.8, (8, 14, 20, 30, 40), quick=True),
             Plan(self.bound, 0.96, (30, 100, 140, 180, 220)),
             Plan(fewer, 0.97, (100, 150, 200, 250)),
             Plan(self.bound, 0.93, (60, 100, 150)),
         )
 
     def run(self, random_state: int) -> Recovery:
+        if self.bound == 0:  # a single row or column: every matrix has rank 1, and nothing ties its entries
+            left, values, right = leading_svd(self.entries, self.entries.values, 1, np.random.default_rng(0))
+            self.keep(polish(self.entries, left * values, right))
+            return self.answer()
         for number, plan in enumerate(self.plans()):
             random = np.random.default_rng([random_state, number])
             previous = 0
             for estimate in reweighted(self.entries, plan.bound, self.depth, plan.decay, plan.checks, random):
                 self.iterations += estimate.iteration - previous
                 previous = estimate.iteration
-                if self.look(estimate):
+                if self.glance(estimate) if plan.quick else self.look(estimate):
                     return self.answer()
         return self.answer()
 
+    def glance(self, estimate: Estimate) -> bool:
+        """A few cheap steps at the rank of the spectral gap; only if they fit, a look at lower ranks."""
+        gap, _ = self.ranks(estimate)
+        left, right = estimate.factors(gap)
+        polished = polish(self.entries, left, right, max_steps=10, most_inner=60)
+        if polished.relative_residual >= VANISHED:
+            self.keep(polished)
+            return False
+        return self.descend(polished.left, polished.right, gap)
+
     def look(self, estimate: Estimate) -> bool:
-        """Polish ranks from a little above the spectral gap downwards; whether a sure answer came out."""
+        """Polish from a little above the spectral gap downwards."""
         gap, top = self.ranks(estimate)
-        root = np.sqrt(estimate.values[:top])
-        left, right = estimate.left[:, :top] * root, estimate.right[:, :top] * root
+        return self.descend(*estimate.factors(top), gap)
+
+    def descend(self, left: Array, right: Array, gap: int) -> bool:
+        """Polish, truncate by one rank, polish again, and so on; whether a sure answer came out."""
         found = False
-        for rank in range(top, 0, -1):
+        for rank in range(left.shape[1], 0, -1):
             polished = polish(self.entries, left[:, :rank], right[:, :rank])
             fits = polished.relative_residual < VANISHED
             if not fits and (found or rank < gap):

@@ -32,6 +32,11 @@ class Estimate:
     values: Array
     right: Array
 
+    def factors(self, rank: int) -> tuple[Array, Array]:
+        """Balanced factors (m, rank) and (n, rank) of the leading part."""
+        root = np.sqrt(self.values[:rank])
+        return self.left[:, :rank] * root, self.right[:, :rank] * root
+
 
 def reweighted(
     entries: Entries, bound: int, depth: int, decay: float, checks: Sequence[int], random: np.random.Generator
