@@ -193,3 +193,10 @@ def test_the_page_is_complete_offline(tmp_path):
             assert value.startswith(("data:", "#")), value
     assert "plain name" in "".join(reader.text)
     assert "default-src 'none'" in html
+
+
+def test_labels_of_logarithmic_axes_are_numbers():
+    lines = Lines("l", "t", "x", "y", [Series("s", [1, 10, 100], [1e-4, 1e-2, 1.0])], log_x=True, log_y=True)
+    svg = to_svg(lines)
+    assert "mathdefault" not in svg
+    assert ">0.01<" in svg

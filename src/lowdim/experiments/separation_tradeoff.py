@@ -79,7 +79,8 @@ def _time_to_fit(run: Trajectory, data: Classes) -> float:
 
 
 def _loss_curve(run: Trajectory, data: Classes) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-    keep = np.unique(np.linspace(1, len(run.times) - 1, 300).astype(int))
+    after = np.flatnonzero(run.times >= 1)
+    keep = np.unique(np.linspace(after[0], after[-1], 300).astype(int))
     return run.times[keep], run.loss()[keep] / data.entries
 
 

@@ -100,6 +100,10 @@ def _lines(axes: Any, lines: Lines) -> None:
     axes.set_ylabel(lines.y_label)
     axes.set_xscale("log" if lines.log_x else "linear")
     axes.set_yscale("log" if lines.log_y and _any_positive(lines) else "linear")
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":  # the default labels are mathematical text, which is not interpreted here
+            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(ticker.NullFormatter())
     if lines.x_ticks is not None:
         long = max(map(len, lines.x_ticks), default=0) > 4
         axes.set_xticks(
