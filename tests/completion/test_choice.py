@@ -113,6 +113,7 @@ def test_thin_rows_and_columns_are_reported_and_completed_by_biases() -> None:
     assert model.transform(holed)[4, 20] == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
 def test_low_oversampling_warns() -> None:
     _, holed = planted(60, 50, 3, 0.12, 0.0, seed=8)
     with pytest.warns(CompletionWarning, match="entries per degree of freedom"):

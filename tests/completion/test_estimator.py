@@ -154,8 +154,12 @@ def test_text_ids_and_ids_that_training_has_not_seen() -> None:
     by_index = DeepMatrixCompletion().fit((rows, cols, values))
     np.testing.assert_array_equal(model.predict(["u07"], ["item 03"]), by_index.predict([7], [3]))
     with pytest.warns(CompletionWarning, match="2 of 3 pairs have an id that training has not seen"):
-        values = model.predict(["u07", "nobody", "u07"], ["item 03", "item 03", "nothing"])
-    assert np.isfinite(values).all()
+        pairs = ["u07", "nobody", "u07"], ["item 03", "item 03", "nothing"]
+        predicted, deviations = model.predict(*pairs, return_std=True)
+    biases, scale = model._completed.biases, model._completed.scale
+    assert predicted[1] == pytest.approx((biases.mean + biases.cols[3]) * scale[3])
+    assert predicted[2] == pytest.approx((biases.mean + biases.rows[7]) * np.median(scale))
+    assert (deviations[1:] > deviations[0]).all()
     with pytest.raises(InputError, match="Column 'nothing' was not among the training columns"):
         model.transform((["v1"], ["nothing"], [1.0]))
     assert model.transform((["v1"], ["item 03"], [1.0])).shape == (1, 20)

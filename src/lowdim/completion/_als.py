@@ -120,7 +120,9 @@ def alternate(
     decay = np.zeros(right.shape[1], right.dtype)
     residual = min(problem.relative_residual(left, right, biased), 1.0)
     lowest, relaxation, stalled, sweep = residual, 1.0, 0, 0
-    while sweep < settings.iterations and stalled < STALLED_SWEEPS and residual > settings.tolerance / 3:
+    while sweep == 0 or (
+        sweep < settings.iterations and stalled < STALLED_SWEEPS and residual > settings.tolerance / 3
+    ):
         sweep += 1
         if strength > 0 or residual > RELAXED_BELOW:
             left, right, sizes = balanced(left, right, biased)

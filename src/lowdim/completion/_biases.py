@@ -40,10 +40,13 @@ class Biases:
         return np.zeros((self.rows.size, 0)), np.zeros((self.cols.size, 0))
 
     def predict(self, rows: Indices, cols: Indices) -> Array:
-        return self.mean + self.rows[rows] + self.cols[cols]
+        """As everywhere; a row or column -1 is one that training has not seen, whose effect is taken to be 0."""
+        return self.mean + np.where(rows >= 0, self.rows[rows], 0.0) + np.where(cols >= 0, self.cols[cols], 0.0)
 
     def deviation(self, rows: Indices, cols: Indices) -> Array:
-        return np.full(np.shape(rows), self.noise)
+        """Of the noise, and of the unknown effects of rows and columns that training has not seen."""
+        variances = self.noise**2 + (rows < 0) * np.var(self.rows) + (cols < 0) * np.var(self.cols)
+        return np.sqrt(variances)
 
     def complete(self, entries: Entries) -> Array:
         return self.row_effects(entries)[:, None] + self.mean + self.cols

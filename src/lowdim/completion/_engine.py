@@ -1,5 +1,6 @@
 """From entries to a completion that has been checked: scale, hold out, solve, compare with biases only, guard."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,18 +37,21 @@ SHRINKING = {
 }  # shrink a row with few entries to what is typical, so need no fallback
 
 
+_OfCells = Callable[[Indices, Indices], Array]
+
+
 @dataclass(frozen=True)
 class Completed:
     """A completion in the user's units, with the evidence for it.
 
     Attributes:
         completion: The fitted model, of entries divided by ``scale``.
+        biases: Biases only, of the same.
         scale: ``(n,)``, what the columns were divided by.
         solver: The solver that was used, or ``"biases"`` where none did better.
         reason: Why this solver.
-        held_out: Predictions of the held-out entries, in units of ``scale``.
-        held_out_rmse: Root mean square error of the held-out entries in the user's units.
-        biases_rmse: The same of biases only.
+        held_out: Predictions of the held-out entries, in the user's units.
+        biases_rmse: Root mean square error of biases only on the same entries.
         ratio: The quotient of the two errors in units of ``scale``.
         sure: Whether the solver vouches for an exact recovery; None where that is not its claim.
         oversampling: Entries per degree of freedom of a matrix of this rank.
@@ -57,11 +61,11 @@ class Completed:
     """
 
     completion: Completion
+    biases: Completion
     scale: Array
     solver: str
     reason: str
     held_out: HeldOut
-    held_out_rmse: float
     biases_rmse: float
     ratio: float
     sure: bool | None
@@ -71,12 +75,21 @@ class Completed:
     remarks: tuple[str, ...]
 
     def predict(self, rows: Indices, cols: Indices) -> Array:
-        """The modelled values of cells of the training matrix."""
-        return self.completion.predict(rows, cols) * self.scale[cols]
+        """The modelled values of cells of the training matrix; -1 stands for a row or column that it does not have."""
+        return self._of_cells(rows, cols, self.completion.predict, self.biases.predict)
 
     def deviation(self, rows: Indices, cols: Indices) -> Array:
         """One calibrated standard deviation of the predictive distribution of cells."""
-        return self.completion.deviation(rows, cols) * self.scale[cols] * self.held_out.calibration
+        deviations = self._of_cells(rows, cols, self.completion.deviation, self.biases.deviation)
+        return deviations * self.held_out.calibration
+
+    def _of_cells(self, rows: Indices, cols: Indices, of_known: _OfCells, of_others: _OfCells) -> Array:
+        known = (rows >= 0) & (cols >= 0)
+        scale = np.where(cols >= 0, self.scale[cols], np.median(self.scale))
+        values = np.empty(rows.size)
+        values[known] = of_known(rows[known], cols[known])
+        values[~known] = of_others(rows[~known], cols[~known])
+        return values * scale
 
     def complete(self, entries: Entries) -> Array:
         """The modelled values of all cells of any rows, from their observed entries."""
@@ -125,11 +138,11 @@ def complete(
     units = divisor[entries.cols[held]]
     return Completed(
         completion=completion,
+        biases=baseline.completion,
         scale=divisor,
         solver=choice.solver,
         reason=choice.reason,
-        held_out=choice.solved.held_out,
-        held_out_rmse=choice.solved.held_out.in_units(units).rmse,
+        held_out=choice.solved.held_out.in_units(units),
         biases_rmse=baseline.held_out.in_units(units).rmse,
         ratio=ratio,
         sure=choice.solved.sure,

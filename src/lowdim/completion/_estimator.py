@@ -77,6 +77,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         unidentified_rows_, unidentified_columns_: With fewer entries than the rank. They are completed by biases (`exact`,
             `als`, `gd`) or shrunk to what is typical (`table`, `ratings`).
         remarks_: What else the user should know; also given as `CompletionWarning`.
+        held_out_entries_: Values and predictions of the held-out entries, in the input's units.
+        shape_: ``(m, n)`` of the training matrix.
         row_ids_, column_ids_: The ids of triplets with text ids, in the order of rows and columns; otherwise None.
         n_features_in_, feature_names_in_: As everywhere in scikit-learn.
 
@@ -140,10 +142,10 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             raise UsageError(f"rank={self.rank} must be below the smaller side of the matrix, which is {smaller}.")
         solver: SolverName | None = None if self.solver == "auto" else self.solver  # type: ignore[assignment]
         previous: Completed | None = getattr(self, "_completed", None) if self.warm_start else None
-        if previous is not None and self._shape != entries.shape:
+        if previous is not None and self.shape_ != entries.shape:
             previous = None
         self._completed = complete(entries, settings, solver=solver, scale=self.scale, start=previous)
-        self._shape = entries.shape
+        self.shape_ = entries.shape
         counts = entries.col_counts
         self._kept = np.flatnonzero((counts > 0) | self.keep_empty_features)
         self._empty = np.flatnonzero(counts == 0)
@@ -199,7 +201,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             if scipy.sparse.issparse(rows):
                 raise UsageError("predict(rows, columns) takes indices. To fill all of a sparse matrix, use transform.")
             return self.transform(rows)
-        row_places = _inputs.places_of(rows, self.row_ids_, "row", self._shape[0])
+        row_places = _inputs.places_of(rows, self.row_ids_, "row", self.shape_[0])
         col_places = self._column_places(columns)
         if row_places.size != col_places.size:
             raise InputError(f"There are {row_places.size} rows for {col_places.size} columns; each pair is one entry.")
@@ -325,7 +327,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
                 if name not in places:
                     raise InputError(f"There is no column {name!r}. {did_you_mean(name, places)}")
             return np.array([places[name] for name in wanted])
-        return _inputs.places_of(columns, known, "column", self._shape[1])
+        return _inputs.places_of(columns, known, "column", self.shape_[1])
 
     def _warn_of_unseen(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
         unseen = int(np.sum((rows < 0) | (columns < 0)))
@@ -343,8 +345,9 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.singular_values_ = singular_values(done.factors)
         self.rank_ = self.singular_values_.size
         self.n_iter_, self.converged_ = done.completion.iterations, done.completion.converged
-        self.held_out_error_, self.biases_error_ = done.held_out_rmse, done.biases_rmse
+        self.held_out_error_, self.biases_error_ = done.held_out.rmse, done.biases_rmse
         self.held_out_ratio_, self.oversampling_ = done.ratio, done.oversampling
+        self.held_out_entries_ = done.held_out.values, done.held_out.predictions
         self.unidentified_rows_, self.unidentified_columns_ = done.thin_rows, done.thin_cols
         for remark in done.remarks:
             warnings.warn(remark, CompletionWarning, stacklevel=3)

@@ -15,8 +15,8 @@ from lowdim.completion._neighbours import Neighbours
 
 Loadings = factor_analysis.Loadings
 
-FIRST_SWEEPS, LAST_SWEEPS = 30, 10
-TOLERANCE = 1e-3  # of a cell, in root mean square
+FIRST_SWEEPS, LAST_SWEEPS = 30, 20
+TOLERANCE = 3e-3  # of a cell, in root mean square
 EXTREME = 6.0  # deviations from the column's mean beyond which a value counts as this many in the fit of the loadings
 USED_ENERGY = 1e-4  # of a column's variance, on average, below which a latent does not count towards the rank
 SHARES = np.linspace(0.0, 1.0, 6)
@@ -93,7 +93,7 @@ def modelled_rows(loadings: Loadings, centred: Array, observed: Mask) -> Array:
 def solve_table(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """Fit a table; see the module.
 
-    Cost: ``O(m n K^2)`` per sweep, at most 40 sweeps, plus ``O(m min(m, 5000) n)`` for the neighbours.
+    Cost: ``O(m n K^2)`` per sweep, at most 50 sweeps, plus ``O(m min(m, 5000) n)`` for the neighbours.
     """
     values, observed = to_dense(entries)
     training = observed.copy()

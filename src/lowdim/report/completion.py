@@ -1,0 +1,78 @@
+"""The page of a completed matrix."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lowdim.figures import Figure, Images, Lines, Series, Table
+from lowdim.report._page import Section
+
+
+def completion_sections(
+    result: Mapping[str, Any], held_out: tuple[np.ndarray, np.ndarray], pictures: Sequence[tuple[str, np.ndarray]] = ()
+) -> list[Section]:
+    """What was done and how well it predicts, for `write_report`.
+
+    Args:
+        result: What ``lowdim complete --json`` prints.
+        held_out: Values and predictions of the held-out entries.
+        pictures: Captions and pixels, for a picture.
+    """
+    figures: list[Figure] = []
+    if pictures:
+        figures.append(Images("picture", "Before and after", pictures))
+    sizes = np.asarray(result["singular_values"], float)
+    if sizes.size:
+        index = np.arange(1, sizes.size + 1)
+        spectrum = [Series("completed matrix", index, sizes, style="line+points")]
+        figures.append(
+            Lines("singular-values", "Singular values of the low-rank part", "index", "value", spectrum, log_y=True)
+        )
+    figures += _held_out(*held_out)
+    why = [
+        "A tenth of the entries was set aside, the others were completed, and the error on those set aside is compared with that of row "
+        "and column means alone. Below 1 the low-rank part has learned something; the same method then completed all entries.",
+        f"The solver is {result['solver']}: {result['reason']}.",
+    ]
+    return [Section("completion", "The completion", why, figures, [_numbers(result)], notes=result["warnings"])]
+
+
+def _numbers(result: Mapping[str, Any]) -> Table:
+    rows = [
+        ("rows x columns", f"{result['shape'][0]} x {result['shape'][1]}"),
+        ("observed", result["observed"]),
+        ("entries per degree of freedom", result["oversampling"]),
+        ("rank", result["rank"]),
+        ("held-out error (root mean square)", result["held_out_rmse"]),
+        ("held-out error of row and column means", result["biases_only_rmse"]),
+        ("their ratio, columns scaled", result["held_out_ratio"]),
+        ("sweeps", result["iterations"]),
+        ("converged", result["converged"]),
+    ]
+    return Table("numbers", "Numbers", ("", "value"), rows)
+
+
+def _held_out(values: np.ndarray, predictions: np.ndarray) -> list[Figure]:
+    """Predicted against observed values, and the distribution of the residuals."""
+    known = np.isfinite(predictions)
+    if not known.any():
+        return []
+    values, predictions = values[known][:2000], predictions[known][:2000]
+    ends = [float(values.min()), float(values.max())]
+    scatter = [
+        Series("held-out entries", values, predictions, style="points"),
+        Series("equal", ends, ends, style="dashed"),
+    ]
+    residuals = np.sort(values - predictions)
+    share = (np.arange(residuals.size) + 0.5) / residuals.size
+    return [
+        Lines("held-out", "Entries that were set aside", "observed", "predicted", scatter),
+        Lines(
+            "residuals",
+            "Residuals of these",
+            "observed less predicted",
+            "share below",
+            [Series("share", residuals, share)],
+        ),
+    ]

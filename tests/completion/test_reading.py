@@ -1,0 +1,155 @@
+"""Files of triplets, tables and pictures: what is read, and errors that name the place."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lowdim.completion._pictures import read_picture, sample_picture, to_png
+from lowdim.completion._reading import has_triplets, read_pairs, read_table, read_triplets
+from lowdim.errors import InputError, UsageError
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_triplets_with_text_ids(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "user,item,rating\nbob,x,3\nann,y,4.5\nbob,y,0\n")
+    read = read_triplets(path, None, None, None)
+    assert read.row_ids.tolist() == ["ann", "bob"]
+    assert read.column_ids.tolist() == ["x", "y"]
+    assert read.names == ("user", "item", "rating")
+    assert read.entries.values.tolist() == [4.5, 3.0, 0.0]
+
+
+def test_named_columns_in_any_order_and_other_columns(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.tsv", "when\tstars\tfilm\twho\n1\t5\tf\tp\n2\t1\tg\tq\n")
+    read = read_triplets(path, "who", "film", "stars")
+    assert read.entries.shape == (2, 2)
+    assert not has_triplets(path)
+
+
+def test_the_same_from_parquet_and_npz(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"row": ["b", "a"], "col": [7, 10], "value": [1.5, 2.5]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    np.savez(tmp_path / "t.npz", row=np.array(["b", "a"]), col=np.array([7, 10]), value=np.array([1.5, 2.5]))
+    for name in ("t.parquet", "t.npz"):
+        read = read_triplets(tmp_path / name, None, None, None)
+        assert read.row_ids.tolist() == ["a", "b"]
+        assert read.column_ids.tolist() == ["10", "7"]
+        assert read.entries.values.tolist() == [2.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user,item,rating\na,b,3\na,c\n", r"line 3: 2 fields, but the header has 3"),
+        ("user,item,rating\na,b,3\na,c,good\n", r"line 3: 'good' in column 'rating' is not a number"),
+        ("user,item,rating\n\na,b,3\n\na,c,\n", r"line 5: the value in column 'rating' is missing"),
+        ("user,item,rating\na,b,inf\n", r"line 2: the value in column 'rating' is infinite"),
+        ("user,item,rating\n,b,1\n", r"line 2: the id in column 'user' is empty"),
+        ("user,item,rating\na,b,3\nc,b,1\na,b,4\n", r"line 4: 'a', 'b' has the value 4.0, but 3.0 in line 2"),
+        ("user;item;rating\na;b;3\n", r"line 1: one column when split at a comma.*--delimiter ';'"),
+        ("user,item,user\na,b,3\n", r"line 1: the column 'user' comes twice"),
+        ("user,item,rating\n", "has a header but no rows"),
+        ("", "is empty"),
+        ('user,item,rating\n"a,b,3\n', r"line 2: unexpected end of data"),
+        ("user,film,rating\na,b,3\n", r"no column named col or cols or column or item; say which with --col"),
+    ],
+)
+def test_bad_triplets_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_triplets(write(tmp_path, "t.csv", text), None, None, None)
+
+
+def test_a_wrong_column_name_offers_close_ones(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "user,item,rating\na,b,3\n")
+    with pytest.raises(InputError, match=r"no column 'ratng'. Did you mean rating"):
+        read_triplets(path, None, None, "ratng")
+
+
+def test_files_that_are_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"user,item,rating\n\xff\xfe,b,1\n")
+    with pytest.raises(InputError, match="not UTF-8 text"):
+        read_triplets(path, None, None, None)
+    (tmp_path / "t.parquet").write_bytes(b"not parquet")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        read_triplets(tmp_path / "t.parquet", None, None, None)
+    np.savez(tmp_path / "t.npz", row=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="NPZ of plain arrays"):
+        read_triplets(tmp_path / "t.npz", None, None, None)
+
+
+def test_pairs(tmp_path: Path) -> None:
+    path = write(tmp_path, "p.csv", "item,user\nx,bob\n")
+    rows, cols = read_pairs(path, "user", "item")
+    assert (rows.tolist(), cols.tolist()) == (["bob"], ["x"])
+
+
+def test_a_table_keeps_the_text_of_its_cells(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "name,a,b\nfirst,1.50,\nsecond,NA,2e3\nthird,0,4\n")
+    table = read_table(path)
+    assert table.first == 1
+    assert table.entries.shape == (3, 2)
+    assert table.entries.values.tolist() == [1.5, 2000.0, 0.0, 4.0]
+    filled = list(table.filled(np.full((3, 2), 7.25)))
+    assert filled == [["name", "a", "b"], ["first", "1.50", "7.25"], ["second", "7.25", "2e3"], ["third", "0", "4"]]
+
+
+def test_a_table_without_names_of_rows(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path, "t.csv", "a,b\n1,2\n,4\n")).first == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a,b\n1,2\n3,x\n",
+            r"line 3: 'x' in column 'b' is not a number. A table is completed from its columns of numbers",
+        ),
+        ("a\nx\n", "no column of numbers"),
+        ("name,a\nx,\ny,\n", "All 2 entries are missing"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_table(write(tmp_path, "t.csv", text))
+
+
+def test_pictures(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    mask = np.zeros((6, 8), np.uint8)
+    mask[2, 3] = 255
+    (tmp_path / "p.png").write_bytes(to_png(pixels))
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    picture = read_picture(tmp_path / "p.png", tmp_path / "m.png")
+    assert picture.entries.shape == (6, 24)
+    assert picture.entries.size == 6 * 24 - 3
+    completed = np.full((6, 24), 300.0)
+    completed[2, 3] = 9.6
+    filled = picture.filled(completed)
+    assert filled[2, 3].tolist() == [10, 255, 255]
+    np.testing.assert_array_equal(np.delete(filled.reshape(-1, 3), 19, 0), np.delete(pixels.reshape(-1, 3), 19, 0))
+    transparent = np.dstack([pixels, 255 - mask])
+    Image.fromarray(transparent).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png", None).missing, mask > 0)
+
+
+def test_bad_pictures(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(to_png(np.zeros((4, 4, 3), np.uint8)))
+    (tmp_path / "m.png").write_bytes(to_png(np.zeros((4, 5, 1), np.uint8)))
+    (tmp_path / "x.png").write_bytes(b"x")
+    with pytest.raises(InputError, match="No pixel of"):
+        read_picture(tmp_path / "p.png", None)
+    with pytest.raises(InputError, match="5 x 4, the picture 4 x 4"):
+        read_picture(tmp_path / "p.png", tmp_path / "m.png")
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        read_picture(tmp_path / "x.png", None)
+    with pytest.raises(UsageError, match="Did you mean flower"):
+        sample_picture("flowr", 0.5, 0)
