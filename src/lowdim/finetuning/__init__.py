@@ -1,8 +1,9 @@
 """Fine-tuning with few labels: one block, a skip connection, or just a probe; measured, saved as a small verified delta."""
 
 from lowdim.finetuning._advise import Advice, advise
-from lowdim.finetuning._delta import Delta, apply_delta, load_delta, read_delta, save_delta, verify_delta
+from lowdim.finetuning._delta import Delta, apply_delta, example_of, load_delta, read_delta, save_delta, verify_delta
 from lowdim.finetuning._evaluate import split_outputs
+from lowdim.finetuning._export import export_model
 from lowdim.finetuning._finetune import ASKED, Tuned, finetune
 from lowdim.finetuning._plan import COMBINES, METHODS, Plan, auto_block, make_plan
 from lowdim.finetuning._prefix import Prefix
@@ -25,6 +26,8 @@ __all__ = [
     "apply_delta",
     "auto_block",
     "default_recipe",
+    "example_of",
+    "export_model",
     "finetune",
     "load_delta",
     "make_plan",

@@ -228,6 +228,26 @@ def _changed(part: TunedModel, base: nn.Module) -> dict[str, Tensor]:
     return changed
 
 
+def example_of(delta: Delta) -> Inputs:
+    """Inputs of the shape that a delta's network takes: normally distributed images, small token ids without padding.
+
+    Args:
+        delta: From `read_delta`.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def make(name: str, entry: Mapping[str, Any]) -> Tensor:
+        dtype = getattr(torch, entry["dtype"].removeprefix("torch."))
+        if dtype.is_floating_point:
+            return torch.randn(entry["shape"], generator=generator, dtype=dtype)
+        if name == "input_ids":
+            return torch.randint(0, 100, entry["shape"], generator=generator, dtype=dtype)
+        return torch.full(entry["shape"], int("mask" in name), dtype=dtype)
+
+    tensors = {name: make(name, entry) for name, entry in delta.example.items()}
+    return tensors.get("", tensors)
+
+
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(to_json(content).encode()).hexdigest()
 

@@ -1,0 +1,62 @@
+"""``lowdim export``: one file to deploy."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowdim.cli import _inputs as given
+from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json
+from lowdim.cli.predict import BaseOption, DeltaOption, tuned_network
+
+
+class TargetChoice(StrEnum):
+    """Kinds of files."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(export)
+
+
+def export(
+    delta: DeltaOption,
+    to: Annotated[TargetChoice, typer.Option("--to", help="torch (torch.export) or onnx.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", help="[default: beside the delta, model.pt2 or model.onnx]")
+    ] = None,
+    model: BaseOption = None,
+    weights: given.Weights = None,
+    offline: given.Offline = False,
+    json: Json = False,
+    format: FormatOption = Format.auto,
+) -> None:
+    """Write a fine-tuned network as one file, with preprocessing and classes inside.
+
+    lowdim export --delta lowdim-runs/finetune-0123456789/delta --to onnx
+
+    lowdim export --delta my-delta --to torch --file classifier.pt2
+
+    The file takes preprocessed inputs (its metadata say how) and gives class probabilities, equal to the network's to 1e-5.
+    """
+    from lowdim.finetuning import example_of, export_model
+
+    found, network, preprocessing = tuned_network(delta, model, weights, "cpu", offline=offline)
+    path = file or delta.resolve().parent / ("model.pt2" if to is TargetChoice.torch else "model.onnx")
+    difference = export_model(network, found, preprocessing, path, to=to.value, example=example_of(found))
+    result = {
+        "config": {"delta": str(delta), "to": to.value},
+        "warnings": [],
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "max_difference": difference,
+    }
+    if wants_json(json, format):
+        emit_json("export", result)
+        return
+    print(f"saved: {path} ({result['bytes']:,} bytes)")
+    print(f"largest difference of a probability from the network: {difference:.2g}")
