@@ -101,6 +101,11 @@ def _lines(axes: Any, lines: Lines) -> None:
     axes.set_xscale("log" if lines.log_x else "linear")
     axes.set_yscale("log" if lines.log_y and _any_positive(lines) else "linear")
     for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            # Matplotlib writes powers as formulas, and formulas are off (see _SETTINGS).
+            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: power(value)))
+            axis.set_minor_formatter(ticker.FuncFormatter(_between_powers(axis)))
+    for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":  # the default labels are mathematical text, which is not interpreted here
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(ticker.NullFormatter())
@@ -111,6 +116,34 @@ def _lines(axes: Any, lines: Lines) -> None:
         )
     if len(lines.series) > 1:
         axes.legend(fontsize=8)
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power(value: float) -> str:
+    """A tick of a logarithmic axis.
+
+    Example:
+        >>> power(1e-12), power(100.0), power(0.2)
+        ('10⁻¹²', '100', '0.2')
+    """
+    exponent = math.log10(value)
+    whole = round(exponent)
+    if abs(exponent - whole) > 1e-9 or -2 <= whole <= 3:
+        return f"{value:g}"
+    return f"10{str(whole).translate(_RAISED)}"
+
+
+def _between_powers(axis: Any) -> Any:
+    """Ticks at 2 and 5 times a power, shown only where the axis spans less than a decade or so."""
+
+    def label(value: float, _: int) -> str:
+        low, high = sorted(axis.get_view_interval())
+        leading = value / 10 ** math.floor(math.log10(value))
+        return power(value) if high < 30 * low and round(leading, 6) in (2, 5) else ""
+
+    return label
 
 
 def _any_positive(lines: Lines) -> bool:
