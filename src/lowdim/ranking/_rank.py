@@ -1,5 +1,6 @@
 """Candidates side by side: their order, ties, and how well each score agrees with the probe."""
 
+import errno
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -196,9 +197,9 @@ def _attempt(candidate: Candidate, data: Dataset, folder: Path, settings: Mappin
             evaluation = evaluate(candidate, data, folder=Path(features), **settings)
     except LowdimError as error:
         return str(error)
-    except OSError:
-        raise  # a full disk is no property of the candidate
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # a full disk is no property of the candidate
         return f"{type(error).__name__}: {error}"
     evaluation.save(file)
     return evaluation
