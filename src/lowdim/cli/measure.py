@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -218,13 +219,13 @@ def _run(
             progress=update,
         )
         result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
-        result["warnings"] = _warnings(network, result["warnings"])
+        result["warnings"] = _warnings(network, found.warnings)
         if job.rank == 0:
             _write(run, result, dataset)
     return result, run.path
 
 
-def _warnings(network: "LoadedModel", warnings: list[str]) -> list[str]:
+def _warnings(network: "LoadedModel", warnings: Sequence[str]) -> list[str]:
     random = (
         ["The weights are random: these numbers say nothing about a trained network."] if network.random_weights else []
     )
