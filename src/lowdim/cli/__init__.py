@@ -2,11 +2,11 @@
 
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
-from lowdim.cli import check, finetune, measure, predict, reproduce
+from lowdim.cli import advise, check, complete, demo, export, finetune, measure, predict, rank, reproduce
 
 app = typer.Typer(
     name="lowdim",
@@ -37,13 +37,14 @@ def _root(
 ) -> None:
     """Low-dimensional structure in deep networks: measure it, explain it, use it.
 
+    \b
     First minute:      lowdim demo
     Your network:      lowdim measure --model timm:resnet18 --data photos/
     A matrix of holes: lowdim complete table.csv
     """
 
 
-for _command in (measure, finetune, predict, check, reproduce):
+for _command in (demo, measure, rank, advise, finetune, predict, export, complete, check, reproduce):
     _command.register(app)
 
 
@@ -66,6 +67,10 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+# Typer carries its own copy of click, or uses the installed one, depending on its version.
+_CommandLineError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
 def _interrupted() -> int:
     print("interrupted; the same command continues where this one stopped", file=sys.stderr)
     return 130
@@ -74,17 +79,15 @@ def _interrupted() -> int:
 def _explain(error: Exception) -> int:
     import errno
 
-    import click
-
     from lowdim.errors import LowdimError
 
     if isinstance(error, LowdimError):
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    if isinstance(error, click.Abort):
+    if isinstance(error, typer.Abort):
         return _interrupted()
-    if isinstance(error, click.ClickException):
-        error.show()
+    if isinstance(error, _CommandLineError):
+        cast(Any, error).show()
         return 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         print(f"error: out of memory ({error}). Lower --batch-size or --limit.", file=sys.stderr)
