@@ -156,3 +156,28 @@ def test_low_rank_bias_is_exact(scale):
     rest = product - left @ (left.T @ product @ right) @ right.T
     rho = scale_recursion(scale, GradientDescent(2e-3), 300, depth=3)[-1]
     assert np.linalg.norm(rest) == pytest.approx(rho**3 * np.sqrt(24), abs=1e-13)
+
+
+@pytest.mark.parametrize("case", [1, 2])
+def test_block_forms_against_complete_bases(case):
+    """On weights that fit no theorem: U^T W V with full orthogonal U and V, cut into blocks."""
+    problem, start = lecture(case)
+    bases = Bases.from_data(problem, start)
+    noisy = [w + 0.1 * np.random.default_rng(l).standard_normal(w.shape) for l, w in enumerate(start)]
+    forms = block_forms([noisy], bases)
+    for layer, weight in enumerate(noisy):
+        v = np.linalg.qr(bases.right[layer], mode="complete")[0]
+        v[:, :6] = bases.right[layer]
+        if layer == 2 and case == 1:
+            expected = np.linalg.norm(weight @ v[:, 6:]) / np.linalg.norm(weight)
+            np.testing.assert_allclose(forms.off_block[0, layer], expected, rtol=1e-10)
+            continue
+        blocks = (bases.directions[layer] @ v).T @ weight @ v
+        size = np.linalg.norm(weight)
+        off = np.sqrt(np.sum(blocks[:6, 6:] ** 2) + np.sum(blocks[6:, :6] ** 2)) / size
+        rho = np.trace(blocks[6:, 6:]) / 24
+        np.testing.assert_allclose(forms.off_block[0, layer], off, rtol=1e-10)
+        np.testing.assert_allclose(forms.rho[0, layer], rho, rtol=1e-10)
+        spread = np.linalg.norm(blocks[6:, 6:] - rho * np.eye(24)) / size
+        np.testing.assert_allclose(forms.spread[0, layer], spread, rtol=1e-10)
+        np.testing.assert_allclose(forms.inner[0][layer], blocks[:6, :6], atol=1e-12)  # entries of order 1
