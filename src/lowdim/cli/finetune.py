@@ -198,18 +198,29 @@ def _run(
                 folder=run.state,
                 progress=lambda what, done, total: update(done, total),
             )
-        result = {"config": run.config, **tuned.as_dict()}
-        result["delta"] = tuned.save(
-            run.path / "delta", network, load_model(**network.source).module
-        )
+        result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
+        result["delta"] = tuned.save(run.path / "delta", network, load_model(**network.source).module)
         if network.random_weights:
-            result["warnings"].insert(0, "The weights are random: these numbers say nothing about a trained network.")
+            random = "The weights are random: these numbers say nothing about a trained network."
+            result["warnings"] = [random, *tuned.warnings]
         result["seconds"] = round(time.monotonic() - started, 3)
         _write(run, result)
     return result, run.path
 
 
-_PASSED = ("method", "layer", "combine", "rank", "rate", "epochs", "batch_size", "views", "class_weights", "device", "seed")
+_PASSED = (
+    "method",
+    "layer",
+    "combine",
+    "rank",
+    "rate",
+    "epochs",
+    "batch_size",
+    "views",
+    "class_weights",
+    "device",
+    "seed",
+)
 
 
 def _write(run: "RunFolder", result: dict[str, Any]) -> None:

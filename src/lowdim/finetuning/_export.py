@@ -82,7 +82,9 @@ def export_model(
             difference = max(difference, float((run(part) - deployed(*part)).abs().max()))
     if not difference <= TOLERANCE:
         path.unlink()
-        raise InputError(f"The exported file differs from the network by {difference:.2g}, more than {TOLERANCE:g}. It was removed.")
+        raise InputError(
+            f"The exported file differs from the network by {difference:.2g}, more than {TOLERANCE:g}. It was removed."
+        )
     return difference
 
 
@@ -108,7 +110,9 @@ def _write_onnx(program: Any, path: Path, information: dict[str, Any], names: tu
     require("onnxscript", "Export to ONNX")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        converted = torch.onnx.export(program, input_names=list(names), output_names=["probabilities"], dynamo=True, verbose=False)
+        converted = torch.onnx.export(
+            program, input_names=list(names), output_names=["probabilities"], dynamo=True, verbose=False
+        )
         assert converted is not None
         for key, value in information.items():
             converted.model.metadata_props[key] = json.dumps(value)

@@ -70,7 +70,7 @@ class Tuned:
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
         seconds = [value for part in self.history.values() for value in part["seconds"]]
-        measured = [update for update in self.updates if update.share is not None]
+        shares = [update.share for update in self.updates if update.share is not None]
         return {
             "method": self.method,
             "layer": self.layer,
@@ -81,8 +81,8 @@ class Tuned:
             "nc1": self.nc1,
             "update": {
                 "rank": max((update.rank for update in self.updates), default=None),
-                "share_in_initial_subspace": float(np.mean([u.share for u in measured])) if measured else None,
-                "share_by_chance": float(np.mean([u.chance for u in measured])) if measured else None,
+                "share_in_initial_subspace": float(np.mean(shares)) if shares else None,
+                "share_by_chance": float(np.mean([u.chance for u in self.updates])) if shares else None,
                 "matrices": [asdict(update) for update in self.updates],
             },
             "trained_parameters": self.trained_parameters,

@@ -44,7 +44,7 @@ class Plan:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Plan":
         """What `as_dict` gave."""
-        return cls(**{**values, "blocks": tuple(values["blocks"])})
+        return cls(values["method"], tuple(values["blocks"]), values["combine"], values["rank"])
 
     def describe(self) -> str:
         """For people: the method and where."""

@@ -115,10 +115,11 @@ def gradients(model: TunedModel, store: Store, prefix: Prefix | None) -> dict[st
         logits = model.head(model.features(batch.inputs, prefix, batch.value))
         labels = torch.from_numpy(store.labels[positions]).to(logits.device)
         loss = F.cross_entropy(logits, labels, reduction="sum") / len(store)
-        parts = torch.autograd.grad(loss, [parameters[name] for name in names], allow_unused=True)
+        parts = torch.autograd.grad(
+            loss, [parameters[name] for name in names], allow_unused=True, materialize_grads=True
+        )
         for name, part in zip(names, parts, strict=True):
-            if part is not None:
-                sums[name] += part
+            sums[name] += part
     return sums
 
 

@@ -1,0 +1,154 @@
+"""finetune, predict, export and advise as typed."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+QUICK = ["finetune", "--model", "digits-0-4", "--data", "digits", "--shots", "6", "--limit", "200", "--epochs", "3"]
+
+
+def lowdim(*words: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lowdim", *words]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    lowdim(*QUICK, "--method", "scl", "--out", "tuned", "--json", folder=folder)
+    return folder
+
+
+def test_finetune_result_and_files(run: Path) -> None:
+    found = json.loads((run / "tuned" / "result.json").read_text())
+    assert found["method"] == "scl" and found["layer"] == "blocks.4"
+    assert found["delta"]["verified"] is True
+    assert found["trained_share"] == pytest.approx(found["trained_parameters"] / found["total_parameters"])
+    assert set(found["nc1"]) == {"train", "test"}
+    assert len(found["per_class"]) == 10
+    assert (run / "tuned" / "report.html").is_file()
+    again = lowdim(*QUICK, "--method", "scl", "--out", "tuned", "--json", folder=run)
+    assert result(again)["accuracy"] == found["accuracy"]
+
+
+def test_predict_gives_the_accuracy_that_finetune_measured(run: Path) -> None:
+    tuned = json.loads((run / "tuned" / "result.json").read_text())
+    found = result(
+        lowdim("predict", "--delta", "tuned/delta", "--data", "digits", "--limit", "200", "--json", folder=run)
+    )
+    assert found["accuracy"] == pytest.approx(tuned["accuracy"]["test"])
+    assert len(found["predictions"]) == 200
+    first = found["predictions"][0]
+    assert set(first) == {"item", "class", "probability"} and 0 < first["probability"] <= 1
+
+
+def test_predict_refuses_a_wrong_base_and_a_flipped_bit(run: Path) -> None:
+    wrong = lowdim(
+        "predict", "--delta", "tuned/delta", "--data", "digits", "--model", "digits-split", folder=run, code=3
+    )
+    assert "made from digits-0-4" in wrong.stderr
+    copy = run / "copy"
+    copy.mkdir()
+    for file in (run / "tuned" / "delta").iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    content = bytearray((copy / "delta.safetensors").read_bytes())
+    content[-5] ^= 4
+    (copy / "delta.safetensors").write_bytes(bytes(content))
+    assert "damaged" in lowdim("predict", "--delta", "copy", "--data", "digits", folder=run, code=3).stderr
+
+
+@pytest.mark.parametrize("target", ["torch", "onnx"])
+def test_export(target: str, run: Path) -> None:
+    if target == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    found = result(
+        lowdim("export", "--delta", "tuned/delta", "--to", target, "--file", f"out.{target}", "--json", folder=run)
+    )
+    assert found["max_difference"] <= 1e-5
+    path = Path(run / f"out.{target}")
+    assert path.stat().st_size == found["bytes"]
+    if target == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        properties = session.get_modelmeta().custom_metadata_map
+        assert json.loads(properties["classes"]) == [str(k) for k in range(10)]
+        assert json.loads(properties["preprocessing"])["image_size"] == [8, 8]
+
+
+def test_auto_shows_its_evidence_and_saves_an_ensemble(tmp_path: Path) -> None:
+    found = result(lowdim(*QUICK, "--json", folder=tmp_path))
+    assert found["method"] == "ensemble"
+    assert {row["method"] for row in found["evidence"]} == {"baseline", "linear-probe", "layer", "ensemble"}
+    assert found["delta"]["verified"] is True
+
+
+def test_a_killed_run_gives_the_result_of_an_unbroken_one(run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lowdim", *QUICK, "--method", "scl", "--out", "killed"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGKILL)
+    found = result(lowdim(*QUICK, "--method", "scl", "--out", "killed", "--json", folder=tmp_path))
+    whole = json.loads((run / "tuned" / "result.json").read_text())
+    assert found["accuracy"] == whole["accuracy"] and found["nc1"] == whole["nc1"]
+    assert (tmp_path / "killed/delta/delta.safetensors").read_bytes() == (
+        run / "tuned/delta/delta.safetensors"
+    ).read_bytes()
+
+
+def test_advise_prints_a_command_that_runs(tmp_path: Path) -> None:
+    words = [
+        "advise",
+        "--data",
+        "digits",
+        "--model",
+        "digits-split",
+        "--model",
+        "missing.py:net",
+        "--limit",
+        "80",
+        "--shots",
+        "3",
+    ]
+    found = result(lowdim(*words, "--outliers", "2", "--json", folder=tmp_path))
+    recommended = found["recommendation"]
+    assert recommended["model"] == "digits-split"
+    assert recommended["interval"][0] <= recommended["expected_accuracy"] <= recommended["interval"][1]
+    assert any("missing.py" in warning for warning in found["warnings"])
+    command = shlex.split(recommended["command"])
+    assert command[0] == "lowdim"
+    tuned = result(lowdim(*command[1:], "--epochs", "1", "--json", folder=tmp_path))
+    assert tuned["method"] == recommended["method"] and tuned["layer"] == recommended["layer"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--layer", "blocs.3", "--method", "layer"], 2, "Did you mean"),
+        (["--method", "everything"], 2, "everything"),
+        (["--batch-size", "0", "--method", "layer"], 2, "positive"),
+        (["--views", "2", "--data", "missing/"], 3, "no data"),
+    ],
+)
+def test_bad_input(words: list[str], code: int, says: str, tmp_path: Path) -> None:
+    assert says in lowdim(*QUICK, *words, folder=tmp_path, code=code).stderr

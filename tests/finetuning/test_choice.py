@@ -1,0 +1,144 @@
+"""Choosing by cross-validated evidence, ties included; the baseline; advice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowdim.data import Dataset, load_data
+from lowdim.data._dataset import Split
+from lowdim.errors import InputError
+from lowdim.finetuning import advise
+from lowdim.finetuning._baseline import fit_baseline, plain_features
+from lowdim.finetuning._bench import Bench
+from lowdim.finetuning._choice import (
+    Evidence,
+    choose_method,
+    evidence_of,
+    expected_interval,
+    gather_evidence,
+    heldout_predictions,
+    paired_difference,
+)
+from lowdim.finetuning._plan import Plan
+from lowdim.models import LoadedModel, load_model
+from lowdim.probe import fit_probe, fold_of, wilson_interval
+
+
+def entry(method: str, right: Sequence[float], layer: str | None = None) -> Evidence:
+    return evidence_of("m", method, layer, np.array(right, dtype=float), 1.0)
+
+
+def pattern(correct: int, of: int = 100, start: int = 0) -> np.ndarray:
+    right = np.zeros(of)
+    right[(start + np.arange(correct)) % of] = 1
+    return right
+
+
+def test_few_labels_are_averaged_and_ties_are_said() -> None:
+    evidence = [
+        entry("linear-probe", pattern(70)),
+        entry("layer", pattern(71, start=20), "b"),
+        entry("ensemble", pattern(69), "b"),
+    ]
+    choice = choose_method(evidence, per_class=10)
+    assert choice.evidence.method == "ensemble"
+    assert any("a tie" in reason and "against the probe" in reason for reason in choice.reasons)
+
+
+def test_many_labels_choose_the_smallest_within_one_error_of_the_best() -> None:
+    probe, close, clear = pattern(70), pattern(71, start=20), pattern(85)
+    tie = choose_method([entry("linear-probe", probe), entry("layer", close, "b")], per_class=80)
+    assert tie.evidence.method == "linear-probe"
+    assert any("tie" in reason and "smaller" in reason for reason in tie.reasons)
+    won = choose_method([entry("linear-probe", probe), entry("layer", clear, "b")], per_class=80)
+    assert won.evidence.method == "layer"
+
+
+def test_a_baseline_that_wins_is_named() -> None:
+    evidence = [entry("baseline", pattern(90)), entry("linear-probe", pattern(60)), entry("ensemble", pattern(65), "b")]
+    assert any("does not help" in reason for reason in choose_method(evidence, per_class=5).reasons)
+
+
+def test_paired_difference_by_hand() -> None:
+    gain, error = paired_difference(np.array([1, 1, 0, np.nan]), np.array([1, 0, 0, 1.0]))
+    assert gain == pytest.approx(1 / 3)
+    assert error == pytest.approx(np.std([0, 1, 0], ddof=1) / np.sqrt(3))
+
+
+def test_the_interval_is_that_of_fewer_samples() -> None:
+    assert expected_interval(0.7, 130) == wilson_interval(0.7, 100, level=0.9)
+
+
+def test_heldout_probe_is_the_probe_of_each_fold(bench: Bench) -> None:
+    part = fold_of(bench.labels, 3, 0)
+    heldout = heldout_predictions(bench, Plan("linear-probe"), part)
+    features = bench.fit(Plan("linear-probe")).features()
+    train, test = part != 1, part == 1
+    expected = fit_probe(features[train], bench.labels[train], classes=10, seed=0).probe.log_probabilities(
+        features[test]
+    )
+    np.testing.assert_allclose(heldout[test], expected, rtol=1e-3, atol=1e-3)  # float32 head
+
+
+def test_the_ensemble_is_the_mean_of_probabilities(bench: Bench) -> None:
+    plan = Plan("layer", ("blocks.4",))
+    found = {row.method: row for row in gather_evidence(bench, [plan], folds=2)}
+    assert set(found) == {"baseline", "linear-probe", "layer", "ensemble"}
+    part = fold_of(bench.labels, 2, bench.seed)
+    mean = np.exp(heldout_predictions(bench, Plan("linear-probe"), part)) + np.exp(
+        heldout_predictions(bench, plan, part)
+    )
+    assert found["ensemble"].accuracy == (mean.argmax(axis=1) == bench.labels).mean()
+
+
+def test_baseline_of_texts_and_pixels() -> None:
+    texts = ["red apple", "red pear", "red plum", "blue sea", "blue sky", "blue ink"] * 2
+    labels = np.array([0, 0, 0, 1, 1, 1] * 2)
+    split = Split(name="train", kind="text", labels=labels, items=texts, read=lambda index: texts[index])
+    assert fit_baseline(split, 2).accuracy == 1.0
+    digits = load_data("digits", shots=20)
+    train, test = plain_features(digits["train"], digits["test"])
+    assert train.shape == (200, 16 * 16 * 3) and test.min() >= 0 and test.max() <= 1
+    raw = [
+        np.stack([np.asarray(digits[name].load(i)).ravel() for i in range(len(digits[name]))])
+        for name in ("train", "test")
+    ]
+    labels = digits["train"].labels
+    found = fit_probe(train, labels, classes=10).probe.log_probabilities(test).argmax(axis=1)
+    expected = fit_probe(raw[0], labels, classes=10).probe.log_probabilities(raw[1]).argmax(axis=1)
+    assert (found == expected).mean() > 0.99  # enlarged pixels say the same
+
+
+def test_advice_prefers_the_network_that_knows_the_classes(tmp_path: Path, data: Dataset) -> None:
+    calls: list[str] = []
+
+    def broken() -> LoadedModel:
+        raise InputError("no such file")
+
+    advice = advise(
+        [lambda: load_model("digits-0-4"), broken, lambda: load_model("digits-split")],
+        data,
+        tmp_path,
+        shots=(3, 50),
+        outliers=2,
+        progress=lambda what, done, total: calls.append(what),
+    )
+    assert advice.recommendation.model == "digits-split"
+    assert advice.recommendation.method == "ensemble"
+    assert any("candidate 2" in warning and "no such file" in warning for warning in advice.warnings)
+    assert {row["shots"] for row in advice.learning_curve} == {3}
+    assert len(advice.outliers) <= 2 and all(entry.item.startswith("train[") for entry in advice.outliers)
+    assert {entry.name for entry in advice.classes} == set(data.classes)
+    assert {row.method for row in advice.evidence} == {"baseline", "linear-probe", "layer", "ensemble"}
+    assert advice.command("a b", "c") == "lowdim finetune --model 'a b' --data c --method ensemble --layer blocks.4"
+    assert calls
+
+
+def test_no_usable_candidate_is_an_error(tmp_path: Path, data: Dataset) -> None:
+    def broken() -> LoadedModel:
+        raise InputError("no such file")
+
+    with pytest.raises(InputError, match="No candidate"):
+        advise([broken], data, tmp_path)
