@@ -26,7 +26,7 @@ FormatOption: TypeAlias = Annotated[
     Format,
     typer.Option(
         "--format",
-        help="auto: human on a terminal, JSON when piped to a program that sets LOWDIM_FORMAT=json.",
+        help="auto is human, unless the environment has LOWDIM_FORMAT=json.",
     ),
 ]
 Out: TypeAlias = Annotated[
