@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lowdim._random import child_seed
 from lowdim.completion import _kernels
 from lowdim.completion._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion._entries import Entries
@@ -113,7 +114,8 @@ def gradient_descent(
         (1, [1.0, -1.0, 2.0])
     """
     _validate(entries, rank, depth, form, scale, step)
-    random = np.random.default_rng(random_state)
+    # Not default_rng(random_state): a matrix drawn with the same seed would not be independent of the start.
+    random = np.random.default_rng(child_seed(random_state, "gradient descent"))
     largest = float(leading_svd(entries, entries.values, 1, random)[1][0]) / entries.density
     if largest == 0:
         raise UsageError("All observed entries are 0, so every gradient is 0. The completion is the zero matrix.")
