@@ -74,20 +74,23 @@ def _figures(result: Mapping[str, Any]) -> list[Lines]:
 
 
 def _scores(result: Mapping[str, Any]) -> Table:
-    shown = [name for name in SCORE_NAMES if any(row[name] is not None for row in result["scores"])]
+    first = [result["by"], "probe_accuracy"]
+    names = [*dict.fromkeys([*first, *SCORE_NAMES])]
+    shown = [name for name in names if any(row[name] is not None for row in result["scores"])]
     columns = ["rank", "model", *(SCORE_NAMES[name] for name in shown), "width", "parameters", "layer"]
     rows = [
         [
             row["rank"],
             row["model"],
-            *(_cell(row, name) for name in shown),
+            *(_cell(row, name) if name in first else row[name] for name in shown),
             row["width"],
             row["parameters"],
             row["layer"],
         ]
         for row in result["scores"]
     ]
-    return Table("scores", "Candidates, best first", columns, rows, "In brackets: 90 % intervals over the samples.")
+    caption = "In brackets: 90 % intervals over the samples; those of the other scores are in result.json."
+    return Table("scores", "Candidates, best first", columns, rows, caption)
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:
