@@ -102,6 +102,6 @@ def _surface(surface: Surface) -> dict[str, Any]:
         "xaxis": {"title": {"text": _text(surface.x_label)}},
         "yaxis": {"title": {"text": _text(surface.y_label)}},
         "zaxis": height,
-        "camera": {"eye": {"x": -1.4, "y": -1.5, "z": 0.8}},
+        "camera": {"eye": {"x": -1.6, "y": -1.75, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.2}},
     }
     return {"data": [trace], "layout": _SIZE | {"scene": scene, "margin": {"l": 0, "r": 0, "t": 40, "b": 0}}}
