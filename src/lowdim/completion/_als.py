@@ -96,7 +96,7 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
     search = _Search.of(training, entries, held, biases, settings)
     fit = search.fit(settings.rank) if settings.rank else search.best_rank()
     fit, strength = search.best_strength(fit)
-    held_out = HeldOut(entries.values[held], *search.held_predictions(fit))
+    held_out = HeldOut.of(_completion(fit, search.problem, search.mean, search.biased), entries, held)
     if isinstance(start, FactorCompletion) and start.left.shape == fit.left.shape:
         fit = replace(fit, left=start.left, right=start.right)
     problem = TwoOrders.of(entries, search.mean)
@@ -259,11 +259,6 @@ class _Search:
     def fit(self, rank: int) -> Fit:
         left, right = spectral_start(self.problem, rank, self.biases, self.settings.seed)
         return alternate(self.problem, left, right, biased=self.biased, strength=0.0, settings=self.settings)
-
-    def held_predictions(self, fit: Fit) -> tuple[Array, Array]:
-        completion = _completion(fit, self.problem, self.mean, self.biased)
-        rows, cols, _ = self.held
-        return completion.predict(rows, cols), completion.deviation(rows, cols)
 
     def error(self, fit: Fit) -> float:
         rows, cols, values = self.held

@@ -59,9 +59,7 @@ class Biases:
 
 def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """Biases as a solver; it has no settings and starts afresh."""
-    first, rows, cols = fit_biases(entries.select(~held)), entries.rows[held], entries.cols[held]
-    held_out = HeldOut(entries.values[held], first.predict(rows, cols), first.deviation(rows, cols))
-    return Solved(fit_biases(entries), held_out)
+    return Solved(fit_biases(entries), HeldOut.of(fit_biases(entries.select(~held)), entries, held))
 
 
 def fit_biases(entries: Entries) -> Biases:

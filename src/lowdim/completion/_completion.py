@@ -53,9 +53,16 @@ class Completion(Protocol):
 class HeldOut:
     """Predictions of held-out entries by a fit that did not see them."""
 
+    cols: Indices
     values: Array
     predictions: Array
     deviations: Array
+
+    @staticmethod
+    def of(completion: Completion, entries: Entries, held: Mask) -> "HeldOut":
+        """The predictions of a completion that was fitted without the held entries."""
+        rows, cols = entries.rows[held], entries.cols[held]
+        return HeldOut(cols, entries.values[held], completion.predict(rows, cols), completion.deviation(rows, cols))
 
     @property
     def rmse(self) -> float:
@@ -63,8 +70,18 @@ class HeldOut:
         return root_mean_square(self.values - self.predictions)
 
     def in_units(self, scale: Array) -> "HeldOut":
-        """The same with each entry multiplied by its scale."""
-        return HeldOut(self.values * scale, self.predictions * scale, self.deviations * scale)
+        """The same with each entry multiplied by the scale ``(n,)`` of its column."""
+        units = scale[self.cols]
+        return HeldOut(self.cols, self.values * units, self.predictions * units, self.deviations * units)
+
+    def joined(self, other: "HeldOut") -> "HeldOut":
+        """Both together."""
+        return HeldOut(
+            np.concatenate([self.cols, other.cols]),
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.predictions, other.predictions]),
+            np.concatenate([self.deviations, other.deviations]),
+        )
 
     @property
     def calibration(self) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ ONE_SCALE = {
     "gd",
 }  # have a noise of each column in their model, or no noise at all
 PERFECT = 1e-9  # an error, of the deviation of a column
+DOUBTFUL = 1_000  # held-out entries below which more tenths are held out before the solver is given up
+FURTHER_CHECKS = 4
 LEAST_OVERSAMPLING = 1.2
 SHRINKING = {
     "table",
@@ -127,23 +130,27 @@ def complete(
     held = hold_out(entries, HELD_SHARE, settings.seed)
     baseline = solve_biases(scaled, held, settings)
     choice = choose(scaled, held, settings, solver, _unguarded(start))
-    solved, ratio = choice.solved, _ratio(choice.solved.held_out.rmse, baseline.held_out.rmse)
+    solved, checks = choice.solved, (choice.solved.held_out, baseline.held_out)
+    ratio = _ratio(checks[0].rmse, checks[1].rmse)
+    if ratio >= 1 and not solved.sure and held.sum() < DOUBTFUL:
+        checks = _more_checks(scaled, settings, choice, checks)
+        ratio = _ratio(checks[0].rmse, checks[1].rmse)
     rank = solved.completion.factors[0].shape[1]
     remarks = [*solved.remarks, *_remarks(choice.solver, ratio, rank, entries)]
     if ratio >= 1 and not solved.sure:
         choice, rank = Choice("biases", "no low-rank part predicts held-out entries better", baseline), 0
+        checks = checks[1], checks[1]
     completion = choice.solved.completion
     if choice.solver not in {*SHRINKING, "biases"} and rank > 0:
         completion = Guarded.around(completion, baseline.completion, scaled, rank)
-    units = divisor[entries.cols[held]]
     return Completed(
         completion=completion,
         biases=baseline.completion,
         scale=divisor,
         solver=choice.solver,
         reason=choice.reason,
-        held_out=choice.solved.held_out.in_units(units),
-        biases_rmse=baseline.held_out.in_units(units).rmse,
+        held_out=checks[0].in_units(divisor),
+        biases_rmse=checks[1].in_units(divisor).rmse,
         ratio=ratio,
         sure=choice.solved.sure,
         oversampling=entries.oversampling(rank) if rank else float("inf"),
@@ -151,6 +158,18 @@ def complete(
         thin_cols=np.flatnonzero(entries.col_counts < max(rank, 1)),
         remarks=tuple(remarks),
     )
+
+
+def _more_checks(
+    entries: Entries, settings: Settings, choice: Choice, checks: tuple[HeldOut, HeldOut]
+) -> tuple[HeldOut, HeldOut]:
+    """The checks of the solver and of biases, with those of further tenths: too few entries for a verdict against the solver."""
+    solver: Any = choice.solver
+    for seed in range(settings.seed + 1, settings.seed + FURTHER_CHECKS + 1):
+        held = hold_out(entries, HELD_SHARE, seed)
+        other = choose(entries, held, settings, solver, None).solved.held_out
+        checks = checks[0].joined(other), checks[1].joined(solve_biases(entries, held, settings).held_out)
+    return checks
 
 
 def _unguarded(start: Completed | None) -> Completion | None:

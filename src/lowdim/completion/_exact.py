@@ -23,7 +23,7 @@ def solve_exact(entries: Entries, held: Mask, settings: Settings, start: Complet
     if found.sure and (rank == 0 or training.oversampling(rank) < CHECKABLE):
         return Solved(_completion(found, entries), _unchecked(entries, held), True)
     first = _recover(training, settings, rank if found.sure else settings.rank)
-    return _solved(found, _held_out(first, training, entries, held), entries)
+    return _solved(found, HeldOut.of(_completion(first, training), entries, held), entries)
 
 
 def solve_gd(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
@@ -33,7 +33,7 @@ def solve_gd(entries: Entries, held: Mask, settings: Settings, start: Completion
     training = entries.select(~held)
     first = gradient_descent(training, rank=rank, depth=settings.depth, random_state=settings.seed)
     found = gradient_descent(entries, rank=rank, depth=settings.depth, random_state=settings.seed)
-    return _solved(found, _held_out(first, training, entries, held), entries)
+    return _solved(found, HeldOut.of(_completion(first, training), entries, held), entries)
 
 
 def affordable_rank(entries: Entries, most: int, oversampling: float = 1.0) -> int:
@@ -62,11 +62,6 @@ def _completion(found: Recovery | GradientDescent, entries: Entries) -> FactorCo
     return FactorCompletion(0.0, left, right, False, decay, noise, counts, found.iterations, found.converged)
 
 
-def _held_out(first: Recovery | GradientDescent, training: Entries, entries: Entries, held: Mask) -> HeldOut:
-    completion, rows, cols = _completion(first, training), entries.rows[held], entries.cols[held]
-    return HeldOut(entries.values[held], completion.predict(rows, cols), completion.deviation(rows, cols))
-
-
 def _unchecked(entries: Entries, held: Mask) -> HeldOut:
     unknown: Array = np.full(int(held.sum()), np.nan)
-    return HeldOut(entries.values[held], unknown, unknown)
+    return HeldOut(entries.cols[held], entries.values[held], unknown, unknown)

@@ -149,14 +149,14 @@ def solve_ratings(entries: Entries, held: Mask, settings: Settings, start: Compl
     """
     del start  # a chain forgets where it began
     check = _sample(entries.select(~held), settings, CHECK_BURN_IN, CHECK_DRAWS)
-    return Solved(_sample(entries, settings, BURN_IN, DRAWS), _held_out(check, entries, held))
+    return Solved(_sample(entries, settings, BURN_IN, DRAWS), HeldOut.of(check, entries, held))
 
 
 def solve_ratings_quickly(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """Iterate the updates with means and covariances, 12 sweeps."""
     del start
     check = _iterate(entries.select(~held), settings)
-    return Solved(_iterate(entries, settings), _held_out(check, entries, held))
+    return Solved(_iterate(entries, settings), HeldOut.of(check, entries, held))
 
 
 def _sample(entries: Entries, settings: Settings, burn_in: int, draws: int) -> RatingsCompletion:
@@ -189,8 +189,3 @@ def _state(sampler: Sampler) -> tuple[Floats, ...]:
 
 def _factors(entries: Entries, settings: Settings) -> int:
     return settings.rank or max(min(FACTORS, settings.max_rank, min(entries.shape) - 1), 1)
-
-
-def _held_out(check: RatingsCompletion, entries: Entries, held: Mask) -> HeldOut:
-    rows, cols = entries.rows[held], entries.cols[held]
-    return HeldOut(entries.values[held], check.predict(rows, cols), check.deviation(rows, cols))
