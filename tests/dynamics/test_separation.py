@@ -151,7 +151,7 @@ def test_gradient_descent_obeys_the_law_as_well(plain):
     weights = [0.4 * plain.orthogonal(N, random) for _ in range(3)] + [0.4 * plain.orthogonal(N, random)[:K]]
     history = [weights]
     for _ in range(5):
-        history.append(plain.descent(history[-1], problem.phi, 200, 1 / 50)[-1])
+        history.append(plain.descent(history[-1], problem.phi, 300, 1 / 250)[-1])
     checks = check_separation(history, problem, LABELS)
     assert all(check.holds for check in checks), checks
     adam = [history[0], plain.adam(weights, problem.phi, 600, 1e-3)[-1]]
