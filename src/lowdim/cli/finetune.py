@@ -74,6 +74,9 @@ def finetune(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Stored random crops and flips per image.")] = 1,
     class_weights: Annotated[bool, typer.Option("--class-weights", help="Weight classes by 1 / size.")] = False,
+    compress_delta: Annotated[
+        bool, typer.Option("--compress-delta", help="Store updates in low rank if that costs at most 0.2 points.")
+    ] = False,
     limit: given.Limit = None,
     shots: given.Shots = None,
     weights: given.Weights = None,
@@ -146,6 +149,7 @@ def finetune(
         "epochs": epochs,
         "views": views,
         "class_weights": class_weights,
+        "compress_delta": compress_delta,
         "device": given.device(device),
         "batch_size": given.batch_size(batch_size),
         "cache_budget": cache_budget,
@@ -199,7 +203,12 @@ def _run(
                 progress=lambda what, done, total: update(done, total),
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
-        result["delta"] = tuned.save(run.path / "delta", network, load_model(**network.source).module)
+        anew = load_model(**network.source).module
+        if config["compress_delta"]:
+            heldout = dataset["test" if "test" in dataset.splits else "train"]
+            result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)
+        else:
+            result["delta"] = tuned.save(run.path / "delta", network, anew)
         if network.random_weights:
             random = "The weights are random: these numbers say nothing about a trained network."
             result["warnings"] = [random, *tuned.warnings]

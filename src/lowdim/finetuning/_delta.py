@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lowdim._files import load_tensors, read_json, save_tensors, sha256, to_json, write_json
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError
+from lowdim.finetuning._compress import with_expanded
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
@@ -67,6 +68,7 @@ def save_delta(
     name: str = "",
     source: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
+    factors: Sequence[Mapping[str, Tensor]] = (),
 ) -> int:
     """Writes the trained tensors, the head and the buffers that changed. It is not verified yet: see `verify_delta`.
 
@@ -81,6 +83,7 @@ def save_delta(
         name: Of the base.
         source: Arguments with which `load_model` finds the base again.
         notes: Facts to keep with it.
+        factors: Per part, low-rank updates from `compress`, stored instead of their matrices.
 
     Returns:
         Bytes of both files.
@@ -88,7 +91,9 @@ def save_delta(
     parts = tuned_parts(model)
     arrays: dict[str, np.ndarray] = {}
     for index, part in enumerate(parts):
-        arrays |= {f"{index}/{key}": tensor.detach().cpu().numpy() for key, tensor in _changed(part, base).items()}
+        low = factors[index] if factors else {}
+        full = {key: tensor for key, tensor in _changed(part, base).items() if f"{key}@left" not in low}
+        arrays |= {f"{index}/{key}": tensor.detach().cpu().numpy() for key, tensor in {**full, **low}.items()}
     save_tensors(folder / _TENSORS, arrays)
     content = {
         "format": FORMAT,
@@ -179,13 +184,14 @@ def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
     for index, plan in enumerate(delta.plans):
         part = TunedModel(model, plan, len(delta.classes), _example(delta.example, device))
         state = part.state_dict()
-        own_tensors = {
-            key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")
-        }
-        for name, array in own_tensors.items():
-            if name not in state or tuple(state[name].shape) != array.shape:
-                raise InputError(f"The delta holds {name} {array.shape}, which the network does not have in this form.")
-            state[name] = torch.from_numpy(array)
+        stored = {key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")}
+        own_tensors = with_expanded(stored, state)
+        for name, tensor in own_tensors.items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise InputError(
+                    f"The delta holds {name} {tuple(tensor.shape)}, which the network does not have in this form."
+                )
+            state[name] = tensor
         part.load_state_dict(state)
         parts.append(part.eval())
     return parts[0] if len(parts) == 1 else Average(*parts).eval()
