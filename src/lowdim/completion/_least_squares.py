@@ -52,6 +52,22 @@ def solve_rows(
     run_rows(_solve_rows, start, cols.size * k * k // 2, cols, values, right, decay, ridge, biased, out)
 
 
+def add_normal_equations(start: NDArray[np.int64], cols: NDArray[np.int32], values: Floats, right: Floats) -> Floats:
+    """The normal equations of every row, without solving them: ``(m, k + 1, k + 1)`` lower triangles, the right-hand side last."""
+    k = right.shape[1]
+    out = np.zeros((start.size - 1, k + 1, k + 1), right.dtype)
+    run_rows(_add_rows, start, cols.size * k * k // 2, cols, values, right, out)
+    return out
+
+
+def solve_normal_equations(equations: Floats, decay: Floats) -> Floats:
+    """The solutions ``(m, k)`` of (sums of) `add_normal_equations`, which are overwritten."""
+    ridge = equations.dtype.type(RIDGES[equations.dtype.itemsize])
+    for normal in equations:
+        cholesky_solve(normal, decay, ridge)
+    return np.ascontiguousarray(equations[:, -1, :-1])
+
+
 def pair_products(left: Floats, right: Floats, rows: Any, cols: Any, biased: bool) -> Floats:
     """``u_i . v_j`` of pairs, or with `biased` ``u_i . v_j + b_i + c_j``, the biases being the last factors."""
     out = np.empty(len(rows), left.dtype)
@@ -85,6 +101,15 @@ def _solve_rows(
         cholesky_solve(normal, decay, ridge)
         for a in range(k):
             out[i, a] = normal[k, a]
+
+
+@kernel
+def _add_rows(first: Any, last: Any, start: Any, cols: Any, values: Any, right: Any, out: Any) -> None:
+    tile = np.zeros((right.shape[1] + 1, TILE), right.dtype)
+    for i in range(first, last):
+        for begin in range(start[i], start[i + 1], TILE):
+            size = gather(begin, min(begin + TILE, start[i + 1]), cols, values, right, False, tile)
+            add_products(tile, size, out[i])
 
 
 @kernel
