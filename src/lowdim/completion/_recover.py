@@ -13,6 +13,7 @@ from lowdim.completion._starts import leading_svd
 from lowdim.errors import UsageError
 
 VANISHED = 1e-6  # relative residual that counts as none
+SURE_RESIDUAL = 1e-7  # an ill-conditioned matrix can be fitted to 1e-6 at a wrong rank
 SURE = 1.15  # entries per degree of freedom from which a vanished residual proves the matrix
 ADMISSIBLE = 1.02  # entries per degree of freedom that a rank needs to be looked for
 
@@ -42,7 +43,8 @@ class Recovery:
         relative_residual: On the observed entries.
         iterations: Reweighting iterations, over all plans.
         converged: Whether the residual vanished.
-        sure: Whether the matrix is determined: converged, with at least 1.15 entries per degree of freedom.
+        sure: Whether the matrix is determined: a residual below 1e-7, at least 1.15 entries per degree of freedom, and
+            as many entries as the rank in every row and column.
         reason: One sentence on ``sure``.
     """
 
@@ -119,7 +121,7 @@ class _Search:
         fewer = min(self.bound, max(self.admissible, self.given or 1) + 2)
         return (
             Plan(self.bound, 0.8, (8, 14, 20, 30, 40), quick=True),
-            Plan(self.bound, 0.96, (30, 100, 140, 180, 220)),
+            Plan(self.bound, 0.96, (30, 100, 140, 180, 220, 260, 300, 340)),
             Plan(fewer, 0.97, (100, 150, 200, 250)),
             Plan(self.bound, 0.93, (60, 100, 150)),
         )
@@ -194,7 +196,7 @@ class _Search:
         rank = polished.left.shape[1]
         least = min(self.entries.row_counts.min(), self.entries.col_counts.min())
         enough = self.entries.oversampling(rank) >= SURE and least >= rank
-        return enough and polished.relative_residual < VANISHED
+        return enough and polished.relative_residual < SURE_RESIDUAL
 
     def answer(self) -> Recovery:
         assert self.best is not None

@@ -19,6 +19,7 @@ from lowdim.completion._tangent import solve_weighted
 Array = NDArray[np.float64]
 
 CG_TOLERANCE, CG_STEPS = 1e-5, 200
+CG_SHARE = 0.1  # of the smoothing relative to the largest singular value: what is smaller must still be resolved
 NEGLIGIBLE = 1e-6  # smoothing relative to the largest singular value at which nothing more will change
 LEAST_WEIGHT = 1e-12  # keeps weights finite where a singular value meets the smoothing
 
@@ -67,7 +68,8 @@ def reweighted(
         active = slice(0, max(1, above))
         U, s, V = np.ascontiguousarray(left[:, active]), values[active], np.ascontiguousarray(right[:, active])
         weights = _weights(s, smoothing, power, entries.shape)
-        arguments = (U, V, s, weights, entries.density, CG_TOLERANCE, CG_STEPS)
+        tolerance = min(CG_TOLERANCE, CG_SHARE * smoothing / largest)
+        arguments = (U, V, s, weights, entries.density, tolerance, CG_STEPS)
         C, A, residual = solve_weighted(entries.row_start, entries.cols, entries.values, *arguments)
         left, values, right = _leading_part(entries, residual, (C, V), (U, A), bound, random)
         smoothing = min(smoothing, max(values[bound], decay * smoothing))

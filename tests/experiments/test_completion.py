@@ -1,0 +1,61 @@
+"""The completion experiments at sizes of a second; their own sizes are run by `lowdim reproduce`."""
+
+import numpy as np
+import pytest
+
+from lowdim.experiments import deep_completion as completion
+from lowdim.experiments import factorization_compressed as factorization
+from lowdim.experiments import load
+
+
+def verdicts(id: str, **changes) -> dict[str, object]:
+    experiment = load(id)
+    steps: list[tuple[int, int]] = []
+    outcome = experiment.run(experiment.settings(**changes), lambda done, total: steps.append((done, total)))
+    assert steps[-1][0] == steps[-1][1] and outcome.figures
+    return {verdict.name: verdict for verdict in outcome.verdicts}
+
+
+def test_compressed_factorization_coincides_with_the_original() -> None:
+    found = verdicts("factorization-compressed", d=50, rank=3, over_rank=5)
+    assert all(verdict.holds for verdict in found.values())
+    assert min(verdict.value for verdict in found.values()) > 0, "a gap of exactly 0 would compare a run with itself"
+
+
+def test_compressed_completion() -> None:
+    found = verdicts("completion-compressed", d=100, rank=2, share=0.3, step=0.02, fixed=False)
+    assert all(verdict.holds for verdict in found.values())
+
+
+def test_narrow_networks_take_longer() -> None:
+    found = verdicts("completion-narrow", d=150, rank=2, share=0.3, step=0.02, assumed_ranks=(2,))
+    assert all(verdict.value > 0 for verdict in found.values())
+    assert next(iter(found.values())).value > 1.5
+
+
+@pytest.mark.parametrize(
+    ("id", "changes"),
+    [
+        ("completion-depth-width", {"widths": (4, 20), "steps": (20.0, 60.0), "max_iterations": (300, 300)}),
+        ("completion-sample-complexity", {"shares": (0.4,), "width": 8, "max_iterations": 100}),
+    ],
+)
+def test_depth_experiments_run_and_report(id: str, changes: dict[str, object]) -> None:
+    found = verdicts(id, d=30, rank=2, trials=1, **changes)
+    assert len(found) >= 2
+
+
+def test_the_target_is_the_best_low_rank_approximation() -> None:
+    target = factorization.leading_target(30, 3, np.random.default_rng(0))
+    values = np.linalg.svd(target, compute_uv=False)
+    expected = np.linalg.svd(np.random.default_rng(0).standard_normal((30, 30)), compute_uv=False)
+    np.testing.assert_allclose(values[:3], expected[:3])
+    np.testing.assert_allclose(values[3:], 0, atol=1e-12)  # against singular values near 10
+
+
+def test_an_instance_holds_the_share_and_measures_errors() -> None:
+    instance = completion.Instance.draw(30, 2, 0.25, np.random.default_rng(0))
+    assert instance.entries.size == 225
+    left, right = instance.target, np.eye(30)
+    assert instance.error(left, right) == 0
+    assert instance.error(0 * left, right) == pytest.approx(1)
