@@ -105,10 +105,6 @@ def _lines(axes: Any, lines: Lines) -> None:
             # Matplotlib writes powers as formulas, and formulas are off (see _SETTINGS).
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: power(value)))
             axis.set_minor_formatter(ticker.FuncFormatter(_between_powers(axis)))
-    for axis in (axes.xaxis, axes.yaxis):
-        if axis.get_scale() == "log":  # the default labels are mathematical text, which is not interpreted here
-            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(ticker.NullFormatter())
     if lines.x_ticks is not None:
         long = max(map(len, lines.x_ticks), default=0) > 4
         axes.set_xticks(
