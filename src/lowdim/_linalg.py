@@ -4,9 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 
-def rank_cutoff(
-    singular_values: Float[np.ndarray, " k"], size: int, eps: float = np.finfo(np.float64).eps
-) -> float:
+def rank_cutoff(singular_values: Float[np.ndarray, " k"], size: int, eps: float = np.finfo(np.float64).eps) -> float:
     """The singular value below which a direction is rounding noise: ``size * eps * largest``.
 
     Args:
@@ -63,3 +61,25 @@ def subspace_angle(first: Float[np.ndarray, "m k"], second: Float[np.ndarray, "m
     """
     residual = second - first @ (first.T @ second)
     return float(np.arcsin(min(1.0, np.linalg.norm(residual, 2))))
+
+
+def leading_vectors(
+    matrix: Float[np.ndarray, "m n"], size: int, eps: float = np.finfo(np.float64).eps
+) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "k n"]]:
+    """At most `size` leading left and right singular vectors; fewer where the others are rounding noise.
+
+    Args:
+        matrix: In float64.
+        size: How many.
+        eps: Rounding unit of the arithmetic that made the matrix.
+    """
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    size = min(size, int(np.sum(values > rank_cutoff(values, max(matrix.shape), eps))))
+    return left[:, :size], right[:size]
+
+
+def share_inside(
+    change: Float[np.ndarray, "m n"], left: Float[np.ndarray, "m k"], right: Float[np.ndarray, "k n"]
+) -> float:
+    """Part of the squared norm of `change` between the two subspaces: ``‖U^T change V‖^2 / ‖change‖^2``, from 0 to 1."""
+    return float(np.sum((left.T @ change @ right.T) ** 2) / np.sum(change**2))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from lowdim._linalg import effective_rank, rank_cutoff
+from lowdim._linalg import effective_rank, leading_vectors, share_inside
 from lowdim.errors import NonFiniteError, UsageError, did_you_mean
 from lowdim.figures import Figure, Lines, Panels, Series, Surface
 
@@ -183,8 +183,7 @@ class _Start:
     def share(self, change: Float[np.ndarray, "m n"]) -> float | None:
         if self.subspace is None:
             return None
-        left, right = self.subspace
-        return float(np.sum((left.T @ change @ right.T) ** 2) / np.sum(change**2))
+        return share_inside(change, *self.subspace)
 
 
 def _choose(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Parameter]:
@@ -211,11 +210,7 @@ def _gradient_subspace(parameter: nn.Parameter, size: int) -> tuple[np.ndarray, 
     gradient = _matrix(parameter.grad)
     if not gradient.any():
         return None
-    left, values, right = np.linalg.svd(gradient, full_matrices=False)
-    # Below the cut-off the vectors are rounding noise: a gradient of lower rank spans fewer directions.
-    cutoff = rank_cutoff(values, max(gradient.shape), torch.finfo(parameter.dtype).eps)
-    size = min(size, int(np.sum(values > cutoff)))
-    return left[:, :size], right[:size]
+    return leading_vectors(gradient, size, torch.finfo(parameter.dtype).eps)
 
 
 def _angles(reference: Float[np.ndarray, "m k"], columns: Float[np.ndarray, "m k"]) -> Float[np.ndarray, " k"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lowdim._linalg import effective_rank
+from lowdim._linalg import effective_rank, leading_vectors, share_inside
 from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
@@ -75,12 +75,10 @@ def update_of(
     rows, columns = change.shape
     values = np.linalg.svd(change, compute_uv=False)
     total = float(np.sum(values**2))
-    kept = min(2 * classes, rows), min(2 * classes, columns)
-    share = None
+    kept, share = min(2 * classes, rows, columns), None
     if gradient is not None and total > 0 and np.any(gradient):
-        left, _, right = np.linalg.svd(np.asarray(gradient, dtype=np.float64))
-        inside = left[:, : kept[0]].T @ change @ right[: kept[1]].T
-        share = float(round(np.sum(inside**2) / total, 12))
+        left, right = leading_vectors(np.asarray(gradient, dtype=np.float64), kept, np.finfo(gradient.dtype).eps)
+        kept, share = len(right), round(share_inside(change, left, right), 12)
     return Update(
         name=name,
         rows=rows,
@@ -89,7 +87,7 @@ def update_of(
         effective_rank=effective_rank(values),
         relative_norm=float(np.sqrt(total) / np.linalg.norm(before)) if np.any(before) else float("inf"),
         share=share,
-        chance=kept[0] * kept[1] / (rows * columns),
+        chance=kept**2 / (rows * columns),
     )
 
 
