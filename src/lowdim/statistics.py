@@ -36,7 +36,7 @@ def centred_rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return rows - rows.mean(dim=0)
 
 
-BLOCK_BYTES = 2**25
+BLOCK_BYTES = 2**22
 """Samples at hand are converted to float64 in blocks of about so many bytes, so that no second copy of them exists."""
 
 
@@ -67,13 +67,17 @@ def check_samples(features: Tensor, labels: Tensor, classes: int) -> None:
             f"Labels must lie in 0 … {classes - 1} for {classes} classes, but range from {int(labels.min())} to "
             f"{int(labels.max())}. Map them first: `numpy.unique(labels, return_inverse=True)`."
         )
-    finite = [torch.isfinite(features[block]).all(dim=1) for block in row_blocks(features)]
-    if not all(bool(block.all()) for block in finite):
-        rows = torch.nonzero(~torch.cat(finite)).flatten().tolist()
+    # The sum is not finite if any term is not; the other way round it may also have overflowed.
+    if not bool(torch.isfinite(features.sum())) and (rows := _not_finite(features)):
         raise NonFiniteError(
             f"{len(rows)} of {len(features)} samples have NaN or infinite features (rows {rows[:5]}{'…' if len(rows) > 5 else ''}). "
             "Drop them, or find out why the model produces them."
         )
+
+
+def _not_finite(features: Float[Tensor, "n d"]) -> list[int]:
+    finite = [torch.isfinite(features[block]).all(dim=1) for block in row_blocks(features)]
+    return torch.nonzero(~torch.cat(finite)).flatten().tolist()
 
 
 @dataclass
@@ -142,10 +146,11 @@ class ClassStatistics:
             InputError: If shapes or labels do not fit.
             NonFiniteError: If a feature is NaN or infinite.
         """
+        check_samples(features, labels, classes)
         device = None if features.device.type == "mps" else features.device
-        statistics = cls.empty(classes, features.shape[1] if features.ndim == 2 else 1, scatter=scatter, device=device)
-        statistics.update(features, labels)
-        return statistics
+        if not len(labels):
+            return cls.empty(classes, features.shape[1], scatter=scatter, device=device)
+        return _moments(features, labels.to(device or "cpu"), classes, scatter)
 
     @property
     def classes(self) -> int:
@@ -175,11 +180,10 @@ class ClassStatistics:
                 f"These statistics hold features of width {self.width}, but the batch has {features.shape[1]}."
             )
         labels = labels.to(self.counts.device)
-        for block in row_blocks(features):
-            self.add(as_float64(features[block]), labels[block])
+        self.add(features, labels)
 
     def add(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
-        """`update` without its checks, for finite float64 features on the device of the statistics."""
+        """`update` without its checks, for finite features."""
         if len(labels):
             present, local = torch.unique(labels, return_inverse=True)
             self._absorb(_moments(features, local, len(present), self._kept), present)
@@ -271,25 +275,39 @@ def _add(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """The sum in float64, and exactly what rounding took from it (Knuth's two-sum)."""
     total = first + second
     part = total - first
-    return total, (first - (total - part)) + (second - part)
+    return total, (total - part).neg_().add_(first).add_(second - part)
 
 
 def _moments(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, kept: Scatter) -> ClassStatistics:
-    counts = torch.bincount(labels, minlength=classes)
+    width, counts = features.shape[1], torch.bincount(labels, minlength=classes)
     # Sums of differences from one sample: an offset common to all features costs no digits.
-    origin = features[0]
-    centred = features - origin
-    steps = class_sums(centred, labels, classes) / counts.unsqueeze(1)
-    centred -= steps[labels]
-    means, rounding = _add(origin, steps)
-    squares = class_sums(torch.linalg.vecdot(centred, centred).unsqueeze(1), labels, classes).squeeze(1)
-    scatter = None
-    if kept == "pooled":
-        scatter = (centred.T @ centred).unsqueeze(0)
-    elif kept == "per_class":
-        parts = [centred[labels == label] for label in range(classes)]
-        scatter = torch.stack([part.T @ part for part in parts])
-    return ClassStatistics(counts, means, squares, scatter, rounding)
+    origin = as_float64(features[:1])[0].clone()
+    found = ClassStatistics.empty(classes, width, scatter=kept, device=origin.device)
+    for block in row_blocks(features):
+        present, local = torch.unique(labels[block], return_inverse=True)
+        found.means[present] += class_sums(_minus(features[block], origin), local, len(present))
+    steps = found.means / counts.clamp(min=1).unsqueeze(1)
+    for block in row_blocks(features):
+        own = labels[block]
+        centred = _minus(features[block], origin).sub_(steps[own])
+        found.squares += class_sums(torch.linalg.vecdot(centred, centred).unsqueeze(1), own, classes).squeeze(1)
+        if found.scatter is not None and kept == "pooled":
+            found.scatter[0] += centred.T @ centred
+        elif found.scatter is not None:
+            for label in torch.unique(own).tolist():
+                rows = centred[own == label]
+                found.scatter[label] += rows.T @ rows
+    found.counts = counts
+    found.means, found.rounding = _add(origin, steps)
+    found.means[counts == 0] = 0
+    found.rounding[counts == 0] = 0
+    return found
+
+
+def _minus(features: Float[Tensor, "n d"], origin: Float[Tensor, " d"]) -> Float[Tensor, "n d"]:
+    """The difference in float64, in memory of its own."""
+    rows = as_float64(features)
+    return rows - origin if rows is features else rows.sub_(origin)
 
 
 def class_sums(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, "K d"]:
@@ -431,8 +449,8 @@ class SpanScatter:
         return cls(span, means, means.new_zeros(shape), means.new_zeros(shape), torch.zeros_like(statistics.counts))
 
     def update(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n r"]:
-        """Adds a batch of checked float64 features; returns their coordinates ``u_j^T (h - mu_k)``."""
-        coordinates = (features - self.means[labels]) @ self.span.basis
+        """Adds a batch of finite features; returns their coordinates ``u_j^T (h - mu_k)``."""
+        coordinates = self.means[labels].neg_().add_(as_float64(features)) @ self.span.basis
         if not len(labels):
             return coordinates
         present, local = torch.unique(labels, return_inverse=True)
@@ -453,5 +471,5 @@ def span_scatter(
     scatter = SpanScatter.empty(statistics, span)
     labels = labels.to(scatter.counts.device)
     for block in row_blocks(features):
-        scatter.update(as_float64(features[block]), labels[block])
+        scatter.update(features[block], labels[block])
     return scatter
