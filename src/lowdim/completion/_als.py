@@ -43,7 +43,7 @@ GAIN = 0.99  # of the held-out error, which a doubled rank or another sweep of t
 SURPLUS = 1.02  # of the lowest held-out error, which a lower rank may cost
 EXACT = 1e-3  # relative held-out error below which there is no noise to regularise against
 STRENGTHS = (0.3, 1.0, 3.0)
-BIASES_EXPLAIN = 0.02  # of the variance, from which on biases are modelled
+BIASES_EXPLAIN = 0.02  # of the variance, from which on biases are tried
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,11 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
     Cost: ``O(|Omega| k^2)`` per sweep, and about 30 bytes of memory per entry.
     """
     training = entries.select(~held)
-    biases = _biases(training, settings)
-    search = _Search.of(training, entries, held, biases, settings)
-    fit = search.fit(settings.rank) if settings.rank else search.best_rank()
+    searches = [_Search.of(training, entries, held, biases, settings) for biases in _biases(training, settings)]
+    fits = [search.fit(settings.rank) if settings.rank else search.best_rank() for search in searches]
+    errors = [search.error(fit) for search, fit in zip(searches, fits, strict=True)]
+    best = errors.index(min(errors))
+    search, fit = searches[best], fits[best]
     fit, strength = search.best_strength(fit)
     held_out = HeldOut.of(_completion(fit, search.problem, search.mean, search.biased), entries, held)
     if isinstance(start, FactorCompletion) and start.left.shape == fit.left.shape:
@@ -324,10 +326,13 @@ def _noise(fit: Fit, problem: TwoOrders, biased: bool) -> float:
     return unbiased_noise(*sizes, fit.left.shape[1], problem.shape, problem.cols.size)
 
 
-def _biases(entries: Entries, settings: Settings) -> Biases | None:
+def _biases(entries: Entries, settings: Settings) -> list[Biases | None]:
+    """With which biases to try: those asked for, or none and, where they explain something, all."""
     if settings.biases is False:
-        return None
+        return [None]
     biases = fit_biases(entries)
+    if settings.biases:
+        return [biases]
     spread = float(np.std(entries.values))
     explained = 1 - (biases.noise / spread) ** 2 if spread > 0 else 0.0
-    return biases if settings.biases or explained > BIASES_EXPLAIN else None
+    return [None, biases] if explained > BIASES_EXPLAIN else [None]
