@@ -15,6 +15,7 @@ from lowdim.errors import UsageError
 VANISHED = 1e-6  # relative residual that counts as none
 SURE_RESIDUAL = 1e-7  # an ill-conditioned matrix can be fitted to 1e-6 at a wrong rank
 SURE = 1.15  # entries per degree of freedom from which a vanished residual proves the matrix
+LATE, PROMISING = 220, 1e-4  # later iterations only resolve tiny singular values, of what nearly fits by then
 ADMISSIBLE = 1.02  # entries per degree of freedom that a rank needs to be looked for
 
 
@@ -139,6 +140,8 @@ class _Search:
                 previous = estimate.iteration
                 if self.glance(estimate) if plan.quick else self.look(estimate):
                     return self.answer()
+                if estimate.iteration >= LATE and self.best and self.best.relative_residual > PROMISING:
+                    break
         return self.answer()
 
     def glance(self, estimate: Estimate) -> bool:
