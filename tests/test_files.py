@@ -49,6 +49,14 @@ def test_a_write_makes_its_folders_and_can_be_read_by_others(tmp_path):
     assert file.read_text(encoding="utf-8") == "ü"
 
 
+def test_content_and_name_are_both_made_durable(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(_files.os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_ino), fsync(handle)))
+    write_atomic(tmp_path / "a", "content")
+    assert synced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
+
+
 def test_json_is_strict():
     value = {"nan": float("nan"), "inf": [np.float32("inf")], 3: np.int64(4), "array": np.arange(2), "ü": (True, None)}
     assert json.loads(to_json(value)) == {"nan": None, "inf": [None], "3": 4, "array": [0, 1], "ü": [True, None]}

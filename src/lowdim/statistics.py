@@ -374,8 +374,6 @@ def between_span(statistics: ClassStatistics, *, weighting: Weighting = "pooled"
     values, basis = _right_singular(rows)
     rounding = max(float(values[0]) * max(rows.shape) * torch.finfo(torch.float64).eps, means_rounding(statistics))
     keep = values > rounding
-    # The centred means add up to zero, so the last direction is rounding noise whatever its size.
-    keep[statistics.classes - 1 :] = False
     values, basis = values[keep], basis[:, keep]
     eigenvalues = values.square()
     condition = float(eigenvalues[0] / eigenvalues[-1]) if len(eigenvalues) else float("inf")
@@ -412,13 +410,14 @@ def _right_singular(rows: Float[Tensor, "K d"]) -> tuple[Float[Tensor, " s"], Fl
     gram = rows @ rows.T if wide else rows.T @ rows
     eigenvalues, vectors = torch.linalg.eigh(gram)
     eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)
+    # The centred means add up to zero, so the last of K directions is rounding noise whatever its size.
     kept = min(classes - 1, width)
     if float(eigenvalues[kept - 1]) > _GRAM_LIMIT * float(eigenvalues[0]):
         values = eigenvalues[:kept].sqrt()
         basis = rows.T @ vectors[:, :kept] / values if wide else vectors[:, :kept]
         return values, basis
     _, values, right = torch.linalg.svd(rows, full_matrices=False)
-    return values, right.T.contiguous()
+    return values[:kept], right[:kept].T.contiguous()
 
 
 @dataclass
@@ -429,7 +428,6 @@ class SpanScatter:
         span: Where to look.
         means: The class means that samples are compared with, ``K x d``.
         projected: Sum over the samples of each class of ``(u_j^T (h - mu_k))^2``, ``K x r``.
-        shift: Sum of ``u_j^T (h - mu_k)``, ``K x r``; not zero when the means come from other samples.
         counts: Samples of each class, ``K``.
 
     Costs ``O(n d r)`` per batch and ``O(K r)`` memory.
@@ -438,15 +436,14 @@ class SpanScatter:
     span: BetweenSpan
     means: Float[Tensor, "K d"]
     projected: Float[Tensor, "K r"]
-    shift: Float[Tensor, "K r"]
     counts: Int[Tensor, " K"]
 
     @classmethod
     def empty(cls, statistics: ClassStatistics, span: BetweenSpan) -> "SpanScatter":
         """No samples yet; `statistics` gives the class means."""
-        shape = (statistics.classes, span.rank)
         means = statistics.means
-        return cls(span, means, means.new_zeros(shape), means.new_zeros(shape), torch.zeros_like(statistics.counts))
+        projected = means.new_zeros(statistics.classes, span.rank)
+        return cls(span, means, projected, torch.zeros_like(statistics.counts))
 
     def update(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n r"]:
         """Adds a batch of finite features; returns their coordinates ``u_j^T (h - mu_k)``."""
@@ -455,13 +452,12 @@ class SpanScatter:
             return coordinates
         present, local = torch.unique(labels, return_inverse=True)
         self.projected[present] += class_sums(coordinates.square(), local, len(present))
-        self.shift[present] += class_sums(coordinates, local, len(present))
         self.counts += torch.bincount(labels, minlength=len(self.counts))
         return coordinates
 
     def tensors(self) -> list[Tensor]:
         """The sums, which add up over processes."""
-        return [self.projected, self.shift, self.counts]
+        return [self.projected, self.counts]
 
 
 def span_scatter(

@@ -55,6 +55,15 @@ def test_a_subsample_gives_the_value_of_the_whole(weighting):
     assert part == pytest.approx(whole, rel=0.15)
 
 
+def test_the_size_it_is_for_enters_exactly():
+    """The unbiased value grows in proportion to the samples; the biased one loses a share K / N of it."""
+    features, labels = blobs(5, 30, 8)
+    here, there = chance(features, labels), chance(features, labels, samples=400)
+    assert there / here == pytest.approx((400 / 40) * (1 - 5 / 400) / (1 - 5 / 40), rel=1e-12)
+    here, there = (chance(features, labels, samples=samples, unbiased=True) for samples in (40, 400))
+    assert there / here == pytest.approx(10, rel=1e-12)
+
+
 def test_it_ignores_what_the_labels_say_and_which_classes_are_missing():
     features, labels = blobs(3, 10, 30, spread=50.0)
     # The classes are far apart, but shuffled labels do not know it.

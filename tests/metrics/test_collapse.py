@@ -189,15 +189,30 @@ def test_noise_share_is_the_part_in_noisy_directions():
     noise = generator.standard_normal((200, 3))
     for k in range(classes):
         noise[labels == k] -= noise[labels == k].mean(axis=0)
-    features = (2 * left * [10, 5, 0.1])[labels] + noise
+    features = (2 * left * [10, 1, 0.1])[labels] + noise
     found = variability(collect(features, labels, classes))
     q = (noise**2).mean(axis=0)
-    parts = q / np.array([100, 25, 0.01])
+    parts = q / np.array([100, 1, 0.01])
     np.testing.assert_allclose(found.value, parts.sum(), rtol=0.2)  # the small direction tilts by a percent or so
     assert found.noise_share == pytest.approx(parts[2] / parts.sum(), abs=0.01)
-    assert 0.01 < 2 * q[2] / per_class < 25
+    assert 0.01 < 2 * q[2] / per_class < 1 < 2 * q[1]
     clean = variability(collect((2 * left * [10, 5, 3])[labels] + noise, labels, classes))
     assert clean.noise_share == 0
+
+
+def test_noise_is_judged_by_the_small_classes():
+    """Spread 0.1 of the means against noise of 1: seen by classes of 251 samples, not by those of 2."""
+    generator = np.random.default_rng(0)
+    shares = {}
+    for sizes in ([2, 2, 2, 1000], [251, 251, 252, 252]):
+        labels = np.repeat(np.arange(4), sizes)
+        noise = generator.standard_normal((len(labels), 1))
+        for k in range(4):
+            noise[labels == k] -= noise[labels == k].mean(axis=0)
+        noise *= 1 / noise.std()
+        features = 0.1**0.5 * np.array([[1.0], [-1.0], [1.0], [-1.0]])[labels] + noise
+        shares[sizes[0]] = variability(collect(features, labels, 4)).noise_share
+    assert shares == {2: 1.0, 251: 0.0}
 
 
 def test_heldout_is_the_definition_on_both_halves():

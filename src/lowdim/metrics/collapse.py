@@ -169,8 +169,7 @@ def _within(
 ) -> Float[Tensor, "g r"]:
     """Sums of squared deviations in each direction of the span, by class where they are known by class."""
     if scatter is not None:
-        own = scatter.shift.square() / scatter.counts.clamp(min=1).unsqueeze(1)
-        return (scatter.projected - own).clamp(min=0)
+        return scatter.projected
     if statistics.scatter is None:
         raise InputError(
             'These statistics hold no scatter. Accumulate them with scatter="pooled", or pass `scatter=span_scatter(…)`.'
