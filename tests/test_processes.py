@@ -117,13 +117,13 @@ started = time.monotonic()
 with processes() as job:
     job.gather(None)
     if job.rank == 1:
-        time.sleep(8)
+        time.sleep(5)
         os._exit(0)
     try:
         job.sum([torch.ones(1)])
     except _processes.ResourceError as error:
         print(error)
-        os._exit(5 if time.monotonic() - started < 8 else 1)
+        os._exit(5 if time.monotonic() - started < 5 else 1)
 """
     started = time.monotonic()
     (code, out, _), _ = launch(code, 2, patience=2)

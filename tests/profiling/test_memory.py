@@ -73,7 +73,7 @@ def test_wide_features_need_no_square_matrix(width, classes, samples, megabytes)
     assert value > 0
 
 
-@pytest.mark.parametrize("budget", [0, 4e9])
+@pytest.mark.parametrize("budget", [pytest.param(0, marks=pytest.mark.slow), 4e9])
 @pytest.mark.parametrize(("samples", "times"), [(2500, 2), pytest.param(2500, 10, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_samples(budget, samples, times):
     few, count = measure(STREAM, samples, budget)
