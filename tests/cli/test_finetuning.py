@@ -1,5 +1,7 @@
 """finetune, predict, export and advise as typed."""
 
+import contextlib
+import io
 import json
 import os
 import shlex
@@ -7,23 +9,41 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lowdim.cli import main
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 QUICK = ["finetune", "--model", "digits-0-4", "--data", "digits", "--shots", "6", "--limit", "200", "--epochs", "3"]
 
 
-def lowdim(*words: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lowdim", *words]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=250)
-    assert done.returncode == code, done.stderr
-    return done
+@dataclass(frozen=True)
+class Done:
+    stdout: str
+    stderr: str
 
 
-def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def lowdim(*words: str, folder: Path, code: int = 0) -> Done:
+    """The command in this process, as if typed in `folder`."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", ["lowdim", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == code, err.getvalue()
+    return Done(out.getvalue(), err.getvalue())
+
+
+def result(done: Done) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 

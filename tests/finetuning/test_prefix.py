@@ -6,7 +6,7 @@ from tests.finetuning.conftest import Bypass, Encoder
 from torch import nn
 
 from lowdim.errors import InputError
-from lowdim.finetuning import Prefix
+from lowdim.finetuning import Plan, Prefix, TunedModel
 from lowdim.finetuning._prefix import call, stand_in
 from lowdim.models import block_names
 
@@ -43,6 +43,15 @@ def test_tokens_of_any_length(encoder: Encoder) -> None:
         return {"input_ids": torch.randint(0, 50, (samples, length)), "attention_mask": mask}
 
     assert_same(encoder, "layers.1", tokens(5, 9), tokens(3, 6))
+
+
+def test_features_of_tokens_with_a_skip_start_at_the_block(encoder: Encoder) -> None:
+    mask = torch.ones(3, 6, dtype=torch.int64)
+    mask[1:, -2:] = 0
+    inputs = {"input_ids": torch.randint(0, 50, (3, 6)), "attention_mask": mask}
+    tuned = TunedModel(encoder, Plan("scl", ("layers.1",), "pad_add"), 4, inputs).eval()
+    prefix = Prefix(tuned.base, "layers.1", inputs)
+    assert torch.equal(tuned.features(inputs), tuned.features(inputs, prefix, prefix.compute(inputs)))
 
 
 def test_the_frozen_part_does_not_run_in_a_replay() -> None:

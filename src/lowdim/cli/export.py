@@ -8,7 +8,7 @@ import typer
 
 from lowdim.cli import _inputs as given
 from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json
-from lowdim.cli.predict import BaseOption, DeltaOption, tuned_network
+from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
 
 
 class TargetChoice(StrEnum):
@@ -16,6 +16,10 @@ class TargetChoice(StrEnum):
 
     torch = "torch"
     onnx = "onnx"
+    peft = "peft"
+
+
+_NAMES = {TargetChoice.torch: "model.pt2", TargetChoice.onnx: "model.onnx", TargetChoice.peft: "peft"}
 
 
 def register(app: typer.Typer) -> None:
@@ -25,9 +29,12 @@ def register(app: typer.Typer) -> None:
 
 def export(
     delta: DeltaOption,
-    to: Annotated[TargetChoice, typer.Option("--to", help="torch (torch.export) or onnx.")],
+    to: Annotated[
+        TargetChoice,
+        typer.Option("--to", help="torch (torch.export), onnx, or peft (a folder; methods layer and linear-probe)."),
+    ],
     file: Annotated[
-        Path | None, typer.Option("--file", help="[default: beside the delta, model.pt2 or model.onnx]")
+        Path | None, typer.Option("--file", help="[default: beside the delta: model.pt2, model.onnx or peft/]")
     ] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
@@ -41,22 +48,29 @@ def export(
 
     lowdim export --delta my-delta --to torch --file classifier.pt2
 
+    lowdim export --delta my-delta --to peft
+
     The file takes preprocessed inputs (its metadata say how) and gives class probabilities, equal to the network's to 1e-5.
     """
-    from lowdim.finetuning import example_of, export_model
+    from lowdim.finetuning import example_of, export_model, save_peft
 
     found, network, preprocessing = tuned_network(delta, model, weights, "cpu", offline=offline)
-    path = file or delta.resolve().parent / ("model.pt2" if to is TargetChoice.torch else "model.onnx")
-    difference = export_model(network, found, preprocessing, path, to=to.value, example=example_of(found))
+    path = file or delta.resolve().parent / _NAMES[to]
+    example = example_of(found)
+    if to is TargetChoice.peft:
+        difference = save_peft(network, load_base(found, model, weights, offline=offline).module, path, example)
+    else:
+        difference = export_model(network, found, preprocessing, path, to=to.value, example=example)
+    files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
     result = {
         "config": {"delta": str(delta), "to": to.value},
         "warnings": [],
         "path": str(path),
-        "bytes": path.stat().st_size,
+        "bytes": sum(entry.stat().st_size for entry in files),
         "max_difference": difference,
     }
     if wants_json(json, format):
         emit_json("export", result)
         return
     print(f"saved: {path} ({result['bytes']:,} bytes)")
-    print(f"largest difference of a probability from the network: {difference:.2g}")
+    print(f"largest difference of an output from the network: {difference:.2g}")

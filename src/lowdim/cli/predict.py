@@ -1,7 +1,7 @@
 """``lowdim predict``: classify data with a delta."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lowdim._preprocessing import Preprocessing
     from lowdim.finetuning import Delta
+    from lowdim.models import LoadedModel
 
 DeltaOption = Annotated[Path, typer.Option("--delta", help="Folder that lowdim finetune printed.")]
 BaseOption = Annotated[
@@ -96,20 +97,29 @@ def tuned_network(
     Raises:
         InputError: If the delta is damaged, or the base is not the one it was made from.
     """
-    from lowdim.errors import InputError
     from lowdim.finetuning import apply_delta, read_delta
-    from lowdim.models import load_model
 
     found = read_delta(folder)
-    source = dict(found.base["source"])
+    base = load_base(found, model, weights, offline=offline)
+    return found, apply_delta(base.module, found).to(given.device(device)), base.preprocessing
+
+
+def load_base(found: "Delta", model: str | None, weights: Path | None, *, offline: bool = False) -> "LoadedModel":
+    """The network that a delta was made from: where it was then, or where it is now.
+
+    Raises:
+        InputError: If it cannot be found.
+    """
+    from lowdim.errors import InputError
+    from lowdim.models import load_model
+
+    source: dict[str, Any] = dict(found.base["source"])
     if not source and model is None:
-        raise InputError(f"The delta was made from a network in Python; say with --model where {folder} finds its base.")
+        raise InputError("The delta was made from a network in Python; say with --model where to find its base.")
     if model is not None:
         source["spec"] = model
     if weights is not None:
         source["weights"] = weights
     if offline:
         source["offline"] = True
-    base = load_model(**source)
-    tuned = apply_delta(base.module, found).to(given.device(device))
-    return found, tuned, base.preprocessing
+    return load_model(**source)

@@ -5,6 +5,7 @@ from lowdim.finetuning._delta import Delta, apply_delta, example_of, load_delta,
 from lowdim.finetuning._evaluate import split_outputs
 from lowdim.finetuning._export import export_model
 from lowdim.finetuning._finetune import ASKED, Tuned, finetune
+from lowdim.finetuning._peft import save_peft
 from lowdim.finetuning._plan import COMBINES, METHODS, Plan, auto_block, make_plan
 from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._recipe import Recipe, default_recipe
@@ -33,6 +34,7 @@ __all__ = [
     "make_plan",
     "read_delta",
     "save_delta",
+    "save_peft",
     "split_outputs",
     "verify_delta",
 ]

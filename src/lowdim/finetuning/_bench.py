@@ -66,7 +66,6 @@ class Bench:
         device: Where networks run.
         cache_budget: Bytes per stored prefix.
         views: Augmented views per image.
-        batch_size: Of training, instead of the recipe's.
         class_weights: Weight classes by the inverse of their size in the loss.
         seed: Of everything random.
         progress: Called with what is being done, steps done and steps in all.
@@ -81,7 +80,6 @@ class Bench:
         device: torch.device | str = "cpu",
         cache_budget: float = 4e9,
         views: int = 1,
-        batch_size: int | None = None,
         class_weights: bool = False,
         seed: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
@@ -89,7 +87,7 @@ class Bench:
         self.network, self.train, self.folder = network, data["train"], folder
         self.classes = len(data.classes)
         self.device, self.cache_budget, self.views = torch.device(device), cache_budget, views
-        self.batch_size, self.class_weights, self.seed = batch_size, class_weights, seed
+        self.class_weights, self.seed = class_weights, seed
         self._progress = progress
         if len(np.unique(self.train.labels)) < 2:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")

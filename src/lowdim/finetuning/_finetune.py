@@ -225,12 +225,15 @@ def finetune(
             seed=seed,
             progress=progress,
         )
+        changes = {"rate": rate, "head_rate": rate, "epochs": epochs, "batch_size": batch_size}
+        changes = {name: value for name, value in changes.items() if value is not None}
         evidence: list[Evidence] = []
         reasons: tuple[str, ...] = ()
         plans: list[Plan]
         if method == "auto":
             candidates = auto_plans(bench, layer)
-            evidence = gather_evidence(bench, candidates)
+            recipes = {plan: replace(bench.recipe(plan), **changes) for plan in candidates}
+            evidence = gather_evidence(bench, candidates, recipes=recipes if changes else None)
             choice = choose_method(evidence, len(bench.labels) / bench.classes)
             method, reasons = choice.evidence.method, choice.reasons  # type: ignore[assignment]
             plans = plans_of(choice.evidence, candidates)
@@ -239,8 +242,6 @@ def finetune(
         else:
             assert method in get_args(Method)
             plans = [make_plan(network.module, method, layer=layer, combine=combine, rank=rank)]
-        changes = {"rate": rate, "head_rate": rate, "epochs": epochs, "batch_size": batch_size}
-        changes = {name: value for name, value in changes.items() if value is not None}
         fits: list[Fitted] = []
         for plan in plans:
             recipe: Recipe = replace(bench.recipe(plan), **changes)

@@ -51,9 +51,9 @@ def default_recipe(method: Method, samples: int) -> Recipe:
     """
     epochs = max(12, min(30, round(6000 / samples)))
     if method == "full":
-        return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs, from_probe=False)
+        return Recipe(rate=3e-4, head_rate=1e-3, epochs=epochs, from_probe=False)
     if method == "lp-ft":
         return Recipe(rate=3e-4, head_rate=3e-4, epochs=epochs)
     if method in ("norm", "lora"):
         return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs)
-    return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs)
+    return Recipe(rate=1e-3, head_rate=3e-4, epochs=epochs)

@@ -37,7 +37,7 @@ class TunedModel(nn.Module):
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
         self.base = copy.deepcopy(network).to(device).eval()
         self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "mean"
-        self._caught: dict[str, Tensor] = {}
+        self._caught: dict[str, Tensor] | None = None
         self._mask: Tensor | None = None
         self._catch_features()
         if plan.combine is not None:
@@ -111,12 +111,14 @@ class TunedModel(nn.Module):
 
     def _parts(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         self._mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
-        self._caught.clear()
-        output = call(self.base, inputs)
-        feature = self._caught.pop("feature", None)
-        if feature is None:
-            feature = self._pooled(_first_tensor(output))
-        return feature, self._caught.pop("skip", None)
+        self._caught = {}
+        try:
+            output = call(self.base, inputs)
+            feature, skip = self._caught.get("feature"), self._caught.get("skip")
+        finally:
+            # The base also runs alone, to compute the frozen part: then nothing is caught.
+            self._caught = None
+        return self._pooled(_first_tensor(output)) if feature is None else feature, skip
 
     def _catch_features(self) -> None:
         """The old head becomes an identity, and what goes into it is the feature."""
@@ -130,10 +132,12 @@ class TunedModel(nn.Module):
         identity.register_forward_hook(self._catch_feature)
 
     def _catch_feature(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._caught["feature"] = self._pooled(_first_tensor(output))
+        if self._caught is not None:
+            self._caught["feature"] = self._pooled(_first_tensor(output))
 
     def _catch_skip(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._caught["skip"] = self._pooled(_first_tensor(output))
+        if self._caught is not None:
+            self._caught["skip"] = self._pooled(_first_tensor(output))
 
     def _pooled(self, output: Tensor) -> Float[Tensor, "n d"]:
         """Maps averaged over space; tokens averaged over those that are not padding, or the class token."""

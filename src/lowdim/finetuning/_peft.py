@@ -1,0 +1,84 @@
+"""A tuned block as a stock peft adapter, which opens without lowdim."""
+
+import copy
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lowdim.errors import InputError, UsageError, require
+from lowdim.finetuning._prefix import Inputs, call
+from lowdim.finetuning._tuned import TunedModel
+from lowdim.models import penultimate
+
+
+def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) -> float:
+    """Writes a peft adapter that replaces the trained leaf modules and the head.
+
+    It opens with ``PeftModel.from_pretrained(network, folder)`` on the same network built with a head for the new classes, such
+    as ``timm.create_model(NAME, num_classes=K)``.
+
+    Args:
+        model: A `TunedModel` of method ``"linear-probe"`` or ``"layer"``: peft knows no skip connection and no average.
+        base: The network before tuning.
+        folder: For the adapter.
+        example: Inputs for the comparison.
+
+    Returns:
+        Largest absolute difference of the logits between the adapter, opened anew, and the tuned network.
+
+    Raises:
+        UsageError: If the method has no form in peft.
+        InputError: If the network has no head that could be replaced.
+    """
+    peft = require("peft", "A peft folder")
+    if not isinstance(model, TunedModel) or model.plan.method not in ("linear-probe", "layer"):
+        raise UsageError(
+            "A peft adapter holds replaced layers only: use --method layer or linear-probe, or export to torch."
+        )
+    head = penultimate(base)
+    if head is None:
+        raise InputError(
+            f"{type(base).__name__} has no head whose place a peft adapter could take. Export to torch instead."
+        )
+    head = head.removesuffix(":input")
+    leaves = [head]
+    for block in model.plan.blocks:
+        # peft copies whatever it is told to; only leaves keep their names and buffers straight.
+        leaves += [
+            f"{block}.{name}".removesuffix(".")
+            for name, child in model.base.get_submodule(block).named_modules()
+            if _is_leaf(child)
+        ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapter = peft.get_peft_model(with_head(base, head, model.head), peft.LNTuningConfig(target_modules=leaves))
+        for name in leaves:
+            source = model.head if name == head else model.base.get_submodule(name)
+            adapter.base_model.model.get_submodule(name).ln_tuning_layers["default"].load_state_dict(
+                source.state_dict()
+            )
+        adapter.save_pretrained(folder)
+        empty = nn.Linear(model.head.in_features, model.head.out_features).to(model.head.weight.device)
+        opened = peft.PeftModel.from_pretrained(with_head(base, head, empty), folder).eval()
+    with torch.inference_mode():
+        return float((call(opened.base_model.model, example) - model(example)).abs().max())
+
+
+def with_head(base: nn.Module, name: str, head: nn.Linear) -> nn.Module:
+    """A copy of a network with a copy of a head in the place of its own.
+
+    Args:
+        base: The network.
+        name: Of its head.
+        head: The new one.
+    """
+    module = copy.deepcopy(base).to(head.weight.device).eval()
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, copy.deepcopy(head))
+    return module
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return not any(True for _ in module.children()) and any(True for _ in module.parameters())
