@@ -43,7 +43,7 @@ def evidence_figure(evidence: Sequence[Mapping[str, Any]]) -> Lines:
     Args:
         evidence: Rows of the result.
     """
-    labels = [f"{entry['model']}: {entry['method']} {entry['layer'] or ''}".strip() for entry in evidence]
+    labels = [f"{entry['model'].rstrip('/').rsplit('/', 1)[-1]}: {entry['method']}" for entry in evidence]
     points = Series(
         "accuracy",
         list(range(len(evidence))),
