@@ -23,9 +23,12 @@ HOSTILE = "</script><script>document.title='taken'</script>\n<b>$x$</b>"
 
 def _page() -> Page:
     x = np.arange(1, 6)
-    lines = Lines("lines", "Loss", "iteration", "loss", [Series(HOSTILE, x, 1.0 / x), Series("b", x, 2.0 / x, style="points")])
+    lines = Lines(
+        "lines", "Loss", "iteration", "loss", [Series(HOSTILE, x, 1.0 / x), Series("b", x, 2.0 / x, style="points")]
+    )
     surfaces = [
-        Surface(f"s{i}", f"Layer {i}", x, np.arange(4), np.outer(np.arange(4) + 1, x), "index", "time", "value") for i in range(3)
+        Surface(f"s{i}", f"Layer {i}", x, np.arange(4), np.outer(np.arange(4) + 1, x), "index", "time", "value")
+        for i in range(3)
     ]
     picture = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     first = Section(
@@ -34,7 +37,11 @@ def _page() -> Page:
         why=["What is shown, and why."],
         figures=[lines, Images("pictures", "Pictures", [(HOSTILE, picture)])],
         tables=[Table("rows", "Rows", ["name", "value"], [[HOSTILE, 1.5], ["b", None]])],
-        verdicts=[Verdict.of("below", 1, "<", 2), Verdict.of("above", 1, ">", 2), Verdict.of("open", 1, ">", 2, judged=False)],
+        verdicts=[
+            Verdict.of("below", 1, "<", 2),
+            Verdict.of("above", 1, ">", 2),
+            Verdict.of("open", 1, ">", 2, judged=False),
+        ],
         settings={"seed": 0, "names": [HOSTILE]},
         command="lowdim reproduce first",
         source="A source.",
@@ -42,7 +49,9 @@ def _page() -> Page:
         seconds=1.0,
         group="Section 1",
     )
-    second = Section(id="second", title="Second", figures=[Panels("surfaces", "Surfaces", surfaces)], failure="It failed.")
+    second = Section(
+        id="second", title="Second", figures=[Panels("surfaces", "Surfaces", surfaces)], failure="It failed."
+    )
     return Page("A page", "Its lead.", [first, second], overview=True, next_steps=[("Your data:", "lowdim measure")])
 
 
@@ -58,10 +67,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*flags, "--use-angle=swiftshader", "--enable-unsafe-swiftshader"], timeout=60_000
+            executable_path=CHROMIUM,
+            args=[*flags, "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
+            timeout=60_000,
         )
         yield browser
         browser.close()
@@ -75,7 +92,9 @@ def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterat
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda sent: None if sent.url.startswith(("file:", "data:", "blob:")) else problems.append(sent.url))
+    page.on(
+        "request", lambda sent: None if sent.url.startswith(("file:", "data:", "blob:")) else problems.append(sent.url)
+    )
     page.goto(report.as_uri())
     yield page, problems
     context.close()
@@ -119,7 +138,9 @@ def test_keyboard_reaches_everything(opened: tuple[Any, list[str]]) -> None:
     reached: set[str] = set()
     for _ in range(wanted + 2):
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("(e => e.outerHTML.slice(0, 200) + (e.closest('[id]') || e).id)(document.activeElement)"))
+        reached.add(
+            page.evaluate("(e => e.outerHTML.slice(0, 200) + (e.closest('[id]') || e).id)(document.activeElement)")
+        )
     assert len(reached) >= wanted
     page.locator("summary").first.focus()
     page.keyboard.press("Enter")
@@ -132,7 +153,9 @@ def test_no_accessibility_violation(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
     _scroll_through(page)
     found = Axe().run(page)
-    assert [(item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in found.response["violations"]] == []
+    assert [
+        (item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in found.response["violations"]
+    ] == []
 
 
 def test_prints_stills_instead_of_interactive_figures(opened: tuple[Any, list[str]]) -> None:
