@@ -90,8 +90,8 @@ def did_you_mean(name: str, options: Iterable[str], *, limit: int = 12) -> str:
     """The end of an error about an unknown name: close matches, or what there is.
 
     Example:
-        >>> did_you_mean("layer3.O", ["layer3.0", "layer3.1", "fc"])
-        'Did you mean layer3.0 or layer3.1?'
+        >>> did_you_mean("layer3.O", ["layer3.0", "conv", "fc"])
+        'Did you mean layer3.0?'
         >>> did_you_mean("x", ["conv", "fc"])
         'There are: conv, fc.'
     """
