@@ -315,17 +315,24 @@ def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
         Lines(f"nc1-{split}", split, "layer", "NC1", curves, log_y=True, x_ticks=names[: len(curves[0].y)])
         for split, curves in series.items()
     ]
+    # The probe leaves the network as it was; both values are of the same test images, so they can be compared.
     verdicts = [
         Verdict.of(
-            "full: NC1 at the last layer, train over test (below 1: collapsed on what it was trained on)",
-            last["full"]["train"] / last["full"]["test"],
+            "one block over the untouched network, NC1 of the last layer on test images",
+            last["layer"]["test"] / last["linear-probe"]["test"],
             "<",
             1,
         )
     ]
     figure = Panels("layers", "NC1 by layer and method", panels, columns=2)
     rows = [[method, values["train"], values["test"]] for method, values in last.items()]
-    table = Table("last", "NC1 at the last layer", ["method", "train", "test"], rows)
+    table = Table(
+        "last",
+        "NC1 at the last layer",
+        ["method", "train", "test"],
+        rows,
+        "Train and test have different numbers of images per class: compare methods within a column, not the columns.",
+    )
     return Outcome(verdicts, [figure], [table], _notes(case))
 
 
@@ -403,7 +410,7 @@ EXPERIMENTS = (
         lecture="1. Transfer: layer-wise NC1 by method",
         why=(
             "NC1 is measured after every block of the networks that each method gives, on training and on test images. A low value on "
-            "the training images alone is overfitting, not quality."
+            "the training images alone says nothing about quality."
         ),
         source=_LI,
         settings=LayerwiseSettings,

@@ -152,7 +152,7 @@ def _surface(axes: Any, surface: Surface) -> None:
         z = np.log10(np.where(z > 0, z, np.nan))
         axes.zaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"1e{value:g}"))
     x, y = np.meshgrid(surface.x, surface.y)
-    axes.plot_surface(x, y, z, cmap="viridis", linewidth=0, antialiased=False, rcount=40, ccount=40)
+    axes.plot_surface(x, y, z, cmap="viridis", linewidth=0, antialiased=False, rcount=20, ccount=20)
     axes.set_xlabel(surface.x_label, fontsize=8)
     axes.set_ylabel(surface.y_label, fontsize=8)
     axes.set_zlabel(surface.z_label, fontsize=8)
