@@ -1,0 +1,45 @@
+"""Sphinx settings of the documentation; ``make docs`` builds it."""
+
+import re
+from importlib.metadata import version as version_of
+from typing import Any
+
+project = "lowdim"
+author = "The lowdim developers"
+release = version_of("lowdim")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "examples"]
+
+html_theme = "alabaster"
+html_theme_options = {"description": "Low-dimensional structure in deep networks", "page_width": "1100px"}
+
+# Docstrings put code in single backticks; names that the reference holds become links.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 100
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+_MATH = re.compile(r"\$\$(.+?)\$\$|(?<!\$)\$(?!\$)([^$\n]+)\$(?!\$)", re.DOTALL)
+
+
+def _markdown_to_roles(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings write formulas as Markdown does; reStructuredText has roles and directives."""
+    text = _MATH.sub(_formula, "\n".join(lines))
+    # The axis "*batch" of a shape is no emphasis.
+    lines[:] = [line.replace("*", r"\*") if line.startswith(":vartype") else line for line in text.split("\n")]
+
+
+def _formula(found: re.Match[str]) -> str:
+    block, inline = found.groups()
+    return f":math:`{inline}`" if inline else f"\n\n.. math:: {' '.join(block.split())}\n\n"
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _markdown_to_roles)
