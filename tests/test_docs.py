@@ -1,5 +1,6 @@
 """What the documentation says of commands and names exists."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -55,6 +56,9 @@ def test_public_names_stand_in_the_reference():
         assert f"lowdim.{name}" in reference
     for package in ("metrics", "profiling", "dynamics", "completion", "ranking", "finetuning", "models", "data"):
         assert f"automodule:: lowdim.{package}\n   :members:" in reference
+        home = importlib.import_module(f"lowdim.{package}")
+        for name in home.__all__:
+            assert callable(getattr(home, name)) or f"py:data:: lowdim.{package}.{name}\n" in reference
     for name in ("ClassStatistics", "recording", "WeightWatcher"):
         assert re.search(rf"auto(class|function):: {name}\n", reference)
 
