@@ -14,7 +14,11 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build", "examples"]
 
 html_theme = "alabaster"
-html_theme_options = {"description": "Low-dimensional structure in deep networks", "page_width": "1300px", "body_max_width": "1050px"}
+html_theme_options = {
+    "description": "Low-dimensional structure in deep networks",
+    "page_width": "1300px",
+    "body_max_width": "1050px",
+}
 
 # Docstrings put code in single backticks; names that the reference holds become links.
 default_role = "py:obj"
