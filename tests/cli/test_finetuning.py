@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,3 +173,29 @@ def test_advise_prints_a_command_that_runs(tmp_path: Path) -> None:
 )
 def test_bad_input(words: list[str], code: int, says: str, tmp_path: Path) -> None:
     assert says in lowdim(*QUICK, *words, folder=tmp_path, code=code).stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["predict", "--data", "digits"], ["export", "--to", "torch"]], ids=["predict", "export"]
+)
+@pytest.mark.parametrize("spec", ["os:system", "{folder}/nets.py:build"])
+def test_a_delta_cannot_run_code(run: Path, tmp_path: Path, command: list[str], spec: str) -> None:
+    from lowdim.finetuning._delta import _digest
+
+    (tmp_path / "nets.py").write_text("def build(command):\n    open(command, 'w').close()\n")
+    forged, marker = tmp_path / "delta", tmp_path / "executed"
+    shutil.copytree(run / "tuned" / "delta", forged)
+    content = json.loads((forged / "delta.json").read_text())
+    content.pop("sha256")
+    argument = f"touch {marker}" if spec == "os:system" else str(marker)
+    content["base"]["source"] |= {
+        "spec": spec.format(folder=tmp_path),
+        "arguments": {"command": argument},
+        "allow_pickle": True,
+    }
+    (forged / "delta.json").write_text(json.dumps({**content, "sha256": _digest(content)}))
+    refused = lowdim(*command, "--delta", str(forged), folder=tmp_path, code=3)
+    assert "code would run" in refused.stderr and "--model" in refused.stderr
+    # Not even when the person names that code: the arguments are then theirs too.
+    lowdim(*command, "--delta", str(forged), "--model", f"{tmp_path}/nets.py:build", folder=tmp_path, code=2)
+    assert not marker.exists()

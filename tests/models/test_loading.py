@@ -1,3 +1,5 @@
+import io
+import json
 import pickle
 import shutil
 import struct
@@ -438,3 +440,21 @@ def test_real_sentence_encoder(shared_data: Path) -> None:
 def test_data_needs_no_torch() -> None:
     code = "import sys; from lowdim.data import load_data; load_data('digits'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_code_in_a_transformers_folder_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marker = tmp_path / "executed"
+    (tmp_path / "custom.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass C: ...\n")
+    settings = {"model_type": "unheard-of", "auto_map": {"AutoConfig": "custom.C", "AutoModel": "custom.C"}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\ny\n"))
+    with pytest.raises(InputError):
+        load_model(f"hf:{tmp_path}")
+    with pytest.raises(UsageError, match="never runs code"):
+        load_model(f"hf:{tmp_path}", arguments={"trust_remote_code": True})
+    assert not marker.exists()
+
+
+def test_timm_arguments_cannot_name_a_checkpoint() -> None:
+    with pytest.raises(UsageError, match="--weights"):
+        load_model("timm:resnet18", random_weights=True, arguments={"checkpoint_path": "evil.pth"})

@@ -38,6 +38,7 @@ def export(
     ] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
+    model_arg: given.ModelArguments = None,
     offline: given.Offline = False,
     json: Json = False,
     format: FormatOption = Format.auto,
@@ -54,11 +55,13 @@ def export(
     """
     from lowdim.finetuning import example_of, export_model, save_peft
 
-    found, network, preprocessing = tuned_network(delta, model, weights, "cpu", offline=offline)
+    arguments = given.parse_arguments(model_arg)
+    found, network, preprocessing = tuned_network(delta, model, weights, arguments, "cpu", offline=offline)
     path = file or delta.resolve().parent / _NAMES[to]
     example = example_of(found)
     if to is TargetChoice.peft:
-        difference = save_peft(network, load_base(found, model, weights, offline=offline).module, path, example)
+        base = load_base(found, model, weights, arguments, offline=offline)
+        difference = save_peft(network, base.module, path, example)
     else:
         difference = export_model(network, found, preprocessing, path, to=to.value, example=example)
     files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]

@@ -32,6 +32,7 @@ def predict(
     split: Annotated[str, typer.Option("--split", help="train or test.")] = "test",
     model: BaseOption = None,
     weights: given.Weights = None,
+    model_arg: given.ModelArguments = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -65,7 +66,8 @@ def predict(
         skip_unreadable=skip_unreadable,
     )
     part = dataset[split]
-    found, network, preprocessing = tuned_network(delta, model, weights, device, offline=offline)
+    arguments = given.parse_arguments(model_arg)
+    found, network, preprocessing = tuned_network(delta, model, weights, arguments, device, offline=offline)
     for note in dataset.notes:
         say(f"note: {note}")
     size = given.batch_size(batch_size) or 64
@@ -90,7 +92,13 @@ def predict(
 
 
 def tuned_network(
-    folder: Path, model: str | None, weights: Path | None, device: str, *, offline: bool = False
+    folder: Path,
+    model: str | None,
+    weights: Path | None,
+    arguments: dict[str, Any],
+    device: str,
+    *,
+    offline: bool = False,
 ) -> "tuple[Delta, nn.Module, Preprocessing]":
     """The delta in a folder, applied to its base, and the preprocessing.
 
@@ -100,24 +108,38 @@ def tuned_network(
     from lowdim.finetuning import apply_delta, read_delta
 
     found = read_delta(folder)
-    base = load_base(found, model, weights, offline=offline)
+    base = load_base(found, model, weights, arguments, offline=offline)
     return found, apply_delta(base.module, found).to(given.device(device)), base.preprocessing
 
 
-def load_base(found: "Delta", model: str | None, weights: Path | None, *, offline: bool = False) -> "LoadedModel":
+def load_base(
+    found: "Delta",
+    model: str | None,
+    weights: Path | None,
+    arguments: "dict[str, Any] | None" = None,
+    *,
+    offline: bool = False,
+) -> "LoadedModel":
     """The network that a delta was made from: where it was then, or where it is now.
 
+    A delta is data: it never decides that code is run or that a pickle is read. Only the person who typed the command does.
+
     Raises:
-        InputError: If it cannot be found.
+        InputError: If it cannot be found, or the delta names a network whose code would have to run.
     """
     from lowdim.errors import InputError
-    from lowdim.models import load_model
+    from lowdim.models import load_model, runs_code
 
-    source: dict[str, Any] = dict(found.base["source"])
-    if not source and model is None:
+    source: dict[str, Any] = {**found.base["source"], "allow_pickle": False}
+    if not source.get("spec") and model is None:
         raise InputError("The delta was made from a network in Python; say with --model where to find its base.")
     if model is not None:
-        source["spec"] = model
+        source |= {"spec": model, "arguments": arguments or {}}
+    elif runs_code(source["spec"]):
+        raise InputError(
+            f"The delta names a base whose code would run: {source['spec']!r}. If you trust that file, name it yourself: "
+            f"--model {source['spec']} (and --model-arg KEY=VALUE)."
+        )
     if weights is not None:
         source["weights"] = weights
     if offline:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lowdim._preprocessing import Preprocessing
-from lowdim.errors import InputError, require
+from lowdim.errors import InputError, UsageError, require
 
 _MAX_LENGTH = 512
 _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
@@ -34,17 +34,21 @@ def load_hf(
     Raises:
         InputError: If the model cannot be found, or its file lacks weights.
     """
+    if "trust_remote_code" in arguments:
+        raise UsageError("lowdim never runs code that comes with a model of the hub; leave trust_remote_code out.")
     transformers = require("transformers", "A transformers model")
     folder = Path(name).expanduser()
     location = str(folder.resolve()) if folder.is_dir() else name
     local = folder.is_dir() or offline or not _announce(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(location, local_files_only=local, **arguments)
+        config = transformers.AutoConfig.from_pretrained(
+            location, local_files_only=local, trust_remote_code=False, **arguments
+        )
         factory = _factory(transformers, config)
         if random_weights:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                module, missing = factory.from_config(config), []
+                module, missing = factory.from_config(config, trust_remote_code=False), []
         else:
             module, missing = _pretrained(factory, location, config, local=local, allow_pickle=allow_pickle)
         preprocessing = _preprocessing(transformers, location, config, local)
@@ -91,6 +95,7 @@ def _pretrained(
             location,
             config=config,
             local_files_only=local,
+            trust_remote_code=False,
             use_safetensors=None if allow_pickle else True,
             weights_only=True,
             output_loading_info=True,
@@ -117,9 +122,11 @@ def _no_progress_bar() -> Generator[None]:
 
 def _preprocessing(transformers: Any, location: str, config: Any, local: bool) -> Preprocessing:
     if hasattr(config, "vision_config") or hasattr(config, "patch_size") or hasattr(config, "num_channels"):
-        processor = transformers.AutoImageProcessor.from_pretrained(location, local_files_only=local)
+        processor = transformers.AutoImageProcessor.from_pretrained(
+            location, local_files_only=local, trust_remote_code=False
+        )
         return image_preprocessing(processor.to_dict())
-    tokenizer = transformers.AutoTokenizer.from_pretrained(location, local_files_only=local)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(location, local_files_only=local, trust_remote_code=False)
     longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", _MAX_LENGTH), _MAX_LENGTH)
     return Preprocessing(kind="text", max_length=int(longest), tokenizer=tokenizer)
 

@@ -19,6 +19,19 @@ from lowdim.models._timm import load_timm
 from lowdim.models._weights import load_strictly, read_weights
 
 
+def runs_code(spec: str) -> bool:
+    """Whether loading a model of this name runs Python code that the name chooses.
+
+    Args:
+        spec: As for `load_model`.
+
+    Example:
+        >>> runs_code("timm:resnet18"), runs_code("nets.py:build"), runs_code("os:system")
+        (False, True, True)
+    """
+    return not (spec in DIGITS_CLASSES or spec == "features" or spec.startswith(("timm:", "hf:")))
+
+
 def load_model(
     spec: str,
     *,

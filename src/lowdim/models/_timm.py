@@ -82,6 +82,8 @@ def _check_name(timm: Any, name: str) -> None:
 
 
 def _build(timm: Any, name: str, weights: dict[str, Tensor] | None, arguments: dict[str, Any]) -> nn.Module:
+    if "checkpoint_path" in arguments:
+        raise UsageError("Name a weights file with --weights FILE, which is read safely, not with checkpoint_path.")
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
