@@ -107,7 +107,7 @@ class _Worker:
 def _start(id: str, settings: Any, state: Path, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(id, settings, state, theirs))
+    process = context.Process(target=_work, args=(id, settings, state, theirs), name=id)
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
     try:
