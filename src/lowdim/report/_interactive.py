@@ -1,5 +1,7 @@
 """Figures as Plotly descriptions (plain dictionaries; the page brings the library that draws them)."""
 
+import base64
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ _SIZE: dict[str, Any] = {"margin": {"l": 60, "r": 12, "t": 40, "b": 40}, "height
 
 
 def plotly_script() -> str:
-    """The library itself, from the installed package: nothing is loaded over the network."""
+    """The library itself, from the installed package, as gzip in base64: nothing is loaded over the network."""
     import plotly
 
-    return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text()
+    script = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
+    return base64.b64encode(gzip.compress(script, mtime=0)).decode()
 
 
 def to_plotly(figure: Lines | Surface | Panels) -> list[dict[str, Any]]:
@@ -36,10 +39,12 @@ def _text(text: str) -> str:
 
 
 def _numbers(values: Any) -> list[Any]:
-    return [
-        None if isinstance(value, float) and not math.isfinite(value) else value
-        for value in np.asarray(values).tolist()
-    ]
+    """For drawing six digits are enough, and half the bytes; the CSV has them all."""
+    return [_short(value) if isinstance(value, float) else value for value in np.asarray(values).tolist()]
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _lines(lines: Lines) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def to_svg(figure: Figure) -> str:
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         canvas = _canvas(figure)
         buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": "lowdim"})
+        canvas.savefig(buffer, format="svg", dpi=90, bbox_inches="tight", metadata={"Date": None, "Creator": "lowdim"})
     return buffer.getvalue()
 
 
@@ -152,7 +152,8 @@ def _surface(axes: Any, surface: Surface) -> None:
         z = np.log10(np.where(z > 0, z, np.nan))
         axes.zaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"1e{value:g}"))
     x, y = np.meshgrid(surface.x, surface.y)
-    axes.plot_surface(x, y, z, cmap="viridis", linewidth=0, antialiased=False, rcount=20, ccount=20)
+    # Thousands of polygons would weigh a megabyte; as an image inside the drawing they weigh a few kilobytes.
+    axes.plot_surface(x, y, z, cmap="viridis", linewidth=0, antialiased=False, rcount=40, ccount=40, rasterized=True)
     axes.set_xlabel(surface.x_label, fontsize=8)
     axes.set_ylabel(surface.y_label, fontsize=8)
     axes.set_zlabel(surface.z_label, fontsize=8)
