@@ -175,3 +175,25 @@ def test_a_forward_pass_makes_no_graph_and_finds_the_scores():
     assert network.head.weight.grad is None
     assert run_forward(nn.LSTM(3, 2), inputs(4, 3), torch.device("cpu")) is None
     np.testing.assert_array_equal(run_forward(nn.Identity(), inputs(2, 2), torch.device("cpu")), inputs(2, 2))
+
+
+def test_channels_are_found_where_a_network_keeps_them_last():
+    """Swin's maps are n x h x w x c, ConvNeXt's n x c x h x w with a LayerNorm inside; a square map of equal width is ambiguous."""
+    timm = pytest.importorskip("timm")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        swin = timm.create_model("swin_tiny_patch4_window7_224", pretrained=False, depths=(1, 1, 1, 1))
+        convnext = timm.create_model("convnext_atto", pretrained=False)
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    for network, layer, channels in ((swin, "layers.1.blocks.0", 192), (convnext, "stages.1.blocks.0", 80)):
+        raw = []
+        handle = network.get_submodule(layer).register_forward_hook(
+            lambda module, args, output, raw=raw: raw.append(output)
+        )
+        with recording(network, [layer]) as recorder:
+            run_forward(network, images, torch.device("cpu"))
+            found = recorder.take()[layer, "avg"]
+        handle.remove()
+        space = (1, 2) if network is swin else (2, 3)
+        assert found.shape == (2, channels)
+        torch.testing.assert_close(found, raw[0].mean(dim=space))

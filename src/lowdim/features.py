@@ -19,7 +19,9 @@ POOLS: tuple[Pool, ...] = ("avg", "flatten", "cls", "mean")
 INPUT = ":input"
 
 
-def reduce_output(output: Any, pool: Pool, mask: Tensor | None, layer: str) -> Float[Tensor, "n d"]:
+def reduce_output(
+    output: Any, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None
+) -> Float[Tensor, "n d"]:
     """One row per sample from a layer's output; always a new tensor.
 
     Args:
@@ -28,6 +30,7 @@ def reduce_output(output: Any, pool: Pool, mask: Tensor | None, layer: str) -> F
             tokens; ``"cls"`` takes the first token; ``"flatten"`` keeps everything.
         mask: ``n x t``, 1 for tokens that are not padding.
         layer: For the error message.
+        module: The layer, to tell maps ``n x h x w x c`` from ``n x c x h x w``; without it maps are the latter.
 
     Raises:
         InputError: If the output is no tensor of one of these shapes, or the pooling does not go with it.
@@ -41,7 +44,7 @@ def reduce_output(output: Any, pool: Pool, mask: Tensor | None, layer: str) -> F
         raise InputError(
             f"The layer {layer} gives {shape}, not floating-point features with one row per sample. Choose another."
         )
-    output = output.detach()
+    output = output.detach() if module is None else channels_first(output.detach(), module)
     if output.ndim == 2:
         return output.clone()
     if pool == "flatten":
@@ -63,6 +66,28 @@ def reduce_output(output: Any, pool: Pool, mask: Tensor | None, layer: str) -> F
     return output.flatten(2).mean(dim=2)
 
 
+def channels_first(output: Tensor, module: nn.Module) -> Tensor:
+    """A map ``n x h x w x c`` (Swin and its kin) as ``n x c x h x w``; anything else as it is.
+
+    Nothing in a tensor says where its channels are. The normalisations and linear layers of the module that made it do: they
+    have the width of the channels.
+
+    Args:
+        output: Of any shape.
+        module: The layer that gave it.
+    """
+    if output.ndim != 4:
+        return output
+    widths = {
+        child.normalized_shape[-1] if isinstance(child, nn.LayerNorm) else child.out_features
+        for child in module.modules()
+        if isinstance(child, nn.LayerNorm | nn.Linear)
+    }
+    convolutions = {child.out_channels for child in module.modules() if isinstance(child, nn.Conv2d)}
+    last = output.shape[3] in widths and output.shape[1] not in widths | convolutions
+    return output.permute(0, 3, 1, 2) if last else output
+
+
 class Recorder:
     """What the hooks of `recording` caught in the last forward pass."""
 
@@ -72,12 +97,12 @@ class Recorder:
         self._calls: dict[str, int] = {}
         self._caught: dict[tuple[str, Pool], Tensor] = {}
 
-    def catch(self, layer: str, output: Any) -> None:
-        """Reduces and keeps one output."""
+    def catch(self, layer: str, output: Any, module: nn.Module) -> None:
+        """Reduces and keeps one output of a module, or one input to it."""
         self._calls[layer] = self._calls.get(layer, 0) + 1
         name = layer if self._calls[layer] == 1 else f"{layer}#{self._calls[layer]}"
         for pool in self.pools:
-            self._caught[name, pool] = reduce_output(output, pool, self.mask, name)
+            self._caught[name, pool] = reduce_output(output, pool, self.mask, name, module)
 
     def take(self) -> dict[tuple[str, Pool], Float[Tensor, "n d"]]:
         """The features by (layer, pooling) in the order of computation, and forgets them."""
@@ -130,14 +155,14 @@ def recording(module: nn.Module, layers: Sequence[str], *, pools: Sequence[Pool]
 
 def _output_hook(recorder: Recorder, layer: str) -> Any:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        recorder.catch(layer, output)
+        recorder.catch(layer, output, module)
 
     return hook
 
 
 def _input_hook(recorder: Recorder, layer: str) -> Any:
     def hook(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        recorder.catch(layer, inputs or list(keywords.values()))
+        recorder.catch(layer, inputs or list(keywords.values()), module)
 
     return hook
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowdim.errors import InputError, require
+from lowdim.features import channels_first
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
 from lowdim.models import penultimate
@@ -137,7 +138,7 @@ class TunedModel(nn.Module):
 
     def _catch_skip(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._caught is not None:
-            self._caught["skip"] = self._pooled(_first_tensor(output))
+            self._caught["skip"] = self._pooled(channels_first(_first_tensor(output), module))
 
     def _pooled(self, output: Tensor) -> Float[Tensor, "n d"]:
         """Maps averaged over space; tokens averaged over those that are not padding, or the class token."""
