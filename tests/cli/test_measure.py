@@ -392,3 +392,12 @@ def test_a_refusal_stops_all_processes(tmp_path):
     assert found.returncode != 0
     assert "not a lowdim run" in found.stderr
     assert [path.name for path in Path(tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_layers_are_listed_without_data(tmp_path):
+    found = child("-m", "lowdim", "measure", "--model", "digits", "--list-layers", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "blocks.5   (measured by default)" in found.stdout.splitlines()
+    refused = child("-m", "lowdim", "measure", "--model", "digits", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--data" in refused.stderr

@@ -64,8 +64,8 @@ def register(app: typer.Typer) -> None:
 
 
 def measure(
-    data: given.DataOption,
     model: Annotated[str, typer.Option("--model", help=given.MODEL_HELP)],
+    data: Annotated[str | None, typer.Option("--data", help=f"{given.DATA_HELP} Not needed for --list-layers.")] = None,
     layers: Annotated[
         str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and penultimate].")
     ] = None,
@@ -113,6 +113,7 @@ def measure(
     Several processes: torchrun --nproc-per-node 2 -m lowdim measure ...
     """
     from lowdim.data import load_data
+    from lowdim.errors import UsageError
     from lowdim.models import load_model
 
     network = load_model(
@@ -129,6 +130,10 @@ def measure(
     if list_layers:
         _print_layers(network, as_json=wants_json(json, format))
         return
+    if data is None:
+        raise UsageError(
+            "Say which data with --data: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
+        )
     dataset = load_data(
         data,
         path_column=path_column,
