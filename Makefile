@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow check docs clean
+.PHONY: demo test test-slow package check docs clean
 
 demo: $(STAMP)
 	$(BIN)/lowdim demo
@@ -14,6 +14,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600
+
+# Builds the wheel and the source archive, and installs the wheel alone in a clean environment.
+package: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow tests/test_package.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

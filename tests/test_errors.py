@@ -1,5 +1,6 @@
 import pytest
 
+import lowdim
 from lowdim import errors
 from lowdim.errors import LowdimError, MissingDependencyError, did_you_mean, require
 
@@ -41,6 +42,19 @@ def test_an_import_that_fails_inside_a_package_is_not_mistaken_for_a_missing_one
     with pytest.raises(ModuleNotFoundError, match="not_there_at_all") as raised:
         require("broken_one", "It")
     assert not isinstance(raised.value, MissingDependencyError)
+
+
+def test_the_public_names_say_which_extra_they_need(monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(lowdim.importlib, "import_module", absent)
+    missing = "torch"
+    with pytest.raises(MissingDependencyError, match=r"lowdim.profile needs the package 'torch'.*lowdim\[torch\]"):
+        _ = lowdim.profile
+    missing = "elsewhere"
+    with pytest.raises(ModuleNotFoundError, match="elsewhere"):
+        _ = lowdim.profile
 
 
 def test_suggestions():

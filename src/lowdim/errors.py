@@ -78,12 +78,27 @@ def require(module: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
-        package = module.split(".")[0]
-        extra = _EXTRAS.get(package)
-        command = f"pip install 'lowdim[{extra}]'" if extra else f"pip install {package}"
-        raise MissingDependencyError(
-            f"{purpose} needs the package {package!r}, which is not installed. Run: {command}"
-        ) from error
+        raise missing_package(module, purpose) from error
+
+
+def is_optional(error: BaseException) -> bool:
+    """Whether an import failed because an optional package is not installed."""
+    return isinstance(error, ModuleNotFoundError) and error.name is not None and error.name.split(".")[0] in _EXTRAS
+
+
+def missing_package(module: str, purpose: str) -> MissingDependencyError:
+    """The error that says which extra of lowdim installs a package.
+
+    Example:
+        >>> print(missing_package("torch.nn", "A network"))
+        A network needs the package 'torch', which is not installed. Run: pip install 'lowdim[torch]'
+    """
+    package = module.split(".")[0]
+    extra = _EXTRAS.get(package)
+    command = f"pip install 'lowdim[{extra}]'" if extra else f"pip install {package}"
+    return MissingDependencyError(
+        f"{purpose} needs the package {package!r}, which is not installed. Run: {command}", name=package
+    )
 
 
 def did_you_mean(name: str, options: Iterable[str], *, limit: int = 12) -> str:

@@ -79,8 +79,10 @@ def _interrupted() -> int:
 def _explain(error: Exception) -> int:
     import errno
 
-    from lowdim.errors import LowdimError
+    from lowdim.errors import LowdimError, is_optional, missing_package
 
+    if isinstance(error, ModuleNotFoundError) and is_optional(error):
+        error = missing_package(error.name or "", "This command")
     if isinstance(error, LowdimError):
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -39,14 +39,16 @@ def demo(out: Out = None, fresh: Fresh = False, json: Json = False, format: Form
 
     experiments = [load(id) for id in TOUR]
     without = [one for one in experiments if all(importlib.util.find_spec(package) for package in one.needs)]
+    steps = NEXT
     if len(without) < len(experiments):
-        say("torch is not installed: showing the parts that need none. For all of them: pip install 'lowdim[all]'")
-    result, path = run(without, command="demo", out=out, fresh=fresh, next_steps=NEXT)
+        say("torch is not installed: showing the parts that need none.")
+        steps = (*NEXT, ("The rest of this tour, and everything about networks:", "pip install 'lowdim[all]'"))
+    result, path = run(without, command="demo", out=out, fresh=fresh, next_steps=steps)
     if wants_json(json, format):
         emit_json("demo", result)
     else:
         print_result(result)
         print(f"\npage: {path / 'report.html'}\n")
-        for question, command in NEXT:
+        for question, command in steps:
             print(f"{question}\n    {command}")
     raise typer.Exit(exit_code(result))
