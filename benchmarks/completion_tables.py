@@ -133,6 +133,7 @@ def scaling(sizes: list[float]) -> None:
         values = pair_products(left, right, rows, cols, False)
         begun = time.perf_counter()
         entries = Entries.from_triplets(rows, cols, values, (m, n))
+        del rows, cols, values  # as one would who has no more use for them
         read = time.perf_counter() - begun
         problem = TwoOrders.of(entries, 0.0)
         fit = alternate(problem, *spectral_start(problem, 10, None, 0), biased=False, strength=0.0, settings=Settings())

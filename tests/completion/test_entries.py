@@ -82,6 +82,19 @@ def test_a_repeated_triplet_is_kept_once_and_a_contradiction_is_named() -> None:
         Entries.from_triplets([1, 0, 1], [1, 0, 1], [2.0, 3.0, 4.0])
 
 
+def test_repeats_among_many_rows_are_dropped_wherever_they_stand() -> None:
+    generator = np.random.default_rng(0)
+    rows, cols = (
+        generator.integers(0, 30, 2_000),
+        generator.integers(0, 20, 2_000),
+    )  # 600 places, most of them several times
+    matrix = generator.normal(size=(30, 20)).astype(np.float32)
+    entries = Entries.from_triplets(rows, cols, matrix[rows, cols], matrix.shape)
+    expected = np.full(matrix.shape, np.nan)
+    expected[rows, cols] = matrix[rows, cols]
+    same(entries, Entries.from_dense(expected))
+
+
 def test_a_position_stored_twice_in_a_sparse_matrix_is_refused() -> None:
     twice = scipy.sparse.coo_array(([1.0, 1.0], ([0, 0], [1, 1])), shape=(2, 2))
     with pytest.raises(InputError, match="row 0, column 1"):

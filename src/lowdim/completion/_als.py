@@ -62,8 +62,8 @@ class TwoOrders:
     @staticmethod
     def of(entries: Entries, mean: float) -> "TwoOrders":
         dtype = np.float32 if entries.size >= SINGLE_PRECISION_SIZE else np.float64
-        by_row = (entries.values - mean).astype(dtype)
-        start, rows, by_col = _kernels.counting_sort(entries.cols, entries.shape[1], entries.rows, by_row)
+        by_row = np.subtract(entries.values, mean, out=np.empty(entries.size, dtype), casting="same_kind")
+        start, rows, by_col = entries.by_columns(by_row)
         step = max(1, entries.size // SAMPLE)
         sample = entries.rows[::step], entries.cols[::step], by_row[::step]
         return TwoOrders(entries.shape, entries.row_start, entries.cols, by_row, start, rows, by_col, sample)
@@ -109,7 +109,7 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
 def alternate(
     problem: TwoOrders, left: Array, right: Array, *, biased: bool, strength: float, settings: Settings
 ) -> Fit:
-    """Sweeps until the residual is a third of the tolerance or has stopped falling.
+    """Sweeps until the residual is half the tolerance (the last half-sweep lowers it further) or has stopped falling.
 
     Args:
         problem: The entries.
@@ -123,7 +123,7 @@ def alternate(
     residual = min(problem.relative_residual(left, right, biased), 1.0)
     lowest, relaxation, stalled, sweep = residual, 1.0, 0, 0
     while sweep == 0 or (
-        sweep < settings.iterations and stalled < STALLED_SWEEPS and residual > settings.tolerance / 3
+        sweep < settings.iterations and stalled < STALLED_SWEEPS and residual > settings.tolerance / 2
     ):
         sweep += 1
         if strength > 0 or residual > RELAXED_BELOW:
@@ -138,7 +138,7 @@ def alternate(
         stalled = stalled + 1 if residual > (1 - STALL) * lowest else 0
         lowest = min(lowest, residual)
     left = _half(problem, right, decay, biased, rows=True)
-    return Fit(left, right, decay, sweep, residual <= settings.tolerance / 3 or stalled == STALLED_SWEEPS)
+    return Fit(left, right, decay, sweep, residual <= settings.tolerance / 2 or stalled == STALLED_SWEEPS)
 
 
 def _decay(sizes: Array, strength: float, problem: TwoOrders, residual: float, depth: int) -> Array:
@@ -218,7 +218,7 @@ def spectral_start(problem: TwoOrders, rank: int, biases: Biases | None, seed: i
     for _ in range(SUBSPACE_STEPS):
         work = problem.cols.size * rank
         _kernels.run_rows(_kernels.times_rows, problem.row_start, work, problem.cols, by_row, right, left)
-        left = np.ascontiguousarray(np.linalg.qr(left)[0])
+        left = left @ _half_of_gram(left)[1].astype(dtype)
         _kernels.run_rows(_kernels.times_rows, problem.col_start, work, problem.rows, by_col, left, right)
     share = problem.cols.size / (problem.shape[0] * problem.shape[1])
     right /= dtype.type(share)

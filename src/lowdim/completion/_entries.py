@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -59,7 +59,7 @@ class Entries:
             ((2, 3), [7.0, 5.0])
         """
         row_array, col_array = _as_indices("rows", rows), _as_indices("cols", cols)
-        value_array = _as_values(values)
+        value_array = np.ravel(_as_numbers("values", values))
         if not row_array.size == col_array.size == value_array.size:
             lengths = f"{row_array.size} rows, {col_array.size} columns and {value_array.size} values"
             raise InputError(f"Triplets need as many rows as columns and values, but there are {lengths}.")
@@ -71,7 +71,7 @@ class Entries:
         row_array = _checked_indices("row", row_array, shape[0])
         col_array = _checked_indices("column", col_array, shape[1])
         _check_finite(value_array, row_array, col_array)
-        return _sorted(row_array, col_array, value_array, shape, repeats="merge")
+        return _sorted(row_array, col_array, value_array, shape, refuse_repeats=False)
 
     @classmethod
     def from_dense(cls, matrix: ArrayLike) -> "Entries":
@@ -110,13 +110,13 @@ class Entries:
             raise InputError(f"Expected a two-dimensional scipy.sparse matrix, but got {type(matrix).__name__}.")
         coordinates = matrix.tocoo()
         shape = _checked_shape((matrix.shape[0], matrix.shape[1]))
-        values = _as_values(coordinates.data)
+        values = _as_numbers("values", coordinates.data)
         if values.size == 0:
             raise InputError("The sparse matrix stores no entry, so nothing is observed. Pass at least one.")
         rows = _checked_indices("row", coordinates.row, shape[0])
         cols = _checked_indices("column", coordinates.col, shape[1])
         _check_finite(values, rows, cols)
-        return _sorted(rows, cols, values, shape, repeats="refuse")
+        return _sorted(rows, cols, values, shape, refuse_repeats=True)
 
     @property
     def size(self) -> int:
@@ -159,12 +159,15 @@ class Entries:
 
     @cached_property
     def _by_columns(self) -> tuple[NDArray[np.int64], NDArray[np.int32], Ints]:
-        places = np.arange(self.size, dtype=np.int32 if self.size <= LARGEST_SIDE else np.int64)
-        return _kernels.counting_sort(self.cols, self.shape[1], self.rows, places)
+        return self.by_columns(np.arange(self.size, dtype=np.int32 if self.size <= LARGEST_SIDE else np.int64))
+
+    def by_columns(self, values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+        """``col_start``, ``col_rows`` and these values (``|Omega|``,), in row-major order, brought into column-major order."""
+        return _transposed(self.row_start, self.cols, values, self.shape[1], values.dtype)
 
     def transpose(self) -> "Entries":
         """The same entries as an (n, m) matrix: its row-major order is the column-major order of this one."""
-        start, rows, values = _kernels.counting_sort(self.cols, self.shape[1], self.rows, self.values)
+        start, rows, values = self.by_columns(self.values)
         return Entries(_spread(start), rows, values, (self.shape[1], self.shape[0]), start)
 
     def with_values(self, values: NDArray[np.float64]) -> "Entries":
@@ -176,8 +179,18 @@ class Entries:
 
     def select(self, keep: NDArray[np.bool_]) -> "Entries":
         """The entries where ``keep`` (``|Omega|``,) is true, as a matrix of the same shape."""
-        start = np.concatenate([[0], np.cumsum(keep)])[self.row_start]
+        start = np.empty_like(self.row_start)
+        _kernels.kept_start(self.row_start, keep, start)
         return Entries(self.rows[keep], self.cols[keep], self.values[keep], self.shape, start)
+
+
+def _transposed(
+    start: NDArray[np.int64], cols: NDArray[np.int32], values: NDArray[Any], count: int, dtype: Any
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    """What is stored row by row in the other order, with values of another type: starts, rows and values of `count` columns."""
+    col_start, rows, changed = np.empty(count + 1, np.int64), np.empty(cols.size, np.int32), np.empty(cols.size, dtype)
+    _kernels.transposed(start, cols, values, col_start, rows, changed)
+    return col_start, rows, changed
 
 
 def _as_numbers(name: str, data: ArrayLike) -> NDArray[Any]:
@@ -185,10 +198,6 @@ def _as_numbers(name: str, data: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind not in "fiub":
         raise InputError(f"The {name} must hold real numbers, but the array has dtype {array.dtype}.")
     return array.astype(np.float64) if array.dtype.kind != "f" else array
-
-
-def _as_values(data: ArrayLike) -> NDArray[np.float64]:
-    return np.ascontiguousarray(np.ravel(_as_numbers("values", data)), np.float64)
 
 
 def _as_indices(name: str, data: ArrayLike) -> Ints:
@@ -240,21 +249,18 @@ def _sorted(
     cols: NDArray[np.int32],
     values: NDArray[np.float64],
     shape: tuple[int, int],
-    repeats: Literal["merge", "refuse"],
+    *,
+    refuse_repeats: bool,
 ) -> Entries:
     """Row-major entries, each position once: a stable sort by columns, then by rows, in linear time."""
     col_start, rows, values = _kernels.counting_sort(cols, shape[1], rows, values)
-    row_start, cols, values = _kernels.counting_sort(rows, shape[0], _spread(col_start), values)
-    entries = Entries(_spread(row_start), cols, values, shape, row_start)
-    repeated = np.flatnonzero((entries.rows[1:] == entries.rows[:-1]) & (cols[1:] == cols[:-1])) + 1
-    if repeated.size == 0:
-        return entries
-    conflicts = repeated if repeats == "refuse" else repeated[values[repeated] != values[repeated - 1]]
-    if conflicts.size:
-        at = int(conflicts[0])
-        where = f"row {entries.rows[at]}, column {cols[at]}"
-        what = f"comes with {values[at - 1]} and again with {values[at]} ({conflicts.size} such)"
+    row_start, cols, values = _transposed(col_start, rows, values, shape[0], np.float64)
+    repeated, conflicts, at = _kernels.repeats(row_start, cols, values, refuse_repeats)
+    if conflicts:
+        where = f"row {np.searchsorted(row_start, at, 'right') - 1}, column {cols[at]}"
+        what = f"comes with {values[at - 1]} and again with {values[at]} ({conflicts} such)"
         raise InputError(f"Each position may be observed once, but {where} {what}. Keep one of them.")
-    keep = np.ones(values.size, np.bool_)
-    keep[repeated] = False
-    return entries.select(keep)
+    if repeated:
+        left = _kernels.drop_repeats(row_start, cols, values)
+        cols, values = cols[:left], values[:left]
+    return Entries(_spread(row_start), cols, values, shape, row_start)

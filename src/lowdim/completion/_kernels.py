@@ -219,8 +219,67 @@ def counting_sort(keys: Any, count: int, others: Any, values: Any) -> Any:
 
 
 @kernel
+def transposed(start: Any, cols: Any, values: Any, out_start: Any, out_rows: Any, out_values: Any) -> None:
+    """The entries of a matrix, given row by row, column by column: a counting sort that keeps the rows in order."""
+    out_start[:] = 0
+    for t in range(cols.size):
+        out_start[cols[t] + 1] += 1
+    for j in range(out_start.size - 1):
+        out_start[j + 1] += out_start[j]
+    position = out_start[:-1].copy()
+    for i in range(start.size - 1):
+        for t in range(start[i], start[i + 1]):
+            place = position[cols[t]]
+            position[cols[t]] = place + 1
+            out_rows[place] = i
+            out_values[place] = values[t]
+
+
+@kernel
 def spread(start: Any, out: Any) -> None:
     """Write the bucket number of each place: the inverse of counting."""
     for i in range(start.size - 1):
         for t in range(start[i], start[i + 1]):
             out[t] = i
+
+
+@kernel
+def repeats(start: Any, cols: Any, values: Any, refuse: Any) -> Any:
+    """How many entries have the column of the one before them in their row, how many of these may not, and the first such.
+
+    Those with another value may not; with `refuse`, none may.
+    """
+    count = conflicts = first = 0
+    for i in range(start.size - 1):
+        for t in range(start[i] + 1, start[i + 1]):
+            if cols[t] == cols[t - 1]:
+                count += 1
+                if refuse or values[t] != values[t - 1]:
+                    first = t if conflicts == 0 else first
+                    conflicts += 1
+    return count, conflicts, first
+
+
+@kernel
+def drop_repeats(start: Any, cols: Any, values: Any) -> Any:
+    """Move up, in place, what is left when every column is kept once in a row; the number of entries left."""
+    kept = 0
+    for i in range(start.size - 1):
+        begin, start[i] = start[i], kept
+        for t in range(begin, start[i + 1]):
+            if kept == start[i] or cols[t] != cols[kept - 1]:
+                cols[kept], values[kept] = cols[t], values[t]
+                kept += 1
+    start[-1] = kept
+    return kept
+
+
+@kernel
+def kept_start(start: Any, keep: Any, out: Any) -> None:
+    """Where the rows begin when only some entries are kept."""
+    kept = 0
+    for i in range(start.size - 1):
+        out[i] = kept
+        for t in range(start[i], start[i + 1]):
+            kept += keep[t]
+    out[-1] = kept

@@ -145,7 +145,7 @@ class Sampler:
         self.generator = np.random.default_rng(seed)
         self.mean, (m, n) = float(entries.values.mean()), entries.shape
         values = (entries.values - self.mean).astype(np.float32)
-        start, rows, by_col = _kernels.counting_sort(entries.cols, n, entries.rows, values)
+        start, rows, by_col = entries.by_columns(values)
         common = (factors, self.generator)
         self.rows = Side(entries.row_start, entries.cols, values, n, *common, variational=variational)
         self.cols = Side(start, rows, by_col, m, *common, variational=variational)

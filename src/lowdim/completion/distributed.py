@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.distributed as processes
 
-from lowdim.completion import _kernels
 from lowdim.completion._completion import Array
 from lowdim.completion._entries import Entries
 from lowdim.completion._least_squares import add_normal_equations, pair_products, solve_normal_equations, solve_rows
@@ -70,7 +69,7 @@ def alternate_over_processes(
     """
     _check(entries)
     size = float(np.sqrt(_sum(np.array([entries.values @ entries.values]))[0]))
-    column_start, rows, by_column = _kernels.counting_sort(entries.cols, entries.shape[1], entries.rows, entries.values)
+    column_start, rows, by_column = entries.by_columns(entries.values)
     right = np.random.default_rng(seed).standard_normal((entries.shape[1], rank))
     left, decays = np.empty((entries.shape[0], rank)), np.full(rank, decay)
     residual, previous, sweep = np.inf, np.inf, 0
