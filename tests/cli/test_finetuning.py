@@ -199,3 +199,26 @@ def test_a_delta_cannot_run_code(run: Path, tmp_path: Path, command: list[str], 
     # Not even when the person names that code: the arguments are then theirs too.
     lowdim(*command, "--delta", str(forged), "--model", f"{tmp_path}/nets.py:build", folder=tmp_path, code=2)
     assert not marker.exists()
+
+
+def test_two_processes_give_the_metrics_of_one(run: Path) -> None:
+    """Batches of 7: shares of four and three samples."""
+    words = [*QUICK, "--method", "scl", "--batch-size", "7"]
+    lowdim(*words, "--out", "alone", "--json", folder=run)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lowdim"]
+    done = subprocess.run(
+        [sys.executable, *launcher, *words, "--out", "two"],
+        cwd=run,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("method: scl") == 1, "only one process prints"
+    one, two = (json.loads((run / name / "result.json").read_text()) for name in ("alone", "two"))
+    assert two["accuracy"] == one["accuracy"]
+    assert two["nc1"] == pytest.approx(one["nc1"], rel=1e-6)
+    losses = [found["history"]["scl"]["loss"] for found in (one, two)]
+    assert len(losses[0]) == 3 and losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert two["delta"]["verified"] is True

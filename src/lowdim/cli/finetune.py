@@ -1,5 +1,6 @@
 """``lowdim finetune``: adapt a network to new classes with few labels."""
 
+import contextlib
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +23,9 @@ from lowdim.cli._common import (
     say,
     wants_json,
     warn,
+)
+from lowdim.cli._common import (
+    rank as this_rank,
 )
 
 if TYPE_CHECKING:
@@ -163,7 +167,7 @@ def finetune(
         warn(message)
     if wants_json(json, format):
         emit_json("finetune", result)
-    else:
+    elif this_rank() == 0:
         _print(result)
         print(f"\npage: {folder / 'report.html'}")
 
@@ -184,13 +188,20 @@ def _print_blocks(network: "LoadedModel", *, as_json: bool) -> None:
 def _run(
     network: "LoadedModel", dataset: "Dataset", config: dict[str, Any], out: Path | None, *, fresh: bool
 ) -> tuple[dict[str, Any], Path]:
+    import torch
+
     from lowdim._files import RunFolder
+    from lowdim._processes import processes
     from lowdim.finetuning import finetune as tune
     from lowdim.models import load_model
 
     started = time.monotonic()
-    with RunFolder(out, "finetune", config, fresh=fresh) as run:
-        known = run.finished()
+    run = RunFolder(out, "finetune", config, fresh=fresh)
+    with contextlib.ExitStack() as stack:
+        job = stack.enter_context(processes(torch.device(config["device"])))
+        if job.rank == 0:
+            stack.enter_context(run)
+        known = job.gather(run.finished() if job.rank == 0 else None)[0]
         if known is not None:
             return known, run.path
         with progress("fine-tuning") as update:
@@ -200,9 +211,12 @@ def _run(
                 **{key: config[key] for key in _PASSED},
                 cache_budget=config["cache_budget"] * 1e9,
                 folder=run.state,
+                processes=job,
                 progress=lambda what, done, total: update(done, total),
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
+        if job.rank:
+            return result, run.path
         anew = load_model(**network.source).module
         if config["compress_delta"]:
             heldout = dataset["test" if "test" in dataset.splits else "train"]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.errors import InputError
 from lowdim.finetuning._evaluate import BATCH, probe_head, stored_features
@@ -68,6 +69,7 @@ class Bench:
         views: Augmented views per image.
         class_weights: Weight classes by the inverse of their size in the loss.
         seed: Of everything random.
+        processes: Of the job: they share the frozen layers' work and every training step.
         progress: Called with what is being done, steps done and steps in all.
     """
 
@@ -82,12 +84,14 @@ class Bench:
         views: int = 1,
         class_weights: bool = False,
         seed: int = 0,
+        processes: Processes | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self.network, self.train, self.folder = network, data["train"], folder
         self.classes = len(data.classes)
         self.device, self.cache_budget, self.views = torch.device(device), cache_budget, views
         self.class_weights, self.seed = class_weights, seed
+        self.processes = processes or Processes()
         self._progress = progress
         if len(np.unique(self.train.labels)) < 2:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
@@ -118,6 +122,7 @@ class Bench:
                 batch_size=BATCH,
                 device=self.device,
                 seed=self.seed,
+                processes=self.processes,
                 progress=self._reporter("running the frozen layers"),
             )
         return self._stores[key]
@@ -162,6 +167,7 @@ class Bench:
             class_weights=self._weights(indices) if self.class_weights else None,
             seed=self.seed,
             state=self.folder / f"{name}.safetensors",
+            processes=self.processes,
             progress=self._reporter(f"training {plan.describe()}"),
         )
         found = updates(model, before, gradient, self.classes) if with_updates else []

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lowdim._preprocessing import Preprocessing
+from lowdim._processes import Processes
 from lowdim.data import Dataset, Split
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.finetuning._bench import Bench, Fitted
@@ -182,6 +183,7 @@ def finetune(
     device: torch.device | str = "cpu",
     seed: int = 0,
     folder: Path | None = None,
+    processes: Processes | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Tuned:
     """Adapts a network to the classes of a data set's training split.
@@ -203,7 +205,8 @@ def finetune(
         cache_budget: Bytes per stored prefix; larger ones are computed in every epoch.
         device: Where the network runs.
         seed: Of everything random.
-        folder: For stored prefixes and resumable states; default a temporary one.
+        folder: For stored prefixes and resumable states; default a temporary one. Several processes share that of the first.
+        processes: Of the job (``torchrun``); alone by default. All of them return the same.
         progress: Called with what is being done, steps done and steps in all.
 
     Raises:
@@ -213,16 +216,18 @@ def finetune(
     """
     if method not in ASKED:
         raise UsageError(f"There is no method {method!r}. {did_you_mean(method, ASKED)}")
+    job = processes or Processes()
     with tempfile.TemporaryDirectory(prefix="lowdim-") as temporary:
         bench = Bench(
             network,
             data,
-            folder or Path(temporary),
+            Path(job.gather(str(folder or temporary))[0]),
             device=device,
             cache_budget=cache_budget,
             views=views,
             class_weights=class_weights,
             seed=seed,
+            processes=job,
             progress=progress,
         )
         changes = {"rate": rate, "head_rate": rate, "epochs": epochs, "batch_size": batch_size}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lowdim._files import disk_full, load_tensors, save_tensors
 from lowdim._preprocessing import Preprocessing
+from lowdim._processes import Processes
 from lowdim._random import child_seed
 from lowdim.data import Split, batches
 from lowdim.errors import InputError
@@ -46,6 +47,7 @@ class Store:
         batch_size: Samples per forward pass of `compute`.
         device: Where batches go.
         seed: Of the views.
+        processes: Of the job; each computes its share of the files, and all read all of them.
         progress: Called with (samples done, samples in all).
 
     Attributes:
@@ -66,6 +68,7 @@ class Store:
         batch_size: int = 64,
         device: torch.device | str = "cpu",
         seed: int = 0,
+        processes: Processes | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if views > 1 and split.kind != "image":
@@ -81,7 +84,8 @@ class Store:
         self._shards: list[list[dict[str, Tensor]]] = []
         if self.stored:
             try:
-                self._shards = [self._write(folder, view, progress) for view in range(views)]
+                self._write(folder, processes or Processes(), progress)
+                self._shards = [self._open(folder, view) for view in range(views)]
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise disk_full(error, folder) from error
@@ -155,18 +159,29 @@ class Store:
         longest = max((piece["attention_mask"].shape[1] for piece in pieces if "attention_mask" in piece), default=0)
         return {name: torch.cat([_padded(piece[name], longest) for piece in pieces]).numpy() for name in pieces[0]}
 
-    def _write(self, folder: Path, view: int, progress: Callable[[int, int], None] | None) -> list[dict[str, Tensor]]:
-        shards: list[dict[str, Tensor]] = []
-        for start in range(0, len(self), SHARD):
-            path = folder / f"view{view}-{start:09d}.safetensors"
+    def _write(self, folder: Path, processes: Processes, progress: Callable[[int, int], None] | None) -> None:
+        pieces = [(view, start) for view in range(self.views) for start in range(0, len(self), SHARD)]
+        for index in processes.share(len(pieces)):
+            view, start = pieces[index]
+            path = _shard(folder, view, start)
             if not _sound(path):
                 save_tensors(path, self._arrays(view, np.arange(start, min(start + SHARD, len(self)))))
+            if progress is not None:
+                progress(view * len(self) + min(start + SHARD, len(self)), self.views * len(self))
+        processes.gather(None)
+
+    def _open(self, folder: Path, view: int) -> list[dict[str, Tensor]]:
+        shards: list[dict[str, Tensor]] = []
+        for start in range(0, len(self), SHARD):
+            path = _shard(folder, view, start)
             self.bytes += path.stat().st_size
             with safe_open(path, framework="pt") as file:
                 shards.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
-            if progress is not None:
-                progress(view * len(self) + min(start + SHARD, len(self)), self.views * len(self))
         return shards
+
+
+def _shard(folder: Path, view: int, start: int) -> Path:
+    return folder / f"view{view}-{start:09d}.safetensors"
 
 
 def _sound(path: Path) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lowdim._files import load_tensors, save_tensors
+from lowdim._processes import Processes
 from lowdim._random import child_seed
 from lowdim.errors import NonFiniteError, ResourceError
 from lowdim.finetuning._prefix import Prefix
@@ -54,6 +55,7 @@ def train(
     class_weights: Tensor | None = None,
     seed: int = 0,
     state: Path | None = None,
+    processes: Processes | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
@@ -71,6 +73,7 @@ def train(
         class_weights: Of the loss, one per class.
         seed: Of the order of samples and of dropout.
         state: File to continue from and to save to; None keeps nothing.
+        processes: Of the job: each works on its share of every batch, and the gradients are added up.
         progress: Called with (steps done, steps in all).
         on_epoch: Called after every epoch with its number and the history.
 
@@ -79,9 +82,9 @@ def train(
             and the history says why training stopped.
         ResourceError: If a batch does not fit into memory; says what does.
     """
-    loop = _Loop(
-        model, store, recipe, prefix, np.arange(len(store)) if indices is None else indices, class_weights, seed
-    )
+    job = processes or Processes()
+    indices = np.arange(len(store)) if indices is None else indices
+    loop = _Loop(model, store, recipe, prefix, indices, class_weights, seed, job)
     if state is not None and state.exists():
         loop.load(state)
     saved = time.monotonic()
@@ -94,7 +97,7 @@ def train(
                 on_epoch(loop.step // loop.per_epoch, loop.history)
             since = time.monotonic() - saved
             over = loop.step == loop.steps or bool(loop.history.stopped)
-            if state is not None and (over or since > (SHORT if ended else SAVE_EVERY)):
+            if state is not None and job.rank == 0 and (over or since > (SHORT if ended else SAVE_EVERY)):
                 loop.save(state)
                 saved = time.monotonic()
             if progress is not None:
@@ -116,9 +119,11 @@ class _Loop:
         indices: np.ndarray,
         class_weights: Tensor | None,
         seed: int,
+        processes: Processes,
     ) -> None:
         self.model, self.store, self.recipe, self.prefix = model, store, recipe, prefix
         self.indices, self.class_weights, self.seed = indices, class_weights, seed
+        self.processes = processes
         self.device = model.head.weight.device
         self.per_epoch = max(1, len(indices) // recipe.batch_size) if len(indices) >= recipe.batch_size else 1
         self.steps = recipe.epochs * self.per_epoch
@@ -158,22 +163,32 @@ class _Loop:
         return np.array_split(generator.permutation(self.indices), self.per_epoch)
 
     def _step(self, positions: np.ndarray, epoch: int) -> tuple[float, float]:
+        """Mean loss and number of right answers of a batch, of which this process works on its share."""
         factor = self.recipe.factor(self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["largest"]
-        batch = self.store.batch(positions, epoch % self.store.views)
-        labels = torch.from_numpy(self.store.labels[positions]).to(self.device)
+        whole = torch.from_numpy(self.store.labels[positions]).to(self.device)
+        total = float(len(whole) if self.class_weights is None else self.class_weights[whole].sum())
+        mine = positions[self.processes.share(len(positions))]
+        # A process without a share works on the first sample with weight zero, so that all send the same tensors.
+        weight = 1.0 if len(mine) else 0.0
+        mine = mine if len(mine) else positions[:1]
+        batch = self.store.batch(mine, epoch % self.store.views)
+        labels = torch.from_numpy(self.store.labels[mine]).to(self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(child_seed(self.seed, "step", self.step))
+            torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.rank))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.model.head(self.model.features(batch.inputs, self.prefix, batch.value))
-            loss = F.cross_entropy(logits.float(), labels, self.class_weights)
-        value = float(loss.detach())
+            loss = F.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum") * (weight / total)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        sums = torch.stack([loss.detach(), weight * (logits.argmax(dim=1) == labels).sum()])
+        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        self.processes.reduce([sums, *gradients])
+        value, right = sums.tolist()
         if np.isfinite(value):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
             self.optimizer.step()
-        return value, float((logits.argmax(dim=1) == labels).sum())
+        return value, right
 
     def _stop(self, loss: float, epoch: int) -> None:
         if not self.history.loss:
