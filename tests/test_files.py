@@ -120,7 +120,7 @@ def test_a_run_is_continued_and_then_returned(tmp_path):
         run.finish({"value": 1.5})
     assert names(path) == ["config.json", "manifest.json", "result.json"]
     with RunFolder(path, "measure", {"seed": 0}) as run:
-        assert run.finished() == {"value": 1.5}
+        assert run.finished() == {"schema_version": 1, "command": "measure", "value": 1.5}
     assert names(path) == ["config.json", "manifest.json", "result.json"], "looking at a finished run adds nothing"
 
 

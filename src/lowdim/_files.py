@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lowdim.errors import InputError, ResourceError, UsageError, did_you_mean
+from lowdim.schemas import SCHEMA_VERSION
 
 TEMPORARY = ".tmp-"
 
@@ -266,9 +267,15 @@ class RunFolder:
         write_atomic(path, data)
         return path
 
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Writes ``result.json`` with its schema version, and leaves the run open."""
+        write_json(
+            self.path / "result.json", {"schema_version": SCHEMA_VERSION, "command": self.config["command"], **result}
+        )
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes ``result.json``, removes the state, and then writes the manifest: from here on the run is complete."""
-        write_json(self.path / "result.json", result)
+        self.write_result(result)
         shutil.rmtree(self.state)
         files = sorted(path for path in self.path.rglob("*") if path.is_file() and path.name != "manifest.json")
         write_json(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-SCHEMA_VERSION = 1
+from lowdim.schemas import SCHEMA_VERSION
 
 
 class Format(StrEnum):

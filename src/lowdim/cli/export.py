@@ -53,8 +53,11 @@ def export(
 
     The file takes preprocessed inputs (its metadata say how) and gives class probabilities, equal to the network's to 1e-5.
     """
+    import time
+
     from lowdim.finetuning import example_of, export_model, save_peft
 
+    begun = time.monotonic()
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing = tuned_network(delta, model, weights, arguments, "cpu", offline=offline)
     path = file or delta.resolve().parent / _NAMES[to]
@@ -68,6 +71,7 @@ def export(
     result = {
         "config": {"delta": str(delta), "to": to.value},
         "warnings": [],
+        "seconds": round(time.monotonic() - begun, 3),
         "path": str(path),
         "bytes": sum(entry.stat().st_size for entry in files),
         "max_difference": difference,

@@ -52,11 +52,14 @@ def predict(
 
     Prints the class and its probability for every item, and the accuracy where the data has the same classes.
     """
+    import time
+
     import numpy as np
 
     from lowdim.data import load_data
     from lowdim.finetuning import split_outputs
 
+    begun = time.monotonic()
     dataset = load_data(
         data,
         path_column=path_column,
@@ -82,7 +85,8 @@ def predict(
     truth = np.array([known.get(dataset.classes[label], -1) for label in part.labels])
     accuracy = float((best == truth).mean()) if np.all(truth >= 0) and len(truth) else None
     if wants_json(json, format):
-        result = {"config": {"delta": str(delta), "data": dataset.name, "split": split}, "warnings": []}
+        result: dict[str, Any] = {"config": {"delta": delta, "data": dataset.name, "split": split}, "warnings": []}
+        result["seconds"] = round(time.monotonic() - begun, 3)
         emit_json("predict", {**result, "predictions": predictions, "accuracy": accuracy})
         return
     rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions]

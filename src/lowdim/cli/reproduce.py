@@ -147,7 +147,6 @@ def _write(
     settings: Mapping[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    from lowdim._files import write_json
     from lowdim.report import write_report
     from lowdim.report.reproduce import experiment_result
 
@@ -165,7 +164,7 @@ def _write(
         "exit_code": max((finished[entry["id"]].exit_code for entry in errors), default=0),
     }
     if errors:  # the run stays open: started again, it tries these once more
-        write_json(run.path / "result.json", result)
+        run.write_result(result)
     else:
         run.finish(result)
     return result
