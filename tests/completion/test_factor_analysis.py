@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lowdim.completion import _factor_analysis as factor_analysis
+from lowdim.completion import _packed as packed
 from lowdim.completion._factor_analysis import Loadings
 
 
@@ -27,6 +28,7 @@ def test_latents_are_the_posterior_of_each_row(loadings: Loadings) -> None:
     values, observed = generator.normal(size=(5, 7)), generator.random((5, 7)) < 0.6
     observed[2] = False
     mean, covariance = factor_analysis.latents(loadings, values, observed)
+    covariance = packed.unpack(covariance, 3)
     for i in range(5):
         precision, right = np.eye(3), np.zeros(3)
         for j in np.flatnonzero(observed[i]):
@@ -54,7 +56,7 @@ def test_variances_agree_with_samples_of_the_posterior(loadings: Loadings) -> No
     mean = np.concatenate([generator.normal(size=(2, 3)), np.ones((2, 1))], axis=1)
     roots = generator.normal(size=(2, 3, 3)) / 2
     covariance = roots @ roots.transpose(0, 2, 1)
-    all_cells = factor_analysis.variances(loadings, mean, covariance)
+    all_cells = factor_analysis.variances(loadings, mean, packed.pack(covariance))
     for i, j in ((0, 0), (1, 5)):
         z = generator.multivariate_normal(mean[i, :3], covariance[i], 200_000)
         w = generator.multivariate_normal(loadings.mean[j], loadings.covariance[j], 200_000)
@@ -67,11 +69,11 @@ def test_column_update_is_the_posterior_of_each_column() -> None:
     values, observed = planted(40, 6, 2, 0.3, 0.4, seed=4)
     values = np.where(observed, values, 0.0)
     start = factor_analysis._spectral_start(values, observed, 3)
-    sums = factor_analysis._accumulate(start, values, observed)
+    sums = factor_analysis._accumulate(start, values, observed.astype(float))
     updated = factor_analysis._update_columns(start, sums, (values**2).sum(0), observed.sum(0))
     mean, covariance = factor_analysis.latents(start, values, observed)
     second = mean[:, :, None] * mean[:, None, :]
-    second[:, :3, :3] += covariance
+    second[:, :3, :3] += packed.unpack(covariance, 3)
     for j in range(6):
         rows = observed[:, j]
         s = np.linalg.inv(second[rows].sum(0) / start.noise[j] + np.diag(start.precision))
@@ -86,7 +88,7 @@ def test_rotation_changes_the_basis_only() -> None:
     values, observed = planted(60, 8, 3, 0.3, 0.3, seed=5)
     values = np.where(observed, values, 0.0)
     start = factor_analysis._spectral_start(values, observed, 4)
-    sums = factor_analysis._accumulate(start, values, observed)
+    sums = factor_analysis._accumulate(start, values, observed.astype(float))
     loadings = factor_analysis._update_columns(start, sums, (values**2).sum(0), observed.sum(0))
     rotated = factor_analysis._rotate(loadings, sums.second_moment)
     root = np.linalg.cholesky(

@@ -53,8 +53,8 @@ class Biases:
 
     def row_effects(self, entries: Entries) -> Array:
         """The effects of any rows, given their entries."""
-        residual = entries.values - self.mean - self.cols[entries.cols]
-        return _row_sums(entries, residual) / (entries.row_counts + self.row_damping)
+        sums = _residual_sums(entries.rows, entries.cols, entries.values - self.mean, self.cols, entries.shape[0])
+        return sums / (entries.row_counts + self.row_damping)
 
 
 def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
@@ -65,18 +65,19 @@ def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Comple
 def fit_biases(entries: Entries) -> Biases:
     """Fit the effects in turn, each damped by its signal-to-noise ratio (empirical Bayes). Costs ``O(|Omega|)`` per sweep."""
     mean = float(entries.values.mean())
-    rows, cols = np.zeros(entries.shape[0]), np.zeros(entries.shape[1])
+    centred, (m, n) = entries.values - mean, entries.shape
+    rows, cols = np.zeros(m), np.zeros(n)
+    row_counts, col_counts = entries.row_counts, np.bincount(entries.cols, minlength=n)
     row_damping = col_damping = 1.0
-    variance, sweeps, converged = float(np.var(entries.values)), 0, False
+    variance, sweeps, converged = float(np.var(centred)), 0, False
     while sweeps < SWEEPS and not converged:
         sweeps += 1
-        by_column = entries.values - mean - rows[entries.rows]
-        cols = _column_sums(entries, by_column) / (entries.col_counts + col_damping)
-        by_row = entries.values - mean - cols[entries.cols]
-        rows = _row_sums(entries, by_row) / (entries.row_counts + row_damping)
-        previous, variance = variance, float(np.mean((by_row - rows[entries.rows]) ** 2))
-        row_damping = _damping(rows, entries.row_counts, row_damping, variance)
-        col_damping = _damping(cols, entries.col_counts, col_damping, variance)
+        cols = _residual_sums(entries.cols, entries.rows, centred, rows, n) / (col_counts + col_damping)
+        rows = _residual_sums(entries.rows, entries.cols, centred, cols, m) / (row_counts + row_damping)
+        squared = _kernels.squared_residual(entries.rows, entries.cols, centred, rows, cols)
+        previous, variance = variance, squared / entries.size
+        row_damping = _damping(rows, row_counts, row_damping, variance)
+        col_damping = _damping(cols, col_counts, col_damping, variance)
         converged = abs(previous - variance) <= TOLERANCE * previous
     biases = Biases(mean, rows, cols, row_damping, float(np.sqrt(variance)), sweeps, converged)
     return replace(biases, rows=biases.row_effects(entries))  # as those of new rows
@@ -89,9 +90,7 @@ def _damping(effects: Array, counts: Indices, damping: float, variance: float) -
     return variance / spread if spread > 0 else 1.0
 
 
-def _row_sums(entries: Entries, values: Array) -> Array:
-    return _kernels.times(entries, values, np.ones((entries.shape[1], 1)))[:, 0]
-
-
-def _column_sums(entries: Entries, values: Array) -> Array:
-    return _kernels.transposed_times(entries, values, np.ones((entries.shape[0], 1)))[:, 0]
+def _residual_sums(keys: Indices, others: Indices, values: Array, effects: Array, count: int) -> Array:
+    sums = np.zeros(count)
+    _kernels.add_residuals(keys, others, values, effects, sums)
+    return sums

@@ -5,8 +5,8 @@ of its own for each column. The loadings are not point estimates: their posterio
 determination shrinks the latents that the data do not support. So the number of latents needs no search.
 
 The mean ``mu_j`` is treated as the loading of a constant latent 1, stored last: with ``K1 = K + 1``, an augmented loading is
-``[w_j, mu_j]`` and an augmented latent ``[z_i, 1]``. Symmetric ``K1 x K1`` blocks are summed over the observed cells of every
-row (or column) in one matrix product of the mask with their packed lower triangles.
+``[w_j, mu_j]`` and an augmented latent ``[z_i, 1]``. Symmetric ``K1 x K1`` blocks are packed (see `_packed`) and summed over the observed
+cells of every row (or column) in one matrix product with the mask.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lowdim.completion import _packed as packed
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -80,12 +82,12 @@ def fit(
     References:
         Ilin and Raiko (2010), JMLR 11, 1957-2000 (variational PCA with missing values).
     """
-    values = np.where(observed, values, 0.0)
+    values, mask = np.where(observed, values, 0.0), observed.astype(np.float64)
     loadings = _spectral_start(values, observed, rank) if start is None else start
     squares, counts = np.einsum("ij,ij->j", values, values), observed.sum(0)
     previous = np.full(values.shape, np.inf)
     for sweep in range(1, sweeps + 1):
-        sums = _accumulate(loadings, values, observed)
+        sums = _accumulate(loadings, values, mask)
         if np.sqrt(np.mean((sums.completed - previous) ** 2)) < tolerance:
             return Fit(loadings, sweep, True)
         previous = sums.completed
@@ -94,31 +96,33 @@ def fit(
 
 
 def latents(loadings: Loadings, values: Array, observed: Mask) -> tuple[Array, Array]:
-    """Posterior means ``(m, K1)`` (the last entry is 1) and covariances ``(m, K, K)`` of the latents of rows."""
+    """Posterior means ``(m, K1)`` (the last entry is 1) and packed covariances ``(K (K + 1) / 2, m)`` of the latents of rows."""
+    mean, covariance = _latents(loadings, np.where(observed, values, 0.0), observed.astype(np.float64))
+    return np.ascontiguousarray(mean.T), covariance
+
+
+def _latents(loadings: Loadings, values: Array, mask: Array) -> tuple[Array, Array]:
+    """As `latents`, with zeros in the missing cells of the values and the mask, and means as columns ``(K1, m)``."""
     rank = loadings.rank
-    lower = np.tril_indices(rank + 1)
+    rows, cols = packed.lower(rank + 1)
     weighted = loadings.mean / loadings.noise[:, None]
-    blocks = (
-        weighted[:, lower[0]] * loadings.mean[:, lower[1]]
-        + loadings.covariance[:, lower[0], lower[1]] / loadings.noise[:, None]
-    )
-    grams = _unpack(observed.astype(np.float64) @ blocks, rank + 1)
-    precision = grams[:, :rank, :rank] + np.eye(rank)
-    covariance = np.linalg.inv(precision)
-    right = np.where(observed, values, 0.0) @ weighted[:, :rank] - grams[:, :rank, rank]
-    mean = np.ones((len(values), rank + 1))
-    mean[:, :rank] = np.einsum("iab,ib->ia", covariance, right)
+    blocks = weighted[:, rows] * loadings.mean[:, cols] + loadings.covariance[:, rows, cols] / loadings.noise[:, None]
+    grams = blocks.T @ mask.T
+    covariance, with_mean = grams[: -rank - 1], grams[-rank - 1 : -1]
+    covariance[packed.diagonal(rank)] += 1
+    mean = np.ones((rank + 1, len(values)))
+    mean[:rank] = weighted[:, :rank].T @ values.T - with_mean
+    packed.invert_and_solve(covariance, mean[:rank])
     return mean, covariance
 
 
 def variances(loadings: Loadings, mean: Array, covariance: Array) -> Array:
     """Predictive variances ``(m, n)`` of the cells of rows with these latents: of the noise, the latents and the loadings."""
     rank = loadings.rank
-    second = mean[:, :, None] * mean[:, None, :]
-    second[:, :rank, :rank] += covariance
-    outer = loadings.mean[:, :rank, None] * loadings.mean[:, None, :rank]
-    from_latents = np.tensordot(covariance, outer, axes=([1, 2], [1, 2]))
-    from_loadings = np.tensordot(second, loadings.covariance, axes=([1, 2], [1, 2]))
+    second = packed.outer(mean.T)
+    second[: len(covariance)] += covariance
+    from_latents = (covariance * packed.weights(rank)).T @ packed.outer(loadings.mean[:, :rank].T)
+    from_loadings = (second * packed.weights(rank + 1)).T @ packed.pack(loadings.covariance)
     return loadings.noise + from_latents + from_loadings
 
 
@@ -132,37 +136,37 @@ def row_blocks(rows: int, rank: int) -> Iterator[slice]:
 class _Sums:
     """What the column update needs from the rows: sums of ``E[z z^T]`` and ``z x`` over the observed cells of each column."""
 
-    grams: Array  # (n, K1, K1)
-    moments: Array  # (n, K1)
+    grams: Array  # packed, of n columns
+    moments: Array  # (K1, n)
     second_moment: Array  # (K1, K1), mean over all rows
     completed: Array  # (m, n)
 
 
-def _accumulate(loadings: Loadings, values: Array, observed: Mask) -> _Sums:
-    rank, n = loadings.rank, values.shape[1]
-    lower = np.tril_indices(rank + 1)
-    packed, moments, total = np.zeros((n, len(lower[0]))), np.zeros((n, rank + 1)), np.zeros((rank + 1, rank + 1))
-    completed = np.empty_like(values)
-    for block in row_blocks(len(values), rank):
-        mean, second = latents(loadings, values[block], observed[block])
-        completed[block] = mean @ loadings.mean.T
-        moments += values[block].T @ mean
-        outer = mean[:, lower[0]] * mean[:, lower[1]]
-        inner = lower[0] < rank
-        outer[:, inner] += second[:, lower[0][inner], lower[1][inner]]
-        packed += observed[block].T.astype(np.float64) @ outer
-        total += _unpack(outer.sum(0)[None], rank + 1)[0]
-    return _Sums(_unpack(packed, rank + 1), moments, total / len(values), completed)
+def _accumulate(loadings: Loadings, values: Array, mask: Array) -> _Sums:
+    rank, (m, n) = loadings.rank, values.shape
+    grams, moments = np.zeros((packed.lower(rank + 1)[0].size, n)), np.zeros((rank + 1, n))
+    total, completed = np.zeros((len(grams), 1)), np.empty_like(values)
+    for block in row_blocks(m, rank):
+        mean, covariance = _latents(loadings, values[block], mask[block])
+        np.matmul(mean.T, loadings.mean.T, out=completed[block])
+        moments += mean @ values[block]
+        second = packed.outer(mean)
+        second[: len(covariance)] += covariance
+        grams += second @ mask[block]
+        total += second.sum(1, keepdims=True)
+    return _Sums(grams, moments, packed.unpack(total / m, rank + 1)[0], completed)
 
 
 def _update_columns(loadings: Loadings, sums: _Sums, squares: Array, counts: Array) -> Loadings:
     """Posterior of each column's loading given the latents, then its noise given the loading."""
-    covariance = np.linalg.inv(sums.grams / loadings.noise[:, None, None] + np.diag(loadings.precision))
-    mean = np.einsum("jab,jb->ja", covariance, sums.moments) / loadings.noise[:, None]
-    second = mean[:, :, None] * mean[:, None, :] + covariance
-    residual = squares - 2 * (mean * sums.moments).sum(1) + (second * sums.grams).sum((1, 2))
+    size = loadings.rank + 1
+    covariance, mean = sums.grams / loadings.noise, sums.moments / loadings.noise
+    covariance[packed.diagonal(size)] += loadings.precision[:, None]
+    packed.invert_and_solve(covariance, mean)
+    second = (packed.outer(mean) + covariance) * packed.weights(size)
+    residual = squares - 2 * (mean * sums.moments).sum(0) + (second * sums.grams).sum(0)
     noise = np.maximum((residual + PSEUDO_COUNT) / (counts + PSEUDO_COUNT), NOISE_FLOOR)
-    return Loadings(mean, covariance, noise, loadings.precision)
+    return Loadings(np.ascontiguousarray(mean.T), packed.unpack(covariance, size), noise, loadings.precision)
 
 
 def _rotate(loadings: Loadings, second_moment: Array) -> Loadings:
@@ -207,11 +211,3 @@ def _spectral_start(values: Array, observed: Mask, rank: int) -> Loadings:
     mean = np.zeros((n, rank + 1))
     mean[:, :known] = right[:known].T * (sizes[:known] / np.sqrt(m * share))
     return Loadings(mean, np.zeros((n, rank + 1, rank + 1)), np.full(n, 0.5), np.full(rank + 1, WEAK_PRECISION))
-
-
-def _unpack(packed: Array, size: int) -> Array:
-    """Symmetric ``(..., size, size)`` matrices from their lower triangles, row by row."""
-    place = np.zeros((size, size), np.intp)
-    lower = np.tril_indices(size)
-    place[lower] = place[lower[::-1]] = np.arange(len(lower[0]))
-    return packed[:, place]

@@ -200,6 +200,22 @@ def residual_products(entries: "Entries", left: Floats, right: Floats) -> tuple[
 
 
 @kernel
+def add_residuals(keys: Any, others: Any, values: Any, effects: Any, out: Any) -> None:
+    """Add to the sum of each key what its values have left over an effect of the other index."""
+    for t in range(keys.size):
+        out[keys[t]] += values[t] - effects[others[t]]
+
+
+@kernel
+def squared_residual(rows: Any, cols: Any, values: Any, row_effects: Any, col_effects: Any) -> Any:
+    """The sum of squares of what two effects leave over."""
+    total = 0.0
+    for t in range(rows.size):
+        total += (values[t] - row_effects[rows[t]] - col_effects[cols[t]]) ** 2
+    return total
+
+
+@kernel
 def counting_sort(keys: Any, count: int, others: Any, values: Any) -> Any:
     """Stable sort of (others, values) by integer keys in [0, count): bucket starts and the sorted arrays."""
     start = np.zeros(count + 1, np.int64)
