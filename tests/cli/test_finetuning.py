@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lowdim.cli import main
@@ -222,3 +223,16 @@ def test_two_processes_give_the_metrics_of_one(run: Path) -> None:
     losses = [found["history"]["scl"]["loss"] for found in (one, two)]
     assert len(losses[0]) == 3 and losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert two["delta"]["verified"] is True
+
+
+def test_zero_shot_with_text_features_from_a_file(run: Path) -> None:
+    """One-hot features of the outputs of `digits`: then zero-shot is the network's own classifier."""
+    np.save(run / "texts.npy", np.eye(10))
+    words = ["finetune", "--model", "digits", "--data", "digits", "--limit", "300", "--method", "zero-shot", "--json"]
+    found = result(lowdim(*words, "--text-features", "texts.npy", folder=run))
+    assert found["trained_parameters"] == 0 and found["delta"]["verified"] is True
+    assert found["accuracy"]["train"] > 0.95
+    refused = lowdim(*words, folder=run, code=3)
+    assert "needs a CLIP model" in refused.stderr and "--text-features" in refused.stderr
+    (run / "texts.txt").write_text("1 2 3")
+    assert "not a readable .npy" in lowdim(*words, "--text-features", "texts.txt", folder=run, code=3).stderr

@@ -46,6 +46,7 @@ class MethodChoice(StrEnum):
     full = "full"
     lora = "lora"
     norm = "norm"
+    zero_shot = "zero-shot"
 
 
 class CombineChoice(StrEnum):
@@ -76,6 +77,14 @@ def finetune(
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of lora.")] = 8,
     rate: Annotated[float | None, typer.Option("--rate", help="Largest learning rate [default: the recipe's].")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", help="For zero-shot, {} is the class; may be repeated [default: a photo of a {}]."),
+    ] = None,
+    text_features: Annotated[
+        Path | None,
+        typer.Option("--text-features", help="For zero-shot without a text encoder: .npy, one row per class."),
+    ] = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Stored random crops and flips per image.")] = 1,
     class_weights: Annotated[bool, typer.Option("--class-weights", help="Weight classes by 1 / size.")] = False,
     compress_delta: Annotated[
@@ -115,7 +124,9 @@ def finetune(
     Saves a small delta, verified bit for bit on the base loaded anew; use it with lowdim predict and lowdim export.
     The same command continues a run that was killed.
     """
+    from lowdim._files import existing_file, sha256
     from lowdim.data import load_data
+    from lowdim.finetuning._zero_shot import PROMPT, read_npy, read_text_features
     from lowdim.models import load_model
 
     network = load_model(
@@ -151,6 +162,8 @@ def finetune(
         "rank": rank,
         "rate": rate,
         "epochs": epochs,
+        "prompts": prompt or [PROMPT],
+        "text_features": None if text_features is None else sha256(existing_file(text_features, "The file")),
         "views": views,
         "class_weights": class_weights,
         "compress_delta": compress_delta,
@@ -162,7 +175,8 @@ def finetune(
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    result, folder = _run(network, dataset, config, out, fresh=fresh)
+    rows = None if text_features is None else read_text_features(read_npy(text_features), len(dataset.classes))
+    result, folder = _run(network, dataset, config, rows, out, fresh=fresh)
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
@@ -186,7 +200,13 @@ def _print_blocks(network: "LoadedModel", *, as_json: bool) -> None:
 
 
 def _run(
-    network: "LoadedModel", dataset: "Dataset", config: dict[str, Any], out: Path | None, *, fresh: bool
+    network: "LoadedModel",
+    dataset: "Dataset",
+    config: dict[str, Any],
+    text_features: Any,
+    out: Path | None,
+    *,
+    fresh: bool,
 ) -> tuple[dict[str, Any], Path]:
     import torch
 
@@ -209,6 +229,7 @@ def _run(
                 network,
                 dataset,
                 **{key: config[key] for key in _PASSED},
+                text_features=text_features,
                 cache_budget=config["cache_budget"] * 1e9,
                 folder=run.state,
                 processes=job,
@@ -239,6 +260,7 @@ _PASSED = (
     "rate",
     "epochs",
     "batch_size",
+    "prompts",
     "views",
     "class_weights",
     "device",

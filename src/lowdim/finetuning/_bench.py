@@ -1,6 +1,6 @@
 """One network on one training set: stored prefixes, and fits of any plan on any part of the samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lowdim.finetuning._store import Store, example_inputs
 from lowdim.finetuning._train import History, Progress, train
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning._update import Update, gradients, matrices, updates
+from lowdim.finetuning._zero_shot import PROMPT, encode_classes, set_text_head
 from lowdim.models import LoadedModel
 from lowdim.probe import ProbeResult
 
@@ -45,7 +46,7 @@ class Fitted:
 
     def features(self, indices: np.ndarray | None = None) -> np.ndarray:
         """What the head sees, for stored samples."""
-        if self.model.plan.method == "linear-probe":
+        if self.model.plan.method in ("linear-probe", "zero-shot"):
             indices = np.arange(len(self.store)) if indices is None else indices
             return stored_rows(self.store, indices)
         return stored_features(self.model, self.store, self.prefix, indices)
@@ -68,6 +69,8 @@ class Bench:
         cache_budget: Bytes per stored prefix.
         views: Augmented views per image.
         class_weights: Weight classes by the inverse of their size in the loss.
+        prompts: For ``"zero-shot"``: sentences in which ``{}`` stands for the class.
+        text_features: For ``"zero-shot"``: one row per class, instead of the network's own text encoder.
         seed: Of everything random.
         processes: Of the job: they share the frozen layers' work and every training step.
         progress: Called with what is being done, steps done and steps in all.
@@ -83,12 +86,16 @@ class Bench:
         cache_budget: float = 4e9,
         views: int = 1,
         class_weights: bool = False,
+        prompts: Sequence[str] = (PROMPT,),
+        text_features: np.ndarray | None = None,
         seed: int = 0,
         processes: Processes | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self.network, self.train, self.folder = network, data["train"], folder
+        self.class_names = data.classes
         self.classes = len(data.classes)
+        self.prompts, self.text_features = tuple(prompts), text_features
         self.device, self.cache_budget, self.views = torch.device(device), cache_budget, views
         self.class_weights, self.seed = class_weights, seed
         self.processes = processes or Processes()
@@ -109,16 +116,18 @@ class Bench:
         return default_recipe(plan.method, len(self.labels) if samples is None else samples)
 
     def store(self, key: str, model: TunedModel, prefix: Prefix | None) -> Store:
-        """The stored samples for networks that are frozen up to the block `key` (``"features"``: up to the head; ``""``: not)."""
+        """The stored samples for networks that are frozen up to the block `key` (``"features"``: up to the head;
+        ``"zero-shot"``: all of it; ``""``: not)."""
         if key not in self._stores:
-            compute = prefix.compute if prefix else _features(model) if key == "features" else None
+            whole = key in ("features", "zero-shot")
+            compute = prefix.compute if prefix else _features(model) if whole else None
             self._stores[key] = Store(
                 self.train,
                 self.network.preprocessing,
                 compute=compute,
                 folder=self.folder / f"stored-{key or 'inputs'}",
                 budget=self.cache_budget,
-                views=1 if key == "features" else self.views,
+                views=1 if whole else self.views,
                 batch_size=BATCH,
                 device=self.device,
                 seed=self.seed,
@@ -146,6 +155,10 @@ class Bench:
             with_updates: Measure the rank of each update and its share in the first gradient's subspace.
         """
         model = TunedModel(self.network.module, plan, self.classes, self.example)
+        if plan.method == "zero-shot":
+            set_text_head(model, self._text_features())
+            store = self.store("zero-shot", model, None)
+            return Fitted(model=model.eval(), store=store, prefix=None, history=History(), probe=None)
         prefix = self._prefix(model)
         key = "features" if plan.method == "linear-probe" else prefix.name if prefix else ""
         store = self.store(key, model, prefix)
@@ -172,6 +185,11 @@ class Bench:
         )
         found = updates(model, before, gradient, self.classes) if with_updates else []
         return Fitted(model=model, store=store, prefix=prefix, history=history, probe=probe, updates=found)
+
+    def _text_features(self) -> np.ndarray:
+        if self.text_features is not None:
+            return self.text_features
+        return encode_classes(self.network, self.class_names, self.prompts)
 
     def _prefix(self, model: TunedModel) -> Prefix | None:
         if not model.plan.blocks:

@@ -24,6 +24,7 @@ from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._tuned import Average
 from lowdim.finetuning._update import Update
+from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.models import LoadedModel
 from lowdim.probe import wilson_interval
 
@@ -179,6 +180,8 @@ def finetune(
     batch_size: int | None = None,
     views: int = 1,
     class_weights: bool = False,
+    prompts: Sequence[str] = (PROMPT,),
+    text_features: np.ndarray | None = None,
     cache_budget: float = 4e9,
     device: torch.device | str = "cpu",
     seed: int = 0,
@@ -202,6 +205,8 @@ def finetune(
         batch_size: The same.
         views: Augmented views per image, stored like the image itself.
         class_weights: Weight classes by the inverse of their size.
+        prompts: For ``"zero-shot"``: sentences in which ``{}`` stands for the class; several are averaged.
+        text_features: For ``"zero-shot"`` without a text encoder: ``K x d``, rows in the order of the classes.
         cache_budget: Bytes per stored prefix; larger ones are computed in every epoch.
         device: Where the network runs.
         seed: Of everything random.
@@ -226,6 +231,8 @@ def finetune(
             cache_budget=cache_budget,
             views=views,
             class_weights=class_weights,
+            prompts=prompts,
+            text_features=text_features,
             seed=seed,
             processes=job,
             progress=progress,

@@ -9,8 +9,8 @@ from torch import nn
 from lowdim.errors import InputError, UsageError
 from lowdim.models import block_names, match_layers
 
-Method = Literal["linear-probe", "layer", "scl", "lp-ft", "full", "norm", "lora"]
-METHODS: tuple[Method, ...] = ("linear-probe", "layer", "scl", "lp-ft", "full", "norm", "lora")
+Method = Literal["linear-probe", "layer", "scl", "lp-ft", "full", "norm", "lora", "zero-shot"]
+METHODS: tuple[Method, ...] = ("linear-probe", "layer", "scl", "lp-ft", "full", "norm", "lora", "zero-shot")
 Combine = Literal["pad_add", "concat", "project"]
 COMBINES: tuple[Combine, ...] = ("pad_add", "concat", "project")
 DEPTH = 0.75
@@ -25,7 +25,7 @@ class Plan:
         method: ``"linear-probe"`` trains a new head only; ``"layer"`` one block (or several) and the head; ``"scl"`` the same
             with a skip connection from the block to the penultimate feature; ``"full"`` everything; ``"lp-ft"`` everything,
             from the probe and at a small rate; ``"norm"`` the parameters of all normalisation layers; ``"lora"`` low-rank
-            updates of all weight matrices.
+            updates of all weight matrices; ``"zero-shot"`` nothing: the head holds one text feature per class.
         blocks: Module names of the trained blocks in the network's order, for ``"layer"`` and ``"scl"``.
         combine: How the skip meets the penultimate feature: the narrower is padded with zeros and added, the two are
             concatenated, or a trained matrix maps the skip to the feature's width.

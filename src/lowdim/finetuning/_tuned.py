@@ -40,7 +40,9 @@ class TunedModel(nn.Module):
         self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "mean"
         self._caught: dict[str, Tensor] | None = None
         self._mask: Tensor | None = None
-        self._catch_features()
+        if plan.method != "zero-shot":
+            # Zero-shot compares the network's own output, behind its projection, with text features.
+            self._catch_features()
         if plan.combine is not None:
             self.base.get_submodule(plan.blocks[-1]).register_forward_hook(self._catch_skip)
         if plan.method == "lora":
@@ -76,6 +78,8 @@ class TunedModel(nn.Module):
             prefix: With it, start at the block whose input is `value`.
             value: From `Prefix.compute` for these samples.
         """
+        if self.plan.method == "zero-shot":
+            return F.normalize(self._parts(inputs)[0], dim=1)
         if prefix is None or value is None:
             return self._combine(*self._parts(inputs))
         with prefix.replay(value):
@@ -211,6 +215,8 @@ def _freeze(model: TunedModel) -> None:
 
 
 def _chosen(model: TunedModel) -> Iterator[nn.Parameter]:
+    if model.plan.method == "zero-shot":
+        return
     yield from model.head.parameters()
     if model.project is not None:
         yield from model.project.parameters()

@@ -3,7 +3,7 @@
 from lowdim._preprocessing import Preprocessing
 from lowdim.models._digits import DigitsMLP, DigitsNet
 from lowdim.models._layers import INPUT, block_names, default_layers, find_head, match_layers, penultimate
-from lowdim.models._load import load_model, runs_code
+from lowdim.models._load import load_model, runs_code, text_encoder
 from lowdim.models._loaded import LoadedModel, fingerprint
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "match_layers",
     "penultimate",
     "runs_code",
+    "text_encoder",
 ]

@@ -1,13 +1,13 @@
 """Text and vision encoders of transformers, from the hub or a folder."""
 
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError, UsageError, require
@@ -45,10 +45,14 @@ def load_hf(
             location, local_files_only=local, trust_remote_code=False, **arguments
         )
         factory = _factory(transformers, config)
+        if config.model_type == "clip":
+            # The image side alone; its projection has the width that both sides share.
+            config.vision_config.projection_dim = config.projection_dim
+            config = config.vision_config
         if random_weights:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                module, missing = factory.from_config(config, trust_remote_code=False), []
+                module, missing = _untrained(factory, config), []
         else:
             module, missing = _pretrained(factory, location, config, local=local, allow_pickle=allow_pickle)
         preprocessing = _preprocessing(transformers, location, config, local)
@@ -58,7 +62,7 @@ def load_hf(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"hf:{name} cannot be loaded: {reason}") from error
     classes = None
-    if factory is not transformers.AutoModel:
+    if factory not in (transformers.AutoModel, transformers.CLIPVisionModelWithProjection):
         classes = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         if all(label == f"LABEL_{index}" for index, label in enumerate(classes)):
             classes = None
@@ -77,6 +81,8 @@ def _announce(name: str) -> bool:
 
 
 def _factory(transformers: Any, config: Any) -> Any:
+    if config.model_type == "clip":
+        return transformers.CLIPVisionModelWithProjection
     architectures = getattr(config, "architectures", None) or [""]
     for ending, factory in (
         ("ForSequenceClassification", transformers.AutoModelForSequenceClassification),
@@ -87,10 +93,14 @@ def _factory(transformers: Any, config: Any) -> Any:
     return transformers.AutoModel
 
 
+def _untrained(factory: Any, config: Any) -> nn.Module:
+    return factory.from_config(config, trust_remote_code=False) if hasattr(factory, "from_config") else factory(config)
+
+
 def _pretrained(
     factory: Any, location: str, config: Any, *, local: bool, allow_pickle: bool
 ) -> tuple[nn.Module, list[str]]:
-    with _no_progress_bar():
+    with _quiet():
         module, info = factory.from_pretrained(
             location,
             config=config,
@@ -108,14 +118,17 @@ def _pretrained(
 
 
 @contextmanager
-def _no_progress_bar() -> Generator[None]:
+def _quiet() -> Generator[None]:
+    """Without a progress bar, and without the list of weights that the other half of a checkpoint has left over."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
@@ -151,3 +164,46 @@ def image_preprocessing(settings: dict[str, Any]) -> Preprocessing:
         mean=tuple(settings["image_mean"]) if normalises else (0.0, 0.0, 0.0),
         std=tuple(settings["image_std"]) if normalises else (1.0, 1.0, 1.0),
     )
+
+
+def load_text_encoder(name: str, *, allow_pickle: bool, offline: bool) -> tuple[Callable[[list[str]], Tensor], float]:
+    """The text side of a CLIP checkpoint.
+
+    Args:
+        name: ``ORG/NAME`` or a folder.
+        allow_pickle: Permit a checkpoint without safetensors (tensors only).
+        offline: Use the cache only.
+
+    Returns:
+        A function from sentences to their features (``n x d``, not normalised), and the scale of the logits.
+
+    Raises:
+        InputError: If the checkpoint has no text side.
+    """
+    transformers = require("transformers", "A transformers model")
+    folder = Path(name).expanduser()
+    location = str(folder.resolve()) if folder.is_dir() else name
+    local = folder.is_dir() or offline
+    try:
+        config = transformers.AutoConfig.from_pretrained(location, local_files_only=local, trust_remote_code=False)
+        if config.model_type != "clip":
+            raise InputError(f"hf:{name} is a {config.model_type} model; zero-shot needs CLIP, or --text-features.")
+        pretrained, _ = _pretrained(transformers.CLIPModel, location, config, local=local, allow_pickle=allow_pickle)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            location, local_files_only=local, trust_remote_code=False
+        )
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"The text encoder of hf:{name} cannot be loaded: {str(error).strip().splitlines()[0]}"
+        ) from error
+    model: Any = pretrained.eval()
+    longest = config.text_config.max_position_embeddings
+
+    def encode(sentences: list[str]) -> Tensor:
+        tokens = tokenizer(sentences, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        with torch.inference_mode():
+            return model.text_projection(model.text_model(**tokens).pooler_output).float()
+
+    return encode, float(model.logit_scale.detach().exp())

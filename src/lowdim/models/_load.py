@@ -1,17 +1,17 @@
 """From what a person types to a network."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lowdim._preprocessing import Preprocessing, preprocessing_with
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.models._digits import DIGITS_CLASSES, DIGITS_PREPROCESSING, digits_network
-from lowdim.models._hf import load_hf
+from lowdim.models._hf import load_hf, load_text_encoder
 from lowdim.models._layers import find_head
 from lowdim.models._loaded import LoadedModel, fingerprint
 from lowdim.models._python import load_factory
@@ -89,6 +89,29 @@ def load_model(
     loaded = _load(source)
     preprocessing = preprocessing_with(loaded.preprocessing, mean=mean, std=std, image_size=image_size)
     return replace(loaded, name=name or spec, preprocessing=preprocessing)
+
+
+def text_encoder(network: LoadedModel) -> tuple[Callable[[list[str]], Tensor], float]:
+    """The text side of a CLIP-type network.
+
+    Args:
+        network: ``hf:`` CLIP.
+
+    Returns:
+        A function from sentences to their features (``n x d``, not normalised), and the scale of the logits.
+
+    Raises:
+        InputError: If the network has none.
+    """
+    spec = network.source["spec"]
+    if not spec.startswith("hf:") or network.random_weights:
+        raise InputError(
+            f"{network.name} has no trained text encoder; zero-shot needs a CLIP model (hf:…), or the text features of the "
+            "classes with --text-features."
+        )
+    return load_text_encoder(
+        spec.removeprefix("hf:"), allow_pickle=network.source["allow_pickle"], offline=network.source["offline"]
+    )
 
 
 def _absolute(spec: str) -> str:

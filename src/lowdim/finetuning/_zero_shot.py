@@ -1,0 +1,107 @@
+"""Classification without labels: CLIP-type networks compare an image with a sentence about each class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch.nn import functional as F
+
+from lowdim.errors import InputError, UsageError
+from lowdim.finetuning._tuned import TunedModel
+from lowdim.models import LoadedModel, text_encoder
+
+PROMPT = "a photo of a {}"
+SCALE = 100.0
+"""Of the logits for text features from a file; CLIP's own scale after training. It changes probabilities, never the answer."""
+
+
+def encode_classes(
+    network: LoadedModel, classes: Sequence[str], prompts: Sequence[str] = (PROMPT,)
+) -> Float[np.ndarray, "K d"]:
+    """One text feature per class, times the network's own logit scale.
+
+    Each prompt's feature is scaled to length one; a class's feature is their mean, scaled to length one again
+    (Radford et al. 2021, arXiv 2103.00020).
+
+    Args:
+        network: ``hf:`` CLIP, whose text encoder lies beside its vision encoder.
+        classes: Names; ``_`` is read as a space.
+        prompts: Sentences in which ``{}`` stands for the class.
+
+    Raises:
+        UsageError: If a prompt has no ``{}``.
+        InputError: If the network has no text encoder.
+    """
+    for prompt in prompts:
+        if "{}" not in prompt:
+            raise UsageError(f"The prompt {prompt!r} has no {{}} where the class goes, as in {PROMPT!r}.")
+    encode, scale = text_encoder(network)
+    rows: list[torch.Tensor] = []
+    for name in classes:
+        features = encode([prompt.replace("{}", name.replace("_", " ")) for prompt in prompts])
+        rows.append(F.normalize(F.normalize(features, dim=1).mean(dim=0), dim=0))
+    return (scale * torch.stack(rows)).numpy()
+
+
+def read_text_features(rows: Float[np.ndarray, "K d"], classes: int) -> Float[np.ndarray, "K d"]:
+    """Text features from elsewhere as weights of a head: length one, times `SCALE`.
+
+    Args:
+        rows: One per class.
+        classes: ``K``.
+
+    Raises:
+        InputError: If the shape is another, or a row is zero or not finite.
+
+    Example:
+        >>> read_text_features(np.array([[3.0, 4.0], [0.0, 2.0]]), 2).tolist()
+        [[60.0, 80.0], [0.0, 100.0]]
+    """
+    if rows.ndim != 2 or len(rows) != classes or not np.issubdtype(rows.dtype, np.floating):
+        raise InputError(
+            f"Text features must be {classes} rows of floating-point numbers, one per class in the order of the class names; "
+            f"given is {rows.dtype} of shape {rows.shape}."
+        )
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
+        raise InputError("A row of the text features is zero or not finite.")
+    return SCALE * rows / lengths
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an ``.npy`` file; pickled objects are refused.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it is not one.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a readable .npy file of numbers ({error}). Write it with numpy.save."
+        ) from error
+
+
+def set_text_head(model: TunedModel, weights: Float[np.ndarray, "K d"]) -> None:
+    """Makes text features the head.
+
+    Args:
+        model: Of method ``"zero-shot"``.
+        weights: One row per class.
+
+    Raises:
+        InputError: If they have another width than the network's output.
+    """
+    if weights.shape[1] != model.width:
+        raise InputError(
+            f"The text features have {weights.shape[1]} numbers per class, the network's output has {model.width}: they come from "
+            "different models."
+        )
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(weights))
+        model.head.bias.zero_()
