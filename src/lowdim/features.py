@@ -34,6 +34,10 @@ def reduce_output(
 
     Raises:
         InputError: If the output is no tensor of one of these shapes, or the pooling does not go with it.
+
+    Example:
+        >>> reduce_output(torch.arange(8.0).reshape(1, 2, 2, 2), "avg", None, "conv").tolist()  # a map with two channels
+        [[1.5, 5.5]]
     """
     if isinstance(output, dict):
         output = next(iter(output.values()), None)
@@ -89,7 +93,17 @@ def channels_first(output: Tensor, module: nn.Module) -> Tensor:
 
 
 class Recorder:
-    """What the hooks of `recording` caught in the last forward pass."""
+    """What the hooks of `recording` caught in the last forward pass.
+
+    Example:
+        >>> network = nn.Sequential(nn.Identity(), nn.Flatten())
+        >>> with recording(network, ["0"], pools=["avg", "flatten"]) as recorder, torch.no_grad():
+        ...     _ = network(torch.ones(5, 2, 4, 4))
+        >>> {pool: tuple(features.shape) for (_, pool), features in recorder.take().items()}
+        {'avg': (5, 2), 'flatten': (5, 32)}
+        >>> recorder.take()
+        {}
+    """
 
     def __init__(self, pools: Sequence[Pool]) -> None:
         self.pools = tuple(pools)

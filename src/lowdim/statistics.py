@@ -336,6 +336,12 @@ class BetweenSpan:
         cutoff: Eigenvalues at or below it are rounding noise.
         condition: Largest over smallest kept eigenvalue (infinite when none is kept).
         size_weighted: Whether classes count by their samples.
+
+    Example:
+        >>> means = ClassStatistics.from_samples(torch.tensor([[1.0, 9.0], [3.0, 9.0]]), torch.tensor([0, 1]), classes=2)
+        >>> span = between_span(means)
+        >>> span.rank, round(float(span.eigenvalues[0]), 12), span.centre.tolist()
+        (1, 1.0, [2.0, 9.0])
     """
 
     eigenvalues: Float[Tensor, " r"]
@@ -366,6 +372,14 @@ def between_span(statistics: ClassStatistics, *, weighting: Weighting = "pooled"
     Raises:
         EmptyClassError: If a class has no sample.
         InputError: If there is only one class.
+
+    Returns:
+        Eigenpairs above rounding noise, and the class means in them.
+
+    Example:
+        >>> corners = ClassStatistics.from_samples(torch.eye(4), torch.arange(4), classes=4)
+        >>> [round(value, 12) for value in between_span(corners).eigenvalues.tolist()]  # a simplex: K - 1 equal ones
+        [0.25, 0.25, 0.25]
     """
     statistics.require_classes()
     share = class_shares(statistics, weighting)
@@ -431,6 +445,15 @@ class SpanScatter:
         counts: Samples of each class, ``K``.
 
     Costs ``O(n d r)`` per batch and ``O(K r)`` memory.
+
+    Example:
+        >>> features, labels = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.tensor([0, 0, 1, 1])
+        >>> statistics = ClassStatistics.from_samples(features, labels, classes=2, scatter="none")
+        >>> scatter = SpanScatter.empty(statistics, between_span(statistics))
+        >>> for batch in (slice(0, 3), slice(3, 4)):
+        ...     _ = scatter.update(features[batch], labels[batch])
+        >>> scatter.projected.tolist()
+        [[2.0], [2.0]]
     """
 
     span: BetweenSpan
@@ -463,7 +486,20 @@ class SpanScatter:
 def span_scatter(
     features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], statistics: ClassStatistics, span: BetweenSpan
 ) -> SpanScatter:
-    """`SpanScatter` of samples at hand."""
+    """`SpanScatter` of samples at hand.
+
+    Args:
+        features: Finite.
+        labels: Integers 0 … K - 1.
+        statistics: Give the class means.
+        span: Of the class means.
+
+    Example:
+        >>> features, labels = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.tensor([0, 0, 1, 1])
+        >>> statistics = ClassStatistics.from_samples(features, labels, classes=2, scatter="none")
+        >>> span_scatter(features, labels, statistics, between_span(statistics)).projected.tolist()
+        [[2.0], [2.0]]
+    """
     scatter = SpanScatter.empty(statistics, span)
     labels = labels.to(scatter.counts.device)
     for block in row_blocks(features):

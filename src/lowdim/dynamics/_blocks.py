@@ -14,7 +14,13 @@ from lowdim.dynamics._trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Bases:
-    """Orthonormal bases of the changing part of each factor, and the orthogonal matrices it all started from."""
+    """Orthonormal bases of the changing part of each factor, and the orthogonal matrices it all started from.
+
+    Example:
+        >>> bases = Bases.from_change([0.5 * np.eye(5), 0.5 * np.eye(5)], np.eye(5)[:, :2])
+        >>> bases.multiplicity, bases.full_output
+        (3, True)
+    """
 
     left: list[Float[np.ndarray, "d k"]]
     right: list[Float[np.ndarray, "d k"]]
@@ -64,6 +70,18 @@ def block_forms(history: WeightHistory | Trajectory | Sequence[Sequence[np.ndarr
     """Measures the block form of every factor at every time; reads each matrix once.
 
     The residuals are formed directly, not as differences of squared norms, which would lose everything below 1e-8.
+
+    Args:
+        history: Weights over time.
+        bases: Of the changing part of each factor.
+
+    Example:
+        >>> weights = [0.5 * np.eye(5), 0.5 * np.eye(5)]
+        >>> bases = Bases.from_change(weights, np.eye(5)[:, :2])
+        >>> moved = [weights[0] + np.diag([1.0, 2.0, 0.0, 0.0, 0.0]), weights[1]]
+        >>> forms = block_forms([weights, moved], bases)
+        >>> float(forms.off_block.max()), forms.rho.tolist()
+        (0.0, [[0.5, 0.5], [0.5, 0.5]])
     """
     history = WeightHistory.of(history)
     shape = (len(history.names), history.depth)

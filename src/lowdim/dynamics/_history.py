@@ -22,6 +22,11 @@ class WeightHistory:
         shapes: Shape of each factor, first layer first.
         precision: Rounding unit of the stored numbers.
         read: ``read(layer, index)`` with layers from 1 and times from 0; float64.
+
+    Example:
+        >>> history = WeightHistory.of([[np.eye(2), np.ones((1, 2))], [2 * np.eye(2), np.ones((1, 2))]])
+        >>> history.depth, history.shapes, history.weight(layer=1, index=1).tolist()
+        (2, [(2, 2), (1, 2)], [[2.0, 0.0], [0.0, 2.0]])
     """
 
     names: list[str]

@@ -46,6 +46,14 @@ def check_parsimony(
 
     References:
         Yaras et al. (2023), arXiv:2306.01154.
+
+    Example:
+        >>> from lowdim.dynamics import GradientDescent, initialize, low_rank_target, simulate
+        >>> random = np.random.default_rng(0)
+        >>> problem = Problem(low_rank_target((12, 12), 2, random))
+        >>> run = simulate(problem, initialize([12] * 4, random), GradientDescent(step=0.01), steps=30, mode="full")
+        >>> {check.name: check.holds for check in check_parsimony(run)}
+        {'orthogonal initialisation': True, 'invariant subspaces': True, 'one scalar on the invariant part': True}
     """
     history = WeightHistory.of(source)
     if len(history.names) < 2:

@@ -23,6 +23,11 @@ class Problem:
     Raises:
         InputError: If the shapes disagree or there is nothing to fit.
         NonFiniteError: If a value is NaN or infinite.
+
+    Example:
+        >>> problem = Problem(np.array([[2.0]]))
+        >>> float(problem.loss(np.array([[0.5]])))  # 1.5^2 / 2
+        1.125
     """
 
     targets: Float[np.ndarray, "d_y N"]
@@ -113,6 +118,13 @@ def low_rank_target(
         shape: ``(d_y, d_x)``.
         rank: At least 1, at most the smaller side.
         random_state: Source of randomness.
+
+    Raises:
+        InputError: If no matrix of this shape has that rank.
+
+    Example:
+        >>> int(np.linalg.matrix_rank(low_rank_target((6, 8), 3, np.random.default_rng(0))))
+        3
     """
     if not 1 <= rank <= min(shape):
         raise InputError(
@@ -125,19 +137,51 @@ def low_rank_target(
 
 
 def orthogonal_inputs(dimension: int, samples: int, random_state: np.random.Generator) -> Float[np.ndarray, "d_x N"]:
-    """Random inputs with orthonormal rows (``samples >= dimension``): whitened by construction."""
+    """Random inputs with orthonormal rows (``samples >= dimension``): whitened by construction.
+
+    Args:
+        dimension: d_x.
+        samples: N.
+        random_state: Source of randomness; uniform over all such matrices.
+
+    Raises:
+        InputError: If there are fewer samples than dimensions.
+
+    Example:
+        >>> x = orthogonal_inputs(3, 5, np.random.default_rng(0))
+        >>> np.allclose(x @ x.T, np.eye(3))
+        True
+    """
     if samples < dimension:
         raise InputError(f"{samples} samples cannot have {dimension} orthonormal rows; pass at least {dimension}.")
     return haar((samples, dimension), random_state).T
 
 
 def one_hot(labels: Int[np.ndarray, " N"], classes: int) -> Float[np.ndarray, "K N"]:
-    """Targets of a classification: column i is the unit vector of its label."""
+    """Targets of a classification: column i is the unit vector of its label.
+
+    Args:
+        labels: Integers 0 … K - 1.
+        classes: K.
+
+    Example:
+        >>> one_hot(np.array([0, 2]), classes=3).tolist()
+        [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    """
     return np.eye(classes)[:, labels]
 
 
 def balanced_labels(classes: int, per_class: int) -> Int[np.ndarray, " N"]:
-    """``0, …, 0, 1, …, 1, …``: n samples for each of K classes."""
+    """``0, …, 0, 1, …, 1, …``: n samples for each of K classes.
+
+    Args:
+        classes: K.
+        per_class: n.
+
+    Example:
+        >>> balanced_labels(classes=2, per_class=3).tolist()
+        [0, 0, 0, 1, 1, 1]
+    """
     return np.repeat(np.arange(classes), per_class)
 
 

@@ -37,6 +37,13 @@ class Reduction:
         cores: $\mathrm{diag}(\widetilde W_l(0), \rho_l(0))$.
         target: $\mathrm{diag}(U_L^\top \Phi V_1, 0)$.
         full_output: True when d_y = d_x (then the last factor has an invariant part as well).
+
+    Example:
+        >>> target = np.zeros((5, 5))
+        >>> target[0, 0] = 2.0
+        >>> found = reduce(Problem(target), [0.5 * np.eye(5)] * 3)
+        >>> np.allclose(found.lift(1, found.cores[0]), 0.5 * np.eye(5))
+        True
     """
 
     rank: int
@@ -81,6 +88,13 @@ def reduce(problem: Problem, weights: Factors, rank: int | None = None) -> Reduc
 
     Note:
         Cost: about L products of d x d matrices (the test of orthogonality) and a QR of d x 2r.
+
+    Example:
+        >>> target = np.zeros((5, 5))
+        >>> target[0, 0] = 2.0
+        >>> found = reduce(Problem(target), [0.5 * np.eye(5)] * 3)
+        >>> found.rank, found.multiplicity, found.cores[0].shape  # width 5 becomes 2r + 1
+        (1, 3, (3, 3))
     """
     _require_whitened(problem)
     directions, scales = _orthogonal_parts(weights)

@@ -50,6 +50,12 @@ def train_relu(
 
     Raises:
         NonFiniteError: If the training diverged.
+
+    Example:
+        >>> problem = Problem(np.array([[4.0]]), np.array([[1.0]]))  # w_2 relu(w_1) = 4
+        >>> run = train_relu(problem, [np.array([[1.0]])] * 2, step=0.05, steps=500, until=1e-20)
+        >>> run.converged, [round(float(weight[0, 0]), 6) for weight in run.weights]
+        (True, [2.0, 2.0])
     """
     inputs = np.eye(problem.phi.shape[1]) if problem.inputs is None else problem.inputs
     factors = [np.array(weight, float) for weight in weights]

@@ -24,6 +24,10 @@ class Rule(Protocol):
     Attributes:
         equivariant: True when rotating a factor and its gradient rotates the step: the updates for which the law of
             parsimony is exact.
+
+    Example:
+        >>> [rule.equivariant for rule in (GradientDescent, Polar, Adam, RMSprop)]
+        [True, True, False, False]
     """
 
     equivariant: ClassVar[bool]
@@ -60,6 +64,15 @@ class GradientDescent:
         step: Learning rate $\eta$: a number, one per run of a batch, or a function of the iteration.
         weight_decay: $\lambda$, in the same forms except a function.
         momentum: Heavy-ball $\beta$ in [0, 1).
+
+    Raises:
+        UsageError: If a number is out of its range.
+
+    Example:
+        >>> rule = GradientDescent(step=0.5, weight_decay=0.1)
+        >>> moved, _ = rule.advance([np.array([[2.0]])], [np.array([[1.0]])], rule.start([]), 0)
+        >>> moved[0].tolist()  # 2 - 0.5 (1 + 0.1 x 2)
+        [[1.4]]
     """
 
     step: Schedule
@@ -97,6 +110,15 @@ class Polar:
     Attributes:
         step: Learning rate $\eta$.
         weight_decay: $\lambda$.
+
+    Raises:
+        UsageError: If a number is out of its range.
+
+    Example:
+        >>> rule = Polar(step=0.5)
+        >>> moved, _ = rule.advance([np.zeros((2, 2))], [np.diag([3.0, -2.0])], [None], 0)
+        >>> np.diagonal(moved[0]).tolist()
+        [-0.5, 0.5]
     """
 
     step: Schedule
@@ -145,6 +167,15 @@ class Adam:
         beta1: Decay of the mean gradient.
         beta2: Decay of the mean squared gradient.
         epsilon: Added to the root of the mean square.
+
+    Raises:
+        UsageError: If the step is not positive.
+
+    Example:
+        >>> rule = Adam(step=0.5)
+        >>> moved, _ = rule.advance([np.zeros((1, 2))], [np.array([[3.0, -0.2]])], rule.start([np.zeros((1, 2))]), 0)
+        >>> np.round(moved[0], 6).tolist()  # the first step is the sign of the gradient
+        [[-0.5, 0.5]]
     """
 
     step: Schedule
@@ -186,6 +217,15 @@ class RMSprop:
         step: Learning rate.
         decay: Decay of the mean squared gradient.
         epsilon: Added to the root of the mean square.
+
+    Raises:
+        UsageError: If the step is not positive.
+
+    Example:
+        >>> rule = RMSprop(step=0.5, decay=0.75)
+        >>> moved, _ = rule.advance([np.zeros((1, 2))], [np.array([[3.0, -0.2]])], [0.0], 0)
+        >>> np.round(moved[0], 6).tolist()  # the first step is the sign over sqrt(1 - decay)
+        [[-1.0, 1.0]]
     """
 
     step: Schedule

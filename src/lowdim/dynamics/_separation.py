@@ -33,7 +33,26 @@ def class_separation(
 def separation_profile(
     weights: Sequence[Float[np.ndarray, "m n"]], inputs: Float[np.ndarray, "d_x N"], labels: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, " L"]:
-    r"""$D_0, \dots, D_{L-1}$ of the inputs and the outputs of all factors but the last."""
+    r"""$D_0, \dots, D_{L-1}$ of the inputs and the outputs of all factors but the last.
+
+    Args:
+        weights: Factors, first layer first.
+        inputs: One column per sample.
+        labels: 0 … K - 1.
+
+    Returns:
+        L values, dimensionless; smaller is better separated.
+
+    Raises:
+        EmptyClassError: If a class has no sample.
+        InputError: If the class means of a layer coincide.
+
+    Example:
+        >>> stretch = np.diag([2.0, 1.0])  # the first axis separates the classes, the second does not
+        >>> inputs = np.array([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]])
+        >>> separation_profile([stretch, stretch, stretch], inputs, np.array([0, 0, 1, 1])).tolist()
+        [1.0, 0.25, 0.0625]
+    """
     features = [inputs]
     for weight in weights[:-1]:
         features.append(weight @ features[-1])
@@ -47,6 +66,27 @@ def separation_over_time(
 
     The invariant part of the inputs has no class mean (class means lie in the row space of ``Y X^T``), so it adds
     ``rho_1^2 … rho_l^2`` times its energy to the within-class scatter only.
+
+    Args:
+        run: A simulated run.
+        labels: Class of each sample.
+        time: One recorded time, or None.
+
+    Returns:
+        L values per run and time.
+
+    Raises:
+        EmptyClassError: If a class has no sample.
+
+    Example:
+        >>> from lowdim.dynamics import GradientDescent, Problem, balanced_labels, initialize, one_hot, simulate
+        >>> labels = balanced_labels(classes=2, per_class=3)
+        >>> weights = initialize([6, 6, 6, 2], np.random.default_rng(0))
+        >>> run = simulate(Problem(one_hot(labels, 2)), weights, GradientDescent(0.1), steps=1)
+        >>> np.round(separation_over_time(run, labels, time=0), 12).tolist()  # orthogonal layers separate nothing
+        [4.0, 4.0, 4.0]
+        >>> round(input_separation(per_class=3, samples=6), 12)
+        4.0
     """
     inputs = np.eye(run.problem.phi.shape[1]) if run.problem.inputs is None else run.problem.inputs
     states = run.states.at(time)
@@ -81,6 +121,10 @@ def ratio_bound(scale: float, classes: int) -> float:
 
     References:
         Wang et al. (2023), arXiv:2311.02960.
+
+    Example:
+        >>> round(float(ratio_bound(0.1, classes=4)), 12)  # 2 x (2 + 1) x 0.01
+        0.06
     """
     return 2 * (np.sqrt(classes) + 1) * scale**2
 
@@ -96,7 +140,20 @@ def input_separation(per_class: int, samples: int) -> float:
 
 
 def last_pair_bound(scale: float, dimension: int, classes: int) -> float:
-    r"""$\varepsilon^2\sqrt{d - K}$: the gap $\lVert W_L^\top W_L - W_{L-1} W_{L-1}^\top\rVert_F$ that the flow conserves."""
+    r"""$\varepsilon^2\sqrt{d - K}$: the gap $\lVert W_L^\top W_L - W_{L-1} W_{L-1}^\top\rVert_F$ that the flow conserves.
+
+    Args:
+        scale: $\varepsilon$ of the orthogonal initialisation.
+        dimension: d.
+        classes: K.
+
+    References:
+        Wang et al. (2023), arXiv:2311.02960.
+
+    Example:
+        >>> float(last_pair_bound(0.5, dimension=20, classes=4))
+        1.0
+    """
     return scale**2 * np.sqrt(dimension - classes)
 
 
@@ -120,6 +177,21 @@ def insert_unbalanced(
 
     Inserts $A_l = P_l + c_l (I - P_l)$ after factor l and its inverse before factor l + 1, with $P_l$ the projector on the
     class means of layer l and $c_l = \sqrt{D_0 / D_l}$.
+
+    Args:
+        weights: An optimum, square but for the last factor.
+        inputs: Orthonormal, one column per sample.
+        labels: 0 … K - 1.
+
+    Example:
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> phi = np.eye(2)[:, labels]
+        >>> optimum = untrained_optimum(phi, per_class=2, gains=[0.5, 0.5])
+        >>> control = insert_unbalanced(optimum, np.eye(4), labels)
+        >>> np.round(separation_profile(control, np.eye(4), labels), 12).tolist()
+        [2.0, 2.0, 2.0]
+        >>> np.allclose(control[2] @ control[1] @ control[0], phi)
+        True
     """
     values = separation_profile(weights, inputs, labels)
     result: list[np.ndarray] = []
@@ -141,6 +213,17 @@ def untrained_optimum(
     r"""An optimum written down without training: $W_l = P + g_l (I - P)$, $W_L = \Phi$, with $P = \Phi^\top\Phi / n$.
 
     Its ratios are $D_{l+1}/D_l = g_l^2$ for any gains: optimality alone says nothing about separation.
+
+    Args:
+        phi: ``Y X^T`` of one-hot targets and orthonormal inputs: balanced classes, so that ``phi phi^T = n I``.
+        per_class: n.
+        gains: One per factor but the last.
+
+    Example:
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> optimum = untrained_optimum(np.eye(2)[:, labels], per_class=2, gains=[0.5, 0.5])
+        >>> separation_profile(optimum, np.eye(4), labels).tolist()
+        [2.0, 0.5, 0.125]
     """
     projector = phi.T @ phi / per_class
     rest = np.eye(len(projector)) - projector

@@ -25,12 +25,33 @@ FITTED = 1e-2
 
 
 def balancedness_gaps(weights: Sequence[Float[np.ndarray, "m n"]]) -> Float[np.ndarray, " L-1"]:
-    r"""$\lVert W_{l+1}^\top W_{l+1} - W_l W_l^\top\rVert_F$ for l = 1 … L - 1; the last is the last pair's."""
+    r"""$\lVert W_{l+1}^\top W_{l+1} - W_l W_l^\top\rVert_F$ for l = 1 … L - 1; the last is the last pair's.
+
+    Args:
+        weights: Factors, first layer first.
+
+    Returns:
+        L - 1 Frobenius norms; 0 where a pair is balanced.
+
+    Example:
+        >>> balancedness_gaps([np.array([[2.0]]), np.array([[1.0]]), np.array([[1.0]])]).tolist()
+        [3.0, 0.0]
+    """
     return np.array([np.linalg.norm(after.T @ after - before @ before.T) for before, after in pairwise(weights)])
 
 
 def unchanged_values(weights: Sequence[Float[np.ndarray, "m n"]], scale: float, count: int) -> float:
-    """Largest distance from `scale` of the `count` nearest singular values, over all factors but the last."""
+    """Largest distance from `scale` of the `count` nearest singular values, over all factors but the last.
+
+    Args:
+        weights: Factors, first layer first.
+        scale: Of the orthogonal initialisation.
+        count: How many singular values the theorem says are unchanged: d - 2K.
+
+    Example:
+        >>> float(unchanged_values([np.diag([2.0, 0.5, 0.5]), np.eye(3)], scale=0.5, count=2))
+        0.0
+    """
     worst = 0.0
     for weight in weights[:-1]:
         distances = np.sort(np.abs(np.linalg.svd(weight, compute_uv=False) - scale))
@@ -61,6 +82,15 @@ def check_separation(
 
     References:
         Wang et al. (2023), arXiv:2311.02960. The sharp law is this project's own finding.
+
+    Example:
+        >>> from lowdim.dynamics import GradientDescent, balanced_labels, initialize, one_hot, simulate
+        >>> labels = balanced_labels(classes=2, per_class=10)
+        >>> problem = Problem(one_hot(labels, 2))
+        >>> weights = initialize([20, 20, 20, 2], np.random.default_rng(0), scale=0.1)
+        >>> run = simulate(problem, weights, GradientDescent(step=0.01), steps=3000, record=3000)
+        >>> all(check.holds for check in check_separation(run, problem, labels))
+        True
     """
     history = WeightHistory.of(source)
     inputs = np.eye(problem.phi.shape[1]) if problem.inputs is None else problem.inputs

@@ -71,6 +71,14 @@ class Trajectory:
         states: Factors (full) or cores (reduced, flow) over time.
         reduction: Bases that lift the cores; None in mode ``"full"``.
         finished: False when `until` was asked for and not reached.
+
+    Example:
+        >>> from lowdim.dynamics import GradientDescent, simulate
+        >>> run = simulate(Problem(np.array([[4.0]])), [np.array([[1.0]])] * 2, GradientDescent(step=0.05), steps=300, mode="full")
+        >>> run.weight(layer=1, time=0).tolist(), np.round(run.weight(layer=1, time=300), 6).tolist()  # 2 x 2 = 4
+        ([[1.0]], [[2.0]])
+        >>> float(run.loss(0))
+        4.5
     """
 
     problem: Problem

@@ -40,6 +40,11 @@ def chance_variability(
         InputError: If there are fewer than two classes, no more samples than classes, or constant features.
 
     Cost: ``O(m^2 (d + permutations))``.
+
+    Example:
+        >>> features = torch.tensor([[1.0], [-1.0]]).repeat(20, 1)  # two classes, each on one point: NC1 is 0
+        >>> chance_variability(features, torch.tensor([0, 1]).repeat(20), generator=torch.Generator().manual_seed(0)) > 10
+        True
     """
     present, labels = torch.unique(labels.cpu(), return_inverse=True)
     classes, count = len(present), len(labels)

@@ -26,7 +26,7 @@ class Variability:
 
     Attributes:
         value: ``trace(Sigma_W pinv(Sigma_B))``, dimensionless, >= 0; 0 is full collapse.
-        class_share: Part of the value that the samples of each class make, adding up to 1.
+        class_share: Part of the value that the samples of each class make, adding up to 1; empty where the scatter is pooled.
         rank: Directions used: the rank of ``Sigma_B``, at most ``min(d, K - 1)``.
         cutoff: Eigenvalues of ``Sigma_B`` at or below it count as zero.
         condition: Largest over smallest eigenvalue used.
@@ -106,7 +106,26 @@ def variability(
     divide_by_k: bool = False,
     unbiased: bool = False,
 ) -> Variability:
-    """NC1 as `within_class_variability` defines it, with its rank, cut-off, condition, noise share and class shares."""
+    """NC1 as `within_class_variability` defines it, with its rank, cut-off, condition, noise share and class shares.
+
+    Args:
+        statistics: As of `within_class_variability`, like the other arguments.
+        scatter: The two-pass scatter in the span of the means.
+        weighting: How classes count.
+        divide_by_k: Divide by the number of classes.
+        unbiased: Divide class covariances by one sample less.
+
+    Raises:
+        EmptyClassError: If a class has no sample.
+        InputError: If the class means coincide, no class has two samples, or the scatter needed is not there.
+        UsageError: If `scatter` lies in a span of another weighting.
+
+    Example:
+        >>> features = torch.tensor([[0.0], [2.0], [4.0], [6.0]])  # means 1 and 5: Sigma_B = 4, Sigma_W = 1
+        >>> found = variability(ClassStatistics.from_samples(features, torch.tensor([0, 0, 1, 1]), classes=2))
+        >>> round(found.value, 12), found.rank
+        (0.25, 1)
+    """
     span = scatter.span if scatter is not None else between_span(statistics, weighting=weighting)
     if span.size_weighted != (weighting == "size_weighted"):
         raise UsageError(
@@ -198,6 +217,14 @@ def heldout_variability(
 
     Raises:
         EmptyClassError: If a part lacks a class (it needs two samples of each).
+
+    Example:
+        >>> labels, other = torch.tensor([0, 1]), torch.tensor([[2.0], [-2.0]])
+        >>> means = ClassStatistics.from_samples(torch.tensor([[1.0], [-1.0]]), labels, classes=2)
+        >>> scatter = SpanScatter.empty(means, between_span(means))  # Sigma_B = 1
+        >>> _ = scatter.update(other, labels)  # every held-out sample is 1 off
+        >>> round(heldout_variability([(means, scatter)]), 12)
+        1.0
     """
     values: list[float] = []
     for statistics, scatter in pairs:

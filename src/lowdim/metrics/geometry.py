@@ -87,6 +87,13 @@ def self_duality(statistics: ClassStatistics, weight: Float[Tensor, "K d"]) -> f
 
     References:
         Papyan, Han and Donoho (2020), PNAS, doi:10.1073/pnas.2015509117.
+
+    Example:
+        >>> means = ClassStatistics.from_samples(torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1]), classes=2)
+        >>> for weight in ([[5.0], [-5.0]], [[-1.0], [1.0]]):  # along the means, and against them
+        ...     print(round(self_duality(means, torch.tensor(weight)), 12))
+        0.0
+        2.0
     """
     centred = _centred(statistics)
     if weight.shape != centred.shape:
@@ -106,7 +113,22 @@ _DIRECT = 4e9
 
 
 def class_distances(statistics: ClassStatistics) -> Float[Tensor, "K K"]:
-    """Euclidean distances between the class means."""
+    """Euclidean distances between the class means.
+
+    Args:
+        statistics: Of K >= 2 classes; means alone are enough.
+
+    Returns:
+        ``K x K``, in the unit of the features, symmetric, zero on the diagonal.
+
+    Raises:
+        EmptyClassError: If a class has no sample.
+
+    Example:
+        >>> corners = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+        >>> class_distances(ClassStatistics.from_samples(corners, torch.arange(3), classes=3)).tolist()
+        [[0.0, 3.0, 4.0], [3.0, 0.0, 5.0], [4.0, 5.0, 0.0]]
+    """
     statistics.require_classes()
     direct = statistics.classes**2 * statistics.width <= _DIRECT
     mode = "donot_use_mm_for_euclid_dist" if direct else "use_mm_for_euclid_dist"
@@ -149,6 +171,10 @@ def discrimination(statistics: ClassStatistics) -> float:
 
     References:
         Wang et al. (2025), JMLR 26(220), arXiv 2311.02960.
+
+    Example:
+        >>> discrimination(ClassStatistics.from_samples(torch.eye(3), torch.arange(3), classes=3))  # right angles
+        1.0
     """
     statistics.require_classes()
     norms = torch.linalg.vector_norm(statistics.means, dim=1, keepdim=True)
@@ -160,5 +186,17 @@ def discrimination(statistics: ClassStatistics) -> float:
 
 
 def nearest_mean(coordinates: Float[Tensor, "n r"], means: Float[Tensor, "K r"]) -> Float[Tensor, "n K"]:
-    """Squared distances from samples to class means, both in the same coordinates, up to a constant of each sample."""
+    """Squared distances from samples to class means, both in the same coordinates, up to a constant of each sample.
+
+    Args:
+        coordinates: Of the samples.
+        means: Of the classes.
+
+    Returns:
+        ``‖mean‖² - 2 sample · mean``: the smallest of a row is the nearest class.
+
+    Example:
+        >>> nearest_mean(torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [4.0]])).argmin(dim=1).tolist()
+        [0, 1]
+    """
     return means.square().sum(dim=1) - 2 * coordinates @ means.T

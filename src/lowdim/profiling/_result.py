@@ -112,6 +112,14 @@ class Profile:
         classes: The trouble by class, most NC1 first.
         outliers: Suspected labels, most suspicious first.
         warnings: What a reader must know.
+
+    Example:
+        >>> from lowdim.data import load_digits
+        >>> from lowdim.models import load_model
+        >>> from lowdim.profiling import profile
+        >>> found = profile(load_model("digits"), load_digits(), layers="head:input", splits=["test"])
+        >>> found.data[0]["samples"], found.layers[0].nc1 < found.layers[0].nc1_chance
+        (797, True)
     """
 
     data: Sequence[Mapping[str, Any]]
