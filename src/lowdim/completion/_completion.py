@@ -5,6 +5,7 @@ ones, makes its own choices by them, and then fits all entries. Everything a sol
 by the column scale. `start` is an earlier completion of a matrix of the same shape, or None.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,6 +19,8 @@ Mask = NDArray[np.bool_]
 Indices = NDArray[np.integer[Any]]
 
 NORMAL_90 = 1.6448536269514722  # 90 % of a normal distribution lie within this many deviations
+TYPICAL_CALIBRATION, CALIBRATION_SPREAD = 0.97, 0.06  # over tables; the spread is of the logarithm
+QUANTILE_VARIANCE = 0.78  # times 1 / n: of the logarithm of the 90 % quantile of n absolute normal values
 
 
 class Completion(Protocol):
@@ -85,12 +88,21 @@ class HeldOut:
 
     @property
     def calibration(self) -> float:
-        """The factor on the deviations that makes 90 % intervals cover 90 % of the held-out entries; 1 with fewer than 50."""
-        if self.values.size < 50 or not np.isfinite(self.predictions).all():
+        """The factor on the deviations that makes 90 % intervals cover 90 % of the held-out entries.
+
+        The factor that few entries call for is uncertain, and is drawn to that of most matrices, unless it contradicts them. With
+        fewer than 20 entries it is 1.
+        """
+        if self.values.size < 20 or not np.isfinite(self.predictions).all():
             return 1.0
         ratio = np.abs(self.values - self.predictions) / np.maximum(self.deviations, np.finfo(np.float64).tiny)
         level = min(0.9 * (1 + 1 / ratio.size), 1.0)  # one more entry, the one to be predicted, is as likely anywhere
-        return float(np.quantile(ratio, level)) / NORMAL_90
+        factor = max(float(np.quantile(ratio, level)) / NORMAL_90, np.finfo(np.float64).tiny)
+        surprise = math.log(factor / TYPICAL_CALIBRATION)
+        variance = QUANTILE_VARIANCE / ratio.size
+        if surprise**2 > 9 * (variance + CALIBRATION_SPREAD**2):
+            return factor
+        return factor * math.exp(-surprise * variance / (variance + CALIBRATION_SPREAD**2))
 
 
 @dataclass(frozen=True)

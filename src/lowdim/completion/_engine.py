@@ -19,6 +19,7 @@ from lowdim.completion._completion import (
 )
 from lowdim.completion._entries import Entries
 from lowdim.completion._guards import Guarded
+from lowdim.completion._missingness import difference
 from lowdim.completion._scaling import column_scale
 
 HELD_SHARE = 0.1
@@ -137,6 +138,9 @@ def complete(
         ratio = _ratio(checks[0].rmse, checks[1].rmse)
     rank = solved.completion.factors[0].shape[1]
     remarks = [*solved.remarks, *_remarks(choice.solver, ratio, rank, entries)]
+    if choice.solver == "table":
+        found = difference(scaled, solved.completion, entries.rows[held], solved.held_out, settings.seed)
+        remarks += [_not_at_random(found.mean)] if found is not None and found.clear else []
     if ratio >= 1 and not solved.sure:
         choice, rank = Choice("biases", "no low-rank part predicts held-out entries better", baseline), 0
         checks = checks[1], checks[1]
@@ -181,6 +185,14 @@ def _unguarded(start: Completed | None) -> Completion | None:
 def _ratio(error: float, baseline: float) -> float:
     """Of two errors in units of the scale; a perfect baseline cannot be improved."""
     return 1.0 if baseline < PERFECT else error / baseline
+
+
+def _not_at_random(mean: float) -> str:
+    return (
+        f"Cells are not missing at random: what is missing is predicted {abs(mean):.2f} column deviations "
+        f"{'higher' if mean > 0 else 'lower'} than what is known. The true error is larger than the held-out one, and "
+        "intervals cover less than they say."
+    )
 
 
 def _remarks(solver: str, ratio: float, rank: int, entries: Entries) -> list[str]:
