@@ -46,6 +46,16 @@ def batches(
 
     Raises:
         InputError: If the samples are not what the network takes, cannot be read, or differ in size.
+
+    Example:
+        >>> from lowdim.data import load_digits
+        >>> from lowdim.models import load_model
+        >>> shapes = [
+        ...     (tuple(inputs.shape), len(labels))
+        ...     for inputs, labels, _ in batches(load_digits()["test"], load_model("digits").preprocessing, batch_size=500)
+        ... ]
+        >>> shapes
+        [((500, 1, 8, 8), 500), ((297, 1, 8, 8), 297)]
     """
     check_kind(split, preprocessing)
     chosen = np.arange(len(split)) if indices is None else np.asarray(indices, dtype=np.int64)

@@ -25,6 +25,14 @@ class Split:
         labels: int64, one index into the data set's ``classes`` per sample.
         items: A printable name per sample.
         read: Reads the raw sample of an index.
+
+    Example:
+        >>> rows = np.array([[0.5, 1.0], [2.0, 3.0], [4.0, 5.0]])
+        >>> split = Split(
+        ...     name="train", kind="features", labels=np.array([0, 1, 1]), items=["a", "b", "c"], read=lambda i: rows[i]
+        ... )
+        >>> split.counts(2).tolist(), split.take(np.array([2])).load(0).tolist()
+        ([1, 2], [4.0, 5.0])
     """
 
     name: str
@@ -87,6 +95,12 @@ class Dataset:
         classes: Class names; labels index into them. A class may have no sample in a split.
         splits: By name, ``"train"`` before ``"test"``.
         notes: How it was split, and what was left out and why.
+
+    Example:
+        >>> from lowdim.data import dataset_from_arrays
+        >>> data = dataset_from_arrays(np.zeros((10, 2)), ["cat", "dog"] * 5)
+        >>> data.classes, data.kind, {name: len(split) for name, split in data.splits.items()}
+        (('cat', 'dog'), 'features', {'train': 8, 'test': 2})
     """
 
     name: str

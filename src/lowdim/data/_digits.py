@@ -25,6 +25,11 @@ def load_digits(name: str = "digits") -> Dataset:
 
     Raises:
         InputError: If there is no such task.
+
+    Example:
+        >>> data = load_digits("digits-0-4")
+        >>> data.classes, load_digits()["train"].labels.shape, load_digits()["test"].labels.shape
+        (('0', '1', '2', '3', '4'), (1000,), (797,))
     """
     if name not in _TASKS:
         raise InputError(f"There is no embedded data set {name!r}. {did_you_mean(name, _TASKS)}")

@@ -72,6 +72,11 @@ def thumbnail(split: Split, index: int, *, size: int = 96) -> np.ndarray[Any, np
 
     Raises:
         InputError: If the samples are not images.
+
+    Example:
+        >>> from lowdim.data import load_digits
+        >>> thumbnail(load_digits()["test"], 0, size=48).shape  # from 8 x 8
+        (48, 48, 3)
     """
     if split.kind != "image":
         raise InputError(f"Only images have thumbnails; the samples of {split.name} are {split.kind}.")

@@ -67,6 +67,15 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
         limit: Samples per split.
         shots: Samples per class of the train split.
         seed: The same seed gives the same samples, and fewer of them are a part of more.
+
+    Returns:
+        A data set that reads from the same source.
+
+    Example:
+        >>> from lowdim.data import load_digits
+        >>> fewer = choose(load_digits(), shots=2, limit=50)
+        >>> {name: len(split) for name, split in fewer.splits.items()}
+        {'train': 20, 'test': 50}
     """
     splits = dict(dataset.splits)
     notes = list(dataset.notes)

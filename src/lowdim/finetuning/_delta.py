@@ -87,6 +87,16 @@ def save_delta(
 
     Returns:
         Bytes of both files.
+
+    Example:
+        >>> import tempfile
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
+        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
+        ...     load_delta(network, folder)(inputs).equal(model(inputs))
+        True
     """
     parts = tuned_parts(model)
     arrays: dict[str, np.ndarray] = {}
@@ -119,6 +129,17 @@ def read_delta(path: Path) -> Delta:
 
     Raises:
         InputError: If it is not a delta, is damaged by a single bit, or was made by a newer lowdim.
+
+    Example:
+        >>> import tempfile
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
+        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
+        ...     delta = read_delta(Path(folder))
+        >>> delta.method, delta.classes, sum(tensor.size for tensor in delta.tensors.values())  # the head: 8 x 2 + 2
+        ('linear-probe', ('cat', 'dog'), 18)
     """
     if not (path / _JSON).is_file():
         raise InputError(f"{path} is no delta: {_JSON} is missing. Give the folder that `lowdim finetune` printed.")
@@ -159,6 +180,16 @@ def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
 
     Raises:
         InputError: If the delta is damaged, made by a newer lowdim, or for another network.
+
+    Example:
+        >>> import tempfile
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
+        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
+        ...     load_delta(network, folder)(inputs).equal(model(inputs))
+        True
     """
     return apply_delta(model, read_delta(Path(path)))
 
@@ -172,6 +203,17 @@ def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
 
     Raises:
         InputError: If the delta is for another network.
+
+    Example:
+        >>> import tempfile
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
+        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
+        ...     delta = read_delta(Path(folder))
+        >>> apply_delta(network, delta)(inputs).equal(model(inputs))
+        True
     """
     own = fingerprint(model)
     if own != delta.base["fingerprint"]:
@@ -208,6 +250,15 @@ def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Input
 
     Raises:
         InputError: If a single bit differs.
+
+    Example:
+        >>> import tempfile
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
+        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
+        ...     verify_delta(model, network, Path(folder), inputs)  # silence: every bit agrees
     """
     again = load_delta(fresh, folder)
     model.eval()
@@ -239,6 +290,16 @@ def example_of(delta: Delta) -> Inputs:
 
     Args:
         delta: From `read_delta`.
+
+    Example:
+        >>> import tempfile
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
+        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
+        ...     example_of(read_delta(Path(folder))).shape
+        torch.Size([2, 4])
     """
     generator = torch.Generator().manual_seed(0)
 

@@ -59,6 +59,19 @@ def split_outputs(
         preprocessing: The network's.
         batch_size: Samples per forward pass.
         progress: Called with (samples done, samples in all).
+
+    Returns:
+        ``n x K``, natural logarithms; and ``n x d``, or None for an average.
+
+    Example:
+        >>> from lowdim.data import load_data
+        >>> from lowdim.finetuning import Plan
+        >>> from lowdim.models import load_model
+        >>> network, test = load_model("digits-0-4"), load_data("digits", limit=20)["test"]
+        >>> model = TunedModel(network.module, Plan("linear-probe"), classes=10, example=torch.zeros(2, 1, 8, 8)).eval()
+        >>> logarithms, features = split_outputs(model, test, network.preprocessing)
+        >>> np.allclose(np.exp(logarithms).sum(axis=1), 1), features.shape
+        (True, (20, 24))
     """
     device = next(model.parameters()).device
     logarithms: list[Tensor] = []

@@ -54,6 +54,18 @@ def export_model(
 
     Raises:
         InputError: If the network cannot be exported, or the outputs differ by more than 1e-5; the file is then removed.
+
+    Example:
+        >>> import tempfile
+        >>> from lowdim.finetuning import Plan, TunedModel, read_delta, save_delta
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
+        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
+        ...     delta, path = read_delta(Path(folder)), Path(folder) / "model.pt2"
+        ...     export_model(model, delta, about["preprocessing"], path, to="torch", example=inputs) < 1e-5
+        True
     """
     names = tuple(example) if isinstance(example, dict) else ()
     tensors = tuple(tensor.cpu() for tensor in (example.values() if isinstance(example, dict) else [example]))

@@ -50,6 +50,16 @@ class Tuned:
         history: Of the training loops, by part.
         cache: Bytes and seconds of the stored prefixes.
         warnings: What a reader must know.
+
+    Example:
+        >>> from lowdim.data import load_data
+        >>> from lowdim.models import load_model
+        >>> network, data = load_model("digits-0-4"), load_data("digits-5-9", shots=5, limit=100)
+        >>> tuned = finetune(network, data, method="linear-probe")
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tuned.save(Path(folder), network)["verified"]
+        True
     """
 
     model: nn.Module = field(repr=False)
@@ -218,6 +228,14 @@ def finetune(
         UsageError: If the method or layer does not exist.
         InputError: If the data cannot be used.
         NonFiniteError: If the loss is NaN from the start.
+
+    Example:
+        >>> from lowdim.data import load_data
+        >>> from lowdim.models import load_model
+        >>> network, data = load_model("digits-0-4"), load_data("digits-5-9", shots=5, limit=100)
+        >>> tuned = finetune(network, data, method="linear-probe")
+        >>> tuned.trained_parameters, tuned.accuracy["test"] > 0.2  # 24 x 5 + 5; better than chance
+        (125, True)
     """
     if method not in ASKED:
         raise UsageError(f"There is no method {method!r}. {did_you_mean(method, ASKED)}")

@@ -31,6 +31,15 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
     Raises:
         UsageError: If the method has no form in peft.
         InputError: If the network has no head that could be replaced.
+
+    Example:
+        >>> import tempfile
+        >>> from lowdim.finetuning import Plan
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_peft(model, network, Path(folder) / "adapter", inputs)
+        0.0
     """
     peft = require("peft", "A peft folder")
     if not isinstance(model, TunedModel) or model.plan.method not in ("linear-probe", "layer"):

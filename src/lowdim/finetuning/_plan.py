@@ -30,6 +30,11 @@ class Plan:
         combine: How the skip meets the penultimate feature: the narrower is padded with zeros and added, the two are
             concatenated, or a trained matrix maps the skip to the feature's width.
         rank: Of the updates of ``"lora"``.
+
+    Example:
+        >>> plan = Plan("layer", blocks=("blocks.2",))
+        >>> plan.describe(), Plan.from_dict(plan.as_dict()) == plan
+        ('layer blocks.2', True)
     """
 
     method: Method
@@ -96,6 +101,15 @@ def auto_block(module: nn.Module, depth: float = DEPTH) -> str:
 
     Raises:
         InputError: If the network has no blocks that can be told.
+
+    Returns:
+        Its module name.
+
+    Example:
+        >>> from lowdim.models import DigitsNet, block_names
+        >>> network = DigitsNet(classes=10)
+        >>> len(block_names(network)), auto_block(network), auto_block(network, depth=0)
+        (6, 'blocks.4', 'blocks.0')
     """
     names = block_names(module)
     if not names:

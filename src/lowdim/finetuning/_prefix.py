@@ -57,6 +57,15 @@ class Prefix:
 
     Raises:
         InputError: If the block is never entered, or the replay differs from the plain forward pass by a single bit.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+        >>> inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+        >>> prefix = Prefix(network, "2", inputs)
+        >>> with torch.no_grad(), prefix.replay(prefix.compute(inputs)):
+        ...     again = network(inputs)
+        >>> torch.equal(again, network(inputs))
+        True
     """
 
     def __init__(self, network: nn.Module, block: str, example: Inputs) -> None:

@@ -48,6 +48,13 @@ def default_recipe(method: Method, samples: int) -> Recipe:
     Args:
         method: Any but ``"linear-probe"``, which is not trained by steps.
         samples: Training samples; few of them get more epochs.
+
+    Returns:
+        The recipe.
+
+    Example:
+        >>> default_recipe("layer", samples=50).epochs > default_recipe("layer", samples=50_000).epochs
+        True
     """
     epochs = max(12, min(30, round(6000 / samples)))
     if method == "full":

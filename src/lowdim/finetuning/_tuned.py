@@ -30,6 +30,12 @@ class TunedModel(nn.Module):
         plan: What to train.
         classes: Number of new classes.
         example: A batch of at least two samples, from which widths are read.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=torch.zeros(2, 4))
+        >>> model(torch.ones(5, 4)).shape, sum(weight.numel() for weight in model.trained().values())  # 8 x 2 + 2
+        (torch.Size([5, 2]), 18)
     """
 
     def __init__(self, network: nn.Module, plan: Plan, classes: int, example: Inputs) -> None:
@@ -174,7 +180,16 @@ class TunedModel(nn.Module):
 
 
 class Average(nn.Module):
-    """The mean of the probabilities of several tuned networks; its outputs are their logarithms."""
+    """The mean of the probabilities of several tuned networks; its outputs are their logarithms.
+
+    Args:
+        parts: Networks with the same classes.
+
+    Example:
+        >>> certain, unsure = nn.Identity(), nn.Threshold(9.0, 0.0)  # logits as they are, and all equal
+        >>> Average(certain, unsure)(torch.tensor([[8.0, -8.0]])).exp().round(decimals=2).tolist()
+        [[0.75, 0.25]]
+    """
 
     def __init__(self, *parts: TunedModel) -> None:
         super().__init__()

@@ -40,6 +40,14 @@ class DigitsNet(nn.Module):
     """A stem and six residual blocks of one width on grey 8 x 8 images; 64,000 parameters at width 24.
 
     One width throughout, because a wider last stage makes the pooled NC1 rise on the way.
+
+    Args:
+        classes: Outputs.
+        width: Channels.
+
+    Example:
+        >>> DigitsNet(classes=10)(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, classes: int = 10, width: int = 24, depth: int = 6) -> None:
@@ -56,7 +64,12 @@ class DigitsNet(nn.Module):
 
 
 class DigitsMLP(nn.Module):
-    """Seven hidden layers of one width with BatchNorm on grey 8 x 8 images; trains in seconds."""
+    """Seven hidden layers of one width with BatchNorm on grey 8 x 8 images; trains in seconds.
+
+    Example:
+        >>> DigitsMLP(classes=10)(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
 
     def __init__(self, classes: int = 10, width: int = 64, depth: int = 7) -> None:
         super().__init__()

@@ -72,6 +72,10 @@ def penultimate(module: nn.Module) -> str | None:
     Returns:
         ``HEAD:input``; for a timm network whose classifier was removed, the input of the identity in its place; None for
         other networks without a classifier, whose last block is their feature.
+
+    Example:
+        >>> penultimate(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        '2:input'
     """
     name = find_head(module) or _declared_head(module)
     return None if name is None else f"{name}{INPUT}"
@@ -85,6 +89,14 @@ def block_names(module: nn.Module) -> list[str]:
 
     Args:
         module: Any network.
+
+    Returns:
+        Module names in order of registration; empty for a network without blocks.
+
+    Example:
+        >>> layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
+        >>> block_names(nn.TransformerEncoder(layer, num_layers=2, enable_nested_tensor=False))
+        ['layers.0', 'layers.1']
     """
     return list(_blocks(module, ""))
 

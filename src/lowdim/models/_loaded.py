@@ -46,6 +46,12 @@ def fingerprint(module: nn.Module) -> str:
 
     Returns:
         64 hexadecimal digits, the same for equal weights of the same architecture.
+
+    Example:
+        >>> first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> _ = second.load_state_dict(first.state_dict())
+        >>> fingerprint(first) == fingerprint(second), len(fingerprint(first))
+        (True, 64)
     """
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():

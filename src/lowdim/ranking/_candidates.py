@@ -37,6 +37,10 @@ class Candidate:
         group: Candidates of one group (checkpoints of one run) are resampled together.
         layer: The layer to measure; default the penultimate feature.
         source_accuracy: Accuracy on the data it was trained on, where known.
+
+    Example:
+        >>> Candidate(name="mine", model="digits", options={"random_weights": True}).identity()["sha256"]  # no file is read
+        {}
     """
 
     name: str
@@ -63,6 +67,10 @@ def candidates_of(specs: Sequence[str], **options: Any) -> list[Candidate]:
 
     Raises:
         UsageError: If one is named twice.
+
+    Example:
+        >>> [(one.name, one.model, one.features) for one in candidates_of(["timm:resnet18", "saved.npz"])]
+        [('timm:resnet18', 'timm:resnet18', None), ('saved.npz', None, 'saved.npz')]
     """
     found = [
         Candidate(name=spec, features=spec)
@@ -85,6 +93,15 @@ def read_candidates(path: Path, **options: Any) -> list[Candidate]:
         InputError: If the file is missing or no TOML.
         UsageError: If a table has an unknown key, a value of the wrong type, neither or both of ``model`` and ``features``,
             or a name that is taken.
+
+    Example:
+        >>> import tempfile
+        >>> lines = ["[[models]]", 'name = "small"', 'model = "digits"', "source_accuracy = 0.98"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "zoo.toml"
+        ...     _ = path.write_text(chr(10).join(lines))
+        ...     [(one.name, one.model, one.source_accuracy) for one in read_candidates(path)]
+        [('small', 'digits', 0.98)]
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -88,6 +88,16 @@ class Evaluation:
         preprocessing: What its inputs went through.
         warnings: What a reader must know.
         seconds: Forward passes and scores, together.
+
+    Example:
+        >>> import tempfile
+        >>> from lowdim.data import load_data
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     candidate, data = Candidate(name="small", model="digits"), load_data("digits", limit=100)
+        ...     found = evaluate(candidate, data, folder=Path(folder), probe=False)
+        >>> low, high = found.interval("nc1")
+        >>> low < found.scores["nc1"] < high
+        True
     """
 
     name: str
@@ -168,6 +178,15 @@ def evaluate(
 
     Raises:
         InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
+
+    Example:
+        >>> import tempfile
+        >>> from lowdim.data import load_data
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     candidate, data = Candidate(name="small", model="digits"), load_data("digits", limit=100)
+        ...     found = evaluate(candidate, data, folder=Path(folder), probe=False)
+        >>> found.layer, found.width, found.samples
+        ('head:input', 24, 100)
     """
     start = time.perf_counter()
     model = _model(candidate)

@@ -35,6 +35,15 @@ def log_evidence(statistics: ClassStatistics) -> Score:
 
     References:
         You et al. (2021), "LogME: practical assessment of pre-trained models for transfer learning", ICML, arXiv 2102.11005.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.1], [1.1, -0.1], [-1.0, 0.1], [-1.1, -0.1]])
+        >>> good, poor = (
+        ...     ClassStatistics.from_samples(features, torch.tensor(labels), classes=2)
+        ...     for labels in ([0, 0, 1, 1], [0, 1, 0, 1])
+        ... )
+        >>> log_evidence(good).value > log_evidence(poor).value
+        True
     """
     statistics.require_classes()
     if statistics.scatter is None:

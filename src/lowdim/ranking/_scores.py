@@ -45,6 +45,11 @@ def class_variability(statistics: ClassStatistics) -> Score:
 
     Raises:
         InputError: If the class means coincide or every class has a single sample.
+
+    Example:
+        >>> features, labels = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.tensor([0, 0, 1, 1])
+        >>> round(class_variability(ClassStatistics.from_samples(features, labels, classes=2)).value, 12)  # 1 / 4
+        0.25
     """
     _require_spread(statistics)
     span = between_span(statistics)
@@ -64,6 +69,14 @@ def heldout_class_variability(first: ClassStatistics, second: ClassStatistics) -
 
     Returns:
         Lower is better. Its influence takes rows of the first half with labels ``k`` and of the second with ``K + k``.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> first, second = (
+        ...     ClassStatistics.from_samples(torch.tensor([[x], [x], [-x], [-x]]), labels, classes=2) for x in (1.0, 2.0)
+        ... )
+        >>> round(heldout_class_variability(first, second).value, 12)  # (1 / 1 + 1 / 4) / 2
+        0.625
     """
     halves = (first, second)
     classes = first.classes
@@ -190,6 +203,11 @@ def h_score(statistics: ClassStatistics) -> Score:
 
     References:
         Bao et al. (2019), "An information-theoretic approach to transferability in task transfer learning", ICIP.
+
+    Example:
+        >>> features, labels = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.tensor([0, 0, 1, 1])
+        >>> round(h_score(ClassStatistics.from_samples(features, labels, classes=2)).value, 12)  # 4 of the variance of 5
+        0.8
     """
     covariances = Covariances.of(statistics)
     total, means = covariances.total, covariances.means
@@ -235,6 +253,15 @@ def shrinkage(covariance: Float[Tensor, "d d"], samples: int) -> float:
 
     References:
         Chen, Wiesel, Eldar and Hero (2010), IEEE Trans. Signal Processing 58(10), in scikit-learn's form.
+
+    Returns:
+        1 replaces everything, 0 nothing.
+
+    Example:
+        >>> shrinkage(torch.eye(3).double(), samples=10)
+        1.0
+        >>> shrinkage(torch.diag(torch.tensor([100.0, 1.0, 1.0])).double(), samples=10_000) < 0.001
+        True
     """
     mean_square = float(covariance.square().mean())
     variance = float(covariance.diagonal().mean())
@@ -256,6 +283,12 @@ def regularised_h_score(statistics: ClassStatistics) -> Score:
 
     References:
         Ibrahim, Ponomareva and Mazumder (2022), "Newer is not always better", ECML PKDD, arXiv 2110.06893.
+
+    Example:
+        >>> features, labels = torch.randn(20, 5, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+        >>> statistics = ClassStatistics.from_samples(features, labels, classes=2)
+        >>> 0 < regularised_h_score(statistics).value < h_score(statistics).value < 1
+        True
     """
     covariances = Covariances.of(statistics)
     alpha = shrinkage(covariances.total, statistics.samples)
@@ -319,6 +352,12 @@ def discriminant_log_probability(statistics: ClassStatistics) -> Influence:
     References:
         Shao et al. (2022), "Not all models are equal: predicting model transferability in a self-challenging Fisher space",
         ECCV, arXiv 2207.03036.
+
+    Example:
+        >>> features, labels = torch.tensor([[0.0], [2.0], [40.0], [42.0]]).double(), torch.tensor([0, 0, 1, 1])
+        >>> probability = discriminant_log_probability(ClassStatistics.from_samples(features, labels, classes=2))
+        >>> bool((probability(features, labels) > probability(features, 1 - labels)).all())
+        True
     """
     _require_spread(statistics)
     samples, counts = statistics.samples, statistics.counts.double()
