@@ -1,21 +1,15 @@
-"""Exact recovery, noise and the lecture's headline problem, beside peers on the same instances.
-
-    python benchmarks/completion_recovery.py recovery [--size 300] [--oversampling 1.1,1.3,1.5,2,3] [--condition 10] [--seeds 10]
-    python benchmarks/completion_recovery.py noise [--size 500] [--seeds 5]
-    python benchmarks/completion_recovery.py headline [--size 1000] [--fixed]
+"""Exact recovery, noise and the lecture's headline problem, beside peers on the same instances: see `completion.py`.
 
 Instances: random singular vectors, r = 5, singular values from 1 to 1/condition in equal ratios, a uniform mask in which
 every row and column has at least r + 1 entries. Success: relative error below 1e-3 over all entries. Times are processor
 seconds with BLAS on one thread, compilation excluded. Peers are told the rank; "rank unknown" means a bound of 10.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
 import completion_peers as peers
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from lowdim.completion._entries import Entries
 from lowdim.completion._gradient_descent import gradient_descent
@@ -142,28 +136,3 @@ def headline(size: int, fixed: bool) -> None:
         seconds = f"{time.perf_counter() - start:.2f} s ({time.process_time() - processor:.2f} s of processors)"
         error = np.linalg.norm(found.U * found.singular_values @ found.V.T - target) / np.linalg.norm(target)
         print(f"{name:24} {found.iterations:6d} iterations, {seconds}, relative error {error:.1e}", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("recovery", "noise", "headline"))
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--oversampling", default="1.1,1.2,1.3,1.5,2,3")
-    parser.add_argument("--condition", type=float, default=10.0)
-    parser.add_argument("--seeds", type=int)
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--fixed", action="store_true", help="headline: also the fixed-step run")
-    options = parser.parse_args()
-    with threadpool_limits(1, "blas"):
-        if options.part == "recovery":
-            oversampling = [float(part) for part in options.oversampling.split(",")]
-            chosen = [name for name in METHODS if any(part in name for part in options.methods.split(","))]
-            recovery(options.size or 300, oversampling, options.condition, options.seeds or 10, chosen)
-        elif options.part == "noise":
-            noise(options.size or 500, options.seeds or 5)
-        else:
-            headline(options.size or 1000, options.fixed)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,8 @@
     python benchmarks/finetuning.py speed --model timm:local-dir:DIR --data DIR --image-size 128
     python benchmarks/finetuning.py table --out runs.jsonl
 
-Every run is one line of the output file; runs that are there already are not repeated.
+Every run is one line of the output file; runs that are there already are not repeated. Two rows are not methods of lowdim: "usual" is
+full fine-tuning as most scripts do it, with BatchNorm in training mode; "auto" also holds the accuracy that was expected.
 """
 
 import argparse
@@ -13,17 +14,21 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from lowdim.data import Dataset, choose, load_data
-from lowdim.finetuning import Plan, make_plan, save_delta, split_outputs
+from lowdim.data import Dataset, Split, batches, choose, load_data
+from lowdim.finetuning import Plan, TunedModel, make_plan, save_delta, split_outputs
 from lowdim.finetuning._baseline import plain_features
 from lowdim.finetuning._bench import Bench, Fitted
+from lowdim.finetuning._choice import choose_method, gather_evidence
 from lowdim.models import LoadedModel, load_model
 from lowdim.probe import fit_probe
 
@@ -53,7 +58,7 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(network, data, Path(folder), seed=seed)
         for method in options.methods.split(","):
-            for rate in RATES if method in ("full", "lp-ft") and options.rates else (None,):
+            for rate in RATES if method in ("full", "lp-ft", "usual") and options.rates else (None,):
                 key = {"shots": shots, "seed": seed, "method": method, "rate": rate}
                 if any(all(row[name] == value for name, value in key.items()) for row in known(options.out)):
                     continue
@@ -70,6 +75,10 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
                             )[0]
                     mean = np.logaddexp(logarithms["linear-probe"], logarithms["layer"])
                     right, extra = mean.argmax(axis=1) == test.labels, {}
+                elif method == "usual":
+                    right, extra = usual(bench, rate or RATES[1], test) == test.labels, {}
+                elif method == "auto":
+                    right, extra = auto(bench, test, logarithms, options)
                 else:
                     fitted = fit(bench, method, rate, options)
                     logarithms[method] = split_outputs(fitted.model, test, network.preprocessing)[0]
@@ -87,6 +96,46 @@ def fit(bench: Bench, method: str, rate: float | None, options: argparse.Namespa
     if rate is not None:
         recipe = replace(recipe, rate=rate, head_rate=rate)
     return bench.fit(plan, recipe=recipe, name=f"{method}-{rate}")
+
+
+def usual(bench: Bench, rate: float, test: Split) -> np.ndarray:
+    """Predictions after plain full fine-tuning: one-cycle AdamW, batches of 32, BatchNorm statistics of the batches."""
+    torch.manual_seed(bench.seed)
+    inputs, labels, _ = next(batches(bench.train, bench.network.preprocessing, batch_size=len(bench.labels)))
+    model = TunedModel(bench.network.module, Plan("full"), bench.classes, bench.example)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    recipe = bench.recipe(Plan("full"))
+    steps = recipe.epochs * max(1, len(labels) // 32)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps + 1)
+    nn.Module.train(model, True)
+    model.base.train()
+    for _ in range(recipe.epochs):
+        order = torch.randperm(len(labels))
+        for part in order[: len(order) // 32 * 32].split(32) if len(order) >= 32 else [order]:
+            loss = F.cross_entropy(model.head(model.features(inputs[part])), labels[part])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    nn.Module.train(model, False)
+    return split_outputs(model, test, bench.network.preprocessing)[0].argmax(axis=1)
+
+
+def auto(
+    bench: Bench, test: Split, logarithms: dict[str, np.ndarray], options: argparse.Namespace
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """What `finetune --method auto` does: right answers on the test split, and the accuracy and interval that it expected."""
+    plan = make_plan(bench.network.module, "layer", layer=options.layer)
+    evidence = gather_evidence(bench, [plan], baseline=False)
+    choice = choose_method(evidence, len(bench.labels) / bench.classes).evidence
+    parts = ["linear-probe", "layer"] if choice.method == "ensemble" else [choice.method]
+    for part in parts:
+        if part not in logarithms:
+            fitted = fit(bench, part, None, options)
+            logarithms[part] = split_outputs(fitted.model, test, bench.network.preprocessing)[0]
+    right = np.logaddexp.reduce([logarithms[part] for part in parts]).argmax(axis=1) == test.labels
+    expected = {entry.method: [entry.accuracy, *entry.interval] for entry in evidence}
+    return right, {"chosen": choice.method, "expected": expected}
 
 
 def facts(fitted: Fitted) -> dict[str, Any]:
@@ -109,6 +158,7 @@ def table(options: argparse.Namespace) -> None:
         }
         probe = means[("linear-probe", None)]
         print(f"{shots} per class")
+        print_coverage(here)
         for (method, rate), values in means.items():
             common = sorted(set(values) & set(probe))
             difference = np.array([values[seed] - probe[seed] for seed in common])
@@ -119,6 +169,23 @@ def table(options: argparse.Namespace) -> None:
             print(
                 f"  {name:16} {np.mean(list(values.values())):6.2f}  probe {difference.mean():+.2f} ± {half:.2f}  ({len(values)} seeds)"
             )
+
+
+def print_coverage(rows: list[dict[str, Any]]) -> None:
+    """How often the expected accuracy's interval held the accuracy on test data."""
+    measured = {(row["method"], row["seed"]): row["accuracy"] for row in rows if row["rate"] is None}
+    expected = [
+        (method, row["seed"], interval)
+        for row in rows
+        for method, interval in row.get("expected", {}).items()
+        if (method, row["seed"]) in measured
+    ]
+    inside = [low <= measured[method, seed] <= high for method, seed, (_, low, high) in expected]
+    if inside:
+        chosen = Counter(row["chosen"] for row in rows if "chosen" in row)
+        print(
+            f"  expected accuracy within its 90 % interval: {sum(inside)} of {len(inside)}; auto chose {dict(chosen)}"
+        )
 
 
 def speed(options: argparse.Namespace) -> None:
@@ -173,7 +240,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--methods", default="baseline,linear-probe,layer,scl,ensemble,lp-ft,full")
+    parser.add_argument("--methods", default="baseline,linear-probe,layer,scl,ensemble,auto,lp-ft,full,usual")
     parser.add_argument("--rates", action="store_true", help="full and lp-ft at three rates instead of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs.jsonl"))
     options = parser.parse_args()

@@ -1,0 +1,38 @@
+"""Alternating least squares against the number of entries: see `completion.py`."""
+
+import resource
+import time
+
+import numpy as np
+
+from lowdim.completion import Entries
+from lowdim.completion._als import TwoOrders, alternate, spectral_start
+from lowdim.completion._completion import Settings
+from lowdim.completion._least_squares import pair_products
+
+
+def scaling(sizes: list[float]) -> None:
+    print(
+        "alternating least squares, rank 10 given, tolerance 1e-4; seconds from triplets in memory to factors; peak memory"
+    )
+    for size in map(int, [1e4, *sizes]):
+        m, n = max(size // 100, 50) * (2 if size <= 1e6 else 1), max(size // 200, 30) * (2 if size <= 1e6 else 1)
+        generator = np.random.default_rng(0)
+        left, right = (generator.standard_normal((side, 10), np.float32) for side in (m, n))
+        rows, cols = generator.integers(0, m, size, np.int32), generator.integers(0, n, size, np.int32)
+        values = pair_products(left, right, rows, cols, False)
+        begun = time.perf_counter()
+        entries = Entries.from_triplets(rows, cols, values, (m, n))
+        del rows, cols, values  # as one would who has no more use for them
+        read = time.perf_counter() - begun
+        problem = TwoOrders.of(entries, 0.0)
+        fit = alternate(problem, *spectral_start(problem, 10, None, 0), biased=False, strength=0.0, settings=Settings())
+        taken = time.perf_counter() - begun
+        rows, cols = generator.integers(0, m, 200_000), generator.integers(0, n, 200_000)
+        truth = pair_products(left, right, rows, cols, False)
+        error = np.linalg.norm(pair_products(fit.left, fit.right, rows, cols, False) - truth) / np.linalg.norm(truth)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(
+            f"{size:.0e} entries of {m} x {n}: {taken:.2f} s (reading {read:.2f}), {fit.iterations} sweeps, error {error:.1e}, {peak:.2f} GB",
+            flush=True,
+        )
