@@ -163,6 +163,32 @@ def test_advise_prints_a_command_that_runs(tmp_path: Path) -> None:
     assert tuned["method"] == recommended["method"] and tuned["layer"] == recommended["layer"]
 
 
+def test_advise_reads_a_file_of_models_and_says_when_none_helps(tmp_path: Path) -> None:
+    """An untrained network: raw pixels do better. The printed command loads it as the file says."""
+    (tmp_path / "zoo.toml").write_text(
+        '[[models]]\nname = "untrained"\nmodel = "digits"\nrandom_weights = true\nmean = [0.1]\nstd = [0.5]\n'
+    )
+    words = ["advise", "--data", "digits-5-9", "--models", "zoo.toml", "--limit", "60", "--shots", "3"]
+    done = lowdim(*words, "--outliers", "0", folder=tmp_path)
+    assert "no network here does better than the baseline" in done.stdout
+    found = json.loads(next(tmp_path.glob("lowdim-runs/advise-*/result.json")).read_text())
+    assert found["baseline_wins"] is True
+    assert {row["method"] for row in found["learning_curve"]} >= {"baseline", "linear-probe"}
+    command = found["recommendation"]["command"]
+    assert "--model digits --" in command and "--random-weights --mean 0.1 --std 0.5" in command
+    saved = '[[models]]\nfeatures = "f.npz"\n'
+    (tmp_path / "saved.toml").write_text(saved)
+    refused = lowdim("advise", "--data", "digits", "--models", "saved.toml", folder=tmp_path, code=2)
+    assert "lowdim rank" in refused.stderr
+
+
+@pytest.mark.parametrize(("data", "warned"), [("digits-5-9", False), ("digits-target", True)])
+def test_images_that_the_network_was_trained_on_are_named(data: str, warned: bool, tmp_path: Path) -> None:
+    words = ["finetune", "--model", "digits-0-4", "--data", data, "--limit", "100", "--method", "linear-probe"]
+    done = lowdim(*words, "--out", "run", folder=tmp_path)
+    assert ("was itself trained on" in done.stderr) is warned
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -10,6 +10,7 @@ from lowdim.errors import UsageError
 if TYPE_CHECKING:
     from lowdim.data import Dataset
     from lowdim.models import LoadedModel
+    from lowdim.ranking import Candidate
 
 MODEL_HELP = (
     "digits · timm:NAME · timm:local-dir:DIR · hf:ORG/NAME · hf:DIR · FILE.py:FACTORY (runs that code) · features. "
@@ -77,6 +78,15 @@ def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
     return arguments
 
 
+def candidates(specs: list[str] | None, file: Path | None, options: dict[str, Any]) -> "list[Candidate]":
+    """The networks of ``--model`` (repeated) or ``--models`` (a TOML file); exactly one of the two must be given."""
+    from lowdim.ranking import candidates_of, read_candidates
+
+    if (file is None) == (not specs):
+        raise UsageError("Name candidates with --model (once for each), or a file of them with --models.")
+    return candidates_of(specs or [], **options) if file is None else read_candidates(file, **options)
+
+
 def numbers(text: str | None, option: str) -> list[float] | None:
     """``a,b,c`` as numbers.
 
@@ -118,6 +128,23 @@ def device(name: str) -> str:
             f"--device {name} is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
         )
     return name
+
+
+_SOURCES = {"digits": "digits", "digits-0-4": "digits-0-4", "digits-split": "digits-source"}
+
+
+def seen_before(spec: str | None, data: "Dataset") -> str | None:
+    """A warning where an embedded network was trained on images of this very data; None elsewhere."""
+    from lowdim.data import load_data
+
+    if spec not in _SOURCES or data.kind != "image" or not data.name.startswith("digits"):
+        return None
+    source, train = load_data(_SOURCES[spec])["train"], data["train"]
+    known = {source.load(index).tobytes() for index in range(len(source))}
+    again = sum(train.load(index).tobytes() in known for index in range(len(train)))
+    if not again:
+        return None
+    return f"{spec} was itself trained on {again} of these {len(train)} images: its numbers here are too good."
 
 
 def data_identity(data: "Dataset") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.data import Dataset
     from lowdim.finetuning import Advice
+    from lowdim.ranking import Candidate
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +41,11 @@ def register(app: typer.Typer) -> None:
 
 def advise(
     data: given.DataOption,
-    model: Annotated[list[str], typer.Option("--model", help=f"May be repeated. {given.MODEL_HELP}")],
+    model: Annotated[list[str] | None, typer.Option("--model", help=f"May be repeated. {given.MODEL_HELP}")] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option("--models", help="TOML file with one [[models]] table per candidate, as for lowdim rank."),
+    ] = None,
     shots: Annotated[str, typer.Option("--shots", help="Images per class of the learning curve.")] = "5,10,20",
     outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 10,
     limit: given.Limit = None,
@@ -66,7 +72,7 @@ def advise(
 
     lowdim advise --data photos/ --model timm:resnet50 --model timm:vit_base_patch16_224
 
-    lowdim advise --data digits --model digits-0-4 --model digits-split
+    lowdim advise --data digits-noisy --model digits-split --model digits-0-4
 
     Says which network and method to use, the accuracy to expect with its interval, whether more labels would help, which
     classes and images are the trouble, and prints the command to run. Looks at the training split only.
@@ -74,6 +80,19 @@ def advise(
     from lowdim.data import load_data
     from lowdim.models import load_model
 
+    arguments: dict[str, Any] = {
+        "arguments": given.parse_arguments(model_arg),
+        "random_weights": random_weights,
+        "allow_pickle": allow_pickle,
+        "offline": offline,
+        "mean": given.numbers(mean, "--mean"),
+        "std": given.numbers(std, "--std"),
+        "image_size": image_size,
+    }
+    candidates = given.candidates(model, models, {key: value for key, value in arguments.items() if value})
+    saved = next((candidate.name for candidate in candidates if candidate.model is None), None)
+    if saved is not None:
+        raise UsageError(f"{saved} is saved features, which cannot be trained further. Compare it with lowdim rank.")
     dataset = load_data(
         data,
         path_column=path_column,
@@ -83,18 +102,8 @@ def advise(
         seed=seed,
         skip_unreadable=skip_unreadable,
     )
-    arguments = {
-        "arguments": given.parse_arguments(model_arg),
-        "random_weights": random_weights,
-        "allow_pickle": allow_pickle,
-        "offline": offline,
-        "mean": given.numbers(mean, "--mean"),
-        "std": given.numbers(std, "--std"),
-        "image_size": image_size,
-    }
     config: dict[str, Any] = {
-        "models": list(model),
-        **arguments,
+        "models": [candidate.identity() for candidate in candidates],
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit},
         "shots": _sizes(shots),
         "outliers": outliers,
@@ -104,15 +113,12 @@ def advise(
     }
     for note in dataset.notes:
         say(f"note: {note}")
+    for candidate in candidates:
+        seen = None if candidate.options.get("random_weights") else given.seen_before(candidate.model, dataset)
+        if seen:
+            warn(seen)
     options = {
         "--limit": limit,
-        "--model-arg": model_arg,
-        "--random-weights": random_weights,
-        "--allow-pickle": allow_pickle,
-        "--offline": offline,
-        "--mean": mean,
-        "--std": std,
-        "--image-size": image_size,
         "--path-column": path_column,
         "--text-column": text_column,
         "--label-column": label_column,
@@ -120,8 +126,11 @@ def advise(
         "--device": None if device == "auto" else device,
         "--seed": seed or None,
     }
-    loaders = [partial(load_model, name, **arguments) for name in model]
-    result, folder = _run(loaders, dataset, data, config, _words(options), out, fresh=fresh)
+    loaders = [
+        partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
+    ]
+    words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
+    result, folder = _run(loaders, dataset, data, config, words, _words(options), out, fresh=fresh)
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
@@ -136,6 +145,28 @@ def _sizes(text: str) -> list[int]:
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise UsageError(f"--shots takes positive numbers separated by commas, not {text!r}.")
     return [int(part) for part in parts]
+
+
+def _model_words(candidate: "Candidate") -> list[str]:
+    """The options of `lowdim finetune` that load a candidate as it was loaded here."""
+    settings = dict(candidate.options)
+    size = settings.get("image_size")
+    return _words(
+        {
+            "--weights": settings.get("weights"),
+            "--model-arg": [f"{key}={json_text(value)}" for key, value in settings.get("arguments", {}).items()],
+            "--random-weights": settings.get("random_weights"),
+            "--allow-pickle": settings.get("allow_pickle"),
+            "--offline": settings.get("offline"),
+            "--mean": _listed(settings.get("mean")),
+            "--std": _listed(settings.get("std")),
+            "--image-size": size if isinstance(size, int | None) else size[0],
+        }
+    )
+
+
+def _listed(numbers: list[float] | None) -> str | None:
+    return None if numbers is None else ",".join(f"{value:g}" for value in numbers)
 
 
 def _words(options: dict[str, Any]) -> list[str]:
@@ -160,6 +191,7 @@ def _run(
     dataset: "Dataset",
     data: str,
     config: dict[str, Any],
+    words: dict[str, list[str]],
     options: list[str],
     out: Path | None,
     *,
@@ -185,13 +217,13 @@ def _run(
                 seed=config["seed"],
                 progress=lambda what, done, total: update(done, total),
             )
-        result = {"config": run.config, **_as_dict(found, data, options)}
+        result = {"config": run.config, **_as_dict(found, data, words, options)}
         result["seconds"] = round(time.monotonic() - started, 3)
         _write(run, result, dataset)
     return result, run.path
 
 
-def _as_dict(found: "Advice", data: str, options: list[str]) -> dict[str, Any]:
+def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: list[str]) -> dict[str, Any]:
     from dataclasses import asdict
 
     chosen = found.recommendation
@@ -205,8 +237,9 @@ def _as_dict(found: "Advice", data: str, options: list[str]) -> dict[str, Any]:
             "layer": chosen.layer,
             "expected_accuracy": chosen.accuracy,
             "interval": list(chosen.interval),
-            "command": found.command(chosen.model, data, options),
+            "command": found.command(words[chosen.model][0], data, [*words[chosen.model][1:], *options]),
         },
+        "baseline_wins": found.baseline_wins,
         "reasons": list(found.reasons),
         "evidence": [entry.as_dict() for entry in found.evidence],
         "learning_curve": list(found.learning_curve),
@@ -250,6 +283,11 @@ def _print(result: dict[str, Any]) -> None:
         print_table("suspected labels, most suspicious first", ["item", "labelled", "looks like", "excess"], rows)
     recommended = result["recommendation"]
     low, high = recommended["interval"]
+    if result["baseline_wins"]:
+        print(
+            "\nno network here does better than the baseline without a model (raw pixels or words, logistic regression)."
+        )
+        print("try other networks; of these, the best is:")
     print(f"\nuse {recommended['model']}, {recommended['method']} {recommended['layer'] or ''}")
     print(f"expect {100 * recommended['expected_accuracy']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f})")
     print(f"\n{recommended['command']}")

@@ -115,7 +115,7 @@ def finetune(
 ) -> None:
     """Adapt a network to my classes: one block, or just a probe.
 
-    lowdim finetune --model digits-0-4 --data digits --shots 10
+    lowdim finetune --model digits-0-4 --data digits-5-9 --shots 10
 
     lowdim finetune --model timm:resnet50 --data photos/ --method scl --layer layer3.0
 
@@ -175,6 +175,9 @@ def finetune(
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
+    seen = None if random_weights else given.seen_before(model, dataset)
+    if seen:
+        warn(seen)
     rows = None if text_features is None else read_text_features(read_npy(text_features), len(dataset.classes))
     result, folder = _run(network, dataset, config, rows, out, fresh=fresh)
     for message in result["warnings"]:

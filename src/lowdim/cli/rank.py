@@ -23,7 +23,6 @@ from lowdim.cli._common import (
     wants_json,
     warn,
 )
-from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
@@ -95,7 +94,7 @@ def rank(
 ) -> None:
     """Which of these pre-trained models will transfer best to my data?
 
-    lowdim rank --model digits --model digits-0-4 --data digits
+    lowdim rank --model digits-split --model digits-0-4 --data digits-noisy
 
     lowdim rank --model timm:resnet18 --model timm:mobilenetv3_small_100 --data photos/ --image-size 160
 
@@ -117,7 +116,7 @@ def rank(
         "std": given.numbers(std, "--std"),
         "image_size": image_size,
     }
-    candidates = _candidates(model, models, {key: value for key, value in common.items() if value})
+    candidates = given.candidates(model, models, {key: value for key, value in common.items() if value})
     dataset = load_data(
         data,
         path_column=path_column,
@@ -141,6 +140,10 @@ def rank(
     }
     for note in dataset.notes:
         say(f"note: {note}")
+    for candidate in candidates:
+        seen = None if candidate.options.get("random_weights") else given.seen_before(candidate.model, dataset)
+        if seen:
+            warn(seen)
     result, folder = _run(candidates, dataset, config, out, selection=selection, jobs=jobs, fresh=fresh)
     for row in result["failed"]:
         warn(f"{row['model']} could not be scored: {row['error']}")
@@ -151,14 +154,6 @@ def rank(
     else:
         _print(result)
         print(f"\npage: {folder / 'report.html'}")
-
-
-def _candidates(model: list[str] | None, models: Path | None, options: dict[str, Any]) -> "list[Candidate]":
-    from lowdim.ranking import candidates_of, read_candidates
-
-    if (models is None) == (not model):
-        raise UsageError("Name candidates with --model (once for each), or a file of them with --models.")
-    return candidates_of(model or [], **options) if models is None else read_candidates(models, **options)
 
 
 def _run(

@@ -14,7 +14,7 @@ from torch import nn
 from lowdim.data import Dataset
 from lowdim.data._dataset import few_shot_indices
 from lowdim.errors import InputError, LowdimError
-from lowdim.finetuning._baseline import fit_baseline
+from lowdim.finetuning._baseline import fit_baseline, plain_features
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
     Evidence,
@@ -27,6 +27,7 @@ from lowdim.finetuning._choice import (
 )
 from lowdim.finetuning._plan import Plan
 from lowdim.models import LoadedModel
+from lowdim.probe import fit_probe
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
 _FINALISTS = 2
@@ -42,8 +43,9 @@ class Advice:
         recommendation: The row of evidence to follow.
         evidence: Every way that was tried, cross-validated.
         reasons: Why, and which differences are ties.
+        baseline_wins: Whether the baseline without a model is at least as good as the recommendation.
         learning_curve: Accuracy on left-out training images against images per class: ``shots``, ``method``, ``accuracy``,
-            ``interval``.
+            ``interval``; the baseline is among the methods.
         classes: The trouble by class, in the recommended network's features.
         outliers: Suspected labels.
         warnings: What a reader must know, candidates that failed included.
@@ -52,6 +54,7 @@ class Advice:
     recommendation: Evidence
     evidence: Sequence[Evidence]
     reasons: Sequence[str]
+    baseline_wins: bool
     learning_curve: Sequence[Mapping[str, Any]]
     classes: Sequence[ClassMeasure]
     outliers: Sequence[Outlier]
@@ -134,6 +137,7 @@ def advise(
         recommendation=chosen,
         evidence=sorted(evidence, key=lambda entry: -entry.accuracy),
         reasons=[*reasons, *why],
+        baseline_wins=paired_difference(evidence[0].correct, chosen.correct)[0] >= 0,
         learning_curve=_learning_curve(bench, chosen, shots),
         classes=[_named(entry, data) for entry in measured.classes],
         outliers=[_named_outlier(entry, data) for entry in measured.outliers],
@@ -211,8 +215,11 @@ def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> lis
         }
         if chosen.method == "ensemble":
             parts["ensemble"] = np.logaddexp.reduce(list(parts.values()))
+        plain = plain_features(bench.train.take(train), bench.train.take(test))
+        baseline = fit_probe(plain[0], labels[train], classes=bench.classes, seed=bench.seed).probe
+        parts["baseline"] = baseline.log_probabilities(plain[1])
         for method, logarithms in parts.items():
-            if method in ("linear-probe", chosen.method):
+            if method in ("baseline", "linear-probe", chosen.method):
                 share = float((logarithms.argmax(axis=1) == labels[test]).mean())
                 interval = list(expected_interval(share, len(test)))
                 rows.append({"shots": size, "method": method, "accuracy": share, "interval": interval})
