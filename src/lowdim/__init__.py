@@ -4,12 +4,39 @@ The public names are imported on first use, so that `import lowdim` is fast and 
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lowdim.completion import DeepMatrixCompletion as DeepMatrixCompletion
+    from lowdim.data import load_data as load_data
+    from lowdim.dynamics import check_parsimony as check_parsimony
+    from lowdim.dynamics import check_separation as check_separation
+    from lowdim.finetuning import advise as advise
+    from lowdim.finetuning import finetune as finetune
+    from lowdim.finetuning import load_delta as load_delta
+    from lowdim.models import load_model as load_model
+    from lowdim.profiling import CollapseMonitor as CollapseMonitor
+    from lowdim.profiling import profile as profile
+    from lowdim.ranking import Candidate as Candidate
+    from lowdim.ranking import rank as rank
+    from lowdim.statistics import ClassStatistics as ClassStatistics
+    from lowdim.watch import WeightWatcher as WeightWatcher
 
 _HOMES = {
+    "Candidate": "ranking",
     "ClassStatistics": "statistics",
+    "CollapseMonitor": "profiling",
     "DeepMatrixCompletion": "completion",
+    "WeightWatcher": "watch",
+    "advise": "finetuning",
+    "check_parsimony": "dynamics",
+    "check_separation": "dynamics",
+    "finetune": "finetuning",
+    "load_data": "data",
+    "load_delta": "finetuning",
+    "load_model": "models",
     "profile": "profiling",
+    "rank": "ranking",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

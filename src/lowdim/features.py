@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from lowdim.errors import InputError, UsageError, did_you_mean
 
+__all__ = ["Recorder", "recording", "reduce_output"]
+
 Pool = Literal["avg", "flatten", "cls", "mean"]
 POOLS: tuple[Pool, ...] = ("avg", "flatten", "cls", "mean")
 INPUT = ":input"

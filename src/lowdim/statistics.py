@@ -18,6 +18,8 @@ from torch import Tensor
 from lowdim._files import load_tensors, save_tensors
 from lowdim.errors import EmptyClassError, InputError, NonFiniteError
 
+__all__ = ["BetweenSpan", "ClassStatistics", "SpanScatter", "between_span", "span_scatter"]
+
 Scatter = Literal["none", "pooled", "per_class"]
 Weighting = Literal["pooled", "class_balanced", "size_weighted"]
 

@@ -13,6 +13,8 @@ from lowdim._linalg import effective_rank, leading_vectors, share_inside
 from lowdim.errors import NonFiniteError, UsageError, did_you_mean
 from lowdim.figures import Figure, Lines, Panels, Series, Surface
 
+__all__ = ["Observation", "WeightWatcher"]
+
 
 @dataclass(frozen=True)
 class Observation:

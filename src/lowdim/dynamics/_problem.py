@@ -92,6 +92,9 @@ def _squared_norm(matrix: Float[np.ndarray, "*batch m n"]) -> Float[np.ndarray, 
 def whiten(inputs: Float[np.ndarray, "d_x N"]) -> Float[np.ndarray, "d_x N"]:
     """The inputs with orthonormal rows: ``(X X^T)^(-1/2) X``, the nearest such matrix.
 
+    Args:
+        inputs: One column per sample, of full row rank.
+
     Raises:
         InputError: If X has no full row rank (fewer samples than dimensions, or dependent rows).
 

@@ -18,6 +18,13 @@ def class_separation(
     $\Sigma_W$ is the mean over samples of the squared deviation from their class mean, $\Sigma_B$ the mean over
     classes of the squared deviation of the class means from their mean.
 
+    Args:
+        features: One column per sample.
+        labels: 0 … K - 1.
+
+    Returns:
+        Dimensionless, >= 0; 0 is full collapse.
+
     Raises:
         EmptyClassError: If a class below the largest label has no sample.
         InputError: If the class means coincide (D is undefined).
@@ -109,6 +116,11 @@ def sharp_ratio(scale: float, per_class: int, depth: int) -> float:
 
     A law found by this project for whitened square inputs and one-hot targets of balanced classes, not a published bound.
 
+    Args:
+        scale: $\varepsilon$ of the orthogonal initialisation.
+        per_class: n.
+        depth: L.
+
     Example:
         >>> round(sharp_ratio(0.1, per_class=10, depth=8), 5)
         0.0075
@@ -118,6 +130,10 @@ def sharp_ratio(scale: float, per_class: int, depth: int) -> float:
 
 def ratio_bound(scale: float, classes: int) -> float:
     r"""The proven bound $D_{l+1}/D_l \le 2(\sqrt K + 1)\varepsilon^2$; says nothing when it exceeds 1.
+
+    Args:
+        scale: $\varepsilon$ of the orthogonal initialisation.
+        classes: K.
 
     References:
         Wang et al. (2023), arXiv:2311.02960.
@@ -131,6 +147,10 @@ def ratio_bound(scale: float, classes: int) -> float:
 
 def input_separation(per_class: int, samples: int) -> float:
     r"""$D_0 = (1 - 1/n) / (1/n - 1/N)$ of orthonormal inputs.
+
+    Args:
+        per_class: n.
+        samples: N.
 
     Example:
         >>> input_separation(per_class=10, samples=50)
@@ -159,6 +179,12 @@ def last_pair_bound(scale: float, dimension: int, classes: int) -> float:
 
 def log_line(values: Float[np.ndarray, " L"]) -> tuple[float, float]:
     """Slope and R^2 of the least-squares line through ``log values`` against the layer number.
+
+    Args:
+        values: Positive, one per layer.
+
+    Returns:
+        Slope per layer (natural logarithm) and R^2, 1 for an exact line.
 
     Example:
         >>> log_line(np.array([8.0, 4.0, 2.0, 1.0]))[1]

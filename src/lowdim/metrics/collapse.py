@@ -256,6 +256,11 @@ def separation(statistics: ClassStatistics, *, weighting: Weighting = "pooled", 
 
     with the matrices of `within_class_variability`. Needs no scatter matrix: one pass, ``O(K d)`` memory.
 
+    Args:
+        statistics: Moments of K >= 2 classes.
+        weighting: How classes count, as in `within_class_variability`.
+        unbiased: Divide class covariances by one sample less.
+
     Returns:
         A dimensionless value >= 0; 0 is full collapse. Unchanged when features are rotated, shifted or rescaled.
 

@@ -40,6 +40,12 @@ def simplex_distance(statistics: ClassStatistics) -> SimplexDistance:
     With $m_k = \mu_k - \mu_G$ and $G_{kl} = m_k^\top m_l$: the relative spread of the norms, the mean deviation of the
     cosines from $-1/(K-1)$, and $\|G/\|G\|_F - G_{etf}/\|G_{etf}\|_F\|_F$ with $G_{etf} = I - \mathbf{1}\mathbf{1}^\top/K$.
 
+    Args:
+        statistics: Of K >= 2 classes; means alone are enough.
+
+    Returns:
+        Three dimensionless distances, 0 on the frame; unchanged when the features are rotated, shifted or rescaled.
+
     Raises:
         EmptyClassError: If a class has no sample.
         InputError: If a centred class mean is zero, so that it has no direction.
@@ -141,6 +147,9 @@ def cdnv(statistics: ClassStatistics) -> Float[Tensor, "K K"]:
     $v_k$ is the mean squared distance of the samples of class k to their mean. The mean over pairs (off the diagonal) is
     the usual single number.
 
+    Args:
+        statistics: Of K >= 2 classes; no scatter matrix is needed.
+
     Returns:
         ``K x K``, >= 0, symmetric, zero on the diagonal; infinite where two means coincide.
 
@@ -165,6 +174,9 @@ def cdnv(statistics: ClassStatistics) -> Float[Tensor, "K K"]:
 
 def discrimination(statistics: ClassStatistics) -> float:
     """``1 -`` the largest cosine between two class means (not centred): between 0 and 2, higher is better.
+
+    Args:
+        statistics: Of K >= 2 classes; means alone are enough.
 
     Raises:
         InputError: If a class mean is zero.

@@ -307,6 +307,9 @@ def _effective_rank(sample: Tensor) -> float | None:
 def separation_law(values: Sequence[float | None]) -> Law | None:
     """Least-squares line of ``log D`` against the layer index; None with fewer than three layers or a missing value.
 
+    Args:
+        values: D of each layer, positive, in the order of the layers.
+
     Example:
         >>> law = separation_law([4.0, 2.0, 1.0])
         >>> round(law.slope, 6), round(law.intercept, 6), round(law.r2, 6)
