@@ -49,6 +49,12 @@ class Advice:
         classes: The trouble by class, in the recommended network's features.
         outliers: Suspected labels.
         warnings: What a reader must know, candidates that failed included.
+
+    Example:
+        >>> chosen = Evidence("digits", "layer", "blocks.4", 0.9, (0.8, 0.95), 1.0, np.ones(3))
+        >>> nothing = {name: [] for name in Advice.__dataclass_fields__}
+        >>> Advice(**nothing | {"recommendation": chosen}).command("digits", "photos/", ["--seed", "1"])
+        'lowdim finetune --model digits --data photos/ --method layer --layer blocks.4 --seed 1'
     """
 
     recommendation: Evidence
@@ -105,6 +111,19 @@ def advise(
 
     Raises:
         InputError: If no candidate can be used.
+
+    Returns:
+        The recommendation with its evidence.
+
+    Example:
+        >>> import tempfile
+        >>> from functools import partial
+        >>> from lowdim.data import load_data
+        >>> from lowdim.models import load_model
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = advise([partial(load_model, "digits")], load_data("digits", shots=4, limit=50), Path(folder), shots=[2])
+        >>> found.command("digits", "digits").startswith("lowdim finetune --model digits --data digits --method")
+        True
     """
     warnings: list[str] = []
     benches = _benches(candidates, data, folder, warnings, device, cache_budget, seed, progress)
