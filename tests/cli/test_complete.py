@@ -126,3 +126,31 @@ def test_bad_input(run, tmp_path: Path, arguments: list[str], code: int, message
     got, out, err = run(*arguments)
     assert (got, out) == (code, "")
     assert message in err
+
+
+def test_an_interrupted_run_is_continued_to_the_same_answer(run, table, tmp_path: Path, monkeypatch) -> None:
+    from lowdim.completion._journal import Stage
+
+    path, _ = table
+    arguments = (str(path), "--solver", "als", "--json")
+    code, out, _ = run(*arguments, "--out", "whole")
+    assert code == 0
+    report, reports = Stage.report, []
+
+    def interrupted(self: Stage, done: int, state) -> None:
+        self._interval = 0.0
+        report(self, done, state)
+        reports.append(done)
+        if len(reports) == 12:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "report", interrupted)
+        assert run(*arguments, "--out", "broken")[0] == 130
+    assert list((tmp_path / "broken" / "state").iterdir())
+    code, again, _ = run(*arguments, "--out", "broken")
+    assert code == 0
+    assert not (tmp_path / "broken" / "state").exists()
+    same = ("held_out_rmse", "iterations", "rank", "singular_values")
+    assert [json.loads(out)[key] for key in same] == [json.loads(again)[key] for key in same]
+    assert (tmp_path / "whole" / "completed.csv").read_bytes() == (tmp_path / "broken" / "completed.csv").read_bytes()

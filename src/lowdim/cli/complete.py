@@ -16,6 +16,7 @@ from lowdim.cli._common import (
     emit_json,
     number,
     print_table,
+    progress,
     say,
     wants_json,
     warn,
@@ -149,6 +150,8 @@ def _run(
     import warnings
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
+    from lowdim.completion._estimator import fit_with_journal
+    from lowdim.completion._journal import Journal
     from lowdim.completion._pictures import Picture
     from lowdim.report._page import Page, write_report
     from lowdim.report.completion import completion_sections
@@ -158,7 +161,8 @@ def _run(
     model = DeepMatrixCompletion(**options, keep_empty_features=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompletionWarning)
-        model.fit(_matrix(source))
+        with progress("sweeps") as update:
+            fit_with_journal(model, _matrix(source), Journal(folder.state, update))
         output = _write(folder, source, model, predict, delimiter)
     result = _describe(model, entries.size) | {"output": output, "warnings": [str(one.message) for one in caught]}
     pictures = []

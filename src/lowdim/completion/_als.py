@@ -119,9 +119,15 @@ def alternate(
         strength: Of the Schatten quasi-norm; 0 for none.
         settings: Depth, tolerance and the most sweeps.
     """
-    decay = np.zeros(right.shape[1], right.dtype)
-    residual = min(problem.relative_residual(left, right, biased), 1.0)
-    lowest, relaxation, stalled, sweep = residual, 1.0, 0, 0
+    stage = settings.journal.stage(settings.iterations)
+    saved = stage.saved()
+    if saved is not None:
+        left, right, decay = saved["left"], saved["right"], saved["decay"]
+        residual, lowest, relaxation, stalled, sweep = saved["numbers"].tolist()
+    else:
+        decay = np.zeros(right.shape[1], right.dtype)
+        residual = min(problem.relative_residual(left, right, biased), 1.0)
+        lowest, relaxation, stalled, sweep = residual, 1.0, 0, 0
     while sweep == 0 or (
         sweep < settings.iterations and stalled < STALLED_SWEEPS and residual > settings.tolerance / 2
     ):
@@ -137,8 +143,10 @@ def alternate(
         relaxation = _relaxation(relaxation, residual / previous) if residual < RELAXED_BELOW else 1.0
         stalled = stalled + 1 if residual > (1 - STALL) * lowest else 0
         lowest = min(lowest, residual)
+        numbers = np.array([residual, lowest, relaxation, stalled, sweep])
+        stage.report(int(sweep), lambda: {"left": left, "right": right, "decay": decay, "numbers": numbers})  # noqa: B023
     left = _half(problem, right, decay, biased, rows=True)
-    return Fit(left, right, decay, sweep, residual <= settings.tolerance / 2 or stalled == STALLED_SWEEPS)
+    return Fit(left, right, decay, int(sweep), residual <= settings.tolerance / 2 or stalled == STALLED_SWEEPS)
 
 
 def _decay(sizes: Array, strength: float, problem: TwoOrders, residual: float, depth: int) -> Array:

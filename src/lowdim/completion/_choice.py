@@ -13,6 +13,7 @@ import numpy as np
 
 from lowdim.completion._completion import Completion, Mask, Settings, Solved, Solver, SolverName
 from lowdim.completion._entries import Entries
+from lowdim.completion._memory import bytes_of_fit, require_memory
 
 TABLE_COLUMNS = 3_000
 TABLE_CELLS = 20_000_000
@@ -52,8 +53,10 @@ def choose(
 ) -> Choice:
     """Run the solver that was asked for, or the one that suits the data."""
     if solver is not None:
+        _require_memory(solver, entries, settings)
         return Choice(solver, "you asked for it", _solver(solver)(entries, held, settings, start))
     name, reason = suitable(entries, settings)
+    _require_memory(name, entries, settings)
     choice = Choice(name, reason, _solver(name)(entries, held, settings, start))
     if name in {"table", "als"} and _may_be_exact(entries, choice.solved):
         exact = _solver("exact")(entries, held, settings, None)
@@ -62,6 +65,15 @@ def choose(
                 "exact", f"few entries that a matrix of low rank fits exactly ({reason}, but badly predicted)", exact
             )
     return choice
+
+
+def _require_memory(solver: str, entries: Entries, settings: Settings) -> None:
+    m, n = entries.shape
+    needed = bytes_of_fit(solver, entries.size, entries.shape, settings.rank or settings.max_rank)
+    advice = (
+        "Take fewer rows or columns or a lower rank, or divide the rows over machines (lowdim.completion.distributed)."
+    )
+    require_memory(needed, f"Completing {m} x {n} with {entries.size} entries by {solver!r}", advice)
 
 
 def suitable(entries: Entries, settings: Settings) -> tuple[SolverName, str]:

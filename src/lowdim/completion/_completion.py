@@ -6,13 +6,14 @@ by the column scale. `start` is an earlier completion of a matrix of the same sh
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowdim.completion._entries import Entries
+from lowdim.completion._journal import Journal
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -117,6 +118,7 @@ class Settings:
         iterations: The most sweeps.
         tolerance: Relative change below which a fit has converged.
         seed: Of everything random.
+        journal: Where long fits report and keep their state.
     """
 
     rank: int | None = None
@@ -126,6 +128,7 @@ class Settings:
     iterations: int = 100
     tolerance: float = 1e-4
     seed: int = 0
+    journal: Journal = field(default_factory=Journal, compare=False)
 
 
 @dataclass(frozen=True)

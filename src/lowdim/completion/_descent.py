@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from lowdim.completion import _kernels
 from lowdim.completion._entries import Entries
+from lowdim.completion._journal import Journal
 from lowdim.errors import NonFiniteError
 
 Array = NDArray[np.float64]
@@ -122,6 +123,7 @@ def descend(
     max_iterations: int = 100_000,
     probe: Probe | None = None,
     record: int = 1,
+    journal: Journal | None = None,
 ) -> Descent:
     """Plain gradient descent, or the same direction with a step that grows by 1.1 and is halved on an increase.
 
@@ -139,17 +141,23 @@ def descend(
         max_iterations: Most steps to take, rejected ones included.
         probe: A number to record, from (left, right) with ``W = left @ right.T``; for example a test error.
         record: Every how many iterations to record.
+        journal: Where to report and to keep the state.
 
     Raises:
         NonFiniteError: If a fixed step is too large and the run diverges.
     """
+    stage = (journal or Journal()).stage(max_iterations)
+    saved = stage.saved()
+    if saved is not None:
+        network = Network(tuple(saved[f"factor.{layer}"] for layer in range(len(network.factors))), network.rates)
     run = _Run(entries, network, step, adaptive, tolerance)
     with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"):
-        history = [run.snapshot(probe)]
+        history = [run.snapshot(probe)] if saved is None else run.restore(saved)
         while run.iterations < max_iterations and not (run.converged or run.stalled):
             run.advance()
             if run.iterations % record == 0:
                 history.append(run.snapshot(probe))
+            stage.report(run.iterations, lambda: run.state() | {"history": np.array(history)})
         if history[-1][0] != run.iterations:
             history.append(run.snapshot(probe))
     times, flow_times, residuals, probes = (np.array(column) for column in zip(*history, strict=True))
@@ -221,6 +229,17 @@ class _Run:
             self.reference = (loss, self.iterations, self.flow_time)
         if loss < PLATEAU * self.start:
             self.plateau = min(self.plateau, self.flow_time)
+
+    def state(self) -> dict[str, Array]:
+        numbers = [self.step, self.iterations, self.flow_time, *self.reference, self.start, self.plateau]
+        return {f"factor.{layer}": factor for layer, factor in enumerate(self.factors)} | {"numbers": np.array(numbers)}
+
+    def restore(self, saved: dict[str, Array]) -> list[tuple[int, float, float, float]]:
+        """Go on from a state, whose factors this run was made with; returns the history until then."""
+        step, iterations, flow_time, *reference, self.start, self.plateau = saved["numbers"].tolist()
+        self.step, self.iterations, self.flow_time = step, int(iterations), flow_time
+        self.reference = (reference[0], int(reference[1]), reference[2])
+        return [(int(row[0]), *row[1:]) for row in saved["history"].tolist()]
 
     def snapshot(self, probe: Probe | None) -> tuple[int, float, float, float]:
         value = float("nan")

@@ -15,6 +15,7 @@ from lowdim.completion import _inputs
 from lowdim.completion._completion import Settings, SolverName, hold_out, singular_values
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
 from lowdim.completion._entries import Entries
+from lowdim.completion._journal import Journal
 from lowdim.completion._memory import require_memory
 from lowdim.errors import InputError, UsageError, did_you_mean
 
@@ -91,6 +92,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         >>> round(float(completed[3, 4]), 1)
         20.0
     """
+
+    _journal: Journal | None = None  # while `fit_with_journal` runs
 
     def __init__(
         self,
@@ -266,6 +269,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         generator = check_random_state(self.random_state)
         fixed = isinstance(self.random_state, Integral)
         return Settings(
+            journal=self._journal or Journal(),
             rank=None if self.rank == "auto" else int(self.rank),
             max_rank=self.max_rank,
             depth=self.depth,
@@ -351,3 +355,12 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.unidentified_rows_, self.unidentified_columns_ = done.thin_rows, done.thin_cols
         for remark in done.remarks:
             warnings.warn(remark, CompletionWarning, stacklevel=3)
+
+
+def fit_with_journal(model: DeepMatrixCompletion, X: Any, journal: Journal) -> DeepMatrixCompletion:
+    """`fit`, reporting to a journal and continuing what it holds: of an interrupted fit of the same model to the same entries."""
+    model._journal = journal
+    try:
+        return model.fit(X)
+    finally:
+        model._journal = None

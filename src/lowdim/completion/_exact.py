@@ -1,5 +1,7 @@
 """The solvers `exact` and `gd` behind the common interface."""
 
+from typing import Any
+
 import numpy as np
 
 from lowdim.completion._completion import Array, Completion, HeldOut, Mask, Settings, Solved, root_mean_square
@@ -31,8 +33,14 @@ def solve_gd(entries: Entries, held: Mask, settings: Settings, start: Completion
     del start  # it must start near zero
     rank = settings.rank or affordable_rank(entries, settings.max_rank)
     training = entries.select(~held)
-    first = gradient_descent(training, rank=rank, depth=settings.depth, random_state=settings.seed)
-    found = gradient_descent(entries, rank=rank, depth=settings.depth, random_state=settings.seed)
+    options: dict[str, Any] = {
+        "rank": rank,
+        "depth": settings.depth,
+        "random_state": settings.seed,
+        "journal": settings.journal,
+    }
+    first = gradient_descent(training, **options)
+    found = gradient_descent(entries, **options)
     return _solved(found, HeldOut.of(_completion(first, training), entries, held), entries)
 
 

@@ -10,6 +10,7 @@ from lowdim._random import child_seed
 from lowdim.completion import _kernels
 from lowdim.completion._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion._entries import Entries
+from lowdim.completion._journal import Journal
 from lowdim.completion._starts import (
     compressed_network,
     largest_gamma,
@@ -75,6 +76,7 @@ def gradient_descent(
     random_state: int = 0,
     probe: Probe | None = None,
     record: int = 1,
+    journal: Journal | None = None,
 ) -> GradientDescent:
     r"""Complete a matrix by gradient descent on a deep linear network that starts near zero.
 
@@ -97,6 +99,7 @@ def gradient_descent(
         random_state: Seed of the start.
         probe: Number to record from (left, right), with the matrix ``left @ right.T``.
         record: Every how many iterations to record.
+        journal: Where to report and to keep the state.
 
     Raises:
         UsageError: If the rank, depth, scale, step or form is unusable.
@@ -133,6 +136,7 @@ def gradient_descent(
         max_iterations=max_iterations,
         probe=probe,
         record=record,
+        journal=journal,
     )
     return _describe(entries, run, step, gamma)
 

@@ -3,6 +3,7 @@
 See `_ratings` for the model and its symbols.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ Floats = NDArray[Any]
 NOISE_SHAPE = 20.0  # of the gamma prior of the weights of single rows and columns
 WEIGHTS_FROM_SWEEP = 4
 WEAK = 0.1  # shape and rate of the gamma priors of lambda and kappa
+
+MOVING = (  # what changes in a sweep
+    "parameters", "centre", "features", "prior", "precision", "kappa", "weights", "errors", "covariances", "feature_variances",
+)  # fmt: skip
 
 
 class Side:
@@ -150,6 +155,23 @@ class Sampler:
         self.rows = Side(entries.row_start, entries.cols, values, n, *common, variational=variational)
         self.cols = Side(start, rows, by_col, m, *common, variational=variational)
         self.alpha, self.sweeps = 1.0, 0
+
+    def state(self) -> dict[str, Floats]:
+        """All that the next sweep depends on."""
+        sides = (("rows", self.rows), ("cols", self.cols))
+        moving = {f"{name}.{part}": getattr(side, part) for name, side in sides for part in MOVING}
+        random = json.dumps(self.generator.bit_generator.state).encode()
+        return moving | {"alpha": np.array([self.alpha, self.sweeps]), "random": np.frombuffer(random, np.uint8)}
+
+    def restore(self, state: dict[str, Floats] | None) -> None:
+        """Go on from a state; from here if it is None."""
+        if state is None:
+            return
+        for name, side in (("rows", self.rows), ("cols", self.cols)):
+            for part in MOVING:
+                setattr(side, part, state[f"{name}.{part}"])
+        self.alpha, self.sweeps = float(state["alpha"][0]), int(state["alpha"][1])
+        self.generator.bit_generator.state = json.loads(state["random"].tobytes())
 
     def sweep(self) -> None:
         """Rows, columns, then the precision of the noise."""

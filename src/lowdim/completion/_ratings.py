@@ -9,7 +9,7 @@ columns have the same form, with the rows that rated them.
 (variational Bayes), which is less accurate and several times faster.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -164,18 +164,32 @@ def _sample(entries: Entries, settings: Settings, burn_in: int, draws: int) -> R
     size = 4 * sum(2 * side.parameters.size + side.weights.size for side in (sampler.rows, sampler.cols))
     every = max(1, -(-draws * size // KEPT_BYTES))
     states: list[tuple[Floats, ...]] = []
-    for sweep in range(1, burn_in + draws + 1):
+    stage = settings.journal.stage(burn_in + draws)
+    saved = stage.saved()
+    sampler.restore(saved)
+    if saved is not None and "draws.0" in saved:
+        states = list(zip(*(saved[f"draws.{part}"] for part in range(len(fields(Draws)))), strict=True))
+    while sampler.sweeps < burn_in + draws:
         sampler.sweep()
-        if sweep > burn_in and (burn_in + draws - sweep) % every == 0:
+        if sampler.sweeps > burn_in and (burn_in + draws - sampler.sweeps) % every == 0:
             states.append(_state(sampler))
+        stage.report(sampler.sweeps, lambda: sampler.state() | _stacked(states))
     none = np.zeros((0, 1), np.float32)
     return RatingsCompletion(sampler.mean, Draws.of(states), (none, none), sampler.sweeps, True)
 
 
+def _stacked(states: list[tuple[Floats, ...]]) -> dict[str, Floats]:
+    parts = zip(*states, strict=True)
+    return {f"draws.{number}": np.stack(part) for number, part in enumerate(parts)}
+
+
 def _iterate(entries: Entries, settings: Settings) -> RatingsCompletion:
     sampler = Sampler(entries, _factors(entries, settings), settings.seed, variational=True)
-    for _ in range(VARIATIONAL_SWEEPS):
+    stage = settings.journal.stage(VARIATIONAL_SWEEPS)
+    sampler.restore(stage.saved())
+    while sampler.sweeps < VARIATIONAL_SWEEPS:
         sampler.sweep()
+        stage.report(sampler.sweeps, sampler.state)
     covariances = sampler.rows.covariances, sampler.cols.covariances
     return RatingsCompletion(sampler.mean, Draws.of([_state(sampler)]), covariances, sampler.sweeps, True)
 

@@ -1,0 +1,67 @@
+"""A fit that is interrupted between sweeps and continued gives the answer of the unbroken one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lowdim.completion import DeepMatrixCompletion, Entries
+from lowdim.completion._estimator import fit_with_journal
+from lowdim.completion._journal import Journal
+
+
+class Stopped(Exception):
+    pass
+
+
+def low_rank(seed: int, noise: float) -> Entries:
+    generator = np.random.default_rng(seed)
+    matrix = generator.normal(size=(60, 3)) @ generator.normal(size=(3, 40)) + noise * generator.normal(size=(60, 40))
+    return Entries.from_dense(np.where(generator.random(matrix.shape) < 0.5, matrix, np.nan))
+
+
+CASES: list[tuple[dict[str, Any], float]] = [
+    ({"solver": "als"}, 0.3),
+    ({"solver": "als", "rank": 3, "tol": 1e-9}, 0.0),
+    ({"solver": "ratings"}, 0.3),
+    ({"solver": "ratings-quick"}, 0.3),
+    ({"solver": "gd", "rank": 3}, 0.0),
+]
+
+
+@pytest.mark.parametrize(("options", "noise"), CASES)
+@pytest.mark.parametrize("share", [0.02, 0.4, 0.9])
+def test_continued_fit_is_the_unbroken_one(tmp_path: Path, options: dict[str, Any], noise: float, share: float) -> None:
+    entries, calls = low_rank(0, noise), [0]
+
+    def count(done: int, total: int) -> None:
+        assert 0 < done <= total
+        calls[0] += 1
+
+    whole = fit_with_journal(DeepMatrixCompletion(**options), entries, Journal(None, count))
+    stop_at, sweeps = max(2, round(share * calls[0])), calls[0]
+
+    def stop(done: int, total: int) -> None:
+        calls[0] += 1
+        if calls[0] == stop_at:
+            raise Stopped
+
+    calls[0] = 0
+    with pytest.raises(Stopped):
+        fit_with_journal(DeepMatrixCompletion(**options), entries, Journal(tmp_path, stop, interval=0.0))
+    assert list(tmp_path.iterdir())
+    calls[0] = 0
+    again = fit_with_journal(DeepMatrixCompletion(**options), entries, Journal(tmp_path, count, interval=0.0))
+    assert calls[0] == sweeps - stop_at  # what was done is not done again
+    rows, cols = np.divmod(np.arange(2400), 40)
+    for one, other in zip(
+        whole.predict(rows, cols, return_std=True), again.predict(rows, cols, return_std=True), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert (whole.n_iter_, whole.held_out_error_) == (again.n_iter_, again.held_out_error_)
+
+
+def test_a_quick_fit_writes_nothing(tmp_path: Path) -> None:
+    fit_with_journal(DeepMatrixCompletion(solver="als"), low_rank(1, 0.3), Journal(tmp_path))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,50 @@
+"""What a fit needs is said before, and is about what it takes."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from lowdim.completion import DeepMatrixCompletion, Entries, _memory
+from lowdim.completion import _choice as choice
+from lowdim.completion._completion import Settings
+from lowdim.completion._engine import complete
+from lowdim.errors import ResourceError
+
+
+def entries_of(m: int, n: int, share: float) -> Entries:
+    generator = np.random.default_rng(0)
+    rows, cols = np.nonzero(generator.random((m, n)) < share)
+    left, right = generator.normal(size=(m, 3)), generator.normal(size=(n, 3))
+    values = (left[rows] * right[cols]).sum(1) + 0.1 * generator.normal(size=rows.size)
+    return Entries.from_triplets(rows, cols, values, (m, n))
+
+
+@pytest.mark.parametrize(
+    ("solver", "m", "n", "share"),
+    [
+        ("als", 1500, 1000, 0.1), ("als", 3000, 2000, 0.01), ("ratings-quick", 600, 500, 0.1), ("ratings", 300, 250, 0.1),
+        ("table", 4000, 60, 0.5), ("table", 2000, 300, 0.5), ("gd", 200, 200, 0.3), ("exact", 150, 150, 0.3),
+    ],
+)  # fmt: skip
+def test_the_estimate_is_at_least_the_measured_peak_and_of_its_size(solver, m: int, n: int, share: float) -> None:
+    entries, settings = entries_of(m, n, share), Settings(max_rank=10, iterations=3)
+    complete(entries_of(40, 30, 0.5), settings, solver=solver)  # compiles and imports
+    tracemalloc.start()
+    try:
+        complete(entries, settings, solver=solver)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    estimate = _memory.bytes_of_fit(solver, entries.size, entries.shape, 10)
+    assert peak <= estimate <= 5 * peak
+
+
+@pytest.mark.parametrize("solver", ["als", "table", "auto"])
+def test_a_fit_that_would_not_fit_is_refused_before_it_starts(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(choice, "_solver", lambda name: pytest.fail("was started"))
+    with pytest.raises(
+        ResourceError, match=r"Completing 60 x 50 .* needs 0\.\d+ GiB of memory, but 0\.0 GiB are available"
+    ):
+        DeepMatrixCompletion(solver=solver).fit(entries_of(60, 50, 0.5))
