@@ -154,3 +154,29 @@ def test_an_interrupted_run_is_continued_to_the_same_answer(run, table, tmp_path
     same = ("held_out_rmse", "iterations", "rank", "singular_values")
     assert [json.loads(out)[key] for key in same] == [json.loads(again)[key] for key in same]
     assert (tmp_path / "whole" / "completed.csv").read_bytes() == (tmp_path / "broken" / "completed.csv").read_bytes()
+
+
+def test_row_names_and_the_scaled_error_are_said(run, table) -> None:
+    code, out, err = run(str(table[0]), "--out", "r")
+    assert code == 0
+    assert "the first column, 'bottle', holds text: it names the rows" in err
+    ratio = json.loads(Path("r/result.json").read_text())["held_out_ratio"]
+    assert f"{ratio:.3g}" in next(line for line in out.splitlines() if "columns scaled" in line)
+
+
+def test_a_depth_that_has_no_effect_is_said(run, table) -> None:
+    assert "depth=4 has no effect on the solver 'table'" in run(str(table[0]), "--depth", "4")[2]
+    assert "no effect" not in run(str(table[0]), "--depth", "4", "--solver", "als")[2]
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(run, tmp_path: Path, monkeypatch) -> None:
+    from PIL import Image
+
+    from lowdim.completion import _pictures
+
+    monkeypatch.setattr(_pictures, "MAX_PIXELS", 99)
+    Image.new("RGBA", (10, 10)).save(tmp_path / "large.png")
+    code, _, err = run(str(tmp_path / "large.png"))
+    assert code == 3
+    assert "10 x 10" in err
+    assert "are decoded" in err

@@ -12,11 +12,11 @@ from lowdim.completion._engine import complete
 from lowdim.errors import ResourceError
 
 
-def entries_of(m: int, n: int, share: float) -> Entries:
+def entries_of(m: int, n: int, share: float, noise: float = 0.1) -> Entries:
     generator = np.random.default_rng(0)
     rows, cols = np.nonzero(generator.random((m, n)) < share)
     left, right = generator.normal(size=(m, 3)), generator.normal(size=(n, 3))
-    values = (left[rows] * right[cols]).sum(1) + 0.1 * generator.normal(size=rows.size)
+    values = (left[rows] * right[cols]).sum(1) + noise * generator.normal(size=rows.size)
     return Entries.from_triplets(rows, cols, values, (m, n))
 
 
@@ -28,8 +28,9 @@ def entries_of(m: int, n: int, share: float) -> Entries:
     ],
 )  # fmt: skip
 def test_the_estimate_is_at_least_the_measured_peak_and_of_its_size(solver, m: int, n: int, share: float) -> None:
-    entries, settings = entries_of(m, n, share), Settings(max_rank=10, iterations=3)
-    complete(entries_of(40, 30, 0.5), settings, solver=solver)  # compiles and imports
+    noise = 0.0 if solver in {"gd", "exact"} else 0.1
+    entries, settings = entries_of(m, n, share, noise), Settings(max_rank=10, iterations=3)
+    complete(entries_of(40, 30, 0.8, noise), settings, solver=solver)  # compiles and imports
     tracemalloc.start()
     try:
         complete(entries, settings, solver=solver)

@@ -71,7 +71,9 @@ def complete(
         int | None,
         typer.Option("--max-rank", min=1, help="Most factors that auto considers [default: 20; pictures: 60]."),
     ] = None,
-    depth: Annotated[int, typer.Option("--depth", min=2, help="Layers L; the regulariser is Schatten-2/L.")] = 3,
+    depth: Annotated[
+        int, typer.Option("--depth", min=2, help="Layers L of als, exact and gd; the regulariser is Schatten-2/L.")
+    ] = 3,
     solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = Solver.auto,
     scale: Annotated[bool, typer.Option(help="Bring columns to unit variance inside.")] = True,
     clip: Annotated[
@@ -153,10 +155,13 @@ def _run(
     from lowdim.completion._estimator import fit_with_journal
     from lowdim.completion._journal import Journal
     from lowdim.completion._pictures import Picture
+    from lowdim.completion._reading import Table
     from lowdim.report._page import Page, write_report
     from lowdim.report.completion import completion_sections
 
     entries = source.entries
+    if isinstance(source, Table) and source.first:
+        say(f"the first column, {source.header[0]!r}, holds text: it names the rows and is not completed")
     say(f"completing {entries.shape[0]} x {entries.shape[1]}, {entries.size} entries known")
     model = DeepMatrixCompletion(**options, keep_empty_features=True)
     with warnings.catch_warnings(record=True) as caught:
@@ -266,6 +271,7 @@ def _print(folder: "RunFolder", result: dict[str, Any]) -> None:
         ["entries per degree of freedom", number(result["oversampling"])],
         ["held-out error", number(result["held_out_rmse"])],
         ["of row and column means alone", number(result["biases_only_rmse"])],
+        ["the former over the latter, columns scaled", number(result["held_out_ratio"])],
         ["converged", f"{'yes' if result['converged'] else 'NO'}, {result['iterations']} sweeps"],
     ]
     print_table(f"{result['shape'][0]} x {result['shape'][1]}, {result['observed']} entries known", ["", ""], rows)

@@ -23,6 +23,7 @@ from lowdim.completion._missingness import difference
 from lowdim.completion._scaling import column_scale
 
 HELD_SHARE = 0.1
+DEFAULT_DEPTH = Settings.depth
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
 ONE_SCALE = {
     "ratings",
@@ -138,6 +139,10 @@ def complete(
         ratio = _ratio(checks[0].rmse, checks[1].rmse)
     rank = solved.completion.factors[0].shape[1]
     remarks = [*solved.remarks, *_remarks(choice.solver, ratio, rank, entries)]
+    if settings.depth != DEFAULT_DEPTH and choice.solver in SHRINKING:
+        remarks.append(
+            f"depth={settings.depth} has no effect on the solver {choice.solver!r}; als, exact and gd have layers."
+        )
     if choice.solver == "table":
         found = difference(scaled, solved.completion, entries.rows[held], solved.held_out, settings.seed)
         remarks += [_not_at_random(found.mean)] if found is not None and found.clear else []
