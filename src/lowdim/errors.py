@@ -60,6 +60,8 @@ _EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "tensorboard": "track",
+    "wandb": "track",
 }
 
 

@@ -17,9 +17,15 @@ class TargetChoice(StrEnum):
     torch = "torch"
     onnx = "onnx"
     peft = "peft"
+    checkpoint = "checkpoint"
 
 
-_NAMES = {TargetChoice.torch: "model.pt2", TargetChoice.onnx: "model.onnx", TargetChoice.peft: "peft"}
+_NAMES = {
+    TargetChoice.torch: "model.pt2",
+    TargetChoice.onnx: "model.onnx",
+    TargetChoice.peft: "peft",
+    TargetChoice.checkpoint: "model.safetensors",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -31,10 +37,15 @@ def export(
     delta: DeltaOption,
     to: Annotated[
         TargetChoice,
-        typer.Option("--to", help="torch (torch.export), onnx, or peft (a folder; methods layer and linear-probe)."),
+        typer.Option(
+            "--to",
+            help="torch (torch.export), onnx, peft (a folder; methods layer and linear-probe), or checkpoint (weights alone, "
+            "for the base's own code; methods without a skip).",
+        ),
     ],
     file: Annotated[
-        Path | None, typer.Option("--file", help="[default: beside the delta: model.pt2, model.onnx or peft/]")
+        Path | None,
+        typer.Option("--file", help="[default: beside the delta: model.pt2, model.onnx, model.safetensors, peft/]"),
     ] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
@@ -51,20 +62,28 @@ def export(
 
     lowdim export --delta my-delta --to peft
 
+    lowdim export --delta my-delta --to checkpoint
+
     The file takes preprocessed inputs (its metadata say how) and gives class probabilities, equal to the network's to 1e-5.
     """
     import time
 
-    from lowdim.finetuning import example_of, export_model, save_peft
+    from lowdim.finetuning import example_of, export_model, save_checkpoint, save_peft
 
     begun = time.monotonic()
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing = tuned_network(delta, model, weights, arguments, "cpu", offline=offline)
     path = file or delta.resolve().parent / _NAMES[to]
     example = example_of(found)
-    if to is TargetChoice.peft:
-        base = load_base(found, model, weights, arguments, offline=offline)
-        difference = save_peft(network, base.module, path, example)
+    if to in (TargetChoice.peft, TargetChoice.checkpoint):
+        base = load_base(found, model, weights, arguments, offline=offline).module
+        difference = (
+            save_peft(network, base, path, example)
+            if to is TargetChoice.peft
+            else save_checkpoint(
+                network, base, path, classes=found.classes, preprocessing=preprocessing, example=example
+            )
+        )
     else:
         difference = export_model(network, found, preprocessing, path, to=to.value, example=example)
     files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]

@@ -49,6 +49,13 @@ class MethodChoice(StrEnum):
     zero_shot = "zero-shot"
 
 
+class TrackChoice(StrEnum):
+    """Where the curves of training go."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+
+
 class CombineChoice(StrEnum):
     """How the skip meets the penultimate feature."""
 
@@ -87,6 +94,9 @@ def finetune(
     ] = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Stored random crops and flips per image.")] = 1,
     class_weights: Annotated[bool, typer.Option("--class-weights", help="Weight classes by 1 / size.")] = False,
+    track: Annotated[
+        TrackChoice | None, typer.Option("--track", help="Loss and accuracy per epoch; files go to the run folder.")
+    ] = None,
     compress_delta: Annotated[
         bool, typer.Option("--compress-delta", help="Store updates in low rank if that costs at most 0.2 points.")
     ] = False,
@@ -179,7 +189,7 @@ def finetune(
     if seen:
         warn(seen)
     rows = None if text_features is None else read_text_features(read_npy(text_features), len(dataset.classes))
-    result, folder = _run(network, dataset, config, rows, out, fresh=fresh)
+    result, folder = _run(network, dataset, config, rows, track, out, fresh=fresh)
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
@@ -207,6 +217,7 @@ def _run(
     dataset: "Dataset",
     config: dict[str, Any],
     text_features: Any,
+    track: TrackChoice | None,
     out: Path | None,
     *,
     fresh: bool,
@@ -216,6 +227,7 @@ def _run(
     from lowdim._files import RunFolder
     from lowdim._processes import processes
     from lowdim.finetuning import finetune as tune
+    from lowdim.finetuning import tracker
     from lowdim.models import load_model
 
     started = time.monotonic()
@@ -237,6 +249,7 @@ def _run(
                 folder=run.state,
                 processes=job,
                 progress=lambda what, done, total: update(done, total),
+                on_epoch=tracker(track.value, run.path / "track") if track and job.rank == 0 else None,
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
         if job.rank:

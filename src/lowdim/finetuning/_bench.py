@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix
 from lowdim.finetuning._recipe import Recipe, default_recipe
 from lowdim.finetuning._store import Store, example_inputs
+from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Progress, train
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning._update import Update, gradients, matrices, updates
@@ -144,6 +146,7 @@ class Bench:
         indices: np.ndarray | None = None,
         name: str = "fit",
         with_updates: bool = False,
+        on_epoch: OnEpoch | None = None,
     ) -> Fitted:
         """Trains a plan on some of the samples.
 
@@ -153,6 +156,7 @@ class Bench:
             indices: Positions in the train split; all by default.
             name: Of its state file.
             with_updates: Measure the rank of each update and its share in the first gradient's subspace.
+            on_epoch: Called after every epoch with the method, the epoch's number and the history.
         """
         model = TunedModel(self.network.module, plan, self.classes, self.example)
         if plan.method == "zero-shot":
@@ -182,6 +186,7 @@ class Bench:
             state=self.folder / f"{name}.safetensors",
             processes=self.processes,
             progress=self._reporter(f"training {plan.describe()}"),
+            on_epoch=None if on_epoch is None else partial(on_epoch, plan.method),
         )
         found = updates(model, before, gradient, self.classes) if with_updates else []
         return Fitted(model=model, store=store, prefix=prefix, history=history, probe=probe, updates=found)

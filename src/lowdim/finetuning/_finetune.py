@@ -13,7 +13,7 @@ from torch import nn
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim.data import Dataset, Split
-from lowdim.errors import UsageError, did_you_mean
+from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._choice import LEVEL, Evidence, auto_plans, choose_method, gather_evidence
 from lowdim.finetuning._compress import compress
@@ -22,6 +22,7 @@ from lowdim.finetuning._evaluate import nc1, split_outputs
 from lowdim.finetuning._plan import METHODS, Combine, Method, Plan, make_plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
+from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._tuned import Average
 from lowdim.finetuning._update import Update
 from lowdim.finetuning._zero_shot import PROMPT
@@ -198,6 +199,7 @@ def finetune(
     folder: Path | None = None,
     processes: Processes | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Tuned:
     """Adapts a network to the classes of a data set's training split.
 
@@ -223,6 +225,8 @@ def finetune(
         folder: For stored prefixes and resumable states; default a temporary one. Several processes share that of the first.
         processes: Of the job (``torchrun``); alone by default. All of them return the same.
         progress: Called with what is being done, steps done and steps in all.
+        on_epoch: Called after every epoch of the final training with the method, the epoch's number and its `History`; for
+            example `tracker`. It must not change the network.
 
     Raises:
         UsageError: If the method or layer does not exist.
@@ -261,7 +265,7 @@ def finetune(
         reasons: tuple[str, ...] = ()
         plans: list[Plan]
         if method == "auto":
-            candidates = auto_plans(bench, layer)
+            candidates = _auto_plans(bench, layer)
             recipes = {plan: replace(bench.recipe(plan), **changes) for plan in candidates}
             evidence = gather_evidence(bench, candidates, recipes=recipes if changes else None)
             choice = choose_method(evidence, len(bench.labels) / bench.classes)
@@ -275,8 +279,19 @@ def finetune(
         fits: list[Fitted] = []
         for plan in plans:
             recipe: Recipe = replace(bench.recipe(plan), **changes)
-            fits.append(bench.fit(plan, recipe=recipe, name=f"final-{plan.method}", with_updates=True))
+            fits.append(
+                bench.fit(plan, recipe=recipe, name=f"final-{plan.method}", with_updates=True, on_epoch=on_epoch)
+            )
         return _measured(bench, fits, data, method, evidence, reasons)
+
+
+def _auto_plans(bench: Bench, layer: str) -> list[Plan]:
+    """Beside the probe; none for a network without blocks, of which only the probe is left."""
+    try:
+        return auto_plans(bench, layer)
+    except InputError as error:
+        bench.warnings.append(f"Only the probe was tried. {error}")
+        return []
 
 
 def plans_of(evidence: Evidence, candidates: Sequence[Plan]) -> list[Plan]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from lowdim.finetuning._plan import Method
 
+FEWEST_STEPS = 100
+"""Of any training: 25 images in 30 epochs would be 30 steps, from which a new head has not learned yet."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -49,6 +52,10 @@ def default_recipe(method: Method, samples: int) -> Recipe:
         method: Any but ``"linear-probe"``, which is not trained by steps.
         samples: Training samples; few of them get more epochs.
 
+    Example:
+        >>> [default_recipe("layer", samples).epochs for samples in (25, 100, 200, 800)]
+        [100, 34, 30, 12]
+
     Returns:
         The recipe.
 
@@ -56,7 +63,8 @@ def default_recipe(method: Method, samples: int) -> Recipe:
         >>> default_recipe("layer", samples=50).epochs > default_recipe("layer", samples=50_000).epochs
         True
     """
-    epochs = max(12, min(30, round(6000 / samples)))
+    steps_per_epoch = max(1, samples // Recipe.batch_size)
+    epochs = max(12, min(30, round(6000 / samples)), math.ceil(FEWEST_STEPS / steps_per_epoch))
     if method == "full":
         return Recipe(rate=3e-4, head_rate=1e-3, epochs=epochs, from_probe=False)
     if method == "lp-ft":

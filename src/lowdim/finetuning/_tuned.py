@@ -84,12 +84,14 @@ class TunedModel(nn.Module):
             prefix: With it, start at the block whose input is `value`.
             value: From `Prefix.compute` for these samples.
         """
-        if self.plan.method == "zero-shot":
-            return F.normalize(self._parts(inputs)[0], dim=1)
         if prefix is None or value is None:
-            return self._combine(*self._parts(inputs))
-        with prefix.replay(value):
-            return self._combine(*self._parts(stand_in(inputs)))
+            parts = self._parts(inputs)
+        else:
+            with prefix.replay(value):
+                parts = self._parts(stand_in(inputs))
+        combined = self._combine(*parts)
+        # Saved features may be float64, and a network half precision; the head is float32.
+        return combined.to(self.head.weight.dtype)
 
     def train(self, mode: bool = True) -> "TunedModel":
         """Training mode for what is trained; frozen parts and all BatchNorm statistics stay as they are."""
@@ -169,6 +171,8 @@ class TunedModel(nn.Module):
         )
 
     def _combine(self, feature: Tensor, skip: Tensor | None) -> Tensor:
+        if self.plan.method == "zero-shot":
+            return F.normalize(feature, dim=1)
         if skip is None:
             return feature
         if self.plan.combine == "concat":
@@ -186,9 +190,11 @@ class Average(nn.Module):
         parts: Networks with the same classes.
 
     Example:
-        >>> certain, unsure = nn.Identity(), nn.Threshold(9.0, 0.0)  # logits as they are, and all equal
-        >>> Average(certain, unsure)(torch.tensor([[8.0, -8.0]])).exp().round(decimals=2).tolist()
-        [[0.75, 0.25]]
+        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
+        >>> parts = [TunedModel(network, Plan("linear-probe"), classes=2, example=inputs) for _ in range(2)]
+        >>> parts[1].head.bias.data[0] = math.log(3)  # certain to 3/4; a new head knows nothing: 1/2
+        >>> Average(*parts).eval()(inputs)[0].exp().round(decimals=3).tolist()
+        [0.625, 0.375]
     """
 
     def __init__(self, *parts: TunedModel) -> None:
