@@ -1,11 +1,13 @@
 """Fixtures for all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported: threads that wait for each other make the many small operations of tests slower, not faster.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import jaxtyping
 import pytest
 
 
@@ -16,3 +18,11 @@ def shared_data() -> Path:
     if not (folder / "models" / "architectures.py").is_file():
         pytest.skip("real networks and data are not at hand: set LOWDIM_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """For tests of what a user sees who passes a wrong shape: the shape checks of the tests would come first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

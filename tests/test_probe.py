@@ -92,6 +92,7 @@ def test_offset_and_scale_do_not_matter() -> None:
     np.testing.assert_allclose(first.heldout, second.heldout, atol=1e-4)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("x", "y", "error", "message"),
     [

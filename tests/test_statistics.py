@@ -129,6 +129,7 @@ def test_the_bad_row_is_named_in_a_later_block(monkeypatch):
         ClassStatistics.from_samples(features, labels, classes=3)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("features", "labels", "message"),
     [

@@ -6,7 +6,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
@@ -38,7 +38,7 @@ class LinearProbe:
     strength: float
     converged: bool
 
-    def log_probabilities(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n K"]:
+    def log_probabilities(self, features: Real[np.ndarray, "n d"]) -> Float[np.ndarray, "n K"]:
         """Natural logarithms of the class probabilities; -inf for classes that had no sample.
 
         Args:
@@ -79,7 +79,7 @@ class ProbeResult:
 
 
 def fit_probe(
-    features: Float[np.ndarray, "n d"],
+    features: Real[np.ndarray, "n d"],
     labels: Int[np.ndarray, " n"],
     *,
     classes: int,

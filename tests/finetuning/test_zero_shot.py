@@ -108,6 +108,7 @@ def test_other_methods_start_before_the_projection(network: LoadedModel, picture
     assert finetune(network, pictures, method="layer", epochs=1).layer == "vision_model.encoder.layers.1"
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_what_cannot_be_used_is_said(network: LoadedModel, pictures: Dataset) -> None:
     with pytest.raises(UsageError, match="where the class goes"):
         finetune(network, pictures, method="zero-shot", prompts=["a photo"])

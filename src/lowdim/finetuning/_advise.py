@@ -52,7 +52,7 @@ class Advice:
 
     Example:
         >>> chosen = Evidence("digits", "layer", "blocks.4", 0.9, (0.8, 0.95), 1.0, np.ones(3))
-        >>> nothing = {name: [] for name in Advice.__dataclass_fields__}
+        >>> nothing = {name: [] for name in Advice.__dataclass_fields__} | {"baseline_wins": False}
         >>> Advice(**nothing | {"recommendation": chosen}).command("digits", "photos/", ["--seed", "1"])
         'lowdim finetune --model digits --data photos/ --method layer --layer blocks.4 --seed 1'
     """

@@ -1,7 +1,7 @@
 """The baseline without a model: raw pixels, or character n-grams, and logistic regression."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 from PIL import Image
 
 from lowdim.data import Split
@@ -12,7 +12,7 @@ SIDE = 16
 _NGRAMS = 20_000
 
 
-def plain_features(train: Split, other: Split | None = None) -> list[Float[np.ndarray, "n d"]]:
+def plain_features(train: Split, other: Split | None = None) -> list[Real[np.ndarray, "_n d"]]:
     """Features that need no network, of the train split and perhaps of another.
 
     Images: colours of a small version, 0..1. Texts: weights (tf-idf) of the 20,000 most frequent character sequences of length

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ Key: TypeAlias = tuple[str, Pool]
 Progress: TypeAlias = Callable[[int, int], None]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where inputs come from: the labels of all samples, and the inputs of any of them."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from lowdim.errors import InputError, NonFiniteError
 
@@ -37,7 +38,7 @@ class Agreement:
 
 
 def agreement(
-    score: Sequence[float], reference: Sequence[float], *, groups: Sequence[str] | None = None, seed: int = 0
+    score: ArrayLike, reference: ArrayLike, *, groups: Sequence[str] | None = None, seed: int = 0
 ) -> Agreement | None:
     """Rank correlations of two sequences, both with higher meaning better.
 

@@ -81,7 +81,9 @@ class _Fit:
         self.ratio, self.precision, self.evidence, self.weights = ratio, precision, evidence, weights
 
     @classmethod
-    def of(cls, s: Float[Tensor, " r"], z: Float[Tensor, "K r"], squares: Float[Tensor, " K"], samples: int) -> "_Fit":
+    def of(
+        cls, s: Float[Tensor, " r"], z: Float[Tensor, "K r"], squares: Float[Tensor, " K"], samples: float
+    ) -> "_Fit":
         # Part of each target that no weights reach; exactly zero where the features span the samples.
         left = torch.zeros_like(squares) if len(s) >= samples else (squares - (z.square() / s).sum(dim=1)).clamp(min=0)
 

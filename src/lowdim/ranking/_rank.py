@@ -270,7 +270,7 @@ def _equal_width(places: Sequence[Place]) -> dict[str, float]:
     for name in (*DIRECTION, *BASELINES):
         rows = _with_probe(places, name)
         if name not in (*_PROBES, "width") and len(rows) > 1:
-            values, probes = (np.array([row[index] for row in rows]) for index in (1, 2))
+            values, probes = (np.array([row[index] for row in rows], np.float64) for index in (1, 2))
             tau = kendall(values, probes, strata=[place.evaluation.width for place, _, _ in rows])
             if np.isfinite(tau):
                 found[name] = tau
