@@ -182,6 +182,19 @@ def test_advise_reads_a_file_of_models_and_says_when_none_helps(tmp_path: Path) 
     assert "lowdim rank" in refused.stderr
 
 
+def test_predict_prints_the_first_and_writes_all(run: Path) -> None:
+    words = ["predict", "--delta", "tuned/delta", "--data", "digits", "--limit", "30"]
+    done = lowdim(*words, "--csv", "all.csv", folder=run)
+    assert "and 10 more" in done.stdout and "saved: all.csv" in done.stdout
+    rows = (run / "all.csv").read_text().splitlines()
+    found = result(lowdim(*words, "--json", folder=run))["predictions"]
+    assert rows[0] == "item,class,probability" and len(rows) == 31
+    for row, entry in zip(rows[1:], found, strict=True):
+        item, name, probability = row.split(",")
+        assert (item, name) == (entry["item"], entry["class"])
+        assert float(probability) == pytest.approx(entry["probability"])
+
+
 @pytest.mark.parametrize(("data", "warned"), [("digits-5-9", False), ("digits-target", True)])
 def test_images_that_the_network_was_trained_on_are_named(data: str, warned: bool, tmp_path: Path) -> None:
     words = ["finetune", "--model", "digits-0-4", "--data", data, "--limit", "100", "--method", "linear-probe"]

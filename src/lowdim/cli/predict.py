@@ -21,6 +21,10 @@ BaseOption = Annotated[
 ]
 
 
+SHOWN = 20
+"""Predictions that are printed; a file holds all of them."""
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command()(predict)
@@ -30,6 +34,7 @@ def predict(
     delta: DeltaOption,
     data: given.DataOption,
     split: Annotated[str, typer.Option("--split", help="train or test.")] = "test",
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
     model_arg: given.ModelArguments = None,
@@ -46,11 +51,11 @@ def predict(
 ) -> None:
     """Classify data with a fine-tuned network.
 
-    lowdim predict --delta lowdim-runs/finetune-0123456789/delta --data photos/
+    lowdim predict --delta lowdim-runs/finetune-0123456789/delta --data photos/ --csv predictions.csv
 
     lowdim predict --delta my-delta --data more.csv --path-column file --label-column label --json > predictions.json
 
-    Prints the class and its probability for every item, and the accuracy where the data has the same classes.
+    Prints the class and its probability for the first items, and the accuracy where the data has the same classes.
     """
     import time
 
@@ -84,15 +89,34 @@ def predict(
     known = {name: index for index, name in enumerate(found.classes)}
     truth = np.array([known.get(dataset.classes[label], -1) for label in part.labels])
     accuracy = float((best == truth).mean()) if np.all(truth >= 0) and len(truth) else None
+    if csv is not None:
+        _write_csv(csv, predictions)
     if wants_json(json, format):
         result: dict[str, Any] = {"config": {"delta": delta, "data": dataset.name, "split": split}, "warnings": []}
         result["seconds"] = round(time.monotonic() - begun, 3)
         emit_json("predict", {**result, "predictions": predictions, "accuracy": accuracy})
         return
-    rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions]
+    rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions[:SHOWN]]
     print_table(f"{part.name} split of {dataset.name}", ["item", "class", "probability"], rows)
+    if len(predictions) > SHOWN:
+        print(f"and {len(predictions) - SHOWN} more; --csv FILE or --json gives them all")
+    if csv is not None:
+        print(f"saved: {csv}")
     if accuracy is not None:
         print(f"accuracy against the labels there: {100 * accuracy:.2f} %")
+
+
+def _write_csv(path: Path, predictions: "list[dict[str, Any]]") -> None:
+    import csv
+    import io
+
+    from lowdim._files import write_atomic
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["item", "class", "probability"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(predictions)
+    write_atomic(path, text.getvalue())
 
 
 def tuned_network(

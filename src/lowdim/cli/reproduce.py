@@ -204,7 +204,10 @@ def print_result(result: Mapping[str, Any]) -> None:
     """Tables and verdicts of every experiment, then the counts."""
     for entry in result["experiments"]:
         for table in entry["tables"]:
-            rows = [[number(cell) if isinstance(cell, float) else str(cell) for cell in row] for row in table["rows"]]
+            rows = [
+                [number(cell) if isinstance(cell, float) else "-" if cell is None else str(cell) for cell in row]
+                for row in table["rows"]
+            ]
             print_table(f"{entry['id']}: {table['title']}", table["columns"], rows)
         rows = [
             [
