@@ -81,8 +81,9 @@ def run_optimizers(settings: OptimizerSettings, progress: Progress) -> Outcome:
             ),
         ]
     series = [
-        Series(f"{name}, W_{layer + 1}", result.run.times[1:], blocks[name][1:, layer])
-        for name, result in results.items()
+        # One colour per rule: there are more curves than colours, and the layers of a rule run together.
+        Series(f"{name}, W_{layer + 1}", result.run.times[1:], blocks[name][1:, layer], colour=colour)
+        for colour, (name, result) in enumerate(results.items())
         for layer in range(settings.depth)
     ]
     lines = Lines(
