@@ -28,6 +28,7 @@ check: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
+	! grep -rlE --include='*.html' '<(script|link)[^>]*="(https?:)?//' docs/_build/html  # nothing from the network
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lowdim needs Python 3.11 or newer; try make PYTHON=python3.12")'

@@ -4,16 +4,23 @@ import re
 from importlib.metadata import version as version_of
 from typing import Any
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 project = "lowdim"
 author = "The lowdim developers"
 release = version_of("lowdim")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# Formulas as MathML, which browsers draw themselves: no script, and no network.
+html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "examples"]
 
 html_theme = "alabaster"
+html_static_path = ["static"]
+html_css_files = ["formulas.css"]
 html_theme_options = {
     "description": "Low-dimensional structure in deep networks",
     "page_width": "1300px",
@@ -44,6 +51,17 @@ def _formula(found: re.Match[str]) -> str:
     return f":math:`{inline}`" if inline else f"\n\n.. math:: {' '.join(block.split())}\n\n"
 
 
+def _inline_formula(page: Any, node: Any) -> None:
+    page.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _block_formula(page: Any, node: Any) -> None:
+    page.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (_inline_formula, None), (_block_formula, None))
     app.connect("autodoc-process-docstring", _markdown_to_roles)
