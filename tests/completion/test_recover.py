@@ -214,3 +214,16 @@ def test_two_runs_are_bit_identical() -> None:
 def test_unusable_options_are_refused(options, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         recover(Entries.from_dense(np.ones((4, 5))), **options)
+
+
+def test_a_brief_search_recovers_too_and_soon_gives_up_on_noise() -> None:
+    random = np.random.default_rng(5)
+    matrix = low_rank((100, 90), 2, random)
+    entries = sample_with_least(matrix, 600, 3, random)
+    found = recover(entries, rank_bound=6, brief=True)
+    assert found.sure
+    assert relative_error(found, matrix) < 1e-5
+    noisy = entries.with_values(entries.values + 0.2 * random.standard_normal(entries.size))
+    given_up = recover(noisy, rank_bound=6, brief=True)
+    assert not given_up.sure
+    assert given_up.iterations <= 100 < recover(noisy, rank_bound=6).iterations

@@ -59,8 +59,10 @@ def choose(
     _require_memory(name, entries, settings)
     choice = Choice(name, reason, _solver(name)(entries, held, settings, start))
     if name in {"table", "als"} and _may_be_exact(entries, choice.solved):
-        exact = _solver("exact")(entries, held, settings, None)
-        if exact.sure:
+        from lowdim.completion._exact import solve_exact_briefly
+
+        exact = solve_exact_briefly(entries, held, settings)
+        if exact is not None:
             return Choice(
                 "exact", f"few entries that a matrix of low rank fits exactly ({reason}, but badly predicted)", exact
             )

@@ -20,7 +20,16 @@ def solve_exact(entries: Entries, held: Mask, settings: Settings, start: Complet
     entries are taken away, as long as that suffices for a recovery; otherwise nothing is held out.
     """
     del start  # the path of the smoothing is the method
-    found = _recover(entries, settings, settings.rank)
+    return _checked(_recover(entries, settings, settings.rank), entries, held, settings)
+
+
+def solve_exact_briefly(entries: Entries, held: Mask, settings: Settings) -> Solved | None:
+    """As `solve_exact`, but soon given up where nothing fits: None unless the answer is sure."""
+    found = _recover(entries, settings, settings.rank, brief=True)
+    return _checked(found, entries, held, settings) if found.sure else None
+
+
+def _checked(found: Recovery, entries: Entries, held: Mask, settings: Settings) -> Solved:
     training, rank = entries.select(~held), found.rank
     if found.sure and (rank == 0 or training.oversampling(rank) < CHECKABLE):
         return Solved(_completion(found, entries), _unchecked(entries, held), True)
@@ -50,9 +59,9 @@ def affordable_rank(entries: Entries, most: int, oversampling: float = 1.0) -> i
     return max((rank for rank in ranks if entries.oversampling(rank) >= oversampling), default=1)
 
 
-def _recover(entries: Entries, settings: Settings, rank: int | None) -> Recovery:
+def _recover(entries: Entries, settings: Settings, rank: int | None, *, brief: bool = False) -> Recovery:
     bound = None if rank else max(min(settings.max_rank, min(entries.shape) - 1), 1)
-    return recover(entries, rank=rank, rank_bound=bound, depth=settings.depth, random_state=settings.seed)
+    return recover(entries, rank=rank, rank_bound=bound, depth=settings.depth, random_state=settings.seed, brief=brief)
 
 
 def _solved(found: Recovery | GradientDescent, held_out: HeldOut, entries: Entries) -> Solved:
