@@ -132,11 +132,11 @@ def test_another_configuration_is_refused_and_the_difference_named(tmp_path):
     ):
         pass
     message = str(raised.value)
-    assert "seed: 0 there, 1 now" in message
-    assert "layers: 'a*' there, None now" in message
+    assert "seed: 0 in the folder, 1 now" in message
+    assert "layers: a* in the folder, not set now" in message
     assert "same" not in message
     assert "--fresh" in message
-    with pytest.raises(UsageError, match="command: 'measure' there, 'rank' now"), RunFolder(tmp_path, "rank", {}):
+    with pytest.raises(UsageError, match="command: measure in the folder, rank now"), RunFolder(tmp_path, "rank", {}):
         pass
 
 
@@ -282,3 +282,26 @@ def test_a_missing_file_offers_its_neighbours(tmp_path):
         _files.existing_file(tmp_path, "The checkpoint")
     with pytest.raises(InputError, match="does not exist or is empty"):
         _files.existing_file(tmp_path / "no" / "x", "The checkpoint")
+
+
+def test_another_run_is_told_apart_by_the_settings_that_differ(tmp_path):
+    def config(limit, digest):
+        data = {"name": "photos", "limit": limit, "train": {"sha256": digest}}
+        return {"models": [{"name": "a", "width": 3}, {"name": "b", "width": limit}], "data": data, "pool": ["avg"]}
+
+    with RunFolder(tmp_path / "run", "rank", config(None, "1a")):
+        pass
+    with (
+        pytest.raises(UsageError) as raised,
+        RunFolder(tmp_path / "run", "rank", config(9, "2b") | {"pool": ["avg", "cls"], "note": "x" * 99}),
+    ):
+        pass
+    assert (
+        "(data.limit: not set in the folder, 9 now; models.2.width: not set in the folder, 9 now; "
+        f"note: not set in the folder, {'x' * 57}... now; pool: avg in the folder, avg, cls now)"
+    ) in str(raised.value)
+    with (
+        pytest.raises(UsageError, match=r"\(data.train.sha256: the content is another one\)"),
+        RunFolder(tmp_path / "run", "rank", config(None, "2b")),
+    ):
+        pass

@@ -7,10 +7,10 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -234,11 +234,9 @@ class RunFolder:
     def _compare(self, earlier: Any) -> None:
         if earlier == self.config:
             return
-        earlier = earlier if isinstance(earlier, dict) else {}
-        differ = sorted(key for key in {*earlier, *self.config} if earlier.get(key) != self.config.get(key))
-        shown = "; ".join(f"{key}: {earlier.get(key)!r} there, {self.config.get(key)!r} now" for key in differ)
         raise UsageError(
-            f"{self.path} holds a run with other settings ({shown}). Use --fresh to replace it, or another --out."
+            f"{self.path} holds a run with other settings ({'; '.join(_differences(earlier, self.config))}). "
+            "Use --fresh to replace it, or another --out."
         )
 
     def finished(self) -> dict[str, Any] | None:
@@ -282,6 +280,38 @@ class RunFolder:
             self.path / "manifest.json",
             {"sha256": {path.relative_to(self.path).as_posix(): sha256(path) for path in files}},
         )
+
+
+_DIGESTS = ("sha256", "fingerprint", "entries")
+
+
+def _differences(earlier: Any, now: Any) -> list[str]:
+    """The settings that differ, by name; contents, which only a digest tells apart, where no setting does."""
+    before, after = dict(_leaves(earlier)), dict(_leaves(now))
+    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+    settings = [name for name in names if name.split(".")[-1] not in _DIGESTS]
+    if not settings:
+        return [f"{name}: the content is another one" for name in names]
+    return [f"{name}: {_shown(before.get(name))} in the folder, {_shown(after.get(name))} now" for name in settings]
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested settings with their path, such as ``data.limit``."""
+    if isinstance(value, dict) and value:
+        for key, item in cast(dict[str, Any], value).items():
+            yield from _leaves(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in cast(list[Any], value)):
+        for index, item in enumerate(cast(list[Any], value), 1):
+            yield from _leaves(item, f"{name}.{index}")
+    else:
+        yield name, value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(str(item) for item in cast(list[Any], value))
+    text = "not set" if value is None or value == {} else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def existing_file(path: Path, what: str) -> Path:

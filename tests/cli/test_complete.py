@@ -68,7 +68,7 @@ def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(run
     again = json.loads(run(str(path), "--json", "--out", "r")[1])
     assert again == first
     code, _, err = run(str(path), "--json", "--out", "r", "--depth", "4")
-    assert code == 2 and "depth: 3 there, 4 now" in err
+    assert code == 2 and "depth: 3 in the folder, 4 now" in err
     assert run(str(path), "--json", "--out", "r", "--depth", "4", "--fresh")[0] == 0
 
 

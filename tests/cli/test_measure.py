@@ -106,7 +106,7 @@ def test_a_finished_run_is_returned_at_once_and_fresh_makes_it_again(lowdim, tmp
     assert again | {"seconds": 0} == json.loads(first) | {"seconds": 0}
     code, _, err = lowdim("measure", *SMALL, "--split", "test", "--out", "run", "--seed", 1)
     assert code == 2
-    assert "seed: 0 there, 1 now" in err
+    assert "seed: 0 in the folder, 1 now" in err
     assert "--fresh" in err
 
 

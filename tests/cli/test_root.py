@@ -39,3 +39,26 @@ def test_another_missing_module_is_an_internal_error(lowdim, monkeypatch):
     code, _, err = lowdim("complete", "sample:china")
     assert code == 1
     assert "internal error: ModuleNotFoundError" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mesure"], "No such command: mesure. Did you mean measure? See: lowdim --help"),
+        (["zzz"], "No such command: zzz. See: lowdim --help"),
+        (["--versoin"], "No such option: --versoin. Did you mean --version? See: lowdim --help"),
+        (["measure", "--modle", "digits"], "No such option: --modle. Did you mean --model? See: lowdim measure --help"),
+        (
+            ["complete", "x", "--no-scal"],
+            "No such option: --no-scal. Did you mean --no-scale or --scale? See: lowdim complete --help",
+        ),
+        (["rank", "--data", "digits", "--by", "logm"], "'probe_accuracy'. Did you mean logme? See: lowdim rank --help"),
+        (["check", "x"], "Missing option '--theorem'. Choose from: parsimony, separation. See: lowdim check --help"),
+        (["measure", "--model", "digits", "--limit", "few"], "See: lowdim measure --help"),
+    ],
+)
+def test_a_typing_error_is_answered_in_one_line(lowdim, words, message):
+    code, out, err = lowdim(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert err.endswith(f"{message}\n")

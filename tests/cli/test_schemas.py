@@ -32,7 +32,7 @@ LINES = {
 }
 LISTINGS = {
     "measure": ["--model", "digits", "--list-layers"],
-    "finetune": ["--model", "digits", "--list-layers", "--data", "digits"],
+    "finetune": ["--model", "digits", "--list-layers"],
     "reproduce": ["--list"],
 }
 

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -89,7 +89,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         return _interrupted()
     if isinstance(error, _CommandLineError):
-        cast(Any, error).show()
+        from lowdim.cli._usage import usage_message
+
+        print(f"error: {usage_message(error)}", file=sys.stderr)
         return 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         print(f"error: out of memory ({error}). Lower --batch-size or --limit.", file=sys.stderr)

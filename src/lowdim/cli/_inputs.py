@@ -19,6 +19,9 @@ MODEL_HELP = (
 DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv · torchvision:NAME@ROOT."
 
 DataOption: TypeAlias = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+DataUnlessListing: TypeAlias = Annotated[
+    str | None, typer.Option("--data", help=f"{DATA_HELP} Not needed for --list-layers.")
+]
 Weights: TypeAlias = Annotated[
     Path | None, typer.Option("--weights", help="Local safetensors file for that architecture.")
 ]
@@ -100,6 +103,19 @@ def numbers(text: str | None, option: str) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise UsageError(f"{option} takes numbers separated by commas, not {text!r}.") from error
+
+
+def named(data: str | None) -> str:
+    """The data set that was named.
+
+    Raises:
+        UsageError: If none was.
+    """
+    if data is None:
+        raise UsageError(
+            "Say which data with --data: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
+        )
+    return data
 
 
 def batch_size(text: str) -> int | None:

@@ -70,8 +70,8 @@ def register(app: typer.Typer) -> None:
 
 
 def finetune(
-    data: given.DataOption,
     model: Annotated[str, typer.Option("--model", help=given.MODEL_HELP)],
+    data: given.DataUnlessListing = None,
     method: Annotated[
         MethodChoice,
         typer.Option("--method", help="auto averages probe and block below 50 images per class, else chooses."),
@@ -154,7 +154,7 @@ def finetune(
         _print_blocks(network, as_json=wants_json(json, format))
         return
     dataset = load_data(
-        data,
+        given.named(data),
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,

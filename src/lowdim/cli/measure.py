@@ -65,7 +65,7 @@ def register(app: typer.Typer) -> None:
 
 def measure(
     model: Annotated[str, typer.Option("--model", help=given.MODEL_HELP)],
-    data: Annotated[str | None, typer.Option("--data", help=f"{given.DATA_HELP} Not needed for --list-layers.")] = None,
+    data: given.DataUnlessListing = None,
     layers: Annotated[
         str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and penultimate].")
     ] = None,
@@ -113,7 +113,6 @@ def measure(
     Several processes: torchrun --nproc-per-node 2 -m lowdim measure ...
     """
     from lowdim.data import load_data
-    from lowdim.errors import UsageError
     from lowdim.models import load_model
 
     network = load_model(
@@ -130,12 +129,8 @@ def measure(
     if list_layers:
         _print_layers(network, as_json=wants_json(json, format))
         return
-    if data is None:
-        raise UsageError(
-            "Say which data with --data: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
-        )
     dataset = load_data(
-        data,
+        given.named(data),
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
