@@ -20,7 +20,7 @@ from lowdim.completion._completion import (
 from lowdim.completion._entries import Entries
 from lowdim.completion._guards import Guarded
 from lowdim.completion._missingness import difference
-from lowdim.completion._scaling import column_scale
+from lowdim.completion._scaling import column_scale, noise_is_uniform
 
 HELD_SHARE = 0.1
 DEFAULT_DEPTH = Settings.depth
@@ -132,6 +132,13 @@ def complete(
     held = hold_out(entries, HELD_SHARE, settings.seed)
     baseline = solve_biases(scaled, held, settings)
     choice = choose(scaled, held, settings, solver, _unguarded(start))
+    if choice.solver == "als" and scale and not together and noise_is_uniform(choice.solved.held_out, divisor):
+        # dividing the columns made the noise uneven, which least squares without weights does not know
+        divisor = column_scale(entries, each=False)
+        scaled = entries.with_values(entries.values / divisor[entries.cols])
+        baseline = solve_biases(scaled, held, settings)
+        again = choose(scaled, held, settings, "als", None)
+        choice = Choice("als", choice.reason, again.solved)
     solved, checks = choice.solved, (choice.solved.held_out, baseline.held_out)
     ratio = _ratio(checks[0].rmse, checks[1].rmse)
     if ratio >= 1 and not solved.sure and held.sum() < DOUBTFUL:

@@ -3,8 +3,10 @@
 import numpy as np
 
 from lowdim.completion import _kernels
-from lowdim.completion._completion import Array
+from lowdim.completion._completion import Array, HeldOut
 from lowdim.completion._entries import Entries
+
+NOISY = 1e-3  # of the deviation of a column
 
 
 def column_scale(entries: Entries, *, each: bool) -> Array:
@@ -32,3 +34,22 @@ def column_scale(entries: Entries, *, each: bool) -> Array:
     scale = np.sqrt(_kernels.transposed_times(entries, centred, ones)[:, 0] / counts)
     constant = scale <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
     return np.where(constant, overall, scale)
+
+
+def noise_is_uniform(held_out: HeldOut, scale: Array) -> bool:
+    """Whether the errors on held-out entries call for one scale: they are about the same in all columns before the division.
+
+    The slope of log error on log scale would be 0 if the noise of a column grew with its deviation, and is -1 if it does not.
+    No verdict (False) where the slope is not clearly beyond -1/2, or the errors are none to speak of.
+    """
+    errors = np.abs(held_out.values - held_out.predictions)
+    if not (held_out.rmse > NOISY and np.isfinite(errors).all()):
+        return False
+    sizes = np.log(scale[held_out.cols])
+    sizes -= sizes.mean()
+    spread = float(sizes @ sizes)
+    if errors.size < 50 or spread == 0:
+        return False
+    logarithms = np.log(np.maximum(errors, np.finfo(np.float64).tiny))
+    slope = float(sizes @ logarithms) / spread
+    return bool(slope + 2 * np.std(logarithms) / np.sqrt(spread) < -0.5)
