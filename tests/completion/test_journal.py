@@ -32,7 +32,12 @@ CASES: list[tuple[dict[str, Any], float]] = [
 
 @pytest.mark.parametrize(("options", "noise"), CASES)
 @pytest.mark.parametrize("share", [0.05, 0.7])
-def test_continued_fit_is_the_unbroken_one(tmp_path: Path, options: dict[str, Any], noise: float, share: float) -> None:
+def test_continued_fit_is_the_unbroken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], noise: float, share: float
+) -> None:
+    monkeypatch.setattr(
+        "os.fsync", lambda descriptor: None
+    )  # thousands of writes, of which none must outlive a power cut
     entries, calls = low_rank(0, noise), [0]
 
     def count(done: int, total: int) -> None:
