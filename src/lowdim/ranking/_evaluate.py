@@ -76,8 +76,9 @@ class Evaluation:
     Attributes:
         name: Of the candidate.
         scores: By name; a score that has no value is absent, and a warning says why.
+        deviations: By score, its standard deviation under resampling of the samples.
         influences: By score, what each sample of the split adds to it, centred within classes: the sum of squares is the score's
-            variance under resampling.
+            variance under resampling. After `rank` those of the ordering score alone.
         layer: The layer that was measured.
         width: Its feature dimension.
         parameters: Of the network; None for saved features.
@@ -102,6 +103,7 @@ class Evaluation:
 
     name: str
     scores: Mapping[str, float]
+    deviations: Mapping[str, float]
     influences: Mapping[str, np.ndarray] = field(repr=False)
     layer: str
     width: int
@@ -123,10 +125,9 @@ class Evaluation:
             return wilson_interval(value, self.probe_samples)
         if score.endswith("accuracy"):
             return wilson_interval(value, self.samples / (_PROBE_LOSS if score == "probe_cv_accuracy" else 1))
-        influence = self.influences.get(score)
-        if influence is None:
+        deviation = self.deviations.get(score)
+        if deviation is None:
             return None
-        deviation = float(np.sqrt(np.sum(influence**2)))
         if score.startswith("nc1") and value > 0:
             factor = float(np.exp(Z * deviation / value))
             return value / factor, value * factor
@@ -213,10 +214,12 @@ def evaluate(
     work.second_pass()
     if probe:
         work.probe(stream("test") if probe_on == "test" and "test" in data.splits and split != "test" else None, seed)
+    influences = work.influences()
     return Evaluation(
         name=candidate.name,
         scores=work.scores,
-        influences=work.influences(),
+        deviations={name: float(np.sqrt(np.sum(values**2))) for name, values in influences.items()},
+        influences=influences,
         layer=layer,
         width=work.statistics.width,
         parameters=None if candidate.features else sum(p.numel() for p in model.module.parameters()),

@@ -5,7 +5,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -162,7 +162,7 @@ def rank(
         "seed": seed,
     }
     with kept as where:
-        tasks = (delayed(_attempt)(candidate, data, Path(where), settings) for candidate in candidates)
+        tasks = (delayed(_attempt)(candidate, data, Path(where), by, settings) for candidate in candidates)
         results: list[Evaluation | str] = []
         done = cast("Iterable[Evaluation | str]", Parallel(n_jobs=jobs, return_as="generator")(tasks))
         for result in done:
@@ -186,12 +186,17 @@ def rank(
     )
 
 
-def _attempt(candidate: Candidate, data: Dataset, folder: Path, settings: Mapping[str, Any]) -> Evaluation | str:
-    """The evaluation, or why there is none: whatever a user's model raises must not end the other candidates."""
+def _attempt(
+    candidate: Candidate, data: Dataset, folder: Path, by: str, settings: Mapping[str, Any]
+) -> Evaluation | str:
+    """The evaluation, or why there is none: whatever a user's model raises must not end the other candidates.
+
+    Of the numbers per sample it keeps those that ties are judged by: a thousand models on a million images must fit.
+    """
     key = hashlib.sha256(candidate.name.encode()).hexdigest()[:16]
     file = folder / f"{key}.safetensors"
     if file.exists():
-        return Evaluation.load(file)
+        return _trimmed(Evaluation.load(file), by)
     try:
         with tempfile.TemporaryDirectory(prefix=f"features-{key}-", dir=folder) as features:
             evaluation = evaluate(candidate, data, folder=Path(features), **settings)
@@ -202,7 +207,11 @@ def _attempt(candidate: Candidate, data: Dataset, folder: Path, settings: Mappin
             raise  # a full disk is no property of the candidate
         return f"{type(error).__name__}: {error}"
     evaluation.save(file)
-    return evaluation
+    return _trimmed(evaluation, by)
+
+
+def _trimmed(evaluation: Evaluation, by: str) -> Evaluation:
+    return replace(evaluation, influences={name: rows for name, rows in evaluation.influences.items() if name == by})
 
 
 def _ordered(found: Sequence[tuple[Candidate, Evaluation]], by: str) -> tuple[Place, ...]:
