@@ -21,6 +21,7 @@ from lowdim.completion._entries import Entries
 from lowdim.completion._guards import Guarded
 from lowdim.completion._missingness import difference
 from lowdim.completion._scaling import column_scale, noise_is_uniform
+from lowdim.completion._table import check_table
 
 HELD_SHARE = 0.1
 DEFAULT_DEPTH = Settings.depth
@@ -183,7 +184,10 @@ def _more_checks(
     solver: Any = choice.solver
     for seed in range(settings.seed + 1, settings.seed + FURTHER_CHECKS + 1):
         held = hold_out(entries, HELD_SHARE, seed)
-        other = choose(entries, held, settings, solver, None).solved.held_out
+        if solver == "table":
+            other = check_table(entries, held, settings)
+        else:
+            other = choose(entries, held, settings, solver, None).solved.held_out
         checks = checks[0].joined(other), checks[1].joined(solve_biases(entries, held, settings).held_out)
     return checks
 
