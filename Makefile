@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow package check docs clean
+.PHONY: demo test test-slow coverage package check docs clean
 
 demo: $(STAMP)
 	$(BIN)/lowdim demo
@@ -14,6 +14,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600
+
+# Lines that the tests run, child processes included. Compiled kernels are invisible: their tests run once more as plain Python.
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q --cov --cov-report=
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q --cov --cov-append --cov-report=term tests/completion/test_kernels.py
 
 # Builds the wheel and the source archive, and installs the wheel alone in a clean environment.
 package: $(STAMP)

@@ -1,5 +1,6 @@
 """The command line in a process of its own, without the seconds that importing torch takes each time."""
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -11,8 +12,11 @@ _CONTEXT.set_forkserver_preload(["torch", "sklearn.datasets", "lowdim.profiling"
 def _main(folder, arguments):
     os.chdir(folder)
     sys.argv = ["lowdim", *arguments]
-    with open(os.devnull, "w") as nothing:  # noqa: PTH123
-        sys.stdout = sys.stderr = nothing
+    with (
+        open(os.devnull, "w") as nothing,  # noqa: PTH123
+        contextlib.redirect_stdout(nothing),
+        contextlib.redirect_stderr(nothing),
+    ):
         from lowdim.cli import main
 
         main()
