@@ -1,10 +1,16 @@
 """What every command shares: failures become one message and an exit code."""
 
+import errno
+import importlib.util
+import re
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+import typer
 
-from lowdim.cli import main
+from lowdim.cli import demo, main
 
 
 @pytest.fixture
@@ -62,3 +68,60 @@ def test_a_typing_error_is_answered_in_one_line(lowdim, words, message):
     assert (code, out) == (2, "")
     assert err.startswith("error: ") and err.count("\n") == 1
     assert err.endswith(f"{message}\n")
+
+
+def test_the_version_is_that_of_the_package(lowdim):
+    assert lowdim("--version") == (0, f"lowdim {version('lowdim')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (MemoryError("too big"), 5, "out of memory (too big). Lower --batch-size or --limit."),
+        (KeyboardInterrupt(), 130, "interrupted; the same command continues"),
+        (typer.Abort(), 130, "interrupted; the same command continues"),
+        (OSError(errno.ENOSPC, "full"), 5, "no space left on the disk"),
+        (OSError(errno.EIO, "broken"), 1, "internal error: OSError"),
+    ],
+)
+def test_failures_have_their_exit_codes(lowdim, monkeypatch, error, code, message):
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("lowdim.models.load_model", fails)
+    found, out, err = lowdim("measure", "--model", "digits", "--data", "digits")
+    assert (found, out) == (code, "")
+    assert message in err
+
+
+def test_the_tour_for_people(lowdim, monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "TOUR", ("parsimony-svd", "separation-scale"))
+    code, out, _ = lowdim("demo", "--out", "tour")
+    assert code == 0
+    assert "2 experiments passed" in out
+    assert f"page: {Path('tour') / 'report.html'}" in out
+    assert out.splitlines()[-1].strip() == "lowdim reproduce all"
+    assert "lowdim complete table.csv" in (tmp_path / "tour" / "report.html").read_text()
+
+
+def test_the_tour_without_torch_names_what_it_left_out(lowdim, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else found(name, *rest)
+    )
+    monkeypatch.setattr(demo, "TOUR", ("few-labels", "separation-scale"))
+    code, out, err = lowdim("demo", "--out", "tour")
+    assert code == 0
+    assert "torch is not installed" in err
+    assert "1 experiments passed" in out
+    assert out.splitlines()[-1].strip() == "pip install 'lowdim[all]'"
+
+
+def test_a_ranking_for_people(lowdim):
+    models = [word for name in ("digits", "digits-0-4", "digits-split") for word in ("--model", name)]
+    code, out, err = lowdim("rank", *models, "--data", "digits", "--limit", "100", "--out", "ranked")
+    assert code == 0, err
+    for text in ("best first by nc1", "digits-0-4", "held-out", "Kendall", "90 % interval", "page: ranked/report.html"):
+        assert text in out
+    assert re.search(r"NC1 .*\n.*\n +1 +digits ", out)
+    assert lowdim("rank", *models, "--data", "digits", "--limit", "100", "--out", "ranked")[1] == out  # from the folder

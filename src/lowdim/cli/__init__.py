@@ -58,6 +58,8 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         code = app(args=arguments, prog_name="lowdim", standalone_mode=False)
+        if code == 130:  # Typer has caught the interrupt
+            code = _interrupted()
     except Exception as error:
         if debug:
             raise

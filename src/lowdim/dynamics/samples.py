@@ -36,7 +36,7 @@ def read_samples(path: Path) -> Samples:
         InputError: If the file or an array is missing or malformed.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("x", "y") if name in file.files}
             names = file.files
     except FileNotFoundError as error:
