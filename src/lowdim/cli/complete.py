@@ -113,11 +113,11 @@ def complete(
     with RunFolder(out, "complete", config, fresh=fresh) as folder:
         result = folder.finished()
         if result is None:
-            result = _run(folder, source, options, predict, delimiter)
+            result = {"config": folder.config, **_run(folder, source, options, predict, delimiter)}
             result["seconds"] = round(time.monotonic() - begun, 3)
             folder.finish(result)
         if wants_json(json, format):
-            emit_json("complete", {"config": config, "run_folder": folder.path, **result})
+            emit_json("complete", {"run_folder": folder.path, **result})
         else:
             _print(folder, result)
 
