@@ -56,6 +56,7 @@ def _lines(lines: Lines) -> dict[str, Any]:
     }
     if lines.x_ticks is not None:
         x |= {"tickvals": list(range(len(lines.x_ticks))), "ticktext": [_text(tick) for tick in lines.x_ticks]}
+        x["ticklabeloverflow"] = "allow"
     y: dict[str, Any] = {"title": {"text": _text(lines.y_label)}, "exponentformat": "power", "automargin": True}
     if lines.log_y:
         y |= {"type": "log", "dtick": 1 if _decades(lines) >= 1 else "D2"}

@@ -50,7 +50,7 @@ def evidence_figure(evidence: Sequence[Mapping[str, Any]]) -> Lines:
         [100 * entry["accuracy"] for entry in evidence],
         [100 * entry["interval"][0] for entry in evidence],
         [100 * entry["interval"][1] for entry in evidence],
-        style="line+points",
+        style="points",
     )
     return Lines("accuracy", "Expected accuracy by method", "", "accuracy %", [points], x_ticks=labels)
 
@@ -155,6 +155,13 @@ def advice_sections(result: Mapping[str, Any], dataset: Dataset) -> list[Section
             id="advice",
             title="What to do",
             why=(
+                *(
+                    [
+                        "No network here does better than the baseline without a model: look for others. Of these, the best:"
+                    ]
+                    if result["baseline_wins"]
+                    else []
+                ),
                 f"Use {recommended['model']} with {recommended['method']} {recommended['layer'] or ''}.",
                 *result["reasons"],
             ),
@@ -219,5 +226,5 @@ def _curve(result: Mapping[str, Any]) -> Section:
         id="labels",
         title="Would more labels help?",
         why=("Accuracy against labelled images per class, measured on training images that were left out.",),
-        figures=[Lines("curve", "Learning curve", "images per class", "accuracy %", series, log_x=True)],
+        figures=[Lines("curve", "Learning curve", "images per class", "accuracy %", series)],
     )
