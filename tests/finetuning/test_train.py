@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from lowdim._files import load_tensors
-from lowdim.errors import InputError, NonFiniteError
-from lowdim.finetuning import Plan, Prefix, Recipe, TunedModel
+from lowdim.data import Dataset
+from lowdim.errors import InputError, NonFiniteError, UsageError
+from lowdim.finetuning import Plan, Prefix, Recipe, TunedModel, finetune
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._train import train
@@ -37,13 +38,15 @@ def test_training_lowers_the_loss_and_learns(bench: Bench) -> None:
     assert (fitted.log_probabilities().argmax(axis=1) == bench.labels).mean() > 0.9
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 9])
+@pytest.mark.parametrize(
+    ("stop_at", "plan"), [(1, BLOCK), (5, BLOCK), (9, BLOCK), (5, Plan("full", batch_norm="batch"))]
+)
 def test_an_interrupted_run_continues_with_the_same_bits(
-    stop_at: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    stop_at: int, plan: Plan, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lowdim.finetuning._train.SAVE_EVERY", 0.0)
     monkeypatch.setattr("lowdim.finetuning._train.SHORT", 0.0)
-    whole = bench.fit(BLOCK, recipe=RECIPE, name="whole")
+    whole = bench.fit(plan, recipe=RECIPE, name="whole")
 
     def stop(what: str, done: int, total: int) -> None:
         if what.startswith("training") and done == stop_at:
@@ -51,12 +54,28 @@ def test_an_interrupted_run_continues_with_the_same_bits(
 
     bench._progress = stop
     with pytest.raises(Stop):
-        bench.fit(BLOCK, recipe=RECIPE, name="parts")
+        bench.fit(plan, recipe=RECIPE, name="parts")
     bench._progress = None
-    resumed = bench.fit(BLOCK, recipe=RECIPE, name="parts")
-    for name, tensor in weights(whole.model).items():
-        assert torch.equal(tensor, weights(resumed.model)[name]), name
+    resumed = bench.fit(plan, recipe=RECIPE, name="parts")
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     assert whole.history.loss == resumed.history.loss
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_statistics_follow_the_batches_only_where_asked(
+    follows: bool, network: LoadedModel, data: Dataset, tmp_path: Path
+) -> None:
+    tuned = finetune(network, data, method="full", epochs=2, batch_norm="batch" if follows else "frozen")
+    before = network.module.state_dict()
+    after = tuned.model.get_submodule("base").state_dict()
+    names = [name for name in before if name.endswith(("running_mean", "running_var"))]
+    assert names
+    assert all(torch.equal(before[name], after[name]) is not follows for name in names)
+    assert tuned.save(tmp_path / "delta", network)["verified"] is True
+    for method in ("layer", "auto"):
+        with pytest.raises(UsageError, match="--method full or lp-ft"):
+            finetune(network, data, method=method, batch_norm="batch")  # type: ignore[arg-type]
 
 
 def test_seeds_decide(bench: Bench) -> None:

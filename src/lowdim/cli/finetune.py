@@ -49,6 +49,13 @@ class MethodChoice(StrEnum):
     zero_shot = "zero-shot"
 
 
+class BatchNormChoice(StrEnum):
+    """Statistics of BatchNorm in full and lp-ft."""
+
+    frozen = "frozen"
+    batch = "batch"
+
+
 class TrackChoice(StrEnum):
     """Where the curves of training go."""
 
@@ -82,6 +89,10 @@ def finetune(
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the blocks and stop.")] = False,
     combine: Annotated[CombineChoice, typer.Option("--combine", help="Skip of scl.")] = CombineChoice.pad_add,
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of lora.")] = 8,
+    batch_norm: Annotated[
+        BatchNormChoice,
+        typer.Option("--batch-norm", help="For full and lp-ft: keep the statistics, or let them follow the batches."),
+    ] = BatchNormChoice.frozen,
     rate: Annotated[float | None, typer.Option("--rate", help="Largest learning rate [default: the recipe's].")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
     prompt: Annotated[
@@ -170,6 +181,7 @@ def finetune(
         "layer": layer,
         "combine": combine.value,
         "rank": rank,
+        "batch_norm": batch_norm.value,
         "rate": rate,
         "epochs": epochs,
         "prompts": prompt or [PROMPT],
@@ -273,6 +285,7 @@ _PASSED = (
     "layer",
     "combine",
     "rank",
+    "batch_norm",
     "rate",
     "epochs",
     "batch_size",

@@ -19,7 +19,7 @@ from lowdim.finetuning._choice import LEVEL, Evidence, auto_plans, choose_method
 from lowdim.finetuning._compress import compress
 from lowdim.finetuning._delta import save_delta, tuned_parts, verify_delta
 from lowdim.finetuning._evaluate import nc1, split_outputs
-from lowdim.finetuning._plan import METHODS, Combine, Method, Plan, make_plan
+from lowdim.finetuning._plan import METHODS, BatchNorm, Combine, Method, Plan, make_plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._track import OnEpoch
@@ -186,6 +186,7 @@ def finetune(
     layer: str = "auto",
     combine: Combine = "pad_add",
     rank: int = 8,
+    batch_norm: BatchNorm = "frozen",
     rate: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -212,6 +213,7 @@ def finetune(
             3/4 of the depth.
         combine: How the skip of ``"scl"`` meets the penultimate feature.
         rank: Of ``"lora"``.
+        batch_norm: For ``"full"`` and ``"lp-ft"``: ``"batch"`` lets the statistics follow the batches.
         rate: Largest learning rate, instead of the recipe's.
         epochs: The same.
         batch_size: The same.
@@ -241,9 +243,15 @@ def finetune(
         >>> tuned.trained_parameters, tuned.accuracy["test"] > 0.2  # 24 x 5 + 5; better than chance
         (125, True)
     """
+    job = processes or Processes()
+    if batch_norm == "batch" and method in ("auto", "ensemble"):
+        raise UsageError(
+            "--batch-norm batch goes with --method full or lp-ft; other methods always keep the statistics."
+        )
+    if batch_norm == "batch" and job.count > 1:
+        raise UsageError("With --batch-norm batch every process would have statistics of its own. Use one process.")
     if method not in ASKED:
         raise UsageError(f"There is no method {method!r}. {did_you_mean(method, ASKED)}")
-    job = processes or Processes()
     with tempfile.TemporaryDirectory(prefix="lowdim-") as temporary:
         bench = Bench(
             network,
@@ -275,7 +283,7 @@ def finetune(
             plans = [Plan("linear-probe"), make_plan(network.module, "layer", layer=layer)]
         else:
             assert method in get_args(Method)
-            plans = [make_plan(network.module, method, layer=layer, combine=combine, rank=rank)]
+            plans = [make_plan(network.module, method, layer=layer, combine=combine, rank=rank, batch_norm=batch_norm)]
         fits: list[Fitted] = []
         for plan in plans:
             recipe: Recipe = replace(bench.recipe(plan), **changes)

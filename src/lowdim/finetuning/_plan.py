@@ -13,6 +13,7 @@ Method = Literal["linear-probe", "layer", "scl", "lp-ft", "full", "norm", "lora"
 METHODS: tuple[Method, ...] = ("linear-probe", "layer", "scl", "lp-ft", "full", "norm", "lora", "zero-shot")
 Combine = Literal["pad_add", "concat", "project"]
 COMBINES: tuple[Combine, ...] = ("pad_add", "concat", "project")
+BatchNorm = Literal["frozen", "batch"]
 DEPTH = 0.75
 """``layer="auto"``: the block at this share of the depth; its neighbours do as well, very early and very late ones worse."""
 
@@ -30,6 +31,8 @@ class Plan:
         combine: How the skip meets the penultimate feature: the narrower is padded with zeros and added, the two are
             concatenated, or a trained matrix maps the skip to the feature's width.
         rank: Of the updates of ``"lora"``.
+        batch_norm: For ``"full"`` and ``"lp-ft"``: ``"frozen"`` leaves the statistics of BatchNorm as they are; ``"batch"`` uses and
+            averages those of the batches, as most scripts do.
 
     Example:
         >>> plan = Plan("layer", blocks=("blocks.2",))
@@ -41,6 +44,7 @@ class Plan:
     blocks: tuple[str, ...] = ()
     combine: Combine | None = None
     rank: int = 8
+    batch_norm: BatchNorm = "frozen"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -49,7 +53,8 @@ class Plan:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Plan":
         """What `as_dict` gave."""
-        return cls(values["method"], tuple(values["blocks"]), values["combine"], values["rank"])
+        rest = {name: values[name] for name in ("combine", "rank", "batch_norm") if name in values}
+        return cls(values["method"], tuple(values["blocks"]), **rest)
 
     def describe(self) -> str:
         """For people: the method and where."""
@@ -63,6 +68,7 @@ def make_plan(
     layer: str | Sequence[str] = "auto",
     combine: Combine = "pad_add",
     rank: int = 8,
+    batch_norm: BatchNorm = "frozen",
 ) -> Plan:
     """The plan of a method on a network.
 
@@ -73,9 +79,10 @@ def make_plan(
             the depth.
         combine: For ``"scl"``.
         rank: For ``"lora"``.
+        batch_norm: For ``"full"`` and ``"lp-ft"``.
 
     Raises:
-        UsageError: If a layer matches nothing or has no parameters.
+        UsageError: If a layer matches nothing or has no parameters, or the method leaves no choice about BatchNorm.
         InputError: If there are no blocks to choose from.
 
     Example:
@@ -83,8 +90,12 @@ def make_plan(
         >>> make_plan(network, "layer", layer="0").blocks
         ('0',)
     """
+    if batch_norm == "batch" and method not in ("full", "lp-ft"):
+        raise UsageError(
+            "--batch-norm batch goes with --method full or lp-ft; other methods always keep the statistics."
+        )
     if method not in ("layer", "scl"):
-        return Plan(method, rank=rank)
+        return Plan(method, rank=rank, batch_norm=batch_norm)
     blocks = (auto_block(module),) if layer == "auto" else _outermost(match_layers(module, layer))
     for name in blocks:
         if not any(True for _ in module.get_submodule(name).parameters()):

@@ -130,7 +130,7 @@ class _Loop:
         self.step = 0
         self.history = History()
         self.sums = [0.0, 0.0, 0.0]
-        self.parameters = model.trained()
+        self.parameters, self.changing = model.trained(), model.changing()
         self.optimizer = torch.optim.AdamW(_groups(self.parameters, recipe), lr=1.0)
         self.good = self._copy()
 
@@ -196,8 +196,8 @@ class _Loop:
                 f"The training loss is {loss} at step {self.step + 1} of the first epoch. Check the inputs for NaN, or lower --rate."
             )
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(self.good[name])
+            for name, tensor in self.changing.items():
+                tensor.copy_(self.good[name])
         self.history.stopped = (
             f"the training loss became {loss} in epoch {epoch + 1}; the network after epoch {len(self.history.loss)} was kept. "
             "Try a lower --rate."
@@ -219,13 +219,13 @@ class _Loop:
         )
 
     def _copy(self) -> dict[str, Tensor]:
-        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        return {name: tensor.detach().clone() for name, tensor in self.changing.items()}
 
     def save(self, path: Path) -> None:
         """Parameters, optimiser and history, atomically."""
         import json
 
-        arrays = {f"parameter/{name}": parameter for name, parameter in self.parameters.items()}
+        arrays = {f"parameter/{name}": tensor for name, tensor in self.changing.items()}
         arrays |= {f"good/{name}": tensor for name, tensor in self.good.items()}
         for name, parameter in self.parameters.items():
             moments: dict[str, Any] = self.optimizer.state.get(parameter, {})
@@ -245,9 +245,10 @@ class _Loop:
         numbers = json.loads(metadata["loop"])
         self.step, self.sums, self.history = numbers["step"], numbers["sums"], History(**numbers["history"])
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(torch.from_numpy(arrays[f"parameter/{name}"]))
+            for name, tensor in self.changing.items():
+                tensor.copy_(torch.from_numpy(arrays[f"parameter/{name}"]))
                 self.good[name] = torch.from_numpy(arrays[f"good/{name}"]).to(self.device)
+            for name, parameter in self.parameters.items():
                 moments = {
                     key: torch.from_numpy(arrays[f"{key}/{name}"])
                     for key in ("step", "exp_avg", "exp_avg_sq")

@@ -23,7 +23,7 @@ Pooling = Literal["mean", "cls"]
 class TunedModel(nn.Module):
     """A copy of a network in which a plan's parameters can be trained; its outputs are logits of the new classes.
 
-    BatchNorm statistics never change, in trained blocks neither: with few images their batch estimates are noise.
+    BatchNorm statistics stay, in trained blocks too, unless the plan says otherwise: with few images their batch estimates are noise.
 
     Args:
         network: The pre-trained network; it is copied and left alone.
@@ -94,20 +94,25 @@ class TunedModel(nn.Module):
         return combined.to(self.head.weight.dtype)
 
     def train(self, mode: bool = True) -> "TunedModel":
-        """Training mode for what is trained; frozen parts and all BatchNorm statistics stay as they are."""
+        """Training mode for what is trained; frozen parts stay as they are, and so does BatchNorm where the plan says so."""
         super().train(False)
         if mode:
             self.training = True
             for name in self._trained_modules():
                 self.base.get_submodule(name).train()
             for module in self.base.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and self.plan.batch_norm == "frozen":
                     module.eval()
         return self
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that the plan trains, by name."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def changing(self) -> dict[str, Tensor]:
+        """All tensors that training changes, by name: the trained parameters, and statistics that follow the batches."""
+        following = dict(self.named_buffers()) if self.plan.batch_norm == "batch" else {}
+        return {**self.trained(), **following}
 
     def parameters_in_all(self) -> int:
         """All parameters of the tuned network, the new head included."""
