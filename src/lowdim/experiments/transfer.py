@@ -250,7 +250,7 @@ def _collapse_note(runs: "dict[str, list[Tuned]]") -> list[str]:
 class ScarcitySettings(TransferSettings):
     """The same, over several numbers of labels per class."""
 
-    sizes: tuple[int, ...] = (5, 10, 20)
+    sizes: tuple[int, ...] = (5, 20)
     methods: tuple[str, ...] = ("linear-probe", "layer", "full, batch statistics")
 
 
