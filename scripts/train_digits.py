@@ -17,9 +17,8 @@ from torch.nn import functional as F
 
 from lowdim.data import Split, batches, load_data
 from lowdim.models import DigitsNet
-from lowdim.models._digits import DIGITS_CLASSES, DIGITS_PREPROCESSING, WEIGHTS
+from lowdim.models._digits import DIGITS_CLASSES, DIGITS_PREPROCESSING, EMBEDDED, WEIGHTS
 
-DATA = {"digits": "digits", "digits-0-4": "digits-0-4", "digits-split": "digits-source"}
 EPOCHS, BATCH, RATE, DECAY, WARM_UP = 25, 64, 3e-3, 0.05, 0.1
 
 
@@ -65,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(1)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name, classes in DIGITS_CLASSES.items():
-        data = load_data(DATA[name])
+        data = load_data(EMBEDDED[name])
         network = train(*tensors(data["train"]), len(classes), arguments.seed)
         save_file(network.state_dict(), arguments.folder / f"{name}.safetensors")
         scores = [accuracy(network, *tensors(data[part])) for part in ("train", "test")]

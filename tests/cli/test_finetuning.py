@@ -166,7 +166,7 @@ def test_advise_prints_a_command_that_runs(tmp_path: Path) -> None:
 def test_advise_reads_a_file_of_models_and_says_when_none_helps(tmp_path: Path) -> None:
     """An untrained network: raw pixels do better. The printed command loads it as the file says."""
     (tmp_path / "zoo.toml").write_text(
-        '[[models]]\nname = "untrained"\nmodel = "digits"\nrandom_weights = true\nmean = [0.1]\nstd = [0.5]\n'
+        '[[models]]\nname = "untrained"\nmodel = "digits"\nrandom_weights = true\nmean = [0.48145466]\nstd = [0.5]\n'
     )
     words = ["advise", "--data", "digits-5-9", "--models", "zoo.toml", "--limit", "60", "--shots", "3"]
     done = lowdim(*words, "--outliers", "0", folder=tmp_path)
@@ -175,11 +175,13 @@ def test_advise_reads_a_file_of_models_and_says_when_none_helps(tmp_path: Path) 
     assert found["baseline_wins"] is True
     assert {row["method"] for row in found["learning_curve"]} >= {"baseline", "linear-probe"}
     command = found["recommendation"]["command"]
-    assert "--model digits --" in command and "--random-weights --mean 0.1 --std 0.5" in command
+    assert "--model digits --" in command and "--random-weights --mean 0.48145466 --std 0.5" in command
     saved = '[[models]]\nfeatures = "f.npz"\n'
     (tmp_path / "saved.toml").write_text(saved)
     refused = lowdim("advise", "--data", "digits", "--models", "saved.toml", folder=tmp_path, code=2)
     assert "lowdim rank" in refused.stderr
+    (tmp_path / "wide.toml").write_text('[[models]]\nmodel = "digits"\nimage_size = [8, 16]\n')
+    assert "not square" in lowdim("advise", "--data", "digits", "--models", "wide.toml", folder=tmp_path, code=2).stderr
 
 
 def test_predict_prints_the_first_and_writes_all(run: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from lowdim.errors import InputError
-from lowdim.finetuning import Average, Plan, TunedModel, load_delta, read_delta, save_delta, verify_delta
+from lowdim.finetuning import Average, Plan, TunedModel, load_delta, read_delta, save_delta
+from lowdim.finetuning._delta import verify_delta
 from lowdim.models import LoadedModel, load_model
 
 EXAMPLE = torch.zeros(2, 1, 8, 8)

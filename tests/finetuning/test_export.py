@@ -10,8 +10,8 @@ from tests.finetuning.test_delta import EXAMPLE, perturbed, saved
 from torch import nn
 
 from lowdim.errors import InputError, UsageError
-from lowdim.finetuning import Average, Plan, TunedModel, example_of, export_model, read_delta, save_delta, save_peft
-from lowdim.finetuning._delta import Delta
+from lowdim.finetuning import Average, Plan, TunedModel, export_model, read_delta, save_delta, save_peft
+from lowdim.finetuning._delta import Delta, example_of
 from lowdim.finetuning._prefix import Inputs
 from lowdim.models import LoadedModel, load_model
 

@@ -132,6 +132,22 @@ def test_batches_do_not_matter(saved: Path) -> None:
         np.testing.assert_allclose(values, two.influences[name], rtol=0, atol=1e-7 * np.abs(values).max())
 
 
+def test_deviations_are_the_lengths_of_the_influences(saved: Path) -> None:
+    """And `rank` keeps the influences of the ordering score alone, with the same intervals."""
+    candidates, data = candidates_of(names(saved)[:2]), load_data(str(saved / "good.npz"))
+    found = evaluate(candidates[0], data, folder=saved / "lengths")
+    assert set(found.deviations) == set(found.influences) >= {"nc1", "logme"}
+    for name, values in found.influences.items():
+        assert found.deviations[name] == pytest.approx(sum(float(value) ** 2 for value in values) ** 0.5), name
+    places = rank(candidates, data, by="logme").places
+    ranked = next(place.evaluation for place in places if place.candidate.name == candidates[0].name)
+    assert set(ranked.influences) == {"logme"}
+    for name in found.scores:
+        assert ranked.interval(name) == found.interval(name), name
+    low, high = ranked.interval("logme") or (0.0, 0.0)
+    assert high - low == pytest.approx(2 * 1.6449 * found.deviations["logme"], rel=1e-4)
+
+
 def test_adding_a_candidate_changes_no_other_score(saved: Path) -> None:
     data = load_data(str(saved / "good.npz"))
     some, more = (rank(candidates_of(names(saved)[:count]), data) for count in (2, 3))

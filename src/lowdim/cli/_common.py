@@ -6,11 +6,15 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from lowdim.schemas import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from lowdim._files import RunFolder
+    from lowdim._processes import Processes
 
 
 class Format(StrEnum):
@@ -45,6 +49,20 @@ def wants_json(json: bool, format: Format) -> bool:
 def rank() -> int:
     """Which of the processes started by torchrun this is; 0 when alone. Only process 0 prints."""
     return int(os.environ.get("RANK", "0"))
+
+
+@contextlib.contextmanager
+def joined(run: "RunFolder", device: str) -> "Generator[tuple[Processes, dict[str, Any] | None]]":
+    """Joins the processes of this job, the first of which opens the run folder; gives them and the result of a finished run."""
+    import torch
+
+    from lowdim._processes import processes
+
+    with contextlib.ExitStack() as stack:
+        job = stack.enter_context(processes(torch.device(device)))
+        if job.rank == 0:
+            stack.enter_context(run)
+        yield job, job.gather(run.finished() if job.rank == 0 else None)[0]
 
 
 def emit_json(command: str, result: Mapping[str, Any]) -> None:

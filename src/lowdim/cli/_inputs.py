@@ -146,21 +146,26 @@ def device(name: str) -> str:
     return name
 
 
-_SOURCES = {"digits": "digits", "digits-0-4": "digits-0-4", "digits-split": "digits-source"}
+def untrained(network: "LoadedModel") -> list[str]:
+    """The warning that belongs to random weights, if they are."""
+    return (
+        ["The weights are random: these numbers say nothing about a trained network."] if network.random_weights else []
+    )
 
 
-def seen_before(spec: str | None, data: "Dataset") -> str | None:
-    """A warning where an embedded network was trained on images of this very data; None elsewhere."""
+def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[str]:
+    """The warning where an embedded network was trained on images of this very data; elsewhere none."""
     from lowdim.data import load_data
+    from lowdim.models._digits import EMBEDDED
 
-    if spec not in _SOURCES or data.kind != "image" or not data.name.startswith("digits"):
-        return None
-    source, train = load_data(_SOURCES[spec])["train"], data["train"]
+    if untrained or spec not in EMBEDDED or data.kind != "image" or not data.name.startswith("digits"):
+        return []
+    source, train = load_data(EMBEDDED[spec])["train"], data["train"]
     known = {source.load(index).tobytes() for index in range(len(source))}
     again = sum(train.load(index).tobytes() in known for index in range(len(train)))
     if not again:
-        return None
-    return f"{spec} was itself trained on {again} of these {len(train)} images: its numbers here are too good."
+        return []
+    return [f"{spec} was itself trained on {again} of these {len(train)} images: its numbers here are too good."]
 
 
 def data_identity(data: "Dataset") -> dict[str, Any]:

@@ -113,10 +113,6 @@ def advise(
     }
     for note in dataset.notes:
         say(f"note: {note}")
-    for candidate in candidates:
-        seen = None if candidate.options.get("random_weights") else given.seen_before(candidate.model, dataset)
-        if seen:
-            warn(seen)
     options = {
         "--limit": limit,
         "--path-column": path_column,
@@ -131,6 +127,14 @@ def advise(
     ]
     words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
     result, folder = _run(loaders, dataset, data, config, words, _words(options), out, fresh=fresh)
+    seen = [
+        warning
+        for candidate in candidates
+        for warning in given.seen_before(
+            candidate.model, dataset, untrained=bool(candidate.options.get("random_weights"))
+        )
+    ]
+    result["warnings"] = [*seen, *result["warnings"]]
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
@@ -160,13 +164,19 @@ def _model_words(candidate: "Candidate") -> list[str]:
             "--offline": settings.get("offline"),
             "--mean": _listed(settings.get("mean")),
             "--std": _listed(settings.get("std")),
-            "--image-size": size if isinstance(size, int | None) else size[0],
+            "--image-size": size if isinstance(size, int | None) else _side(candidate.name, *size),
         }
     )
 
 
+def _side(name: str, height: int, width: int) -> int:
+    if height != width:
+        raise UsageError(f"{name}: image_size = [{height}, {width}] is not square; lowdim finetune takes one side.")
+    return height
+
+
 def _listed(numbers: list[float] | None) -> str | None:
-    return None if numbers is None else ",".join(f"{value:g}" for value in numbers)
+    return None if numbers is None else ",".join(map(repr, numbers))
 
 
 def _words(options: dict[str, Any]) -> list[str]:

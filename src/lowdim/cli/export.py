@@ -68,7 +68,8 @@ def export(
     """
     import time
 
-    from lowdim.finetuning import example_of, export_model, save_checkpoint, save_peft
+    from lowdim.finetuning import export_model, save_checkpoint, save_peft
+    from lowdim.finetuning._delta import example_of
 
     begun = time.monotonic()
     arguments = given.parse_arguments(model_arg)

@@ -1,6 +1,5 @@
 """``lowdim finetune``: adapt a network to new classes with few labels."""
 
-import contextlib
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +16,7 @@ from lowdim.cli._common import (
     Out,
     Seed,
     emit_json,
+    joined,
     number,
     print_table,
     progress,
@@ -197,11 +197,10 @@ def finetune(
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    seen = None if random_weights else given.seen_before(model, dataset)
-    if seen:
-        warn(seen)
     rows = None if text_features is None else read_text_features(read_npy(text_features), len(dataset.classes))
     result, folder = _run(network, dataset, config, rows, track, out, fresh=fresh)
+    seen = given.seen_before(model, dataset, untrained=random_weights)
+    result["warnings"] = [*seen, *result["warnings"]]
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
@@ -234,21 +233,14 @@ def _run(
     *,
     fresh: bool,
 ) -> tuple[dict[str, Any], Path]:
-    import torch
-
     from lowdim._files import RunFolder
-    from lowdim._processes import processes
     from lowdim.finetuning import finetune as tune
     from lowdim.finetuning import tracker
     from lowdim.models import load_model
 
     started = time.monotonic()
     run = RunFolder(out, "finetune", config, fresh=fresh)
-    with contextlib.ExitStack() as stack:
-        job = stack.enter_context(processes(torch.device(config["device"])))
-        if job.rank == 0:
-            stack.enter_context(run)
-        known = job.gather(run.finished() if job.rank == 0 else None)[0]
+    with joined(run, config["device"]) as (job, known):
         if known is not None:
             return known, run.path
         with progress("fine-tuning") as update:
@@ -272,9 +264,7 @@ def _run(
             result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)
         else:
             result["delta"] = tuned.save(run.path / "delta", network, anew)
-        if network.random_weights:
-            random = "The weights are random: these numbers say nothing about a trained network."
-            result["warnings"] = [random, *tuned.warnings]
+        result["warnings"] = [*given.untrained(network), *tuned.warnings]
         result["seconds"] = round(time.monotonic() - started, 3)
         _write(run, result)
     return result, run.path

@@ -1,8 +1,6 @@
 """``lowdim measure``: how the classes separate in a network, layer by layer."""
 
-import contextlib
 import time
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +16,7 @@ from lowdim.cli._common import (
     Out,
     Seed,
     emit_json,
+    joined,
     number,
     print_table,
     progress,
@@ -185,22 +184,14 @@ def _print_layers(network: "LoadedModel", *, as_json: bool) -> None:
 def _run(
     network: "LoadedModel", dataset: "Dataset", config: dict[str, Any], out: Path | None, *, fresh: bool
 ) -> tuple[dict[str, Any], Path]:
-    import torch
-
     from lowdim._files import RunFolder
-    from lowdim._processes import processes
     from lowdim.profiling import profile
 
     started = time.monotonic()
     run = RunFolder(out, "measure", config, fresh=fresh)
-    with contextlib.ExitStack() as stack:
-        job = stack.enter_context(processes(torch.device(config["device"])))
-        if job.rank == 0:
-            stack.enter_context(run)
-        known = job.gather(run.finished() if job.rank == 0 else None)[0]
+    with joined(run, config["device"]) as (job, known), progress("measuring") as update:
         if known is not None:
             return known, run.path
-        update = stack.enter_context(progress("measuring"))
         found = profile(
             network,
             dataset,
@@ -219,17 +210,10 @@ def _run(
             progress=update,
         )
         result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
-        result["warnings"] = _warnings(network, found.warnings)
+        result["warnings"] = [*given.untrained(network), *found.warnings]
         if job.rank == 0:
             _write(run, result, dataset)
     return result, run.path
-
-
-def _warnings(network: "LoadedModel", warnings: Sequence[str]) -> list[str]:
-    random = (
-        ["The weights are random: these numbers say nothing about a trained network."] if network.random_weights else []
-    )
-    return [*random, *warnings]
 
 
 def _write(run: "RunFolder", result: dict[str, Any], dataset: "Dataset") -> None:

@@ -133,7 +133,7 @@ def tuned_network(
     Raises:
         InputError: If the delta is damaged, or the base is not the one it was made from.
     """
-    from lowdim.finetuning import apply_delta, read_delta
+    from lowdim.finetuning._delta import apply_delta, read_delta
 
     found = read_delta(folder)
     base = load_base(found, model, weights, arguments, offline=offline)

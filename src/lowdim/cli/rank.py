@@ -140,13 +140,17 @@ def rank(
     }
     for note in dataset.notes:
         say(f"note: {note}")
-    for candidate in candidates:
-        seen = None if candidate.options.get("random_weights") else given.seen_before(candidate.model, dataset)
-        if seen:
-            warn(seen)
     result, folder = _run(candidates, dataset, config, out, selection=selection, jobs=jobs, fresh=fresh)
     for row in result["failed"]:
         warn(f"{row['model']} could not be scored: {row['error']}")
+    seen = [
+        warning
+        for candidate in candidates
+        for warning in given.seen_before(
+            candidate.model, dataset, untrained=bool(candidate.options.get("random_weights"))
+        )
+    ]
+    result["warnings"] = [*seen, *result["warnings"]]
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):

@@ -2,7 +2,7 @@
 
 from lowdim.finetuning._advise import Advice, advise
 from lowdim.finetuning._checkpoint import save_checkpoint
-from lowdim.finetuning._delta import Delta, apply_delta, example_of, load_delta, read_delta, save_delta, verify_delta
+from lowdim.finetuning._delta import Delta, load_delta, read_delta, save_delta
 from lowdim.finetuning._evaluate import split_outputs
 from lowdim.finetuning._export import export_model
 from lowdim.finetuning._finetune import ASKED, Tuned, finetune
@@ -26,10 +26,8 @@ __all__ = [
     "Tuned",
     "TunedModel",
     "advise",
-    "apply_delta",
     "auto_block",
     "default_recipe",
-    "example_of",
     "export_model",
     "finetune",
     "load_delta",
@@ -40,5 +38,4 @@ __all__ = [
     "save_peft",
     "split_outputs",
     "tracker",
-    "verify_delta",
 ]

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from lowdim._files import save_tensors
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError, UsageError
-from lowdim.finetuning._peft import with_head
+from lowdim.finetuning._heads import head_name, with_head
 from lowdim.finetuning._prefix import Inputs, call
 from lowdim.finetuning._tuned import TunedModel
-from lowdim.models import penultimate
 
 
 def save_checkpoint(
@@ -62,13 +61,7 @@ def save_checkpoint(
         raise UsageError(
             "A plain checkpoint has no place for a skip connection, an average or text features. Export to torch or onnx instead."
         )
-    head = penultimate(base)
-    if head is None:
-        raise InputError(
-            f"{type(base).__name__} has no head whose place the new one could take. Export to torch instead."
-        )
-    head = head.removesuffix(":input")
-    there = with_head(base, head, model.head)
+    there = with_head(base, head_name(base), model.head)
     state = there.state_dict()
     tuned = _merged(model.base)
     unknown = sorted(tuned.keys() - state.keys())

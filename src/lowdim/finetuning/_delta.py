@@ -132,14 +132,14 @@ def read_delta(path: Path) -> Delta:
 
     Example:
         >>> import tempfile
-        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
-        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
-        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> from lowdim import finetune, load_data, load_model
+        >>> base, data = load_model("digits-0-4"), load_data("digits-5-9", shots=4)
+        >>> tuned = finetune(base, data, method="linear-probe")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
+        ...     saved = tuned.save(Path(folder), base)
         ...     delta = read_delta(Path(folder))
-        >>> delta.method, delta.classes, sum(tensor.size for tensor in delta.tensors.values())  # the head: 8 x 2 + 2
-        ('linear-probe', ('cat', 'dog'), 18)
+        >>> delta.method, delta.classes
+        ('linear-probe', ('5', '6', '7', '8', '9'))
     """
     if not (path / _JSON).is_file():
         raise InputError(f"{path} is no delta: {_JSON} is missing. Give the folder that `lowdim finetune` printed.")
@@ -183,13 +183,13 @@ def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
 
     Example:
         >>> import tempfile
-        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
-        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
-        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
+        >>> from lowdim import finetune, load_data, load_model
+        >>> base, data = load_model("digits-0-4"), load_data("digits-5-9", shots=4)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
-        ...     load_delta(network, folder)(inputs).equal(model(inputs))
-        True
+        ...     saved = finetune(base, data, method="linear-probe").save(Path(folder), base)
+        ...     model = load_delta(base.module, folder)
+        >>> model(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 5])
     """
     return apply_delta(model, read_delta(Path(path)))
 
@@ -204,16 +204,6 @@ def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
     Raises:
         InputError: If the delta is for another network.
 
-    Example:
-        >>> import tempfile
-        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
-        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
-        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
-        ...     delta = read_delta(Path(folder))
-        >>> apply_delta(network, delta)(inputs).equal(model(inputs))
-        True
     """
     own = fingerprint(model)
     if own != delta.base["fingerprint"]:
@@ -251,14 +241,6 @@ def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Input
     Raises:
         InputError: If a single bit differs.
 
-    Example:
-        >>> import tempfile
-        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
-        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
-        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
-        ...     verify_delta(model, network, Path(folder), inputs)  # silence: every bit agrees
     """
     again = load_delta(fresh, folder)
     model.eval()
@@ -291,15 +273,6 @@ def example_of(delta: Delta) -> Inputs:
     Args:
         delta: From `read_delta`.
 
-    Example:
-        >>> import tempfile
-        >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
-        >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
-        >>> about = {"method": "linear-probe", "classes": ["cat", "dog"], "preprocessing": Preprocessing(kind="features")}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     size = save_delta(model, network, Path(folder), example=inputs, **about)
-        ...     example_of(read_delta(Path(folder))).shape
-        torch.Size([2, 4])
     """
     generator = torch.Generator().manual_seed(0)
 

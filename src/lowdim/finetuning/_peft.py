@@ -1,16 +1,15 @@
 """A tuned block as a stock peft adapter, which opens without lowdim."""
 
-import copy
 import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from lowdim.errors import InputError, UsageError, require
+from lowdim.errors import UsageError, require
+from lowdim.finetuning._heads import head_name, with_head
 from lowdim.finetuning._prefix import Inputs, call
 from lowdim.finetuning._tuned import TunedModel
-from lowdim.models import penultimate
 
 
 def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) -> float:
@@ -46,12 +45,7 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
         raise UsageError(
             "A peft adapter holds replaced layers only: use --method layer or linear-probe, or export to torch."
         )
-    head = penultimate(base)
-    if head is None:
-        raise InputError(
-            f"{type(base).__name__} has no head whose place a peft adapter could take. Export to torch instead."
-        )
-    head = head.removesuffix(":input")
+    head = head_name(base)
     leaves = [head]
     for block in model.plan.blocks:
         # peft copies whatever it is told to; only leaves keep their names and buffers straight.
@@ -73,20 +67,6 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
         opened = peft.PeftModel.from_pretrained(with_head(base, head, empty), folder).eval()
     with torch.inference_mode():
         return float((call(opened.base_model.model, example) - model(example)).abs().max())
-
-
-def with_head(base: nn.Module, name: str, head: nn.Linear) -> nn.Module:
-    """A copy of a network with a copy of a head in the place of its own.
-
-    Args:
-        base: The network.
-        name: Of its head.
-        head: The new one.
-    """
-    module = copy.deepcopy(base).to(head.weight.device).eval()
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, copy.deepcopy(head))
-    return module
 
 
 def _is_leaf(module: nn.Module) -> bool:

@@ -15,6 +15,8 @@ DIGITS_CLASSES = {
     "digits-0-4": tuple("01234"),
     "digits-split": tuple("0123456789"),
 }
+EMBEDDED = {"digits": "digits", "digits-0-4": "digits-0-4", "digits-split": "digits-source"}
+"""The embedded networks, and the data set whose training images each was trained on."""
 DIGITS_PREPROCESSING = Preprocessing(image_size=(8, 8), mean=(0.0,), std=(1.0,), channels=1)
 
 

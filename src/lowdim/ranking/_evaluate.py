@@ -91,11 +91,9 @@ class Evaluation:
         seconds: Forward passes and scores, together.
 
     Example:
-        >>> import tempfile
         >>> from lowdim.data import load_data
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     candidate, data = Candidate(name="small", model="digits"), load_data("digits", limit=100)
-        ...     found = evaluate(candidate, data, folder=Path(folder), probe=False)
+        >>> from lowdim.ranking import candidates_of, rank
+        >>> found = rank(candidates_of(["digits"]), load_data("digits", limit=100), probe=False).places[0].evaluation
         >>> low, high = found.interval("nc1")
         >>> low < found.scores["nc1"] < high
         True
