@@ -305,3 +305,15 @@ def test_another_run_is_told_apart_by_the_settings_that_differ(tmp_path):
         RunFolder(tmp_path / "run", "rank", config(None, "2b")),
     ):
         pass
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("precious")
+    for target in (tmp_path / "folder", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(UsageError, match="cannot be written: .* Choose another place"):
+            write_atomic(target, "text")
+    with pytest.raises(UsageError, match="cannot be written"), RunFolder(tmp_path / "file" / "run", "measure", {}):
+        pass
+    assert (tmp_path / "file").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

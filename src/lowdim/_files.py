@@ -1,5 +1,7 @@
 """Files that survive a kill: atomic writes, tensors with a checksum, and the run folder."""
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -7,7 +9,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -27,8 +29,11 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     are written as escapes.
     """
     data = data.encode(errors="backslashreplace") if isinstance(data, str) else data
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    with _placed(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "there is a folder of this name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -40,6 +45,22 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+_NO_PLACE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _placed(path: Path) -> Generator[None]:
+    """Says which file or folder cannot be made, and why. A full disk and the like go on as they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise UsageError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -172,7 +193,8 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"The run folder {self.path} is a file. Choose another --out.")
         self._existed = self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
+        with _placed(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -71,7 +71,7 @@ def read_text_features(rows: Float[np.ndarray, "K d"], classes: int) -> Float[np
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of an ``.npy`` file; pickled objects are refused.
+    """The array of an ``.npy`` file, not read yet; pickled objects are refused.
 
     Args:
         path: The file.
@@ -80,11 +80,9 @@ def read_npy(path: Path) -> np.ndarray:
         InputError: If it is not one.
     """
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a readable .npy file of numbers ({error}). Write it with numpy.save."
-        ) from error
+        raise InputError(f"{path} is not a readable .npy file of numbers. Write it with numpy.save.") from error
 
 
 def set_text_head(model: TunedModel, weights: Float[np.ndarray, "K d"]) -> None:
