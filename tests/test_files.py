@@ -311,7 +311,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("precious")
     for target in (tmp_path / "folder", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
-        with pytest.raises(UsageError, match="cannot be written: .* Choose another place"):
+        with pytest.raises(UsageError, match=r"cannot be written: .* Choose another place"):
             write_atomic(target, "text")
     with pytest.raises(UsageError, match="cannot be written"), RunFolder(tmp_path / "file" / "run", "measure", {}):
         pass
