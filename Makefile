@@ -15,10 +15,12 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600
 
-# Lines that the tests run, child processes included. Compiled kernels are invisible: their tests run once more as plain Python.
+# Lines that the tests run, child processes included. Compiled kernels are invisible: their short tests run once more as plain Python.
+PLAIN := $(addprefix tests/completion/test_,kernels.py packed.py entries.py als.py ratings.py)
+LONG := noise or new_rows or seed or unrated or rank_is_found or single or cover
 coverage: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q --cov --cov-report=
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q --cov --cov-append --cov-report=term tests/completion/test_kernels.py
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q --cov --cov-append --cov-report=term $(PLAIN) -k "not ($(LONG))"
 
 # Builds the wheel and the source archive, and installs the wheel alone in a clean environment.
 package: $(STAMP)
