@@ -9,6 +9,8 @@ import pytest
 import lowdim.models
 from lowdim.experiments import load
 from lowdim.figures import Lines, Panels
+from lowdim.report import to_svg
+from lowdim.report._tables import to_csv
 
 # Empty `data`: the embedded digits, also where the real networks are at hand.
 QUICK = {
@@ -55,6 +57,17 @@ def test_verdicts_hold_and_figures_hold_numbers(id):
     for table in outcome.tables:
         assert table.rows
         assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+@pytest.mark.parametrize("id", ["transfer-table", "factorization-compressed"])
+def test_only_measured_times_differ_from_run_to_run(id):
+    smaller = {"d": 40} if id == "factorization-compressed" else {"methods": ("linear-probe", "layer")}
+    first, second = (
+        {table.name: to_csv(table) for table in run(id, **smaller).tables if table.name != "seconds"}
+        | {figure.name: to_svg(figure) for figure in run(id, **smaller).figures}
+        for _ in range(2)
+    )
+    assert first and first == second
 
 
 def test_untrained_networks_fail_the_verdicts_of_collapse(monkeypatch):

@@ -124,7 +124,7 @@ def _costs(settings: Settings, seconds: dict[str, float]) -> Table:
     }
     rows = [(name, parameters[name], 1e3 * seconds[name]) for name in parameters]
     caption = "The compressed network holds L (2r)^2 moving numbers and 2 d 2r fixed ones."
-    return Table("cost", "Cost", ("network", "parameters", "milliseconds per iteration"), rows, caption)
+    return Table("seconds", "Cost", ("network", "parameters", "milliseconds per iteration"), rows, caption)
 
 
 EXPERIMENTS = (
