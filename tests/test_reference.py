@@ -1,9 +1,11 @@
 """Every public name is explained, shown in an example that runs as a doctest, and stands in the reference."""
 
+import ast
 import dataclasses
 import importlib
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,29 @@ def test_a_public_name_is_explained_and_shown(home, name):
             assert re.search(rf"^    (\w+, )*{parameter}(, \w+)*: ", text, re.MULTILINE), (
                 f"{parameter} is not explained"
             )
+
+
+def raises(function):
+    """Whether the function's own lines raise one of our errors."""
+    nodes = [ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]]
+    while nodes:
+        node = nodes.pop()
+        if (
+            isinstance(node, ast.Raise)
+            and isinstance(node.exc, ast.Call)
+            and ast.unparse(node.exc.func).endswith("Error")
+        ):
+            return True
+        nodes += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.FunctionDef)]
+    return False
+
+
+@pytest.mark.parametrize(("home", "name"), NAMES)
+def test_errors_are_documented(home, name):
+    found = named(home, name)
+    functions = members(found) if inspect.isclass(found) else {name: found} if inspect.isfunction(found) else {}
+    silent = [key for key, one in functions.items() if raises(one) and "Raises:" not in (inspect.getdoc(one) or "")]
+    assert silent == []
 
 
 @pytest.mark.parametrize("home", PACKAGES)

@@ -120,6 +120,9 @@ class ClassStatistics:
             width: Feature dimension ``d >= 1``.
             scatter: Which d x d scatter to keep.
             device: Where to accumulate; must have float64.
+
+        Raises:
+            InputError: If there is no class or no feature.
         """
         if classes < 1 or width < 1:
             raise InputError(f"Statistics need at least one class and one feature, not {classes} and {width}.")

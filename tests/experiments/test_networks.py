@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lowdim.models
+from lowdim.errors import NonFiniteError
 from lowdim.experiments import load
 from lowdim.figures import Lines, Panels
 from lowdim.report import to_svg
@@ -68,6 +69,11 @@ def test_only_measured_times_differ_from_run_to_run(id):
         for _ in range(2)
     )
     assert first and first == second
+
+
+def test_a_step_that_is_too_large_is_named():
+    with pytest.raises(NonFiniteError, match=r"step=0\.25"):
+        run("unconstrained-features", classes=3, per_class=4, dimension=5)
 
 
 def test_untrained_networks_fail_the_verdicts_of_collapse(monkeypatch):

@@ -40,7 +40,12 @@ class WeightHistory:
         return len(self.shapes)
 
     def weight(self, layer: int, index: int) -> Float[np.ndarray, "m n"]:
-        """A factor at the index-th time."""
+        """A factor at the index-th time.
+
+        Raises:
+            InputError: If its shape is not that of the first time.
+            NonFiniteError: If it holds NaN or infinity.
+        """
         matrix = np.asarray(self.read(layer, index), np.float64)
         if matrix.shape != self.shapes[layer - 1]:
             raise InputError(
@@ -57,7 +62,11 @@ class WeightHistory:
 
     @classmethod
     def of(cls, source: "WeightHistory | Trajectory | Sequence[Sequence[np.ndarray]]") -> "WeightHistory":
-        """From a run without batch axes, or from ``[[W_1, …, W_L] at each time]``."""
+        """From a run without batch axes, or from ``[[W_1, …, W_L] at each time]``.
+
+        Raises:
+            InputError: If it is empty, has batch axes, the number of factors changes, or a factor does not fit its neighbour.
+        """
         if isinstance(source, WeightHistory):
             return source
         if isinstance(source, Trajectory):

@@ -25,6 +25,9 @@ def scale_recursion(
         depth: L.
         full_output: Case 2 when True.
 
+    Raises:
+        UsageError: If the rule is neither.
+
     References:
         Yaras et al. (2023), arXiv:2306.01154.
 

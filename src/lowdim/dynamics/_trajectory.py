@@ -137,7 +137,11 @@ class Trajectory:
         return 0.5 * np.einsum("...ij,...ij->...", error, error)
 
     def rho(self, layer: int = 1, time: float | None = None) -> Float[np.ndarray, "*batch"]:
-        r"""$\rho_l(t)$: the value of the m unchanging-direction singular values, with its sign."""
+        r"""$\rho_l(t)$: the value of the m unchanging-direction singular values, with its sign.
+
+        Raises:
+            UsageError: If the run has no reduction, the layer has no such values, or the time was not recorded.
+        """
         if not self._require_reduction("rho").has_invariant_part(layer):
             raise UsageError(f"layer {layer} is the last of a network with fewer outputs than inputs: it has no rho.")
         return self._state(layer, time)[..., -1, -1]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from lowdim._random import child_seed
 from lowdim._verdicts import Verdict
+from lowdim.errors import NonFiniteError
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
 from lowdim.figures import Lines, Panels, Series
 
@@ -118,7 +119,13 @@ def descend(settings: Settings, loss: Loss, seed: int) -> tuple[list[tuple[int, 
     history: list[tuple[int, float, dict[str, float]]] = []
     # The loss is a mean over N samples, so a feature's gradient is N times smaller than the classifier's.
     for iteration in range(1, settings.iterations + 1):
-        value, gradient = objective(at, Y, settings, loss)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, gradient = objective(at, Y, settings, loss)
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"Gradient descent on the {loss} loss diverged at iteration {iteration}. Take a smaller step, "
+                f"such as --set step={settings.step / 4:g}."
+            )
         for name, factor in (("W", 1.0), ("H", float(settings.per_class)), ("b", 1.0)):
             velocity = settings.momentum * getattr(speed, name) - settings.step * factor * getattr(gradient, name)
             setattr(speed, name, velocity)

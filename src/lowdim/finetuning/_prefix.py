@@ -82,6 +82,9 @@ class Prefix:
 
         Args:
             inputs: A batch for the network.
+
+        Raises:
+            InputError: If the block is never reached, or takes no tensor.
         """
         caught: list[Tensor] = []
 

@@ -29,6 +29,10 @@ def log_evidence(statistics: ClassStatistics) -> Score:
     Args:
         statistics: With pooled scatter, no class empty.
 
+    Raises:
+        EmptyClassError: If a class has no sample.
+        InputError: If there is no scatter or all features are zero.
+
     Returns:
         In nats per sample, higher is better; unchanged by rotation and scale of the features, not by a shift. Costs one
         eigendecomposition, ``O(d^3)``.

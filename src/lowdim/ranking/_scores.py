@@ -197,6 +197,10 @@ def h_score(statistics: ClassStatistics) -> Score:
     Args:
         statistics: With pooled scatter, no class empty.
 
+    Raises:
+        EmptyClassError: If a class has no sample.
+        InputError: If there is no scatter or the features are constant.
+
     Returns:
         Between 0 and K - 1, higher is better; unchanged by any invertible linear map of the features (by rotation, shift and
         scale where reduced).
@@ -278,6 +282,10 @@ def regularised_h_score(statistics: ClassStatistics) -> Score:
     Args:
         statistics: With pooled scatter, no class empty.
 
+    Raises:
+        EmptyClassError: If a class has no sample.
+        InputError: If there is no scatter or the features are constant.
+
     Returns:
         Between 0 and K - 1, higher is better; unchanged by rotation, shift and scale.
 
@@ -344,6 +352,10 @@ def discriminant_log_probability(statistics: ClassStatistics) -> Influence:
 
     Args:
         statistics: With pooled scatter, no class empty.
+
+    Raises:
+        EmptyClassError: If a class has no sample.
+        InputError: If there is no scatter, every class has a single sample, or the features do not vary within the classes.
 
     Returns:
         A function of rows and labels giving natural log probabilities (<= 0, higher is better; NaN for the single sample of a
