@@ -28,7 +28,7 @@ from lowdim.data import Dataset, Split, batches, choose, load_data
 from lowdim.finetuning import Plan, TunedModel, make_plan, save_delta, split_outputs
 from lowdim.finetuning._baseline import plain_features
 from lowdim.finetuning._bench import Bench, Fitted
-from lowdim.finetuning._choice import choose_method, gather_evidence
+from lowdim.finetuning._choice import auto_plan, choose_method, gather_evidence
 from lowdim.models import LoadedModel, load_model
 from lowdim.probe import fit_probe
 
@@ -68,12 +68,12 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
                     probe = fit_probe(train_rows, bench.labels, classes=bench.classes, seed=seed).probe
                     right, extra = probe.log_probabilities(test_rows).argmax(axis=1) == test.labels, {}
                 elif method == "ensemble":
-                    for part in ("linear-probe", "layer"):
+                    for part in ("linear-probe", "scl"):
                         if part not in logarithms:
                             logarithms[part] = split_outputs(
                                 fit(bench, part, None, options).model, test, network.preprocessing
                             )[0]
-                    mean = np.logaddexp(logarithms["linear-probe"], logarithms["layer"])
+                    mean = np.logaddexp(logarithms["linear-probe"], logarithms["scl"])
                     right, extra = mean.argmax(axis=1) == test.labels, {}
                 elif method == "usual":
                     right, extra = usual(bench, rate or RATES[1], test) == test.labels, {}
@@ -125,10 +125,9 @@ def auto(
     bench: Bench, test: Split, logarithms: dict[str, np.ndarray], options: argparse.Namespace
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """What `finetune --method auto` does: right answers on the test split, and the accuracy and interval that it expected."""
-    plan = make_plan(bench.network.module, "layer", layer=options.layer)
-    evidence = gather_evidence(bench, [plan], baseline=False)
-    choice = choose_method(evidence, len(bench.labels) / bench.classes).evidence
-    parts = ["linear-probe", "layer"] if choice.method == "ensemble" else [choice.method]
+    evidence = gather_evidence(bench, auto_plan(bench, options.layer), baseline=False)
+    choice = choose_method(evidence).evidence
+    parts = ["linear-probe", "scl"] if choice.method == "ensemble" else [choice.method]
     for part in parts:
         if part not in logarithms:
             fitted = fit(bench, part, None, options)

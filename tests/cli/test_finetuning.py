@@ -117,7 +117,7 @@ def test_export(target: str, run: Path) -> None:
 def test_auto_shows_its_evidence_and_saves_an_ensemble(tmp_path: Path) -> None:
     found = result(lowdim(*QUICK, "--json", folder=tmp_path))
     assert found["method"] == "ensemble"
-    assert {row["method"] for row in found["evidence"]} == {"baseline", "linear-probe", "layer", "ensemble"}
+    assert {row["method"] for row in found["evidence"]} == {"baseline", "linear-probe", "scl", "ensemble"}
     assert found["delta"]["verified"] is True
 
 

@@ -36,29 +36,29 @@ def pattern(correct: int, of: int = 100, start: int = 0) -> np.ndarray:
     return right
 
 
-def test_few_labels_are_averaged_and_ties_are_said() -> None:
+def test_ways_that_tie_are_averaged_and_it_is_said() -> None:
     evidence = [
         entry("linear-probe", pattern(70)),
-        entry("layer", pattern(71, start=20), "b"),
+        entry("scl", pattern(71, start=20), "b"),
         entry("ensemble", pattern(69), "b"),
     ]
-    choice = choose_method(evidence, per_class=10)
+    choice = choose_method(evidence)
     assert choice.evidence.method == "ensemble"
     assert any("a tie" in reason and "against the probe" in reason for reason in choice.reasons)
 
 
-def test_many_labels_choose_the_smallest_within_one_error_of_the_best() -> None:
-    probe, close, clear = pattern(70), pattern(71, start=20), pattern(85)
-    tie = choose_method([entry("linear-probe", probe), entry("layer", close, "b")], per_class=80)
-    assert tie.evidence.method == "linear-probe"
-    assert any("tie" in reason and "smaller" in reason for reason in tie.reasons)
-    won = choose_method([entry("linear-probe", probe), entry("layer", clear, "b")], per_class=80)
-    assert won.evidence.method == "layer"
+def test_a_block_that_is_clearly_better_stands_alone_and_a_worse_one_never_does() -> None:
+    probe, average = entry("linear-probe", pattern(70)), entry("ensemble", pattern(80), "b")
+    assert choose_method([probe, entry("scl", pattern(78), "b"), average]).evidence.method == "scl"
+    worse = choose_method([probe, entry("scl", pattern(50), "b"), average])
+    assert worse.evidence.method == "ensemble"
+    assert any("worse" in reason for reason in worse.reasons)
+    assert choose_method([probe]).evidence is probe
 
 
 def test_a_baseline_that_wins_is_named() -> None:
-    evidence = [entry("baseline", pattern(90)), entry("linear-probe", pattern(60)), entry("ensemble", pattern(65), "b")]
-    assert any("does not help" in reason for reason in choose_method(evidence, per_class=5).reasons)
+    evidence = [entry("baseline", pattern(90)), entry("linear-probe", pattern(60))]
+    assert any("does not help" in reason for reason in choose_method(evidence).reasons)
 
 
 def test_paired_difference_by_hand() -> None:
@@ -83,9 +83,9 @@ def test_heldout_probe_is_the_probe_of_each_fold(bench: Bench) -> None:
 
 
 def test_the_ensemble_is_the_mean_of_probabilities(bench: Bench) -> None:
-    plan = Plan("layer", ("blocks.4",))
-    found = {row.method: row for row in gather_evidence(bench, [plan], folds=2)}
-    assert set(found) == {"baseline", "linear-probe", "layer", "ensemble"}
+    plan = Plan("scl", ("blocks.4",), "pad_add")
+    found = {row.method: row for row in gather_evidence(bench, plan, folds=2)}
+    assert set(found) == {"baseline", "linear-probe", "scl", "ensemble"}
     part = fold_of(bench.labels, 2, bench.seed)
     mean = np.exp(heldout_predictions(bench, Plan("linear-probe"), part)) + np.exp(
         heldout_predictions(bench, plan, part)
@@ -131,7 +131,7 @@ def test_advice_prefers_the_network_that_knows_the_classes(tmp_path: Path, data:
     assert {row["shots"] for row in advice.learning_curve} == {3}
     assert len(advice.outliers) <= 2 and all(entry.item.startswith("train[") for entry in advice.outliers)
     assert {entry.name for entry in advice.classes} == set(data.classes)
-    assert {row.method for row in advice.evidence} == {"baseline", "linear-probe", "layer", "ensemble"}
+    assert {row.method for row in advice.evidence} == {"baseline", "linear-probe", "scl", "ensemble"}
     assert advice.command("a b", "c") == "lowdim finetune --model 'a b' --data c --method ensemble --layer blocks.4"
     assert calls
 

@@ -18,14 +18,14 @@ from lowdim.finetuning._baseline import fit_baseline, plain_features
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
     Evidence,
-    auto_plans,
+    auto_plan,
     choose_method,
     evidence_of,
     expected_interval,
     gather_evidence,
     paired_difference,
 )
-from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._plan import Plan, make_plan
 from lowdim.models import LoadedModel
 from lowdim.probe import fit_probe
 from lowdim.profiling import ClassMeasure, Outlier, profile
@@ -96,7 +96,7 @@ def advise(
     """Compares networks and methods on the training split by cross-validation.
 
     Every network gets a cross-validated probe on its features. On the best one, and on a second that is a tie with it, the
-    block at 3/4 of the depth and its average with the probe are tried too. The test split is never looked at.
+    block at 3/4 of the depth (``"scl"``) and its average with the probe are tried too. The test split is never looked at.
 
     Args:
         candidates: Each gives a network; one that fails is reported and hides none of the others.
@@ -133,14 +133,14 @@ def advise(
     baseline = fit_baseline(train, len(data.classes), seed)
     seconds = time.monotonic() - started
     evidence = [evidence_of("(no model)", "baseline", None, baseline.correct(train.labels), seconds)]
-    probes = {id(bench): gather_evidence(bench, [], folds=_FOLDS, baseline=False)[0] for bench in benches}
+    probes = {id(bench): gather_evidence(bench, folds=_FOLDS, baseline=False)[0] for bench in benches}
     finalists, reasons = _finalists(benches, probes)
     evidence += [probes[id(bench)] for bench in benches if bench not in finalists]
     choices: list[tuple[Bench, Evidence, tuple[str, ...]]] = []
     for bench in finalists:
-        found = gather_evidence(bench, _plans(bench, warnings), folds=_FOLDS, baseline=False)
+        found = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, baseline=False)
         evidence += found
-        choice = choose_method([evidence[0], *found], per_class)
+        choice = choose_method([evidence[0], *found])
         choices.append((bench, choice.evidence, choice.reasons))
     bench, chosen, why = max(choices, key=lambda entry: entry[1].accuracy)
     measured = profile(
@@ -211,18 +211,10 @@ def _finalists(benches: list[Bench], probes: Mapping[int, Evidence]) -> tuple[li
     return chosen, reasons
 
 
-def _plans(bench: Bench, warnings: list[str]) -> list[Plan]:
-    try:
-        return auto_plans(bench)
-    except InputError as error:
-        warnings.append(str(error))
-        return []
-
-
 def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> list[dict[str, Any]]:
     labels = bench.labels
     rows: list[dict[str, Any]] = []
-    block = [plan for plan in _plans(bench, []) if chosen.layer]
+    block = [make_plan(bench.network.module, "scl", layer=chosen.layer)] if chosen.layer else []
     for size in sorted(set(shots)):
         train = few_shot_indices(labels, size, bench.seed)
         test = np.setdiff1d(np.arange(len(labels)), train)

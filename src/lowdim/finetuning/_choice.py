@@ -1,21 +1,19 @@
 """Which method? Cross-validated evidence on the training split, and a choice that admits ties."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from lowdim.errors import InputError
 from lowdim.finetuning._baseline import fit_baseline
 from lowdim.finetuning._bench import Bench
-from lowdim.finetuning._plan import Plan, make_plan
-from lowdim.finetuning._recipe import Recipe
+from lowdim.finetuning._plan import Combine, Plan, make_plan
 from lowdim.probe import fold_of, wilson_interval
 
-FEW = 50
-"""Images per class below which methods are averaged instead of chosen: estimates from so few do not predict the better one."""
 _EFFECTIVE = 1.3
 """Cross-validated accuracy varies more than N independent trials: its interval is that of N / 1.3."""
 LEVEL = 0.9
@@ -78,19 +76,19 @@ def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
 
 def gather_evidence(
     bench: Bench,
-    plans: Sequence[Plan],
+    plan: Plan | None = None,
     *,
     folds: int = 5,
-    recipes: dict[Plan, Recipe] | None = None,
+    changes: Mapping[str, Any] | None = None,
     baseline: bool = True,
 ) -> list[Evidence]:
-    """Cross-validates the probe, some plans, and the average of the probe with each of them.
+    """Cross-validates the probe, a plan, and the average of the two.
 
     Args:
         bench: Network and data.
-        plans: Beside the probe.
+        plan: Beside the probe.
         folds: Parts of the training split.
-        recipes: Instead of the default ones.
+        changes: To the plan's default recipe.
         baseline: Also the baseline without a model.
     """
     name, labels = bench.network.name, bench.labels
@@ -103,9 +101,9 @@ def gather_evidence(
     started = time.monotonic()
     probe = heldout_predictions(bench, Plan("linear-probe"), part)
     found.append(evidence_of(name, "linear-probe", None, _right(probe, labels), time.monotonic() - started))
-    for plan in plans:
+    if plan is not None:
         started = time.monotonic()
-        heldout = heldout_predictions(bench, plan, part, recipe=(recipes or {}).get(plan))
+        heldout = heldout_predictions(bench, plan, part, changes=changes)
         seconds = time.monotonic() - started
         layer = ", ".join(plan.blocks) or None
         found.append(evidence_of(name, plan.method, layer, _right(heldout, labels), seconds))
@@ -115,7 +113,7 @@ def gather_evidence(
 
 
 def heldout_predictions(
-    bench: Bench, plan: Plan, part: np.ndarray, *, recipe: Recipe | None = None
+    bench: Bench, plan: Plan, part: np.ndarray, *, changes: Mapping[str, Any] | None = None
 ) -> Float[np.ndarray, "n K"]:
     """Log probabilities of every sample by a fit that has not seen it; NaN where `part` is negative.
 
@@ -123,12 +121,13 @@ def heldout_predictions(
         bench: Network and data.
         plan: What to fit.
         part: Fold of each sample.
-        recipe: Instead of the default one.
+        changes: To the default recipe.
     """
     heldout = np.full((len(part), bench.classes), np.nan)
     for fold in np.unique(part[part >= 0]):
         train, test = np.flatnonzero(part != fold), np.flatnonzero(part == fold)
         name = f"fold{fold}-{plan.method}-{'-'.join(plan.blocks)}"
+        recipe = replace(bench.recipe(plan, len(train)), **(changes or {}))
         fitted = bench.fit(plan, recipe=recipe, indices=train, name=name)
         heldout[test] = fitted.log_probabilities(test)
     return heldout
@@ -161,61 +160,47 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-_SIZE = {"baseline": 0, "linear-probe": 1, "layer": 2, "scl": 2, "ensemble": 3}
-
-
-def choose_method(evidence: Sequence[Evidence], per_class: float) -> Choice:
+def choose_method(evidence: Sequence[Evidence]) -> Choice:
     """What to use, and which differences are none.
 
-    Below `FEW` images per class the average of probe and block, because choosing between them by so few images loses more
-    than it gains. From there on the smallest whose accuracy is within one paired standard error of the best.
+    A block that is better than the probe by more than one paired standard error stands alone; else the average of the two,
+    because a choice between ways that so few images cannot tell apart loses more than it gains.
 
     Args:
         evidence: Of one network, the baseline perhaps among it.
-        per_class: Mean number of training images per class.
     """
-    own = [entry for entry in evidence if entry.method != "baseline"]
+    own = {entry.method: entry for entry in evidence}
+    probe = chosen = own["linear-probe"]
     reasons: list[str] = []
-    ensembles = [entry for entry in own if entry.method == "ensemble"]
-    if per_class < FEW and ensembles:
-        chosen = max(ensembles, key=lambda entry: entry.accuracy)
-        reasons.append(f"below {FEW} images per class the probe and the block are averaged, not chosen between")
-    else:
-        best = max(own, key=lambda entry: entry.accuracy)
-        near = [entry for entry in own if _within_one_error(best, entry)]
-        chosen = min(near, key=lambda entry: (_SIZE[entry.method], -entry.accuracy))
-        if chosen is not best:
-            reasons.append(f"{_label(best)} is a tie with {_label(chosen)}, which is smaller")
-    probe = next(entry for entry in own if entry.method == "linear-probe")
-    for entry in own:
-        if entry.method in ("layer", "scl"):
-            gain, error = paired_difference(entry.correct, probe.correct)
-            what = "a tie" if abs(gain) <= error else "better" if gain > 0 else "worse"
-            reasons.append(f"{_label(entry)} against the probe: {100 * gain:+.1f} ± {100 * error:.1f} points, {what}")
-    for entry in evidence:
-        if entry.method == "baseline" and paired_difference(entry.correct, chosen.correct)[0] >= 0:
-            reasons.append(
-                "the baseline without a model is at least as good: the pre-trained network does not help here"
-            )
+    block = next((entry for entry in evidence if entry.layer and entry.method != "ensemble"), None)
+    if block is not None:
+        gain, error = paired_difference(block.correct, probe.correct)
+        what = "a tie" if abs(gain) <= error else "better" if gain > 0 else "worse"
+        reasons.append(
+            f"{block.method} {block.layer} against the probe: {100 * gain:+.1f} ± {100 * error:.1f} points, {what}"
+        )
+        chosen = block
+        if gain <= error:
+            chosen = own["ensemble"]
+            reasons.append("the probe and the block are averaged, not chosen between")
+    if "baseline" in own and paired_difference(own["baseline"].correct, chosen.correct)[0] >= 0:
+        reasons.append("the baseline without a model is at least as good: the pre-trained network does not help here")
     return Choice(chosen, tuple(reasons))
 
 
-def _within_one_error(best: Evidence, entry: Evidence) -> bool:
-    if entry is best:
-        return True
-    gain, error = paired_difference(best.correct, entry.correct)
-    return gain <= error
-
-
-def _label(entry: Evidence) -> str:
-    return f"{entry.method} {entry.layer}" if entry.layer else entry.method
-
-
-def auto_plans(bench: Bench, layer: str = "auto") -> list[Plan]:
-    """The plans that ``auto`` looks at beside the probe: the block at 3/4 of the depth, or the one that is named.
+def auto_plan(bench: Bench, layer: str = "auto", combine: Combine = "pad_add") -> Plan | None:
+    """What ``auto`` looks at beside the probe: ``scl`` at 3/4 of the depth, or at the block that is named.
 
     Args:
-        bench: Network and data.
+        bench: Network and data; gets a warning where there are no blocks to choose from.
         layer: Name, or ``"auto"``.
+        combine: How the skip meets the penultimate feature.
+
+    Returns:
+        The plan; None for a network without blocks, of which only the probe is left.
     """
-    return [make_plan(bench.network.module, "layer", layer=layer)]
+    try:
+        return make_plan(bench.network.module, "scl", layer=layer, combine=combine)
+    except InputError as error:
+        bench.warnings.append(f"Only the probe was tried. {error}")
+        return None

@@ -3,8 +3,9 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -13,15 +14,14 @@ from torch import nn
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim.data import Dataset, Split
-from lowdim.errors import InputError, UsageError, did_you_mean
+from lowdim.errors import UsageError, did_you_mean
 from lowdim.finetuning._bench import Bench, Fitted
-from lowdim.finetuning._choice import LEVEL, Evidence, auto_plans, choose_method, gather_evidence
+from lowdim.finetuning._choice import LEVEL, Evidence, auto_plan, choose_method, gather_evidence
 from lowdim.finetuning._compress import compress
 from lowdim.finetuning._delta import save_delta, tuned_parts, verify_delta
 from lowdim.finetuning._evaluate import nc1, split_outputs
 from lowdim.finetuning._plan import METHODS, BatchNorm, Combine, Method, Plan, make_plan
 from lowdim.finetuning._prefix import Inputs
-from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._tuned import Average
 from lowdim.finetuning._update import Update
@@ -207,11 +207,11 @@ def finetune(
     Args:
         network: From `lowdim.models.load_model`; it is left alone.
         data: From `lowdim.data.load_data`. Its test split is looked at once, at the end.
-        method: One of `METHODS`; ``"ensemble"`` averages the probabilities of the probe and of one block; ``"auto"`` does so
-            below 50 images per class, and chooses by cross-validation from there on.
+        method: One of `METHODS`; ``"ensemble"`` averages the probabilities of the probe and of ``"scl"``; ``"auto"`` cross-validates
+            both, and takes ``"scl"`` where it is clearly better than the probe, else their average.
         layer: Block or blocks to train, for ``"layer"``, ``"scl"``, ``"ensemble"`` and ``"auto"``; ``"auto"`` is the one at
             3/4 of the depth.
-        combine: How the skip of ``"scl"`` meets the penultimate feature.
+        combine: How the skip of ``"scl"`` (alone or within ``"ensemble"`` and ``"auto"``) meets the penultimate feature.
         rank: Of ``"lora"``.
         batch_norm: For ``"full"`` and ``"lp-ft"``: ``"batch"`` lets the statistics follow the batches.
         rate: Largest learning rate, instead of the recipe's.
@@ -271,52 +271,21 @@ def finetune(
         changes = {name: value for name, value in changes.items() if value is not None}
         evidence: list[Evidence] = []
         reasons: tuple[str, ...] = ()
-        plans: list[Plan]
+        chosen: str = method
         if method == "auto":
-            candidates = _auto_plans(bench, layer)
-            recipes = {plan: replace(bench.recipe(plan), **changes) for plan in candidates}
-            evidence = gather_evidence(bench, candidates, recipes=recipes if changes else None)
-            choice = choose_method(evidence, len(bench.labels) / bench.classes)
-            method, reasons = choice.evidence.method, choice.reasons  # type: ignore[assignment]
-            plans = plans_of(choice.evidence, candidates)
-        elif method == "ensemble":
-            plans = [Plan("linear-probe"), make_plan(network.module, "layer", layer=layer)]
-        else:
-            assert method in get_args(Method)
-            plans = [make_plan(network.module, method, layer=layer, combine=combine, rank=rank, batch_norm=batch_norm)]
+            candidate = auto_plan(bench, layer, combine)
+            evidence = gather_evidence(bench, candidate, changes=changes)
+            choice = choose_method(evidence)
+            chosen, reasons = choice.evidence.method, choice.reasons
+        single = partial(make_plan, network.module, layer=layer, combine=combine, rank=rank, batch_norm=batch_norm)
+        plans = [Plan("linear-probe"), single("scl")] if chosen == "ensemble" else [single(cast(Method, chosen))]
         fits: list[Fitted] = []
         for plan in plans:
-            recipe: Recipe = replace(bench.recipe(plan), **changes)
+            recipe = replace(bench.recipe(plan), **changes)
             fits.append(
                 bench.fit(plan, recipe=recipe, name=f"final-{plan.method}", with_updates=True, on_epoch=on_epoch)
             )
-        return _measured(bench, fits, data, method, evidence, reasons)
-
-
-def _auto_plans(bench: Bench, layer: str) -> list[Plan]:
-    """Beside the probe; none for a network without blocks, of which only the probe is left."""
-    try:
-        return auto_plans(bench, layer)
-    except InputError as error:
-        bench.warnings.append(f"Only the probe was tried. {error}")
-        return []
-
-
-def plans_of(evidence: Evidence, candidates: Sequence[Plan]) -> list[Plan]:
-    """The plans behind a row of evidence: the probe, a candidate, or both for an ensemble.
-
-    Args:
-        evidence: The chosen row.
-        candidates: The plans that were looked at beside the probe.
-    """
-    named = [plan for plan in candidates if ", ".join(plan.blocks) == evidence.layer]
-    if evidence.method == "linear-probe":
-        return [Plan("linear-probe")]
-    return (
-        [Plan("linear-probe"), named[0]]
-        if evidence.method == "ensemble"
-        else [p for p in named if p.method == evidence.method]
-    )
+        return _measured(bench, fits, data, chosen, evidence, reasons)
 
 
 def _measured(
