@@ -95,7 +95,7 @@ def fit(bench: Bench, method: str, rate: float | None, options: argparse.Namespa
     recipe = bench.recipe(plan)
     if rate is not None:
         recipe = replace(recipe, rate=rate, head_rate=rate)
-    return bench.fit(plan, recipe=recipe, name=f"{method}-{rate}")
+    return bench.fit(plan, recipe=recipe)
 
 
 def usual(bench: Bench, rate: float, test: Split) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Training: the same bits after an interruption, a NaN that stops it, stored prefixes that change nothing."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,13 @@ import pytest
 import torch
 
 from lowdim._files import load_tensors
-from lowdim.data import Dataset
+from lowdim.data import Dataset, load_data
 from lowdim.errors import InputError, NonFiniteError, UsageError
 from lowdim.finetuning import Plan, Prefix, Recipe, TunedModel, finetune
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._train import train
-from lowdim.models import LoadedModel
+from lowdim.models import LoadedModel, load_model
 
 RECIPE = Recipe(rate=3e-3, head_rate=3e-3, epochs=4, batch_size=16)
 BLOCK = Plan("scl", ("blocks.4",), "pad_add")
@@ -42,11 +44,16 @@ def test_training_lowers_the_loss_and_learns(bench: Bench) -> None:
     ("stop_at", "plan"), [(1, BLOCK), (5, BLOCK), (9, BLOCK), (5, Plan("full", batch_norm="batch"))]
 )
 def test_an_interrupted_run_continues_with_the_same_bits(
-    stop_at: int, plan: Plan, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    stop_at: int,
+    plan: Plan,
+    bench: Bench,
+    network: LoadedModel,
+    data: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("lowdim.finetuning._train.SAVE_EVERY", 0.0)
     monkeypatch.setattr("lowdim.finetuning._train.SHORT", 0.0)
-    whole = bench.fit(plan, recipe=RECIPE, name="whole")
 
     def stop(what: str, done: int, total: int) -> None:
         if what.startswith("training") and done == stop_at:
@@ -54,9 +61,10 @@ def test_an_interrupted_run_continues_with_the_same_bits(
 
     bench._progress = stop
     with pytest.raises(Stop):
-        bench.fit(plan, recipe=RECIPE, name="parts")
+        bench.fit(plan, recipe=RECIPE)
     bench._progress = None
-    resumed = bench.fit(plan, recipe=RECIPE, name="parts")
+    resumed = bench.fit(plan, recipe=RECIPE)
+    whole = Bench(network, data, tmp_path / "whole").fit(plan, recipe=RECIPE)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     assert whole.history.loss == resumed.history.loss
@@ -78,12 +86,27 @@ def test_statistics_follow_the_batches_only_where_asked(
             finetune(network, data, method=method, batch_norm="batch")  # type: ignore[arg-type]
 
 
-def test_seeds_decide(bench: Bench) -> None:
-    first, again = bench.fit(BLOCK, recipe=RECIPE, name="a"), bench.fit(BLOCK, recipe=RECIPE, name="b")
+def test_seeds_decide(bench: Bench, network: LoadedModel, data: Dataset, tmp_path: Path) -> None:
+    first = bench.fit(BLOCK, recipe=RECIPE)
+    again = Bench(network, data, tmp_path / "again").fit(BLOCK, recipe=RECIPE)
     bench.seed = 1
-    other = bench.fit(BLOCK, recipe=RECIPE, name="c")
+    other = bench.fit(BLOCK, recipe=RECIPE)
     assert all(torch.equal(t, weights(again.model)[n]) for n, t in weights(first.model).items())
     assert not torch.equal(first.model.head.weight, other.model.head.weight)
+
+
+def test_a_folder_keeps_other_recipes_data_and_networks_apart(bench: Bench, data: Dataset) -> None:
+    folder = bench.folder.parent
+    first = bench.fit(BLOCK, recipe=RECIPE)
+    longer = bench.fit(BLOCK, recipe=replace(RECIPE, epochs=6))
+    assert (len(first.history.loss), len(longer.history.loss)) == (4, 6)
+    fewer = bench.fit(BLOCK, recipe=RECIPE, indices=np.arange(0, 60, 2))
+    assert not torch.equal(first.model.head.weight, fewer.model.head.weight)
+    for network, images in ((load_model("digits"), data), (bench.network, load_data("digits", shots=6, seed=1))):
+        shared, own = Bench(network, images, folder), Bench(network, images, folder.parent / "own")
+        assert shared.folder != bench.folder
+        for plan in (BLOCK, Plan("linear-probe")):
+            assert np.array_equal(shared.fit(plan).features(), own.fit(plan).features())
 
 
 def test_the_stored_prefix_changes_no_bit(bench: Bench, network: LoadedModel, tmp_path: Path) -> None:
@@ -96,8 +119,6 @@ def test_the_stored_prefix_changes_no_bit(bench: Bench, network: LoadedModel, tm
 
 
 def _dataset(bench: Bench) -> object:
-    from lowdim.data import load_data
-
     assert len(bench.train) == 60
     return load_data("digits", shots=6, limit=200)
 
@@ -136,7 +157,7 @@ def test_nan_in_the_first_epoch_is_an_error(bench: Bench) -> None:
 
 
 def test_nan_later_keeps_the_last_good_epoch(bench: Bench) -> None:
-    good = bench.fit(BLOCK, recipe=RECIPE, name="good")
+    good = bench.fit(BLOCK, recipe=RECIPE)
     model = TunedModel(bench.network.module, BLOCK, 10, bench.example)
     prefix = Prefix(model.base, "blocks.4", bench.example)
     store = bench.store("blocks.4", model, prefix)
@@ -162,10 +183,6 @@ def test_class_weights_make_the_rare_class_count(bench: Bench) -> None:
 
 
 def test_one_class_is_refused(network: LoadedModel, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from lowdim.data import load_data
-
     data = load_data("digits", shots=6)
     only = data["train"].take(np.flatnonzero(data["train"].labels == 3))
     with pytest.raises(InputError, match="one class only"):
@@ -206,10 +223,7 @@ def _run_with_kills(folder: Path, kills: int, seed: int) -> dict[str, torch.Tens
             process.stdout.readline()
             time.sleep(float(generator.uniform(0, 1.0)))
             process.send_signal(signal.SIGKILL)
-        state = folder / "bench" / "fit.safetensors"
-        if state.exists():
-            import json
-
+        for state in (folder / "bench").glob("*/scl-*.safetensors"):
             now = json.loads(load_tensors(state)[1]["loop"])["step"]
             assert now >= step
             step = now

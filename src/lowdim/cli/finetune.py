@@ -81,7 +81,7 @@ def finetune(
     data: given.DataUnlessListing = None,
     method: Annotated[
         MethodChoice,
-        typer.Option("--method", help="auto averages probe and block below 50 images per class, else chooses."),
+        typer.Option("--method", help="auto: scl where it is clearly better than the probe, else both averaged."),
     ] = MethodChoice.auto,
     layer: Annotated[
         str, typer.Option("--layer", help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.")

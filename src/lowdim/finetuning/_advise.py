@@ -180,7 +180,7 @@ def _benches(
             bench = Bench(
                 load(),
                 data,
-                folder / f"model{index}",
+                folder,
                 device=device,
                 cache_budget=cache_budget,
                 seed=seed,
@@ -221,7 +221,7 @@ def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> lis
         if len(test) < len(np.unique(labels)) or size < 2:
             continue
         parts = {
-            plan.method: bench.fit(plan, indices=train, name=f"curve{size}-{plan.method}").log_probabilities(test)
+            plan.method: bench.fit(plan, indices=train).log_probabilities(test)
             for plan in [Plan("linear-probe"), *block]
         }
         if chosen.method == "ensemble":

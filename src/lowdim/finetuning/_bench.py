@@ -1,14 +1,17 @@
 """One network on one training set: stored prefixes, and fits of any plan on any part of the samples."""
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lowdim._files import to_json
 from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.errors import InputError
@@ -66,7 +69,8 @@ class Bench:
     Args:
         network: The pre-trained one; it is left alone.
         data: Its train split is used, and nothing else.
-        folder: For stored prefixes and the states of running fits; another run with the same arguments continues there.
+        folder: For stored prefixes and the states of running fits. Another run continues there; what belongs to another network,
+            other data or another recipe is left alone.
         device: Where networks run.
         cache_budget: Bytes per stored prefix.
         views: Augmented views per image.
@@ -94,7 +98,7 @@ class Bench:
         processes: Processes | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        self.network, self.train, self.folder = network, data["train"], folder
+        self.network, self.train = network, data["train"]
         self.class_names = data.classes
         self.classes = len(data.classes)
         self.prompts, self.text_features = tuple(prompts), text_features
@@ -104,6 +108,8 @@ class Bench:
         self._progress = progress
         if len(np.unique(self.train.labels)) < 2:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
+        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, seed]
+        self.folder = folder / _short_digest(content)
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
         self._stores: dict[str, Store] = {}
         self.warnings: list[str] = []
@@ -144,7 +150,6 @@ class Bench:
         *,
         recipe: Recipe | None = None,
         indices: np.ndarray | None = None,
-        name: str = "fit",
         with_updates: bool = False,
         on_epoch: OnEpoch | None = None,
     ) -> Fitted:
@@ -154,7 +159,6 @@ class Bench:
             plan: What to train.
             recipe: How; the default one of the method otherwise.
             indices: Positions in the train split; all by default.
-            name: Of its state file.
             with_updates: Measure the rank of each update and its share in the first gradient's subspace.
             on_epoch: Called after every epoch with the method, the epoch's number and the history.
         """
@@ -183,13 +187,16 @@ class Bench:
             indices=indices,
             class_weights=self._weights(indices) if self.class_weights else None,
             seed=self.seed,
-            state=self.folder / f"{name}.safetensors",
+            state=self.folder / f"{plan.method}-{self._key(plan, recipe, indices)}.safetensors",
             processes=self.processes,
             progress=self._reporter(f"training {plan.describe()}"),
             on_epoch=None if on_epoch is None else partial(on_epoch, plan.method),
         )
         found = updates(model, before, gradient, self.classes) if with_updates else []
         return Fitted(model=model, store=store, prefix=prefix, history=history, probe=probe, updates=found)
+
+    def _key(self, plan: Plan, recipe: Recipe, indices: np.ndarray) -> str:
+        return _short_digest([plan.as_dict(), asdict(recipe), self.seed, self.class_weights, indices.tolist()])
 
     def _text_features(self) -> np.ndarray:
         if self.text_features is not None:
@@ -215,6 +222,10 @@ class Bench:
     def _reporter(self, what: str) -> Progress | None:
         progress = self._progress
         return None if progress is None else lambda done, total: progress(what, done, total)
+
+
+def _short_digest(content: Any) -> str:
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:16]
 
 
 def _features(model: TunedModel) -> Callable[[Inputs], Tensor]:

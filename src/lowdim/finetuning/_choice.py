@@ -126,9 +126,8 @@ def heldout_predictions(
     heldout = np.full((len(part), bench.classes), np.nan)
     for fold in np.unique(part[part >= 0]):
         train, test = np.flatnonzero(part != fold), np.flatnonzero(part == fold)
-        name = f"fold{fold}-{plan.method}-{'-'.join(plan.blocks)}"
         recipe = replace(bench.recipe(plan, len(train)), **(changes or {}))
-        fitted = bench.fit(plan, recipe=recipe, indices=train, name=name)
+        fitted = bench.fit(plan, recipe=recipe, indices=train)
         heldout[test] = fitted.log_probabilities(test)
     return heldout
 

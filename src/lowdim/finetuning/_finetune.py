@@ -224,7 +224,8 @@ def finetune(
         cache_budget: Bytes per stored prefix; larger ones are computed in every epoch.
         device: Where the network runs.
         seed: Of everything random.
-        folder: For stored prefixes and resumable states; default a temporary one. Several processes share that of the first.
+        folder: For stored prefixes and states, from which the same call continues; default a temporary one. Several processes
+            share that of the first.
         processes: Of the job (``torchrun``); alone by default. All of them return the same.
         progress: Called with what is being done, steps done and steps in all.
         on_epoch: Called after every epoch of the final training with the method, the epoch's number and its `History`; for
@@ -282,9 +283,7 @@ def finetune(
         fits: list[Fitted] = []
         for plan in plans:
             recipe = replace(bench.recipe(plan), **changes)
-            fits.append(
-                bench.fit(plan, recipe=recipe, name=f"final-{plan.method}", with_updates=True, on_epoch=on_epoch)
-            )
+            fits.append(bench.fit(plan, recipe=recipe, with_updates=True, on_epoch=on_epoch))
         return _measured(bench, fits, data, chosen, evidence, reasons)
 
 
