@@ -94,6 +94,11 @@ def to_json(value: Any) -> str:
     return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def json_digest(value: Any) -> str:
+    """Hex digest (sha256) of the JSON text of a value."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes `to_json` atomically."""
     write_atomic(path, to_json(value))

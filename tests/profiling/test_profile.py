@@ -140,6 +140,17 @@ def test_no_budget_and_no_folder_change_nothing(tmp_path):
     same(expected, profile(module, data, outliers=5, folder=tmp_path), 0)
 
 
+def test_a_folder_keeps_other_networks_and_data_apart(tmp_path):
+    module, data = network(), problem()
+    before = profile(module, data, folder=tmp_path)
+    with torch.no_grad():
+        next(module.parameters()).mul_(1.5)
+    same(profile(module, data), profile(module, data, folder=tmp_path), 0)
+    assert before.layers[0].nc1 != profile(module, data, folder=tmp_path).layers[0].nc1
+    other = (2 * data[0], data[1])
+    same(profile(module, other), profile(module, other, folder=tmp_path), 0)
+
+
 def test_what_a_killed_run_left_is_used_and_layers_keep_their_order(tmp_path):
     """Layers whose names do not sort in the order of computation; a third of the batches is there already."""
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,7 +230,6 @@ def test_candidates_side_by_side_give_the_same(tmp_path: Path) -> None:
 
 def test_a_killed_run_continues(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, folder = load_data(str(saved / "good.npz")), saved / "state"
-    folder.mkdir()
     whole = rank(candidates_of(names(saved)), data, folder=folder)
     assert not [path for path in folder.iterdir() if path.is_dir()]
     (evaluation, *_) = folder.glob("*.safetensors")
@@ -246,6 +246,17 @@ def test_a_killed_run_continues(saved: Path, monkeypatch: pytest.MonkeyPatch) ->
         for row in result["scores"]:
             del row["seconds"]
     assert first == second
+
+
+def test_a_folder_keeps_other_data_and_settings_apart(saved: Path) -> None:
+    data, folder = load_data(str(saved / "good.npz")), saved / "state"
+    (good,) = candidates_of([str(saved / "good.npz")])
+    first = rank([good], data, folder=folder).places[0]
+    half = {"limit": len(data["train"]) // 2}
+    fewer = rank([good], load_data(str(saved / "good.npz"), **half), selection=half, folder=folder).places[0]
+    renamed = rank([replace(good, features=str(saved / "poor.npz"))], data, folder=folder).places[0]
+    assert first.evaluation.samples == 2 * fewer.evaluation.samples
+    assert renamed.as_dict()["nc1"] != first.as_dict()["nc1"]
 
 
 # --- Input.

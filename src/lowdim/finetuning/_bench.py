@@ -1,17 +1,15 @@
 """One network on one training set: stored prefixes, and fits of any plan on any part of the samples."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lowdim._files import to_json
+from lowdim._files import json_digest
 from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.errors import InputError
@@ -109,7 +107,7 @@ class Bench:
         if len(np.unique(self.train.labels)) < 2:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
         content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, seed]
-        self.folder = folder / _short_digest(content)
+        self.folder = folder / json_digest(content)[:16]
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
         self._stores: dict[str, Store] = {}
         self.warnings: list[str] = []
@@ -196,7 +194,7 @@ class Bench:
         return Fitted(model=model, store=store, prefix=prefix, history=history, probe=probe, updates=found)
 
     def _key(self, plan: Plan, recipe: Recipe, indices: np.ndarray) -> str:
-        return _short_digest([plan.as_dict(), asdict(recipe), self.seed, self.class_weights, indices.tolist()])
+        return json_digest([plan.as_dict(), asdict(recipe), self.seed, self.class_weights, indices.tolist()])[:16]
 
     def _text_features(self) -> np.ndarray:
         if self.text_features is not None:
@@ -222,10 +220,6 @@ class Bench:
     def _reporter(self, what: str) -> Progress | None:
         progress = self._progress
         return None if progress is None else lambda done, total: progress(what, done, total)
-
-
-def _short_digest(content: Any) -> str:
-    return hashlib.sha256(to_json(content).encode()).hexdigest()[:16]
 
 
 def _features(model: TunedModel) -> Callable[[Inputs], Tensor]:

@@ -1,6 +1,5 @@
 """The delta: what fine-tuning changed, in a small file that fits one network only and says so."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lowdim._files import load_tensors, read_json, save_tensors, sha256, to_json, write_json
+from lowdim._files import json_digest, load_tensors, read_json, save_tensors, sha256, write_json
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError
 from lowdim.finetuning._compress import with_expanded
@@ -117,7 +116,7 @@ def save_delta(
         "notes": dict(notes or {}),
         "tensors": sha256(folder / _TENSORS),
     }
-    write_json(folder / _JSON, {**content, "sha256": _digest(content)})
+    write_json(folder / _JSON, {**content, "sha256": json_digest(content)})
     return sum((folder / file).stat().st_size for file in (_JSON, _TENSORS))
 
 
@@ -151,7 +150,7 @@ def read_delta(path: Path) -> Delta:
             f"{path} is a delta of format {content.get('version')}, but this lowdim reads format {VERSION}. Update lowdim."
         )
     digest = content.pop("sha256", None)
-    if digest != _digest(content):
+    if digest != json_digest(content):
         raise InputError(f"{path / _JSON} is damaged: its content does not match its checksum. Save the delta again.")
     arrays, _ = load_tensors(path / _TENSORS)
     if sha256(path / _TENSORS) != content["tensors"]:
@@ -286,10 +285,6 @@ def example_of(delta: Delta) -> Inputs:
 
     tensors = {name: make(name, entry) for name, entry in delta.example.items()}
     return tensors.get("", tensors)
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(to_json(content).encode()).hexdigest()
 
 
 def _shapes(inputs: Inputs) -> dict[str, Any]:

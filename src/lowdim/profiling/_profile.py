@@ -1,6 +1,7 @@
 """The collapse profile of a network on labelled data: every chosen layer, train and test."""
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lowdim._files import json_digest
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim._random import child_seed
@@ -17,7 +19,7 @@ from lowdim.data import Dataset, Split
 from lowdim.data._batches import batches
 from lowdim.errors import InputError, ResourceError
 from lowdim.features import Pool
-from lowdim.models import LoadedModel, default_layers, find_head, match_layers
+from lowdim.models import LoadedModel, default_layers, find_head, fingerprint, match_layers
 from lowdim.profiling._builder import Builder, Measured, Recipe
 from lowdim.profiling._passes import first_pass, second_pass
 from lowdim.profiling._result import Profile
@@ -32,6 +34,9 @@ class _SplitSource:
     def __init__(self, split: Split, preprocessing: Preprocessing) -> None:
         self.labels, self.split, self.preprocessing = split.labels, split, preprocessing
 
+    def digest(self) -> str:
+        return json_digest([self.split.digest(), self.preprocessing.as_dict()])
+
     def inputs(self, positions: np.ndarray) -> Any:
         return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
 
@@ -39,6 +44,11 @@ class _SplitSource:
 class _TensorSource:
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.labels, self.tensor = labels.cpu().numpy().astype(np.int64), inputs
+
+    def digest(self) -> str:
+        digest = hashlib.sha256(self.labels.tobytes())
+        digest.update(self.tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def inputs(self, positions: np.ndarray) -> Any:
         return self.tensor[torch.from_numpy(positions)]
@@ -92,7 +102,7 @@ def profile(
         unbiased: Divide class covariances by ``n - 1``.
         outliers: How many suspected labels to list.
         seed: Of the subsample and the permutations for the chance level.
-        folder: Where features are kept between the passes, and found again after a kill; default a temporary folder.
+        folder: Where features are kept between the passes, from which the same call continues; default a temporary folder.
         cache_budget: Bytes of features kept per split.
         processes: The processes of this job; default alone.
         progress: Called with (batches done, batches in all).
@@ -128,7 +138,12 @@ def profile(
     )
     builder = Builder(module, names, model.classes if isinstance(model, LoadedModel) else None, recipe)
     before = _device_of(module)
-    kept = tempfile.TemporaryDirectory(prefix="lowdim-") if folder is None else contextlib.nullcontext(str(folder))
+    if folder is None:
+        kept = tempfile.TemporaryDirectory(prefix="lowdim-")
+    else:
+        content = [fingerprint(module), *(source.digest() for source in sources.values())]
+        content += [recipe.layers, recipe.pools, recipe.batch_size]
+        kept = contextlib.nullcontext(str(folder / json_digest(content)[:16]))
     with kept as where:
         try:
             module.to(place)
@@ -149,14 +164,14 @@ def _device_of(module: nn.Module) -> torch.device:
 
 def _sources(
     model: nn.Module | LoadedModel, data: Any, splits: Sequence[str] | None
-) -> tuple[dict[str, Source], tuple[str, ...]]:
+) -> tuple[dict[str, _SplitSource | _TensorSource], tuple[str, ...]]:
     if isinstance(data, Dataset):
         preprocessing = model.preprocessing if isinstance(model, LoadedModel) else Preprocessing()
         chosen = {name: data[name] for name in splits or data.splits}
         return {name: _SplitSource(split, preprocessing) for name, split in chosen.items()}, data.classes
     if isinstance(data, tuple):
         data = {"train": data}
-    sources: dict[str, Source] = {}
+    sources: dict[str, _SplitSource | _TensorSource] = {}
     for name in splits or data:
         inputs, labels = data[name]
         if len(inputs) != len(labels) or labels.ndim != 1 or labels.is_floating_point():

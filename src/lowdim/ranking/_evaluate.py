@@ -1,6 +1,7 @@
 """Everything about one candidate: one stream of its features, all scores, and how each sample moves them."""
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -165,7 +166,7 @@ def evaluate(
     Args:
         candidate: What to score.
         data: Labelled data.
-        folder: Where features are kept in between.
+        folder: For a temporary folder with the features.
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
         probe: Also fit the linear probe, its strength chosen by cross-validation.
@@ -193,25 +194,29 @@ def evaluate(
     place = torch.device(device or "cpu")
     model.module.to(place)
 
-    def stream(name: str) -> FeatureStream:
-        source = _Source(_split(candidate, data, name, selection or {}), model)
-        return FeatureStream(
-            model.module,
-            source,
-            [layer],
-            ["avg"],
-            batch_size=batch_size,
-            device=place,
-            folder=folder / name,
-            budget=_CACHE,
-            processes=Processes(),
-        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="features-", dir=folder) as kept:
 
-    work = _Work(stream(split), scored=model.head is not None)
-    work.first_pass()
-    work.second_pass()
-    if probe:
-        work.probe(stream("test") if probe_on == "test" and "test" in data.splits and split != "test" else None, seed)
+        def stream(name: str) -> FeatureStream:
+            source = _Source(_split(candidate, data, name, selection or {}), model)
+            return FeatureStream(
+                model.module,
+                source,
+                [layer],
+                ["avg"],
+                batch_size=batch_size,
+                device=place,
+                folder=Path(kept) / name,
+                budget=_CACHE,
+                processes=Processes(),
+            )
+
+        work = _Work(stream(split), scored=model.head is not None)
+        work.first_pass()
+        work.second_pass()
+        if probe:
+            judged = stream("test") if probe_on == "test" and "test" in data.splits and split != "test" else None
+            work.probe(judged, seed)
     influences = work.influences()
     return Evaluation(
         name=candidate.name,

@@ -1,7 +1,6 @@
 """Candidates side by side: their order, ties, and how well each score agrees with the probe."""
 
 import errno
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -12,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from joblib import Parallel, delayed
 
+from lowdim._files import json_digest
 from lowdim.data import Dataset
 from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean
 from lowdim.ranking._agreement import Agreement, agreement, kendall
@@ -128,7 +128,7 @@ def rank(
         batch_size: Samples per forward pass.
         device: Where the networks run.
         seed: Of the probe's folds and of the agreement's resampling.
-        folder: Where evaluations are kept, and found again after a kill.
+        folder: Where evaluations are kept, from which the same call continues.
         progress: Called with (candidates done, candidates in all).
 
     Returns:
@@ -161,8 +161,18 @@ def rank(
         "device": device,
         "seed": seed,
     }
+    content = {"data": {name: part.digest() for name, part in data.splits.items()}, **settings}
     with kept as where:
-        tasks = (delayed(_attempt)(candidate, data, Path(where), by, settings) for candidate in candidates)
+        tasks = (
+            delayed(_attempt)(
+                candidate,
+                data,
+                Path(where) / f"{json_digest([candidate.identity(), content])[:16]}.safetensors",
+                by,
+                settings,
+            )
+            for candidate in candidates
+        )
         results: list[Evaluation | str] = []
         done = cast("Iterable[Evaluation | str]", Parallel(n_jobs=jobs, return_as="generator")(tasks))
         for result in done:
@@ -186,20 +196,15 @@ def rank(
     )
 
 
-def _attempt(
-    candidate: Candidate, data: Dataset, folder: Path, by: str, settings: Mapping[str, Any]
-) -> Evaluation | str:
+def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings: Mapping[str, Any]) -> Evaluation | str:
     """The evaluation, or why there is none: whatever a user's model raises must not end the other candidates.
 
     Of the numbers per sample it keeps those that ties are judged by: a thousand models on a million images must fit.
     """
-    key = hashlib.sha256(candidate.name.encode()).hexdigest()[:16]
-    file = folder / f"{key}.safetensors"
     if file.exists():
         return _trimmed(Evaluation.load(file), by)
     try:
-        with tempfile.TemporaryDirectory(prefix=f"features-{key}-", dir=folder) as features:
-            evaluation = evaluate(candidate, data, folder=Path(features), **settings)
+        evaluation = evaluate(candidate, data, folder=file.parent, **settings)
     except LowdimError as error:
         return str(error)
     except Exception as error:
