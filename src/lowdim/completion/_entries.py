@@ -197,7 +197,7 @@ def _as_numbers(name: str, data: ArrayLike) -> NDArray[Any]:
     array = np.asarray(data)
     if array.dtype.kind not in "fiub":
         raise InputError(f"The {name} must hold real numbers, but the array has dtype {array.dtype}.")
-    return array.astype(np.float64) if array.dtype.kind != "f" else array
+    return array if array.dtype in (np.dtype(np.float32), np.dtype(np.float64)) else array.astype(np.float64)
 
 
 def _as_indices(name: str, data: ArrayLike) -> Ints:

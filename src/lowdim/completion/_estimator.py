@@ -286,15 +286,13 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             self.row_ids_, self.column_ids_ = triplets.row_ids, triplets.column_ids
             self.n_features_in_ = triplets.entries.shape[1]
             return triplets.entries
-        _inputs.named_non_numeric(X)
-        return _inputs.entries_of(validate_data(self, X, **_CHECKS))
+        return _inputs.entries_of(validate_data(self, _inputs.numeric(X), **_CHECKS))
 
     def _read_rows(self, X: Any) -> tuple[Entries, Any]:
         if _inputs.is_triplets(X):
             read = _inputs.read_triplets(X, columns=self.n_features_in_, column_ids=self.column_ids_)
             return read.entries, np.float64
-        _inputs.named_non_numeric(X)
-        matrix: Any = validate_data(self, X, reset=False, **_CHECKS)
+        matrix: Any = validate_data(self, _inputs.numeric(X), reset=False, **_CHECKS)
         return _inputs.entries_of(matrix, allow_empty=True), matrix.dtype
 
     def _clip_bounds(self, entries: Entries) -> tuple[Floats, Floats] | None:

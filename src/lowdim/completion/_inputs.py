@@ -8,9 +8,11 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from lowdim.completion._entries import Entries
-from lowdim.errors import InputError
+from lowdim.errors import InputError, require
 
 Ids = NDArray[Any]
+
+NULLS = ("None", "nan", "<NA>", "NaT")  # what becomes of a missing id as text
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | No
     if isinstance(data, Entries):
         return Triplets(data, None, None)
     rows, cols, values = (np.asarray(part) for part in data)
-    row_places, row_ids = _numbered(rows)
+    row_places, row_ids = _numbered(rows, "row")
     if column_ids is not None:
         col_places = places_of(cols, column_ids, "column")
         if (col_places < 0).any():
@@ -51,7 +53,7 @@ def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | No
                 f"Column {unknown!r} was not among the training columns. Leave its entries out, or fit again."
             )
     else:
-        col_places, column_ids = _numbered(cols)
+        col_places, column_ids = _numbered(cols, "column")
     width = columns if columns is not None else (None if column_ids is None else len(column_ids))
     shape = None
     if width is not None and row_places.size:
@@ -73,26 +75,36 @@ def places_of(ids: ArrayLike, known: Ids | None, axis: str, size: int = 0) -> ND
         if outside.any():
             raise InputError(f"{axis.capitalize()} {wanted[int(np.argmax(outside))]} is outside 0..{size - 1}.")
         return wanted.astype(np.intp)
-    wanted = wanted.astype(known.dtype) if known.dtype.kind in "UO" else wanted
+    wanted = _texts(wanted, axis)
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.where(known[place] == wanted, place, -1)
 
 
-def named_non_numeric(frame: Any) -> None:
-    """Refuse a frame with a column of text, by its name.
+def numeric(data: Any) -> Any:
+    """A pandas frame with its columns of objects as numbers; anything else as it is.
 
     Raises:
-        InputError: If a column of a pandas frame holds something else than numbers.
+        InputError: If a column holds something else than numbers, or two have one name.
     """
-    if not hasattr(frame, "dtypes") or not hasattr(frame, "columns"):
-        return
-    for name in frame.columns:
-        kind = frame[name].dtype
-        if getattr(kind, "kind", "O") not in "fiub":
+    if not hasattr(data, "columns") or not hasattr(getattr(data, "dtypes", None), "items"):
+        return data
+    repeated = data.columns[data.columns.duplicated()]
+    if len(repeated):
+        raise InputError(f"The frame has more than one column {repeated[0]!r}. Give each its own name.")
+    frame = data.copy(deep=False)
+    for place, (name, kind) in enumerate(data.dtypes.items()):
+        if kind.kind in "fiub":
+            continue
+        try:
+            if kind.kind != "O":  # dates would become numbers
+                raise TypeError
+            frame.isetitem(place, require("pandas", "A frame").to_numeric(data.iloc[:, place]))
+        except (ValueError, TypeError) as error:
             raise InputError(
                 f"Column {name!r} holds {kind}, not numbers. Encode it, or send only numeric columns here with "
                 "sklearn.compose.ColumnTransformer([('numbers', DeepMatrixCompletion(), [...])], remainder='passthrough')."
-            )
+            ) from error
+    return frame
 
 
 def entries_of(matrix: Any, *, allow_empty: bool = False) -> Entries:
@@ -104,10 +116,20 @@ def entries_of(matrix: Any, *, allow_empty: bool = False) -> Entries:
     return Entries.from_sparse(matrix) if sparse else Entries.from_dense(matrix)
 
 
-def _numbered(ids: Ids) -> tuple[NDArray[Any], Ids | None]:
+def _numbered(ids: Ids, axis: str) -> tuple[NDArray[Any], Ids | None]:
     if ids.dtype.kind in "iu":
         return ids, None
+    if ids.size == 0:
+        return ids.astype(int), None
     if ids.dtype.kind in "fb":
         raise InputError(f"Row and column ids must be integers from 0 or text, but got dtype {ids.dtype}.")
-    known, places = np.unique(ids.astype(str), return_inverse=True)
+    known, places = np.unique(_texts(ids, axis), return_inverse=True)
     return places, known
+
+
+def _texts(ids: Ids, axis: str) -> Ids:
+    texts = ids.astype(str)
+    for place in np.flatnonzero(np.isin(texts, NULLS)):
+        if not isinstance(ids[place], str):
+            raise InputError(f"The {axis} id at position {place} is missing ({ids[place]}). Leave its entry out.")
+    return texts

@@ -139,11 +139,7 @@ def _columns(path: Path, delimiter: str | None) -> tuple[dict[str, Any], Sequenc
     if path.suffix == ".npz":
         return _npz(path), None
     if path.suffix == ".parquet":
-        parquet = require("pyarrow.parquet", "A Parquet file")
-        try:
-            table = parquet.read_table(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as Parquet: {error}") from error
+        table = _parquet(path, "read_table")
         return {name: table.column(name).to_pylist() for name in table.column_names}, None
     header, rows, lines = [], [], []
     for line, fields in _text_rows(path, delimiter):
@@ -161,8 +157,15 @@ def _columns(path: Path, delimiter: str | None) -> tuple[dict[str, Any], Sequenc
 
 def _header(path: Path, delimiter: str | None) -> list[str]:
     if path.suffix == ".parquet":
-        return require("pyarrow.parquet", "A Parquet file").read_schema(path).names
+        return _parquet(path, "read_schema").names
     return next(_text_rows(path, delimiter))[1]
+
+
+def _parquet(path: Path, reader: str) -> Any:
+    try:
+        return getattr(require("pyarrow.parquet", "A Parquet file"), reader)(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {error}") from error
 
 
 def _text_rows(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:

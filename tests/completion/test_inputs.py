@@ -1,0 +1,81 @@
+"""From frames and triplets to entries: ids, nulls and number types."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lowdim.completion import CompletionWarning, DeepMatrixCompletion, Entries
+from lowdim.errors import InputError
+
+NAN = float("nan")
+
+
+def rated() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Triplets of a rank 2 matrix; user 7 is ``u07``, item 3 is ``i03``."""
+    generator = np.random.default_rng(3)
+    matrix = generator.normal(size=(50, 2)) @ generator.normal(size=(2, 20))
+    rows, cols = np.nonzero(generator.random((50, 20)) < 0.7)
+    return np.char.mod("u%02d", rows), np.char.mod("i%02d", cols), matrix[rows, cols]
+
+
+def test_an_id_that_extends_a_known_one_is_another_id() -> None:
+    model = DeepMatrixCompletion().fit(rated())
+    with pytest.warns(CompletionWarning, match="2 of 3 pairs have an id that training has not seen"):
+        known, longer, other = model.predict(["u07", "u0712345", "nobody"], ["i03"] * 3)
+    assert longer == other != known
+    with pytest.raises(InputError, match="Column 'i0399' was not among the training columns"):
+        model.transform((["u07"], ["i0399"], [1.0]))
+
+
+@pytest.mark.parametrize("null", [None, NAN, pd.NA, pd.NaT])
+def test_a_null_id_is_refused(null: object) -> None:
+    users, items, values = rated()
+    holed = users.astype(object)
+    holed[4] = null
+    with pytest.raises(InputError, match="row id at position 4 is missing"):
+        DeepMatrixCompletion().fit((holed, items, values))
+    model = DeepMatrixCompletion().fit((users, items, values))
+    with pytest.raises(InputError, match="column id at position 1 is missing"):
+        model.predict(["u07", "u08"], np.array(["i03", null], object))
+
+
+def test_none_and_nan_as_text_are_ids_like_any_other() -> None:
+    ids = np.array(["None", "nan", "x"], object)
+    model = DeepMatrixCompletion(solver="table").fit((np.repeat(ids, 3), np.tile(ids, 3), np.arange(9.0)))
+    assert model.row_ids_.tolist() == ["None", "nan", "x"]
+
+
+def test_no_triplets_at_all() -> None:
+    with pytest.raises(InputError, match="There is no observed entry"):
+        DeepMatrixCompletion().fit(([], [], []))
+
+
+def test_a_frame_of_objects_that_are_numbers() -> None:
+    generator = np.random.default_rng(0)
+    data = np.outer(generator.normal(size=60), [1.0, 2.0, -1.0, 0.5]) + 0.1 * generator.normal(size=(60, 4))
+    frame = pd.DataFrame(data, columns=list("abcd"))
+    expected = frame.mask(frame["a"] > 1)
+    objects = expected.astype(object).where(expected.notna(), None)
+    objects.iloc[0, 1] = pd.NA
+    expected.iloc[0, 1] = NAN
+    model = DeepMatrixCompletion(solver="table").fit(expected)
+    np.testing.assert_array_equal(
+        DeepMatrixCompletion(solver="table").fit(objects).transform(objects), model.transform(expected)
+    )
+    np.testing.assert_array_equal(model.transform(objects[:1]), model.transform(expected[:1]))
+
+
+def test_columns_of_one_name_and_a_column_of_text() -> None:
+    with pytest.raises(InputError, match="more than one column 'a'"):
+        DeepMatrixCompletion().fit(pd.DataFrame(np.ones((4, 2)), columns=["a", "a"]))
+    with pytest.raises(InputError, match="Column 'when' holds datetime64"):
+        DeepMatrixCompletion().fit(
+            pd.DataFrame({"a": [1.0, 2.0], "when": pd.to_datetime(["2020-01-01", "2020-01-02"])})
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ">f8", ">f4", np.longdouble])
+def test_values_of_any_float_type(dtype: str) -> None:
+    entries = Entries.from_triplets([0, 1], [1, 0], np.array([1.5, -2.0], dtype))
+    assert entries.values.tolist() == [1.5, -2.0]
+    assert Entries.from_dense(np.array([[1.5, NAN]], dtype)).values.dtype == np.float64
