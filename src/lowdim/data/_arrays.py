@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.data._dataset import Dataset, Kind, Split, encode_labels, train_test_indices
+from lowdim.data._dataset import UNLABELLED, Dataset, Kind, Split, divided, encode_labels
 from lowdim.data._images import array_image
 from lowdim.errors import InputError
 
@@ -72,6 +72,12 @@ def dataset_from_arrays(
         >>> data.classes, len(data["train"]), len(data["test"])
         (('a', 'b'), 2, 2)
     """
+    return divided(_from_arrays(x_train, y_train, x_test, y_test, classes, name), seed)
+
+
+def _from_arrays(
+    x_train: np.ndarray, y_train: Any, x_test: np.ndarray | None, y_test: Any, classes: Sequence[str] | None, name: str
+) -> Dataset:
     parts = {"train": (np.asarray(x_train), y_train)}
     kind = _kind("x_train", parts["train"][0])
     if x_test is not None:
@@ -88,21 +94,18 @@ def dataset_from_arrays(
         splits[part] = Split(
             name=part, kind=kind, labels=chosen, items=Numbered(part, len(array)), read=Rows(array, kind)
         )
-    notes: tuple[str, ...] = ()
-    if x_test is None:
-        train, test = train_test_indices(labels, seed)
-        whole = splits["train"]
-        splits = {"train": whole.take(train), "test": replace(whole.take(test), name="test")}
-        notes = (f"split: stratified, 80 % train, 20 % test, seed {seed}",)
-    return Dataset(name=name, kind=kind, classes=names, splits=splits, notes=notes)
+    own = x_test is not None
+    if not own:
+        splits = {"all": replace(splits["train"], name="all")}
+    return Dataset(name=name, kind=kind, classes=names, splits=splits, own_split=own)
 
 
-def load_npz(path: Path, seed: int) -> Dataset:
+def load_npz(path: Path, *, labelled: bool = True) -> Dataset:
     """``x_train, y_train[, x_test, y_test][, class_names]`` from an ``.npz`` file; objects are refused, so nothing is executed.
 
     Args:
         path: The file.
-        seed: Of the split, where the file has none.
+        labelled: Whether ``y_train`` has to be there.
 
     Raises:
         InputError: If the file cannot be read or an array is missing or unsuitable.
@@ -116,20 +119,28 @@ def load_npz(path: Path, seed: int) -> Dataset:
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
         why = "it holds pickled objects, which are not loaded" if "allow_pickle" in str(error) else str(error)
         raise InputError(f"{path} cannot be read as .npz: {why}. Save plain arrays with numpy.savez.") from error
+    if not labelled and arrays.keys() & {"x_train", "y_train", "x_test", "y_test"} == {"x_train"}:
+        return _unlabelled(arrays["x_train"], path.stem)
     if "x_train" not in arrays or "y_train" not in arrays or ("x_test" in arrays) != ("y_test" in arrays):
         raise InputError(
             f"{path} needs x_train and y_train (and x_test with y_test), but holds {', '.join(present) or 'nothing'}."
         )
     names = arrays.get("class_names")
-    return dataset_from_arrays(
+    return _from_arrays(
         arrays["x_train"],
         arrays["y_train"],
         arrays.get("x_test"),
         arrays.get("y_test"),
         classes=None if names is None else [str(name) for name in names],
         name=path.stem,
-        seed=seed,
     )
+
+
+def _unlabelled(array: np.ndarray, name: str) -> Dataset:
+    kind, none = _kind("x_train", array), np.full(len(array), UNLABELLED)
+    items, read = Numbered("train", len(array)), Rows(array, kind)
+    whole = Split(name="all", kind=kind, labels=none, items=items, read=read)
+    return Dataset(name=name, kind=kind, classes=(), splits={"all": whole}, own_split=False)
 
 
 def _kind(name: str, array: np.ndarray) -> Kind:

@@ -14,15 +14,18 @@ from lowdim.errors import InputError, did_you_mean
 Kind = Literal["image", "text", "features"]
 Indices = NDArray[np.int64]
 
+UNLABELLED = -1
+"""Label of a sample without one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """One part of a data set; samples are read when asked for.
 
     Attributes:
-        name: ``"train"`` or ``"test"``.
+        name: ``"train"``, ``"test"``, or ``"all"`` for data that is not split.
         kind: What `load` gives: a Pillow image, a text, or a feature row.
-        labels: int64, one index into the data set's ``classes`` per sample.
+        labels: int64, one index into the data set's ``classes`` per sample; -1 where it has no label.
         items: A printable name per sample.
         read: Reads the raw sample of an index.
 
@@ -93,8 +96,9 @@ class Dataset:
         name: Where it came from.
         kind: ``"image"``, ``"text"`` or ``"features"``.
         classes: Class names; labels index into them. A class may have no sample in a split.
-        splits: By name, ``"train"`` before ``"test"``.
+        splits: By name, ``"train"`` before ``"test"``; or ``"all"``.
         notes: How it was split, and what was left out and why.
+        own_split: Whether train and test are the data's own; False where they were drawn, or where it is not split.
 
     Example:
         >>> from lowdim.data import dataset_from_arrays
@@ -108,6 +112,7 @@ class Dataset:
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
+    own_split: bool = True
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
@@ -154,7 +159,8 @@ def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
     order: dict[int, Indices] = {}
     for label in np.unique(labels):
         positions = np.flatnonzero(labels == label)
-        order[int(label)] = np.random.default_rng(child_seed(seed, part, int(label))).permutation(positions)
+        name = "unlabelled" if label == UNLABELLED else int(label)
+        order[int(label)] = np.random.default_rng(child_seed(seed, part, name)).permutation(positions)
     return order
 
 
@@ -176,6 +182,22 @@ def train_test_indices(labels: Indices, seed: int, *, test_share: float = 0.2) -
         test.append(positions[:held])
         train.append(positions[held:])
     return _sorted(train), _sorted(test)
+
+
+def divided(dataset: Dataset, seed: int) -> Dataset:
+    """Data that is one split ``all`` as stratified train and test splits; data with a split of its own as it is.
+
+    Args:
+        dataset: As a loader reads it.
+        seed: The same seed gives the same split.
+    """
+    if dataset.own_split:
+        return dataset
+    whole = dataset["all"]
+    parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed), strict=True))
+    splits = {name: replace(whole.take(chosen), name=name) for name, chosen in parts.items() if len(chosen)}
+    note = f"split: stratified, 80 % train, 20 % test, seed {seed}"
+    return replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
 def limited_indices(labels: Indices, limit: int, seed: int) -> Indices:

@@ -1,13 +1,13 @@
 """Image folders: one folder per class, with or without a split above."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from lowdim.data._dataset import Dataset, Split, train_test_indices
+from lowdim.data._dataset import UNLABELLED, Dataset, Split
 from lowdim.data._images import EXTENSIONS, open_image
 from lowdim.errors import InputError
 
@@ -37,7 +37,7 @@ def image_split(name: str, paths: Sequence[Path], labels: Sequence[int] | np.nda
     """A split of picture files.
 
     Args:
-        name: ``"train"`` or ``"test"``.
+        name: ``"train"``, ``"test"`` or ``"all"``.
         paths: One file per sample.
         labels: Class index per sample.
         root: Folder that the printed names are relative to.
@@ -51,17 +51,28 @@ def image_split(name: str, paths: Sequence[Path], labels: Sequence[int] | np.nda
     )
 
 
-def load_folder(folder: Path, seed: int) -> Dataset:
+def load_picture(path: Path) -> Dataset:
+    """One picture, without a label.
+
+    Args:
+        path: The file.
+    """
+    root = path.parent.resolve()
+    whole = image_split("all", [root / path.name], [UNLABELLED], root)
+    return Dataset(name=path.name, kind="image", classes=(), splits={"all": whole}, own_split=False)
+
+
+def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
     """``DIR/CLASS/*`` or ``DIR/{train,val|valid|test}/CLASS/*``.
 
     Symbolic links that leave the folder, or that lead to other folders, are not followed and are reported.
 
     Args:
         folder: The data set's folder.
-        seed: Of the split, where the folder has none.
+        labelled: Whether pictures beside the class folders, which have no label, are left out.
 
     Raises:
-        InputError: If no class folder with a picture is found.
+        InputError: If no picture is found.
     """
     root = folder.resolve()
     notes: list[str] = []
@@ -73,25 +84,18 @@ def load_folder(folder: Path, seed: int) -> Dataset:
     if tests[1:] or (parts and set(names) - {"train", *tests}):
         unused = sorted({*tests[1:], *(set(names) - {"train", *tests})})
         notes.append(f"folders beside the splits were not used: {', '.join(unused)}")
-    found = {split: _class_files(part, root, notes) for split, part in (parts or {"": root}).items()}
+    found = {split: _class_files(part, root, notes) for split, part in (parts or {"all": root}).items()}
+    loose = [] if parts or labelled else _loose(root, notes)
     classes = tuple(sorted({name for files in found.values() for name in files}))
-    if not any(paths for files in found.values() for paths in files.values()):
+    if not loose and not any(paths for files in found.values() for paths in files.values()):
         raise InputError(_nothing_found(folder, notes))
     splits: dict[str, Split] = {}
     for split, files in found.items():
         paths = [path for name in classes for path in files.get(name, ())]
         labels = np.repeat(np.arange(len(classes)), [len(files.get(name, ())) for name in classes])
-        splits[split] = image_split(split, paths, labels, root)
-    if not parts:
-        train, test = train_test_indices(splits[""].labels, seed)
-        notes.append(f"split: stratified, 80 % train, 20 % test, seed {seed}")
-        whole = splits.pop("")
-        splits = {"train": _named(whole, "train", train), "test": _named(whole, "test", test)}
-    return Dataset(name=folder.name, kind="image", classes=classes, splits=splits, notes=tuple(notes))
-
-
-def _named(split: Split, name: str, indices: np.ndarray) -> Split:
-    return replace(split.take(indices), name=name)
+        splits[split] = image_split(split, [*loose, *paths], np.append([UNLABELLED] * len(loose), labels), root)
+    name = folder.name or root.name
+    return Dataset(name=name, kind="image", classes=classes, splits=splits, notes=tuple(notes), own_split=bool(parts))
 
 
 def _holds_folders(folder: Path | None) -> bool:
@@ -108,21 +112,33 @@ def _class_files(folder: Path, root: Path, notes: list[str]) -> dict[str, list[P
         if child.is_symlink():
             _count(left, "links to folders")
             continue
-        files[child.name] = _pictures(child, root, left)
-    where = folder.relative_to(root).as_posix()
-    notes.extend(f"left out in {where}: {number} {what}" for what, number in left.items())
+        files[child.name] = _pictures(child.iterdir(), root, left)
+    _report(left, folder, root, notes)
     return files
 
 
-def _pictures(folder: Path, root: Path, left: dict[str, int]) -> list[Path]:
+def _loose(root: Path, notes: list[str]) -> list[Path]:
+    """Pictures in no class folder."""
+    left: dict[str, int] = {}
+    found = _pictures((path for path in root.iterdir() if not path.is_dir()), root, left)
+    _report(left, root, root, notes)
+    return found
+
+
+def _report(left: dict[str, int], folder: Path, root: Path, notes: list[str]) -> None:
+    where = folder.relative_to(root).as_posix()
+    notes.extend(f"left out in {where}: {number} {what}" for what, number in left.items())
+
+
+def _pictures(paths: Iterable[Path], root: Path, left: dict[str, int]) -> list[Path]:
     found: list[Path] = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(paths):
         if path.name.startswith("."):
             continue
         if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root)):
             _count(left, "links to folders" if path.is_dir() else "links that leave the folder")
         elif path.is_dir():
-            found += _pictures(path, root, left)
+            found += _pictures(path.iterdir(), root, left)
         elif path.suffix.lower() not in EXTENSIONS:
             _count(left, "files that are not pictures")
         else:

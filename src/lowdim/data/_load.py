@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from lowdim.data._arrays import load_npz
-from lowdim.data._dataset import Dataset, Split, few_shot_indices, limited_indices
+from lowdim.data._dataset import Dataset, Split, divided, few_shot_indices, limited_indices
 from lowdim.data._digits import DIGITS_TASKS, load_digits
-from lowdim.data._folder import load_folder
+from lowdim.data._folder import load_folder, load_picture
+from lowdim.data._images import EXTENSIONS
 from lowdim.data._official import load_official
 from lowdim.data._table import load_table
 from lowdim.errors import InputError, UsageError, did_you_mean
@@ -24,6 +25,7 @@ def load_data(
     shots: int | None = None,
     seed: int = 0,
     skip_unreadable: bool = False,
+    whole: bool = False,
 ) -> Dataset:
     """A labelled data set from its name.
 
@@ -37,6 +39,8 @@ def load_data(
         shots: Keep so many samples of each class of the train split.
         seed: Of the split (where there is none) and of ``limit`` and ``shots``.
         skip_unreadable: Decode every picture once and leave out, with a note, the ones that cannot be read.
+        whole: For data to classify. What has no split of its own comes as one split ``all``, and labels may be missing (-1):
+            pictures in no class folder, a single picture, a table without a label column, ``x_train`` alone.
 
     Returns:
         The data set; its ``notes`` say how it was split and what was left out.
@@ -53,7 +57,9 @@ def load_data(
     for name, value in (("limit", limit), ("shots", shots)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}.")
-    dataset = _read(spec, path_column, text_column, label_column, seed)
+    dataset = _read(spec, path_column, text_column, label_column, labelled=not whole)
+    if not whole:
+        dataset = divided(dataset, seed)
     if skip_unreadable and dataset.kind == "image":
         dataset = _without_unreadable(dataset)
     return choose(dataset, limit=limit, shots=shots, seed=seed)
@@ -94,7 +100,9 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
     return replace(dataset, splits=splits, notes=tuple(notes))
 
 
-def _read(spec: str, path_column: str | None, text_column: str | None, label_column: str | None, seed: int) -> Dataset:
+def _read(
+    spec: str, path_column: str | None, text_column: str | None, label_column: str | None, *, labelled: bool
+) -> Dataset:
     path = Path(spec).expanduser()
     suffix = path.suffix.lower()
     is_table = suffix in (".csv", ".tsv")
@@ -105,16 +113,20 @@ def _read(spec: str, path_column: str | None, text_column: str | None, label_col
     if spec in DIGITS_TASKS and not path.exists():
         return load_digits(spec)
     if path.is_dir():
-        return load_folder(path, seed)
+        return load_folder(path, labelled=labelled)
     if not path.exists():
         raise InputError(
             f"There is no data at {spec}. Give an image folder, a .npz, .csv or .tsv file, torchvision:NAME@ROOT "
             f"or an embedded set. {did_you_mean(spec, DIGITS_TASKS)}"
         )
     if suffix == ".npz":
-        return load_npz(path, seed)
+        return load_npz(path, labelled=labelled)
+    if suffix in EXTENSIONS and not labelled:
+        return load_picture(path)
     if is_table:
-        return load_table(path, path_column=path_column, text_column=text_column, label_column=label_column, seed=seed)
+        return load_table(
+            path, path_column=path_column, text_column=text_column, label_column=label_column, labelled=labelled
+        )
     raise InputError(f"{spec} is no data lowdim reads: give an image folder or a .npz, .csv or .tsv file.")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lowdim.data._dataset import Dataset, Split, encode_labels, train_test_indices
+from lowdim.data._dataset import UNLABELLED, Dataset, Split, encode_labels
 from lowdim.data._folder import image_split
 from lowdim.errors import InputError, did_you_mean
 
@@ -36,7 +36,7 @@ def load_table(
     path_column: str | None,
     text_column: str | None,
     label_column: str | None,
-    seed: int,
+    labelled: bool = True,
 ) -> Dataset:
     """A table of texts, or of pictures named relative to the table's folder.
 
@@ -48,7 +48,7 @@ def load_table(
         path_column: Column with picture files.
         text_column: Column with texts.
         label_column: Column with labels; by default the column called ``label`` or ``class``.
-        seed: Of the split, where the table has none.
+        labelled: Whether there has to be a column with labels.
 
     Raises:
         InputError: If the table or one of its rows cannot be used.
@@ -61,18 +61,20 @@ def load_table(
         path_column, text_column = _as_path_or_text(guesses[0]) if guesses else (None, None)
     content = _column(path, columns, path_column or text_column, "the samples", "--text-column or --path-column")
     guess = next((name for name in ("label", "class", "target") if name in columns), None)
-    values = _column(path, columns, label_column or guess, "the labels", "--label-column")
+    named = label_column or guess
+    labels, classes = np.full(len(content), UNLABELLED), ()
+    if named or labelled:
+        labels, classes = encode_labels(_column(path, columns, named, "the labels", "--label-column"))
     if not content:
         raise InputError(f"{path} has no rows.")
-    labels, classes = encode_labels(values)
     if path_column:
         root = path.parent.resolve()
-        whole = image_split("train", _inside(content, root, path), labels, root)
+        whole = image_split("all", _inside(content, root, path), labels, root)
     else:
         items = [f"row {row}" for row in range(2, len(content) + 2)]
-        whole = Split(name="train", kind="text", labels=labels, items=items, read=Texts(content))
-    splits, note = _split(whole, columns.get("split"), path, seed)
-    return Dataset(name=path.stem, kind=whole.kind, classes=classes, splits=splits, notes=(note,))
+        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(content))
+    dataset = Dataset(name=path.stem, kind=whole.kind, classes=classes, splits={"all": whole}, own_split=False)
+    return dataset if "split" not in columns else _split(dataset, columns["split"], path)
 
 
 def _as_path_or_text(name: str) -> tuple[str | None, str | None]:
@@ -126,18 +128,13 @@ def _inside(names: list[str], root: Path, table: Path) -> list[Path]:
     return paths
 
 
-def _split(whole: Split, column: list[str] | None, path: Path, seed: int) -> tuple[dict[str, Split], str]:
-    if column is None:
-        train, test = train_test_indices(whole.labels, seed)
-        note = f"split: stratified, 80 % train, 20 % test, seed {seed}"
-    else:
-        unknown = sorted(set(column) - set(_SPLITS))
-        if unknown:
-            raise InputError(
-                f"{path}: column 'split' holds {', '.join(map(repr, itertools.islice(unknown, 5)))}; expected train and test."
-            )
-        parts = np.array([_SPLITS[value] for value in column])
-        train, test = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test")
-        note = "split: the table's own column 'split'"
-    splits = {"train": whole.take(train), "test": replace(whole.take(test), name="test")}
-    return {name: split for name, split in splits.items() if len(split)}, note
+def _split(dataset: Dataset, column: list[str], path: Path) -> Dataset:
+    unknown = sorted(set(column) - set(_SPLITS))
+    if unknown:
+        raise InputError(
+            f"{path}: column 'split' holds {', '.join(map(repr, itertools.islice(unknown, 5)))}; expected train and test."
+        )
+    whole, parts = dataset["all"], np.array([_SPLITS[value] for value in column])
+    chosen = {name: np.flatnonzero(parts == name) for name in ("train", "test")}
+    splits = {name: replace(whole.take(rows), name=name) for name, rows in chosen.items() if len(rows)}
+    return replace(dataset, splits=splits, notes=("split: the table's own column 'split'",), own_split=True)
