@@ -180,3 +180,108 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(run, tmp
     assert code == 3
     assert "10 x 10" in err
     assert "are decoded" in err
+
+
+@pytest.fixture
+def triplets(tmp_path: Path) -> Path:
+    """A matrix of rank 1 with rows u0, u1, ... and columns f0, f1, ..."""
+    generator = np.random.default_rng(2)
+    values = np.outer(generator.normal(size=30), generator.normal(size=20))
+    rows, cols = np.nonzero(generator.random((30, 20)) < 0.7)
+    lines = [f"u{i},f{j},{values[i, j]}" for i, j in zip(rows, cols, strict=True)]
+    path = tmp_path / "t.csv"
+    path.write_text("user,item,rating\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_a_pair_whose_id_extends_a_known_one_is_of_another_row(run, triplets: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("user,item\nu29,f0\nu2999,f0\nnobody,f0\n")
+    code, out, _ = run("t.csv", "--predict", "p.csv", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert "2 of 3 pairs have an id that training has not seen" in result["warnings"][-1]
+    known, longer, other = [line.split(",")[2:] for line in Path(result["output"]).read_text().splitlines()[1:]]
+    assert longer == other != known
+
+
+@pytest.mark.parametrize(
+    ("changed", "before", "after"),
+    [("p.csv", "u1,f1", "u2,f2"), ("t.csv", "u0,", "u00,"), ("t.csv", "f3,", "f33,"), ("t.csv", "rating", "value")],
+)
+def test_files_with_other_content_are_another_run(
+    run, triplets: Path, tmp_path: Path, changed: str, before: str, after: str
+) -> None:
+    (tmp_path / "p.csv").write_text("user,item\nu1,f1\n")
+    arguments = ("t.csv", "--predict", "p.csv", "--json")
+    first = json.loads(run(*arguments)[1])
+    assert json.loads(run(*arguments)[1])["run_folder"] == first["run_folder"]
+    path = tmp_path / changed
+    path.write_text(path.read_text().replace(before, after))
+    assert json.loads(run(*arguments)[1])["run_folder"] != first["run_folder"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("b3,", "c3,"), ("c5", "c55"), ("13.2,", "13.20,")])
+def test_a_table_with_other_texts_is_another_run(run, table, before: str, after: str) -> None:
+    path, _ = table
+    first = json.loads(run(str(path), "--json")[1])
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    second = json.loads(run(str(path), "--json")[1])
+    assert second["run_folder"] != first["run_folder"]
+    assert after in Path(second["output"]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["t.csv", "--predict", "none.csv"], 3, "none.csv does not exist"),
+        (["t.csv", "--predict", "bad.csv"], 3, "no column 'item'"),
+        (["table.csv", "--predict", "t.csv"], 2, "--predict takes pairs of ids"),
+        (["sample:flower", "--predict", "t.csv"], 2, "--predict takes pairs of ids"),
+        (["t.csv", "--clip", "2,1"], 2, "low <= high"),
+        (["table.csv", "--mask", "t.csv"], 2, "--mask is for a picture"),
+        (["t.csv", "--mask", "t.csv"], 2, "--mask is for a picture"),
+        (["sample:flower", "--mask", "t.csv"], 2, "--missing"),
+    ],
+)
+def test_a_mistake_is_said_before_the_fit(
+    run, triplets: Path, tmp_path: Path, monkeypatch, arguments: list[str], code: int, message: str
+) -> None:
+    (tmp_path / "table.csv").write_text("a,b,c\n1,2,3\n4,,6\n7,8,9\n1,1,\n")
+    (tmp_path / "bad.csv").write_text("user,film\nu1,f1\n")
+    monkeypatch.setattr("lowdim.completion._estimator.complete", lambda *_, **__: pytest.fail("fitted"))
+    got, out, err = run(*arguments)
+    assert (got, out) == (code, "")
+    assert message in err
+    assert not (tmp_path / "lowdim-runs").exists() or not list((tmp_path / "lowdim-runs").iterdir())
+
+
+def test_a_column_without_any_number_stays_empty_and_is_named(run, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    values = np.outer(generator.normal(size=40), [1.0, 2.0, 3.0]) + 0.1 * generator.normal(size=(40, 3))
+    lines = [f"{a},{'' if place % 4 == 1 else b},NA,{c}" for place, (a, b, c) in enumerate(values)]
+    (tmp_path / "t.csv").write_text("a,b,gone,c\n" + "\n".join(lines) + "\n")
+    code, out, _ = run("t.csv", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert "No cell of column gone is known" in "".join(result["warnings"])
+    written = list(csv.reader(Path(result["output"]).read_text().splitlines()))
+    assert {row[2] for row in written[1:]} == {"NA"}
+    assert all(np.isfinite(float(row[1])) for row in written[1:])
+
+
+def test_a_picture_is_completed_once(run, monkeypatch) -> None:
+    from lowdim.completion import DeepMatrixCompletion
+
+    transform, calls = DeepMatrixCompletion.transform, []
+    monkeypatch.setattr(DeepMatrixCompletion, "transform", lambda *given: calls.append(1) or transform(*given))
+    assert run("sample:flower", "--max-rank", "2", "--solver", "als")[0] == 0
+    assert len(calls) == 1
+
+
+def test_the_solvers_are_those_of_the_library() -> None:
+    from lowdim.cli.complete import Solver
+    from lowdim.completion._estimator import SOLVERS
+
+    assert [solver.value for solver in Solver] == list(SOLVERS)

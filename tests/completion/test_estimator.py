@@ -218,10 +218,20 @@ def test_warm_start_takes_fewer_sweeps(wine: np.ndarray) -> None:
         ({"solver": "tables"}, "no solver 'tables'. Did you mean table"),
         ({"clip": (2, 1)}, "low <= high"),
         ({"clip": "seen"}, "'observed'"),
+        ({"clip": 5}, r"clip must be \(low, high\)"),
+        ({"clip": (1, 2, 3)}, r"clip must be \(low, high\)"),
+        ({"clip": (NAN, 2)}, "low <= high"),
+        ({"tol": "x"}, "tol must be a number of at least 0, but is 'x'"),
+        ({"tol": -1}, "tol must be a number"),
+        ({"tol": NAN}, "tol must be a number"),
+        ({"scale": "no"}, "scale must be True or False, but is 'no'"),
         ({"biases": "some"}, "biases must be"),
     ],
 )
-def test_bad_arguments(wine: np.ndarray, arguments: dict, message: str) -> None:
+def test_bad_arguments_are_said_before_the_fit(
+    wine: np.ndarray, monkeypatch: pytest.MonkeyPatch, arguments: dict, message: str
+) -> None:
+    monkeypatch.setattr("lowdim.completion._estimator.complete", lambda *_, **__: pytest.fail("fitted"))
     with pytest.raises(UsageError, match=message):
         DeepMatrixCompletion(**arguments).fit(wine)
 

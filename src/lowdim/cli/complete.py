@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.completion import DeepMatrixCompletion
     from lowdim.completion._pictures import Picture
-    from lowdim.completion._reading import Table, Triplets
+    from lowdim.completion._reading import Table, Texts, Triplets
 
     Source = Triplets | Table | Picture
+    Pairs = tuple[Texts, Texts]
 
 LARGEST_TABLE = 2_000_000  # cells of a matrix of triplets that are written without being asked for
 
@@ -102,18 +103,20 @@ def complete(
     """
     import time
 
-    from lowdim._files import RunFolder
+    from lowdim._files import RunFolder, sha256
 
     begun = time.monotonic()
     source = _read(file, row, col, value, mask, missing, delimiter, seed)
+    pairs = _read_pairs(source, predict, delimiter) if predict else None
     options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": solver.value}
     options |= {"scale": scale, "clip": _clip(clip, source), "random_state": seed}
     config = {"file": file, "entries": _digest(source), "row": row, "col": col, "value": value, **options}
-    config |= {"predict": str(predict) if predict else None, "mask": str(mask) if mask else None, "missing": missing}
+    config |= {"predict": {"file": str(predict), "sha256": sha256(predict)} if predict else None}
+    config |= {"mask": str(mask) if mask else None, "missing": missing}
     with RunFolder(out, "complete", config, fresh=fresh) as folder:
         result = folder.finished()
         if result is None:
-            result = {"config": folder.config, **_run(folder, source, options, predict, delimiter)}
+            result = {"config": folder.config, **_run(folder, source, options, pairs)}
             result["seconds"] = round(time.monotonic() - begun, 3)
             folder.finish(result)
         if wants_json(json, format):
@@ -135,8 +138,12 @@ def _read(
     from lowdim._files import existing_file
     from lowdim.completion import _pictures as pictures
     from lowdim.completion import _reading as reading
+    from lowdim.errors import UsageError
 
-    if file.startswith("sample:"):
+    sample = file.startswith("sample:")
+    if mask and (sample or Path(file).suffix.lower() not in pictures.SUFFIXES):
+        raise UsageError("--mask is for a picture in a file. Of a sample, --missing says how many pixels to hide.")
+    if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), missing, seed)
     path, separator = existing_file(Path(file), "The matrix"), reading.delimiter_of(delimiter)
     if path.suffix.lower() in pictures.SUFFIXES:
@@ -146,15 +153,25 @@ def _read(
     return reading.read_table(path, delimiter=separator)
 
 
-def _run(
-    folder: "RunFolder", source: "Source", options: dict[str, Any], predict: Path | None, delimiter: str | None
-) -> dict[str, Any]:
+def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pairs":
+    """The ids to predict, read before the fit so that a mistake is not said after it."""
+    from lowdim._files import existing_file
+    from lowdim.completion import _reading as reading
+    from lowdim.errors import UsageError
+
+    if not isinstance(source, reading.Triplets):
+        raise UsageError("--predict takes pairs of ids, so FILE must hold triplets. Of a table, all cells are filled.")
+    path = existing_file(predict, "The file of pairs")
+    return reading.read_pairs(path, source.names[0], source.names[1], delimiter=reading.delimiter_of(delimiter))
+
+
+def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None") -> dict[str, Any]:
     import warnings
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
     from lowdim.completion._estimator import fit_with_journal
     from lowdim.completion._journal import Journal
-    from lowdim.completion._pictures import Picture
+    from lowdim.completion._pictures import Picture, to_png
     from lowdim.completion._reading import Table
     from lowdim.report._page import Page, write_report
     from lowdim.report.completion import completion_sections
@@ -168,11 +185,15 @@ def _run(
         warnings.simplefilter("always", CompletionWarning)
         with progress("sweeps") as update:
             fit_with_journal(model, _matrix(source), Journal(folder.state, update))
-        output = _write(folder, source, model, predict, delimiter)
-    result = _describe(model, entries.size) | {"output": output, "warnings": [str(one.message) for one in caught]}
-    pictures = []
-    if isinstance(source, Picture):
-        pictures = [("known", source.holed()), ("completed", source.filled(model.transform(entries)))]
+        pictures = []
+        if isinstance(source, Picture):
+            filled = source.filled(model.transform(entries))
+            output = str(folder.write("completed.png", to_png(filled)))
+            pictures = [("known", source.holed()), ("completed", filled)]
+        else:
+            output = _write(folder, source, model, pairs)
+    remarks = [str(one.message) for one in caught] + _unknown_columns(source)
+    result = _describe(model, entries.size) | {"output": output, "warnings": remarks}
     page = Page("Completed matrix", _sentence(result), completion_sections(result, model.held_out_entries_, pictures))
     result["figures"] = write_report(folder, page)
     return result
@@ -189,21 +210,15 @@ def _matrix(source: "Source") -> Any:
 
 
 def _write(
-    folder: "RunFolder", source: "Source", model: "DeepMatrixCompletion", predict: Path | None, delimiter: str | None
+    folder: "RunFolder", source: "Triplets | Table", model: "DeepMatrixCompletion", pairs: "Pairs | None"
 ) -> str | None:
     """Writes what was asked for into the run folder; returns its path."""
-    from lowdim.completion import _reading as reading
-    from lowdim.completion._pictures import Picture, to_png
-    from lowdim.errors import UsageError
+    from lowdim.completion._reading import Table
 
-    if predict is not None and not isinstance(source, reading.Triplets):
-        raise UsageError("--predict takes pairs of ids, so FILE must hold triplets. Of a table, all cells are filled.")
-    if isinstance(source, Picture):
-        return str(folder.write("completed.png", to_png(source.filled(model.transform(source.entries)))))
-    if isinstance(source, reading.Table):
+    if isinstance(source, Table):
         return str(folder.write("completed.csv", _csv(source.filled(model.transform(source.entries)))))
-    if predict is not None:
-        return str(folder.write("predictions.csv", _csv(_pairs(source, model, predict, delimiter))))
+    if pairs is not None:
+        return str(folder.write("predictions.csv", _csv(_predictions(source, model, *pairs))))
     if source.entries.shape[0] * source.entries.shape[1] > LARGEST_TABLE:
         warn("the matrix is too large to write it all; name the pairs that you need in a file and pass --predict.")
         return None
@@ -215,16 +230,25 @@ def _write(
     return str(folder.write("completed.csv", _csv([header, *rows])))
 
 
-def _pairs(source: "Triplets", model: "DeepMatrixCompletion", predict: Path, delimiter: str | None) -> list[list[str]]:
+def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, cols: Any) -> list[list[str]]:
     """The predictions of pairs of ids with their deviations."""
-    from lowdim._files import existing_file
-    from lowdim.completion import _reading as reading
-
-    path = existing_file(predict, "The file of pairs")
-    rows, cols = reading.read_pairs(path, source.names[0], source.names[1], delimiter=reading.delimiter_of(delimiter))
     values, deviations = model.predict(rows, cols, return_std=True)
     numbers = zip(rows, cols, values.tolist(), deviations.tolist(), strict=True)
     return [[*source.names, "deviation"], *([str(r), str(c), repr(v), repr(d)] for r, c, v, d in numbers)]
+
+
+def _unknown_columns(source: "Source") -> list[str]:
+    """A warning of columns without entries: nothing tells their values, not even a mean."""
+    from lowdim.completion._pictures import Picture
+    from lowdim.completion._reading import Table
+
+    empty = [place for place, count in enumerate(source.entries.col_counts.tolist()) if count == 0]
+    if isinstance(source, Table) and empty:
+        names = ", ".join(source.header[source.first + place] for place in empty)
+        return [f"No cell of column {names} is known, so nothing is filled in there. Leave such columns out."]
+    if isinstance(source, Picture) and empty:
+        return [f"{len(empty)} columns of the picture have no known pixel and stay black. Mask fewer pixels."]
+    return []
 
 
 def _csv(rows: Any) -> str:
@@ -310,11 +334,18 @@ def _clip(text: str | None, source: "Source") -> Any:
 
 
 def _digest(source: "Source") -> str:
-    """What tells these entries from others."""
+    """What tells this matrix and its texts from others."""
     import hashlib
 
+    from lowdim.completion._reading import Table, Triplets
+
+    texts: Any = None
+    if isinstance(source, Triplets):
+        texts = source.row_ids.tolist(), source.column_ids.tolist(), source.names
+    elif isinstance(source, Table):
+        texts = source.header, source.cells
     entries = source.entries
-    digest = hashlib.sha256(repr(entries.shape).encode())
+    digest = hashlib.sha256(repr((entries.shape, texts)).encode(errors="backslashreplace"))
     for part in (entries.rows, entries.cols, entries.values):
         digest.update(part.tobytes())
     return digest.hexdigest()[:16]

@@ -1,7 +1,7 @@
 """`DeepMatrixCompletion`, the scikit-learn estimator over all solvers."""
 
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -266,6 +266,11 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
                 raise UsageError(f"{name} must be an integer of at least {low}, but is {value!r}.")
         if self.biases not in (True, False, "auto"):
             raise UsageError(f"biases must be True, False or 'auto', but is {self.biases!r}.")
+        if self.scale not in (True, False):
+            raise UsageError(f"scale must be True or False, but is {self.scale!r}.")
+        if not (isinstance(self.tol, Real) and self.tol >= 0):
+            raise UsageError(f"tol must be a number of at least 0, but is {self.tol!r}.")
+        self._check_clip()
         generator = check_random_state(self.random_state)
         fixed = isinstance(self.random_state, Integral)
         return Settings(
@@ -295,14 +300,22 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         matrix: Any = validate_data(self, _inputs.numeric(X), reset=False, **_CHECKS)
         return _inputs.entries_of(matrix, allow_empty=True), matrix.dtype
 
+    def _check_clip(self) -> None:
+        if self.clip is None or (isinstance(self.clip, str) and self.clip == "observed"):
+            return
+        try:
+            low, high = (float(bound) for bound in self.clip)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"clip must be (low, high), 'observed' or None, but is {self.clip!r}.") from error
+        if not low <= high:
+            raise UsageError(f"clip=(low, high) needs low <= high, but is {self.clip}.")
+
     def _clip_bounds(self, entries: Entries) -> tuple[Floats, Floats] | None:
         """The lowest and highest value of the completed entries of each column."""
         size = entries.shape[1]
         if self.clip is None:
             return None
         if isinstance(self.clip, str):
-            if self.clip != "observed":
-                raise UsageError(f"clip must be (low, high), 'observed' or None, but is {self.clip!r}.")
             if self._completed.solver != "table":
                 return np.full(size, entries.values.min()), np.full(size, entries.values.max())
             low, high = np.full(size, np.inf), np.full(size, -np.inf)
@@ -311,8 +324,6 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             low[np.isinf(low)], high[np.isinf(high)] = -np.inf, np.inf
             return low, high
         low, high = self.clip
-        if not low <= high:
-            raise UsageError(f"clip=(low, high) needs low <= high, but is {self.clip}.")
         return np.full(size, low), np.full(size, high)
 
     def _within_bounds(self, values: Floats, columns: NDArray[np.integer[Any]]) -> Floats:

@@ -49,9 +49,9 @@ class Table:
     entries: Entries
 
     def filled(self, completed: NDArray[np.floating[Any]]) -> Iterator[list[str]]:
-        """The rows of the file with the empty cells filled; what was there keeps its text."""
+        """The rows of the file with the empty cells filled; what was there keeps its text, and so does a column without numbers."""
         yield self.header
-        observed = np.zeros(self.entries.shape, np.bool_)
+        observed = np.repeat([self.entries.col_counts == 0], self.entries.shape[0], axis=0)
         observed[self.entries.rows, self.entries.cols] = True
         for cells, values, known in zip(self.cells, completed, observed, strict=True):
             numbers = (
