@@ -1,17 +1,31 @@
 """``lowdim predict``: classify data with a delta."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._common import Format, FormatOption, Json, emit_json, print_table, progress, say, wants_json
+from lowdim.cli._common import (
+    Format,
+    FormatOption,
+    Json,
+    Seed,
+    emit_json,
+    print_table,
+    progress,
+    say,
+    wants_json,
+    warn,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from lowdim._preprocessing import Preprocessing
+    from lowdim.data import Dataset
     from lowdim.finetuning import Delta
     from lowdim.models import LoadedModel
 
@@ -32,8 +46,16 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     delta: DeltaOption,
-    data: given.DataOption,
-    split: Annotated[str, typer.Option("--split", help="train or test.")] = "test",
+    data: Annotated[
+        str, typer.Option("--data", help=f"{given.DATA_HELP} Labels may be missing; one picture file will do.")
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", help="test, train or all [default: the test split of data that has its own, else all]."
+        ),
+    ] = None,
+    seed: Seed = 0,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
@@ -55,13 +77,15 @@ def predict(
 
     lowdim predict --delta my-delta --data more.csv --path-column file --label-column label --json > predictions.json
 
-    Prints the class and its probability for the first items, and the accuracy where the data has the same classes.
+    Prints the class and its probability for the first items, and the accuracy where the data has a test split, or where a split
+    is asked for, with the same classes. Data without labels is a folder of pictures, one picture, or a table.
     """
     import time
 
     import numpy as np
 
     from lowdim.data import load_data
+    from lowdim.errors import InputError
     from lowdim.finetuning import split_outputs
 
     begun = time.monotonic()
@@ -71,39 +95,99 @@ def predict(
         text_column=text_column,
         label_column=label_column,
         limit=limit,
+        seed=seed,
         skip_unreadable=skip_unreadable,
+        whole=split in (None, "all"),
     )
-    part = dataset[split]
+    names = _splits(dataset, split)
+    parts = [dataset[name] for name in names]
+    items = [item for part in parts for item in part.items]
+    if not items:
+        raise InputError(f"{data} has no sample that can be classified.")
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing = tuned_network(delta, model, weights, arguments, device, offline=offline)
     for note in dataset.notes:
         say(f"note: {note}")
     size = given.batch_size(batch_size) or 64
     with progress("classifying") as update:
-        logarithms, _ = split_outputs(network, part, preprocessing, batch_size=size, progress=update)
+        outputs = [split_outputs(network, part, preprocessing, batch_size=size, progress=update)[0] for part in parts]
+    logarithms = np.concatenate(outputs)
     best = logarithms.argmax(axis=1)
     predictions = [
         {"item": item, "class": found.classes[k], "probability": float(np.exp(row[k]))}
-        for item, k, row in zip(part.items, best, logarithms, strict=True)
+        for item, k, row in zip(items, best, logarithms, strict=True)
     ]
-    known = {name: index for index, name in enumerate(found.classes)}
-    truth = np.array([known.get(dataset.classes[label], -1) for label in part.labels])
-    accuracy = float((best == truth).mean()) if np.all(truth >= 0) and len(truth) else None
+    labels = np.concatenate([part.labels for part in parts])
+    doubts = _doubts(dataset, names, seed, asked=split is not None)
+    accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
+    for message in warnings:
+        warn(message)
+    chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
         _write_csv(csv, predictions)
     if wants_json(json, format):
-        result: dict[str, Any] = {"config": {"delta": delta, "data": dataset.name, "split": split}, "warnings": []}
+        config = {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed}
+        result: dict[str, Any] = {"config": config, "warnings": warnings}
         result["seconds"] = round(time.monotonic() - begun, 3)
         emit_json("predict", {**result, "predictions": predictions, "accuracy": accuracy})
         return
     rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions[:SHOWN]]
-    print_table(f"{part.name} split of {dataset.name}", ["item", "class", "probability"], rows)
+    which = f"all {len(items)} samples" if chosen == "all" else f"{chosen} split"
+    print_table(f"{which} of {dataset.name}", ["item", "class", "probability"], rows)
     if len(predictions) > SHOWN:
         print(f"and {len(predictions) - SHOWN} more; --csv FILE or --json gives them all")
     if csv is not None:
         print(f"saved: {csv}")
     if accuracy is not None:
         print(f"accuracy against the labels there: {100 * accuracy:.2f} %")
+
+
+def _splits(dataset: "Dataset", split: str | None) -> list[str]:
+    """Names of the splits to classify."""
+    if split not in (None, "all"):
+        return [dataset[split].name]
+    return ["test"] if split is None and "test" in dataset.splits else list(dataset.splits)
+
+
+def _accuracy(
+    best: "np.ndarray",
+    labels: "np.ndarray",
+    names: tuple[str, ...],
+    classes: tuple[str, ...],
+    doubts: list[str],
+    *,
+    asked: bool,
+) -> tuple[float | None, list[str]]:
+    """The share of samples with the class of their label, where it means something, and what to know about it."""
+    import numpy as np
+
+    there = [names[k] for k in np.unique(labels) if k >= 0]
+    strangers = [name for name in there if name not in classes]
+    if strangers:
+        known = f"are not among the network's classes ({_some(classes)})"
+        return None, [f"There is no accuracy: the data's labels {_some(strangers)} {known}."]
+    if (labels < 0).any():
+        return None, ["There is no accuracy: some samples have no label."] if there else []
+    if doubts and not asked:
+        return None, doubts
+    truth = np.array([classes.index(names[k]) for k in labels])
+    return float((best == truth).mean()), doubts
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+
+
+def _doubts(dataset: "Dataset", names: list[str], seed: int, *, asked: bool) -> list[str]:
+    """The warning where the network may have been tuned on these samples."""
+    if names == ["test"]:
+        drawn = (
+            f"The test split was drawn with --seed {seed}: after finetune with another seed it holds training samples."
+        )
+        return [] if dataset.own_split else [drawn]
+    seen = "These samples are no test split: training samples may be among them."
+    remedy = "So no accuracy is given; --split all gives it, and --split test --seed S that of the test split of finetune --seed S."
+    return [seen if asked else f"{seen} {remedy}"]
 
 
 def _write_csv(path: Path, predictions: "list[dict[str, Any]]") -> None:

@@ -1,0 +1,122 @@
+"""predict and export as typed."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.cli.test_finetuning import lowdim, result
+
+from lowdim.data import load_data
+
+PREDICT = ["predict", "--delta", "tuned/delta", "--data"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 digits of five classes as picture files without a split, and a network tuned on a part drawn with seed 3."""
+    folder = tmp_path_factory.mktemp("predict")
+    split = load_data("digits-0-4", limit=50)["test"]
+    for index, label in enumerate(split.labels):
+        path = folder / "digits" / str(label) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        split.load(index).save(path)
+    words = ["finetune", "--model", "digits-0-4", "--data", "digits", "--seed", "3", "--method", "linear-probe"]
+    words[4] = str(folder / "digits")
+    lowdim(*words, "--out", "tuned", folder=folder)
+    return folder
+
+
+def flat(folder: Path, target: Path) -> Path:
+    """The same pictures in one folder without class names."""
+    target.mkdir()
+    for path in (folder / "digits").glob("*/*.png"):
+        shutil.copy(path, target / path.name)
+    return target
+
+
+def classes(found: dict) -> dict[str, str]:
+    return {Path(row["item"]).name: row["class"] for row in found["predictions"]}
+
+
+def test_all_samples_are_classified_where_the_data_has_no_split(folder: Path) -> None:
+    data = str(folder / "digits")
+    found = result(lowdim(*PREDICT, data, "--csv", "all.csv", "--json", folder=folder))
+    assert len(found["predictions"]) == 50 and found["config"]["split"] == "all"
+    assert found["accuracy"] is None
+    (warning,) = found["warnings"]
+    assert "training samples may be among them" in warning and "--split" in warning
+    assert len((folder / "all.csv").read_text().splitlines()) == 51
+    done = lowdim(*PREDICT, data, folder=folder)
+    assert "all 50 samples of digits" in done.stdout and "accuracy" not in done.stdout
+    assert "training samples may be among them" in done.stderr
+
+
+def test_a_split_that_is_asked_for_is_the_one_of_finetune(folder: Path) -> None:
+    data, tuned = str(folder / "digits"), json.loads((folder / "tuned" / "result.json").read_text())
+    found = result(lowdim(*PREDICT, data, "--split", "test", "--seed", "3", "--json", folder=folder))
+    assert {row["item"] for row in found["predictions"]} == set(load_data(data, seed=3)["test"].items)
+    assert found["accuracy"] == pytest.approx(tuned["accuracy"]["test"])
+    assert "drawn with --seed 3" in " ".join(found["warnings"])
+    whole = result(lowdim(*PREDICT, data, "--split", "all", "--json", folder=folder))
+    assert len(whole["predictions"]) == 50 and whole["accuracy"] > 0.9
+    assert "training samples may be among them" in " ".join(whole["warnings"])
+
+
+def test_data_with_a_split_of_its_own(folder: Path) -> None:
+    found = result(lowdim(*PREDICT, "digits-0-4", "--limit", "30", "--json", folder=folder))
+    assert found["config"]["split"] == "test" and len(found["predictions"]) == 30
+    assert found["accuracy"] > 0.9 and found["warnings"] == []
+    assert "test split of digits-0-4" in lowdim(*PREDICT, "digits-0-4", "--limit", "30", folder=folder).stdout
+    found = result(lowdim(*PREDICT, "digits-0-4", "--limit", "30", "--split", "all", "--json", folder=folder))
+    assert len(found["predictions"]) == 60 and "training samples may be" in " ".join(found["warnings"])
+    assert "no val split" in lowdim(*PREDICT, "digits-0-4", "--split", "val", folder=folder, code=3).stderr
+
+
+def test_pictures_without_labels(folder: Path, tmp_path: Path) -> None:
+    expected = classes(result(lowdim(*PREDICT, str(folder / "digits"), "--json", folder=folder)))
+    new = flat(folder, tmp_path / "new")
+    found = result(lowdim(*PREDICT, str(new), "--json", folder=folder))
+    assert classes(found) == expected and found["accuracy"] is None
+    assert found["warnings"] == []
+    nested = tmp_path / "nested" / "2024" / "may"
+    nested.parent.mkdir(parents=True)
+    found = result(lowdim(*PREDICT, str(flat(folder, nested).parents[1]), "--json", folder=folder))
+    assert classes(found) == expected and found["accuracy"] is None
+    assert "2024" in " ".join(found["warnings"]) and "not among" in " ".join(found["warnings"])
+    found = result(lowdim(*PREDICT, str(new / "7.png"), "--json", folder=folder))
+    assert classes(found) == {"7.png": expected["7.png"]}
+
+
+def test_a_table_without_labels(folder: Path, tmp_path: Path) -> None:
+    expected = classes(result(lowdim(*PREDICT, str(folder / "digits"), "--json", folder=folder)))
+    new = flat(folder, tmp_path / "new")
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file"], *[[f"new/{path.name}"] for path in sorted(new.iterdir())]])
+    found = result(lowdim(*PREDICT, str(tmp_path / "t.csv"), "--path-column", "file", "--json", folder=folder))
+    assert classes(found) == expected and found["accuracy"] is None
+
+
+def test_a_split_of_unlabelled_data_and_nothing_to_classify(folder: Path, tmp_path: Path) -> None:
+    new = flat(folder, tmp_path / "new")
+    refused = lowdim(*PREDICT, str(new), "--split", "test", folder=folder, code=3)
+    assert "holds no picture in a class folder" in refused.stderr
+    for path in new.iterdir():
+        path.write_bytes(b"no picture")
+    refused = lowdim(*PREDICT, str(new), "--skip-unreadable", folder=folder, code=3)
+    assert "no sample" in refused.stderr
+
+
+def test_features_without_labels(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 5))
+    labels = (x[:, 0] > 0).astype(int)
+    np.savez(tmp_path / "f.npz", x_train=x, y_train=labels, x_test=x, y_test=labels)
+    np.savez(tmp_path / "new.npz", x_train=x)
+    words = ["finetune", "--model", "features", "--data", "f.npz", "--method", "linear-probe", "--out", "tuned"]
+    lowdim(*words, folder=tmp_path)
+    known = result(lowdim(*PREDICT, "f.npz", "--json", folder=tmp_path))
+    new = result(lowdim(*PREDICT, "new.npz", "--json", folder=tmp_path))
+    assert known["accuracy"] is not None and new["accuracy"] is None
+    assert [row["class"] for row in new["predictions"]] == [row["class"] for row in known["predictions"]]
