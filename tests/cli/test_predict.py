@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.cli.test_finetuning import lowdim, result
 
 from lowdim.data import load_data
+from lowdim.models import load_model
 
 PREDICT = ["predict", "--delta", "tuned/delta", "--data"]
 
@@ -120,3 +122,13 @@ def test_features_without_labels(tmp_path: Path) -> None:
     new = result(lowdim(*PREDICT, "new.npz", "--json", folder=tmp_path))
     assert known["accuracy"] is not None and new["accuracy"] is None
     assert [row["class"] for row in new["predictions"]] == [row["class"] for row in known["predictions"]]
+
+
+@pytest.mark.parametrize("command", [["predict", "--data", "digits", "--limit", "9"], ["export", "--to", "torch"]])
+def test_a_base_with_pickled_weights_needs_permission(command: list[str], tmp_path: Path) -> None:
+    torch.save(load_model("digits-0-4").module.state_dict(), tmp_path / "w.pt")
+    words = ["finetune", "--model", "digits-0-4", "--weights", "w.pt", "--allow-pickle", "--data", "digits"]
+    lowdim(*words, "--shots", "3", "--method", "linear-probe", "--out", "tuned", folder=tmp_path)
+    refused = lowdim(*command, "--delta", "tuned/delta", folder=tmp_path, code=2)
+    assert "--allow-pickle" in refused.stderr
+    lowdim(*command, "--delta", "tuned/delta", "--allow-pickle", folder=tmp_path)

@@ -50,6 +50,7 @@ def export(
     model: BaseOption = None,
     weights: given.Weights = None,
     model_arg: given.ModelArguments = None,
+    allow_pickle: given.AllowPickle = False,
     offline: given.Offline = False,
     json: Json = False,
     format: FormatOption = Format.auto,
@@ -73,11 +74,13 @@ def export(
 
     begun = time.monotonic()
     arguments = given.parse_arguments(model_arg)
-    found, network, preprocessing = tuned_network(delta, model, weights, arguments, "cpu", offline=offline)
+    found, network, preprocessing = tuned_network(
+        delta, model, weights, arguments, "cpu", allow_pickle=allow_pickle, offline=offline
+    )
     path = file or delta.resolve().parent / _NAMES[to]
     example = example_of(found)
     if to in (TargetChoice.peft, TargetChoice.checkpoint):
-        base = load_base(found, model, weights, arguments, offline=offline).module
+        base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline).module
         difference = (
             save_peft(network, base, path, example)
             if to is TargetChoice.peft

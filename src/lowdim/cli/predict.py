@@ -65,6 +65,7 @@ def predict(
     label_column: given.LabelColumn = None,
     limit: given.Limit = None,
     skip_unreadable: given.SkipUnreadable = False,
+    allow_pickle: given.AllowPickle = False,
     offline: given.Offline = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
@@ -105,7 +106,9 @@ def predict(
     if not items:
         raise InputError(f"{data} has no sample that can be classified.")
     arguments = given.parse_arguments(model_arg)
-    found, network, preprocessing = tuned_network(delta, model, weights, arguments, device, offline=offline)
+    found, network, preprocessing = tuned_network(
+        delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
+    )
     for note in dataset.notes:
         say(f"note: {note}")
     size = given.batch_size(batch_size) or 64
@@ -210,6 +213,7 @@ def tuned_network(
     arguments: dict[str, Any],
     device: str,
     *,
+    allow_pickle: bool = False,
     offline: bool = False,
 ) -> "tuple[Delta, nn.Module, Preprocessing]":
     """The delta in a folder, applied to its base, and the preprocessing.
@@ -220,7 +224,7 @@ def tuned_network(
     from lowdim.finetuning._delta import apply_delta, read_delta
 
     found = read_delta(folder)
-    base = load_base(found, model, weights, arguments, offline=offline)
+    base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline)
     return found, apply_delta(base.module, found).to(given.device(device)), base.preprocessing
 
 
@@ -230,6 +234,7 @@ def load_base(
     weights: Path | None,
     arguments: "dict[str, Any] | None" = None,
     *,
+    allow_pickle: bool = False,
     offline: bool = False,
 ) -> "LoadedModel":
     """The network that a delta was made from: where it was then, or where it is now.
@@ -242,7 +247,7 @@ def load_base(
     from lowdim.errors import InputError
     from lowdim.models import load_model, runs_code
 
-    source: dict[str, Any] = {**found.base["source"], "allow_pickle": False}
+    source: dict[str, Any] = {**found.base["source"], "allow_pickle": allow_pickle}
     if not source.get("spec") and model is None:
         raise InputError("The delta was made from a network in Python; say with --model where to find its base.")
     if model is not None:
