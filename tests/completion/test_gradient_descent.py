@@ -245,3 +245,15 @@ def test_stability_law_by_hand() -> None:
     # eta p (L s^(2 - 2/L) + 2 gamma s^2) = 2 at L = 2, s = 4: .01 * .5 * (2 * 4 + 2 * 12.25 * 16) = 2
     assert largest_gamma(0.01, 0.5, 4.0, 2) == pytest.approx(12.25)
     assert stable_step(0.5, 4.0, 2) == pytest.approx(1 / (0.5 * 2 * 4))
+
+
+def test_a_row_with_fewer_entries_than_the_rank_is_not_sure() -> None:
+    random = np.random.default_rng(3)
+    matrix = low_rank((40, 30), 2, random)
+    observed = random.random(matrix.shape) < 0.6
+    assert gradient_descent(Entries.from_dense(np.where(observed, matrix, np.nan)), rank=2).sure
+    observed[5] = False
+    observed[5, 3] = True
+    found = gradient_descent(Entries.from_dense(np.where(observed, matrix, np.nan)), rank=2)
+    assert (found.converged, found.rank, found.sure) == (True, 2, False)
+    assert "some row or column has only 1" in found.reason

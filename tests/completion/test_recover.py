@@ -227,3 +227,14 @@ def test_a_brief_search_recovers_too_and_soon_gives_up_on_noise() -> None:
     given_up = recover(noisy, rank_bound=6, brief=True)
     assert not given_up.sure
     assert given_up.iterations <= 100 < recover(noisy, rank_bound=6).iterations
+
+
+def test_the_reason_names_a_row_with_too_few_entries() -> None:
+    random = np.random.default_rng(3)
+    matrix = low_rank((40, 30), 2, random)
+    observed = random.random(matrix.shape) < 0.6
+    observed[5] = False
+    observed[5, 3] = True
+    found = recover(Entries.from_dense(np.where(observed, matrix, np.nan)), rank=2)
+    assert (found.converged, found.sure) == (True, False)
+    assert "some row or column has only 1" in found.reason

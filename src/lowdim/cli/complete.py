@@ -247,7 +247,8 @@ def _unknown_columns(source: "Source") -> list[str]:
         names = ", ".join(source.header[source.first + place] for place in empty)
         return [f"No cell of column {names} is known, so nothing is filled in there. Leave such columns out."]
     if isinstance(source, Picture) and empty:
-        return [f"{len(empty)} columns of the picture have no known pixel and stay black. Mask fewer pixels."]
+        count = len({place % source.pixels.shape[1] for place in empty})
+        return [f"{count} columns of the picture have no known pixel and stay black. Mask fewer pixels."]
     return []
 
 

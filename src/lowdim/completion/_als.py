@@ -140,7 +140,8 @@ def alternate(
         left = _relaxed(left, _half(problem, right, decay, biased, rows=True), relaxation)
         right = _relaxed(right, _half(problem, left, decay, biased, rows=False), relaxation)
         previous, residual = residual, problem.relative_residual(left, right, biased)
-        relaxation = _relaxation(relaxation, residual / previous) if residual < RELAXED_BELOW else 1.0
+        relaxing = residual < RELAXED_BELOW and previous > 0  # 0: the start fits exactly
+        relaxation = _relaxation(relaxation, residual / previous) if relaxing else 1.0
         stalled = stalled + 1 if residual > (1 - STALL) * lowest else 0
         lowest = min(lowest, residual)
         numbers = np.array([residual, lowest, relaxation, stalled, sweep])

@@ -54,7 +54,7 @@ class Biases:
     def row_effects(self, entries: Entries) -> Array:
         """The effects of any rows, given their entries."""
         sums = _residual_sums(entries.rows, entries.cols, entries.values - self.mean, self.cols, entries.shape[0])
-        return sums / (entries.row_counts + self.row_damping)
+        return _shrunk(sums, entries.row_counts, self.row_damping)
 
 
 def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
@@ -72,8 +72,8 @@ def fit_biases(entries: Entries) -> Biases:
     variance, sweeps, converged = float(np.var(centred)), 0, False
     while sweeps < SWEEPS and not converged:
         sweeps += 1
-        cols = _residual_sums(entries.cols, entries.rows, centred, rows, n) / (col_counts + col_damping)
-        rows = _residual_sums(entries.rows, entries.cols, centred, cols, m) / (row_counts + row_damping)
+        cols = _shrunk(_residual_sums(entries.cols, entries.rows, centred, rows, n), col_counts, col_damping)
+        rows = _shrunk(_residual_sums(entries.rows, entries.cols, centred, cols, m), row_counts, row_damping)
         squared = _kernels.squared_residual(entries.rows, entries.cols, centred, rows, cols)
         previous, variance = variance, squared / entries.size
         row_damping = _damping(rows, row_counts, row_damping, variance)
@@ -81,6 +81,11 @@ def fit_biases(entries: Entries) -> Biases:
         converged = abs(previous - variance) <= TOLERANCE * previous
     biases = Biases(mean, rows, cols, row_damping, float(np.sqrt(variance)), sweeps, converged)
     return replace(biases, rows=biases.row_effects(entries))  # as those of new rows
+
+
+def _shrunk(sums: Array, counts: Indices, damping: float) -> Array:
+    """The damped means; 0 without entries, where also the damping may be 0."""
+    return np.divide(sums, counts + damping, out=np.zeros_like(sums), where=counts > 0)
 
 
 def _damping(effects: Array, counts: Indices, damping: float, variance: float) -> float:

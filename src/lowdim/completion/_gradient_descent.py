@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lowdim._random import child_seed
 from lowdim.completion import _kernels
+from lowdim.completion._certainty import determines, facts
 from lowdim.completion._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion._entries import Entries
 from lowdim.completion._journal import Journal
@@ -23,7 +24,6 @@ from lowdim.errors import UsageError, did_you_mean
 
 Form = Literal["compressed", "spectral", "network"]
 FORMS = ("compressed", "spectral", "network")
-SURE_OVERSAMPLING = 1.15
 SURE_RESIDUAL = 1e-4
 
 
@@ -39,7 +39,8 @@ class GradientDescent:
         relative_residual: On the observed entries.
         iterations: Steps taken.
         converged: Whether the residual reached the tolerance.
-        sure: Whether the matrix is determined: converged, with at least 1.15 entries per degree of freedom.
+        sure: Whether the matrix is determined: a residual below 1e-4, at least 1.15 entries per degree of freedom, and
+            as many entries as the rank in every row and column.
         reason: One sentence on ``sure``.
         step: The (first) step, on the summed loss.
         gamma: Relative rate of the outer factors.
@@ -117,11 +118,11 @@ def gradient_descent(
         (1, [1.0, -1.0, 2.0])
     """
     _validate(entries, rank, depth, form, scale, step)
+    if not entries.values.any():
+        raise UsageError("All observed entries are 0, so every gradient is 0. The completion is the zero matrix.")
     # Not default_rng(random_state): a matrix drawn with the same seed would not be independent of the start.
     random = np.random.default_rng(child_seed(random_state, "gradient descent"))
     largest = float(leading_svd(entries, entries.values, 1, random)[1][0]) / entries.density
-    if largest == 0:
-        raise UsageError("All observed entries are 0, so every gradient is 0. The completion is the zero matrix.")
     step = stable_step(entries.density, largest, depth) if step is None else step
     if gamma is None:
         limit = largest_gamma(step, entries.density, largest, depth) if form == "compressed" else 2.0
@@ -161,9 +162,6 @@ def _start(
 def _describe(entries: Entries, run: Descent, step: float, gamma: float) -> GradientDescent:
     left, values, right = balanced(run.network.left, run.network.right)
     rank = _fitting_rank(entries, left * values, right, run.relative_residual)
-    oversampling = entries.oversampling(rank)
-    fits = run.relative_residual < SURE_RESIDUAL
-    facts = f"relative residual {run.relative_residual:.1e}, {oversampling:.2f} entries per degree of freedom"
     return GradientDescent(
         U=left,
         singular_values=values,
@@ -172,8 +170,8 @@ def _describe(entries: Entries, run: Descent, step: float, gamma: float) -> Grad
         relative_residual=run.relative_residual,
         iterations=run.iterations,
         converged=run.converged,
-        sure=fits and oversampling >= SURE_OVERSAMPLING,
-        reason=f"At rank {rank}: {facts}.",
+        sure=run.relative_residual < SURE_RESIDUAL and determines(entries, rank),
+        reason=facts(entries, rank, run.relative_residual),
         step=step,
         gamma=gamma,
         run=run,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from lowdim.completion._certainty import determines, facts
 from lowdim.completion._entries import Entries
 from lowdim.completion._gauss_newton import Array, Polished, polish
 from lowdim.completion._gradient_descent import balanced
@@ -14,7 +15,6 @@ from lowdim.errors import UsageError
 
 VANISHED = 1e-6  # relative residual that counts as none
 SURE_RESIDUAL = 1e-7  # an ill-conditioned matrix can be fitted to 1e-6 at a wrong rank
-SURE = 1.15  # entries per degree of freedom from which a vanished residual proves the matrix
 LATE, PROMISING = 220, 1e-4  # later iterations only resolve tiny singular values, of what nearly fits by then
 ADMISSIBLE = 1.02  # entries per degree of freedom that a rank needs to be looked for
 
@@ -186,7 +186,7 @@ class _Search:
             return self.given, self.given
         considered = max(1, min(self.admissible, estimate.values.size - 2))
         values = estimate.values[: considered + 1]
-        gap = int(np.argmax(values[:-1] / np.maximum(values[1:], np.finfo(np.float64).tiny))) + 1
+        gap = int(np.argmax(values[:-1] / np.maximum(values[1:], np.finfo(np.float64).eps * values[0]))) + 1
         most = min(self.largest, estimate.values.size - 1)
         scarce = self.entries.oversampling(min(gap + 1, self.admissible)) < 1.5
         return gap, most if scarce else min(gap + 2, most)
@@ -202,20 +202,15 @@ class _Search:
             self.best = polished
 
     def is_sure(self, polished: Polished) -> bool:
-        rank = polished.left.shape[1]
-        least = min(self.entries.row_counts.min(), self.entries.col_counts.min())
-        enough = self.entries.oversampling(rank) >= SURE and least >= rank
-        return enough and polished.relative_residual < SURE_RESIDUAL
+        return polished.relative_residual < SURE_RESIDUAL and determines(self.entries, polished.left.shape[1])
 
     def answer(self) -> Recovery:
         assert self.best is not None
         left, values, right = balanced(self.best.left, self.best.right)
         rank, residual = values.size, self.best.relative_residual
-        facts = f"relative residual {residual:.1e}, {self.entries.oversampling(rank):.2f} entries per degree of freedom"
-        converged = residual < VANISHED
-        reason = f"At rank {rank}: {facts}."
-        sure = self.is_sure(self.best)
-        return Recovery(left, values, right, rank, residual, self.iterations, converged, sure, reason)
+        reason = facts(self.entries, rank, residual)
+        fits, sure = residual < VANISHED, self.is_sure(self.best)
+        return Recovery(left, values, right, rank, residual, self.iterations, fits, sure, reason)
 
 
 def _validate(entries: Entries, rank: int | None, rank_bound: int | None, depth: int) -> None:

@@ -63,6 +63,9 @@ def reweighted(
     power = 2 - 2 / depth
     left, values, right = leading_svd(entries, entries.values, bound + 1, random)
     smoothing, largest = values[-1], values[0]
+    if smoothing < NEGLIGIBLE * largest:  # with zeros in its holes the matrix has low rank already
+        yield Estimate(0, left, values, right)
+        return
     for iteration in range(1, checks[-1] + 1):
         above = int(np.sum(values[:bound] > smoothing * (1 + 1e-9)))
         active = slice(0, max(1, above))

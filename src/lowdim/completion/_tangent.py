@@ -126,7 +126,7 @@ def solve_weighted(
         inner += r[i] * d[i]
         norm += r[i] * r[i]
     for _ in range(max_steps):
-        if np.sqrt(norm) < target:
+        if np.sqrt(norm) <= target:
             break
         row_pack[:, :k] = d[core:side].reshape((m, k)) + np.dot(left, d[:core].reshape((k, k)))
         col_pack[:, k:] = d[side:].reshape((n, k))
