@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.finetuning.conftest import Encoder
+from tests.finetuning.test_checkpoint import TOKENS, bert, tuned_bert
 from tests.finetuning.test_delta import EXAMPLE, perturbed, saved
 from torch import nn
 
@@ -102,3 +103,49 @@ def test_peft_refuses_a_skip(network: LoadedModel, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     with pytest.raises(UsageError, match="--method layer"):
         save_peft(perturbed(network, Plan("scl", ("blocks.4",), "pad_add")), network.module, tmp_path, EXAMPLE)
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type", "ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_classifier_of_transformers_becomes_a_peft_folder(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = bert(2)
+    tuned = tuned_bert(base)
+    assert save_peft(tuned, base, tmp_path, TOKENS) == 0.0
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        save_peft(tuned, base, tmp_path / "file", TOKENS)
+    opened = peft.PeftModel.from_pretrained(bert(3), tmp_path).eval()
+    assert isinstance(TOKENS, dict)
+    with torch.inference_mode():
+        assert torch.equal(opened(**TOKENS).logits, tuned(TOKENS))
+
+
+def test_a_peft_folder_that_differs_is_not_written(
+    network: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peft = pytest.importorskip("peft")
+    opened = peft.PeftModel.from_pretrained
+
+    def damaged(base: nn.Module, folder: Path) -> nn.Module:
+        base.get_parameter("conv.weight").data.mul_(1.001)
+        return opened(base, folder)
+
+    monkeypatch.setattr(peft.PeftModel, "from_pretrained", damaged)
+    tuned = perturbed(network, Plan("layer", ("blocks.4",)))
+    (tmp_path / "mine.txt").write_text("stays")
+    with pytest.raises(InputError, match="differ from the network"):
+        save_peft(tuned, network.module, tmp_path, torch.rand(2, 1, 8, 8))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("target", ["torch", "onnx"])
+def test_a_classifier_of_transformers_becomes_one_file(target: str, network: LoadedModel, tmp_path: Path) -> None:
+    if target == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    base = bert(2)
+    tuned = tuned_bert(base)
+    about = {"method": "layer", "classes": "abc", "preprocessing": network.preprocessing, "example": TOKENS}
+    save_delta(tuned, base, tmp_path / "delta", **about)  # type: ignore[arg-type]
+    delta = read_delta(tmp_path / "delta")
+    assert export_model(tuned, delta, network.preprocessing, tmp_path / "f", to=target, example=TOKENS) <= 1e-5  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def export(
     json: Json = False,
     format: FormatOption = Format.auto,
 ) -> None:
-    """Write a fine-tuned network as one file, with preprocessing and classes inside.
+    """Write a fine-tuned network for use without lowdim.
 
     lowdim export --delta lowdim-runs/finetune-0123456789/delta --to onnx
 
@@ -65,7 +65,8 @@ def export(
 
     lowdim export --delta my-delta --to checkpoint
 
-    The file takes preprocessed inputs (its metadata say how) and gives class probabilities, equal to the network's to 1e-5.
+    Files for torch and onnx take preprocessed inputs (their metadata say how) and give class probabilities; peft and checkpoint are
+    weights for the base's own code and give logits. What was written is read back and must give the network's outputs to 1e-5.
     """
     import time
 

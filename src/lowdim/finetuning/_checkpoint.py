@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
-import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lowdim._files import save_tensors
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError, UsageError
+from lowdim.finetuning._export import logit_difference
 from lowdim.finetuning._heads import head_name, with_head
-from lowdim.finetuning._prefix import Inputs, call
+from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import TunedModel
 
 
@@ -37,11 +38,12 @@ def save_checkpoint(
         example: Inputs for the comparison.
 
     Returns:
-        Largest absolute difference of the logits between the network with the file's weights and the tuned one.
+        Largest absolute difference of the logits between the network with the weights read from the file and the tuned one.
 
     Raises:
         UsageError: If the method has no form in the base's architecture.
-        InputError: If the network has no head that could be replaced.
+        InputError: If the network has no head that could be replaced, or the logits differ by more than 1e-5 of the largest; the
+            file is then removed.
 
     Example:
         >>> import tempfile
@@ -71,8 +73,12 @@ def save_checkpoint(
     information = {"classes": json.dumps(classes), "preprocessing": json.dumps(preprocessing.as_dict())}
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in there.state_dict().items()}
     save_tensors(path, tensors, information)
-    with torch.inference_mode():
-        return float((call(there, example) - model(example)).abs().max())
+    there.load_state_dict(load_file(path))
+    try:
+        return logit_difference(there, model, example)
+    except InputError:
+        path.unlink()
+        raise
 
 
 def _merged(base: nn.Module) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from lowdim._files import write_atomic
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError, require
 from lowdim.finetuning._delta import Delta
-from lowdim.finetuning._prefix import Inputs, samples_in
+from lowdim.finetuning._prefix import Inputs, call, samples_in
+from lowdim.finetuning._tuned import _first_tensor
 
 Target = Literal["torch", "onnx"]
 TOLERANCE = 1e-5
@@ -96,6 +97,28 @@ def export_model(
         path.unlink()
         raise InputError(
             f"The exported file differs from the network by {difference:.2g}, more than {TOLERANCE:g}. It was removed."
+        )
+    return difference
+
+
+def logit_difference(network: nn.Module, model: nn.Module, example: Inputs) -> float:
+    """The largest absolute difference of the logits of an export, opened anew, from those of the tuned network.
+
+    Args:
+        network: What was opened, in the base's own form.
+        model: The tuned network.
+        example: Inputs for the comparison.
+
+    Raises:
+        InputError: If it is more than 1e-5 of the largest logit.
+    """
+    with torch.inference_mode():
+        found, expected = _first_tensor(call(network, example)), model(example)
+    difference, largest = (float(tensor.abs().max()) for tensor in (found - expected, expected))
+    if not difference <= TOLERANCE * largest:
+        raise InputError(
+            f"The exported weights give outputs that differ from the network's by {difference:.2g}, more than {TOLERANCE:g} of the "
+            f"largest ({largest:.2g}). They were removed. Export to torch or onnx instead."
         )
     return difference
 

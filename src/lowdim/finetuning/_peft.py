@@ -1,14 +1,17 @@
 """A tuned block as a stock peft adapter, which opens without lowdim."""
 
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from lowdim._files import _placed
 from lowdim.errors import UsageError, require
+from lowdim.finetuning._export import logit_difference
 from lowdim.finetuning._heads import head_name, with_head
-from lowdim.finetuning._prefix import Inputs, call
+from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import TunedModel
 
 
@@ -28,8 +31,9 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
         Largest absolute difference of the logits between the adapter, opened anew, and the tuned network.
 
     Raises:
-        UsageError: If the method has no form in peft.
-        InputError: If the network has no head that could be replaced.
+        UsageError: If the method has no form in peft, or the folder cannot be made.
+        InputError: If the network has no head that could be replaced, or the logits differ by more than 1e-5 of the largest;
+            nothing is written then.
 
     Example:
         >>> import tempfile
@@ -54,7 +58,9 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
             for name, child in model.base.get_submodule(block).named_modules()
             if _is_leaf(child)
         ]
-    with warnings.catch_warnings():
+    # Into a folder of its own first: the one asked for may hold other files, and an adapter that fails leaves no part there.
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as temporary:
+        written = Path(temporary) / "adapter"
         warnings.simplefilter("ignore")
         adapter = peft.get_peft_model(with_head(base, head, model.head), peft.LNTuningConfig(target_modules=leaves))
         for name in leaves:
@@ -62,11 +68,13 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
             adapter.base_model.model.get_submodule(name).ln_tuning_layers["default"].load_state_dict(
                 source.state_dict()
             )
-        adapter.save_pretrained(folder)
+        adapter.save_pretrained(written)
         empty = nn.Linear(model.head.in_features, model.head.out_features).to(model.head.weight.device)
-        opened = peft.PeftModel.from_pretrained(with_head(base, head, empty), folder).eval()
-    with torch.inference_mode():
-        return float((call(opened.base_model.model, example) - model(example)).abs().max())
+        opened = peft.PeftModel.from_pretrained(with_head(base, head, empty), written).eval()
+        difference = logit_difference(opened.base_model.model, model, example)
+        with _placed(folder):
+            shutil.copytree(written, folder, dirs_exist_ok=True)
+    return difference
 
 
 def _is_leaf(module: nn.Module) -> bool:
