@@ -26,11 +26,11 @@ from torch.nn import functional as F
 
 from lowdim.data import Dataset, Split, batches, choose, load_data
 from lowdim.finetuning import Plan, TunedModel, make_plan, save_delta, split_outputs
-from lowdim.finetuning._baseline import plain_features
+from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._choice import auto_plan, choose_method, gather_evidence
+from lowdim.finetuning._plan import METHODS
 from lowdim.models import LoadedModel, load_model
-from lowdim.probe import fit_probe
 
 RATES = (1e-4, 3e-4, 1e-3)
 
@@ -64,9 +64,8 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
                     continue
                 started = time.monotonic()
                 if method == "baseline":
-                    train_rows, test_rows = plain_features(data["train"], test)
-                    probe = fit_probe(train_rows, bench.labels, classes=bench.classes, seed=seed).probe
-                    right, extra = probe.log_probabilities(test_rows).argmax(axis=1) == test.labels, {}
+                    found = baseline_predictions(data["train"], test, classes=bench.classes, seed=seed)
+                    right, extra = found.argmax(axis=1) == test.labels, {}
                 elif method == "ensemble":
                     for part in ("linear-probe", "scl"):
                         if part not in logarithms:
@@ -189,7 +188,7 @@ def print_coverage(rows: list[dict[str, Any]]) -> None:
 
 def speed(options: argparse.Namespace) -> None:
     """Each method in its own process: seconds per epoch, stored prefix, peak memory, bytes of the delta."""
-    for method in options.methods.split(","):
+    for method in (name for name in options.methods.split(",") if name in METHODS):
         context = multiprocessing.get_context("spawn")
         with context.Pool(1) as pool:
             print(json.dumps(pool.apply(speed_of, (options, method))), flush=True)
@@ -239,7 +238,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--methods", default="baseline,linear-probe,layer,scl,ensemble,auto,lp-ft,full,usual")
+    parser.add_argument("--methods", default="baseline,linear-probe,layer,scl,ensemble,auto,lora,lp-ft,full,usual")
     parser.add_argument("--rates", action="store_true", help="full and lp-ft at three rates instead of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs.jsonl"))
     options = parser.parse_args()

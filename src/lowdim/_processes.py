@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lowdim.errors import ResourceError
 
-PATIENCE = timedelta(seconds=60)
+PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
 
 
@@ -75,7 +75,7 @@ def waiting(rank: int, count: int) -> Generator[None]:
         yield
     except RuntimeError as error:
         raise ResourceError(
-            f"Process {rank} of {count} waited more than {PATIENCE.seconds} seconds for the others, or lost one of "
+            f"Process {rank} of {count} waited more than {PATIENCE.total_seconds():.0f} seconds for the others, or lost one of "
             "them. Look for the first error in their output; the same command continues from the last state."
         ) from error
 

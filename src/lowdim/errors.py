@@ -65,6 +65,12 @@ _EXTRAS = {
 }
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; PyTorch's allocator for the CPU raises a plain RuntimeError."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 def require(module: str, purpose: str) -> ModuleType:
     """Imports an optional package, or says which extra of lowdim installs it.
 

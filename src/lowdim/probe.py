@@ -85,6 +85,7 @@ def fit_probe(
     classes: int,
     folds: int = 5,
     strengths: Sequence[float] = STRENGTHS,
+    class_weights: Float[np.ndarray, " K"] | None = None,
     seed: int = 0,
 ) -> ProbeResult:
     r"""Fits a linear probe whose L2 strength is chosen by cross-validated log loss.
@@ -93,12 +94,15 @@ def fit_probe(
 
     $$\frac1n \sum_i -\log \mathrm{softmax}(W x_i + b)_{y_i} + \frac\lambda2 \|W\|_F^2.$$
 
+    With class weights the mean is a weighted one, here and in the held-out log loss.
+
     Args:
         features: Any real type; fewer samples than features is no trouble.
         labels: Integers 0 … K - 1.
         classes: ``K``; a class without samples gets probability 0.
         folds: Parts of the data, stratified; a class with one sample is never held out.
         strengths: Values of lambda, strong to weak.
+        class_weights: Weight of each class's samples in the loss; equal by default.
         seed: Of the folds.
 
     Returns:
@@ -119,6 +123,7 @@ def fit_probe(
     present = np.unique(y)
     y = np.searchsorted(present, y)
     problem = _Rotated.of(x)
+    weights = np.ones(len(y)) if class_weights is None else class_weights[present][y]
     splits = [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in np.unique(part[part >= 0])]
     best: tuple[float, float, np.ndarray] | None = None
     path: list[tuple[float, float]] = []
@@ -126,9 +131,9 @@ def fit_probe(
     for strength in strengths:
         heldout = np.full((len(y), len(present)), np.nan)
         for fold, (train, test) in enumerate(splits):
-            warm[fold], _ = _minimise(problem, train, y, strength, warm.get(fold), _ROUGH)
+            warm[fold], _ = _minimise(problem, train, y, weights, strength, warm.get(fold), _ROUGH)
             heldout[test] = _log_probabilities(warm[fold], problem.rows[test])
-        loss = _log_loss(heldout, y)
+        loss = _log_loss(heldout, y, weights)
         path.append((strength, loss))
         if best is not None and loss > best[1]:
             break  # weaker penalties overfit more, and take longest
@@ -136,7 +141,7 @@ def fit_probe(
     if best is None:
         raise InputError("Name at least one strength.")
     strength, loss, heldout = best
-    solution, converged = _minimise(problem, np.arange(len(y)), y, strength, None, _FINE)
+    solution, converged = _minimise(problem, np.arange(len(y)), y, weights, strength, None, _FINE)
     known = part >= 0
     return ProbeResult(
         probe=_probe(problem, solution, present, classes, strength, converged),
@@ -218,6 +223,7 @@ def _minimise(
     problem: _Rotated,
     chosen: np.ndarray,
     labels: np.ndarray,
+    weights: np.ndarray,
     strength: float,
     start: np.ndarray | None,
     tolerance: Mapping[str, float],
@@ -225,6 +231,7 @@ def _minimise(
     """Weights and biases, ``(r + 1) x K``, of the penalised regression on the chosen rows; and whether it converged."""
     rows, hot = problem.rows[chosen], np.eye(int(labels.max()) + 1)[labels[chosen]]
     classes = hot.shape[1]
+    shares = (weights[chosen] / weights[chosen].sum())[:, None]
     # In these coordinates the Hessian is at most about diagonal with a quarter of the variances.
     scale = np.append(1 / np.sqrt(0.25 * problem.variances + strength), 2.0)[:, None]
 
@@ -232,8 +239,8 @@ def _minimise(
         solution = flat.reshape(-1, classes) * scale
         logarithms = _log_probabilities(solution, rows)
         weight = solution[:-1]
-        difference = (np.exp(logarithms) - hot) / len(rows)
-        value = -float((logarithms * hot).sum()) / len(rows) + 0.5 * strength * float((weight**2).sum())
+        difference = (np.exp(logarithms) - hot) * shares
+        value = -float((logarithms * hot * shares).sum()) + 0.5 * strength * float((weight**2).sum())
         gradient = np.vstack([rows.T @ difference + strength * weight, difference.sum(axis=0)]) * scale
         return value, gradient.ravel()
 
@@ -249,9 +256,10 @@ def _log_probabilities(solution: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return log_softmax(rows @ solution[:-1] + solution[-1], axis=1)
 
 
-def _log_loss(heldout: np.ndarray, labels: np.ndarray) -> float:
+def _log_loss(heldout: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
     own = heldout[np.arange(len(labels)), labels]
-    return -float(np.mean(own[~np.isnan(own)]))
+    known = ~np.isnan(own)
+    return -float(np.average(own[known], weights=weights[known]))
 
 
 def _probe(

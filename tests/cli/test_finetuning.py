@@ -222,7 +222,7 @@ def test_bad_input(words: list[str], code: int, says: str, tmp_path: Path) -> No
 )
 @pytest.mark.parametrize("spec", ["os:system", "{folder}/nets.py:build"])
 def test_a_delta_cannot_run_code(run: Path, tmp_path: Path, command: list[str], spec: str) -> None:
-    from lowdim.finetuning._delta import _digest
+    from lowdim._files import json_digest
 
     (tmp_path / "nets.py").write_text("def build(command):\n    open(command, 'w').close()\n")
     forged, marker = tmp_path / "delta", tmp_path / "executed"
@@ -235,7 +235,7 @@ def test_a_delta_cannot_run_code(run: Path, tmp_path: Path, command: list[str], 
         "arguments": {"command": argument},
         "allow_pickle": True,
     }
-    (forged / "delta.json").write_text(json.dumps({**content, "sha256": _digest(content)}))
+    (forged / "delta.json").write_text(json.dumps({**content, "sha256": json_digest(content)}))
     refused = lowdim(*command, "--delta", str(forged), folder=tmp_path, code=3)
     assert "code would run" in refused.stderr and "--model" in refused.stderr
     # Not even when the person names that code: the arguments are then theirs too.

@@ -10,7 +10,7 @@ from lowdim.data import Dataset, load_data
 from lowdim.data._dataset import Split
 from lowdim.errors import InputError
 from lowdim.finetuning import advise
-from lowdim.finetuning._baseline import fit_baseline, plain_features
+from lowdim.finetuning._baseline import heldout_baseline, plain_features
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
     Evidence,
@@ -53,6 +53,7 @@ def test_a_block_that_is_clearly_better_stands_alone_and_a_worse_one_never_does(
     worse = choose_method([probe, entry("scl", pattern(50), "b"), average])
     assert worse.evidence.method == "ensemble"
     assert any("worse" in reason for reason in worse.reasons)
+    assert choose_method([probe, entry("scl", pattern(40), "b"), entry("ensemble", pattern(60), "b")]).evidence is probe
     assert choose_method([probe]).evidence is probe
 
 
@@ -93,11 +94,25 @@ def test_the_ensemble_is_the_mean_of_probabilities(bench: Bench) -> None:
     assert found["ensemble"].accuracy == (mean.argmax(axis=1) == bench.labels).mean()
 
 
+def test_the_baseline_is_judged_on_what_no_choice_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = load_data("digits", limit=60)["train"]
+    part = fold_of(split.labels, 3, 0)
+    (features,) = plain_features(split)
+    found = heldout_baseline(split, part, classes=10)
+    train, test = part != 1, part == 1
+    expected = fit_probe(features[train], split.labels[train], classes=10).probe.log_probabilities(features[test])
+    np.testing.assert_allclose(found[test], expected)
+    monkeypatch.setattr("lowdim.finetuning._baseline._MOST", 30)
+    part_of_it = heldout_baseline(split, part, classes=10)
+    assert np.isfinite(part_of_it).any(axis=1).sum() == 30
+
+
 def test_baseline_of_texts_and_pixels() -> None:
     texts = ["red apple", "red pear", "red plum", "blue sea", "blue sky", "blue ink"] * 2
     labels = np.array([0, 0, 0, 1, 1, 1] * 2)
     split = Split(name="train", kind="text", labels=labels, items=texts, read=lambda index: texts[index])
-    assert fit_baseline(split, 2).accuracy == 1.0
+    found = heldout_baseline(split, fold_of(labels, 3, 0), classes=2)
+    assert (found.argmax(axis=1) == labels).all()
     digits = load_data("digits", shots=20)
     train, test = plain_features(digits["train"], digits["test"])
     assert train.shape == (200, 16 * 16 * 3) and test.min() >= 0 and test.max() <= 1

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lowdim._files import load_tensors
 from lowdim.data import Dataset, load_data
-from lowdim.errors import InputError, NonFiniteError, UsageError
+from lowdim.errors import InputError, NonFiniteError, ResourceError, UsageError
 from lowdim.finetuning import Plan, Prefix, Recipe, TunedModel, finetune
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._store import Store
@@ -152,7 +153,7 @@ def test_views_differ_and_the_first_is_plain(bench: Bench, tmp_path: Path) -> No
 
 
 def test_nan_in_the_first_epoch_is_an_error(bench: Bench) -> None:
-    with pytest.raises(NonFiniteError, match="first epoch"):
+    with pytest.raises(NonFiniteError, match="usable network"):
         bench.fit(BLOCK, recipe=Recipe(rate=float("inf"), head_rate=1e-3, epochs=2, batch_size=16))
 
 
@@ -164,8 +165,9 @@ def test_nan_later_keeps_the_last_good_epoch(bench: Bench) -> None:
     kept: dict[str, torch.Tensor] = {}
 
     def poison(epoch: int, history: object) -> None:
-        if epoch == 2:
+        if epoch == 1:
             kept.update(weights(model))
+        if epoch == 2:
             with torch.no_grad():
                 model.head.bias.fill_(float("nan"))
 
@@ -173,6 +175,87 @@ def test_nan_later_keeps_the_last_good_epoch(bench: Bench) -> None:
     assert "epoch 3" in history.stopped and len(history.loss) == 2
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights(model).items())
     assert len(good.history.loss) == 4
+
+
+@pytest.mark.parametrize(("rate", "epochs"), [(float("inf"), 5), (1e20, 5), (float("inf"), 1)])
+def test_an_epoch_that_left_a_broken_network_is_not_a_good_one(bench: Bench, rate: float, epochs: int) -> None:
+    single = Recipe(rate=rate, head_rate=rate, epochs=epochs, batch_size=64)  # an epoch is one step
+    with pytest.raises(NonFiniteError, match="usable network"):
+        bench.fit(BLOCK, recipe=single)
+
+
+def test_a_batch_that_does_not_fit_is_an_error_with_one_that_does(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Store.batch
+
+    def batch(store: Store, positions: np.ndarray, view: int = 0) -> object:
+        if len(positions) > 7 and store.labels is bench.labels and torch.is_grad_enabled():
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        return original(store, positions, view)
+
+    monkeypatch.setattr(Store, "batch", batch)
+    with pytest.raises(ResourceError, match="A batch of 20 does not fit into memory; 5 does: --batch-size 2"):
+        bench.fit(Plan("layer", ("blocks.4",)), recipe=replace(RECIPE, batch_size=20, from_probe=False))
+
+
+def test_lora_starts_from_the_seed_and_leaves_the_generator_alone(network: LoadedModel, data: Dataset) -> None:
+    pytest.importorskip("peft")
+    before = torch.get_rng_state()
+    runs = [finetune(network, data, method="lora", epochs=1, seed=seed) for seed in (0, 0, 1)]
+    assert torch.equal(before, torch.get_rng_state())
+    first, again, other = (run.model.state_dict() for run in runs)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_class_weights_reach_the_probe_and_the_block(network: LoadedModel) -> None:
+    data = load_data("digits", shots=6, limit=200)
+    data = replace(data, splits={"train": data["train"].take(np.arange(20, 60))})
+    counts = np.bincount(data["train"].labels, minlength=10)
+    assert counts.min() < counts.max()
+    for method in ("linear-probe", "layer"):
+        plain, weighted = (
+            finetune(network, data, method=method, epochs=2, class_weights=on)  # type: ignore[arg-type]
+            for on in (False, True)
+        )
+        assert not torch.equal(plain.model.head.weight, weighted.model.head.weight)
+
+
+def test_blocks_are_trained_in_the_order_in_which_they_run(tmp_path: Path) -> None:
+    class Swapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.later, self.earlier = nn.Linear(6, 6), nn.Linear(4, 6)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.later(torch.relu(self.earlier(x)))))
+
+    torch.manual_seed(0)
+    x = torch.randn(30, 4)
+    model = TunedModel(Swapped().eval(), Plan("scl", ("later", "earlier"), "pad_add"), 3, x)
+    assert model.blocks == ("earlier", "later")
+    prefix = Prefix(model.base, model.blocks[0], x)
+    torch.testing.assert_close(model.features(x, prefix, prefix.compute(x)), model.features(x))
+
+
+def test_a_block_called_features_is_no_store_of_features(tmp_path: Path) -> None:
+    class Vgg(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU())
+            self.classifier = nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.classifier(self.features(x))
+
+    torch.manual_seed(0)
+    network = replace(load_model("digits"), module=Vgg().eval(), classes=None)
+    tuned = finetune(network, load_data("digits", shots=6, limit=200), method="ensemble", layer="features", epochs=2)
+    assert tuned.method == "ensemble"
 
 
 def test_class_weights_make_the_rare_class_count(bench: Bench) -> None:

@@ -81,7 +81,7 @@ def _interrupted() -> int:
 def _explain(error: Exception) -> int:
     import errno
 
-    from lowdim.errors import LowdimError, is_optional, missing_package
+    from lowdim.errors import LowdimError, is_optional, is_out_of_memory, missing_package
 
     if isinstance(error, ModuleNotFoundError) and is_optional(error):
         error = missing_package(error.name or "", "This command")
@@ -95,7 +95,7 @@ def _explain(error: Exception) -> int:
 
         print(f"error: {usage_message(error)}", file=sys.stderr)
         return 2
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         print(f"error: out of memory ({error}). Lower --batch-size or --limit.", file=sys.stderr)
         return 5
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

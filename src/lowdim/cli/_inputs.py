@@ -181,3 +181,20 @@ def model_identity(model: "LoadedModel") -> dict[str, Any]:
         "random_weights": model.random_weights,
         "preprocessing": model.preprocessing.as_dict(),
     }
+
+
+def words(options: dict[str, Any]) -> list[str]:
+    """The options that were given, as words of a command line.
+
+    Example:
+        >>> words({"--offline": True, "--limit": None, "--model-arg": ["a=1", "b=2"]})
+        ['--offline', '--model-arg', 'a=1', '--model-arg', 'b=2']
+    """
+    found: list[str] = []
+    for name, value in options.items():
+        for entry in value if isinstance(value, list) else [value]:
+            if entry is True:
+                found.append(name)
+            elif entry is not None and entry is not False:
+                found += [name, str(entry)]
+    return found

@@ -126,7 +126,7 @@ def advise(
         partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
     ]
     words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
-    result, folder = _run(loaders, dataset, data, config, words, _words(options), out, fresh=fresh)
+    result, folder = _run(loaders, dataset, data, config, words, given.words(options), out, fresh=fresh)
     seen = [
         warning
         for candidate in candidates
@@ -155,7 +155,7 @@ def _model_words(candidate: "Candidate") -> list[str]:
     """The options of `lowdim finetune` that load a candidate as it was loaded here."""
     settings = dict(candidate.options)
     size = settings.get("image_size")
-    return _words(
+    return given.words(
         {
             "--weights": settings.get("weights"),
             "--model-arg": [f"{key}={json_text(value)}" for key, value in settings.get("arguments", {}).items()],
@@ -177,23 +177,6 @@ def _side(name: str, height: int, width: int) -> int:
 
 def _listed(numbers: list[float] | None) -> str | None:
     return None if numbers is None else ",".join(map(repr, numbers))
-
-
-def _words(options: dict[str, Any]) -> list[str]:
-    """The options that were given, as words of a command line.
-
-    Example:
-        >>> _words({"--offline": True, "--limit": None, "--model-arg": ["a=1", "b=2"]})
-        ['--offline', '--model-arg', 'a=1', '--model-arg', 'b=2']
-    """
-    words: list[str] = []
-    for name, value in options.items():
-        for entry in value if isinstance(value, list) else [value]:
-            if entry is True:
-                words.append(name)
-            elif entry is not None and entry is not False:
-                words += [name, str(entry)]
-    return words
 
 
 def _run(

@@ -1,5 +1,6 @@
 """``lowdim finetune``: adapt a network to new classes with few labels."""
 
+import shlex
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -147,7 +148,7 @@ def finetune(
     """
     from lowdim._files import existing_file, sha256
     from lowdim.data import load_data
-    from lowdim.finetuning._zero_shot import PROMPT, read_npy, read_text_features
+    from lowdim.finetuning._zero_shot import PROMPT, read_npy
     from lowdim.models import load_model
 
     network = load_model(
@@ -197,8 +198,10 @@ def finetune(
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    rows = None if text_features is None else read_text_features(read_npy(text_features), len(dataset.classes))
-    result, folder = _run(network, dataset, config, rows, track, out, fresh=fresh)
+    rows = None if text_features is None else read_npy(text_features)
+    columns = {"--path-column": path_column, "--text-column": text_column, "--label-column": label_column}
+    typed = shlex.join(["--data", given.named(data), *given.words(columns)])
+    result, folder = _run(network, dataset, config, typed, rows, track, out, fresh=fresh)
     seen = given.seen_before(model, dataset, untrained=random_weights)
     result["warnings"] = [*seen, *result["warnings"]]
     for message in result["warnings"]:
@@ -227,6 +230,7 @@ def _run(
     network: "LoadedModel",
     dataset: "Dataset",
     config: dict[str, Any],
+    typed: str,
     text_features: Any,
     track: TrackChoice | None,
     out: Path | None,
@@ -266,7 +270,7 @@ def _run(
             result["delta"] = tuned.save(run.path / "delta", network, anew)
         result["warnings"] = [*given.untrained(network), *tuned.warnings]
         result["seconds"] = round(time.monotonic() - started, 3)
-        _write(run, result)
+        _write(run, result, typed)
     return result, run.path
 
 
@@ -287,18 +291,19 @@ _PASSED = (
 )
 
 
-def _write(run: "RunFolder", result: dict[str, Any]) -> None:
+def _write(run: "RunFolder", result: dict[str, Any], typed: str) -> None:
     from lowdim.report import Page, write_report
     from lowdim.report.finetuning import finetune_sections
 
     name, data = result["config"]["model"]["name"], result["config"]["data"]["name"]
+    delta = shlex.join(["--delta", str(run.path / "delta")])
     page = Page(
         title=f"{name} fine-tuned on {data}",
         lead=f"Method {result['method']}{', ' + result['layer'] if result['layer'] else ''}.",
         sections=finetune_sections(result),
         next_steps=[
-            ("Classify other data with it:", f"lowdim predict --delta {run.path / 'delta'} --data {data}"),
-            ("One file to deploy:", f"lowdim export --delta {run.path / 'delta'} --to onnx"),
+            ("Classify other data with it:", f"lowdim predict {delta} {typed}"),
+            ("One file to deploy:", f"lowdim export {delta} --to onnx"),
         ],
     )
     result["figures"] = write_report(run, page)
@@ -350,4 +355,4 @@ def _print(result: dict[str, Any]) -> None:
         )
     delta = result["delta"]
     print(f"saved: {delta['path']} ({delta['bytes']:,} bytes), verified bit for bit on the base loaded anew")
-    print(f"\nnext: lowdim predict --delta {delta['path']} --data DATA")
+    print(f"\nnext: lowdim predict {shlex.join(['--delta', delta['path']])} --data DATA")

@@ -70,12 +70,11 @@ def run_few_labels(settings: FewLabelsSettings, progress: Progress) -> Outcome:
 
 def _baseline_accuracy(settings: FewLabelsSettings) -> float:
     from lowdim.data import load_data
-    from lowdim.finetuning._baseline import fit_baseline, plain_features
+    from lowdim.finetuning._baseline import baseline_predictions
 
     data = load_data("digits-5-9", shots=settings.shots, seed=settings.seed)
-    fitted = fit_baseline(data["train"], len(data.classes), settings.seed)
-    features = plain_features(data["train"], data["test"])[1]
-    return float((fitted.probe.log_probabilities(features).argmax(axis=1) == data["test"].labels).mean())
+    found = baseline_predictions(data["train"], data["test"], classes=len(data.classes), seed=settings.seed)
+    return float((found.argmax(axis=1) == data["test"].labels).mean())
 
 
 def _evidence_figure(evidence: Sequence[Mapping[str, object]]) -> Lines:

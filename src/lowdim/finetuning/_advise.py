@@ -1,7 +1,6 @@
 """Which network, which method, or just a probe: measured on the training split, in minutes."""
 
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +13,18 @@ from torch import nn
 from lowdim.data import Dataset
 from lowdim.data._dataset import few_shot_indices
 from lowdim.errors import InputError, LowdimError
-from lowdim.finetuning._baseline import fit_baseline, plain_features
+from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
     Evidence,
     auto_plan,
     choose_method,
-    evidence_of,
     expected_interval,
     gather_evidence,
     paired_difference,
 )
 from lowdim.finetuning._plan import Plan, make_plan
 from lowdim.models import LoadedModel
-from lowdim.probe import fit_probe
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
 _FINALISTS = 2
@@ -129,10 +126,7 @@ def advise(
     benches = _benches(candidates, data, folder, warnings, device, cache_budget, seed, progress)
     train = data["train"]
     per_class = len(train) / len(np.unique(train.labels))
-    started = time.monotonic()
-    baseline = fit_baseline(train, len(data.classes), seed)
-    seconds = time.monotonic() - started
-    evidence = [evidence_of("(no model)", "baseline", None, baseline.correct(train.labels), seconds)]
+    evidence = gather_evidence(benches[0], folds=_FOLDS)[:1]
     probes = {id(bench): gather_evidence(bench, folds=_FOLDS, baseline=False)[0] for bench in benches}
     finalists, reasons = _finalists(benches, probes)
     evidence += [probes[id(bench)] for bench in benches if bench not in finalists]
@@ -226,9 +220,9 @@ def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> lis
         }
         if chosen.method == "ensemble":
             parts["ensemble"] = np.logaddexp.reduce(list(parts.values()))
-        plain = plain_features(bench.train.take(train), bench.train.take(test))
-        baseline = fit_probe(plain[0], labels[train], classes=bench.classes, seed=bench.seed).probe
-        parts["baseline"] = baseline.log_probabilities(plain[1])
+        parts["baseline"] = baseline_predictions(
+            bench.train.take(train), bench.train.take(test), classes=bench.classes, seed=bench.seed
+        )
         for method, logarithms in parts.items():
             if method in ("baseline", "linear-probe", chosen.method):
                 share = float((logarithms.argmax(axis=1) == labels[test]).mean())

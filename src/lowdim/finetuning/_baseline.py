@@ -1,15 +1,17 @@
 """The baseline without a model: raw pixels, or character n-grams, and logistic regression."""
 
 import numpy as np
-from jaxtyping import Real
+from jaxtyping import Float, Int, Real
 from PIL import Image
 
 from lowdim.data import Split
-from lowdim.probe import ProbeResult, fit_probe
+from lowdim.probe import fit_probe
 
 SIDE = 16
 """Images become 16 x 16; smaller ones keep their size."""
 _NGRAMS = 20_000
+_MOST = 3_000
+"""Samples: with 20,000 n-grams they take half a gigabyte."""
 
 
 def plain_features(train: Split, other: Split | None = None) -> list[Real[np.ndarray, "_n d"]]:
@@ -43,12 +45,38 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image, dtype=np.float32).reshape(-1) / 255
 
 
-def fit_baseline(train: Split, classes: int, seed: int = 0) -> ProbeResult:
-    """The cross-validated probe on `plain_features`.
+def baseline_predictions(train: Split, other: Split, *, classes: int, seed: int = 0) -> Float[np.ndarray, "n K"]:
+    """Log probabilities of another split by a probe on the `plain_features` of the train split.
+
+    Args:
+        train: What it is fitted to.
+        other: What is judged.
+        classes: ``K``.
+        seed: Of the folds that choose its strength.
+    """
+    features = plain_features(train, other)
+    return fit_probe(features[0], train.labels, classes=classes, seed=seed).probe.log_probabilities(features[1])
+
+
+def heldout_baseline(
+    train: Split, part: Int[np.ndarray, " n"], *, classes: int, seed: int = 0
+) -> Float[np.ndarray, "n K"]:
+    """Log probabilities of every sample by a probe on `plain_features` that has not seen it; NaN where there is none.
+
+    Of many samples a part is used, evenly: the features of texts are wide.
 
     Args:
         train: The samples.
+        part: Fold of each sample, negative for those that are never held out.
         classes: ``K``.
-        seed: Of the folds.
+        seed: Of the probes.
     """
-    return fit_probe(plain_features(train)[0], train.labels, classes=classes, seed=seed)
+    used = np.arange(0, len(train), -(-len(train) // _MOST))
+    (features,) = plain_features(train.take(used))
+    labels, part = train.labels[used], part[used]
+    heldout = np.full((len(train), classes), np.nan)
+    for fold in np.unique(part[part >= 0]):
+        fitted, judged = part != fold, part == fold
+        probe = fit_probe(features[fitted], labels[fitted], classes=classes, seed=seed).probe
+        heldout[used[judged]] = probe.log_probabilities(features[judged])
+    return heldout

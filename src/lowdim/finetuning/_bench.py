@@ -22,7 +22,7 @@ from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Progress, train
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning._update import Update, gradients, matrices, updates
-from lowdim.finetuning._zero_shot import PROMPT, encode_classes, set_text_head
+from lowdim.finetuning._zero_shot import PROMPT, encode_classes, read_text_features, set_text_head
 from lowdim.models import LoadedModel
 from lowdim.probe import ProbeResult
 
@@ -122,8 +122,8 @@ class Bench:
         return default_recipe(plan.method, len(self.labels) if samples is None else samples)
 
     def store(self, key: str, model: TunedModel, prefix: Prefix | None) -> Store:
-        """The stored samples for networks that are frozen up to the block `key` (``"features"``: up to the head;
-        ``"zero-shot"``: all of it; ``""``: not)."""
+        """The stored samples for networks that are frozen up to the block in `key` (``"features"``: up to the head;
+        ``"zero-shot"``: all of it; ``"inputs"``: not)."""
         if key not in self._stores:
             whole = key in ("features", "zero-shot")
             compute = prefix.compute if prefix else _features(model) if whole else None
@@ -131,7 +131,7 @@ class Bench:
                 self.train,
                 self.network.preprocessing,
                 compute=compute,
-                folder=self.folder / f"stored-{key or 'inputs'}",
+                folder=self.folder / f"stored-{key}",
                 budget=self.cache_budget,
                 views=1 if whole else self.views,
                 batch_size=BATCH,
@@ -160,21 +160,24 @@ class Bench:
             with_updates: Measure the rank of each update and its share in the first gradient's subspace.
             on_epoch: Called after every epoch with the method, the epoch's number and the history.
         """
-        model = TunedModel(self.network.module, plan, self.classes, self.example)
+        model = TunedModel(self.network.module, plan, self.classes, self.example, self.seed)
         if plan.method == "zero-shot":
             set_text_head(model, self._text_features())
             store = self.store("zero-shot", model, None)
             return Fitted(model=model.eval(), store=store, prefix=None, history=History(), probe=None)
         prefix = self._prefix(model)
-        key = "features" if plan.method == "linear-probe" else prefix.name if prefix else ""
+        key = "features" if plan.method == "linear-probe" else f"block-{prefix.name}" if prefix else "inputs"
         store = self.store(key, model, prefix)
         indices = np.arange(len(store)) if indices is None else indices
         fitted = Fitted(model=model, store=store, prefix=prefix, history=History(), probe=None)
         recipe = recipe or self.recipe(plan, len(indices))
         probe = None
         if plan.method == "linear-probe" or recipe.from_probe:
-            probe = probe_head(model, fitted.features(indices), self.labels[indices], self.seed)
+            weights = self._weights(indices) if self.class_weights else None
+            probe = probe_head(model, fitted.features(indices), self.labels[indices], self.seed, weights)
         if plan.method == "linear-probe":
+            if self.views > 1:
+                self._warn("The probe is fitted to the plain images only: --views has no effect on it.")
             return Fitted(model=model.eval(), store=store, prefix=None, history=History(), probe=probe)
         before, gradient = (matrices(model), gradients(model, store, prefix)) if with_updates else ({}, {})
         history = train(
@@ -198,19 +201,21 @@ class Bench:
 
     def _text_features(self) -> np.ndarray:
         if self.text_features is not None:
-            return self.text_features
+            return read_text_features(self.text_features, self.classes)
         return encode_classes(self.network, self.class_names, self.prompts)
 
     def _prefix(self, model: TunedModel) -> Prefix | None:
-        if not model.plan.blocks:
+        if not model.blocks:
             return None
         try:
-            return Prefix(model.base, model.plan.blocks[0], self.example)
+            return Prefix(model.base, model.blocks[0], self.example)
         except InputError as error:
-            message = f"{error} Every epoch runs the whole network."
-            if message not in self.warnings:
-                self.warnings.append(message)
+            self._warn(f"{error} Every epoch runs the whole network.")
             return None
+
+    def _warn(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
 
     def _weights(self, indices: np.ndarray) -> Tensor:
         counts = np.bincount(self.labels[indices], minlength=self.classes)

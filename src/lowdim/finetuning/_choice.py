@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lowdim.errors import InputError
-from lowdim.finetuning._baseline import fit_baseline
+from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._plan import Combine, Plan, make_plan
 from lowdim.probe import fold_of, wilson_interval
@@ -96,8 +96,8 @@ def gather_evidence(
     found: list[Evidence] = []
     if baseline:
         started = time.monotonic()
-        result = fit_baseline(bench.train, bench.classes, bench.seed)
-        found.append(evidence_of("(no model)", "baseline", None, result.correct(labels), time.monotonic() - started))
+        plain = heldout_baseline(bench.train, part, classes=bench.classes, seed=bench.seed)
+        found.append(evidence_of("(no model)", "baseline", None, _right(plain, labels), time.monotonic() - started))
     started = time.monotonic()
     probe = heldout_predictions(bench, Plan("linear-probe"), part)
     found.append(evidence_of(name, "linear-probe", None, _right(probe, labels), time.monotonic() - started))
@@ -163,7 +163,8 @@ def choose_method(evidence: Sequence[Evidence]) -> Choice:
     """What to use, and which differences are none.
 
     A block that is better than the probe by more than one paired standard error stands alone; else the average of the two,
-    because a choice between ways that so few images cannot tell apart loses more than it gains.
+    because a choice between ways that so few images cannot tell apart loses more than it gains. The probe alone where even the
+    average is clearly worse.
 
     Args:
         evidence: Of one network, the baseline perhaps among it.
@@ -180,8 +181,10 @@ def choose_method(evidence: Sequence[Evidence]) -> Choice:
         )
         chosen = block
         if gain <= error:
-            chosen = own["ensemble"]
-            reasons.append("the probe and the block are averaged, not chosen between")
+            loss, uncertain = paired_difference(probe.correct, own["ensemble"].correct)
+            chosen = probe if loss > 2 * uncertain else own["ensemble"]
+            if chosen is not probe:
+                reasons.append("the probe and the block are averaged, not chosen between")
     if "baseline" in own and paired_difference(own["baseline"].correct, chosen.correct)[0] >= 0:
         reasons.append("the baseline without a model is at least as good: the pre-trained network does not help here")
     return Choice(chosen, tuple(reasons))

@@ -106,7 +106,9 @@ def set_head(head: nn.Linear, probe: LinearProbe) -> None:
         head.bias.copy_(torch.from_numpy(np.maximum(probe.bias, _NEVER)))
 
 
-def probe_head(model: TunedModel, features: np.ndarray, labels: np.ndarray, seed: int) -> ProbeResult:
+def probe_head(
+    model: TunedModel, features: np.ndarray, labels: np.ndarray, seed: int, class_weights: Tensor | None = None
+) -> ProbeResult:
     """Fits the cross-validated probe to features and makes it the model's head.
 
     Args:
@@ -114,8 +116,10 @@ def probe_head(model: TunedModel, features: np.ndarray, labels: np.ndarray, seed
         features: What the head sees, ``n x d``.
         labels: ``n``.
         seed: Of the folds.
+        class_weights: Of the loss, one per class.
     """
-    result = fit_probe(features, labels, classes=model.head.out_features, seed=seed)
+    weights = None if class_weights is None else class_weights.double().cpu().numpy()
+    result = fit_probe(features, labels, classes=model.head.out_features, class_weights=weights, seed=seed)
     set_head(model.head, result.probe)
     return result
 

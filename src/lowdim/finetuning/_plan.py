@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from lowdim.errors import InputError, UsageError
+from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.models import block_names, match_layers
 
 Method = Literal["linear-probe", "layer", "scl", "lp-ft", "full", "norm", "lora", "zero-shot"]
@@ -82,7 +82,7 @@ def make_plan(
         batch_norm: For ``"full"`` and ``"lp-ft"``.
 
     Raises:
-        UsageError: If a layer matches nothing or has no parameters, or the method leaves no choice about BatchNorm.
+        UsageError: If the method does not exist or leaves no choice about BatchNorm, or a layer matches nothing or has no parameters.
         InputError: If there are no blocks to choose from.
 
     Example:
@@ -90,6 +90,8 @@ def make_plan(
         >>> make_plan(network, "layer", layer="0").blocks
         ('0',)
     """
+    if method not in METHODS:
+        raise UsageError(f"There is no method {method!r}. {did_you_mean(method, METHODS)}")
     if batch_norm == "batch" and method not in ("full", "lp-ft"):
         raise UsageError(
             "--batch-norm batch goes with --method full or lp-ft; other methods always keep the statistics."

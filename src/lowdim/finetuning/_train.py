@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lowdim._files import load_tensors, save_tensors
 from lowdim._processes import Processes
 from lowdim._random import child_seed
-from lowdim.errors import NonFiniteError, ResourceError
+from lowdim.errors import NonFiniteError, ResourceError, is_out_of_memory
 from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import Store
@@ -78,8 +78,8 @@ def train(
         on_epoch: Called after every epoch with its number and the history.
 
     Raises:
-        NonFiniteError: If the loss is NaN or infinite in the first epoch. Later, the state after the last good epoch is kept,
-            and the history says why training stopped.
+        NonFiniteError: If the loss is NaN or infinite before an epoch left a network with a finite loss. Later, the state after
+            the last such epoch is kept, and the history says why training stopped.
         ResourceError: If a batch does not fit into memory; says what does.
     """
     job = processes or Processes()
@@ -132,20 +132,26 @@ class _Loop:
         self.sums = [0.0, 0.0, 0.0]
         self.parameters, self.changing = model.trained(), model.changing()
         self.optimizer = torch.optim.AdamW(_groups(self.parameters, recipe), lr=1.0)
-        self.good = self._copy()
+        self.good, self.good_epochs = self._copy(), 0
 
     def advance(self) -> None:
         """One step."""
         epoch, place = divmod(self.step, self.per_epoch)
         started = time.monotonic()
         positions = self._order(epoch)[place]
+        before = self._copy() if place == 0 else None
         try:
             loss, right = self._step(positions, epoch)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise self._too_large(positions, epoch) from error
         if not np.isfinite(loss):
             self._stop(loss, epoch)
             return
+        if before is not None:
+            # What an epoch left is good once a loss was finite there.
+            self.good, self.good_epochs = before, epoch
         self.step += 1
         self.sums = [self.sums[0] + loss * len(positions), self.sums[1] + right, self.sums[2] + len(positions)]
         if place == 0:
@@ -156,7 +162,8 @@ class _Loop:
             self.history.loss.append(self.sums[0] / self.sums[2])
             self.history.accuracy.append(self.sums[1] / self.sums[2])
             self.sums = [0.0, 0.0, 0.0]
-            self.good = self._copy()
+        if self.step == self.steps and not np.isfinite(loss := self._loss(positions, epoch)):
+            self._stop(loss, epoch)
 
     def _order(self, epoch: int) -> list[np.ndarray]:
         generator = np.random.default_rng(child_seed(self.seed, "epoch", epoch))
@@ -167,6 +174,25 @@ class _Loop:
         factor = self.recipe.factor(self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["largest"]
+        loss, right = self._forward(positions, epoch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        sums = torch.stack([loss.detach(), right])
+        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        self.processes.reduce([sums, *gradients])
+        value, count = sums.tolist()
+        if np.isfinite(value):
+            self.optimizer.step()
+        return value, count
+
+    def _loss(self, positions: np.ndarray, epoch: int) -> float:
+        with torch.no_grad():
+            loss, _ = self._forward(positions, epoch)
+        self.processes.reduce([loss := loss.reshape(1)])
+        return float(loss)
+
+    def _forward(self, positions: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+        """This process's part of a batch's mean loss, and how many of its answers are right."""
         whole = torch.from_numpy(self.store.labels[positions]).to(self.device)
         total = float(len(whole) if self.class_weights is None else self.class_weights[whole].sum())
         mine = positions[self.processes.share(len(positions))]
@@ -180,26 +206,19 @@ class _Loop:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.model.head(self.model.features(batch.inputs, self.prefix, batch.value))
             loss = F.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum") * (weight / total)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        sums = torch.stack([loss.detach(), weight * (logits.argmax(dim=1) == labels).sum()])
-        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
-        self.processes.reduce([sums, *gradients])
-        value, right = sums.tolist()
-        if np.isfinite(value):
-            self.optimizer.step()
-        return value, right
+        return loss, weight * (logits.argmax(dim=1) == labels).sum()
 
     def _stop(self, loss: float, epoch: int) -> None:
-        if not self.history.loss:
+        if self.good_epochs == 0:
             raise NonFiniteError(
-                f"The training loss is {loss} at step {self.step + 1} of the first epoch. Check the inputs for NaN, or lower --rate."
+                f"The training loss is {loss} at step {self.step + 1}, before an epoch left a usable network. "
+                "Check the inputs for NaN, or lower --rate."
             )
         with torch.no_grad():
             for name, tensor in self.changing.items():
                 tensor.copy_(self.good[name])
         self.history.stopped = (
-            f"the training loss became {loss} in epoch {epoch + 1}; the network after epoch {len(self.history.loss)} was kept. "
+            f"the training loss became {loss} in epoch {epoch + 1}; the network after epoch {self.good_epochs} was kept. "
             "Try a lower --rate."
         )
 
@@ -208,11 +227,14 @@ class _Loop:
         while size >= 1:
             try:
                 self._step(positions[:size], epoch)
-            except (torch.OutOfMemoryError, MemoryError):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 size //= 2
             else:
+                # The parts of an epoch are equal, and up to twice as large as asked for.
                 return ResourceError(
-                    f"A batch of {len(positions)} does not fit into memory; {size} does: --batch-size {size}."
+                    f"A batch of {len(positions)} does not fit into memory; {size} does: --batch-size {max(1, size // 2)}."
                 )
         return ResourceError(
             "Not even one sample fits into memory. Use smaller images (--image-size) or a smaller network."
@@ -230,7 +252,12 @@ class _Loop:
         for name, parameter in self.parameters.items():
             moments: dict[str, Any] = self.optimizer.state.get(parameter, {})
             arrays |= {f"{key}/{name}": tensor for key, tensor in moments.items()}
-        numbers = {"step": self.step, "sums": self.sums, "history": vars(self.history)}
+        numbers = {
+            "step": self.step,
+            "sums": self.sums,
+            "history": vars(self.history),
+            "good_epochs": self.good_epochs,
+        }
         save_tensors(
             path,
             {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()},
@@ -244,6 +271,7 @@ class _Loop:
         arrays, metadata = load_tensors(path)
         numbers = json.loads(metadata["loop"])
         self.step, self.sums, self.history = numbers["step"], numbers["sums"], History(**numbers["history"])
+        self.good_epochs = numbers["good_epochs"]
         with torch.no_grad():
             for name, tensor in self.changing.items():
                 tensor.copy_(torch.from_numpy(arrays[f"parameter/{name}"]))

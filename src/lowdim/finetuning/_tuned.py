@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lowdim._random import child_seed
 from lowdim.errors import InputError, require
 from lowdim.features import channels_first
 from lowdim.finetuning._plan import Plan
@@ -30,6 +31,7 @@ class TunedModel(nn.Module):
         plan: What to train.
         classes: Number of new classes.
         example: A batch of at least two samples, from which widths are read.
+        seed: Of the random start of ``"lora"``; the global generator is left alone.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
@@ -38,7 +40,7 @@ class TunedModel(nn.Module):
         (torch.Size([5, 2]), 18)
     """
 
-    def __init__(self, network: nn.Module, plan: Plan, classes: int, example: Inputs) -> None:
+    def __init__(self, network: nn.Module, plan: Plan, classes: int, example: Inputs, seed: int = 0) -> None:
         super().__init__()
         self.plan = plan
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
@@ -49,26 +51,26 @@ class TunedModel(nn.Module):
         if plan.method != "zero-shot":
             # Zero-shot compares the network's own output, behind its projection, with text features.
             self._catch_features()
+        self.blocks = _in_order(self.base, plan.blocks, example)
         if plan.combine is not None:
-            self.base.get_submodule(plan.blocks[-1]).register_forward_hook(self._catch_skip)
+            self.base.get_submodule(self.blocks[-1]).register_forward_hook(self._catch_skip)
         if plan.method == "lora":
-            _add_lora(self.base, plan.rank)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(child_seed(seed, "lora"))
+                _add_lora(self.base, plan.rank)
         with torch.no_grad():
             feature, skip = self._parts(example)
         self.width = feature.shape[1]
         self.project = (
-            nn.Linear(skip.shape[1], self.width, bias=False) if plan.combine == "project" and skip is not None else None
+            _zeros(skip.shape[1], self.width, bias=False) if plan.combine == "project" and skip is not None else None
         )
-        if self.project is not None:
-            # From zero, so that tuning starts at the network without the skip.
-            nn.init.zeros_(self.project.weight)
         with torch.no_grad():
             width = self._combine(feature, skip).shape[1]
-        self.head = nn.Linear(width, classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = _zeros(width, classes)
         self.to(device)
         _freeze(self)
+        if plan.method == "norm" and not any(name.startswith("base.") for name in self.trained()):
+            raise InputError(f"{type(network).__name__} has no normalisation layer to train. Choose another method.")
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
         """Logits of the new classes."""
@@ -220,6 +222,34 @@ def _first_tensor(output: Any) -> Tensor:
     if not isinstance(output, Tensor):
         raise InputError(f"The network returns {type(output).__name__}; lowdim needs a tensor.")
     return output
+
+
+def _zeros(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """A layer that starts at zero: tuning starts at the network without the skip, and no random number is drawn."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
+    assert isinstance(layer, nn.Linear)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def _in_order(base: nn.Module, blocks: Sequence[str], example: Inputs) -> tuple[str, ...]:
+    """The blocks as the forward pass enters them, which need not be the order in which the network lists them."""
+    entered: list[str] = []
+    handles = [
+        base.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: entered.append(name))
+        for name in blocks
+    ]
+    try:
+        with torch.no_grad():
+            call(base, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    unused = sorted(set(blocks) - set(entered))
+    if unused:
+        raise InputError(f"The block {unused[0]} is never used in the forward pass. Choose another layer.")
+    return tuple(dict.fromkeys(entered))
 
 
 def _add_lora(base: nn.Module, rank: int) -> None:

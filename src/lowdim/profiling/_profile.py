@@ -17,7 +17,7 @@ from lowdim._processes import Processes
 from lowdim._random import child_seed
 from lowdim.data import Dataset, Split
 from lowdim.data._batches import batches
-from lowdim.errors import InputError, ResourceError
+from lowdim.errors import InputError, ResourceError, is_out_of_memory
 from lowdim.features import Pool
 from lowdim.models import LoadedModel, default_layers, find_head, fingerprint, match_layers
 from lowdim.profiling._builder import Builder, Measured, Recipe
@@ -148,7 +148,9 @@ def profile(
         try:
             module.to(place)
             return _measure(builder, sources, data, Path(where), processes or Processes(), progress)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             smaller = max(recipe.batch_size // 2, 1)
             raise ResourceError(
                 f"Out of memory on {place} with {recipe.batch_size} samples per batch. Use --batch-size {smaller}."
