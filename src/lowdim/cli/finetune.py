@@ -94,7 +94,7 @@ def finetune(
         BatchNormChoice,
         typer.Option("--batch-norm", help="For full and lp-ft: keep the statistics, or let them follow the batches."),
     ] = BatchNormChoice.frozen,
-    rate: Annotated[float | None, typer.Option("--rate", help="Largest learning rate [default: the recipe's].")] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Largest learning rate of blocks and head [default: the recipe's].")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
     prompt: Annotated[
         list[str] | None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lowdim.finetuning._plan import Method
 
 FEWEST_STEPS = 100
-"""Of any training: 25 images in 30 epochs would be 30 steps, from which a new head has not learned yet."""
+"""Of any training in batches of the default size: 25 images in 30 epochs would be 30 steps, from which a new head has not learned."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
     Args:
         result: The command's result.
     """
-    accuracy = result["accuracy"]
+    accuracy, compressed = result["accuracy"], result["config"].get("compress_delta", False)
     rows = [[key, value] for key, value in _facts(result, accuracy)]
     tables = [Table("summary", "Result", ["quantity", "value"], rows)]
     if result["evidence"]:
@@ -70,7 +70,14 @@ def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
         Section(
             id="result",
             title="Result",
-            why=("The test split was looked at once, after everything had been decided on the training split.",),
+            why=(
+                "Everything was decided on the training split; the test split was measured at the end."
+                + (
+                    " Whether the low-rank delta replaces the full one was decided on the test split too."
+                    if compressed
+                    else ""
+                ),
+            ),
             figures=[*([evidence_figure(result["evidence"])] if result["evidence"] else []), *_training(result)],
             tables=tables,
             notes=[*result["reasons"], *result["warnings"]],
