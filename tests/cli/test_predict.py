@@ -132,3 +132,47 @@ def test_a_base_with_pickled_weights_needs_permission(command: list[str], tmp_pa
     refused = lowdim(*command, "--delta", "tuned/delta", folder=tmp_path, code=2)
     assert "--allow-pickle" in refused.stderr
     lowdim(*command, "--delta", "tuned/delta", "--allow-pickle", folder=tmp_path)
+
+
+NETS = """
+from lowdim.models import load_model
+
+pretrained_cfg = {"input_size": (1, 8, 8), "mean": (MEAN,), "std": (1.0,)}
+
+
+def build(eps=1e-5):
+    network = load_model("digits-0-4").module
+    network.bn.eps = eps
+    return network
+"""
+
+
+@pytest.fixture
+def own_base(tmp_path: Path) -> Path:
+    """A network of the user's own, tuned; its base is code."""
+    (tmp_path / "nets.py").write_text(NETS.replace("MEAN", "0.0"))
+    words = ["finetune", "--model", "nets.py:build", "--data", "digits", "--shots", "3", "--method", "linear-probe"]
+    lowdim(*words, "--out", "tuned", folder=tmp_path)
+    return tmp_path
+
+
+def test_samples_are_prepared_as_for_tuning(own_base: Path) -> None:
+    words = [*PREDICT, "digits", "--limit", "50", "--model", "nets.py:build", "--json"]
+    before = result(lowdim(*words, folder=own_base))
+    assert before["warnings"] == []
+    (own_base / "nets.py").write_text(NETS.replace("MEAN", "0.5"))
+    after = lowdim(*words, folder=own_base)
+    assert result(after)["predictions"] == before["predictions"]
+    (warning,) = result(after)["warnings"]
+    assert "mean is [0.5], was [0.0]" in warning and warning in after.stderr
+    words = ["export", "--delta", "tuned/delta", "--to", "torch", "--model", "nets.py:build", "--json"]
+    assert result(lowdim(*words, folder=own_base))["warnings"] == [warning]
+    extra = {"lowdim.json": ""}
+    torch.export.load(own_base / "tuned" / "model.pt2", extra_files=extra)
+    assert json.loads(extra["lowdim.json"])["preprocessing"]["mean"] == [0.0]
+
+
+def test_a_base_with_other_options_is_refused(own_base: Path) -> None:
+    words = [*PREDICT, "digits", "--limit", "50", "--model", "nets.py:build"]
+    refused = lowdim(*words, "--model-arg", "eps=1", folder=own_base, code=3)
+    assert "same weights, but other outputs" in refused.stderr

@@ -1,16 +1,19 @@
 """The delta: exact, small, and refused where it does not belong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tests.finetuning.conftest import Encoder
 from torch import nn
 
+from lowdim._files import json_digest, write_json
 from lowdim.errors import InputError
 from lowdim.finetuning import Average, Plan, TunedModel, load_delta, read_delta, save_delta
-from lowdim.finetuning._delta import verify_delta
-from lowdim.models import LoadedModel, load_model
+from lowdim.finetuning._delta import apply_delta, example_of, tuned_preprocessing, verify_delta
+from lowdim.models import LoadedModel, Preprocessing, fingerprint, load_model
 
 EXAMPLE = torch.zeros(2, 1, 8, 8)
 PLANS = [
@@ -125,3 +128,96 @@ def test_a_newer_format_and_a_folder_without_delta_are_refused(network: LoadedMo
     (tmp_path / "delta.json").write_text(json.dumps({**content, "version": 2}))
     with pytest.raises(InputError, match="Update lowdim"):
         read_delta(tmp_path)
+
+
+class Options(nn.Module):
+    """The same weights, whatever the option says."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.first, self.activation, self.head = nn.Linear(4, 8), activation, nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.activation(self.first(x)))
+
+
+def remembered(base: nn.Module, folder: Path) -> TunedModel:
+    tuned = TunedModel(base, Plan("linear-probe"), 2, torch.ones(2, 4))
+    with torch.no_grad():
+        tuned.head.weight.normal_()
+    about = {"method": "linear-probe", "classes": "ab", "preprocessing": Preprocessing(kind="features")}
+    save_delta(tuned, base, folder, example=torch.ones(2, 4), **about)  # type: ignore[arg-type]
+    return tuned.eval()
+
+
+def test_a_base_with_the_same_weights_and_other_outputs_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base, other = Options(nn.ReLU()).eval(), Options(nn.GELU()).eval()
+    other.load_state_dict(base.state_dict())
+    tuned = remembered(base, tmp_path)
+    assert read_delta(tmp_path).base["fingerprint"] == fingerprint(other)
+    with pytest.raises(InputError, match="same weights, but other outputs"):
+        load_delta(other, tmp_path)
+    inputs = torch.rand(5, 4)
+    assert torch.equal(load_delta(base, tmp_path)(inputs), tuned(inputs))
+
+
+def test_rounding_of_another_machine_is_no_other_network(tmp_path: Path) -> None:
+    base = Options(nn.ReLU()).eval()
+    remembered(base, tmp_path)
+    delta = read_delta(tmp_path)
+    assert delta.logits is not None
+    apply_delta(base, replace(delta, logits=[[value * 1.001 for value in row] for row in delta.logits]))
+    for wrong in ([[value * 1.1 for value in row] for row in delta.logits], delta.logits[:1], [[], []]):
+        with pytest.raises(InputError, match="other outputs"):
+            apply_delta(base, replace(delta, logits=wrong))
+
+
+def test_a_delta_without_outputs_still_loads(tmp_path: Path) -> None:
+    base = Options(nn.ReLU()).eval()
+    tuned = remembered(base, tmp_path)
+    content = json.loads((tmp_path / "delta.json").read_text())
+    del content["logits"], content["sha256"]
+    write_json(tmp_path / "delta.json", {**content, "sha256": json_digest(content)})
+    inputs = torch.rand(5, 4)
+    assert torch.equal(load_delta(base, tmp_path)(inputs), tuned(inputs))
+
+
+def test_outputs_that_are_no_numbers_are_not_remembered(tmp_path: Path) -> None:
+    class Root(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sqrt()
+
+    base = Options(Root()).eval()
+    remembered(base, tmp_path)
+    assert read_delta(tmp_path).logits is None
+    load_delta(base, tmp_path)
+
+
+def test_saving_leaves_the_mode_and_asks_for_known_tokens_only(encoder: Encoder, tmp_path: Path) -> None:
+    example = {"input_ids": torch.arange(12).reshape(2, 6), "attention_mask": torch.ones(2, 6, dtype=torch.int64)}
+    model = TunedModel(encoder, Plan("layer", ("layers.2",)), 4, example).train()
+    save_delta(model, encoder, tmp_path, method="layer", classes="abcd", preprocessing=Preprocessing(), example=example)
+    assert model.training and model.base.get_submodule("layers.2").training
+    asked = example_of(read_delta(tmp_path))
+    assert isinstance(asked, dict) and int(asked["input_ids"].max()) < 12
+    load_delta(encoder, tmp_path)
+
+
+def test_samples_are_prepared_as_for_tuning(network: LoadedModel, tmp_path: Path) -> None:
+    delta = read_delta(saved(perturbed(network, Plan("linear-probe")), network, tmp_path))
+    own = network.preprocessing
+    assert tuned_preprocessing(delta, own) == (own, [])
+    found, warnings = tuned_preprocessing(delta, replace(own, mean=(0.25,), image_size=(16, 16), resize=(20, 20)))
+    assert found == own
+    assert "mean" in warnings[0] and "[0.25]" in warnings[0] and "image_size" in warnings[0]
+    tokenizer = object()
+    text = Preprocessing(kind="text", max_length=64, tokenizer=tokenizer)
+    stored = replace(delta, preprocessing={"kind": "text", "max_length": 32, "tokenizer": "Other"})
+    found, warnings = tuned_preprocessing(stored, text)
+    assert (found.max_length, found.tokenizer) == (32, tokenizer)
+    assert "Other" in warnings[0]
+    with pytest.raises(InputError, match="text"):
+        tuned_preprocessing(delta, text)
+    with pytest.raises(InputError, match="Update lowdim"):
+        tuned_preprocessing(replace(delta, preprocessing={**delta.preprocessing, "gamma": 2.2}), own)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json
+from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json, warn
 from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
 
 
@@ -75,9 +75,11 @@ def export(
 
     begun = time.monotonic()
     arguments = given.parse_arguments(model_arg)
-    found, network, preprocessing = tuned_network(
+    found, network, preprocessing, warnings = tuned_network(
         delta, model, weights, arguments, "cpu", allow_pickle=allow_pickle, offline=offline
     )
+    for message in warnings:
+        warn(message)
     path = file or delta.resolve().parent / _NAMES[to]
     example = example_of(found)
     if to in (TargetChoice.peft, TargetChoice.checkpoint):
@@ -94,7 +96,7 @@ def export(
     files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
     result = {
         "config": {"delta": str(delta), "to": to.value},
-        "warnings": [],
+        "warnings": warnings,
         "seconds": round(time.monotonic() - begun, 3),
         "path": str(path),
         "bytes": sum(entry.stat().st_size for entry in files),

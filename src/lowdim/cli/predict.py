@@ -106,7 +106,7 @@ def predict(
     if not items:
         raise InputError(f"{data} has no sample that can be classified.")
     arguments = given.parse_arguments(model_arg)
-    found, network, preprocessing = tuned_network(
+    found, network, preprocessing, changed = tuned_network(
         delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
     )
     for note in dataset.notes:
@@ -123,6 +123,7 @@ def predict(
     labels = np.concatenate([part.labels for part in parts])
     doubts = _doubts(dataset, names, seed, asked=split is not None)
     accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
+    warnings = [*changed, *warnings]
     for message in warnings:
         warn(message)
     chosen = names[0] if len(names) == 1 else "all"
@@ -215,17 +216,18 @@ def tuned_network(
     *,
     allow_pickle: bool = False,
     offline: bool = False,
-) -> "tuple[Delta, nn.Module, Preprocessing]":
-    """The delta in a folder, applied to its base, and the preprocessing.
+) -> "tuple[Delta, nn.Module, Preprocessing, list[str]]":
+    """The delta in a folder, applied to its base; the preprocessing of its tuning, and a warning if the base's is another.
 
     Raises:
         InputError: If the delta is damaged, or the base is not the one it was made from.
     """
-    from lowdim.finetuning._delta import apply_delta, read_delta
+    from lowdim.finetuning._delta import apply_delta, read_delta, tuned_preprocessing
 
     found = read_delta(folder)
     base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline)
-    return found, apply_delta(base.module, found).to(given.device(device)), base.preprocessing
+    network = apply_delta(base.module, found).to(given.device(device))
+    return found, network, *tuned_preprocessing(found, base.preprocessing)
 
 
 def load_base(

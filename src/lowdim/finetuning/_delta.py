@@ -1,7 +1,7 @@
 """The delta: what fine-tuning changed, in a small file that fits one network only and says so."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from lowdim.models import fingerprint
 FORMAT = "lowdim-delta"
 VERSION = 1
 _JSON, _TENSORS = "delta.json", "delta.safetensors"
+_TOLERANCE = 1e-2
+"""Of the largest output that a delta remembers: other devices and their reduced precisions stay well below."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Delta:
         tensors: Changed parameters and buffers, by part and name.
         example: Shapes and types of the network's inputs for two samples.
         notes: Free facts of the run, such as its accuracy.
+        logits: Outputs for `example_of` the delta; None in deltas of earlier versions, or where they were not finite.
     """
 
     method: str
@@ -46,6 +49,7 @@ class Delta:
     tensors: Mapping[str, np.ndarray] = field(repr=False)
     example: Mapping[str, Any]
     notes: Mapping[str, Any]
+    logits: Sequence[Sequence[float]] | None = None
 
 
 def tuned_parts(model: nn.Module) -> list[TunedModel]:
@@ -78,7 +82,7 @@ def save_delta(
         method: What the user asked for.
         classes: Names of the outputs.
         preprocessing: Of the base.
-        example: A batch of inputs; only shapes and types are kept.
+        example: A batch of inputs; only shapes and types are kept, and of token ids a bound.
         name: Of the base.
         source: Arguments with which `load_model` finds the base again.
         notes: Facts to keep with it.
@@ -104,6 +108,7 @@ def save_delta(
         full = {key: tensor for key, tensor in _changed(part, base).items() if f"{key}@left" not in low}
         arrays |= {f"{index}/{key}": tensor.detach().cpu().numpy() for key, tensor in {**full, **low}.items()}
     save_tensors(folder / _TENSORS, arrays)
+    shapes, device = _shapes(example), next(model.parameters()).device
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -112,7 +117,8 @@ def save_delta(
         "classes": list(classes),
         "preprocessing": preprocessing.as_dict(),
         "base": {"name": name, "fingerprint": fingerprint(base), "source": dict(source or {})},
-        "example": _shapes(example),
+        "example": shapes,
+        "logits": _logits(model, _inputs(shapes, device)),
         "notes": dict(notes or {}),
         "tensors": sha256(folder / _TENSORS),
     }
@@ -164,6 +170,7 @@ def read_delta(path: Path) -> Delta:
         tensors=arrays,
         example=content["example"],
         notes=content["notes"],
+        logits=content.get("logits"),
     )
 
 
@@ -204,6 +211,13 @@ def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
         InputError: If the delta is for another network.
 
     """
+    network = _applied(model, delta)
+    if delta.logits is not None:
+        _check_outputs(network, delta)
+    return network
+
+
+def _applied(model: nn.Module, delta: Delta) -> nn.Module:
     own = fingerprint(model)
     if own != delta.base["fingerprint"]:
         raise InputError(
@@ -228,6 +242,62 @@ def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
     return parts[0] if len(parts) == 1 else Average(*parts).eval()
 
 
+def _check_outputs(network: nn.Module, delta: Delta) -> None:
+    """Weights do not say everything about a network: its code and options decide what it does with them."""
+    expected = torch.tensor(delta.logits, dtype=torch.float64)
+    parameters = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
+    tolerance = max(_TOLERANCE, *(8 * torch.finfo(parameter.dtype).eps for parameter in parameters))
+    logits = _logits(network, _inputs(delta.example, parameters[0].device))
+    found = torch.tensor(logits or [], dtype=torch.float64)
+    if found.shape == expected.shape and (found - expected).abs().max() <= tolerance * expected.abs().max():
+        return
+    raise InputError(
+        f"The base has the same weights, but other outputs than {delta.base['name'] or 'the network'} had when this delta was made. Load "
+        "it as it was then: the same options (such as pooling or activation), the same code."
+    )
+
+
+def _logits(model: nn.Module, inputs: Inputs) -> list[list[float]] | None:
+    """Outputs in evaluation mode, if they are finite."""
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        outputs = model(inputs).float().cpu()
+    model.train(training)
+    return outputs.tolist() if bool(outputs.isfinite().all()) else None
+
+
+def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessing, list[str]]:
+    """How the samples were prepared that a delta was tuned with.
+
+    Args:
+        delta: From `read_delta`.
+        base: Of the base as it is now; its tokenizer is used.
+
+    Returns:
+        The preprocessing, and a warning where the base has another one now.
+
+    Raises:
+        InputError: If the base takes inputs of another kind.
+    """
+    then, now = delta.preprocessing, base.as_dict()
+    if then["kind"] != now["kind"]:
+        raise InputError(
+            f"This delta was tuned with {then['kind']} inputs, but the base takes {now['kind']}. Name another."
+        )
+    unknown = sorted(then.keys() - now.keys())
+    if unknown:
+        raise InputError(
+            f"The delta's preprocessing has settings that this lowdim does not know: {unknown}. Update lowdim."
+        )
+    changed = [f"{name} is {now[name]}, was {value}" for name, value in then.items() if now[name] != value]
+    warning = f"The base prepares samples in another way than when the delta was tuned: {'; '.join(changed)}. The delta's way is used"
+    exception = ", with the base's tokenizer" if "tokenizer" in then else ""
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in then.items()}
+    settings.pop("tokenizer", None)
+    return replace(base, **settings), [f"{warning}{exception}."] if changed else []
+
+
 def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Inputs) -> None:
     """Loads the saved delta on a fresh base and compares the outputs bit for bit.
 
@@ -241,7 +311,7 @@ def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Input
         InputError: If a single bit differs.
 
     """
-    again = load_delta(fresh, folder)
+    again = _applied(fresh, read_delta(folder))
     model.eval()
     with torch.inference_mode():
         expected, found = model(inputs), again(inputs)
@@ -273,6 +343,10 @@ def example_of(delta: Delta) -> Inputs:
         delta: From `read_delta`.
 
     """
+    return _inputs(delta.example, torch.device("cpu"))
+
+
+def _inputs(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
     generator = torch.Generator().manual_seed(0)
 
     def make(name: str, entry: Mapping[str, Any]) -> Tensor:
@@ -280,16 +354,25 @@ def example_of(delta: Delta) -> Inputs:
         if dtype.is_floating_point:
             return torch.randn(entry["shape"], generator=generator, dtype=dtype)
         if name == "input_ids":
-            return torch.randint(0, 100, entry["shape"], generator=generator, dtype=dtype)
+            return torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
         return torch.full(entry["shape"], int("mask" in name), dtype=dtype)
 
-    tensors = {name: make(name, entry) for name, entry in delta.example.items()}
+    tensors = {name: make(name, entry).to(device) for name, entry in shapes.items()}
     return tensors.get("", tensors)
+
+
+_IDS = 100
+"""Token ids are below, and no larger than the largest in the batch that was seen: a vocabulary may be smaller."""
 
 
 def _shapes(inputs: Inputs) -> dict[str, Any]:
     named = inputs if isinstance(inputs, dict) else {"": inputs}
-    return {name: {"shape": [2, *tensor.shape[1:]], "dtype": str(tensor.dtype)} for name, tensor in named.items()}
+    shapes: dict[str, Any] = {
+        name: {"shape": [2, *tensor.shape[1:]], "dtype": str(tensor.dtype)} for name, tensor in named.items()
+    }
+    if "input_ids" in named:
+        shapes["input_ids"]["below"] = min(_IDS, int(named["input_ids"].max()) + 1)
+    return shapes
 
 
 def _example(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
