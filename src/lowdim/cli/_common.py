@@ -117,16 +117,23 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 @contextlib.contextmanager
-def progress(description: str) -> Generator[Callable[[int, int], None]]:
-    """A progress bar with the time left, on stderr; yields ``update(done, total)``. Silent when stderr is no terminal."""
+def progress(description: str) -> Generator[Callable[..., None]]:
+    """A progress bar with the time left, on stderr; yields ``update(done, total, what)``, where `what` names the part of the work
+    and may be left out. Silent when stderr is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if rank() != 0 or not console.is_terminal:
-        yield lambda done, total: None
+        yield lambda done, total, what="": None
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def update(done: int, total: int, what: str = description) -> None:
+            if what != bar.tasks[0].description:
+                bar.reset(task, description=what)
+            bar.update(task, completed=done, total=total)
+
+        yield update

@@ -208,7 +208,7 @@ def _run(
                 device=config["device"],
                 cache_budget=config["cache_budget"] * 1e9,
                 seed=config["seed"],
-                progress=lambda what, done, total: update(done, total),
+                progress=lambda what, done, total: update(done, total, what),
             )
         result = {"config": run.config, **_as_dict(found, data, words, options)}
         result["seconds"] = round(time.monotonic() - started, 3)

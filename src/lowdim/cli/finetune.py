@@ -94,7 +94,9 @@ def finetune(
         BatchNormChoice,
         typer.Option("--batch-norm", help="For full and lp-ft: keep the statistics, or let them follow the batches."),
     ] = BatchNormChoice.frozen,
-    rate: Annotated[float | None, typer.Option("--rate", help="Largest learning rate of blocks and head [default: the recipe's].")] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Largest learning rate of blocks and head [default: the recipe's].")
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
     prompt: Annotated[
         list[str] | None,
@@ -256,7 +258,7 @@ def _run(
                 cache_budget=config["cache_budget"] * 1e9,
                 folder=run.state,
                 processes=job,
-                progress=lambda what, done, total: update(done, total),
+                progress=lambda what, done, total: update(done, total, what),
                 on_epoch=tracker(track.value, run.path / "track") if track and job.rank == 0 else None,
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
