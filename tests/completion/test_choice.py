@@ -74,6 +74,7 @@ def test_large_matrices_need_als() -> None:
     assert suitable(entries, Settings())[0] == "als"
 
 
+@pytest.mark.filterwarnings("ignore:biases=False has no effect on the solver 'ratings-quick'")
 @pytest.mark.parametrize("solver", ["exact", "als", "gd", "ratings-quick"])
 def test_every_solver_completes_what_it_is_for(solver: str) -> None:
     matrix, holed = planted(80, 60, 2, 0.4, 0.0, seed=5)
@@ -150,3 +151,50 @@ def test_column_scale() -> None:
     np.testing.assert_allclose(column_scale(entries, each=False), overall)
     np.testing.assert_allclose(column_scale(Entries.from_dense([[4.0, 4.0]]), each=True), 4.0)
     np.testing.assert_allclose(column_scale(Entries.from_dense([[0.0, 0.0]]), each=True), 1.0)
+
+
+@pytest.mark.parametrize("solver", ["auto", "table", "als", "exact"])
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_without_a_check_biases_are_used_and_it_is_said(solver: str) -> None:
+    column = np.random.default_rng(11).normal(size=(30, 1))  # each entry is the only one of its row
+    model = DeepMatrixCompletion(solver=solver).fit(column)
+    assert any("No entry could be held out" in remark for remark in model.remarks_)
+    assert (model.solver_, model.rank_) == ("biases", 0)
+    assert "held out" in model.reason_
+    assert np.isnan(model.held_out_ratio_)
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_a_small_matrix_is_checked_with_further_tenths() -> None:
+    matrix = np.outer([1.0, 2.0, 4.0], [1.0, -1.0, 3.0])
+    seed = next(seed for seed in range(99) if not hold_out(Entries.from_dense(matrix), 0.1, seed).any())
+    model = DeepMatrixCompletion(solver="als", random_state=seed).fit(matrix)
+    assert np.isfinite(model.held_out_ratio_)
+
+
+def test_an_exact_answer_gives_its_residual_as_reason() -> None:
+    _, holed = planted(120, 100, 2, 0.06, 0.0, seed=2)
+    model = DeepMatrixCompletion(max_rank=5).fit(holed)
+    assert model.sure_ is True
+    assert "at rank 2: relative residual " in model.reason_
+    _, holed = planted(80, 60, 2, 0.4, 0.0, seed=5)
+    assert "at rank 2: relative residual " in DeepMatrixCompletion(solver="gd", rank=2).fit(holed).reason_
+
+
+@pytest.mark.parametrize(
+    ("solver", "arguments", "warned"),
+    [
+        ("table", {"depth": 4, "max_iter": 50}, ["depth=4"]),
+        ("table", {"tol": 1e-3, "biases": True}, ["tol=0.001", "biases=True"]),
+        ("als", {"depth": 2, "max_iter": 50, "tol": 1e-3, "biases": True}, []),
+        ("exact", {"depth": 4, "max_iter": 50, "tol": 1e-3, "biases": False}, ["max_iter=50", "tol=0.001"]),
+        ("gd", {"biases": True}, ["biases=True"]),
+        ("ratings-quick", {"biases": False}, ["biases=False"]),
+        ("ratings-quick", {"biases": True}, []),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_an_argument_that_the_solver_does_not_read_is_said(solver: str, arguments: dict, warned: list[str]) -> None:
+    _, holed = planted(60, 40, 2, 0.5, 0.0, seed=12)
+    remarks = DeepMatrixCompletion(solver=solver, rank=2, **arguments).fit(holed).remarks_
+    assert [remark.split()[0] for remark in remarks if "has no effect" in remark] == warned

@@ -202,10 +202,101 @@ def test_survives_pickling(wine: np.ndarray) -> None:
 
 def test_warm_start_takes_fewer_sweeps(wine: np.ndarray) -> None:
     model = DeepMatrixCompletion(solver="table", warm_start=True, max_iter=200).fit(wine)
-    first = model.transform(wine)
+    first, sweeps, checked = model.transform(wine), model.n_iter_, model.held_out_entries_[1]
     again = model.fit(wine).transform(wine)
     assert np.abs((again - first) / np.nanstd(wine, 0)).max() < 0.2
     assert model.converged_
+    assert model.n_iter_ < sweeps
+    np.testing.assert_array_equal(model.held_out_entries_[1], checked)  # the check begins anew: it has not seen these
+
+
+def test_warm_start_of_als() -> None:
+    model = DeepMatrixCompletion(solver="als", warm_start=True).fit(with_offsets())
+    first, sweeps, checked = model.transform(with_offsets()), model.n_iter_, model.held_out_entries_[1]
+    again = model.fit(with_offsets()).transform(with_offsets())
+    np.testing.assert_allclose(again, first, rtol=0.01)
+    assert model.n_iter_ < sweeps
+    np.testing.assert_array_equal(model.held_out_entries_[1], checked)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"rank": 4}, {"max_rank": 5}, {"solver": "als"}, {"solver": "exact"}, {"biases": True}], ids=str
+)
+@pytest.mark.parametrize("solver", ["table", "als", "exact"])
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_warm_start_of_another_model_begins_anew(wine: np.ndarray, solver: str, changed: dict) -> None:
+    model = DeepMatrixCompletion(solver=solver, rank=2, warm_start=True).fit(wine)
+    if getattr(model, next(iter(changed))) == next(iter(changed.values())):
+        pytest.skip("the same model")
+    warm = model.set_params(**changed).fit(wine)
+    cold = DeepMatrixCompletion(**warm.get_params()).fit(wine)
+    assert warm.n_iter_ == cold.n_iter_
+    np.testing.assert_array_equal(warm.transform(wine), cold.transform(wine))
+
+
+def with_offsets() -> np.ndarray:
+    """Columns about 0, 10, 20, ... of unit deviation, a fifth of the cells missing."""
+    generator = np.random.default_rng(8)
+    matrix = generator.normal(size=(80, 2)) @ generator.normal(size=(2, 12)) / np.sqrt(2) + 10.0 * np.arange(12)
+    return np.where(generator.random(matrix.shape) < 0.2, NAN, matrix + 0.1 * generator.normal(size=matrix.shape))
+
+
+@pytest.mark.parametrize("arguments", [{"solver": "table"}, {"solver": "als", "biases": True}], ids=str)
+def test_entries_of_a_column_that_was_empty_at_fit_change_nothing(arguments: dict) -> None:
+    matrix = with_offsets()
+    matrix[:, 2] = NAN
+    model = DeepMatrixCompletion(**arguments, keep_empty_features=True).fit(matrix)
+    expected, score = model.transform(matrix), model.score(matrix)
+    matrix[:, 2] = 1e3
+    completed = model.transform(matrix)
+    np.testing.assert_array_equal(np.delete(completed, 2, 1), np.delete(expected, 2, 1))
+    np.testing.assert_array_equal(completed[:, 2], 1e3)
+    assert model.score(matrix) == score
+
+
+@pytest.mark.parametrize("solver", ["table", "als"])
+def test_clip_to_what_was_observed_is_by_column(solver: str) -> None:
+    matrix = with_offsets()
+    completed = DeepMatrixCompletion(solver=solver, clip="observed").fit_transform(matrix)
+    assert (completed >= np.nanmin(matrix, 0)).all() and (completed <= np.nanmax(matrix, 0)).all()
+
+
+@pytest.mark.parametrize("solver", ["exact", "gd", "ratings-quick"])
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_clip_to_what_was_observed_is_of_all_entries_where_columns_share_a_scale(solver: str) -> None:
+    model = DeepMatrixCompletion(solver=solver, clip="observed", rank=1).fit(with_offsets())
+    low, high = model._bounds
+    assert (low == np.nanmin(with_offsets())).all() and (high == np.nanmax(with_offsets())).all()
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_a_column_that_training_has_not_seen_has_the_bounds_scale_and_mean_of_all() -> None:
+    matrix = with_offsets()
+    rows, cols = np.nonzero(~np.isnan(matrix))
+    values = matrix[rows, cols]
+    model = DeepMatrixCompletion(solver="table", clip="observed").fit(
+        (np.char.mod("r%02d", rows), np.char.mod("c%02d", cols), values)
+    )
+    predicted = model.predict(["r00"], ["new"])
+    assert np.nanmin(matrix) <= predicted[0] < np.nanmin(matrix[:, 11])
+    scale = np.median(model._completed.scale)
+    errors = np.array([50.0 - predicted[0], 60.0 - model.predict(["r01"], ["new"])[0]]) / scale
+    spread = (np.array([50.0, 60.0]) - values.mean()) / scale
+    score = model.score((["r00", "r01"], ["new", "new"], [50.0, 60.0]))
+    assert score == pytest.approx(1 - np.sum(errors**2) / np.sum(spread**2))
+
+
+def test_entries_with_another_number_of_columns(wine: np.ndarray) -> None:
+    model = DeepMatrixCompletion().fit(wine)
+    with pytest.raises(InputError, match="14 columns, but the model was fitted to 13"):
+        model.transform(Entries.from_triplets([0], [0], [1.0], (1, 14)))
+
+
+def test_triplets_have_no_feature_names(wine: np.ndarray) -> None:
+    model = DeepMatrixCompletion().fit(pd.DataFrame(wine).add_prefix("c"))
+    model.fit(Entries.from_dense(wine))
+    assert not hasattr(model, "feature_names_in_")
+    assert model.get_feature_names_out()[0] == "x0"
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,8 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
     search, fit = searches[best], fits[best]
     fit, strength = search.best_strength(fit)
     held_out = HeldOut.of(_completion(fit, search.problem, search.mean, search.biased), entries, held)
-    if isinstance(start, FactorCompletion) and start.left.shape == fit.left.shape:
+    model = fit.left.shape, search.biased
+    if isinstance(start, FactorCompletion) and (start.left.shape, start.biased) == model:
         fit = replace(fit, left=start.left, right=start.right)
     problem = TwoOrders.of(entries, search.mean)
     fit = alternate(problem, fit.left, fit.right, biased=search.biased, strength=strength, settings=settings)

@@ -11,10 +11,10 @@ def determines(entries: Entries, rank: int) -> bool:
 
 
 def facts(entries: Entries, rank: int, residual: float) -> str:
-    """The sentence that goes with it."""
+    """What it rests on, in words."""
     few = f"; some row or column has only {_fewest(entries)}" if _fewest(entries) < rank else ""
     oversampling = f"{entries.oversampling(rank):.2f} entries per degree of freedom"
-    return f"At rank {rank}: relative residual {residual:.1e}, {oversampling}{few}."
+    return f"at rank {rank}: relative residual {residual:.1e}, {oversampling}{few}"
 
 
 def _fewest(entries: Entries) -> int:

@@ -6,6 +6,7 @@ alternating least squares. Where none of this predicts held-out entries well but
 may be exactly low-rank with too few entries for the others: then recovery is tried, and taken only if it is sure.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -29,7 +30,7 @@ RECOVERABLE_ENTRIES = 300_000
 RECOVERABLE_SIDE = 40
 RECOVERABLE_DENSITY = 0.15
 
-_HOMES: dict[str, tuple[str, str]] = {
+_HOMES: dict[SolverName, tuple[str, str]] = {
     "exact": ("_exact", "solve_exact"),
     "gd": ("_exact", "solve_gd"),
     "table": ("_table", "solve_table"),
@@ -49,24 +50,24 @@ class Choice:
 
 
 def choose(
-    entries: Entries, held: Mask, settings: Settings, solver: SolverName | None, start: Completion | None
+    entries: Entries, held: Mask, settings: Settings, solver: SolverName | None, starts: Mapping[str, Completion]
 ) -> Choice:
-    """Run the solver that was asked for, or the one that suits the data."""
-    if solver is not None:
-        _require_memory(solver, entries, settings)
-        return Choice(solver, "you asked for it", _solver(solver)(entries, held, settings, start))
-    name, reason = suitable(entries, settings)
+    """Run the solver that was asked for, or the one that suits the data, from where it can start."""
+    name, reason = (solver, "you asked for it") if solver is not None else suitable(entries, settings)
     _require_memory(name, entries, settings)
-    choice = Choice(name, reason, _solver(name)(entries, held, settings, start))
-    if name in {"table", "als"} and _may_be_exact(entries, choice.solved):
+    choice = _chosen(name, reason, _solver(name)(entries, held, settings, starts.get(name)))
+    if solver is None and name in {"table", "als"} and _may_be_exact(entries, choice.solved):
         from lowdim.completion._exact import solve_exact_briefly
 
         exact = solve_exact_briefly(entries, held, settings)
         if exact is not None:
-            return Choice(
-                "exact", f"few entries that a matrix of low rank fits exactly ({reason}, but badly predicted)", exact
-            )
+            reason = f"few entries that a matrix of low rank fits exactly ({reason}, but badly predicted)"
+            return _chosen("exact", reason, exact)
     return choice
+
+
+def _chosen(solver: SolverName, reason: str, solved: Solved) -> Choice:
+    return Choice(solver, f"{reason}; {solved.reason}" if solved.reason else reason, solved)
 
 
 def _require_memory(solver: str, entries: Entries, settings: Settings) -> None:

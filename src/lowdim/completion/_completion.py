@@ -133,12 +133,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Solved:
-    """A completion of all entries, the check on held-out ones, and remarks on how sure it is."""
+    """A completion of all entries, the check on held-out ones, and remarks on how sure it is and on what that rests."""
 
     completion: Completion
     held_out: HeldOut
     sure: bool | None = None
     remarks: tuple[str, ...] = ()
+    reason: str = ""
 
 
 class Solver(Protocol):

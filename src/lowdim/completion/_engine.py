@@ -24,7 +24,6 @@ from lowdim.completion._scaling import column_scale, noise_is_uniform
 from lowdim.completion._table import check_table
 
 HELD_SHARE = 0.1
-DEFAULT_DEPTH = Settings.depth
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
 ONE_SCALE = {
     "ratings",
@@ -36,11 +35,22 @@ PERFECT = 1e-9  # an error, of the deviation of a column
 DOUBTFUL = 1_000  # held-out entries below which more tenths are held out before the solver is given up
 FURTHER_CHECKS = 4
 LEAST_OVERSAMPLING = 1.2
+UNCHECKED = (
+    "No entry could be held out: there are very few, or each is the only one of its row or column. So nothing checks a "
+    "low-rank part, and row and column means are used alone. Observe more entries."
+)
 SHRINKING = {
     "table",
     "ratings",
     "ratings-quick",
 }  # shrink a row with few entries to what is typical, so need no fallback
+READERS = {
+    "depth": ("depth", ("als", "exact", "gd")),
+    "max_iter": ("iterations", ("als", "table")),
+    "tol": ("tolerance", ("als",)),
+    "biases": ("biases", ("als",)),
+}  # arguments of the estimator: their names in the settings, and the solvers that read them
+FIXED_BIASES = {"ratings": True, "ratings-quick": True, "exact": False, "gd": False}
 
 
 _OfCells = Callable[[Indices, Indices], Array]
@@ -54,6 +64,8 @@ class Completed:
         completion: The fitted model, of entries divided by ``scale``.
         biases: Biases only, of the same.
         scale: ``(n,)``, what the columns were divided by.
+        shared: Whether the solver takes all columns to be of one scale.
+        asked: The rank, the most factors and the biases that were asked for.
         solver: The solver that was used, or ``"biases"`` where none did better.
         reason: Why this solver.
         held_out: Predictions of the held-out entries, in the user's units.
@@ -69,6 +81,8 @@ class Completed:
     completion: Completion
     biases: Completion
     scale: Array
+    shared: bool
+    asked: tuple[int | None, int, bool | None]
     solver: str
     reason: str
     held_out: HeldOut
@@ -91,11 +105,14 @@ class Completed:
 
     def _of_cells(self, rows: Indices, cols: Indices, of_known: _OfCells, of_others: _OfCells) -> Array:
         known = (rows >= 0) & (cols >= 0)
-        scale = np.where(cols >= 0, self.scale[cols], np.median(self.scale))
         values = np.empty(rows.size)
         values[known] = of_known(rows[known], cols[known])
         values[~known] = of_others(rows[~known], cols[~known])
-        return values * scale
+        return values * self.scale_of(cols)
+
+    def scale_of(self, cols: Indices) -> Array:
+        """What columns were divided by; that of a typical one for -1."""
+        return np.where(cols >= 0, self.scale[cols], np.median(self.scale))
 
     def complete(self, entries: Entries) -> Array:
         """The modelled values of all cells of any rows, from their observed entries."""
@@ -125,37 +142,44 @@ def complete(
         solver: One of the solvers, or None to choose by the data.
         scale: Whether each column is divided by its own deviation (`table` and `als`; the others
             divide all by the same).
-        start: An earlier completion of a matrix of the same shape, to continue from.
+        start: An earlier completion of a matrix of the same shape. The last fit starts from it if the solver, the rank and the
+            biases are the same; the check never does, because it may have seen the held-out entries.
     """
     together = solver in ONE_SCALE or (solver is None and are_ratings(entries))
     divisor = column_scale(entries, each=scale and not together)
     scaled = entries.with_values(entries.values / divisor[entries.cols])
     held = hold_out(entries, HELD_SHARE, settings.seed)
     baseline = solve_biases(scaled, held, settings)
-    choice = choose(scaled, held, settings, solver, _unguarded(start))
+    asked = settings.rank, settings.max_rank, settings.biases
+    starts = {start.solver: _unguarded(start.completion)} if start is not None and start.asked == asked else {}
+    choice = choose(scaled, held, settings, solver, starts)
     if choice.solver == "als" and scale and not together and noise_is_uniform(choice.solved.held_out, divisor):
         # dividing the columns made the noise uneven, which least squares without weights does not know
         divisor = column_scale(entries, each=False)
         scaled = entries.with_values(entries.values / divisor[entries.cols])
         baseline = solve_biases(scaled, held, settings)
-        again = choose(scaled, held, settings, "als", None)
+        again = choose(scaled, held, settings, "als", starts)
         choice = Choice("als", choice.reason, again.solved)
     solved, checks = choice.solved, (choice.solved.held_out, baseline.held_out)
     ratio = _ratio(checks[0].rmse, checks[1].rmse)
-    if ratio >= 1 and not solved.sure and held.sum() < DOUBTFUL:
+    if not (ratio < 1 or solved.sure) and held.sum() < DOUBTFUL:
         checks = _more_checks(scaled, settings, choice, checks)
         ratio = _ratio(checks[0].rmse, checks[1].rmse)
     rank = solved.completion.factors[0].shape[1]
-    remarks = [*solved.remarks, *_remarks(choice.solver, ratio, rank, entries)]
-    if settings.depth != DEFAULT_DEPTH and choice.solver in SHRINKING:
-        remarks.append(
-            f"depth={settings.depth} has no effect on the solver {choice.solver!r}; als, exact and gd have layers."
-        )
+    remarks = [
+        *solved.remarks,
+        *_remarks(choice.solver, ratio, rank, entries),
+        *_without_effect(choice.solver, settings),
+    ]
     if choice.solver == "table":
         found = difference(scaled, solved.completion, entries.rows[held], solved.held_out, settings.seed)
         remarks += [_not_at_random(found.mean)] if found is not None and found.clear else []
-    if ratio >= 1 and not solved.sure:
-        choice, rank = Choice("biases", "no low-rank part predicts held-out entries better", baseline), 0
+    if not (ratio < 1 or solved.sure):
+        reason = "no low-rank part predicts held-out entries better"
+        if checks[0].values.size == 0:
+            reason = "no entry could be held out to check a low-rank part"
+            remarks.append(UNCHECKED)
+        choice, rank = Choice("biases", reason, baseline), 0
         checks = checks[1], checks[1]
     completion = choice.solved.completion
     if choice.solver not in {*SHRINKING, "biases"} and rank > 0:
@@ -164,6 +188,8 @@ def complete(
         completion=completion,
         biases=baseline.completion,
         scale=divisor,
+        shared=together,
+        asked=asked,
         solver=choice.solver,
         reason=choice.reason,
         held_out=checks[0].in_units(divisor),
@@ -187,15 +213,13 @@ def _more_checks(
         if solver == "table":
             other = check_table(entries, held, settings)
         else:
-            other = choose(entries, held, settings, solver, None).solved.held_out
+            other = choose(entries, held, settings, solver, {}).solved.held_out
         checks = checks[0].joined(other), checks[1].joined(solve_biases(entries, held, settings).held_out)
     return checks
 
 
-def _unguarded(start: Completed | None) -> Completion | None:
-    if start is None:
-        return None
-    return start.completion.inner if isinstance(start.completion, Guarded) else start.completion
+def _unguarded(completion: Completion) -> Completion:
+    return completion.inner if isinstance(completion, Guarded) else completion
 
 
 def _ratio(error: float, baseline: float) -> float:
@@ -209,6 +233,18 @@ def _not_at_random(mean: float) -> str:
         f"{'higher' if mean > 0 else 'lower'} than what is known. The true error is larger than the held-out one, and "
         "intervals cover less than they say."
     )
+
+
+def _without_effect(solver: str, settings: Settings) -> list[str]:
+    """A remark on each argument that was set, but that the solver does not read."""
+    values = {name: getattr(settings, field) for name, (field, _) in READERS.items()}
+    return [
+        f"{name}={value} has no effect on the solver {solver!r}; read by {', '.join(READERS[name][1])}."
+        for name, value in values.items()
+        if value != getattr(Settings, READERS[name][0])
+        and solver not in READERS[name][1]
+        and not (name == "biases" and value == FIXED_BIASES.get(solver))
+    ]
 
 
 def _remarks(solver: str, ratio: float, rank: int, entries: Entries) -> list[str]:

@@ -2,7 +2,7 @@
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import scipy.sparse
@@ -25,7 +25,7 @@ _CHECKS: dict[str, Any] = {
     "dtype": [np.float64, np.float32],
     "ensure_all_finite": "allow-nan",
 }
-SOLVERS = ("auto", "exact", "table", "als", "ratings", "ratings-quick", "gd")
+SOLVERS = ("auto", *get_args(SolverName))
 
 
 class CompletionWarning(UserWarning):
@@ -49,17 +49,19 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             ``"ratings"`` (explicit ratings, by averaging; ``"ratings-quick"`` is less accurate and several
             times faster), ``"gd"`` (the compressed deep linear network trained by gradient descent), or
             ``"auto"``: chosen by shape, density, values and held-out entries; ``reason_`` says why.
-        depth: Number of layers L, at least 2.
-        biases: Whether rows and columns have biases; ``"auto"`` lets the data decide.
+        depth: Number of layers L, at least 2 (`als`, `exact`, `gd`).
+        biases: Whether rows and columns have biases (`als`); ``"auto"`` lets the data decide. `ratings` always has them, `exact` and `gd`
+            never; `table` has means of columns.
         scale: Whether columns are brought to unit variance inside. Observed entries and output keep their units.
-        clip: Bounds of the completed entries: ``(low, high)``, ``"observed"`` (the range of each column's entries for tables, of all
-            entries otherwise), or None.
+        clip: Bounds of the completed entries: ``(low, high)``, ``"observed"`` (the range of each column's entries, or of all
+            entries for `ratings`, `exact` and `gd`, whose columns have one scale), or None.
         max_rank: The most factors that ``rank="auto"`` considers.
-        max_iter: The most sweeps over the entries.
-        tol: Relative change at which a fit has converged.
+        max_iter: The most sweeps over the entries (`als`; of `table` at most 30, whatever is asked for).
+        tol: Relative residual at which a fit has converged (`als`). An argument that the solver does not read gives a warning.
         add_indicator: Append the columns of scikit-learn's `MissingIndicator`.
         keep_empty_features: Keep columns without any entry at `fit`, filled with 0, instead of dropping them from the output.
-        warm_start: Continue from the previous fit, if it had the same shape and solver.
+        warm_start: Start the last fit from the previous one, if that had the same shape, solver, `rank`, `max_rank` and `biases` (`table`
+            and `als`).
         random_state: Seed of everything random. The same seed gives the same result to the last bit.
 
     Attributes:
@@ -150,11 +152,12 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self._completed = complete(entries, settings, solver=solver, scale=self.scale, start=previous)
         self.shape_ = entries.shape
         counts = entries.col_counts
-        self._kept = np.flatnonzero((counts > 0) | self.keep_empty_features)
-        self._empty = np.flatnonzero(counts == 0)
+        self._seen = counts > 0
+        self._kept = np.flatnonzero(self._seen | self.keep_empty_features)
         self._indicated = np.flatnonzero(counts < entries.shape[0])
-        sums = np.bincount(entries.cols, entries.values, counts.size)
-        self._column_means = sums / np.maximum(counts, 1)
+        means = np.bincount(entries.cols, entries.values, counts.size) / np.maximum(counts, 1)
+        overall = entries.values.mean()
+        self._column_means = np.append(np.where(self._seen, means, overall), overall)  # the last is of column -1
         self._bounds = self._clip_bounds(entries)
         self._report()
         return self
@@ -171,8 +174,9 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         entries, dtype = self._read_rows(X)
         size = 2 * 8 * entries.shape[0] * entries.shape[1]
         require_memory(size, "The filled matrix", "Ask for single entries with predict(rows, columns).")
-        completed = self._within_bounds(self._completed.complete(entries), np.arange(entries.shape[1]))
-        completed[:, self._empty] = 0.0
+        known = self._of_seen_columns(entries)
+        completed = self._within_bounds(self._completed.complete(known), np.arange(entries.shape[1]))
+        completed[:, ~self._seen] = 0.0
         completed[entries.rows, entries.cols] = entries.values
         output = completed[:, self._kept]
         if self.add_indicator:
@@ -213,10 +217,11 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         return (values, self._completed.deviation(row_places, col_places)) if return_std else values
 
     def score(self, X: Any, y: Any = None) -> float:
-        """R^2 of entries that were not used, relative to the mean of each training column; 1 is perfect, higher is better.
+        """R^2 of predictions, relative to the mean of each training column; 1 is perfect, higher is better.
 
-        For triplets, of these entries of the training matrix. For an array or sparse matrix, a random tenth of its observed entries
-        is hidden and completed from the others.
+        For triplets, of these entries of the training matrix: pass ones that `fit` did not see. For an array or sparse matrix, a random
+        tenth of its observed entries is hidden and completed from the others; of the training matrix this is optimistic, because
+        the columns were fitted with the hidden entries. Columns without entries at `fit` do not count.
         """
         check_is_fitted(self)
         if _inputs.is_triplets(X):
@@ -224,12 +229,12 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             places, actual = self._column_places(cols), np.asarray(values, np.float64)
             predicted = np.asarray(self.predict(rows, cols))
         else:
-            entries, _ = self._read_rows(X)
+            entries = self._of_seen_columns(self._read_rows(X)[0])
             held = hold_out(entries, HELD_SHARE, 0)
             completed = self._completed.complete(entries.select(~held))
             rows, places, actual = entries.rows[held], entries.cols[held], entries.values[held]
             predicted = self._within_bounds(completed[rows, places], places)
-        scale = self._completed.scale[places]
+        scale = self._completed.scale_of(places)
         errors, spread = (actual - predicted) / scale, (actual - self._column_means[places]) / scale
         return 1.0 - float(np.sum(errors**2) / np.sum(spread**2)) if errors.size else float("nan")
 
@@ -290,6 +295,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             triplets = _inputs.read_triplets(X)
             self.row_ids_, self.column_ids_ = triplets.row_ids, triplets.column_ids
             self.n_features_in_ = triplets.entries.shape[1]
+            vars(self).pop("feature_names_in_", None)  # of an earlier fit to a frame
             return triplets.entries
         return _inputs.entries_of(validate_data(self, _inputs.numeric(X), **_CHECKS))
 
@@ -311,20 +317,21 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             raise UsageError(f"clip=(low, high) needs low <= high, but is {self.clip}.")
 
     def _clip_bounds(self, entries: Entries) -> tuple[Floats, Floats] | None:
-        """The lowest and highest value of the completed entries of each column."""
-        size = entries.shape[1]
+        """The lowest and highest value of the completed entries of each column, and last of column -1."""
         if self.clip is None:
             return None
-        if isinstance(self.clip, str):
-            if self._completed.solver != "table":
-                return np.full(size, entries.values.min()), np.full(size, entries.values.max())
-            low, high = np.full(size, np.inf), np.full(size, -np.inf)
+        observed = isinstance(self.clip, str)
+        overall = (entries.values.min(), entries.values.max()) if observed else self.clip
+        low, high = (np.full(entries.shape[1] + 1, bound, np.float64) for bound in overall)
+        if observed and not self._completed.shared:
+            low[:-1][self._seen], high[:-1][self._seen] = np.inf, -np.inf
             np.minimum.at(low, entries.cols, entries.values)
             np.maximum.at(high, entries.cols, entries.values)
-            low[np.isinf(low)], high[np.isinf(high)] = -np.inf, np.inf
-            return low, high
-        low, high = self.clip
-        return np.full(size, low), np.full(size, high)
+        return low, high
+
+    def _of_seen_columns(self, entries: Entries) -> Entries:
+        """Without the entries of columns that had none at `fit`: the model knows nothing that they could tell."""
+        return entries if self._seen.all() else entries.select(self._seen[entries.cols])
 
     def _within_bounds(self, values: Floats, columns: NDArray[np.integer[Any]]) -> Floats:
         if self._bounds is None:

@@ -32,7 +32,7 @@ def solve_exact_briefly(entries: Entries, held: Mask, settings: Settings) -> Sol
 def _checked(found: Recovery, entries: Entries, held: Mask, settings: Settings) -> Solved:
     training, rank = entries.select(~held), found.rank
     if found.sure and (rank == 0 or training.oversampling(rank) < CHECKABLE):
-        return Solved(_completion(found, entries), _unchecked(entries, held), True)
+        return _solved(found, _unchecked(entries, held), entries)
     first = _recover(training, settings, rank if found.sure else settings.rank)
     return _solved(found, HeldOut.of(_completion(first, training), entries, held), entries)
 
@@ -65,8 +65,8 @@ def _recover(entries: Entries, settings: Settings, rank: int | None, *, brief: b
 
 
 def _solved(found: Recovery | GradientDescent, held_out: HeldOut, entries: Entries) -> Solved:
-    remarks = () if found.sure else (f"The recovery is not sure. {found.reason}",)
-    return Solved(_completion(found, entries), held_out, found.sure, remarks)
+    remarks = () if found.sure else (f"The recovery is not sure: {found.reason}.",)
+    return Solved(_completion(found, entries), held_out, found.sure, remarks, found.reason)
 
 
 def _completion(found: Recovery | GradientDescent, entries: Entries) -> FactorCompletion:

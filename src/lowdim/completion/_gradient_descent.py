@@ -41,7 +41,7 @@ class GradientDescent:
         converged: Whether the residual reached the tolerance.
         sure: Whether the matrix is determined: a residual below 1e-4, at least 1.15 entries per degree of freedom, and
             as many entries as the rank in every row and column.
-        reason: One sentence on ``sure``.
+        reason: What ``sure`` rests on.
         step: The (first) step, on the summed loss.
         gamma: Relative rate of the outer factors.
         run: The whole run: times, flow times, residuals.

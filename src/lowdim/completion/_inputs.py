@@ -42,6 +42,10 @@ def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | No
         column_ids: The ids of the columns, where they are known from before; others are an error.
     """
     if isinstance(data, Entries):
+        if columns not in (None, data.shape[1]):
+            raise InputError(
+                f"The entries have {data.shape[1]} columns, but the model was fitted to {columns}. Pass a shape with as many."
+            )
         return Triplets(data, None, None)
     rows, cols, values = (np.asarray(part) for part in data)
     row_places, row_ids = _numbered(rows, "row")

@@ -46,7 +46,7 @@ class Recovery:
         converged: Whether the residual vanished.
         sure: Whether the matrix is determined: a residual below 1e-7, at least 1.15 entries per degree of freedom, and
             as many entries as the rank in every row and column.
-        reason: One sentence on ``sure``.
+        reason: What ``sure`` rests on.
     """
 
     U: Array
@@ -101,7 +101,7 @@ def recover(
     _validate(entries, rank, rank_bound, depth)
     if not entries.values.any():
         m, n = entries.shape
-        return Recovery(np.empty((m, 0)), np.empty(0), np.empty((n, 0)), 0, 0.0, 0, True, False, "All entries are 0.")
+        return Recovery(np.empty((m, 0)), np.empty(0), np.empty((n, 0)), 0, 0.0, 0, True, False, "all entries are 0")
     with threadpool_limits(1, "blas"):
         return _Search(entries, rank, rank_bound, depth, brief).run(random_state)
 

@@ -97,24 +97,25 @@ def solve_table(entries: Entries, held: Mask, settings: Settings, start: Complet
     Cost: ``O(m n K^2)`` per sweep, at most 50 sweeps, plus ``O(m min(m, 5000) n)`` for the neighbours.
     """
     values, observed = to_dense(entries)
-    loadings = start.fit.loadings if isinstance(start, TableCompletion) else None
-    first, held_out, share = _first_fit(values, observed, entries, held, settings, loadings)
-    again = loadings if values.size < COLD_CELLS else first.fit.loadings
+    first, held_out, share = _first_fit(values, observed, entries, held, settings)
+    again = None if values.size < COLD_CELLS else first.fit.loadings
+    if isinstance(start, TableCompletion):
+        again = start.fit.loadings
     return Solved(_fit(values, observed, settings, start=again, share=share), held_out)
 
 
 def check_table(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
     """The check of `solve_table` alone, without the fit of all entries."""
-    return _first_fit(*to_dense(entries), entries, held, settings, None)[1]
+    return _first_fit(*to_dense(entries), entries, held, settings)[1]
 
 
 def _first_fit(
-    values: Array, observed: Mask, entries: Entries, held: Mask, settings: Settings, start: Loadings | None
+    values: Array, observed: Mask, entries: Entries, held: Mask, settings: Settings
 ) -> tuple[TableCompletion, HeldOut, float]:
     """The fit without the held-out entries, its predictions of them, and the share of the correction."""
     training = observed.copy()
     training[entries.rows[held], entries.cols[held]] = False
-    first = _fit(values, training, settings, start=start, share=1.0)
+    first = _fit(values, training, settings, start=None, share=1.0)
     return first, *_check(first, values, training, entries, held)
 
 

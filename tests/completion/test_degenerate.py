@@ -1,0 +1,80 @@
+"""What no solver may stumble over: a single row or column, zeros, constants, columns without entries."""
+
+import numpy as np
+import pytest
+
+from lowdim.completion import DeepMatrixCompletion
+from lowdim.completion._biases import fit_biases
+from lowdim.completion._entries import Entries
+from lowdim.completion._estimator import SOLVERS
+from lowdim.errors import UsageError
+
+NAN = float("nan")
+pytestmark = pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape)
+
+
+def holed(matrix: np.ndarray) -> np.ndarray:
+    """Every seventh cell missing, never the only one of a row or column."""
+    matrix = matrix.copy()
+    if min(matrix.shape) > 1:
+        matrix.flat[3::7] = NAN
+    else:
+        matrix.flat[0] = NAN
+    return matrix
+
+
+def constant_column_and_empty_row() -> np.ndarray:
+    matrix = np.zeros((8, 6))
+    matrix[:, 2] = 3.0
+    matrix[4] = NAN
+    return matrix
+
+
+MATRICES = {
+    "one row": normal(1, 300),
+    "one column": normal(300, 1),
+    "one column with a hole": holed(normal(30, 1)),
+    "one cell": np.array([[2.0]]),
+    "zeros": np.zeros((50, 40)),
+    "zeros with holes": holed(np.zeros((50, 40))),
+    "constant": np.full((30, 20), 3.0),
+    "constant with holes": holed(np.full((30, 20), 3.0)),
+    "a constant column and an empty row": constant_column_and_empty_row(),
+    "two rows, two columns": normal(2, 2),
+}
+
+
+@pytest.mark.parametrize("biases", ["auto", True])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", MATRICES)
+def test_every_solver_answers_with_finite_numbers(name: str, solver: str, biases: object) -> None:
+    matrix = MATRICES[name]
+    model = DeepMatrixCompletion(solver=solver, biases=biases)
+    if solver == "gd" and not np.nan_to_num(matrix).any():
+        with pytest.raises(UsageError, match="All observed entries are 0"):
+            model.fit(matrix)
+        return
+    completed = model.fit_transform(matrix)
+    observed = ~np.isnan(matrix)
+    np.testing.assert_array_equal(completed[observed], matrix[observed])
+    assert np.isfinite(completed).all()
+    rows, cols = np.indices(matrix.shape).reshape(2, -1)
+    values, deviations = model.predict(rows, cols, return_std=True)
+    assert np.isfinite(values).all() and np.isfinite(deviations).all()
+    if "zeros" in name:
+        np.testing.assert_allclose(completed, 0.0, atol=1e-3)
+    if "constant w" in name:
+        np.testing.assert_allclose(completed, 3.0, rtol=1e-2)
+
+
+def test_biases_of_rows_and_columns_without_entries_are_zero() -> None:
+    matrix = np.full((4, 3), 2.0)
+    matrix[1], matrix[:, 2] = NAN, NAN
+    biases = fit_biases(Entries.from_dense(matrix))
+    np.testing.assert_array_equal(biases.rows, 0.0)
+    np.testing.assert_array_equal(biases.cols, 0.0)
+    np.testing.assert_array_equal(biases.complete(Entries.from_dense(matrix)), 2.0)
