@@ -49,3 +49,23 @@ def test_a_fit_that_would_not_fit_is_refused_before_it_starts(solver: str, monke
         ResourceError, match=r"Completing 60 x 50 .* needs 0\.\d+ GiB of memory, but 0\.0 GiB are available"
     ):
         DeepMatrixCompletion(solver=solver).fit(entries_of(60, 50, 0.5))
+
+
+def test_ids_with_wide_gaps_are_refused_before_the_sides_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_memory, "available_bytes", lambda: 2**20)
+    monkeypatch.setattr("lowdim.completion._entries._sorted", lambda *_, **__: pytest.fail("was started"))
+    with pytest.raises(ResourceError, match=r"2000000000 x 2 with 2 entries needs 29\.8 GiB .*Number only the rows"):
+        DeepMatrixCompletion().fit(([0, 1_999_999_999], [0, 1], [1.0, 2.0]))
+
+
+def test_many_pairs_of_ratings_are_predicted_in_little_memory() -> None:
+    model = DeepMatrixCompletion(solver="ratings", rank=2).fit(entries_of(60, 50, 0.5))
+    rows, cols = np.random.default_rng(0).integers(0, 50, (2, 100_000))
+    model.predict(rows[:9], cols[:9], return_std=True)
+    tracemalloc.start()
+    try:
+        model.predict(rows, cols, return_std=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * rows.size

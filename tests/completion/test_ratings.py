@@ -217,3 +217,16 @@ def test_unrated_rows_and_columns_are_typical() -> None:
     assert abs(solved.completion.predict(np.array([5]), np.array([7]))[0] - 3.5) < 1.0
     known = solved.completion.deviation(np.array([0]), np.array([0]))
     assert solved.completion.deviation(np.array([5]), np.array([7])) > known
+
+
+def test_mean_and_deviation_are_those_of_the_draws() -> None:
+    expected, rated = planted(60, 40, 0.4, seed=9)
+    entries = Entries.from_dense(np.where(rated, noisy(expected, 0.9, 9), np.nan))
+    found = solve_ratings(entries, hold_out(entries, 0.1, 0), Settings(rank=2)).completion
+    rows, cols = np.array([0, 5, 59]), np.array([39, 2, 7])
+    draws = found.draws
+    products = np.einsum("dta,dta->dt", draws.left[:, rows, :-1], draws.right[:, cols, :-1], dtype=np.float64)
+    values = products + draws.left[:, rows, -1] + draws.right[:, cols, -1]
+    noise = np.mean(1 / (draws.alpha[:, None] * draws.row_weights[:, rows] * draws.col_weights[:, cols]), 0)
+    np.testing.assert_allclose(found.predict(rows, cols), found.mean + values.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found.deviation(rows, cols), np.sqrt(noise + values.var(0)), rtol=1e-4)

@@ -9,9 +9,11 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from lowdim.completion import _kernels
+from lowdim.completion._memory import require_memory
 from lowdim.errors import InputError, NonFiniteError
 
 LARGEST_SIDE = np.iinfo(np.int32).max
+NUMBERING = "Number only the rows and columns that occur (numpy.unique with return_inverse)."
 
 Ints = NDArray[np.integer[Any]]
 
@@ -52,6 +54,7 @@ class Entries:
             InputError: If the lengths differ, there is no entry, an index is not an integer or out of range,
                 or one position comes twice with different values. A repeated equal value is kept once.
             NonFiniteError: If a value is NaN or infinite.
+            ResourceError: If most rows or columns are empty and memory would not hold them.
 
         Example:
             >>> entries = Entries.from_triplets([1, 0], [0, 2], [5.0, 7.0])
@@ -71,6 +74,9 @@ class Entries:
         row_array = _checked_indices("row", row_array, shape[0])
         col_array = _checked_indices("column", col_array, shape[1])
         _check_finite(value_array, row_array, col_array)
+        if sum(shape) > 2 * value_array.size:  # otherwise the sides take no more than the entries
+            purpose = f"A matrix of {shape[0]} x {shape[1]} with {value_array.size} entries"
+            require_memory(16 * sum(shape), purpose, NUMBERING)
         return _sorted(row_array, col_array, value_array, shape, refuse_repeats=False)
 
     @classmethod
@@ -213,9 +219,8 @@ def _checked_shape(shape: tuple[int, int]) -> tuple[int, int]:
     if m < 1 or n < 1:
         raise InputError(f"A matrix needs at least one row and one column, but the shape is ({m}, {n}).")
     if max(m, n) > LARGEST_SIDE:
-        advice = "Number only the rows and columns that occur (numpy.unique with return_inverse)."
         raise InputError(
-            f"The shape ({m}, {n}) has a side above {LARGEST_SIDE}, too large for 32-bit indices. {advice}"
+            f"The shape ({m}, {n}) has a side above {LARGEST_SIDE}, too large for 32-bit indices. {NUMBERING}"
         )
     return m, n
 

@@ -73,14 +73,14 @@ class RatingsCompletion:
         return self.draws.left[-1, :, :-1].astype(np.float64), self.draws.right[-1, :, :-1].astype(np.float64)
 
     def predict(self, rows: Indices, cols: Indices) -> Array:
-        return self.mean + np.mean(self._products(rows, cols), 0)
+        return self.mean + self._moments(rows, cols)[0]
 
     def deviation(self, rows: Indices, cols: Indices) -> Array:
         noise = np.zeros(len(rows))
         for w, v, alpha in zip(self.draws.row_weights, self.draws.col_weights, self.draws.alpha, strict=True):
             noise += 1 / (alpha * w[rows] * v[cols] * len(self.draws.alpha))
         if not self.covariances[0].size:
-            return np.sqrt(noise + np.var(self._products(rows, cols), axis=0))
+            return np.sqrt(noise + self._moments(rows, cols)[1])
         return np.sqrt(noise + self._uncertainty(rows, cols))
 
     def complete(self, entries: Entries) -> Array:
@@ -92,9 +92,15 @@ class RatingsCompletion:
             completed += left[:, -1:] + right[:, -1]
         return self.mean + completed / len(self.draws.alpha)
 
-    def _products(self, rows: Indices, cols: Indices) -> Array:
-        pairs = zip(self.draws.left, self.draws.right, strict=True)
-        return np.stack([pair_products(left, right, rows, cols, True) for left, right in pairs]).astype(np.float64)
+    def _moments(self, rows: Indices, cols: Indices) -> tuple[Array, Array]:
+        """Mean and variance over the draws, one draw after the other (Welford): all at once would take kilobytes for each pair."""
+        mean, squares = np.zeros(len(rows)), np.zeros(len(rows))
+        for number, (left, right) in enumerate(zip(self.draws.left, self.draws.right, strict=True), 1):
+            products = pair_products(left, right, rows, cols, True)
+            rest = products - mean
+            mean += rest / number
+            squares += rest * (products - mean)
+        return mean, squares / len(self.draws.alpha)
 
     def _new_rows(self, entries: Entries, values: Floats, d: int) -> Floats:
         """The posterior means of rows, given the columns of one draw."""
