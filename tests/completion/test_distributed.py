@@ -76,3 +76,55 @@ def test_without_a_group_of_processes() -> None:
 
     with pytest.raises(UsageError, match="init_process_group"):
         alternate_over_processes(Entries.from_dense([[1.0, 2.0]]), 1)
+
+
+@pytest.fixture
+def alone(tmp_path: Path):
+    """A group of this process alone."""
+    pytest.importorskip("torch")
+    import torch.distributed as processes
+
+    processes.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield processes
+    processes.destroy_process_group()
+
+
+def holed(seed: int = 2) -> Entries:
+    generator = np.random.default_rng(seed)
+    matrix = generator.normal(size=(120, 3)) @ generator.normal(size=(3, 80)) + generator.normal(size=(120, 80))
+    return Entries.from_dense(np.where(generator.random(matrix.shape) < 0.5, matrix, np.nan))
+
+
+def test_a_sweep_moves_the_triangles_of_the_normal_equations(alone, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lowdim.completion.distributed import alternate_over_processes
+
+    moved, reduce = [], alone.all_reduce
+    monkeypatch.setattr(alone, "all_reduce", lambda tensor: moved.append(tensor.numel()) or reduce(tensor))
+    entries = holed()
+    fit = alternate_over_processes(entries, 4, sweeps=2)
+    assert max(moved) == 80 * 5 * 6 // 2  # n (k + 1) (k + 2) / 2
+    assert fit.iterations == 2
+
+
+def test_one_sweep_without_gain_is_no_convergence(alone, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lowdim.completion import distributed
+
+    residuals = iter([1.0, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5, 0.1])
+    sizes = iter([1.0])
+
+    def total(array: np.ndarray) -> np.ndarray:
+        return array if array.size > 1 else np.array([next(sizes, None) or next(residuals) ** 2])
+
+    monkeypatch.setattr(distributed, "_sum", total)
+    fit = distributed.alternate_over_processes(holed(), 2)
+    assert (fit.iterations, fit.converged, fit.relative_residual) == (7, True, 0.5)
+    monkeypatch.setattr(distributed, "_sum", lambda array: array)
+    stopped = distributed.alternate_over_processes(holed(), 2, sweeps=1)
+    assert not stopped.converged
+
+
+def test_zeros_over_processes(alone) -> None:
+    from lowdim.completion.distributed import alternate_over_processes
+
+    fit = alternate_over_processes(Entries.from_dense(np.zeros((6, 5))), 2)
+    assert (fit.relative_residual, fit.converged) == (0.0, True)

@@ -2,8 +2,8 @@
 
 Every process holds the entries of its own rows. The row half of a sweep needs nothing from the others. For the column half, each
 process adds up the normal equations of all columns over its rows; their sum over the processes (`torch.distributed`, gloo) gives
-everyone the same column factors. A sweep moves ``n (k + 1)(k + 2) / 2`` numbers, whatever the number of entries. All sums are in
-float64, so the result is that of one process up to rounding.
+everyone the same column factors. A sweep moves ``n (k + 1)(k + 2) / 2`` numbers, the lower triangles of these equations, whatever
+the number of entries. All sums are in float64, so the result is that of one process up to rounding.
 
 This is the only module of the completion that imports torch.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as processes
 
+from lowdim.completion._als import STALL, STALLED_SWEEPS
 from lowdim.completion._completion import Array
 from lowdim.completion._entries import Entries
 from lowdim.completion._least_squares import add_normal_equations, pair_products, solve_normal_equations, solve_rows
@@ -61,35 +62,38 @@ def alternate_over_processes(
         rank: The number of factors.
         decay: Of the squared factors.
         sweeps: The most sweeps.
-        tolerance: Stop at a third of it in relative residual, or when a sweep lowers the residual by less than 1e-4 of it.
+        tolerance: Stop at a third of it in relative residual, or when three sweeps in a row lower the residual by less than 1e-4 of it.
         seed: Of the start, the same everywhere.
 
     Raises:
         UsageError: If `torch.distributed` is not initialised, or the numbers of columns differ.
     """
     _check(entries)
-    size = float(np.sqrt(_sum(np.array([entries.values @ entries.values]))[0]))
+    size = float(np.sqrt(_sum(np.array([entries.values @ entries.values]))[0])) or 1.0
     column_start, rows, by_column = entries.by_columns(entries.values)
     right = np.random.default_rng(seed).standard_normal((entries.shape[1], rank))
     left, decays = np.empty((entries.shape[0], rank)), np.full(rank, decay)
-    residual, previous, sweep = np.inf, np.inf, 0
-    while sweep < sweeps:
+    triangle = (slice(None), *np.tril_indices(rank + 1))
+    residual, lowest, stalled, sweep = np.inf, np.inf, 0, 0
+    while sweep < sweeps and stalled < STALLED_SWEEPS and residual >= tolerance / 3:
         sweep += 1
         right = np.linalg.qr(right)[0] * np.sqrt(len(right)) if decay == 0 else right
         solve_rows(
             entries.row_start, entries.cols, entries.values, np.ascontiguousarray(right), decays, biased=False, out=left
         )
-        right = solve_normal_equations(_sum(add_normal_equations(column_start, rows, by_column, left)), decays)
+        equations = add_normal_equations(column_start, rows, by_column, left)
+        equations[triangle] = _sum(equations[triangle])
+        right = solve_normal_equations(equations, decays)
         errors = entries.values - pair_products(left, right, entries.rows, entries.cols, False)
-        previous, residual = residual, float(np.sqrt(_sum(np.array([errors @ errors]))[0])) / size
-        if residual < tolerance / 3 or residual > (1 - 1e-4) * previous:
-            break
-    return Factors(left, right, residual, sweep, residual < tolerance / 3 or residual > (1 - 1e-4) * previous)
+        residual = float(np.sqrt(_sum(np.array([errors @ errors]))[0])) / size
+        stalled = stalled + 1 if residual > (1 - STALL) * lowest else 0
+        lowest = min(lowest, residual)
+    return Factors(left, right, residual, sweep, residual < tolerance / 3 or stalled == STALLED_SWEEPS)
 
 
 def _sum(array: Array) -> Array:
     """The sum over all processes, in all of them."""
-    tensor = torch.from_numpy(array)
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
     processes.all_reduce(tensor)
     return tensor.numpy()
 
