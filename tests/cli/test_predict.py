@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.cli.test_finetuning import lowdim, result
+from tests.models.test_loading import tiny_bert
 
 from lowdim.data import load_data
 from lowdim.models import load_model
@@ -176,3 +177,23 @@ def test_a_base_with_other_options_is_refused(own_base: Path) -> None:
     words = [*PREDICT, "digits", "--limit", "50", "--model", "nets.py:build"]
     refused = lowdim(*words, "--model-arg", "eps=1", folder=own_base, code=3)
     assert "same weights, but other outputs" in refused.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type", "ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_text_classifier_from_tuning_to_every_export(tmp_path: Path) -> None:
+    """Its base gives a table of tensors, its classifier is replaced, and new texts have no labels."""
+    tiny_bert(tmp_path / "bert", "AutoModelForSequenceClassification")
+    words = ("how", "many", "cats")
+    texts = [f"{words[i % 3]} {words[i % 2]}" for i in range(30)]
+    rows = "".join(f"{text}\t{'cd'[i % 2]}\n" for i, text in enumerate(texts))
+    (tmp_path / "t.tsv").write_text(f"text\tlabel\n{rows}")
+    (tmp_path / "new.tsv").write_text("text\n" + "\n".join(texts))
+    tune = ["finetune", "--model", "hf:bert", "--data", "t.tsv", "--method", "layer", "--epochs", "1", "--out", "tuned"]
+    lowdim(*tune, folder=tmp_path)
+    labelled = result(lowdim(*PREDICT, "t.tsv", "--split", "all", "--json", folder=tmp_path))
+    new = result(lowdim(*PREDICT, "new.tsv", "--json", folder=tmp_path))
+    assert new["predictions"] == labelled["predictions"] and len(new["predictions"]) == 30
+    assert labelled["accuracy"] is not None and new["accuracy"] is None
+    for target in ("peft", "checkpoint", "torch"):
+        words = ["export", "--delta", "tuned/delta", "--to", target, "--json"]
+        assert result(lowdim(*words, folder=tmp_path))["max_difference"] <= 1e-5
