@@ -58,6 +58,7 @@ METHODS: dict[str, Method] = {
     "R2RILS": lambda entries: peers.r2rils(entries, RANK),
     "ScaledGD": lambda entries: peers.scaled_gradient_descent(entries, RANK),
     "ALS": lambda entries: peers.alternating_least_squares(entries, RANK),
+    "softImpute": lambda entries: list(peers.soft_impute(entries, RANK, np.logspace(0, -6, 50)))[-1],
 }
 
 
@@ -89,12 +90,12 @@ def recovery(size: int, oversampling: list[float], condition: float, seeds: int,
 
 
 def noise(size: int, seeds: int) -> None:
-    """Error of the estimator over that of least squares in the true tangent space."""
+    """Errors of the estimator and of softImpute (rank given) over that of least squares in the true tangent space."""
     from lowdim.completion import DeepMatrixCompletion  # the whole estimator, settings chosen by itself
 
     print(f"d = {size}, r = {RANK}, oversampling 5, {seeds} seeds; error / oracle error, and the oracle's error")
     for decibel in (20, 40):
-        ratios, oracles = [], []
+        ratios, others, oracles = [], [], []
         for seed in range(seeds):
             random = np.random.default_rng([seed, decibel])
             left, right = planted(size, 2.0, random)
@@ -110,7 +111,9 @@ def noise(size: int, seeds: int) -> None:
             truth = (left @ right.T).ravel()
             error = np.linalg.norm(model.predict(rows, cols) - truth) / np.linalg.norm(truth)
             ratios.append(error / oracles[-1])
-        print(f"{decibel} dB: {np.round(ratios, 3)} (oracle {np.mean(oracles):.2e})", flush=True)
+            others.append(relative_error(peers.soft_impute_held_out(noisy, RANK), left, right) / oracles[-1])
+        found = f"{np.round(ratios, 3)}, softImpute {np.round(others, 3)}"
+        print(f"{decibel} dB: lowdim {found} (oracle {np.mean(oracles):.2e})", flush=True)
 
 
 def headline(size: int, fixed: bool) -> None:
