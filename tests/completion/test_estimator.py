@@ -220,14 +220,16 @@ def test_warm_start_of_als() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"rank": 4}, {"max_rank": 5}, {"solver": "als"}, {"solver": "exact"}, {"biases": True}], ids=str
-)
-@pytest.mark.parametrize("solver", ["table", "als", "exact"])
+    ("solver", "changed"),
+    [
+        ("table", {"rank": 4}), ("table", {"max_rank": 5}), ("table", {"solver": "als"}), ("table", {"biases": True}),
+        ("als", {"rank": 4}), ("als", {"solver": "table"}), ("als", {"solver": "exact"}), ("als", {"biases": True}),
+        ("exact", {"solver": "als"}),
+    ],
+)  # fmt: skip
 @pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
 def test_warm_start_of_another_model_begins_anew(wine: np.ndarray, solver: str, changed: dict) -> None:
     model = DeepMatrixCompletion(solver=solver, rank=2, warm_start=True).fit(wine)
-    if getattr(model, next(iter(changed))) == next(iter(changed.values())):
-        pytest.skip("the same model")
     warm = model.set_params(**changed).fit(wine)
     cold = DeepMatrixCompletion(**warm.get_params()).fit(wine)
     assert warm.n_iter_ == cold.n_iter_
