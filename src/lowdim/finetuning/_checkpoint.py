@@ -46,7 +46,7 @@ def save_checkpoint(
             file is then removed.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> from lowdim.finetuning import Plan
         >>> from lowdim.models import load_model
         >>> base = load_model("digits-0-4")

@@ -36,7 +36,7 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
             nothing is written then.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> from lowdim.finetuning import Plan
         >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
         >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
