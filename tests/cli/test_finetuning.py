@@ -121,6 +121,14 @@ def test_auto_shows_its_evidence_and_saves_an_ensemble(tmp_path: Path) -> None:
     assert found["delta"]["verified"] is True
 
 
+def test_auto_also_tries_what_it_is_asked_to(tmp_path: Path) -> None:
+    found = result(lowdim(*QUICK, "--also", "lp-ft", "--json", folder=tmp_path))
+    assert {row["method"] for row in found["evidence"]} == {"baseline", "linear-probe", "scl", "ensemble", "lp-ft"}
+    assert any(reason.startswith("lp-ft against") for reason in found["reasons"])
+    refused = lowdim(*QUICK, "--method", "scl", "--also", "lp-ft", folder=tmp_path, code=2)
+    assert "--also goes with --method auto" in refused.stderr
+
+
 def test_a_killed_run_gives_the_result_of_an_unbroken_one(run: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lowdim", *QUICK, "--method", "scl", "--out", "killed"]
     with subprocess.Popen(

@@ -57,6 +57,18 @@ def test_a_block_that_is_clearly_better_stands_alone_and_a_worse_one_never_does(
     assert choose_method([probe]).evidence is probe
 
 
+def test_what_is_tried_besides_must_be_clearly_better() -> None:
+    evidence = [
+        entry("linear-probe", pattern(70)),
+        entry("scl", pattern(78), "b"),
+        entry("ensemble", pattern(75), "b"),
+    ]
+    assert choose_method([*evidence, entry("lp-ft", pattern(80, start=4))]).evidence.method == "scl"
+    better = choose_method([*evidence, entry("lp-ft", pattern(90))])
+    assert better.evidence.method == "lp-ft"
+    assert "lp-ft against scl: +12.0 ± 3.3 points, better" in better.reasons
+
+
 def test_a_baseline_that_wins_is_named() -> None:
     evidence = [entry("baseline", pattern(90)), entry("linear-probe", pattern(60))]
     assert any("does not help" in reason for reason in choose_method(evidence).reasons)

@@ -50,6 +50,15 @@ class MethodChoice(StrEnum):
     zero_shot = "zero-shot"
 
 
+class AlsoChoice(StrEnum):
+    """What auto tries only when asked."""
+
+    lp_ft = "lp-ft"
+    full = "full"
+    lora = "lora"
+    norm = "norm"
+
+
 class BatchNormChoice(StrEnum):
     """Statistics of BatchNorm in full and lp-ft."""
 
@@ -84,6 +93,10 @@ def finetune(
         MethodChoice,
         typer.Option("--method", help="auto: scl where it is clearly better than the probe, else both averaged."),
     ] = MethodChoice.auto,
+    also: Annotated[
+        list[AlsoChoice] | None,
+        typer.Option("--also", help="auto cross-validates this too, and takes it if clearly better; may be repeated."),
+    ] = None,
     layer: Annotated[
         str, typer.Option("--layer", help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.")
     ] = "auto",
@@ -181,6 +194,7 @@ def finetune(
         "model": given.model_identity(network),
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
         "method": method.value,
+        "also": [choice.value for choice in also or []],
         "layer": layer,
         "combine": combine.value,
         "rank": rank,
@@ -278,6 +292,7 @@ def _run(
 
 _PASSED = (
     "method",
+    "also",
     "layer",
     "combine",
     "rank",

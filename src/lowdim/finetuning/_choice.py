@@ -11,12 +11,14 @@ from jaxtyping import Float
 from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
-from lowdim.finetuning._plan import Combine, Plan, make_plan
+from lowdim.finetuning._plan import Combine, Method, Plan, make_plan
 from lowdim.probe import fold_of, wilson_interval
 
 _EFFECTIVE = 1.3
 """Cross-validated accuracy varies more than N independent trials: its interval is that of N / 1.3."""
 LEVEL = 0.9
+ALSO: tuple[Method, ...] = ("lp-ft", "full", "lora", "norm")
+"""What ``auto`` tries only when asked: it trains the whole network, or through all of it."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,20 @@ def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
 def gather_evidence(
     bench: Bench,
     plan: Plan | None = None,
+    also: Sequence[Plan] = (),
     *,
     folds: int = 5,
     changes: Mapping[str, Any] | None = None,
     baseline: bool = True,
 ) -> list[Evidence]:
-    """Cross-validates the probe, a plan, and the average of the two.
+    """Cross-validates the probe, a plan, the average of the two, and other plans.
 
     Args:
         bench: Network and data.
         plan: Beside the probe.
+        also: Further plans, that are not averaged with the probe.
         folds: Parts of the training split.
-        changes: To the plan's default recipe.
+        changes: To the plans' default recipes.
         baseline: Also the baseline without a model.
     """
     name, labels = bench.network.name, bench.labels
@@ -109,6 +113,10 @@ def gather_evidence(
         found.append(evidence_of(name, plan.method, layer, _right(heldout, labels), seconds))
         mean = np.logaddexp(probe, heldout)
         found.append(evidence_of(name, "ensemble", layer, _right(mean, labels), seconds))
+    for other in also:
+        started = time.monotonic()
+        right = _right(heldout_predictions(bench, other, part, changes=changes), labels)
+        found.append(evidence_of(name, other.method, None, right, time.monotonic() - started))
     return found
 
 
@@ -164,7 +172,7 @@ def choose_method(evidence: Sequence[Evidence]) -> Choice:
 
     A block that is better than the probe by more than one paired standard error stands alone; else the average of the two,
     because a choice between ways that so few images cannot tell apart loses more than it gains. The probe alone where even the
-    average is clearly worse.
+    average is clearly worse. What was tried besides is chosen where it is better than all that by more than one standard error.
 
     Args:
         evidence: Of one network, the baseline perhaps among it.
@@ -175,19 +183,26 @@ def choose_method(evidence: Sequence[Evidence]) -> Choice:
     block = next((entry for entry in evidence if entry.layer and entry.method != "ensemble"), None)
     if block is not None:
         gain, error = paired_difference(block.correct, probe.correct)
-        what = "a tie" if abs(gain) <= error else "better" if gain > 0 else "worse"
-        reasons.append(
-            f"{block.method} {block.layer} against the probe: {100 * gain:+.1f} ± {100 * error:.1f} points, {what}"
-        )
+        reasons.append(f"{block.method} {block.layer} against the probe: {_compared(gain, error)}")
         chosen = block
         if gain <= error:
             loss, uncertain = paired_difference(probe.correct, own["ensemble"].correct)
             chosen = probe if loss > 2 * uncertain else own["ensemble"]
             if chosen is not probe:
                 reasons.append("the probe and the block are averaged, not chosen between")
+    for entry in evidence:
+        if entry.method in ALSO:
+            gain, error = paired_difference(entry.correct, chosen.correct)
+            reasons.append(f"{entry.method} against {chosen.method}: {_compared(gain, error)}")
+            chosen = entry if gain > error else chosen
     if "baseline" in own and paired_difference(own["baseline"].correct, chosen.correct)[0] >= 0:
         reasons.append("the baseline without a model is at least as good: the pre-trained network does not help here")
     return Choice(chosen, tuple(reasons))
+
+
+def _compared(gain: float, error: float) -> str:
+    what = "a tie" if abs(gain) <= error else "better" if gain > 0 else "worse"
+    return f"{100 * gain:+.1f} ± {100 * error:.1f} points, {what}"
 
 
 def auto_plan(bench: Bench, layer: str = "auto", combine: Combine = "pad_add") -> Plan | None:

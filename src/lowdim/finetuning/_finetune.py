@@ -16,7 +16,7 @@ from lowdim._processes import Processes
 from lowdim.data import Dataset, Split
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.finetuning._bench import Bench, Fitted
-from lowdim.finetuning._choice import LEVEL, Evidence, auto_plan, choose_method, gather_evidence
+from lowdim.finetuning._choice import ALSO, LEVEL, Evidence, auto_plan, choose_method, gather_evidence
 from lowdim.finetuning._compress import compress
 from lowdim.finetuning._delta import save_delta, tuned_parts, verify_delta
 from lowdim.finetuning._evaluate import nc1, split_outputs
@@ -186,6 +186,7 @@ def finetune(
     *,
     method: Asked = "auto",
     layer: str = "auto",
+    also: Sequence[Method] = (),
     combine: Combine = "pad_add",
     rank: int = 8,
     batch_norm: BatchNorm = "frozen",
@@ -213,6 +214,8 @@ def finetune(
             both, and takes ``"scl"`` where it is clearly better than the probe, else their average.
         layer: Block or blocks to train, for ``"layer"``, ``"scl"``, ``"ensemble"`` and ``"auto"``; ``"auto"`` is the one at
             3/4 of the depth.
+        also: Methods that ``"auto"`` cross-validates too, and takes where they are clearly better: of `ALSO`. Each costs as
+            many full trainings as there are folds.
         combine: How the skip of ``"scl"`` (alone or within ``"ensemble"`` and ``"auto"``) meets the penultimate feature.
         rank: Of ``"lora"``.
         batch_norm: For ``"full"`` and ``"lp-ft"``: ``"batch"`` lets the statistics follow the batches.
@@ -234,7 +237,7 @@ def finetune(
             example `tracker`. It must not change the network.
 
     Raises:
-        UsageError: If the method or layer does not exist.
+        UsageError: If the method or layer does not exist, or an argument does not go with the method.
         InputError: If the data cannot be used.
         NonFiniteError: If the loss is NaN from the start.
 
@@ -253,6 +256,10 @@ def finetune(
         )
     if batch_norm == "batch" and job.count > 1:
         raise UsageError("With --batch-norm batch every process would have statistics of its own. Use one process.")
+    if unknown := set(also) - set(ALSO):
+        raise UsageError(f"auto cannot also try {min(unknown)!r}. {did_you_mean(min(unknown), ALSO)}")
+    if also and method != "auto":
+        raise UsageError(f"--also goes with --method auto, not {method}.")
     if method not in ASKED:
         raise UsageError(f"There is no method {method!r}. {did_you_mean(method, ASKED)}")
     with tempfile.TemporaryDirectory(prefix="lowdim-") as temporary:
@@ -277,12 +284,12 @@ def finetune(
         chosen: str = method
         if method == "auto":
             candidate = auto_plan(bench, layer, combine)
-            evidence = gather_evidence(bench, candidate, changes=changes)
+            evidence = gather_evidence(bench, candidate, [Plan(name, rank=rank) for name in also], changes=changes)
             choice = choose_method(evidence)
             chosen, reasons = choice.evidence.method, choice.reasons
-            if len(bench.labels) >= MANY * bench.classes:
+            if "lp-ft" not in also and len(bench.labels) >= MANY * bench.classes:
                 reasons += (
-                    "not tried: lp-ft, which trains everything; with so many images it may be a few points better",
+                    "not tried: lp-ft, which trains everything and with so many images may be a few points better (--also lp-ft)",
                 )
         single = partial(make_plan, network.module, layer=layer, combine=combine, rank=rank, batch_norm=batch_norm)
         plans = [Plan("linear-probe"), single("scl")] if chosen == "ensemble" else [single(cast(Method, chosen))]
