@@ -100,7 +100,9 @@ def _untrained(factory: Any, config: Any) -> nn.Module:
 def _pretrained(
     factory: Any, location: str, config: Any, *, local: bool, allow_pickle: bool
 ) -> tuple[nn.Module, list[str]]:
-    with _quiet():
+    # What a file lacks (an untrained pooler) is drawn at random: it must be the same network at every load.
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         module, info = factory.from_pretrained(
             location,
             config=config,
