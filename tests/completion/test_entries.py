@@ -4,6 +4,7 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowdim.completion import _kernels
 from lowdim.completion._entries import LARGEST_SIDE, Entries
 from lowdim.errors import InputError, NonFiniteError
 
@@ -155,3 +156,17 @@ def test_matrices_without_entries_or_with_other_axes_are_refused() -> None:
 def test_a_single_row_and_a_full_matrix_work() -> None:
     assert Entries.from_dense(np.arange(4.0).reshape(1, 4)).transpose().shape == (4, 1)
     assert Entries.from_dense(np.ones((3, 2))).density == 1.0
+
+
+def test_threads_sort_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    places = rng.choice(60 * 50, 900, replace=False)
+    triplets = places // 50, places % 50, rng.standard_normal(900)
+    alone = Entries.from_triplets(*triplets, (60, 50))
+    monkeypatch.setattr(_kernels, "PARALLEL_WORK", 0)
+    for threads in (2, 3):
+        monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
+        same(alone, Entries.from_triplets(*triplets, (60, 50)))
+        same(alone.transpose(), Entries.from_triplets(*triplets, (60, 50)).transpose())
+    by_key = np.lexsort((triplets[1], triplets[0]))
+    np.testing.assert_array_equal(alone.values, triplets[2][by_key])

@@ -169,7 +169,7 @@ class Entries:
 
     def by_columns(self, values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
         """``col_start``, ``col_rows`` and these values (``|Omega|``,), in row-major order, brought into column-major order."""
-        return _transposed(self.row_start, self.cols, values, self.shape[1], values.dtype)
+        return _kernels.transposed(self.row_start, self.cols, values, self.shape[1], values.dtype)
 
     def transpose(self) -> "Entries":
         """The same entries as an (n, m) matrix: its row-major order is the column-major order of this one."""
@@ -188,15 +188,6 @@ class Entries:
         start = np.empty_like(self.row_start)
         _kernels.kept_start(self.row_start, keep, start)
         return Entries(self.rows[keep], self.cols[keep], self.values[keep], self.shape, start)
-
-
-def _transposed(
-    start: NDArray[np.int64], cols: NDArray[np.int32], values: NDArray[Any], count: int, dtype: Any
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
-    """What is stored row by row in the other order, with values of another type: starts, rows and values of `count` columns."""
-    col_start, rows, changed = np.empty(count + 1, np.int64), np.empty(cols.size, np.int32), np.empty(cols.size, dtype)
-    _kernels.transposed(start, cols, values, col_start, rows, changed)
-    return col_start, rows, changed
 
 
 def _as_numbers(name: str, data: ArrayLike) -> NDArray[Any]:
@@ -259,7 +250,7 @@ def _sorted(
 ) -> Entries:
     """Row-major entries, each position once: a stable sort by columns, then by rows, in linear time."""
     col_start, rows, values = _kernels.counting_sort(cols, shape[1], rows, values)
-    row_start, cols, values = _transposed(col_start, rows, values, shape[0], np.float64)
+    row_start, cols, values = _kernels.transposed(col_start, rows, values, shape[0], np.float64)
     repeated, conflicts, at = _kernels.repeats(row_start, cols, values, refuse_repeats)
     if conflicts:
         where = f"row {np.searchsorted(row_start, at, 'right') - 1}, column {cols[at]}"

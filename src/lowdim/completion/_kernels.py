@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lowdim.completion._entries import Entries
 
 Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
 
 # Sums may be reordered and fused into multiply-adds; NaN and infinity keep their meaning.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
@@ -215,40 +216,66 @@ def squared_residual(rows: Any, cols: Any, values: Any, row_effects: Any, col_ef
     return total
 
 
-@kernel
-def counting_sort(keys: Any, count: int, others: Any, values: Any) -> Any:
+def counting_sort(
+    keys: Ints, count: int, others: NDArray[np.int32], values: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
     """Stable sort of (others, values) by integer keys in [0, count): bucket starts and the sorted arrays."""
-    start = np.zeros(count + 1, np.int64)
+    start = np.empty(count + 1, np.int64)
+    bucket_starts(keys, start)
+    placed = np.empty_like(others), np.empty_like(values)
+    run_rows(place_buckets, start, keys.size, keys, others, values, *placed)
+    return start, *placed
+
+
+def transposed(
+    start: NDArray[np.int64], cols: Ints, values: NDArray[Any], count: int, dtype: Any
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    """The entries of a matrix with `count` columns, given row by row, column by column: a counting sort that keeps the rows in order."""
+    out_start = np.empty(count + 1, np.int64)
+    bucket_starts(cols, out_start)
+    placed = np.empty(cols.size, np.int32), np.empty(cols.size, dtype)
+    run_rows(place_transposed, out_start, cols.size, start, cols, values, *placed)
+    return out_start, *placed
+
+
+@kernel
+def bucket_starts(keys: Any, start: Any) -> None:
+    start[:] = 0
     for t in range(keys.size):
         start[keys[t] + 1] += 1
-    for i in range(count):
+    for i in range(start.size - 1):
         start[i + 1] += start[i]
-    position = start[:-1].copy()
-    sorted_others = np.empty_like(others)
-    sorted_values = np.empty_like(values)
-    for t in range(keys.size):
-        place = position[keys[t]]
-        position[keys[t]] = place + 1
-        sorted_others[place] = others[t]
-        sorted_values[place] = values[t]
-    return start, sorted_others, sorted_values
 
 
 @kernel
-def transposed(start: Any, cols: Any, values: Any, out_start: Any, out_rows: Any, out_values: Any) -> None:
-    """The entries of a matrix, given row by row, column by column: a counting sort that keeps the rows in order."""
-    out_start[:] = 0
-    for t in range(cols.size):
-        out_start[cols[t] + 1] += 1
-    for j in range(out_start.size - 1):
-        out_start[j + 1] += out_start[j]
-    position = out_start[:-1].copy()
+def place_buckets(
+    first: Any, last: Any, start: Any, keys: Any, others: Any, values: Any, out_others: Any, out_values: Any
+) -> None:
+    """The buckets [first, last): reading all keys costs less than waiting for scattered writes."""
+    position = start[first:last].copy()
+    for t in range(keys.size):
+        key = keys[t]
+        if first <= key < last:
+            place = position[key - first]
+            position[key - first] = place + 1
+            out_others[place] = others[t]
+            out_values[place] = values[t]
+
+
+@kernel
+def place_transposed(
+    first: Any, last: Any, out_start: Any, start: Any, cols: Any, values: Any, out_rows: Any, out_values: Any
+) -> None:
+    """The columns [first, last)."""
+    position = out_start[first:last].copy()
     for i in range(start.size - 1):
         for t in range(start[i], start[i + 1]):
-            place = position[cols[t]]
-            position[cols[t]] = place + 1
-            out_rows[place] = i
-            out_values[place] = values[t]
+            j = cols[t]
+            if first <= j < last:
+                place = position[j - first]
+                position[j - first] = place + 1
+                out_rows[place] = i
+                out_values[place] = values[t]
 
 
 @kernel
