@@ -1,5 +1,6 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -181,6 +182,15 @@ def model_identity(model: "LoadedModel") -> dict[str, Any]:
         "random_weights": model.random_weights,
         "preprocessing": model.preprocessing.as_dict(),
     }
+
+
+def seen_by_any(candidates: "Sequence[Candidate]", dataset: "Dataset") -> list[str]:
+    """`seen_before` of several candidates."""
+    return [
+        warning
+        for one in candidates
+        for warning in seen_before(one.model, dataset, untrained=bool(one.options.get("random_weights")))
+    ]
 
 
 def words(options: dict[str, Any]) -> list[str]:

@@ -127,14 +127,7 @@ def advise(
     ]
     words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
     result, folder = _run(loaders, dataset, data, config, words, given.words(options), out, fresh=fresh)
-    seen = [
-        warning
-        for candidate in candidates
-        for warning in given.seen_before(
-            candidate.model, dataset, untrained=bool(candidate.options.get("random_weights"))
-        )
-    ]
-    result["warnings"] = [*seen, *result["warnings"]]
+    result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):

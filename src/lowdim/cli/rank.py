@@ -143,14 +143,7 @@ def rank(
     result, folder = _run(candidates, dataset, config, out, selection=selection, jobs=jobs, fresh=fresh)
     for row in result["failed"]:
         warn(f"{row['model']} could not be scored: {row['error']}")
-    seen = [
-        warning
-        for candidate in candidates
-        for warning in given.seen_before(
-            candidate.model, dataset, untrained=bool(candidate.options.get("random_weights"))
-        )
-    ]
-    result["warnings"] = [*seen, *result["warnings"]]
+    result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
