@@ -2,6 +2,7 @@
 
     python benchmarks/completion.py recovery --size 300 --oversampling 1.1,1.3,1.5,2,3 --condition 10 --seeds 10
     python benchmarks/completion.py peers                     # time and success of every method, d = 500
+    python benchmarks/completion.py certainty                 # is an answer that is called sure ever wrong?
     python benchmarks/completion.py noise                     # 20 and 40 dB, against the oracle that knows the subspaces
     python benchmarks/completion.py headline --fixed          # the lecture's problem: d = 1,000, r = 5, p = .2
     python benchmarks/completion.py scaling 1e5 1e6 1e7       # time and memory against the number of entries
@@ -47,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--condition", type=float, default=10.0, help="of the matrix")
         chosen = "lowdim" if name == "recovery" else ",".join(completion_recovery.METHODS)
         added.add_argument("--methods", default=chosen, help="parts of their names")
+    part("certainty", "answers called sure that are wrong, oversampling 1.05 to 1.5", 40).add_argument(
+        "--size", type=int, default=200, help="rows and columns"
+    )
     part("noise", "error over that of the oracle that knows the subspaces", 5).add_argument(
         "--size", type=int, default=500
     )
@@ -76,6 +80,8 @@ def run(given: argparse.Namespace) -> None:
         methods = completion_recovery.METHODS
         chosen = [name for name in methods if any(part in name for part in given.methods.split(","))]
         completion_recovery.recovery(given.size, oversampling, given.condition, given.seeds, chosen)
+    elif given.part == "certainty":
+        completion_recovery.certainty(given.size, given.seeds)
     elif given.part == "noise":
         completion_recovery.noise(given.size, given.seeds)
     elif given.part == "headline":

@@ -89,6 +89,23 @@ def recovery(size: int, oversampling: list[float], condition: float, seeds: int,
         print(f"{name:24}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
 
 
+def certainty(size: int, seeds: int) -> None:
+    """How many answers are right, how many are called sure, and how many of those are wrong; rank unknown, condition 1, 10, 100 in turn."""
+    print(f"d = {size}, r = {RANK} of at most {BOUND}, {seeds} seeds each; wrong: an error of 1e-3 or more")
+    print("oversampling  right  sure  sure and wrong  largest error of a sure answer")
+    for rho in (1.05, 1.1, 1.2, 1.3, 1.5):
+        errors, sure = np.empty(seeds), np.empty(seeds, bool)
+        for seed in range(seeds):
+            random = np.random.default_rng([seed, size, round(100 * rho), 1])
+            left, right = planted(size, (1.0, 10.0, 100.0)[seed % 3], random)
+            found = recover(masked(left, right, rho, random), rank_bound=BOUND)
+            sure[seed] = found.sure
+            errors[seed] = relative_error((found.U * found.singular_values, found.V), left, right)
+        wrong = errors >= 1e-3
+        largest = errors[sure].max(initial=0.0)
+        print(f"{rho:12g}  {sum(~wrong):5d}  {sum(sure):4d}  {sum(sure & wrong):14d}  {largest:.1e}", flush=True)
+
+
 def noise(size: int, seeds: int) -> None:
     """Errors of the estimator and of softImpute (rank given) over that of least squares in the true tangent space."""
     from lowdim.completion import DeepMatrixCompletion  # the whole estimator, settings chosen by itself
