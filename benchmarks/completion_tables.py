@@ -58,7 +58,7 @@ def tables(seeds: int) -> None:
                 kind = "at random" if at_random else "above the median twice as often"
                 print(
                     f"{name:14} {share:.0%} {kind:31} iterative {mean[0]:.3f} neighbours {mean[1]:.3f} lowdim {mean[2]:.3f} "
-                    f"ratio {mean[2] / best:.3f} ({worst:.3f})  s {mean[3]:.2f} {mean[4]:.2f} {mean[5]:.2f}  covered {mean[6]:.3f}",
+                    f"ratio {mean[2] / best:.3f} ({worst:.3f})  s {mean[3]:.3f} {mean[4]:.3f} {mean[5]:.3f}  covered {mean[6]:.3f}",
                     flush=True,
                 )
 

@@ -27,9 +27,13 @@ CASES: list[tuple[dict[str, Any], float]] = [
     ({"solver": "ratings"}, 0.3),
     ({"solver": "ratings-quick"}, 0.3),
     ({"solver": "gd", "rank": 3}, 0.0),
+    ({"solver": "exact"}, 0.0),
+    ({"solver": "exact", "max_rank": 5}, 0.1),
+    ({"solver": "table"}, 0.3),
 ]
 
 
+@pytest.mark.filterwarnings("ignore:The recovery is not sure")
 @pytest.mark.parametrize(("options", "noise"), CASES)
 @pytest.mark.parametrize("share", [0.05, 0.7])
 def test_continued_fit_is_the_unbroken_one(

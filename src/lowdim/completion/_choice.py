@@ -9,10 +9,11 @@ may be exactly low-rank with too few entries for the others: then recovery is tr
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
-from lowdim.completion._completion import Completion, Mask, Settings, Solved, Solver, SolverName
+from lowdim.completion._completion import Completion, HeldOut, Mask, Settings, Solved, Solver, SolverName
 from lowdim.completion._entries import Entries
 from lowdim.completion._memory import bytes_of_fit, require_memory
 
@@ -38,6 +39,11 @@ _HOMES: dict[SolverName, tuple[str, str]] = {
     "ratings": ("_ratings", "solve_ratings"),
     "ratings-quick": ("_ratings", "solve_ratings_quickly"),
 }
+_CHECKS = {
+    "exact": ("_exact", "check_exact"),
+    "gd": ("_exact", "check_gd"),
+    "table": ("_table", "check_table"),
+}  # of the solvers whose check takes less than the whole
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,13 @@ def choose(
             reason = f"few entries that a matrix of low rank fits exactly ({reason}, but badly predicted)"
             return _chosen("exact", reason, exact)
     return choice
+
+
+def check(solver: Any, entries: Entries, held: Mask, settings: Settings) -> HeldOut:
+    """What a solver predicts for held-out entries."""
+    if solver in _CHECKS:
+        return _imported(*_CHECKS[solver])(entries, held, settings)
+    return _solver(solver)(entries, held, settings).held_out
 
 
 def _chosen(solver: SolverName, reason: str, solved: Solved) -> Choice:
@@ -128,5 +141,8 @@ def _may_be_exact(entries: Entries, solved: Solved) -> bool:
 
 def _solver(name: SolverName) -> Solver:
     """The function of a solver, imported when it is needed."""
-    module, function = _HOMES[name]
+    return _imported(*_HOMES[name])
+
+
+def _imported(module: str, function: str) -> Any:
     return getattr(import_module(f"lowdim.completion.{module}"), function)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lowdim.completion._biases import solve_biases
-from lowdim.completion._choice import Choice, are_ratings, choose
+from lowdim.completion._choice import Choice, are_ratings, check, choose
 from lowdim.completion._completion import (
     Array,
     Completion,
@@ -21,7 +20,6 @@ from lowdim.completion._entries import Entries
 from lowdim.completion._guards import Guarded
 from lowdim.completion._missingness import difference
 from lowdim.completion._scaling import column_scale, noise_is_uniform
-from lowdim.completion._table import check_table
 
 HELD_SHARE = 0.1
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
@@ -207,13 +205,9 @@ def _more_checks(
     entries: Entries, settings: Settings, choice: Choice, checks: tuple[HeldOut, HeldOut]
 ) -> tuple[HeldOut, HeldOut]:
     """The checks of the solver and of biases, with those of further tenths: too few entries for a verdict against the solver."""
-    solver: Any = choice.solver
     for seed in range(settings.seed + 1, settings.seed + FURTHER_CHECKS + 1):
         held = hold_out(entries, HELD_SHARE, seed)
-        if solver == "table":
-            other = check_table(entries, held, settings)
-        else:
-            other = choose(entries, held, settings, solver, {}).solved.held_out
+        other = check(choice.solver, entries, held, settings)
         checks = checks[0].joined(other), checks[1].joined(solve_biases(entries, held, settings).held_out)
     return checks
 

@@ -1,5 +1,6 @@
 """The solvers `exact` and `gd` behind the common interface."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ def solve_exact(entries: Entries, held: Mask, settings: Settings, start: Complet
     return _checked(_recover(entries, settings, settings.rank), entries, held, settings)
 
 
+def check_exact(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
+    """The check of an unsure recovery alone, without the recovery from all entries."""
+    training = entries.select(~held)
+    return HeldOut.of(_completion(_recover(training, settings, settings.rank), training), entries, held)
+
+
 def solve_exact_briefly(entries: Entries, held: Mask, settings: Settings) -> Solved | None:
     """As `solve_exact`, but soon given up where nothing fits: None unless the answer is sure."""
     found = _recover(entries, settings, settings.rank, brief=True)
@@ -30,27 +37,30 @@ def solve_exact_briefly(entries: Entries, held: Mask, settings: Settings) -> Sol
 
 
 def _checked(found: Recovery, entries: Entries, held: Mask, settings: Settings) -> Solved:
-    training, rank = entries.select(~held), found.rank
-    if found.sure and (rank == 0 or training.oversampling(rank) < CHECKABLE):
+    rank = found.rank
+    if found.sure and (rank == 0 or entries.select(~held).oversampling(rank) < CHECKABLE):
         return _solved(found, _unchecked(entries, held), entries)
-    first = _recover(training, settings, rank if found.sure else settings.rank)
-    return _solved(found, HeldOut.of(_completion(first, training), entries, held), entries)
+    known = replace(settings, rank=rank) if found.sure else settings
+    return _solved(found, check_exact(entries, held, known), entries)
 
 
 def solve_gd(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """The compressed deep linear network, trained by gradient descent; see `gradient_descent`."""
     del start  # it must start near zero
-    rank = settings.rank or affordable_rank(entries, settings.max_rank)
+    held_out = check_gd(entries, held, settings)
+    return _solved(gradient_descent(entries, **_options(entries, settings)), held_out, entries)
+
+
+def check_gd(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
+    """The check of `solve_gd` alone, without the fit of all entries."""
     training = entries.select(~held)
-    options: dict[str, Any] = {
-        "rank": rank,
-        "depth": settings.depth,
-        "random_state": settings.seed,
-        "journal": settings.journal,
-    }
-    first = gradient_descent(training, **options)
-    found = gradient_descent(entries, **options)
-    return _solved(found, HeldOut.of(_completion(first, training), entries, held), entries)
+    first = gradient_descent(training, **_options(entries, settings))
+    return HeldOut.of(_completion(first, training), entries, held)
+
+
+def _options(entries: Entries, settings: Settings) -> dict[str, Any]:
+    rank = settings.rank or affordable_rank(entries, settings.max_rank)
+    return {"rank": rank, "depth": settings.depth, "random_state": settings.seed, "journal": settings.journal}
 
 
 def affordable_rank(entries: Entries, most: int, oversampling: float = 1.0) -> int:
@@ -61,7 +71,15 @@ def affordable_rank(entries: Entries, most: int, oversampling: float = 1.0) -> i
 
 def _recover(entries: Entries, settings: Settings, rank: int | None, *, brief: bool = False) -> Recovery:
     bound = None if rank else max(min(settings.max_rank, min(entries.shape) - 1), 1)
-    return recover(entries, rank=rank, rank_bound=bound, depth=settings.depth, random_state=settings.seed, brief=brief)
+    return recover(
+        entries,
+        rank=rank,
+        rank_bound=bound,
+        depth=settings.depth,
+        random_state=settings.seed,
+        brief=brief,
+        journal=settings.journal,
+    )
 
 
 def _solved(found: Recovery | GradientDescent, held_out: HeldOut, entries: Entries) -> Solved:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim.completion import _packed as packed
+from lowdim.completion._journal import Journal, Stage
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -66,6 +67,7 @@ def fit(
     sweeps: int = 30,
     tolerance: float = 1e-3,
     start: Loadings | None = None,
+    stage: Stage | None = None,
 ) -> Fit:
     """Fit the loadings by coordinate ascent on the variational bound.
 
@@ -76,6 +78,7 @@ def fit(
         sweeps: The most sweeps over rows and columns.
         tolerance: Stop when a sweep changes the completed matrix by less, in root mean square.
         start: Loadings to continue from.
+        stage: Where to report and to keep the state.
 
     Cost: ``O(m n K^2 + (m + n) K^3)`` per sweep.
 
@@ -83,15 +86,22 @@ def fit(
         Ilin and Raiko (2010), JMLR 11, 1957-2000 (variational PCA with missing values).
     """
     values, mask = np.where(observed, values, 0.0), observed.astype(np.float64)
-    loadings = _spectral_start(values, observed, rank) if start is None else start
     squares, counts = np.einsum("ij,ij->j", values, values), observed.sum(0)
-    previous = np.full(values.shape, np.inf)
-    for sweep in range(1, sweeps + 1):
+    stage = stage or Journal().stage(sweeps)
+    saved = stage.saved()
+    if saved is not None:
+        loadings = Loadings(saved["mean"], saved["covariance"], saved["noise"], saved["precision"])
+        previous, done = saved["completed"], int(saved["sweep"])
+    else:
+        loadings = _spectral_start(values, observed, rank) if start is None else start
+        previous, done = np.full(values.shape, np.inf), 0
+    for sweep in range(done + 1, sweeps + 1):
         sums = _accumulate(loadings, values, mask)
         if np.sqrt(np.mean((sums.completed - previous) ** 2)) < tolerance:
             return Fit(loadings, sweep, True)
         previous = sums.completed
         loadings = _pruned(_rotate(_update_columns(loadings, sums, squares, counts), sums.second_moment))
+        stage.report(sweep, lambda: vars(loadings) | {"completed": previous, "sweep": np.array(sweep)})  # noqa: B023
     return Fit(loadings, sweeps, False)
 
 
@@ -194,8 +204,10 @@ def _pruned(loadings: Loadings) -> Loadings:
     """Without the latents that the relevance has shrunk away."""
     keep = (loadings.mean**2).mean(0) > PRUNED_ENERGY
     keep[-1] = True
-    covariance = loadings.covariance[:, keep][:, :, keep]
-    return Loadings(loadings.mean[:, keep], covariance, loadings.noise, loadings.precision[keep])
+    # row by row as on disk: results of BLAS depend on the order in memory
+    mean = np.ascontiguousarray(loadings.mean[:, keep])
+    covariance = np.ascontiguousarray(loadings.covariance[:, keep][:, :, keep])
+    return Loadings(mean, covariance, loadings.noise, loadings.precision[keep])
 
 
 def _transform(mean: Array, covariance: Array, change: Array) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from lowdim.completion._certainty import determines, facts
 from lowdim.completion._entries import Entries
 from lowdim.completion._gauss_newton import Array, Polished, polish
 from lowdim.completion._gradient_descent import balanced
+from lowdim.completion._journal import Journal
 from lowdim.completion._reweighting import Estimate, reweighted
 from lowdim.completion._starts import leading_svd
 from lowdim.errors import UsageError
@@ -68,6 +69,7 @@ def recover(
     depth: int = 3,
     random_state: int = 0,
     brief: bool = False,
+    journal: Journal | None = None,
 ) -> Recovery:
     """Recover a low-rank matrix exactly from few of its entries, its rank known or not.
 
@@ -83,6 +85,7 @@ def recover(
         random_state: Seed of the subspace iterations.
         brief: Only a quick plan and one of medium length: a tenth of the time where nothing fits, and nearly as good from 1.3 entries per
             degree of freedom on.
+        journal: Where to report and to keep the state.
 
     Raises:
         UsageError: If the rank, its bound or the depth is unusable.
@@ -103,7 +106,7 @@ def recover(
         m, n = entries.shape
         return Recovery(np.empty((m, 0)), np.empty(0), np.empty((n, 0)), 0, 0.0, 0, True, False, "all entries are 0")
     with threadpool_limits(1, "blas"):
-        return _Search(entries, rank, rank_bound, depth, brief).run(random_state)
+        return _Search(entries, rank, rank_bound, depth, brief).run(random_state, journal or Journal())
 
 
 class _Search:
@@ -133,22 +136,41 @@ class _Search:
             Plan(self.bound, 0.93, (60, 100, 150)),
         )
 
-    def run(self, random_state: int) -> Recovery:
+    def run(self, random_state: int, journal: Journal) -> Recovery:
         if self.bound == 0:  # a single row or column: every matrix has rank 1, and nothing ties its entries
             left, values, right = leading_svd(self.entries, self.entries.values, 1, np.random.default_rng(0))
             self.keep(polish(self.entries, left * values, right))
             return self.answer()
         for number, plan in enumerate(self.plans()):
-            random = np.random.default_rng([random_state, number])
-            previous = 0
-            for estimate in reweighted(self.entries, plan.bound, self.depth, plan.decay, plan.checks, random):
-                self.iterations += estimate.iteration - previous
-                previous = estimate.iteration
-                if self.glance(estimate) if plan.quick else self.look(estimate):
-                    return self.answer()
-                if estimate.iteration >= LATE and self.best and self.best.relative_residual > PROMISING:
-                    break
+            if self.follow(plan, (random_state, number), journal):
+                break
         return self.answer()
+
+    def follow(self, plan: Plan, seed: tuple[int, ...], journal: Journal) -> bool:
+        """Whether the plan led to a sure answer."""
+        before, most = self.iterations, plan.checks[-1]
+        stage = journal.stage(most)
+        saved = stage.saved()
+        if saved is not None and "best.left" in saved:
+            residual = float(saved["best.residual"])
+            self.best = Polished(saved["best.left"], saved["best.right"], residual, 0)
+        start = Estimate.of_state(saved) if saved is not None else None
+        for estimate in reweighted(self.entries, plan.bound, self.depth, plan.decay, most, seed, start):
+            self.iterations = before + estimate.iteration
+            if estimate.last or estimate.iteration in plan.checks:
+                if self.glance(estimate) if plan.quick else self.look(estimate):
+                    return True
+                if estimate.iteration >= LATE and self.best and self.best.relative_residual > PROMISING:
+                    return False
+            if not estimate.last:
+                stage.report(estimate.iteration, lambda: estimate.state() | self.state())  # noqa: B023
+        return False
+
+    def state(self) -> dict[str, Array]:
+        if self.best is None:
+            return {}
+        residual = np.array(self.best.relative_residual)
+        return {"best.left": self.best.left, "best.right": self.best.right, "best.residual": residual}
 
     def glance(self, estimate: Estimate) -> bool:
         """A few cheap steps at the rank of the spectral gap; only if they fit, a look at lower ranks."""

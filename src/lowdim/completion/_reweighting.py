@@ -5,7 +5,7 @@ $\epsilon$, it is minimised by weighted least squares over the tangent space at 
 smoothing falls slowly, which is what finds the matrix when there are few entries.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,23 +26,53 @@ LEAST_WEIGHT = 1e-12  # keeps weights finite where a singular value meets the sm
 
 @dataclass(frozen=True)
 class Estimate:
-    """A leading part of the minimiser: ``left * values @ right.T`` with one more triplet than the bound."""
+    """A leading part of the minimiser: ``left * values @ right.T`` with one more triplet than the bound.
+
+    Attributes:
+        iteration: From 1; 0 where there was nothing to iterate.
+        left: (m, bound + 1).
+        values: (bound + 1,), descending.
+        right: (n, bound + 1).
+        smoothing: Of the next iteration.
+        largest: The largest singular value at the start.
+        last: Whether none follows.
+    """
 
     iteration: int
     left: Array
     values: Array
     right: Array
+    smoothing: float
+    largest: float
+    last: bool
 
     def factors(self, rank: int) -> tuple[Array, Array]:
         """Balanced factors (m, rank) and (n, rank) of the leading part."""
         root = np.sqrt(self.values[:rank])
         return self.left[:, :rank] * root, self.right[:, :rank] * root
 
+    def state(self) -> dict[str, Array]:
+        """All that the iterations after this one need."""
+        numbers = np.array([self.iteration, self.smoothing, self.largest])
+        return {"left": self.left, "values": self.values, "right": self.right, "numbers": numbers}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Array]) -> "Estimate":
+        """One that is not the last."""
+        iteration, smoothing, largest = state["numbers"].tolist()
+        return cls(int(iteration), state["left"], state["values"], state["right"], smoothing, largest, False)
+
 
 def reweighted(
-    entries: Entries, bound: int, depth: int, decay: float, checks: Sequence[int], random: np.random.Generator
+    entries: Entries,
+    bound: int,
+    depth: int,
+    decay: float,
+    iterations: int,
+    seed: tuple[int, ...],
+    start: Estimate | None = None,
 ) -> Iterator[Estimate]:
-    r"""Minimise the smoothed Schatten-2/L quasi-norm subject to the entries, pausing at some iterations.
+    r"""Minimise the smoothed Schatten-2/L quasi-norm subject to the entries, one iteration at a time.
 
     With $q = 2 - 2/L$ and singular values $\sigma_i$ above $\epsilon$, the weights are
     $\epsilon^q / ((\sigma_i \sigma_j)^{q/2} - \epsilon^q)$ inside and $\epsilon^q / ((\sigma_i \epsilon)^{q/2} -
@@ -53,20 +83,20 @@ def reweighted(
         bound: The most singular values that are weighted one by one.
         depth: L.
         decay: The least factor by which the smoothing falls in one iteration; larger is slower and finds more.
-        checks: Iterations, ascending, at which to yield.
-        random: Source of randomness.
+        iterations: The most of them.
+        seed: Of what is random; every iteration draws from a stream of its own, so that any can be the first.
+        start: Where to go on.
 
     References:
         Kümmerle and Verdun (2021), ICML, "A scalable second order method for ill-conditioned matrix completion from
         few samples".
     """
     power = 2 - 2 / depth
-    left, values, right = leading_svd(entries, entries.values, bound + 1, random)
-    smoothing, largest = values[-1], values[0]
-    if smoothing < NEGLIGIBLE * largest:  # with zeros in its holes the matrix has low rank already
-        yield Estimate(0, left, values, right)
-        return
-    for iteration in range(1, checks[-1] + 1):
+    now = start if start is not None else _first(entries, bound, np.random.default_rng([*seed, 0]))
+    if now.last:
+        yield now
+    while not now.last:
+        left, values, right, smoothing, largest = now.left, now.values, now.right, now.smoothing, now.largest
         above = int(np.sum(values[:bound] > smoothing * (1 + 1e-9)))
         active = slice(0, max(1, above))
         U, s, V = np.ascontiguousarray(left[:, active]), values[active], np.ascontiguousarray(right[:, active])
@@ -74,13 +104,20 @@ def reweighted(
         tolerance = min(CG_TOLERANCE, CG_SHARE * smoothing / largest)
         arguments = (U, V, s, weights, entries.density, tolerance, CG_STEPS)
         C, A, residual = solve_weighted(entries.row_start, entries.cols, entries.values, *arguments)
+        iteration = now.iteration + 1
+        random = np.random.default_rng([*seed, iteration])
         left, values, right = _leading_part(entries, residual, (C, V), (U, A), bound, random)
-        smoothing = min(smoothing, max(values[bound], decay * smoothing))
-        done = smoothing < NEGLIGIBLE * largest
-        if done or iteration in checks:
-            yield Estimate(iteration, left[:, : bound + 1], values[: bound + 1], right[:, : bound + 1])
-        if done:
-            return
+        smoothing = min(smoothing, max(float(values[bound]), decay * smoothing))
+        last = smoothing < NEGLIGIBLE * largest or iteration == iterations
+        now = Estimate(iteration, left, values, right, smoothing, largest, last)
+        yield now
+
+
+def _first(entries: Entries, bound: int, random: np.random.Generator) -> Estimate:
+    """The leading part of the matrix with zeros in its holes; the last if that has low rank already."""
+    left, values, right = leading_svd(entries, entries.values, bound + 1, random)
+    smoothing, largest = float(values[-1]), float(values[0])
+    return Estimate(0, left, values, right, smoothing, largest, smoothing < NEGLIGIBLE * largest)
 
 
 def _weights(s: Array, smoothing: float, power: float, shape: tuple[int, int]) -> Array:
@@ -99,7 +136,7 @@ def _leading_part(
     bound: int,
     random: np.random.Generator,
 ) -> tuple[Array, Array, Array]:
-    """Leading singular triplets of ``C V.T + U A.T + sparse residual``, by one block iteration from V and A."""
+    """The bound + 1 leading singular triplets of ``C V.T + U A.T + sparse residual``, by one block iteration from V and A."""
     (C, V), (U, A) = first, second
     left, right = np.concatenate([C, U], 1), np.concatenate([V, A], 1)
     extra = random.standard_normal((entries.shape[1], max(2, bound + 3 - V.shape[1])))
@@ -107,4 +144,5 @@ def _leading_part(
     basis = np.linalg.qr(times(entries, residual, start) + left @ (right.T @ start))[0]
     reduced = transposed_times(entries, residual, basis) + right @ (left.T @ basis)
     leading, s, mixing = np.linalg.svd(reduced, full_matrices=False)
-    return basis @ mixing.T, s, leading
+    kept = slice(bound + 1)  # row by row as on disk: results of BLAS depend on the order in memory
+    return np.ascontiguousarray(basis @ mixing[kept].T), s[kept], np.ascontiguousarray(leading[:, kept])

@@ -126,7 +126,8 @@ def _fit(values: Array, observed: Mask, settings: Settings, *, start: Loadings |
     largest = max(min(values.shape) - 1, 0)
     rank = min(settings.rank or settings.max_rank, largest)
     sweeps = min(FIRST_SWEEPS if start is None else LAST_SWEEPS, settings.iterations)
-    fit = factor_analysis.fit(limited, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start)
+    stage = settings.journal.stage(sweeps)
+    fit = factor_analysis.fit(limited, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start, stage=stage)
     chosen = np.random.default_rng(settings.seed).permutation(len(values))[:REFERENCE_ROWS]
     chosen.sort()
     modelled = modelled_rows(fit.loadings, centred[chosen], observed[chosen])
