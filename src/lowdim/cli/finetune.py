@@ -121,8 +121,11 @@ def finetune(
     ] = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Stored random crops and flips per image.")] = 1,
     class_weights: Annotated[bool, typer.Option("--class-weights", help="Weight classes by 1 / size.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Test accuracy and NC1 after every epoch too; nothing is chosen by them.")
+    ] = False,
     track: Annotated[
-        TrackChoice | None, typer.Option("--track", help="Loss and accuracy per epoch; files go to the run folder.")
+        TrackChoice | None, typer.Option("--track", help="Curves per epoch; files go to the run folder.")
     ] = None,
     compress_delta: Annotated[
         bool, typer.Option("--compress-delta", help="Store updates in low rank if that costs at most 0.2 points.")
@@ -205,6 +208,7 @@ def finetune(
         "text_features": None if text_features is None else sha256(existing_file(text_features, "The file")),
         "views": views,
         "class_weights": class_weights,
+        "watch": watch,
         "compress_delta": compress_delta,
         "device": given.device(device),
         "batch_size": given.batch_size(batch_size),
@@ -303,6 +307,7 @@ _PASSED = (
     "prompts",
     "views",
     "class_weights",
+    "watch",
     "device",
     "seed",
 )

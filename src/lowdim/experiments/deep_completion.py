@@ -39,6 +39,12 @@ class Instance:
         rows, cols = np.divmod(places, d)
         return cls(target, Entries.from_triplets(rows, cols, target[rows, cols], (d, d)))
 
+    def largest(self) -> float:
+        """The largest singular value of the observed matrix over p: with few entries it is far above that of the target, and limits the step."""
+        observed = np.zeros(self.target.shape)
+        observed[self.entries.rows, self.entries.cols] = self.entries.values
+        return float(np.linalg.norm(observed, 2)) / self.entries.density
+
     def error(self, left: Array, right: Array) -> float:
         """Relative error over all entries, ``||W - Phi||_F / ||Phi||_F``."""
         return float(np.linalg.norm(left @ right.T - self.target) / np.linalg.norm(self.target))
@@ -157,7 +163,7 @@ class SampleComplexitySettings:
     rank: int = 10
     shares: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5)
     depths: tuple[int, ...] = (2, 3, 4)
-    stability: float = 0.7
+    stability: float = 0.9
     width: int = 40
     scales: tuple[float, ...] = (1e-3, 1e-3, 5e-2)
     trials: int = 2
@@ -176,7 +182,7 @@ def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress
         progress(done, total)
         depth, share = settings.depths[layer], settings.shares[column]
         instance = Instance.draw(settings.d, settings.rank, share, np.random.default_rng([settings.seed, trial]))
-        step = settings.stability * 2 * stable_step(share, float(np.linalg.norm(instance.target, 2)), depth)
+        step = settings.stability * 2 * stable_step(share, instance.largest(), depth)
         random = np.random.default_rng([settings.seed, trial, layer, column])
         start = orthogonal_network(instance.target.shape, settings.width, depth, settings.scales[layer], random)
         run = descend(

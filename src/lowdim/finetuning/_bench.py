@@ -11,15 +11,15 @@ from torch import Tensor
 
 from lowdim._files import json_digest
 from lowdim._processes import Processes
-from lowdim.data import Dataset
+from lowdim.data import Dataset, Split
 from lowdim.errors import InputError
-from lowdim.finetuning._evaluate import BATCH, probe_head, stored_features
+from lowdim.finetuning._evaluate import BATCH, nc1, probe_head, stored_features
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix
 from lowdim.finetuning._recipe import Recipe, default_recipe
 from lowdim.finetuning._store import Store, example_inputs
 from lowdim.finetuning._track import OnEpoch
-from lowdim.finetuning._train import History, Progress, train
+from lowdim.finetuning._train import History, Progress, Test, train
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning._update import Update, gradients, matrices, updates
 from lowdim.finetuning._zero_shot import PROMPT, encode_classes, read_text_features, set_text_head
@@ -56,8 +56,12 @@ class Fitted:
 
     def log_probabilities(self, indices: np.ndarray | None = None) -> np.ndarray:
         """Of stored samples, ``n x K``."""
+        return self.scores(self.features(indices))
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Log probabilities of what the head sees, ``n x K``."""
         with torch.inference_mode():
-            rows = torch.from_numpy(self.features(indices)).to(self.model.head.weight.device)
+            rows = torch.from_numpy(features).to(self.model.head.weight.device)
             return self.model.head(rows).cpu().double().log_softmax(dim=1).numpy()
 
 
@@ -121,26 +125,27 @@ class Bench:
         """The default recipe of a plan for so many samples (all by default)."""
         return default_recipe(plan.method, len(self.labels) if samples is None else samples)
 
-    def store(self, key: str, model: TunedModel, prefix: Prefix | None) -> Store:
+    def store(self, key: str, model: TunedModel, prefix: Prefix | None, other: Split | None = None) -> Store:
         """The stored samples for networks that are frozen up to the block in `key` (``"features"``: up to the head;
-        ``"zero-shot"``: all of it; ``"inputs"``: not)."""
-        if key not in self._stores:
+        ``"zero-shot"``: all of it; ``"inputs"``: not); the training samples, or others."""
+        name = key if other is None else f"{key}-{other.digest()[:16]}"
+        if name not in self._stores:
             whole = key in ("features", "zero-shot")
             compute = prefix.compute if prefix else _features(model) if whole else None
-            self._stores[key] = Store(
-                self.train,
+            self._stores[name] = Store(
+                self.train if other is None else other,
                 self.network.preprocessing,
                 compute=compute,
-                folder=self.folder / f"stored-{key}",
+                folder=self.folder / f"stored-{name}",
                 budget=self.cache_budget,
-                views=1 if whole else self.views,
+                views=1 if whole or other is not None else self.views,
                 batch_size=BATCH,
                 device=self.device,
                 seed=self.seed,
                 processes=self.processes,
                 progress=self._reporter("running the frozen layers"),
             )
-        return self._stores[key]
+        return self._stores[name]
 
     def fit(
         self,
@@ -149,6 +154,7 @@ class Bench:
         recipe: Recipe | None = None,
         indices: np.ndarray | None = None,
         with_updates: bool = False,
+        watched: Split | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> Fitted:
         """Trains a plan on some of the samples.
@@ -158,6 +164,7 @@ class Bench:
             recipe: How; the default one of the method otherwise.
             indices: Positions in the train split; all by default.
             with_updates: Measure the rank of each update and its share in the first gradient's subspace.
+            watched: Samples on which accuracy and NC1 are measured after every epoch.
             on_epoch: Called after every epoch with the method, the epoch's number and the history.
         """
         model = TunedModel(self.network.module, plan, self.classes, self.example, self.seed)
@@ -191,10 +198,21 @@ class Bench:
             state=self.folder / f"{plan.method}-{self._key(plan, recipe, indices)}.safetensors",
             processes=self.processes,
             progress=self._reporter(f"training {plan.describe()}"),
+            test=None if watched is None else self._test(model, self.store(key, model, prefix, watched), prefix),
             on_epoch=None if on_epoch is None else partial(on_epoch, plan.method),
         )
         found = updates(model, before, gradient, self.classes) if with_updates else []
         return Fitted(model=model, store=store, prefix=prefix, history=history, probe=probe, updates=found)
+
+    def _test(self, model: TunedModel, store: Store, prefix: Prefix | None) -> Test:
+        samples = Fitted(model=model, store=store, prefix=prefix, history=History(), probe=None)
+
+        def test() -> tuple[float, float | None]:
+            features = samples.features()
+            right = samples.scores(features).argmax(axis=1) == store.labels
+            return float(right.mean()), nc1(features, store.labels, self.classes)
+
+        return test
 
     def _key(self, plan: Plan, recipe: Recipe, indices: np.ndarray) -> str:
         return json_digest([plan.as_dict(), asdict(recipe), self.seed, self.class_weights, indices.tolist()])[:16]

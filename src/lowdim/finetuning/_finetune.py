@@ -14,7 +14,7 @@ from torch import nn
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim.data import Dataset, Split
-from lowdim.errors import UsageError, did_you_mean
+from lowdim.errors import LowdimError, UsageError, did_you_mean
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._choice import ALSO, LEVEL, Evidence, auto_plan, choose_method, gather_evidence
 from lowdim.finetuning._compress import compress
@@ -28,6 +28,7 @@ from lowdim.finetuning._update import Update
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.models import LoadedModel
 from lowdim.probe import wilson_interval
+from lowdim.profiling import profile
 
 Asked = Literal["auto", "ensemble", Method]
 ASKED: tuple[str, ...] = ("auto", "ensemble", *METHODS)
@@ -47,8 +48,10 @@ class Tuned:
         per_class: Name, samples and accuracy on the test split (else on the training split).
         nc1: Of the penultimate feature (for an ensemble: of the block's network), ``train`` and ``test``.
         updates: One entry per trained matrix.
+        layers: Where the block was left to ``auto``: ``name``, ``nc1`` and ``nc1_chance`` of every layer before tuning, on the training
+            samples. Information, by which nothing is chosen: no collapse number finds a better block than 3/4 of the depth.
         trained_parameters, total_parameters: Of the tuned network with its new head.
-        history: Of the training loops, by part.
+        history: Of the training loops, by part; with ``test_accuracy`` and ``test_nc1`` where they were watched.
         cache: Bytes and seconds of the stored prefixes.
         warnings: What a reader must know.
 
@@ -72,6 +75,7 @@ class Tuned:
     per_class: Sequence[dict[str, Any]]
     nc1: dict[str, float | None]
     updates: Sequence[Update]
+    layers: Sequence[dict[str, Any]]
     trained_parameters: int
     total_parameters: int
     history: dict[str, dict[str, Any]]
@@ -89,6 +93,7 @@ class Tuned:
             "method": self.method,
             "layer": self.layer,
             "evidence": [entry.as_dict() for entry in self.evidence],
+            "layers": list(self.layers),
             "reasons": list(self.reasons),
             "accuracy": self.accuracy,
             "per_class": list(self.per_class),
@@ -195,6 +200,7 @@ def finetune(
     batch_size: int | None = None,
     views: int = 1,
     class_weights: bool = False,
+    watch: bool = False,
     prompts: Sequence[str] = (PROMPT,),
     text_features: np.ndarray | None = None,
     cache_budget: float = 4e9,
@@ -209,7 +215,7 @@ def finetune(
 
     Args:
         network: From `lowdim.models.load_model`; it is left alone.
-        data: From `lowdim.data.load_data`. Its test split is looked at once, at the end.
+        data: From `lowdim.data.load_data`. Its test split is looked at once, at the end, unless it is watched.
         method: One of `METHODS`; ``"ensemble"`` averages the probabilities of the probe and of ``"scl"``; ``"auto"`` cross-validates
             both, and takes ``"scl"`` where it is clearly better than the probe, else their average.
         layer: Block or blocks to train, for ``"layer"``, ``"scl"``, ``"ensemble"`` and ``"auto"``; ``"auto"`` is the one at
@@ -224,6 +230,7 @@ def finetune(
         batch_size: The same.
         views: Augmented views per image, stored like the image itself.
         class_weights: Weight classes by the inverse of their size.
+        watch: Also measure accuracy and NC1 on the test split after every epoch, into the history. Nothing is chosen by them.
         prompts: For ``"zero-shot"``: sentences in which ``{}`` stands for the class; several are averaged.
         text_features: For ``"zero-shot"`` without a text encoder: ``K x d``, rows in the order of the classes.
         cache_budget: Bytes per stored prefix; larger ones are computed in every epoch.
@@ -260,6 +267,8 @@ def finetune(
         raise UsageError(f"auto cannot also try {min(unknown)!r}. {did_you_mean(min(unknown), ALSO)}")
     if also and method != "auto":
         raise UsageError(f"--also goes with --method auto, not {method}.")
+    if watch and not len(data.splits.get("test", ())):
+        raise UsageError(f"--watch measures the test split after every epoch, but {data.name} has none.")
     if method not in ASKED:
         raise UsageError(f"There is no method {method!r}. {did_you_mean(method, ASKED)}")
     with tempfile.TemporaryDirectory(prefix="lowdim-") as temporary:
@@ -296,12 +305,37 @@ def finetune(
         fits: list[Fitted] = []
         for plan in plans:
             recipe = replace(bench.recipe(plan), **changes)
-            fits.append(bench.fit(plan, recipe=recipe, with_updates=True, on_epoch=on_epoch))
-        return _measured(bench, fits, data, chosen, evidence, reasons)
+            watched = data["test"] if watch else None
+            fits.append(bench.fit(plan, recipe=recipe, with_updates=True, watched=watched, on_epoch=on_epoch))
+        layers = _layers(bench, data) if method == "auto" and layer == "auto" else []
+        return _measured(bench, fits, data, chosen, evidence, reasons, layers)
+
+
+def _layers(bench: Bench, data: Dataset) -> list[dict[str, Any]]:
+    try:
+        found = profile(
+            bench.network,
+            data,
+            splits=("train",),
+            device=bench.device,
+            folder=bench.folder / "layers",
+            processes=bench.processes,
+            seed=bench.seed,
+        )
+    except LowdimError as error:
+        bench.warnings.append(f"The layers before tuning could not be measured. {error}")
+        return []
+    return [{"name": entry.name, "nc1": entry.nc1, "nc1_chance": entry.nc1_chance} for entry in found.layers]
 
 
 def _measured(
-    bench: Bench, fits: list[Fitted], data: Dataset, method: str, evidence: list[Evidence], reasons: tuple[str, ...]
+    bench: Bench,
+    fits: list[Fitted],
+    data: Dataset,
+    method: str,
+    evidence: list[Evidence],
+    reasons: tuple[str, ...],
+    layers: list[dict[str, Any]],
 ) -> Tuned:
     model: nn.Module = fits[0].model if len(fits) == 1 else Average(*(fitted.model for fitted in fits)).eval()
     last = fits[-1]
@@ -337,6 +371,7 @@ def _measured(
         per_class=_per_class(logarithms, split.labels, data.classes),
         nc1=values,
         updates=last.updates,
+        layers=layers,
         trained_parameters=trained,
         total_parameters=total,
         history={f.model.plan.method: vars(f.history) for f in fits if f.history.loss},

@@ -12,7 +12,7 @@ OnEpoch = Callable[[str, int, History], None]
 
 
 def tracker(kind: Tracker, folder: Path) -> OnEpoch:
-    """A function for `finetune`'s ``on_epoch`` that logs training loss and accuracy under the name of the part.
+    """A function for `finetune`'s ``on_epoch`` that logs training loss and accuracy under the name of the part, and what is watched.
 
     Args:
         kind: ``"tensorboard"`` writes event files; ``"wandb"`` writes to its own service, or to the folder with
@@ -53,4 +53,5 @@ def tracker(kind: Tracker, folder: Path) -> OnEpoch:
 
 
 def _last(history: History) -> dict[str, float]:
-    return {"loss": history.loss[-1], "accuracy": history.accuracy[-1]}
+    curves = {name: getattr(history, name) for name in ("loss", "accuracy", "test_accuracy", "test_nc1")}
+    return {name: values[-1] for name, values in curves.items() if values and values[-1] is not None}

@@ -26,6 +26,7 @@ SHORT = 1.0
 """Epochs shorter than this many seconds are saved once in that time; every longer one is saved when it ends."""
 
 Progress = Callable[[int, int], None]
+Test = Callable[[], tuple[float, float | None]]
 
 
 @dataclass
@@ -35,12 +36,16 @@ class History:
     Attributes:
         loss: Mean training loss of each epoch.
         accuracy: Of the training samples as they were seen, per epoch.
+        test_accuracy: After every epoch, where that was asked for.
+        test_nc1: Of the last feature, the same; None where it has no value.
         seconds: Of each epoch run by this process.
         stopped: Why training ended early; empty if it did not.
     """
 
     loss: list[float] = field(default_factory=list[float])
     accuracy: list[float] = field(default_factory=list[float])
+    test_accuracy: list[float] = field(default_factory=list[float])
+    test_nc1: list[float | None] = field(default_factory=list[float | None])
     seconds: list[float] = field(default_factory=list[float])
     stopped: str = ""
 
@@ -57,6 +62,7 @@ def train(
     state: Path | None = None,
     processes: Processes | None = None,
     progress: Progress | None = None,
+    test: Test | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
     """Trains a plan's parameters in place.
@@ -75,6 +81,7 @@ def train(
         state: File to continue from and to save to; None keeps nothing.
         processes: Of the job: each works on its share of every batch, and the gradients are added up.
         progress: Called with (steps done, steps in all).
+        test: Gives accuracy and NC1 on samples that are not trained on; called after every epoch with the model in evaluation mode.
         on_epoch: Called after every epoch with its number and the history.
 
     Raises:
@@ -93,6 +100,12 @@ def train(
         while loop.step < loop.steps and not loop.history.stopped:
             loop.advance()
             ended = loop.step % loop.per_epoch == 0
+            if ended and test is not None and not loop.history.stopped:
+                model.eval()
+                accuracy, variability = test()
+                model.train()
+                loop.history.test_accuracy.append(accuracy)
+                loop.history.test_nc1.append(variability)
             if ended and on_epoch is not None and not loop.history.stopped:
                 on_epoch(loop.step // loop.per_epoch, loop.history)
             since = time.monotonic() - saved

@@ -62,6 +62,7 @@ def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
         result: The command's result.
     """
     accuracy, compressed = result["accuracy"], result["config"].get("compress_delta", False)
+    watched = result["config"].get("watch", False)
     rows = [[key, value] for key, value in _facts(result, accuracy)]
     tables = [Table("summary", "Result", ["quantity", "value"], rows)]
     if result["evidence"]:
@@ -71,14 +72,19 @@ def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
             id="result",
             title="Result",
             why=(
-                "Everything was decided on the training split; the test split was measured at the end."
+                "Everything was decided on the training split; the test split was "
+                + ("measured after every epoch, for the curves." if watched else "measured at the end.")
                 + (
                     " Whether the low-rank delta replaces the full one was decided on the test split too."
                     if compressed
                     else ""
                 ),
             ),
-            figures=[*([evidence_figure(result["evidence"])] if result["evidence"] else []), *_training(result)],
+            figures=[
+                *([evidence_figure(result["evidence"])] if result["evidence"] else []),
+                *_layers(result),
+                *_training(result),
+            ],
             tables=tables,
             notes=[*result["reasons"], *result["warnings"]],
             settings=result["config"],
@@ -102,17 +108,45 @@ def _facts(result: Mapping[str, Any], accuracy: Mapping[str, Any]) -> list[tuple
         ("NC1 of the last feature, test", result["nc1"]["test"]),
         ("trained parameters %", 100 * result["trained_share"]),
         ("bytes of the delta", result["delta"]["bytes"]),
+        *(
+            [("change of accuracy with the low-rank delta, points", 100 * result["delta"]["accuracy_change"])]
+            if result["delta"].get("compressed")
+            else []
+        ),
         ("seconds per epoch", result["seconds_per_epoch"]),
         ("seconds for the stored prefix", result["cache"]["seconds"]),
     ]
 
 
+def _layers(result: Mapping[str, Any]) -> list[Figure]:
+    known = [entry for entry in result["layers"] if entry["nc1"] is not None]
+    if not known:
+        return []
+    places = list(range(len(known)))
+    series = [Series("NC1", places, [entry["nc1"] for entry in known], style="line+points")]
+    if all(entry["nc1_chance"] is not None for entry in known):
+        series.append(Series("by chance", places, [entry["nc1_chance"] for entry in known]))
+    title = "NC1 of the training samples before tuning, layer by layer"
+    names = [entry["name"] for entry in known]
+    return [Lines("layers", title, "layer", "NC1", series, log_y=True, x_ticks=names)]
+
+
 def _training(result: Mapping[str, Any]) -> list[Figure]:
-    series = [
-        Series(f"{name}: loss", list(range(1, len(part["loss"]) + 1)), part["loss"])
-        for name, part in result["history"].items()
-    ]
-    return [Lines("training", "Training loss", "epoch", "loss", series)] if series else []
+    figures: list[Figure] = []
+    for name, title, label, curves in (
+        ("training", "Training loss", "loss", ("loss",)),
+        ("watched-accuracy", "Accuracy during training", "accuracy", ("accuracy", "test_accuracy")),
+        ("watched-nc1", "NC1 of the last feature, test samples", "NC1", ("test_nc1",)),
+    ):
+        series = [
+            Series(f"{method}: {curve.replace('_', ' ')}", list(range(1, len(part[curve]) + 1)), part[curve])
+            for method, part in result["history"].items()
+            for curve in curves
+            if part[curves[-1]] and None not in part[curves[-1]]
+        ]
+        if series:
+            figures.append(Lines(name, title, "epoch", label, series))
+    return figures
 
 
 def _per_class(result: Mapping[str, Any]) -> Table:
