@@ -174,11 +174,12 @@ def test_advise_prints_a_command_that_runs(tmp_path: Path) -> None:
 def test_advise_reads_a_file_of_models_and_says_when_none_helps(tmp_path: Path) -> None:
     """An untrained network: raw pixels do better. The printed command loads it as the file says."""
     (tmp_path / "zoo.toml").write_text(
-        '[[models]]\nname = "untrained"\nmodel = "digits"\nrandom_weights = true\nmean = [0.48145466]\nstd = [0.5]\n'
+        '[[models]]\nname = "untrained"\nmodel = "digits"\nrandom_weights = true\nmean = [0.48145466]\nstd = [0.5]\nlayer = "blocks.1"\n'
     )
     words = ["advise", "--data", "digits-5-9", "--models", "zoo.toml", "--limit", "60", "--shots", "3"]
     done = lowdim(*words, "--outliers", "0", folder=tmp_path)
     assert "no network here does better than the baseline" in done.stdout
+    assert "layer = … of untrained is for lowdim rank" in done.stderr
     found = json.loads(next(tmp_path.glob("lowdim-runs/advise-*/result.json")).read_text())
     assert found["baseline_wins"] is True
     assert {row["method"] for row in found["learning_curve"]} >= {"baseline", "linear-probe"}

@@ -127,7 +127,9 @@ def advise(
     ]
     words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
     result, folder = _run(loaders, dataset, data, config, words, given.words(options), out, fresh=fresh)
-    result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
+    measured = [candidate.name for candidate in candidates if candidate.layer]
+    unread = [f"layer = … of {name} is for lowdim rank; here the feature before the head was used" for name in measured]
+    result["warnings"] = [*given.seen_by_any(candidates, dataset), *unread, *result["warnings"]]
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):

@@ -114,6 +114,7 @@ class Bench:
         self.folder = folder / json_digest(content)[:16]
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
         self._stores: dict[str, Store] = {}
+        self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
         self.warnings: list[str] = []
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lowdim._files import json_digest
 from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
@@ -131,12 +132,16 @@ def heldout_predictions(
         part: Fold of each sample.
         changes: To the default recipe.
     """
+    key = json_digest([plan.as_dict(), part.tolist(), dict(changes or {})])
+    if key in bench.heldout:
+        return bench.heldout[key]
     heldout = np.full((len(part), bench.classes), np.nan)
     for fold in np.unique(part[part >= 0]):
         train, test = np.flatnonzero(part != fold), np.flatnonzero(part == fold)
         recipe = replace(bench.recipe(plan, len(train)), **(changes or {}))
         fitted = bench.fit(plan, recipe=recipe, indices=train)
         heldout[test] = fitted.log_probabilities(test)
+    bench.heldout[key] = heldout
     return heldout
 
 
