@@ -25,8 +25,8 @@ def bytes_of_fit(solver: str, entries: int, shape: tuple[int, int], rank: int) -
     """What a fit takes at most beside the entries, from measured peaks (a test compares them)."""
     m, n = shape
     draws = min(2 * 230 * 4 * (m + n) * (2 * rank + 4), 2**29)  # of `ratings`, and once more while they are stacked
-    fixed = {"table": 150 * m * n + 100 * 2**20, "ratings": draws, "gd": 5 * 2**20}
-    each = {"als": 100, "ratings": 320, "ratings-quick": 320, "exact": 120, "gd": 120}
+    fixed = {"table": 150 * m * n + 100 * 2**20, "ratings": draws, "gd": 3 * 2**20}
+    each = {"als": 100, "ratings": 320, "ratings-quick": 320, "exact": 120, "gd": 90}
     sides = {"als": 100, "ratings": 120, "ratings-quick": 120, "exact": 360, "gd": 360}
     return fixed.get(solver, 0) + each.get(solver, 0) * entries + sides.get(solver, 0) * (m + n) * rank
 
