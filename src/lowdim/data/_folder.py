@@ -88,7 +88,7 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
     loose = [] if parts or labelled else _loose(root, notes)
     classes = tuple(sorted({name for files in found.values() for name in files}))
     if not loose and not any(paths for files in found.values() for paths in files.values()):
-        raise InputError(_nothing_found(folder, notes))
+        raise InputError(_nothing_found(folder, notes, labelled=labelled))
     splits: dict[str, Split] = {}
     for split, files in found.items():
         paths = [path for name in classes for path in files.get(name, ())]
@@ -150,9 +150,10 @@ def _count(left: dict[str, int], what: str) -> None:
     left[what] = left.get(what, 0) + 1
 
 
-def _nothing_found(folder: Path, notes: list[str]) -> str:
+def _nothing_found(folder: Path, notes: list[str], *, labelled: bool) -> str:
     why = f" ({'; '.join(notes)})" if notes else ""
+    where, plain = (" in a class folder", "") if labelled else ("", f"{folder.name}/*.jpg, ")
     return (
-        f"{folder} holds no picture in a class folder{why}. Expected {folder.name}/CLASS/*.jpg "
+        f"{folder} holds no picture{where}{why}. Expected {plain}{folder.name}/CLASS/*.jpg "
         f"or {folder.name}/train/CLASS/*.jpg and {folder.name}/test/CLASS/*.jpg."
     )
