@@ -23,7 +23,7 @@ from lowdim.finetuning._choice import (
     gather_evidence,
     paired_difference,
 )
-from lowdim.finetuning._plan import Plan, make_plan
+from lowdim.finetuning._plan import Plan
 from lowdim.models import LoadedModel
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
@@ -75,6 +75,8 @@ class Advice:
         words = ["lowdim", "finetune", "--model", model, "--data", data, "--method", chosen.method]
         if chosen.layer:
             words += ["--layer", chosen.layer.replace(", ", ",")]
+        if chosen.method == "scl":
+            words += ["--head", "zero"]  # as `auto_plan` has it
         return shlex.join([*words, *options])
 
 
@@ -208,7 +210,7 @@ def _finalists(benches: list[Bench], probes: Mapping[int, Evidence]) -> tuple[li
 def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> list[dict[str, Any]]:
     labels = bench.labels
     rows: list[dict[str, Any]] = []
-    block = [make_plan(bench.network.module, "scl", layer=chosen.layer)] if chosen.layer else []
+    block = auto_plan(bench, chosen.layer) if chosen.layer else None
     for size in sorted(set(shots)):
         train = few_shot_indices(labels, size, bench.seed)
         test = np.setdiff1d(np.arange(len(labels)), train)
@@ -216,7 +218,7 @@ def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> lis
             continue
         parts = {
             plan.method: bench.fit(plan, indices=train).log_probabilities(test)
-            for plan in [Plan("linear-probe"), *block]
+            for plan in [Plan("linear-probe"), *([block] if block else [])]
         }
         if chosen.method == "ensemble":
             parts["ensemble"] = np.logaddexp.reduce(list(parts.values()))

@@ -124,7 +124,7 @@ class Bench:
 
     def recipe(self, plan: Plan, samples: int | None = None) -> Recipe:
         """The default recipe of a plan for so many samples (all by default)."""
-        return default_recipe(plan.method, len(self.labels) if samples is None else samples)
+        return default_recipe(plan.method, len(self.labels) if samples is None else samples, plan.head)
 
     def store(self, key: str, model: TunedModel, prefix: Prefix | None, other: Split | None = None) -> Store:
         """The stored samples for networks that are frozen up to the block in `key` (``"features"``: up to the head;
@@ -180,7 +180,7 @@ class Bench:
         fitted = Fitted(model=model, store=store, prefix=prefix, history=History(), probe=None)
         recipe = recipe or self.recipe(plan, len(indices))
         probe = None
-        if plan.method == "linear-probe" or recipe.from_probe:
+        if plan.method == "linear-probe" or plan.head == "probe":
             weights = self._weights(indices) if self.class_weights else None
             probe = probe_head(model, fitted.features(indices), self.labels[indices], self.seed, weights)
         if plan.method == "linear-probe":

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from lowdim.finetuning._plan import Method
+from lowdim.finetuning._plan import Head, Method
 
 FEWEST_STEPS = 100
 """Of any training in batches of the default size: 25 images in 30 epochs would be 30 steps, from which a new head has not learned."""
@@ -20,7 +20,6 @@ class Recipe:
         batch_size: Samples per step.
         weight_decay: Decoupled, on matrices only.
         warmup: Share of the steps in which the rate rises from zero.
-        from_probe: Start the head from the cross-validated probe instead of zero.
     """
 
     rate: float
@@ -29,7 +28,6 @@ class Recipe:
     batch_size: int = 32
     weight_decay: float = 0.01
     warmup: float = 0.2
-    from_probe: bool = True
 
     def factor(self, step: int, steps: int) -> float:
         """The share of the largest rate at a step.
@@ -45,12 +43,13 @@ class Recipe:
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def default_recipe(method: Method, samples: int) -> Recipe:
+def default_recipe(method: Method, samples: int, head: Head = "probe") -> Recipe:
     """The recipe of a method; it needs no tuning.
 
     Args:
         method: Any but ``"linear-probe"``, which is not trained by steps.
         samples: Training samples; few of them get more epochs.
+        head: Where the head starts; from zero it learns at the rate of the blocks.
 
     Example:
         >>> [default_recipe("layer", samples).epochs for samples in (25, 100, 200, 800)]
@@ -64,11 +63,12 @@ def default_recipe(method: Method, samples: int) -> Recipe:
         True
     """
     steps_per_epoch = max(1, samples // Recipe.batch_size)
-    epochs = max(12, min(30, round(6000 / samples)), math.ceil(FEWEST_STEPS / steps_per_epoch))
+    seen = 24_000 if head == "zero" else 6000  # a head from zero learns for longer
+    epochs = max(12, min(30, round(seen / samples)), math.ceil(FEWEST_STEPS / steps_per_epoch))
     if method == "full":
-        return Recipe(rate=3e-4, head_rate=1e-3, epochs=epochs, from_probe=False)
+        return Recipe(rate=3e-4, head_rate=1e-3, epochs=epochs)
     if method == "lp-ft":
         return Recipe(rate=3e-4, head_rate=3e-4, epochs=epochs)
     if method in ("norm", "lora"):
         return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs)
-    return Recipe(rate=1e-3, head_rate=3e-4, epochs=epochs)
+    return Recipe(rate=1e-3, head_rate=1e-3 if head == "zero" else 3e-4, epochs=epochs)
