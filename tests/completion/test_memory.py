@@ -1,12 +1,14 @@
 """What a fit needs is said before, and is about what it takes."""
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lowdim.completion import DeepMatrixCompletion, Entries, _memory
 from lowdim.completion import _choice as choice
+from lowdim.completion import _reading as reading
 from lowdim.completion._completion import Settings
 from lowdim.completion._engine import complete
 from lowdim.errors import ResourceError
@@ -49,6 +51,34 @@ def test_a_fit_that_would_not_fit_is_refused_before_it_starts(solver: str, monke
         ResourceError, match=r"Completing 60 x 50 .* needs 0\.\d+ GiB of memory, but 0\.0 GiB are available"
     ):
         DeepMatrixCompletion(solver=solver).fit(entries_of(60, 50, 0.5))
+
+
+@pytest.mark.parametrize(("ids", "columns"), [("{}", 0), ("a-name-that-is-long-{}", 0), (None, 4), (None, 60)])
+def test_the_estimate_for_a_text_file_is_at_least_its_peak(ids: str | None, columns: int, tmp_path: Path) -> None:
+    path, generator = tmp_path / "t.csv", np.random.default_rng(0)
+    if ids is None:
+        lines = [",".join(f"c{k}" for k in range(columns))]
+        lines += [",".join(f"{value:.4f}" for value in row) for row in generator.normal(size=(4000, columns))]
+    else:
+        lines = ["row,col,value", *(f"{ids.format(k // 50)},{k % 50},{generator.normal():.3f}" for k in range(20_000))]
+    path.write_text("\n".join(lines))
+    entries_of(9, 9, 0.5)  # compiles
+    tracemalloc.start()
+    try:
+        reading.read_table(path) if ids is None else reading.read_triplets(path, None, None, None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    estimate = _memory.bytes_of_text(len(lines) - 1, lines[0].count(",") + 1, path.stat().st_size / len(lines))
+    assert peak <= estimate <= 3 * peak
+
+
+def test_a_text_file_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("row,col,value\n" + "".join(f"{k},1,2.5\n" for k in range(100_000)) + "the end is never reached")
+    monkeypatch.setattr(_memory, "available_bytes", lambda: 2**20)
+    with pytest.raises(ResourceError, match=r"Reading .*t\.csv, about \d+,\d+ lines, needs 0\.1 GiB"):
+        reading.read_triplets(path, None, None, None)
 
 
 def test_ids_with_wide_gaps_are_refused_before_the_sides_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,11 @@ def bytes_of_fit(solver: str, entries: int, shape: tuple[int, int], rank: int) -
     return fixed.get(solver, 0) + each.get(solver, 0) * entries + sides.get(solver, 0) * (m + n) * rank
 
 
+def bytes_of_text(lines: int, fields: int, length: float) -> int:
+    """What reading a text file takes at most, with `length` characters per line; from measured peaks too."""
+    return round(lines * (220 + 100 * fields + 4 * length))
+
+
 def available_bytes() -> int | None:
     """Memory that can still be taken, without swapping and within the limit of the control group; None if unknown."""
     amounts = [_of_the_system(), _of_the_control_group()]

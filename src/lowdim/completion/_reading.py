@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim.completion._entries import Entries
+from lowdim.completion._memory import bytes_of_text, require_memory
 from lowdim.errors import InputError, UsageError, did_you_mean, require
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
@@ -20,6 +21,8 @@ ROW_NAMES, COLUMN_NAMES, VALUE_NAMES = (
     ("value", "values", "rating"),
 )
 Texts = NDArray[np.str_]
+SAMPLE = 10_000
+"""Lines of a text file from which the memory for all of them is told."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,19 @@ def _columns(path: Path, delimiter: str | None) -> tuple[dict[str, Any], Sequenc
             raise InputError(f"{path}, line {line}: {len(fields)} fields, but the header has {len(header)}.")
         rows.append(fields)
         lines.append(line)
+        if len(rows) == SAMPLE:
+            _require_memory(path, rows)
     if not rows:
         raise InputError(f"{path} has a header but no rows.")
     return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)), lines
+
+
+def _require_memory(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    fields = len(rows[0])
+    length = sum(len(field) + 1 for row in rows for field in row) / len(rows)
+    lines = round(path.stat().st_size / length)
+    advice = "Use a part of it, or give arrays to DeepMatrixCompletion in Python."
+    require_memory(bytes_of_text(lines, fields, length), f"Reading {path}, about {lines:,} lines,", advice)
 
 
 def _header(path: Path, delimiter: str | None) -> list[str]:
