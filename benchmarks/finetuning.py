@@ -4,9 +4,8 @@
     python benchmarks/finetuning.py speed --model timm:local-dir:DIR --data DIR --image-size 128
     python benchmarks/finetuning.py table --out runs.jsonl
 
-Every run is one line of the output file; runs that are there already are not repeated. Three rows are not methods of lowdim: "usual" is
-full fine-tuning as most scripts do it, with BatchNorm in training mode; "scl-zero" is scl with a head from zero, the block of "ensemble"
-and "auto"; "auto" also holds the accuracy that was expected.
+Every run is one line of the output file; runs that are there already are not repeated. Two rows are not methods of lowdim: "usual" is
+full fine-tuning as most scripts do it, with BatchNorm in training mode; "auto" also holds the accuracy that was expected.
 """
 
 import argparse
@@ -68,12 +67,12 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
                     found = baseline_predictions(data["train"], test, classes=bench.classes, seed=seed)
                     right, extra = found.argmax(axis=1) == test.labels, {}
                 elif method == "ensemble":
-                    for part in ("linear-probe", "scl-zero"):
+                    for part in ("linear-probe", "scl"):
                         if part not in logarithms:
                             logarithms[part] = split_outputs(
                                 fit(bench, part, None, options).model, test, network.preprocessing
                             )[0]
-                    mean = np.logaddexp(logarithms["linear-probe"], logarithms["scl-zero"])
+                    mean = np.logaddexp(logarithms["linear-probe"], logarithms["scl"])
                     right, extra = mean.argmax(axis=1) == test.labels, {}
                 elif method == "usual":
                     right, extra = usual(bench, rate or RATES[1], test) == test.labels, {}
@@ -90,8 +89,8 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
 
 
 def fit(bench: Bench, method: str, rate: float | None, options: argparse.Namespace) -> Fitted:
-    name, _, head = method.partition("-") if method == "scl-zero" else (method, "", None)
-    plan = make_plan(bench.network.module, name, layer=options.layer, head=head)  # type: ignore[arg-type]
+    layer = options.layer
+    plan = Plan("linear-probe") if method == "linear-probe" else make_plan(bench.network.module, method, layer=layer)  # type: ignore[arg-type]
     recipe = bench.recipe(plan)
     if rate is not None:
         recipe = replace(recipe, rate=rate, head_rate=rate)
@@ -127,7 +126,7 @@ def auto(
     """What `finetune --method auto` does: right answers on the test split, and the accuracy and interval that it expected."""
     evidence = gather_evidence(bench, auto_plan(bench, options.layer), baseline=False)
     choice = choose_method(evidence).evidence
-    parts = {"ensemble": ["linear-probe", "scl-zero"], "scl": ["scl-zero"]}.get(choice.method, [choice.method])
+    parts = ["linear-probe", "scl"] if choice.method == "ensemble" else [choice.method]
     for part in parts:
         if part not in logarithms:
             fitted = fit(bench, part, None, options)
@@ -200,9 +199,9 @@ def speed_of(options: argparse.Namespace, method: str) -> dict[str, Any]:
     data = choose(data, shots=int(options.shots.split(",")[0]), seed=0)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(network, data, Path(folder))
-        plan = replace(make_plan(network.module, method, layer=options.layer), head="zero")  # type: ignore[arg-type]
+        plan = make_plan(network.module, method, layer=options.layer)  # type: ignore[arg-type]
         model_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        fitted = bench.fit(plan, recipe=replace(bench.recipe(plan), epochs=options.epochs))
+        fitted = bench.fit(plan, recipe=replace(bench.recipe(plan), epochs=options.epochs, from_probe=False))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         size = save_delta(
             fitted.model,

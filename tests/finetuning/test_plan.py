@@ -101,18 +101,6 @@ def test_groups_of_blocks_and_bad_names(network: LoadedModel) -> None:
         make_plan(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), "layer", layer="1")
 
 
-def test_where_the_head_starts(network: LoadedModel) -> None:
-    assert make_plan(network.module, "scl").head == make_plan(network.module, "lp-ft").head == "probe"
-    assert make_plan(network.module, "layer", head="zero").head == make_plan(network.module, "full").head == "zero"
-    plan = make_plan(network.module, "norm", head="zero")
-    assert Plan.from_dict(plan.as_dict()) == plan
-    earlier = {name: value for name, value in plan.as_dict().items() if name != "head"}
-    assert Plan.from_dict(earlier).head == "probe"
-    for method in ("linear-probe", "lp-ft", "full", "zero-shot"):
-        with pytest.raises(UsageError, match="leaves no choice where its head starts"):
-            make_plan(network.module, method, head="zero")
-
-
 @pytest.mark.parametrize("method", ["norm", "lora"])
 def test_comparison_methods_train_what_their_name_says(method: str, network: LoadedModel) -> None:
     if method == "lora":

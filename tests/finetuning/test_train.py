@@ -37,8 +37,7 @@ def weights(model: TunedModel) -> dict[str, torch.Tensor]:
 
 
 def test_training_lowers_the_loss_and_learns(bench: Bench) -> None:
-    plan = replace(BLOCK, head="zero")
-    fitted = bench.fit(plan, recipe=Recipe(rate=3e-3, head_rate=3e-3, epochs=30, batch_size=16))
+    fitted = bench.fit(BLOCK, recipe=Recipe(rate=3e-3, head_rate=3e-3, epochs=30, batch_size=16, from_probe=False))
     assert fitted.history.loss[-1] < 0.3 * fitted.history.loss[0]
     assert (fitted.log_probabilities().argmax(axis=1) == bench.labels).mean() > 0.9
 
@@ -200,7 +199,7 @@ def test_a_batch_that_does_not_fit_is_an_error_with_one_that_does(
 
     monkeypatch.setattr(Store, "batch", batch)
     with pytest.raises(ResourceError, match="A batch of 20 does not fit into memory; 5 does: --batch-size 2"):
-        bench.fit(Plan("layer", ("blocks.4",), head="zero"), recipe=replace(RECIPE, batch_size=20))
+        bench.fit(Plan("layer", ("blocks.4",)), recipe=replace(RECIPE, batch_size=20, from_probe=False))
 
 
 def test_lora_starts_from_the_seed_and_leaves_the_generator_alone(network: LoadedModel, data: Dataset) -> None:
@@ -260,23 +259,18 @@ def test_a_block_called_features_is_no_store_of_features(tmp_path: Path) -> None
     assert tuned.method == "ensemble"
 
 
-def test_the_head_starts_at_the_probe_or_at_zero(bench: Bench) -> None:
-    once = Recipe(rate=1e-3, head_rate=1e-3, epochs=1, batch_size=len(bench.labels))
-    plain = np.log(bench.classes)  # the loss of equal probabilities
-    assert bench.fit(replace(BLOCK, head="zero"), recipe=once).history.loss == [pytest.approx(plain, rel=1e-6)]
-    assert bench.fit(BLOCK, recipe=once).history.loss[0] < plain / 2
+def test_the_head_starts_at_the_softened_probe_or_at_zero(bench: Bench) -> None:
+    probe = bench.fit(Plan("linear-probe")).log_probabilities()
 
+    def first_loss(**start: Any) -> float:
+        recipe = Recipe(rate=1e-3, head_rate=1e-3, epochs=1, batch_size=len(bench.labels), **start)  # one step
+        return bench.fit(Plan("layer", ("blocks.4",)), recipe=recipe).history.loss[0]
 
-def test_the_block_of_an_ensemble_starts_its_head_at_zero_unless_told(network: LoadedModel) -> None:
-    data = load_data("digits", shots=6, limit=200)
-
-    def heads(**options: Any) -> list[str]:
-        tuned = finetune(network, data, epochs=1, **options).model
-        return [part.plan.head for part in getattr(tuned, "parts", [tuned])]
-
-    assert heads(method="ensemble") == ["probe", "zero"]
-    assert heads(method="ensemble", head="probe") == ["probe", "probe"]
-    assert heads(method="scl") == ["probe"] and heads(method="scl", head="zero") == ["zero"]
+    for temperature in (1.0, 3.0):
+        soft = probe / temperature - np.logaddexp.reduce(probe / temperature, axis=1, keepdims=True)
+        expected = -soft[np.arange(len(probe)), bench.labels].mean()
+        assert first_loss(temperature=temperature) == pytest.approx(expected, rel=1e-4)
+    assert first_loss(from_probe=False) == pytest.approx(np.log(bench.classes), rel=1e-6)
 
 
 def test_class_weights_make_the_rare_class_count(bench: Bench) -> None:
@@ -296,7 +290,6 @@ def test_one_class_is_refused(network: LoadedModel, tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from typing import Any
 import torch
 torch.set_num_threads(1)
 from lowdim.data import load_data

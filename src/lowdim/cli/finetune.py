@@ -59,13 +59,6 @@ class AlsoChoice(StrEnum):
     norm = "norm"
 
 
-class HeadChoice(StrEnum):
-    """Where the head starts."""
-
-    probe = "probe"
-    zero = "zero"
-
-
 class BatchNormChoice(StrEnum):
     """Statistics of BatchNorm in full and lp-ft."""
 
@@ -114,12 +107,6 @@ def finetune(
         BatchNormChoice,
         typer.Option("--batch-norm", help="For full and lp-ft: keep the statistics, or let them follow the batches."),
     ] = BatchNormChoice.frozen,
-    head: Annotated[
-        HeadChoice | None,
-        typer.Option(
-            "--head", help="Where the head starts [default: probe; zero for full, and within ensemble and auto]."
-        ),
-    ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Largest learning rate of blocks and head [default: the recipe's].")
     ] = None,
@@ -215,7 +202,6 @@ def finetune(
         "combine": combine.value,
         "rank": rank,
         "batch_norm": batch_norm.value,
-        "head": head and head.value,
         "rate": rate,
         "epochs": epochs,
         "prompts": prompt or [PROMPT],
@@ -315,7 +301,6 @@ _PASSED = (
     "combine",
     "rank",
     "batch_norm",
-    "head",
     "rate",
     "epochs",
     "batch_size",

@@ -23,7 +23,7 @@ from lowdim.finetuning._choice import (
     gather_evidence,
     paired_difference,
 )
-from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._plan import Plan, make_plan
 from lowdim.models import LoadedModel
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
@@ -75,8 +75,6 @@ class Advice:
         words = ["lowdim", "finetune", "--model", model, "--data", data, "--method", chosen.method]
         if chosen.layer:
             words += ["--layer", chosen.layer.replace(", ", ",")]
-        if chosen.method == "scl":
-            words += ["--head", "zero"]  # as `auto_plan` has it
         return shlex.join([*words, *options])
 
 
@@ -210,7 +208,7 @@ def _finalists(benches: list[Bench], probes: Mapping[int, Evidence]) -> tuple[li
 def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> list[dict[str, Any]]:
     labels = bench.labels
     rows: list[dict[str, Any]] = []
-    block = auto_plan(bench, chosen.layer) if chosen.layer else None
+    block = [make_plan(bench.network.module, "scl", layer=chosen.layer)] if chosen.layer else []
     for size in sorted(set(shots)):
         train = few_shot_indices(labels, size, bench.seed)
         test = np.setdiff1d(np.arange(len(labels)), train)
@@ -218,7 +216,7 @@ def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> lis
             continue
         parts = {
             plan.method: bench.fit(plan, indices=train).log_probabilities(test)
-            for plan in [Plan("linear-probe"), *([block] if block else [])]
+            for plan in [Plan("linear-probe"), *block]
         }
         if chosen.method == "ensemble":
             parts["ensemble"] = np.logaddexp.reduce(list(parts.values()))

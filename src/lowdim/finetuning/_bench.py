@@ -124,7 +124,7 @@ class Bench:
 
     def recipe(self, plan: Plan, samples: int | None = None) -> Recipe:
         """The default recipe of a plan for so many samples (all by default)."""
-        return default_recipe(plan.method, len(self.labels) if samples is None else samples, plan.head)
+        return default_recipe(plan.method, len(self.labels) if samples is None else samples, self.classes)
 
     def store(self, key: str, model: TunedModel, prefix: Prefix | None, other: Split | None = None) -> Store:
         """The stored samples for networks that are frozen up to the block in `key` (``"features"``: up to the head;
@@ -180,13 +180,16 @@ class Bench:
         fitted = Fitted(model=model, store=store, prefix=prefix, history=History(), probe=None)
         recipe = recipe or self.recipe(plan, len(indices))
         probe = None
-        if plan.method == "linear-probe" or plan.head == "probe":
+        if plan.method == "linear-probe" or recipe.from_probe:
             weights = self._weights(indices) if self.class_weights else None
             probe = probe_head(model, fitted.features(indices), self.labels[indices], self.seed, weights)
         if plan.method == "linear-probe":
             if self.views > 1:
                 self._warn("The probe is fitted to the plain images only: --views has no effect on it.")
             return Fitted(model=model.eval(), store=store, prefix=None, history=History(), probe=probe)
+        with torch.no_grad():
+            for parameter in model.head.parameters():
+                parameter.div_(recipe.temperature)
         before, gradient = (matrices(model), gradients(model, store, prefix)) if with_updates else ({}, {})
         history = train(
             model,

@@ -12,7 +12,7 @@ from lowdim._files import json_digest
 from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
-from lowdim.finetuning._plan import Combine, Head, Method, Plan, make_plan
+from lowdim.finetuning._plan import Combine, Method, Plan, make_plan
 from lowdim.probe import fold_of, wilson_interval
 
 _EFFECTIVE = 1.3
@@ -210,20 +210,19 @@ def _compared(gain: float, error: float) -> str:
     return f"{100 * gain:+.1f} ± {100 * error:.1f} points, {what}"
 
 
-def auto_plan(bench: Bench, layer: str = "auto", combine: Combine = "pad_add", head: Head = "zero") -> Plan | None:
+def auto_plan(bench: Bench, layer: str = "auto", combine: Combine = "pad_add") -> Plan | None:
     """What ``auto`` looks at beside the probe: ``scl`` at 3/4 of the depth, or at the block that is named.
 
     Args:
         bench: Network and data; gets a warning where there are no blocks to choose from.
         layer: Name, or ``"auto"``.
         combine: How the skip meets the penultimate feature.
-        head: Where its head starts.
 
     Returns:
         The plan; None for a network without blocks, of which only the probe is left.
     """
     try:
-        return make_plan(bench.network.module, "scl", layer=layer, combine=combine, head=head)
+        return make_plan(bench.network.module, "scl", layer=layer, combine=combine)
     except InputError as error:
         bench.warnings.append(f"Only the probe was tried. {error}")
         return None

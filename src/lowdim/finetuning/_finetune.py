@@ -20,7 +20,7 @@ from lowdim.finetuning._choice import ALSO, LEVEL, Evidence, auto_plan, choose_m
 from lowdim.finetuning._compress import compress
 from lowdim.finetuning._delta import save_delta, tuned_parts, verify_delta
 from lowdim.finetuning._evaluate import nc1, split_outputs
-from lowdim.finetuning._plan import METHODS, BatchNorm, Combine, Head, Method, Plan, make_plan
+from lowdim.finetuning._plan import METHODS, BatchNorm, Combine, Method, Plan, make_plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._tuned import Average
@@ -195,7 +195,6 @@ def finetune(
     combine: Combine = "pad_add",
     rank: int = 8,
     batch_norm: BatchNorm = "frozen",
-    head: Head | None = None,
     rate: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -226,8 +225,6 @@ def finetune(
         combine: How the skip of ``"scl"`` (alone or within ``"ensemble"`` and ``"auto"``) meets the penultimate feature.
         rank: Of ``"lora"``.
         batch_norm: For ``"full"`` and ``"lp-ft"``: ``"batch"`` lets the statistics follow the batches.
-        head: Where the head starts. Default: at the probe; for ``"full"``, and for ``"scl"`` within ``"ensemble"`` and ``"auto"``, at
-            zero, where its errors differ more from the probe's.
         rate: Largest learning rate, instead of the recipe's.
         epochs: The same.
         batch_size: The same.
@@ -294,21 +291,17 @@ def finetune(
         evidence: list[Evidence] = []
         reasons: tuple[str, ...] = ()
         chosen: str = method
-        single = partial(make_plan, network.module, layer=layer, combine=combine, rank=rank, batch_norm=batch_norm)
-        block = single("scl", head=head or "zero") if method == "ensemble" else None
         if method == "auto":
-            block = auto_plan(bench, layer, combine, head or "zero")
-            evidence = gather_evidence(bench, block, [single(name) for name in also], changes=changes)
+            candidate = auto_plan(bench, layer, combine)
+            evidence = gather_evidence(bench, candidate, [Plan(name, rank=rank) for name in also], changes=changes)
             choice = choose_method(evidence)
             chosen, reasons = choice.evidence.method, choice.reasons
             if "lp-ft" not in also and len(bench.labels) >= MANY * bench.classes:
                 reasons += (
                     "not tried: lp-ft, which trains everything and with so many images may be a few points better (--also lp-ft)",
                 )
-        if block is None or chosen not in ("ensemble", block.method):
-            plans = [single(cast(Method, chosen), head=None if method == "auto" else head)]
-        else:
-            plans = [Plan("linear-probe"), block] if chosen == "ensemble" else [block]
+        single = partial(make_plan, network.module, layer=layer, combine=combine, rank=rank, batch_norm=batch_norm)
+        plans = [Plan("linear-probe"), single("scl")] if chosen == "ensemble" else [single(cast(Method, chosen))]
         fits: list[Fitted] = []
         for plan in plans:
             recipe = replace(bench.recipe(plan), **changes)

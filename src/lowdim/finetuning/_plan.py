@@ -14,8 +14,6 @@ METHODS: tuple[Method, ...] = ("linear-probe", "layer", "scl", "lp-ft", "full", 
 Combine = Literal["pad_add", "concat", "project"]
 COMBINES: tuple[Combine, ...] = ("pad_add", "concat", "project")
 BatchNorm = Literal["frozen", "batch"]
-Head = Literal["probe", "zero"]
-_HEADED = ("layer", "scl", "norm", "lora")
 DEPTH = 0.75
 """``layer="auto"``: the block at this share of the depth; its neighbours do as well, very early and very late ones worse."""
 
@@ -35,7 +33,6 @@ class Plan:
         rank: Of the updates of ``"lora"``.
         batch_norm: For ``"full"`` and ``"lp-ft"``: ``"frozen"`` leaves the statistics of BatchNorm as they are; ``"batch"`` uses and
             averages those of the batches, as most scripts do.
-        head: Where the new head starts: at the cross-validated probe, or at zero, from where the blocks move further.
 
     Example:
         >>> plan = Plan("layer", blocks=("blocks.2",))
@@ -48,7 +45,6 @@ class Plan:
     combine: Combine | None = None
     rank: int = 8
     batch_norm: BatchNorm = "frozen"
-    head: Head = "probe"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -57,7 +53,7 @@ class Plan:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Plan":
         """What `as_dict` gave."""
-        rest = {name: values[name] for name in ("combine", "rank", "batch_norm", "head") if name in values}
+        rest = {name: values[name] for name in ("combine", "rank", "batch_norm") if name in values}
         return cls(values["method"], tuple(values["blocks"]), **rest)
 
     def describe(self) -> str:
@@ -73,7 +69,6 @@ def make_plan(
     combine: Combine = "pad_add",
     rank: int = 8,
     batch_norm: BatchNorm = "frozen",
-    head: Head | None = None,
 ) -> Plan:
     """The plan of a method on a network.
 
@@ -85,11 +80,9 @@ def make_plan(
         combine: For ``"scl"``.
         rank: For ``"lora"``.
         batch_norm: For ``"full"`` and ``"lp-ft"``.
-        head: For ``"layer"``, ``"scl"``, ``"norm"`` and ``"lora"``; the probe by default. ``"full"`` starts at zero.
 
     Raises:
-        UsageError: If the method does not exist or leaves no choice about BatchNorm or the head, or a layer matches nothing or has
-            no parameters.
+        UsageError: If the method does not exist or leaves no choice about BatchNorm, or a layer matches nothing or has no parameters.
         InputError: If there are no blocks to choose from.
 
     Example:
@@ -103,18 +96,13 @@ def make_plan(
         raise UsageError(
             "--batch-norm batch goes with --method full or lp-ft; other methods always keep the statistics."
         )
-    if head is not None and method not in _HEADED:
-        raise UsageError(
-            f"--head goes with {', '.join(_HEADED)}, ensemble and auto; {method} leaves no choice where its head starts."
-        )
-    start: Head = head or ("zero" if method == "full" else "probe")
     if method not in ("layer", "scl"):
-        return Plan(method, rank=rank, batch_norm=batch_norm, head=start)
+        return Plan(method, rank=rank, batch_norm=batch_norm)
     blocks = (auto_block(module),) if layer == "auto" else _outermost(match_layers(module, layer))
     for name in blocks:
         if not any(True for _ in module.get_submodule(name).parameters()):
             raise UsageError(f"The layer {name} has no parameters to train. List the blocks with --list-layers.")
-    return Plan(method, blocks, combine if method == "scl" else None, head=start)
+    return Plan(method, blocks, combine if method == "scl" else None)
 
 
 def auto_block(module: nn.Module, depth: float = DEPTH) -> str:

@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from lowdim.finetuning._plan import Head, Method
+from lowdim.finetuning._plan import Method
 
+ENOUGH = 12
+"""Samples per class from which a block gains from moving further; below, it overfits instead."""
 FEWEST_STEPS = 100
 """Of any training in batches of the default size: 25 images in 30 epochs would be 30 steps, from which a new head has not learned."""
 
@@ -20,6 +22,9 @@ class Recipe:
         batch_size: Samples per step.
         weight_decay: Decoupled, on matrices only.
         warmup: Share of the steps in which the rate rises from zero.
+        from_probe: Start the head from the cross-validated probe instead of zero.
+        temperature: The probe's logits are divided by it at the start. A probe that separates the training samples leaves hardly
+            a gradient; a softer one lets the blocks move further.
     """
 
     rate: float
@@ -28,6 +33,8 @@ class Recipe:
     batch_size: int = 32
     weight_decay: float = 0.01
     warmup: float = 0.2
+    from_probe: bool = True
+    temperature: float = 1.0
 
     def factor(self, step: int, steps: int) -> float:
         """The share of the largest rate at a step.
@@ -43,32 +50,33 @@ class Recipe:
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def default_recipe(method: Method, samples: int, head: Head = "probe") -> Recipe:
+def default_recipe(method: Method, samples: int, classes: int) -> Recipe:
     """The recipe of a method; it needs no tuning.
 
     Args:
         method: Any but ``"linear-probe"``, which is not trained by steps.
         samples: Training samples; few of them get more epochs.
-        head: Where the head starts; from zero it learns at the rate of the blocks.
-
-    Example:
-        >>> [default_recipe("layer", samples).epochs for samples in (25, 100, 200, 800)]
-        [100, 34, 30, 12]
+        classes: Their classes; with at least 12 samples per class a trained block starts from a softer probe and learns for longer.
 
     Returns:
         The recipe.
 
     Example:
-        >>> default_recipe("layer", samples=50).epochs > default_recipe("layer", samples=50_000).epochs
-        True
+        >>> [default_recipe("full", samples, classes=10).epochs for samples in (25, 100, 200, 800)]
+        [100, 34, 30, 12]
+        >>> [default_recipe("scl", samples, classes=10).temperature for samples in (100, 200)]
+        [1.0, 3.0]
     """
     steps_per_epoch = max(1, samples // Recipe.batch_size)
-    seen = 24_000 if head == "zero" else 6000  # a head from zero learns for longer
+    enough = method in ("layer", "scl") and samples >= ENOUGH * classes
+    seen = 24_000 if enough else 6000
     epochs = max(12, min(30, round(seen / samples)), math.ceil(FEWEST_STEPS / steps_per_epoch))
     if method == "full":
-        return Recipe(rate=3e-4, head_rate=1e-3, epochs=epochs)
+        return Recipe(rate=3e-4, head_rate=1e-3, epochs=epochs, from_probe=False)
     if method == "lp-ft":
         return Recipe(rate=3e-4, head_rate=3e-4, epochs=epochs)
     if method in ("norm", "lora"):
         return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs)
-    return Recipe(rate=1e-3, head_rate=1e-3 if head == "zero" else 3e-4, epochs=epochs)
+    if enough:
+        return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs, temperature=3.0)
+    return Recipe(rate=1e-3, head_rate=3e-4, epochs=epochs)
