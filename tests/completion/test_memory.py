@@ -73,12 +73,18 @@ def test_the_estimate_for_a_text_file_is_at_least_its_peak(ids: str | None, colu
     assert peak <= estimate <= 3 * peak
 
 
-def test_a_text_file_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("fields", "lines"), [(3, 100_000), (40_000, 12)])
+def test_a_text_file_too_large_is_refused_before_it_is_read(
+    fields: int, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "t.csv"
-    path.write_text("row,col,value\n" + "".join(f"{k},1,2.5\n" for k in range(100_000)) + "the end is never reached")
+    header, row = ",".join(f"c{k}" for k in range(fields)), ",".join(["2.5ü"] * fields)
+    path.write_text(f"{header}\n" + f"{row}\n" * lines + "the end is never reached", encoding="utf-8")
     monkeypatch.setattr(_memory, "available_bytes", lambda: 2**20)
-    with pytest.raises(ResourceError, match=r"Reading .*t\.csv, about \d+,\d+ lines, needs 0\.1 GiB"):
-        reading.read_triplets(path, None, None, None)
+    with pytest.raises(ResourceError, match=r"Reading .*t\.csv, about [\d,]+ lines, needs 0\.\d GiB") as refused:
+        reading.read_table(path)
+    said = int(str(refused.value).split("about ")[1].split()[0].replace(",", ""))
+    assert lines <= said <= 1.01 * lines + 2  # the header counts too
 
 
 def test_ids_with_wide_gaps_are_refused_before_the_sides_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ ROW_NAMES, COLUMN_NAMES, VALUE_NAMES = (
     ("value", "values", "rating"),
 )
 Texts = NDArray[np.str_]
-SAMPLE = 10_000
-"""Lines of a text file from which the memory for all of them is told."""
+SAMPLE = 30_000
+"""Cells of a text file from which the memory for all of it is told."""
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,16 @@ def _columns(path: Path, delimiter: str | None) -> tuple[dict[str, Any], Sequenc
     if path.suffix == ".parquet":
         table = _parquet(path, "read_table")
         return {name: table.column(name).to_pylist() for name in table.column_names}, None
-    header, rows, lines = [], [], []
+    header, rows, lines, sample = [], [], [], 0
     for line, fields in _text_rows(path, delimiter):
         if not header:
-            header = fields
+            header, sample = fields, -(-SAMPLE // len(fields))
             continue
         if len(fields) != len(header):
             raise InputError(f"{path}, line {line}: {len(fields)} fields, but the header has {len(header)}.")
         rows.append(fields)
         lines.append(line)
-        if len(rows) == SAMPLE:
+        if len(rows) == sample:
             _require_memory(path, rows)
     if not rows:
         raise InputError(f"{path} has a header but no rows.")
@@ -162,7 +162,7 @@ def _columns(path: Path, delimiter: str | None) -> tuple[dict[str, Any], Sequenc
 
 def _require_memory(path: Path, rows: Sequence[Sequence[str]]) -> None:
     fields = len(rows[0])
-    length = sum(len(field) + 1 for row in rows for field in row) / len(rows)
+    length = sum(len(field.encode()) + 1 for row in rows for field in row) / len(rows)
     lines = round(path.stat().st_size / length)
     advice = "Use a part of it, or give arrays to DeepMatrixCompletion in Python."
     require_memory(bytes_of_text(lines, fields, length), f"Reading {path}, about {lines:,} lines,", advice)

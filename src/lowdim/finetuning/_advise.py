@@ -126,15 +126,17 @@ def advise(
     benches = _benches(candidates, data, folder, warnings, device, cache_budget, seed, progress)
     train = data["train"]
     per_class = len(train) / len(np.unique(train.labels))
-    evidence = gather_evidence(benches[0], folds=_FOLDS)[:1]
-    probes = {id(bench): gather_evidence(bench, folds=_FOLDS, baseline=False)[0] for bench in benches}
+    first, *others = benches
+    baseline, probe = gather_evidence(first, folds=_FOLDS)
+    probes = {id(bench): gather_evidence(bench, folds=_FOLDS, baseline=False)[0] for bench in others}
+    probes[id(first)] = probe
     finalists, reasons = _finalists(benches, probes)
-    evidence += [probes[id(bench)] for bench in benches if bench not in finalists]
+    evidence = [baseline, *probes.values()]
     choices: list[tuple[Bench, Evidence, tuple[str, ...]]] = []
     for bench in finalists:
-        found = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, baseline=False)
+        _, *found = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, baseline=False)
         evidence += found
-        choice = choose_method([evidence[0], *found])
+        choice = choose_method([baseline, probes[id(bench)], *found])
         choices.append((bench, choice.evidence, choice.reasons))
     bench, chosen, why = max(choices, key=lambda entry: entry[1].accuracy)
     measured = profile(
@@ -150,7 +152,7 @@ def advise(
         recommendation=chosen,
         evidence=sorted(evidence, key=lambda entry: -entry.accuracy),
         reasons=[*reasons, *why],
-        baseline_wins=paired_difference(evidence[0].correct, chosen.correct)[0] >= 0,
+        baseline_wins=paired_difference(baseline.correct, chosen.correct)[0] >= 0,
         learning_curve=_learning_curve(bench, chosen, shots),
         classes=[_named(entry, data) for entry in measured.classes],
         outliers=[_named_outlier(entry, data) for entry in measured.outliers],

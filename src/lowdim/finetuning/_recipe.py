@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lowdim.finetuning._plan import Method
 
 ENOUGH = 12
-"""Samples per class from which a block gains from moving further; below, it overfits instead."""
+"""Samples per class from which a block gained from moving further: so at 20, not yet at 10."""
 FEWEST_STEPS = 100
 """Of any training in batches of the default size: 25 images in 30 epochs would be 30 steps, from which a new head has not learned."""
 
