@@ -56,27 +56,25 @@ def default_recipe(method: Method, samples: int, classes: int) -> Recipe:
     Args:
         method: Any but ``"linear-probe"``, which is not trained by steps.
         samples: Training samples; few of them get more epochs.
-        classes: Their classes; with at least 12 samples per class a trained block starts from a softer probe and learns for longer.
+        classes: Their classes; with at least 12 samples per class a trained block starts from a softer probe.
 
     Returns:
         The recipe.
 
     Example:
-        >>> [default_recipe("full", samples, classes=10).epochs for samples in (25, 100, 200, 800)]
+        >>> [default_recipe("layer", samples, classes=10).epochs for samples in (25, 100, 200, 800)]
         [100, 34, 30, 12]
         >>> [default_recipe("scl", samples, classes=10).temperature for samples in (100, 200)]
         [1.0, 3.0]
     """
     steps_per_epoch = max(1, samples // Recipe.batch_size)
-    enough = method in ("layer", "scl") and samples >= ENOUGH * classes
-    seen = 24_000 if enough else 6000
-    epochs = max(12, min(30, round(seen / samples)), math.ceil(FEWEST_STEPS / steps_per_epoch))
+    epochs = max(12, min(30, round(6000 / samples)), math.ceil(FEWEST_STEPS / steps_per_epoch))
     if method == "full":
         return Recipe(rate=3e-4, head_rate=1e-3, epochs=epochs, from_probe=False)
     if method == "lp-ft":
         return Recipe(rate=3e-4, head_rate=3e-4, epochs=epochs)
     if method in ("norm", "lora"):
         return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs)
-    if enough:
+    if samples >= ENOUGH * classes:
         return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs, temperature=3.0)
     return Recipe(rate=1e-3, head_rate=3e-4, epochs=epochs)
