@@ -106,6 +106,22 @@ def test_the_ensemble_is_the_mean_of_probabilities(bench: Bench) -> None:
     assert found["ensemble"].accuracy == (mean.argmax(axis=1) == bench.labels).mean()
 
 
+def test_a_block_is_trained_on_no_more_folds_than_are_needed(data: Dataset, tmp_path: Path) -> None:
+    bench = Bench(load_model("digits-0-4"), data, tmp_path)
+    plan = Plan("layer", ("blocks.1",))
+    part = fold_of(bench.labels, 4, bench.seed)
+    sizes = np.bincount(part)
+    whole = {row.method: row for row in gather_evidence(bench, plan, folds=4, baseline=False)}
+    for enough, needed in ((sizes[0], 1), (sizes[0] + 1, 2), (sizes[:3].sum(), 3), (1000, 4)):
+        found = {row.method: row for row in gather_evidence(bench, plan, folds=4, enough=int(enough), baseline=False)}
+        known = part < needed
+        for method in ("layer", "ensemble"):
+            np.testing.assert_array_equal(found[method].correct[known], whole[method].correct[known])
+            assert np.isnan(found[method].correct[~known]).all()
+        assert found["layer"].accuracy == found["layer"].correct[known].mean()
+        np.testing.assert_array_equal(found["linear-probe"].correct, whole["linear-probe"].correct)
+
+
 def test_the_baseline_is_judged_on_what_no_choice_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     split = load_data("digits", limit=60)["train"]
     part = fold_of(split.labels, 3, 0)
@@ -155,7 +171,18 @@ def test_advice_prefers_the_network_that_knows_the_classes(tmp_path: Path, data:
     assert advice.recommendation.model == "digits-split"
     assert advice.recommendation.method == "ensemble"
     assert any("candidate 2" in warning and "no such file" in warning for warning in advice.warnings)
-    assert {row["shots"] for row in advice.learning_curve} == {3}
+    last = round(2 / 3 * len(data["train"]) / len(data.classes))
+    curve = [(row["shots"], row["method"]) for row in advice.learning_curve]
+    assert curve == [
+        (3, "linear-probe"),
+        (3, "baseline"),
+        (last, "linear-probe"),
+        (last, "baseline"),
+        (last, "ensemble"),
+    ]
+    known = {(row.model, row.method): row.accuracy for row in advice.evidence}
+    assert advice.learning_curve[-1]["accuracy"] == known["digits-split", "ensemble"]
+    assert advice.learning_curve[-3]["accuracy"] == known["digits-split", "linear-probe"]
     assert len(advice.outliers) <= 2 and all(entry.item.startswith("train[") for entry in advice.outliers)
     assert {entry.name for entry in advice.classes} == set(data.classes)
     assert {row.method for row in advice.evidence} == {"baseline", "linear-probe", "scl", "ensemble"}

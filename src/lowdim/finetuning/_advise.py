@@ -23,13 +23,15 @@ from lowdim.finetuning._choice import (
     gather_evidence,
     paired_difference,
 )
-from lowdim.finetuning._plan import Plan, make_plan
+from lowdim.finetuning._plan import Plan
 from lowdim.models import LoadedModel
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
 _FINALISTS = 2
 """Networks on which blocks are trained: the best probe, and the next one where the two cannot be told apart."""
 _FOLDS = 3
+_ENOUGH = 500
+"""Left-out samples after which no further fold trains a block: an accuracy is then known to about 3 points, whatever the rest says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,8 @@ class Advice:
         evidence: Every way that was tried, cross-validated.
         reasons: Why, and which differences are ties.
         baseline_wins: Whether the baseline without a model is at least as good as the recommendation.
-        learning_curve: Accuracy on left-out training images against images per class: ``shots``, ``method``, ``accuracy``,
-            ``interval``; the baseline is among the methods.
+        learning_curve: Accuracy of the probe and of the baseline on left-out training images against images per class: ``shots``,
+            ``method``, ``accuracy``, ``interval``; at the size of the cross-validation, the last, of the recommendation too.
         classes: The trouble by class, in the recommended network's features.
         outliers: Suspected labels.
         warnings: What a reader must know, candidates that failed included.
@@ -93,13 +95,15 @@ def advise(
     """Compares networks and methods on the training split by cross-validation.
 
     Every network gets a cross-validated probe on its features. On the best one, and on a second that is a tie with it, the
-    block at 3/4 of the depth (``"scl"``) and its average with the probe are tried too. The test split is never looked at.
+    block at 3/4 of the depth (``"scl"``) and its average with the probe are tried too, on as many folds as leave out 500 samples.
+    The test split is never looked at.
 
     Args:
         candidates: Each gives a network; one that fails is reported and hides none of the others.
         data: Its train split is used.
         folder: For stored features.
-        shots: Images per class of the learning curve; sizes that leave too few images to test on are left out.
+        shots: Images per class of the learning curve; sizes that leave too few images to test on are left out. No block is
+            trained for it: a point would cost as much as tuning the network.
         outliers: How many suspected labels to list.
         device: Where networks run.
         cache_budget: Bytes per stored prefix.
@@ -134,7 +138,7 @@ def advise(
     evidence = [baseline, *probes.values()]
     choices: list[tuple[Bench, Evidence, tuple[str, ...]]] = []
     for bench in finalists:
-        _, *found = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, baseline=False)
+        _, *found = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, enough=_ENOUGH, baseline=False)
         evidence += found
         choice = choose_method([baseline, probes[id(bench)], *found])
         choices.append((bench, choice.evidence, choice.reasons))
@@ -146,6 +150,7 @@ def advise(
         outliers=outliers,
         seed=seed,
     )
+    last = list({entry.method: entry for entry in (probes[id(bench)], baseline, chosen)}.values())
     if per_class < 10:
         warnings.append("below 10 images per class the interval of the expected accuracy is too narrow in some cases")
     return Advice(
@@ -153,7 +158,7 @@ def advise(
         evidence=sorted(evidence, key=lambda entry: -entry.accuracy),
         reasons=[*reasons, *why],
         baseline_wins=paired_difference(baseline.correct, chosen.correct)[0] >= 0,
-        learning_curve=_learning_curve(bench, chosen, shots),
+        learning_curve=_learning_curve(bench, shots, last),
         classes=[_named(entry, data) for entry in measured.classes],
         outliers=[_named_outlier(entry, data) for entry in measured.outliers],
         warnings=[*warnings, *bench.warnings],
@@ -207,30 +212,32 @@ def _finalists(benches: list[Bench], probes: Mapping[int, Evidence]) -> tuple[li
     return chosen, reasons
 
 
-def _learning_curve(bench: Bench, chosen: Evidence, shots: Sequence[int]) -> list[dict[str, Any]]:
+def _learning_curve(bench: Bench, shots: Sequence[int], last: Sequence[Evidence]) -> list[dict[str, Any]]:
+    """Probe and baseline for every size that leaves a sample per class to test on; then what cross-validation found, at the
+    images per class that its fits had."""
     labels = bench.labels
+    classes = len(np.unique(labels))
     rows: list[dict[str, Any]] = []
-    block = [make_plan(bench.network.module, "scl", layer=chosen.layer)] if chosen.layer else []
     for size in sorted(set(shots)):
         train = few_shot_indices(labels, size, bench.seed)
         test = np.setdiff1d(np.arange(len(labels)), train)
-        if len(test) < len(np.unique(labels)) or size < 2:
+        if len(test) < classes or size < 2:
             continue
+        few, rest = bench.train.take(train), bench.train.take(test)
         parts = {
-            plan.method: bench.fit(plan, indices=train).log_probabilities(test)
-            for plan in [Plan("linear-probe"), *block]
+            "linear-probe": bench.fit(Plan("linear-probe"), indices=train).log_probabilities(test),
+            "baseline": baseline_predictions(few, rest, classes=bench.classes, seed=bench.seed),
         }
-        if chosen.method == "ensemble":
-            parts["ensemble"] = np.logaddexp.reduce(list(parts.values()))
-        parts["baseline"] = baseline_predictions(
-            bench.train.take(train), bench.train.take(test), classes=bench.classes, seed=bench.seed
-        )
         for method, logarithms in parts.items():
-            if method in ("baseline", "linear-probe", chosen.method):
-                share = float((logarithms.argmax(axis=1) == labels[test]).mean())
-                interval = list(expected_interval(share, len(test)))
-                rows.append({"shots": size, "method": method, "accuracy": share, "interval": interval})
-    return rows
+            share = float((logarithms.argmax(axis=1) == labels[test]).mean())
+            rows.append(_point(size, method, share, expected_interval(share, len(test))))
+    size = round(len(labels) / classes * (1 - 1 / _FOLDS))
+    rows += [_point(size, entry.method, entry.accuracy, entry.interval) for entry in last]
+    return sorted(rows, key=lambda row: row["shots"])
+
+
+def _point(shots: int, method: str, accuracy: float, interval: tuple[float, float]) -> dict[str, Any]:
+    return {"shots": shots, "method": method, "accuracy": accuracy, "interval": list(interval)}
 
 
 def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:

@@ -26,6 +26,9 @@ from lowdim.finetuning._zero_shot import PROMPT, encode_classes, read_text_featu
 from lowdim.models import LoadedModel
 from lowdim.probe import ProbeResult
 
+_FROZEN = 16
+"""Samples per pass of the frozen layers: in larger batches the maps of large images no longer fit into the processor's cache."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
@@ -140,7 +143,7 @@ class Bench:
                 folder=self.folder / f"stored-{name}",
                 budget=self.cache_budget,
                 views=1 if whole or other is not None else self.views,
-                batch_size=BATCH,
+                batch_size=_FROZEN,
                 device=self.device,
                 seed=self.seed,
                 processes=self.processes,

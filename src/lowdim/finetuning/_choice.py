@@ -83,6 +83,7 @@ def gather_evidence(
     also: Sequence[Plan] = (),
     *,
     folds: int = 5,
+    enough: float = np.inf,
     changes: Mapping[str, Any] | None = None,
     baseline: bool = True,
 ) -> list[Evidence]:
@@ -93,6 +94,7 @@ def gather_evidence(
         plan: Beside the probe.
         also: Further plans, that are not averaged with the probe.
         folds: Parts of the training split.
+        enough: Left-out samples after which the plan is not trained on further folds.
         changes: To the plans' default recipes.
         baseline: Also the baseline without a model.
     """
@@ -108,11 +110,14 @@ def gather_evidence(
     found.append(evidence_of(name, "linear-probe", None, _right(probe, labels), time.monotonic() - started))
     if plan is not None:
         started = time.monotonic()
-        heldout = heldout_predictions(bench, plan, part, changes=changes)
+        last = np.searchsorted(np.bincount(part[part >= 0]).cumsum(), enough)
+        some = np.where(part <= last, part, -1)
+        heldout = heldout_predictions(bench, plan, some, changes=changes)
         seconds = time.monotonic() - started
         layer = ", ".join(plan.blocks) or None
         found.append(evidence_of(name, plan.method, layer, _right(heldout, labels), seconds))
-        mean = np.logaddexp(probe, heldout)
+        with np.errstate(invalid="ignore"):  # NaN where a sample was not left out
+            mean = np.logaddexp(probe, heldout)
         found.append(evidence_of(name, "ensemble", layer, _right(mean, labels), seconds))
     for other in also:
         started = time.monotonic()
