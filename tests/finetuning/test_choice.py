@@ -154,8 +154,11 @@ def test_baseline_of_texts_and_pixels() -> None:
     assert (found == expected).mean() > 0.99  # enlarged pixels say the same
 
 
-def test_advice_prefers_the_network_that_knows_the_classes(tmp_path: Path, data: Dataset) -> None:
+def test_advice_prefers_the_network_that_knows_the_classes(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
+    monkeypatch.setattr("lowdim.finetuning._advise._ENOUGH", len(data["train"]) // 2)
 
     def broken() -> LoadedModel:
         raise InputError("no such file")
@@ -183,6 +186,9 @@ def test_advice_prefers_the_network_that_knows_the_classes(tmp_path: Path, data:
     known = {(row.model, row.method): row.accuracy for row in advice.evidence}
     assert advice.learning_curve[-1]["accuracy"] == known["digits-split", "ensemble"]
     assert advice.learning_curve[-3]["accuracy"] == known["digits-split", "linear-probe"]
+    left_out = {(row.model, row.method): np.isfinite(row.correct).mean() for row in advice.evidence}
+    assert left_out["digits-split", "linear-probe"] == 1
+    assert left_out["digits-split", "scl"] == pytest.approx(2 / 3, abs=0.02)
     assert len(advice.outliers) <= 2 and all(entry.item.startswith("train[") for entry in advice.outliers)
     assert {entry.name for entry in advice.classes} == set(data.classes)
     assert {row.method for row in advice.evidence} == {"baseline", "linear-probe", "scl", "ensemble"}
