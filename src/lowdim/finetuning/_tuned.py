@@ -44,8 +44,7 @@ class TunedModel(nn.Module):
         super().__init__()
         self.plan = plan
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
-        # Convolutions run up to twice as fast with the channels last; networks without images are not touched by it.
-        self.base = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last).eval()
+        self.base = copy.deepcopy(network).to(device).eval()
         self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "mean"
         self._caught: dict[str, Tensor] | None = None
         self._mask: Tensor | None = None
