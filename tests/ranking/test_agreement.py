@@ -51,6 +51,22 @@ def test_groups_widen_the_interval() -> None:
     assert np.ptp(together.interval) > 1.5 * np.ptp(alone.interval)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_interval_is_that_of_resampled_groups(grouped: bool) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(0, 5, 9).astype(float), rng.integers(0, 5, 9).astype(float)
+    names = [str(index // 2 if grouped else index) for index in range(9)]
+    members = [np.flatnonzero(np.array(names) == name) for name in dict.fromkeys(names)]
+    draws, values = np.random.default_rng(7), list[float]()
+    for _ in range(2000):
+        chosen = np.concatenate([members[group] for group in draws.integers(0, len(members), len(members))])
+        if np.ptp(x[chosen]) > 0 and np.ptp(y[chosen]) > 0:
+            values.append(stats.spearmanr(x[chosen], y[chosen]).statistic)
+    found = agreement(x, y, groups=names, seed=7)
+    assert found is not None
+    assert found.interval == pytest.approx(tuple(np.quantile(values, [0.05, 0.95])), abs=1e-12)
+
+
 def test_few_models_and_constant_scores_have_no_agreement() -> None:
     assert agreement([1, 2], [1, 2]) is None
     assert agreement([1, 1, 1], [1, 2, 3]) is None
