@@ -108,7 +108,7 @@ def test_a_folder_keeps_other_recipes_data_and_networks_apart(bench: Bench, data
         shared, own = Bench(network, images, folder), Bench(network, images, folder.parent / "own")
         assert shared.folder != bench.folder
         for plan in (BLOCK, Plan("linear-probe")):
-            assert np.array_equal(shared.fit(plan).features(), own.fit(plan).features())
+            assert np.array_equal(shared.fit(plan, recipe=RECIPE).features(), own.fit(plan, recipe=RECIPE).features())
 
 
 def test_the_stored_prefix_changes_no_bit(bench: Bench, network: LoadedModel, tmp_path: Path) -> None:
