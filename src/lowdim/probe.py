@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Real
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from lowdim.errors import InputError, NonFiniteError
@@ -43,7 +44,7 @@ class LinearProbe:
         Args:
             features: As in training.
         """
-        return _log_softmax(np.asarray(features, dtype=np.float64) @ self.weight.T + self.bias)
+        return log_softmax(np.asarray(features, dtype=np.float64) @ self.weight.T + self.bias, axis=1)
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def fit_probe(
             heldout = np.full((len(y), len(present)), np.nan)
             for fold, (train, test) in enumerate(splits):
                 warm[fold], _ = _minimise(problem, train, y, weights, strength, warm.get(fold), _ROUGH)
-                heldout[test] = _log_softmax(_logits(warm[fold], problem.rows[test]))
+                heldout[test] = log_softmax(problem.rows[test] @ warm[fold][:-1] + warm[fold][-1], axis=1)
             loss = _log_loss(heldout, y, weights)
             path.append((strength, loss))
             if best is not None and loss > best[1]:
@@ -238,10 +239,14 @@ def _minimise(
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         solution = flat.reshape(-1, classes) * scale
-        logarithms = _log_softmax(_logits(solution, rows))
         weight = solution[:-1]
-        difference = (np.exp(logarithms) - hot) * shares
-        value = -float((logarithms * hot * shares).sum()) + 0.5 * strength * float((weight**2).sum())
+        logits = rows @ weight + solution[-1]
+        logits -= logits.max(axis=1, keepdims=True)
+        likely = np.exp(logits)
+        total = likely.sum(axis=1, keepdims=True)
+        difference = (likely / total - hot) * shares
+        own = (logits * hot).sum(axis=1, keepdims=True)
+        value = float(((np.log(total) - own) * shares).sum()) + 0.5 * strength * float((weight**2).sum())
         gradient = np.vstack([rows.T @ difference + strength * weight, difference.sum(axis=0)]) * scale
         return value, gradient.ravel()
 
@@ -249,16 +254,6 @@ def _minimise(
     options = {"maxiter": _ITERATIONS, **tolerance}
     result = minimize(objective, first.ravel(), jac=True, method="L-BFGS-B", options=options)
     return result.x.reshape(-1, classes) * scale, bool(result.success)
-
-
-def _logits(solution: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return rows @ solution[:-1] + solution[-1]
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Row by row; in the optimiser, where SciPy's takes longer to look at its arguments than to compute."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _log_loss(heldout: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
