@@ -1,5 +1,6 @@
 """Training: the same bits after an interruption, a NaN that stops it, stored prefixes that change nothing."""
 
+import copy
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lowdim._files import load_tensors
 from lowdim.data import Dataset, load_data
@@ -344,3 +345,32 @@ def test_twenty_kills(tmp_path: Path) -> None:
     whole = _run_with_kills(tmp_path / "whole", 0, 0)
     killed = _run_with_kills(tmp_path / "killed", 20, 2)
     assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
+
+
+class Volume(nn.Module):
+    """An image as a volume of one slice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Conv3d(1, 4, (1, 3, 3)), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(x[:, :, None]).mean(dim=(2, 3, 4)))
+
+
+def test_weights_of_five_dimensions_are_trained(network: LoadedModel, data: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    volumes = replace(network, module=Volume().eval(), head="head")
+    fitted = Bench(volumes, data, tmp_path).fit(Plan("layer", ("blocks.0",)), recipe=RECIPE)
+    assert not torch.equal(fitted.model.base.blocks[0].weight, volumes.module.blocks[0].weight)
+
+
+def test_a_network_in_another_memory_layout_gives_the_same_bits(network: LoadedModel, data: Dataset) -> None:
+    other = replace(network, module=copy.deepcopy(network.module).to(memory_format=torch.channels_last))
+    first, second = (finetune(base, data, method="scl", epochs=1) for base in (network, other))
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+    inputs = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(first.model(inputs), second.model(inputs))

@@ -96,7 +96,7 @@ def train(
         loop.load(state)
     saved = time.monotonic()
     model.train()
-    model.to(memory_format=torch.channels_last)  # in which convolutions are trained faster
+    _lay_out(model, torch.channels_last)
     try:
         while loop.step < loop.steps and not loop.history.stopped:
             loop.advance()
@@ -118,8 +118,15 @@ def train(
                 progress(loop.step, loop.steps)
     finally:
         model.eval()
-        model.to(memory_format=torch.contiguous_format)
+        _lay_out(model, torch.contiguous_format)
     return loop.history
+
+
+def _lay_out(model: TunedModel, layout: torch.memory_format) -> None:
+    """Convolutions are trained faster with the channels last. (`Module.to` fails where a parameter has five dimensions.)"""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
 class _Loop:

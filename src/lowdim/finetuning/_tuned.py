@@ -44,7 +44,8 @@ class TunedModel(nn.Module):
         super().__init__()
         self.plan = plan
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
-        self.base = copy.deepcopy(network).to(device).eval()
+        # One memory layout, whatever the network came in: outputs differ in the last bits between them.
+        self.base = copy.deepcopy(network).to(device).to(memory_format=torch.contiguous_format).eval()
         self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "mean"
         self._caught: dict[str, Tensor] | None = None
         self._mask: Tensor | None = None
