@@ -1,0 +1,288 @@
+"""What factor models leave over: trees and a kernel regression on their residuals, weighted per column by honest errors.
+
+For each column j with holes, in the world that hides it (see `_worlds`): two forests (of the residual ``x_j - p_j`` of the factor
+model, and of ``x_j`` itself, which suits columns that follow others exactly), a kernel ridge regression, the factor model of normal scores,
+and ``-p_j``, which leads back to the mean where columns are unrelated. Their non-negative weights come from predictions that did not
+see the cell. A second round does the same with holes filled by the first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from lowdim.completion.solvers.table._forest import Bins, Forest
+from lowdim.completion.solvers.table._kernel_ridge import KernelRidge
+from lowdim.completion.solvers.table._stack import Candidates, stack
+from lowdim.completion.solvers.table._worlds import Design, FactorModel, World
+
+Array = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+Indices = NDArray[np.integer[Any]]
+
+ROUNDS = 2
+FOLDS, TREES, MOST_TREES = 5, 3, 12
+TREE_ROWS = 2_000  # rows times trees up to which more trees are grown: few rows make a forest noisy, and cost little
+RESIDUAL_SHARE, DIRECT_SHARE = 0.6, 0.7  # of the features that a node may ask about
+LIMIT = 3.0  # deviations beyond which an input of the kernel counts as this many
+INPUTS = 40  # other columns that predict one, the most related
+TRAINING_ROWS = 4_000
+FEWEST = 8  # known cells of a column that is predicted by more than the factor model
+WORTH = 0.99  # of the factor model's error: what the first columns must reach for the others to be tried
+TRIED = 8
+AGAIN = 0.97  # what the first round must reach for a second
+
+
+class Inputs(NamedTuple):
+    """What predicts a column in some rows."""
+
+    codes: NDArray[np.uint8]  # (others + 2, rows): of the other columns, of the two factor predictions
+    others: Array  # (rows, others)
+    linear: Array  # (rows,)
+    ranked: Array  # (rows,)
+
+
+@dataclass(frozen=True)
+class Column:
+    """The fitted predictors of one column's residual, and their weights."""
+
+    others: Indices
+    bins: tuple[Bins, ...]
+    residual: Forest
+    direct: Forest
+    kernel: KernelRidge
+    weights: Array
+
+    def inputs(self, world: World, column: int, rows: Any) -> Inputs:
+        """The inputs in some rows of a world."""
+        return _inputs(world, column, rows, self.others, self.bins)
+
+    def predict(self, inputs: Inputs) -> Array:
+        """The column itself, ``(rows,)``."""
+        residual, direct, kernel, ranked, mean = self.weights
+        prediction = (1 - mean) * inputs.linear + ranked * (inputs.ranked - inputs.linear)
+        if residual > 0:
+            prediction = prediction + residual * self.residual.predict(inputs.codes)
+        if direct > 0:
+            prediction = prediction + direct * (self.direct.predict(inputs.codes) - inputs.linear)
+        return prediction + kernel * self.kernel.predict(inputs.others) if kernel > 0 else prediction
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """Fitted rounds.
+
+    Attributes:
+        plain: Factor model of the standardised columns.
+        scored: Of their normal scores.
+        rounds: The predictors of each column that had holes.
+        low: ``(n,)``, the least observed value of each column, below which nothing is filled; ``high`` likewise.
+        rows: Of the table, on which the rounds were fitted.
+        honest: ``(rows, n)`` predictions of the known cells of those rows by models that did not see them; NaN elsewhere.
+        deviation: ``(rows, n)``, of the factor model in the same worlds.
+    """
+
+    plain: FactorModel
+    scored: FactorModel
+    rounds: tuple[dict[int, Column], ...]
+    low: Array
+    high: Array
+    rows: Indices
+    honest: Array
+    deviation: Array
+
+    def complete(self, values: Array, observed: Mask) -> Array:
+        """All cells of any rows, from their observed ones."""
+        world = World.of(values, observed, self.plain, self.scored)
+        for columns in self.rounds:
+            filled = world.filled.copy()
+            for column, model in columns.items():
+                rows = np.flatnonzero(~observed[:, column])
+                prediction = model.predict(model.inputs(world, column, rows))
+                filled[rows, column] = np.clip(prediction, self.low[column], self.high[column])
+            world = world.with_fills(filled)
+        return world.filled
+
+
+def fit_second_stage(
+    values: Array,
+    observed: Mask,
+    plain: FactorModel,
+    scored: FactorModel,
+    *,
+    together: Sequence[Indices] | None = None,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+) -> SecondStage:
+    """Fit the predictors of all columns with holes.
+
+    Args:
+        values: ``(m, n)``, standardised; what stands in a hole is ignored.
+        observed: ``(m, n)``.
+        plain: The factor model of these values.
+        scored: The factor model of their normal scores.
+        together: For each column, those that are unknown whenever it is; by default itself alone.
+        rounds: The most rounds; 0 gives the factor model with its honest predictions.
+        seed: Of folds, cuts, landmarks and parts.
+
+    Cost: ``O(h m log m n)`` for the trees of h columns with holes, ``O(h m n K^2)`` for the worlds.
+    """
+    m, n = values.shape
+    together = [np.array([j]) for j in range(n)] if together is None else together
+    rows = np.sort(np.random.default_rng(seed).permutation(m)[:TRAINING_ROWS])
+    targets = np.flatnonzero(~observed.all(0) & (observed[rows].sum(0) > 1))
+    low, high = np.where(observed, values, np.inf).min(0), np.where(observed, values, -np.inf).max(0)
+    with threadpool_limits(1, "blas"):  # the matrices are small: threads would wait for each other
+        fitting = _Fitting(values[rows], observed[rows], plain, scored, targets, together, low, high, seed)
+        fitted, honest, deviation = fitting.run(rounds)
+    return SecondStage(plain, scored, fitted, low, high, rows, honest, deviation)
+
+
+class _Fitting:
+    """The state of `fit_second_stage`."""
+
+    def __init__(
+        self,
+        values: Array,
+        observed: Mask,
+        plain: FactorModel,
+        scored: FactorModel,
+        targets: Indices,
+        together: Sequence[Indices],
+        low: Array,
+        high: Array,
+        seed: int,
+    ) -> None:
+        self.values, self.observed, self.plain = values, observed, plain
+        self.targets, self.together, self.low, self.high, self.seed = targets, together, low, high, seed
+        self.design = Design.of(observed, targets, together, seed)
+        self.worlds = [World.of(values, observed & ~hidden, plain, scored) for hidden in self.design.hides]
+        self.bins = [Bins.of(column[known] if known.any() else np.zeros(1)) for column, known in zip(values.T, observed.T, strict=True)]
+
+    def run(self, rounds: int) -> tuple[tuple[dict[int, Column], ...], Array, Array]:
+        """The rounds, the honest predictions, and the factor model's deviations."""
+        honest = np.full(self.values.shape, np.nan)
+        deviation = np.full(self.values.shape, np.nan)
+        for j in self.targets:
+            view = self.view(j)
+            honest[:, j], deviation[:, j] = view.linear[:, j], view.deviation[:, j]
+        fitted: list[dict[int, Column]] = []
+        learned = self.targets[self.observed[:, self.targets].sum(0) >= FEWEST]
+        if rounds and learned.size and self.worthwhile(learned):
+            for step in range(rounds):
+                before = self.error(honest, learned)
+                columns, predictions = self.round(learned)
+                fitted.append(columns)
+                honest[:, learned] = predictions
+                if step == rounds - 1 or self.error(honest, learned) > AGAIN * before:
+                    break
+                self.refill(columns, honest)
+        honest[~self.observed] = np.nan
+        return tuple(fitted), honest, deviation
+
+    def view(self, column: int) -> World:
+        """The rows of a column's worlds: each row as if the column were unknown in it."""
+        worlds = self.design.of_column[column]
+        if (worlds == worlds[0]).all():
+            return self.worlds[worlds[0]]
+        rows = np.arange(len(self.values))
+        parts = {
+            name: np.stack([getattr(world, name) for world in self.worlds])[worlds, rows]
+            for name in ("seen", "filled", "linear", "deviation", "ranked")
+        }
+        return World(**parts)
+
+    def worthwhile(self, columns: Indices) -> bool:
+        """Whether some columns gain from more than the factor model; where there are few columns nothing is saved by asking."""
+        if columns.size <= 2 * TRIED:
+            return True
+        tried = np.random.default_rng(self.seed).permutation(columns)[:TRIED]
+        linear = np.stack([self.view(j).linear[:, j] for j in tried], axis=1)
+        _, predictions = self.round(tried)
+        known, truth = self.observed[:, tried], self.values[:, tried]
+        return bool(_error(predictions, truth, known) < WORTH * _error(linear, truth, known))
+
+    def error(self, honest: Array, columns: Indices) -> float:
+        return _error(honest[:, columns], self.values[:, columns], self.observed[:, columns])
+
+    def round(self, columns: Indices) -> tuple[dict[int, Column], Array]:
+        """Predictors of columns, and their predictions ``(rows, columns)``: honest where the cell is known."""
+        parts = [self.fit(j) for j in columns]
+        weights = stack([candidates for _, candidates, _ in parts])
+        fitted: dict[int, Column] = {}
+        predictions = np.empty((len(self.values), len(columns)))
+        for place, (column, (model, candidates, view), weight) in enumerate(zip(columns, parts, weights, strict=True)):
+            known = self.observed[:, column]
+            fitted[int(column)] = model = Column(**{**vars(model), "weights": weight})
+            predictions[known, place] = view.linear[known, column] + candidates.predictions @ weight
+            holes = np.flatnonzero(~known)
+            predictions[holes, place] = model.predict(model.inputs(view, column, holes))
+        return fitted, np.clip(predictions, self.low[columns], self.high[columns])
+
+    def fit(self, column: int) -> tuple[Column, Candidates, World]:
+        """The predictors of a column, not yet weighted, and their honest predictions."""
+        view, known = self.view(column), self.observed[:, column]
+        others = self.related(column)
+        bins = (*(self.bins[j] for j in others), Bins.of(view.linear[known, column]), Bins.of(view.ranked[known, column]))
+        inputs = _inputs(view, column, np.flatnonzero(known), others, bins)
+        truth, linear = self.values[known, column], inputs.linear
+        centres = np.stack([part.centres for part in bins])
+        trees = int(np.clip(TREE_ROWS // len(truth), TREES, MOST_TREES))
+        residual, direct = (
+            Forest.grow(inputs.codes, centres, target, folds=FOLDS, trees=trees, share=share, seed=self.seed)
+            for target, share in ((truth - linear, RESIDUAL_SHARE), (truth, DIRECT_SHARE))
+        )
+        kernel = KernelRidge.fit(inputs.others, truth - linear, self.seed)
+        candidates = [residual.left_out, direct.left_out - linear, kernel.left_out, inputs.ranked - linear, -linear]
+        noise = np.array([residual.noise, direct.noise, 0.0, 0.0, 0.0])
+        model = Column(others, bins, residual, direct, kernel, np.zeros(len(candidates)))
+        return model, Candidates(np.stack(candidates, axis=1), truth - linear, noise), view
+
+    def related(self, column: int) -> Indices:
+        """The other columns that predict one: the most correlated in the factor model, where there are many."""
+        others = np.setdiff1d(np.arange(self.values.shape[1]), self.together[column])
+        if others.size <= INPUTS:
+            return others
+        loadings = self.plain.loadings.mean[:, :-1]
+        sizes = np.sqrt((loadings**2).sum(1) + self.plain.loadings.noise)
+        correlation = np.abs(loadings[others] @ loadings[column]) / sizes[others]
+        return np.sort(others[np.argsort(-correlation, kind="stable")[:INPUTS]])
+
+    def refill(self, columns: dict[int, Column], honest: Array) -> None:
+        """Fill the unseen cells of all worlds by the predictors of a round."""
+        filled = [world.filled.copy() for world in self.worlds]
+        whole = [(world.seen == self.observed).all(1) for world in self.worlds]
+        for column, model in columns.items():
+            own = self.design.of_column[column]
+            rows = [np.flatnonzero(~world.seen[:, column]) for world in self.worlds]
+            # predicted already: a cell in the world that predicts it, and one of a row in which the world hides nothing
+            done = [(own[unseen] == w) | whole[w][unseen] for w, unseen in enumerate(rows)]
+            pieces = [
+                model.inputs(world, column, unseen[~known])
+                for world, unseen, known in zip(self.worlds, rows, done, strict=True)
+            ]
+            joined = Inputs(
+                np.concatenate([piece.codes for piece in pieces], axis=1),
+                *(np.concatenate([getattr(piece, name) for piece in pieces]) for name in Inputs._fields[1:]),
+            )
+            new = np.clip(model.predict(joined), self.low[column], self.high[column])
+            ends = np.cumsum([len(piece.linear) for piece in pieces])[:-1]
+            for w, (unseen, known, piece) in enumerate(zip(rows, done, np.split(new, ends), strict=True)):
+                filled[w][unseen[~known], column] = piece
+                filled[w][unseen[known], column] = honest[unseen[known], column]
+        self.worlds = [world.with_fills(fill) for world, fill in zip(self.worlds, filled, strict=True)]
+
+
+def _inputs(world: World, column: int, rows: Any, others: Indices, bins: Sequence[Bins]) -> Inputs:
+    filled = world.filled[np.ix_(rows, others)]
+    linear, ranked = world.linear[rows, column], world.ranked[rows, column]
+    columns = [*filled.T, linear, ranked]
+    codes = np.stack([part.codes(values) for part, values in zip(bins, columns, strict=True)])
+    return Inputs(codes, np.clip(filled, -LIMIT, LIMIT), linear, ranked)
+
+
+def _error(predictions: Array, truth: Array, known: Mask) -> float:
+    return float(np.sqrt(np.mean((predictions - truth)[known] ** 2)))
