@@ -1,7 +1,6 @@
 """Extremely randomised trees on binned columns, each small forest grown without one fold of the rows.
 
-The left-out folds give honest predictions of the training rows, and the mean of all trees predicts new ones. Half of the cuts are drawn
-uniformly in the value of a column and half in its rank: the first suits smooth columns, the second heavy tails.
+The left-out folds give honest predictions of the training rows, and the mean of all trees predicts new ones.
 """
 
 from dataclasses import dataclass
@@ -79,16 +78,20 @@ class Forest:
         """
         rows = target.size
         folds = min(folds, rows)
-        fold = np.random.default_rng(seed).permutation(rows) % folds
-        feature, cut = np.zeros((folds * trees, 2 * rows + 2), np.int32), np.zeros((folds * trees, 2 * rows + 2), np.uint8)
+        generator = np.random.default_rng(seed)
+        fold = generator.permutation(rows) % folds
+        feature, cut = (
+            np.zeros((folds * trees, 2 * rows + 2), np.int32),
+            np.zeros((folds * trees, 2 * rows + 2), np.uint8),
+        )
         left, value = np.zeros(feature.shape, np.int32), np.zeros(feature.shape)
         asked = max(1, round(share * len(codes)))
-        left_out, squares, nodes = _grow_all(codes, centres, target, fold, folds, trees, asked, seed, feature, cut, left, value)
+        left_out, squares, nodes = _grow_all(
+            codes, centres, target, fold, folds, trees, asked, generator, feature, cut, left, value
+        )
         noise = float(np.mean(squares - left_out**2)) / max(trees - 1, 1) * (1 - 1 / folds)
         kept = slice(0, nodes)
-        return cls(
-            *(np.ascontiguousarray(part[:, kept]) for part in (feature, cut, left, value)), left_out, noise
-        )
+        return cls(*(np.ascontiguousarray(part[:, kept]) for part in (feature, cut, left, value)), left_out, noise)
 
     def predict(self, codes: Codes) -> Array:
         """The mean of all trees, ``(rows,)``."""
@@ -97,14 +100,16 @@ class Forest:
 
 @njit(cache=True, nogil=True)
 def _grow_all(  # pragma: no cover - compiled
-    codes: Any, centres: Any, target: Any, fold: Any, folds: int, trees: int, asked: int, seed: int,
+    codes: Any, centres: Any, target: Any, fold: Any, folds: int, trees: int, asked: int, generator: Any,
     feature: Any, cut: Any, left: Any, value: Any,
 ) -> tuple[Any, Any, int]:  # fmt: skip
-    np.random.seed(seed)
     left_out, squares, most = np.zeros(target.size), np.zeros(target.size), 0
     for tree in range(folds * trees):
         rows = np.flatnonzero(fold != tree // trees)
-        most = max(most, _grow(codes, centres, target, rows, asked, feature[tree], cut[tree], left[tree], value[tree]))
+        most = max(
+            most,
+            _grow(codes, centres, target, rows, asked, generator, feature[tree], cut[tree], left[tree], value[tree]),
+        )
         for row in np.flatnonzero(fold == tree // trees):
             answer = value[tree, _leaf(codes, row, feature[tree], cut[tree], left[tree])]
             left_out[row] += answer / trees
@@ -114,7 +119,16 @@ def _grow_all(  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _grow(  # pragma: no cover - compiled
-    codes: Any, centres: Any, target: Any, rows: Any, asked: int, feature: Any, cut: Any, left: Any, value: Any
+    codes: Any,
+    centres: Any,
+    target: Any,
+    rows: Any,
+    asked: int,
+    generator: Any,
+    feature: Any,
+    cut: Any,
+    left: Any,
+    value: Any,
 ) -> int:
     order, stack = np.arange(codes.shape[0]), np.empty((rows.size + 64, 3), np.int64)
     stack[0] = (0, rows.size, 0)
@@ -131,7 +145,7 @@ def _grow(  # pragma: no cover - compiled
             continue
         best, best_feature, best_cut, drawn, others = -1.0, -1, 0, 0, order.size
         while others > 0 and drawn < asked:
-            place = np.random.randint(others)
+            place = int(generator.random() * others)
             others -= 1
             candidate = order[place]
             order[place], order[others] = order[others], candidate
@@ -142,7 +156,7 @@ def _grow(  # pragma: no cover - compiled
             if low == high:
                 continue
             drawn += 1
-            at = _cut(centres[candidate], np.int64(low), np.int64(high))
+            at = _cut(generator, centres[candidate], np.int64(low), np.int64(high))
             sum_left, count = 0.0, 0
             for i in range(first, end):
                 if column[rows[i]] <= at:
@@ -168,11 +182,9 @@ def _grow(  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True)
-def _cut(centres: Any, low: int, high: int) -> int:  # pragma: no cover - compiled
-    """A piece from ``low`` to ``high - 1``, uniform in rank or in value."""
-    if np.random.random() < 0.5:
-        return low + np.random.randint(high - low)
-    at = centres[low] + np.random.random() * (centres[high] - centres[low])
+def _cut(generator: Any, centres: Any, low: int, high: int) -> int:  # pragma: no cover - compiled
+    """A piece from ``low`` to ``high - 1``, at a uniformly random value."""
+    at = centres[low] + generator.random() * (centres[high] - centres[low])
     while high - low > 1:
         middle = (low + high) // 2
         if centres[middle] <= at:

@@ -160,7 +160,10 @@ class _Fitting:
         self.targets, self.together, self.low, self.high, self.seed = targets, together, low, high, seed
         self.design = Design.of(observed, targets, together, seed)
         self.worlds = [World.of(values, observed & ~hidden, plain, scored) for hidden in self.design.hides]
-        self.bins = [Bins.of(column[known] if known.any() else np.zeros(1)) for column, known in zip(values.T, observed.T, strict=True)]
+        self.bins = [
+            Bins.of(column[known] if known.any() else np.zeros(1))
+            for column, known in zip(values.T, observed.T, strict=True)
+        ]
 
     def run(self, rounds: int) -> tuple[tuple[dict[int, Column], ...], Array, Array]:
         """The rounds, the honest predictions, and the factor model's deviations."""
@@ -226,7 +229,11 @@ class _Fitting:
         """The predictors of a column, not yet weighted, and their honest predictions."""
         view, known = self.view(column), self.observed[:, column]
         others = self.related(column)
-        bins = (*(self.bins[j] for j in others), Bins.of(view.linear[known, column]), Bins.of(view.ranked[known, column]))
+        bins = (
+            *(self.bins[j] for j in others),
+            Bins.of(view.linear[known, column]),
+            Bins.of(view.ranked[known, column]),
+        )
         inputs = _inputs(view, column, np.flatnonzero(known), others, bins)
         truth, linear = self.values[known, column], inputs.linear
         centres = np.stack([part.centres for part in bins])

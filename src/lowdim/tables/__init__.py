@@ -1,0 +1,7 @@
+"""Tables as people have them: any usual form of file, columns of any kind, and the same form back."""
+
+from lowdim.tables._columns import KINDS, Column, Kind
+from lowdim.tables._file import Source, read_file
+from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
+
+__all__ = ["KINDS", "Column", "Filled", "Kind", "Source", "Table", "read_file", "table_of_frame", "table_of_texts"]

@@ -1,0 +1,249 @@
+"""A table of columns of any kind as one matrix of numbers, and the matrix as the table's cells again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lowdim.errors import InputError, UsageError, did_you_mean
+from lowdim.tables._columns import KINDS, MODELLED, Column, Kind, column_of_texts, column_of_values
+from lowdim.tables._text import Form
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0)
+"""Numbers that people write for a missing one."""
+_FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
+_OFTEN = 3
+
+
+class Filled(NamedTuple):
+    """One filled cell: ``low`` and ``high`` bound a 90 % interval of a number; a category has its probability instead."""
+
+    row: int
+    column: str
+    value: Any
+    low: float | None
+    high: float | None
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of any kind.
+
+    Attributes:
+        columns: All of them, in order.
+        notes: What was found and is not plain: one line each.
+    """
+
+    columns: tuple[Column, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def matrix(self) -> Array:
+        """The columns that enter the model, ``(rows, width)``, NaN in the holes."""
+        return np.concatenate([column.numbers for column in self.columns], axis=1)
+
+    @property
+    def blocks(self) -> list[NDArray[np.intp]]:
+        """Of every column of the matrix: the columns that stand for the same column of the table."""
+        blocks: list[NDArray[np.intp]] = []
+        for column in self.columns:
+            width, start = column.numbers.shape[1], len(blocks)
+            blocks += [np.arange(start, start + width)] * width
+        return blocks
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns of the matrix: a level stands behind its column's name."""
+        return [
+            f"{column.name}={column.levels[place]}" if column.kind == "category" else column.name
+            for column in self.columns
+            for place in range(column.numbers.shape[1])
+        ]
+
+    def describe(self) -> list[str]:
+        """One line for each kind that there is."""
+        lines: list[str] = []
+        shown = {
+            "number": "numbers", "integer": "whole numbers", "date": "dates, as days inside", "boolean": "yes or no",
+            "category": "categories, one column for each level inside", "constant": "constant, passed through",
+            "id": "identifiers, passed through", "text": "text, passed through", "empty": "without any value, left empty",
+        }  # fmt: skip
+        for kind in KINDS:
+            named = [column for column in self.columns if column.kind == kind]
+            if named:
+                names = [f"{column.name!r} ({column.why})" if column.why else repr(column.name) for column in named]
+                more = f", … ({len(names)} in all)" if len(names) > 8 else ""
+                lines.append(f"{shown[kind]}: {', '.join(names[:8])}{more}")
+        return lines
+
+    def holes(self) -> list[tuple[int, int]]:
+        """(row, column) of every cell that the model fills."""
+        return [
+            (int(row), place)
+            for place, column in enumerate(self.columns)
+            if column.modelled
+            for row in np.flatnonzero(~column.known)
+        ]
+
+    def filled(
+        self, completed: Array, deviations: Array | None = None, rows: Mask | None = None
+    ) -> dict[tuple[int, int], Filled]:
+        """What stands in the holes.
+
+        Args:
+            completed: The completed `matrix`.
+            deviations: Of its cells.
+            rows: Those to fill; rows without any value stay as they are.
+        """
+        answer: dict[tuple[int, int], Filled] = {}
+        start = 0
+        for place, column in enumerate(self.columns):
+            width = column.numbers.shape[1]
+            if not width:
+                continue
+            part = slice(start, start + width)
+            start += width
+            values, probabilities = column.decode(completed[:, part])
+            for row in np.flatnonzero(~column.known if rows is None else ~column.known & rows):
+                value = column.write(float(values[row]))
+                if column.levels:
+                    answer[int(row), place] = Filled(
+                        int(row), column.name, value, None, None, float(probabilities[row])
+                    )
+                    continue
+                half = 1.645 * float(deviations[row, part.start]) if deviations is not None else float("nan")
+                centre = float(completed[row, part.start])
+                answer[int(row), place] = Filled(int(row), column.name, value, centre - half, centre + half, None)
+        return answer
+
+
+def table_of_texts(
+    cells: pd.DataFrame,
+    names: Sequence[str],
+    form: Form,
+    *,
+    kinds: Mapping[str, Kind] | None = None,
+    passed: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+    missing: Sequence[str] = (),
+    sentinels: bool = True,
+) -> Table:
+    """The columns of a text table.
+
+    Args:
+        cells: ``rows x columns`` of text.
+        names: Of the columns.
+        form: How numbers are written.
+        kinds: Of columns, where they are not to be found.
+        passed: Columns that pass through.
+        only: Columns that do not; all others then do.
+        missing: Texts that stand for a missing cell beside the usual ones.
+        sentinels: Whether numbers like -999 that lie far from all others count as missing.
+
+    Raises:
+        UsageError: If a column that is named does not exist, or cannot be of the kind that is asked for.
+        InputError: If a column holds infinite values.
+    """
+    kinds = _checked(names, kinds, passed, only)
+
+    texts = [cells.iloc[:, place].tolist() for place in range(len(names))]
+
+    def read(place: int, marks: Sequence[str]) -> Column:
+        name = names[place]
+        return column_of_texts(
+            name, texts[place], form, kind=kinds.get(name), missing=[*missing, *marks], first=place == 0
+        )
+
+    columns = [read(place, ()) for place in range(len(names))]
+    notes: list[str] = []
+    if sentinels:
+        found = [_sentinels(column) for column in columns]
+        everywhere = sorted(set().union(*found))
+        for place, column in enumerate(columns):
+            bad = [value for value in everywhere if value in found[place] or _outside(column, value)]
+            marks = sorted({text for text in texts[place] if form.number(text) in bad}) if bad else []
+            if marks:
+                count = int(np.isin(column.numbers, bad).sum())
+                columns[place] = read(place, marks)
+                notes.append(
+                    f"{', '.join(marks)} in {names[place]!r} ({count} cells) lies far from all other values and is taken as missing; "
+                    "`sentinels=False` keeps it"
+                )
+    return Table(tuple(columns), (*notes, *_empty_rows(columns)))
+
+
+def table_of_frame(
+    frame: pd.DataFrame,
+    *,
+    kinds: Mapping[str, Kind] | None = None,
+    passed: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+) -> Table:
+    """The columns of a frame; arguments as for `table_of_texts`."""
+    names = [str(name) for name in frame.columns]
+    kinds = _checked(names, kinds, passed, only)
+    columns = tuple(
+        column_of_values(name, frame.iloc[:, place], kind=kinds.get(name), first=place == 0)
+        for place, name in enumerate(names)
+    )
+    return Table(columns, _empty_rows(columns))
+
+
+def _checked(
+    names: Sequence[str], kinds: Mapping[str, Kind] | None, passed: Sequence[str], only: Sequence[str] | None
+) -> dict[str, Kind]:
+    kinds = dict(kinds or {})
+    for name in [*kinds, *passed, *(only or ())]:
+        if name not in names:
+            raise UsageError(f"There is no column {name!r}. {did_you_mean(name, names)}")
+    for name, kind in kinds.items():
+        if kind not in KINDS:
+            raise UsageError(f"There is no kind {kind!r} (asked for {name!r}). {did_you_mean(kind, KINDS)}")
+    through = {*passed, *(set() if only is None else set(names) - set(only))}
+    return kinds | dict.fromkeys(through, "text")
+
+
+def _sentinels(column: Column) -> list[float]:
+    """Numbers like -999 in a column that are frequent and lie far from all its other values."""
+    low, high = _range(column)
+    far = _FAR * max(high - low, abs(low), abs(high), np.finfo(float).tiny)
+    values = column.numbers[column.known]
+    return [
+        value
+        for value in SENTINELS
+        if (values == value).sum() >= _OFTEN and (value < low - far or value > high + far or value < 0 < low)
+    ]
+
+
+def _outside(column: Column, value: float) -> bool:
+    """Whether a number that stands for a missing one in another column lies beyond all others of this one, too."""
+    low, high = _range(column)
+    return not low <= value <= high
+
+
+def _range(column: Column) -> tuple[float, float]:
+    """The least and the largest number that is none of `SENTINELS`; everything, where nothing can be said."""
+    if column.kind not in ("number", "integer"):
+        return -np.inf, np.inf
+    values = column.numbers[column.known, 0]
+    others = values[~np.isin(values, SENTINELS)]
+    return (float(others.min()), float(others.max())) if others.size > 1 else (-np.inf, np.inf)
+
+
+def _empty_rows(columns: Sequence[Column]) -> tuple[str, ...]:
+    known = [column.known for column in columns if column.kind in MODELLED]
+    if not known:
+        kinds = ", ".join(f"{column.name!r} ({column.kind})" for column in columns[:8])
+        raise InputError(f"No column can be completed: {kinds}. `kinds` says what a column is.")
+    empty = np.flatnonzero(~np.any(known, axis=0))
+    if not empty.size:
+        return ()
+    shown = ", ".join(str(row + 1) for row in empty[:5]) + (f", … ({empty.size} in all)" if empty.size > 5 else "")
+    return (f"rows without any value stay empty: {shown}",)
