@@ -14,6 +14,7 @@ Array = NDArray[np.floating[Any]]
 Codes = NDArray[np.uint8]
 
 BINS = 255
+LEAST_SPLIT = 5  # rows of a node that is split
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def _grow(  # pragma: no cover - compiled
     value: Any,
 ) -> int:
     order, stack = np.arange(codes.shape[0]), np.empty((rows.size + 64, 3), np.int64)
+    sorted_target = target[rows]  # in the order of the rows, which change places so that those of a node stand together
     stack[0] = (0, rows.size, 0)
     waiting = nodes = 1
     while waiting > 0:
@@ -138,10 +140,10 @@ def _grow(  # pragma: no cover - compiled
         first, end, node = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2]
         total, squares, size = 0.0, 0.0, end - first
         for i in range(first, end):
-            total += target[rows[i]]
-            squares += target[rows[i]] ** 2
+            total += sorted_target[i]
+            squares += sorted_target[i] ** 2
         value[node], feature[node] = total / size, -1
-        if size < 2 or squares - total * total / size < 1e-12 * size:
+        if size < LEAST_SPLIT or squares - total * total / size < 1e-12 * size:
             continue
         best, best_feature, best_cut, drawn, others = -1.0, -1, 0, 0, order.size
         while others > 0 and drawn < asked:
@@ -150,18 +152,15 @@ def _grow(  # pragma: no cover - compiled
             candidate = order[place]
             order[place], order[others] = order[others], candidate
             column = codes[candidate]
-            low = high = column[rows[first]]
-            for i in range(first + 1, end):
-                low, high = min(low, column[rows[i]]), max(high, column[rows[i]])
-            if low == high:
+            at = _cut(generator, column, centres[candidate], rows, first, size)
+            if at < 0:
                 continue
             drawn += 1
-            at = _cut(generator, centres[candidate], np.int64(low), np.int64(high))
             sum_left, count = 0.0, 0
             for i in range(first, end):
-                if column[rows[i]] <= at:
-                    sum_left += target[rows[i]]
-                    count += 1
+                goes_left = column[rows[i]] <= at  # no branch: it would be mispredicted half of the time
+                sum_left += goes_left * sorted_target[i]
+                count += goes_left
             gain = sum_left * sum_left / count + (total - sum_left) ** 2 / (size - count)
             if gain > best:
                 best, best_feature, best_cut = gain, candidate, at
@@ -173,6 +172,7 @@ def _grow(  # pragma: no cover - compiled
                 i += 1
             else:
                 rows[i], rows[j] = rows[j], rows[i]
+                sorted_target[i], sorted_target[j] = sorted_target[j], sorted_target[i]
                 j -= 1
         feature[node], cut[node], left[node] = best_feature, best_cut, nodes
         stack[waiting] = (first, i, nodes)
@@ -182,8 +182,16 @@ def _grow(  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True)
-def _cut(generator: Any, centres: Any, low: int, high: int) -> int:  # pragma: no cover - compiled
-    """A piece from ``low`` to ``high - 1``, at a uniformly random value."""
+def _cut(
+    generator: Any, column: Any, centres: Any, rows: Any, first: int, size: int
+) -> int:  # pragma: no cover - compiled
+    """The last piece on the left, at a uniformly random value; -1 where all rows of a node have the same."""
+    low = high = np.int64(column[rows[first]])
+    for i in range(first + 1, first + size):
+        piece = np.int64(column[rows[i]])
+        low, high = min(low, piece), max(high, piece)
+    if low == high:
+        return -1
     at = centres[low] + generator.random() * (centres[high] - centres[low])
     while high - low > 1:
         middle = (low + high) // 2

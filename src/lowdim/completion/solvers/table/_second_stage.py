@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from lowdim.completion.solvers.table._forest import Bins, Forest
-from lowdim.completion.solvers.table._kernel_ridge import KernelRidge
+from lowdim.completion.solvers.table._kernel_ridge import WIDTHS, KernelRidge
 from lowdim.completion.solvers.table._stack import Candidates, stack
 from lowdim.completion.solvers.table._worlds import Design, FactorModel, World
 
@@ -24,8 +24,8 @@ Mask = NDArray[np.bool_]
 Indices = NDArray[np.integer[Any]]
 
 ROUNDS = 2
-FOLDS, TREES, MOST_TREES = 5, 3, 12
-TREE_ROWS = 2_000  # rows times trees up to which more trees are grown: few rows make a forest noisy, and cost little
+FOLDS, FIRST_TREES, TREES, MOST_TREES = 5, 3, 5, 8
+TREE_ROWS = 600  # rows times trees up to which more trees are grown: few rows make a forest noisy, and cost little
 RESIDUAL_SHARE, DIRECT_SHARE = 0.6, 0.7  # of the features that a node may ask about
 LIMIT = 3.0  # deviations beyond which an input of the kernel counts as this many
 INPUTS = 40  # other columns that predict one, the most related
@@ -39,7 +39,7 @@ AGAIN = 0.97  # what the first round must reach for a second
 class Inputs(NamedTuple):
     """What predicts a column in some rows."""
 
-    codes: NDArray[np.uint8]  # (others + 2, rows): of the other columns, of the two factor predictions
+    codes: NDArray[np.uint8]  # (others + 1, rows): of the other columns, of the factor model's prediction
     others: Array  # (rows, others)
     linear: Array  # (rows,)
     ranked: Array  # (rows,)
@@ -177,7 +177,7 @@ class _Fitting:
         if rounds and learned.size and self.worthwhile(learned):
             for step in range(rounds):
                 before = self.error(honest, learned)
-                columns, predictions = self.round(learned)
+                columns, predictions = self.round(learned, fitted[-1] if fitted else {}, last=step == rounds - 1)
                 fitted.append(columns)
                 honest[:, learned] = predictions
                 if step == rounds - 1 or self.error(honest, learned) > AGAIN * before:
@@ -204,16 +204,16 @@ class _Fitting:
             return True
         tried = np.random.default_rng(self.seed).permutation(columns)[:TRIED]
         linear = np.stack([self.view(j).linear[:, j] for j in tried], axis=1)
-        _, predictions = self.round(tried)
+        _, predictions = self.round(tried, {}, last=False)
         known, truth = self.observed[:, tried], self.values[:, tried]
         return bool(_error(predictions, truth, known) < WORTH * _error(linear, truth, known))
 
     def error(self, honest: Array, columns: Indices) -> float:
         return _error(honest[:, columns], self.values[:, columns], self.observed[:, columns])
 
-    def round(self, columns: Indices) -> tuple[dict[int, Column], Array]:
+    def round(self, columns: Indices, earlier: dict[int, Column], *, last: bool) -> tuple[dict[int, Column], Array]:
         """Predictors of columns, and their predictions ``(rows, columns)``: honest where the cell is known."""
-        parts = [self.fit(j) for j in columns]
+        parts = [self.fit(j, earlier.get(int(j)), last) for j in columns]
         weights = stack([candidates for _, candidates, _ in parts])
         fitted: dict[int, Column] = {}
         predictions = np.empty((len(self.values), len(columns)))
@@ -225,24 +225,22 @@ class _Fitting:
             predictions[holes, place] = model.predict(model.inputs(view, column, holes))
         return fitted, np.clip(predictions, self.low[columns], self.high[columns])
 
-    def fit(self, column: int) -> tuple[Column, Candidates, World]:
+    def fit(self, column: int, earlier: Column | None, last: bool) -> tuple[Column, Candidates, World]:
         """The predictors of a column, not yet weighted, and their honest predictions."""
         view, known = self.view(column), self.observed[:, column]
         others = self.related(column)
-        bins = (
-            *(self.bins[j] for j in others),
-            Bins.of(view.linear[known, column]),
-            Bins.of(view.ranked[known, column]),
-        )
+        bins = (*(self.bins[j] for j in others), Bins.of(view.linear[known, column]))
         inputs = _inputs(view, column, np.flatnonzero(known), others, bins)
         truth, linear = self.values[known, column], inputs.linear
         centres = np.stack([part.centres for part in bins])
-        trees = int(np.clip(TREE_ROWS // len(truth), TREES, MOST_TREES))
+        least = TREES if last else FIRST_TREES
+        trees = int(np.clip(TREE_ROWS // len(truth), least, MOST_TREES))
         residual, direct = (
             Forest.grow(inputs.codes, centres, target, folds=FOLDS, trees=trees, share=share, seed=self.seed)
             for target, share in ((truth - linear, RESIDUAL_SHARE), (truth, DIRECT_SHARE))
         )
-        kernel = KernelRidge.fit(inputs.others, truth - linear, self.seed)
+        widths = (earlier.kernel.width,) if earlier is not None else WIDTHS
+        kernel = KernelRidge.fit(inputs.others, truth - linear, self.seed, widths)
         candidates = [residual.left_out, direct.left_out - linear, kernel.left_out, inputs.ranked - linear, -linear]
         noise = np.array([residual.noise, direct.noise, 0.0, 0.0, 0.0])
         model = Column(others, bins, residual, direct, kernel, np.zeros(len(candidates)))
@@ -286,7 +284,7 @@ class _Fitting:
 def _inputs(world: World, column: int, rows: Any, others: Indices, bins: Sequence[Bins]) -> Inputs:
     filled = world.filled[np.ix_(rows, others)]
     linear, ranked = world.linear[rows, column], world.ranked[rows, column]
-    columns = [*filled.T, linear, ranked]
+    columns = [*filled.T, linear]
     codes = np.stack([part.codes(values) for part, values in zip(bins, columns, strict=True)])
     return Inputs(codes, np.clip(filled, -LIMIT, LIMIT), linear, ranked)
 
