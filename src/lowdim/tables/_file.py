@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
@@ -20,26 +20,6 @@ from lowdim.tables._text import TextTable, read_text
 
 MOST_BYTES = 8_000_000_000
 """Of a decompressed file: a small archive can hold a large text."""
-
-
-class Source(Protocol):
-    """A table file that can be written back."""
-
-    names: Sequence[str]
-    suffix: str
-
-    @property
-    def form(self) -> str:
-        """What is not usual about it, for one line of output."""
-        ...
-
-    def table(self, **options: Any) -> Table:
-        """Its columns; options as for `table_of_texts` and `table_of_frame`."""
-        ...
-
-    def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
-        """The file with its holes filled."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -53,10 +33,12 @@ class TextSource:
 
     @property
     def names(self) -> Sequence[str]:
+        """Of all columns."""
         return self.text.names
 
     @property
     def form(self) -> str:
+        """What is not usual about it, for one line of output."""
         return ", ".join(part for part in (self.text.form.describe(), self.packing) if part)
 
     def table(
@@ -68,12 +50,14 @@ class TextSource:
         missing: Sequence[str] = (),
         sentinels: bool = True,
     ) -> Table:
+        """Its columns; arguments as for `table_of_texts`."""
         return table_of_texts(
             self.text.cells, self.text.names, self.text.form,
             kinds=kinds, passed=passed, only=only, missing=missing, sentinels=sentinels,
         )  # fmt: skip
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
+        """The file with its holes filled."""
         data = self.text.with_cells({place: str(cell.value) for place, cell in filled.items()})
         if self.packing == "gzip":
             return gzip.compress(data, mtime=0)
@@ -95,10 +79,12 @@ class FrameSource:
 
     @property
     def names(self) -> Sequence[str]:
+        """Of all columns."""
         return [str(name) for name in self.frame.columns]
 
     @property
     def form(self) -> str:
+        """What is not usual about it, for one line of output."""
         return "Parquet" if self.suffix == ".parquet" else "the first sheet of an Excel file"
 
     def table(
@@ -110,12 +96,18 @@ class FrameSource:
         missing: Sequence[str] = (),
         sentinels: bool = True,
     ) -> Table:
+        """Its columns; arguments as for `table_of_texts`."""
         del sentinels  # a typed file has a way of its own to say that a value is missing
         frame = self.frame.replace(list(missing), None) if missing else self.frame
         return table_of_frame(frame, kinds=kinds, passed=passed, only=only)
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
+        """The file with its holes filled."""
         return (_with_parquet if self.suffix == ".parquet" else _with_sheet)(self.data, filled)
+
+
+Source = TextSource | FrameSource
+"""A table file that can be written back."""
 
 
 def read_file(

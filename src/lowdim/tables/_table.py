@@ -206,8 +206,9 @@ def _checked(
     for name, kind in kinds.items():
         if kind not in KINDS:
             raise UsageError(f"There is no kind {kind!r} (asked for {name!r}). {did_you_mean(kind, KINDS)}")
-    through = {*passed, *(set() if only is None else set(names) - set(only))}
-    return kinds | dict.fromkeys(through, "text")
+    through: set[str] = {*passed, *(set() if only is None else set(names) - set(only))}
+    passing: dict[str, Kind] = dict.fromkeys(through, "text")
+    return kinds | passing
 
 
 def _sentinels(column: Column) -> list[float]:

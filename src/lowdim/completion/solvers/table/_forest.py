@@ -91,8 +91,8 @@ class Forest:
             codes, centres, target, fold, folds, trees, asked, generator, feature, cut, left, value
         )
         noise = float(np.mean(squares - left_out**2)) / max(trees - 1, 1) * (1 - 1 / folds)
-        kept = slice(0, nodes)
-        return cls(*(np.ascontiguousarray(part[:, kept]) for part in (feature, cut, left, value)), left_out, noise)
+        feature, cut, left, value = (np.ascontiguousarray(part[:, :nodes]) for part in (feature, cut, left, value))
+        return cls(feature, cut, left, value, left_out, noise)
 
     def predict(self, codes: Codes) -> Array:
         """The mean of all trees, ``(rows,)``."""
@@ -184,7 +184,7 @@ def _grow(  # pragma: no cover - compiled
 @njit(cache=True, nogil=True)
 def _cut(
     generator: Any, column: Any, centres: Any, rows: Any, first: int, size: int
-) -> int:  # pragma: no cover - compiled
+) -> Any:  # pragma: no cover - compiled
     """The last piece on the left, at a uniformly random value; -1 where all rows of a node have the same."""
     low = high = np.int64(column[rows[first]])
     for i in range(first + 1, first + size):
@@ -203,7 +203,7 @@ def _cut(
 
 
 @njit(cache=True, nogil=True)
-def _leaf(codes: Any, row: int, feature: Any, cut: Any, left: Any) -> int:  # pragma: no cover - compiled
+def _leaf(codes: Any, row: Any, feature: Any, cut: Any, left: Any) -> Any:  # pragma: no cover - compiled
     node = 0
     while feature[node] >= 0:
         node = left[node] + (codes[feature[node], row] > cut[node])

@@ -10,7 +10,6 @@ from scipy.special import ndtri
 Array = NDArray[np.floating[Any]]
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 @dataclass(frozen=True)
@@ -34,5 +33,5 @@ class NormalScores:
 
     def expected(self, means: Array, deviations: Array) -> Array:
         """The mean value of normal scores with these means and deviations."""
-        points = (np.interp(means + node * deviations, self.scores, self.values) for node in _NODES)
-        return sum(weight * values for weight, values in zip(_WEIGHTS, points, strict=True))
+        points = [np.interp(means + node * deviations, self.scores, self.values) for node in _NODES]
+        return np.average(points, axis=0, weights=_WEIGHTS)

@@ -7,7 +7,7 @@ see the cell. A second round does the same with holes filled by the first.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -219,7 +219,7 @@ class _Fitting:
         predictions = np.empty((len(self.values), len(columns)))
         for place, (column, (model, candidates, view), weight) in enumerate(zip(columns, parts, weights, strict=True)):
             known = self.observed[:, column]
-            fitted[int(column)] = model = Column(**{**vars(model), "weights": weight})
+            fitted[int(column)] = model = replace(model, weights=weight)
             predictions[known, place] = view.linear[known, column] + candidates.predictions @ weight
             holes = np.flatnonzero(~known)
             predictions[holes, place] = model.predict(model.inputs(view, column, holes))
