@@ -91,8 +91,10 @@ class Forest:
             codes, centres, target, fold, folds, trees, asked, generator, feature, cut, left, value
         )
         noise = float(np.mean(squares - left_out**2)) / max(trees - 1, 1) * (1 - 1 / folds)
-        feature, cut, left, value = (np.ascontiguousarray(part[:, :nodes]) for part in (feature, cut, left, value))
-        return cls(feature, cut, left, value, left_out, noise)
+        used = slice(0, nodes)
+        return cls(
+            feature[:, used].copy(), cut[:, used].copy(), left[:, used].copy(), value[:, used].copy(), left_out, noise
+        )
 
     def predict(self, codes: Codes) -> Array:
         """The mean of all trees, ``(rows,)``."""
