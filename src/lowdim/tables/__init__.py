@@ -2,6 +2,21 @@
 
 from lowdim.tables._columns import KINDS, Column, Kind
 from lowdim.tables._file import Source, read_file
+from lowdim.tables._frames import is_frame, is_plain, to_pandas, with_filled
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
 
-__all__ = ["KINDS", "Column", "Filled", "Kind", "Source", "Table", "read_file", "table_of_frame", "table_of_texts"]
+__all__ = [
+    "KINDS",
+    "Column",
+    "Filled",
+    "Kind",
+    "Source",
+    "Table",
+    "is_frame",
+    "is_plain",
+    "read_file",
+    "table_of_frame",
+    "table_of_texts",
+    "to_pandas",
+    "with_filled",
+]

@@ -7,7 +7,7 @@ one column per level, 1 where it is the level. Identifiers, free text and empty 
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -81,6 +81,23 @@ class Column:
         return (np.round(values) if self.kind == "integer" else values), np.ones(len(values))
 
 
+def column_like(column: Column, values: pd.Series) -> Column:
+    """Other cells of a column that is known: with its kind and levels. A level that it does not have counts as unknown in the numbers."""
+    if not column.levels:
+        kind = "text" if column.kind in ("constant", "id", "empty") else column.kind
+        return column_of_values(column.name, values, kind=kind)
+    known = values.notna().to_numpy()
+    place = {level: index for index, level in enumerate(column.levels)}
+    codes = np.array(
+        [
+            place.get(cell, np.nan) if there else np.nan
+            for cell, there in zip(values.astype(object), known, strict=True)
+        ],
+        float,
+    )
+    return replace(column, known=known, numbers=_coded(codes, column.kind, len(column.levels)))
+
+
 def column_of_texts(
     name: str,
     cells: Sequence[str],
@@ -143,9 +160,14 @@ def column_of_values(name: str, values: pd.Series, *, kind: Kind | None = None, 
         zone = getattr(values.dtype, "tz", None)
         days = np.full(len(values), np.nan)
         days[known] = [stamp.timestamp() / _DAY for stamp in values[known]]
-        return Column(
-            name, "date", known, days[:, None], write=lambda day: pd.Timestamp(round(day * _DAY, 6), unit="s", tz=zone)
-        )
+        # dates without a time of day are filled with dates without one
+        whole_days = bool((values[known] == values[known].dt.normalize()).all())
+
+        def write(day: float) -> pd.Timestamp:
+            stamp = pd.Timestamp(round(day * _DAY, 6), unit="s", tz=zone)
+            return stamp.round("D") if whole_days else stamp
+
+        return Column(name, "date", known, days[:, None], write=write)
     if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
         numbers = np.where(known, values.to_numpy(dtype=float, na_value=np.nan), np.nan)
         if np.isinf(numbers).any():
@@ -200,11 +222,14 @@ def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
         raise UsageError(f"The column {name!r} cannot be read as boolean: it has {len(levels)} different values.")
     place = {level: index for index, level in enumerate(levels)}
     codes = np.array([np.nan if cell is None else place[cell] for cell in cells], float)
+    return Column(name, kind, known, _coded(codes, kind, len(levels)), levels, lambda code: levels[int(code)], why)
+
+
+def _coded(codes: Array, kind: Kind, levels: int) -> Array:
+    """The numbers of levels: one column for each level of a category, one of 0 and 1 for a boolean, none for what passes through."""
     if kind == "category":
-        numbers = np.where(np.isnan(codes)[:, None], np.nan, codes[:, None] == np.arange(len(levels)))
-    else:
-        numbers = codes[:, None][:, : int(kind == "boolean")]
-    return Column(name, kind, known, numbers, levels, lambda code: levels[int(code)], why)
+        return np.where(np.isnan(codes)[:, None], np.nan, codes[:, None] == np.arange(levels))
+    return codes[:, None][:, : int(kind == "boolean")]
 
 
 def _date_of_texts(name: str, cells: Sequence[str], texts: Sequence[str], known: Mask) -> Column | None:

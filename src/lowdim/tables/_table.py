@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError, did_you_mean
-from lowdim.tables._columns import KINDS, MODELLED, Column, Kind, column_of_texts, column_of_values
+from lowdim.tables._columns import KINDS, MODELLED, Column, Kind, column_like, column_of_texts, column_of_values
 from lowdim.tables._text import Form
 
 Array = NDArray[np.float64]
@@ -66,6 +66,10 @@ class Table:
             for column in self.columns
             for place in range(column.numbers.shape[1])
         ]
+
+    def like(self, frame: pd.DataFrame) -> "Table":
+        """Other rows of the same columns, in their order."""
+        return Table(tuple(column_like(column, frame.iloc[:, place]) for place, column in enumerate(self.columns)))
 
     def describe(self) -> list[str]:
         """One line for each kind that there is."""

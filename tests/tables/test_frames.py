@@ -1,0 +1,116 @@
+"""pandas and polars frames of columns of any kind: as numbers, and back in the same types."""
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from lowdim.errors import InputError, UsageError
+from lowdim.tables import is_frame, is_plain, table_of_frame, to_pandas, with_filled
+
+DAYS = ["2024-01-01", None, "2024-01-03", "2024-01-04", "2024-01-04", "2024-01-06"]
+LETTERS = ["a", "b", None, "a", "b", "a"]
+
+
+def of_pandas() -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "x": [1.5, np.nan, 3.5, 4.5, 2.5, 0.5],
+            "half": np.array([1.5, np.nan, 3.5, 4.5, 2.5, 0.5], np.float32),
+            "n": pd.array([1, 2, None, 4, 4, 3], "Int64"),
+            "small": pd.array([1, 2, None, 4, 4, 3], "UInt8"),
+            "day": pd.to_datetime(DAYS),
+            "zone": pd.to_datetime(DAYS).tz_localize("Europe/Berlin"),
+            "category": pd.Categorical(LETTERS, categories=["b", "a", "never"]),
+            "ordered": pd.Categorical(LETTERS, ordered=True),
+            "string": pd.array(LETTERS, "string"),
+            "object": pd.Series(LETTERS, dtype=object),
+            "flag": pd.array([True, None, False, True, True, False], "boolean"),
+            "whole": [3, 1, 4, 1, 5, 9],
+            "sparse": pd.arrays.SparseArray([1.0, np.nan, 2.0, 3.0, 4.0, 5.0]),
+        }
+    )
+    return frame.set_index(pd.Index(list("uvwxyz"), name="key"))
+
+
+def of_polars() -> pl.DataFrame:
+    columns: dict[str, Any] = {
+        "x": [1.5, None, 3.5, 4.5, 2.5, 0.5],
+        "n": pl.Series([1, 2, None, 4, 4, 3], dtype=pl.Int16),
+        "text": LETTERS,
+        "category": pl.Series(LETTERS, dtype=pl.Categorical),
+        "chosen": pl.Series(LETTERS, dtype=pl.Enum(["b", "a"])),
+        "flag": [True, None, False, True, True, False],
+        "day": pl.Series([day and date.fromisoformat(day) for day in DAYS]),
+    }
+    return pl.DataFrame(columns)
+
+
+def completed(frame: Any) -> Any:
+    table = table_of_frame(to_pandas(frame))
+    matrix = table.matrix
+    return with_filled(frame, table.filled(np.where(np.isnan(matrix), np.nanmean(matrix, axis=0), matrix)))
+
+
+def test_pandas_keeps_types_index_and_known_cells() -> None:
+    frame = of_pandas()
+    result = completed(frame)
+    assert (result.dtypes == frame.dtypes).all() and result.index.equals(frame.index)
+    assert not result.isna().any().any()
+    for name in frame:
+        known = frame[name].notna()
+        assert (result.loc[known, name].astype(object) == frame.loc[known, name].astype(object)).all(), name
+    assert result.loc["v", "day"] == pd.Timestamp("2024-01-04") and result.loc["w", "n"] == 3
+    assert result.loc["w", "category"] == "a" and result.loc["v", "flag"]
+
+
+def test_polars_keeps_types_and_known_cells() -> None:
+    frame = of_polars()
+    result = completed(frame)
+    assert result.schema == frame.schema and result.null_count().sum_horizontal().item() == 0
+    for name in frame.columns:
+        known = frame[name].is_not_null()
+        assert result[name].filter(known).equals(frame[name].filter(known))
+    assert result["day"][1] == date(2024, 1, 4) and result["text"][2] == "a"
+
+
+@pytest.mark.parametrize("frame", [of_pandas(), of_polars()], ids=["pandas", "polars"])
+def test_other_rows_of_the_same_columns(frame: Any) -> None:
+    table = table_of_frame(to_pandas(frame))
+    np.testing.assert_array_equal(table.like(to_pandas(frame)).matrix, table.matrix)
+    rows = to_pandas(frame[:2])
+    np.testing.assert_array_equal(table.like(rows).matrix, table.matrix[:2])
+
+
+def test_a_level_that_was_not_there_is_unknown_inside_and_kept_outside() -> None:
+    table = table_of_frame(pd.DataFrame({"place": ["a", "b", "a", "b"], "x": [1.0, 2.0, 3.0, 4.5]}))
+    other = table.like(pd.DataFrame({"place": ["c", "a"], "x": [1.0, np.nan]}))
+    assert np.isnan(other.matrix[0, :2]).all() and other.columns[0].known.all()
+    assert [place for _, place in other.filled(np.ones((2, 3)))] == [1]
+
+
+def test_kinds_can_be_said_and_are_checked() -> None:
+    frame = pd.DataFrame({"a": [1, 2, 1, 2], "b": ["u", "v", "w", "x"], "c": [0.5, 1.5, 2.5, 3.5]})
+    assert [column.kind for column in table_of_frame(frame).columns] == ["integer", "id", "number"]
+    assert table_of_frame(frame, kinds={"a": "category"}).names == ["a=1", "a=2", "c"]
+    assert table_of_frame(frame, passed=["c"]).names == ["a"]
+    with pytest.raises(UsageError, match="no column 'd'"):
+        table_of_frame(frame, passed=["d"])
+    with pytest.raises(UsageError, match="no kind 'colour'"):
+        table_of_frame(frame, kinds={"a": "colour"})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="cannot be read as number"):
+        table_of_frame(frame, kinds={"b": "number"})
+    with pytest.raises(InputError, match="infinite"):
+        table_of_frame(pd.DataFrame({"a": [1.0, np.inf]}))
+    with pytest.raises(InputError, match="more than one column 'a'"):
+        to_pandas(pd.DataFrame(np.ones((2, 2)), columns=["a", "a"]))
+
+
+def test_what_a_frame_is() -> None:
+    assert is_frame(of_pandas()) and is_frame(of_polars())
+    assert not is_frame(np.ones((2, 2))) and not is_frame([[1.0]])
+    assert is_plain(pd.DataFrame({"a": [1.0], "b": [2]}))
+    assert not is_plain(of_pandas()) and not is_plain(of_polars())
