@@ -168,7 +168,8 @@ def column_of_values(name: str, values: pd.Series, *, kind: Kind | None = None, 
             return stamp.round("D") if whole_days else stamp
 
         return Column(name, "date", known, days[:, None], write=write)
-    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
+    numeric = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype)
+    if numeric and kind not in ("category", "boolean", "date", "text", "id"):
         numbers = np.where(known, values.to_numpy(dtype=float, na_value=np.nan), np.nan)
         if np.isinf(numbers).any():
             raise InputError(f"The column {name!r} holds an infinite value. Correct it or make it missing (NaN).")
