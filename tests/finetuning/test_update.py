@@ -49,7 +49,7 @@ def test_gradients_are_those_of_the_mean_loss(bench: Bench) -> None:
     with torch.no_grad():
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     prefix = Prefix(model.base, "blocks.4", bench.example)
-    found = gradients(model, bench.store("blocks.4", model, prefix), prefix)
+    found = gradients(model, bench.store(model, prefix), prefix)
     inputs = torch.from_numpy(
         np.stack([bench.network.preprocessing.normalised(bench.train.load(i)) for i in range(len(bench.train))])
     )
