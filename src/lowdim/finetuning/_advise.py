@@ -17,7 +17,6 @@ from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
     PROBE,
-    Choice,
     Evidence,
     auto_plan,
     choose_method,
@@ -130,13 +129,12 @@ def advise(
     assert baseline is not None
     finalists, reasons = _finalists(benches, [gathered.probe for gathered in probes])
     evidence = [baseline, *(gathered.probe for gathered in probes)]
-    choices: list[tuple[Bench, Evidence, Choice]] = []
+    choices: list[tuple[Bench, Evidence, Evidence, tuple[str, ...]]] = []
     for bench, probe in finalists:
         gathered = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, enough=_ENOUGH, baseline=False)
         evidence += gathered.rows()[1:]
-        choices.append((bench, probe, choose_method(replace(gathered, baseline=baseline, probe=probe))))
-    bench, probe, choice = max(choices, key=lambda entry: entry[2].evidence.accuracy)
-    chosen = choice.evidence
+        choices.append((bench, probe, *choose_method(replace(gathered, baseline=baseline, probe=probe))))
+    bench, probe, chosen, why = max(choices, key=lambda entry: entry[2].accuracy)
     measured = profile(
         nn.Sequential(nn.Identity()),
         (torch.from_numpy(bench.fit(PROBE).features()), torch.from_numpy(train.labels)),
@@ -149,7 +147,7 @@ def advise(
     return Advice(
         recommendation=chosen,
         evidence=sorted(evidence, key=lambda entry: -entry.accuracy),
-        reasons=[*reasons, *choice.reasons],
+        reasons=[*reasons, *why],
         baseline_wins=paired_difference(baseline.correct, chosen.correct)[0] >= 0,
         learning_curve=_learning_curve(bench, shots, [probe, baseline, *([] if chosen is probe else [chosen])]),
         classes=[_named(entry, data) for entry in measured.classes],

@@ -109,7 +109,7 @@ def gather_evidence(
         plain = judged("baseline", (), heldout, "(no model)")
     started = time.monotonic()
     probe = heldout_predictions(bench, PROBE, part)
-    gathered = Gathered(baseline=plain, probe=judged(PROBE.method, [PROBE], probe))
+    first = judged(PROBE.method, [PROBE], probe)
     block = average = None
     if plan is not None:
         started = time.monotonic()
@@ -122,7 +122,7 @@ def gather_evidence(
     for other in also:
         started = time.monotonic()
         others.append(judged(other.method, [other], heldout_predictions(bench, other, part)))
-    return Gathered(baseline=plain, probe=gathered.probe, block=block, average=average, also=tuple(others))
+    return Gathered(baseline=plain, probe=first, block=block, average=average, also=tuple(others))
 
 
 def heldout_predictions(bench: Bench, plan: Plan, part: np.ndarray) -> Float[np.ndarray, "n K"]:
@@ -151,16 +151,8 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, flo
     return float(difference.mean()), error
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A recommendation and the reasons for it."""
-
-    evidence: Evidence
-    reasons: tuple[str, ...]
-
-
-def choose_method(gathered: Gathered) -> Choice:
-    """What to use, and which differences are none.
+def choose_method(gathered: Gathered) -> tuple[Evidence, tuple[str, ...]]:
+    """What to use, and the reasons: which differences are none.
 
     A block that is better than the probe by more than one paired standard error stands alone; else the average of the two,
     because a choice between ways that so few images cannot tell apart loses more than it gains. The probe alone where even the
@@ -184,7 +176,7 @@ def choose_method(gathered: Gathered) -> Choice:
         chosen = entry if gain > error else chosen
     if gathered.baseline and paired_difference(gathered.baseline.correct, chosen.correct)[0] >= 0:
         reasons.append("the baseline without a model is at least as good: the pre-trained network does not help here")
-    return Choice(chosen, tuple(reasons))
+    return chosen, tuple(reasons)
 
 
 def _compared(gain: float, error: float) -> str:
@@ -206,16 +198,11 @@ def decide(bench: Bench, options: Options) -> Decision:
     """What ``"auto"`` fits."""
     also = [plan_of(method_named(name), bench.network.module, options) for name in options.also]
     gathered = gather_evidence(bench, auto_plan(bench, options), also)
-    choice = choose_method(gathered)
+    chosen, reasons = choose_method(gathered)
     untried = [
         f"not tried: {record.name}, which trains everything and with so many images may be a few points better "
         f'(`also="{record.name}"`)'
         for record in RECORDS.values()
         if record.many and record.name not in options.also and len(bench.labels) >= record.many * bench.classes
     ]
-    return Decision(
-        method=choice.evidence.method,
-        plans=choice.evidence.plans,
-        evidence=gathered.rows(),
-        reasons=(*choice.reasons, *untried),
-    )
+    return Decision(method=chosen.method, plans=chosen.plans, evidence=gathered.rows(), reasons=(*reasons, *untried))

@@ -1,6 +1,6 @@
 """The delta: what fine-tuning changed, in a small file that fits one network only and says so."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -224,7 +224,7 @@ def _applied(model: nn.Module, delta: Delta) -> nn.Module:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     parts: list[TunedModel] = []
     for index, plan in enumerate(delta.plans):
-        part = TunedModel(model, plan, len(delta.classes), _ones(delta.example, device))
+        part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device))
         state = part.state_dict()
         stored = {key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")}
         for name, tensor in with_expanded(stored, state).items():
@@ -333,23 +333,13 @@ def _shapes(inputs: Inputs) -> dict[str, Any]:
 def _inputs(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
     generator = torch.Generator().manual_seed(0)
 
-    def make(name: str, entry: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
+    def make(name: str, entry: Mapping[str, Any]) -> Tensor:
+        dtype = getattr(torch, entry["dtype"].removeprefix("torch."))
         if dtype.is_floating_point:
             return torch.randn(entry["shape"], generator=generator, dtype=dtype)
         if name == "input_ids":
             return torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
         return torch.full(entry["shape"], int("mask" in name), dtype=dtype)
 
-    return _made(shapes, make, device)
-
-
-def _ones(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
-    return _made(shapes, lambda _, entry, dtype: torch.ones(entry["shape"], dtype=dtype), device)
-
-
-def _made(
-    shapes: Mapping[str, Any], make: Callable[[str, Mapping[str, Any], torch.dtype], Tensor], device: torch.device
-) -> Inputs:
-    dtypes = {name: getattr(torch, entry["dtype"].removeprefix("torch.")) for name, entry in shapes.items()}
-    tensors = {name: make(name, entry, dtypes[name]).to(device) for name, entry in shapes.items()}
+    tensors = {name: make(name, entry).to(device) for name, entry in shapes.items()}
     return tensors.get("", tensors)

@@ -276,19 +276,16 @@ class _Loop:
         self.step, self.sums, self.history = numbers["step"], numbers["sums"], History(**numbers["history"])
         self.good_epochs = numbers["good_epochs"]
         with torch.no_grad():
-            for name, tensor in self.changing.items():
-                tensor.copy_(torch.from_numpy(arrays[f"parameter/{name}"]))
-                self.good[name] = torch.from_numpy(arrays[f"good/{name}"]).to(self.device)
-            for name, parameter in self.parameters.items():
-                moments = {
-                    key: torch.from_numpy(arrays[f"{key}/{name}"])
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{key}/{name}" in arrays
-                }
-                if moments:
-                    self.optimizer.state[parameter] = {
-                        key: tensor if key == "step" else tensor.to(self.device) for key, tensor in moments.items()
-                    }
+            for key, array in arrays.items():
+                kind, _, name = key.partition("/")
+                tensor = torch.from_numpy(array)
+                if kind == "parameter":
+                    self.changing[name].copy_(tensor)
+                elif kind == "good":
+                    self.good[name] = tensor.to(self.device)
+                else:
+                    moments = self.optimizer.state[self.parameters[name]]
+                    moments[kind] = tensor if kind == "step" else tensor.to(self.device)
 
 
 def _groups(parameters: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:
