@@ -1,6 +1,6 @@
 """Fine-tuning with few labels: one block, a skip connection, or just a probe; measured, saved as a small verified delta.
 
-The names are imported on first use, so that `lowdim --help` lists the methods without torch.
+The names are imported on first use, so that the command line knows the methods without torch.
 """
 
 import importlib

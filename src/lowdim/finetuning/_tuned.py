@@ -14,7 +14,7 @@ from lowdim.errors import InputError
 from lowdim.features import channels_first
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
-from lowdim.finetuning.methods import method_named
+from lowdim.finetuning.methods import Method, method_named
 from lowdim.models import penultimate
 
 Pooling = Literal["mean", "cls"]
@@ -41,7 +41,7 @@ class TunedModel(nn.Module):
 
     def __init__(self, network: nn.Module, plan: Plan, classes: int, example: Inputs, seed: int = 0) -> None:
         super().__init__()
-        self.plan, self.method = plan, method_named(plan.method, single=True)
+        self.plan = plan
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
         # One memory layout, whatever the network came in: outputs differ in the last bits between them.
         self.base = copy.deepcopy(network).to(device).to(memory_format=torch.contiguous_format).eval()
@@ -66,6 +66,11 @@ class TunedModel(nn.Module):
         self.head = _zeros(width, classes)
         self.to(device)
         self._freeze()
+
+    @property
+    def method(self) -> Method:
+        """The record of the plan's method."""
+        return method_named(self.plan.method, single=True)
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
         """Logits of the new classes."""
