@@ -20,7 +20,7 @@ from lowdim._files import load_tensors
 from lowdim._job import Job
 from lowdim.data import Dataset, load_data
 from lowdim.errors import InputError, NonFiniteError, ResourceError, UsageError
-from lowdim.finetuning import Plan, Prefix, Recipe, TunedModel, finetune
+from lowdim.finetuning import Plan, Recipe, TunedModel, finetune
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._train import train
@@ -129,10 +129,10 @@ def _dataset(bench: Bench) -> object:
 
 def test_a_damaged_shard_is_computed_again(bench: Bench, tmp_path: Path) -> None:
     model = TunedModel(bench.network.module, BLOCK, 10, bench.example)
-    prefix = Prefix(model.base, "blocks.4", bench.example)
+    model.split(bench.example)
 
     def make() -> Store:
-        return Store(bench.train, bench.network.preprocessing, compute=prefix.compute, folder=tmp_path / "s")
+        return Store(bench.train, bench.network.preprocessing, compute=model.frozen_part(), folder=tmp_path / "s")
 
     before = make().batch([3, 59, 0])
     (file,) = (tmp_path / "s").glob("*.safetensors")
@@ -163,8 +163,8 @@ def test_nan_in_the_first_epoch_is_an_error(bench: Bench) -> None:
 def test_nan_later_keeps_the_last_good_epoch(bench: Bench) -> None:
     good = bench.fit(BLOCK, recipe=RECIPE)
     model = TunedModel(bench.network.module, BLOCK, 10, bench.example)
-    prefix = Prefix(model.base, "blocks.4", bench.example)
-    store = bench.store(model, prefix)
+    model.split(bench.example)
+    store = bench.store(model)
     kept: dict[str, torch.Tensor] = {}
 
     def poison(epoch: int, history: object) -> None:
@@ -174,7 +174,7 @@ def test_nan_later_keeps_the_last_good_epoch(bench: Bench) -> None:
             with torch.no_grad():
                 model.head.bias.fill_(float("nan"))
 
-    history = train(model, store, RECIPE, Job(), prefix=prefix, on_epoch=poison)
+    history = train(model, store, RECIPE, Job(), on_epoch=poison)
     assert "epoch 3" in history.stopped and len(history.loss) == 2
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights(model).items())
     assert len(good.history.loss) == 4
@@ -241,8 +241,11 @@ def test_blocks_are_trained_in_the_order_in_which_they_run(tmp_path: Path) -> No
     x = torch.randn(30, 4)
     model = TunedModel(Swapped().eval(), Plan("scl", ("later", "earlier"), "pad_add"), 3, x)
     assert model.blocks == ("earlier", "later")
-    prefix = Prefix(model.base, model.blocks[0], x)
-    torch.testing.assert_close(model.features(x, prefix, prefix.compute(x)), model.features(x))
+    plain = model.features(x)
+    model.split(x)
+    part = model.frozen_part()
+    assert part is not None
+    torch.testing.assert_close(model.features(x, part(x)), plain)
 
 
 def test_a_block_called_features_is_no_store_of_features(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """One network on one training set: stored prefixes, and fits of any plan on any part of the samples."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,9 +13,9 @@ from lowdim._files import json_digest
 from lowdim._job import Job
 from lowdim.data import Dataset, Split
 from lowdim.errors import InputError
-from lowdim.finetuning._evaluate import nc1, probe_head, stored_features, stored_rows
+from lowdim.finetuning._evaluate import nc1, probe_head, stored_features
 from lowdim.finetuning._plan import Plan
-from lowdim.finetuning._prefix import Inputs, Prefix
+from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import Store, example_inputs
 from lowdim.finetuning._track import OnEpoch
@@ -37,23 +37,18 @@ class Fitted:
     Attributes:
         model: In evaluation mode.
         store: What it was trained on.
-        prefix: Where the stored values enter it; None where the store holds inputs, or what the head sees.
         history: Of the training loop; empty where nothing is trained by steps.
         updates: One entry per trained matrix, where asked for.
     """
 
     model: TunedModel
     store: Store
-    prefix: Prefix | None
     history: History = field(default_factory=History)
     updates: list[Update] = field(default_factory=list[Update])
 
     def features(self, indices: np.ndarray | None = None) -> np.ndarray:
         """What the head sees, for stored samples."""
-        indices = np.arange(len(self.store)) if indices is None else indices
-        if self.model.method.recipe is None:
-            return stored_rows(self.store, indices)
-        return stored_features(self.model, self.store, self.prefix, indices)
+        return stored_features(self.model, self.store, np.arange(len(self.store)) if indices is None else indices)
 
     def log_probabilities(self, indices: np.ndarray | None = None) -> np.ndarray:
         """Of stored samples, ``n x K``."""
@@ -112,11 +107,10 @@ class Bench:
             return None
         return replace(default(len(self.labels) if samples is None else samples, self.classes), **self.changes)
 
-    def store(self, model: TunedModel, prefix: Prefix | None, other: Split | None = None) -> Store:
-        """What a network reads of the training samples, or of others: what goes into its head if all before is frozen, into its
-        first trained block, or into itself."""
+    def store(self, model: TunedModel, other: Split | None = None) -> Store:
+        """What the frozen part of a network gives for the training samples, or for others; without one the inputs."""
         frozen = model.method.recipe is None
-        key = f"block-{prefix.name}" if prefix else "inputs"
+        key = f"block-{model.prefix.name}" if model.prefix else "inputs"
         if frozen:
             key = "output" if model.method.own_output else "features"
         name = key if other is None else f"{key}-{other.digest()[:16]}"
@@ -124,7 +118,7 @@ class Bench:
             self._stores[name] = Store(
                 self.train if other is None else other,
                 self.network.preprocessing,
-                compute=_features(model) if frozen else prefix.compute if prefix else None,
+                compute=model.frozen_part(),
                 folder=self.folder / f"stored-{name}",
                 budget=self.job.cache_budget,
                 views=1 if frozen or other is not None else self.views,
@@ -155,8 +149,12 @@ class Bench:
         method = model.method
         if method.head is not None:
             method.head(model, self)
-        prefix = self._prefix(model)
-        fitted = Fitted(model=model, store=self.store(model, prefix), prefix=prefix)
+        if model.blocks:
+            try:
+                model.split(self.example)
+            except InputError as error:
+                self._warn(f"{error} Every epoch runs the whole network.")
+        fitted = Fitted(model=model, store=self.store(model))
         indices = np.arange(len(fitted.store)) if indices is None else indices
         weights = self._weights(indices) if self.class_weights else None
         recipe = None if method.recipe is None else recipe or self.recipe(plan, len(indices))
@@ -170,25 +168,24 @@ class Bench:
         with torch.no_grad():
             for parameter in model.head.parameters():
                 parameter.div_(recipe.temperature)
-        before, gradient = (matrices(model), gradients(model, fitted.store, prefix)) if with_updates else ({}, {})
+        before, gradient = (matrices(model), gradients(model, fitted.store)) if with_updates else ({}, {})
         key = [plan.as_dict(), asdict(recipe), self.job.seed, self.class_weights, indices.tolist()]
         history = train(
             model,
             fitted.store,
             recipe,
             self.job,
-            prefix=prefix,
             indices=indices,
             class_weights=weights,
             state=self.folder / f"{plan.method}-{json_digest(key)[:16]}.safetensors",
-            test=None if watched is None else self._test(model, watched, prefix),
+            test=None if watched is None else self._test(model, watched),
             on_epoch=None if on_epoch is None else partial(on_epoch, plan.method),
         )
         measured = updates(model, before, gradient, self.classes) if with_updates else []
         return replace(fitted, history=history, updates=measured)
 
-    def _test(self, model: TunedModel, watched: Split, prefix: Prefix | None) -> Test:
-        samples = Fitted(model=model, store=self.store(model, prefix, watched), prefix=prefix)
+    def _test(self, model: TunedModel, watched: Split) -> Test:
+        samples = Fitted(model=model, store=self.store(model, watched))
 
         def test() -> tuple[float, float | None]:
             features = samples.features()
@@ -196,15 +193,6 @@ class Bench:
             return float(right.mean()), nc1(features, watched.labels, self.classes)
 
         return test
-
-    def _prefix(self, model: TunedModel) -> Prefix | None:
-        if not model.blocks:
-            return None
-        try:
-            return Prefix(model.base, model.blocks[0], self.example)
-        except InputError as error:
-            self._warn(f"{error} Every epoch runs the whole network.")
-            return None
 
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
@@ -214,11 +202,3 @@ class Bench:
         counts = np.bincount(self.labels[indices], minlength=self.classes)
         weights = np.where(counts > 0, len(indices) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
-
-
-def _features(model: TunedModel) -> Callable[[Inputs], Tensor]:
-    def compute(inputs: Inputs) -> Tensor:
-        with torch.inference_mode():
-            return model.features(inputs).float()
-
-    return compute

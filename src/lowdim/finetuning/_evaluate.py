@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Split, batches
 from lowdim.errors import InputError
-from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.metrics import variability
@@ -23,30 +22,14 @@ _NEVER = -30.0
 """Logit of a class without training samples."""
 
 
-def stored_features(
-    model: TunedModel, store: Store, prefix: Prefix | None, indices: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "n d"]:
-    """What the head of a model in evaluation mode sees, for stored samples whose values enter at a prefix."""
+def stored_features(model: TunedModel, store: Store, indices: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
+    """What the head of a model in evaluation mode sees, for stored samples."""
     rows: list[np.ndarray] = []
     with torch.inference_mode():
-        for part in _parts(indices):
-            batch = store.batch(part)
-            rows.append(model.features(batch.inputs, prefix, batch.value).float().cpu().numpy())
+        for start in range(0, len(indices), PER_PASS):
+            batch = store.batch(indices[start : start + PER_PASS])
+            rows.append(model.features(batch.inputs, batch.value).float().cpu().numpy())
     return np.concatenate(rows)
-
-
-def stored_rows(store: Store, indices: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
-    """The stored values themselves, where they are what the head sees."""
-    rows: list[np.ndarray] = []
-    for part in _parts(indices):
-        value = store.batch(part).value
-        assert value is not None
-        rows.append(value.cpu().numpy())
-    return np.concatenate(rows)
-
-
-def _parts(indices: np.ndarray) -> list[np.ndarray]:
-    return [indices[start : start + PER_PASS] for start in range(0, len(indices), PER_PASS)]
 
 
 def split_outputs(

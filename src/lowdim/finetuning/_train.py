@@ -16,7 +16,6 @@ from lowdim._files import load_tensors, save_tensors
 from lowdim._job import Job
 from lowdim._random import child_seed
 from lowdim.errors import NonFiniteError, ResourceError, is_out_of_memory
-from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
@@ -56,7 +55,6 @@ def train(
     recipe: Recipe,
     job: Job,
     *,
-    prefix: Prefix | None = None,
     indices: np.ndarray | None = None,
     class_weights: Tensor | None = None,
     state: Path | None = None,
@@ -75,7 +73,7 @@ def train(
         ResourceError: If a batch does not fit into memory; says what does.
     """
     indices = np.arange(len(store)) if indices is None else indices
-    loop = _Loop(model, store, recipe, job, prefix, indices, class_weights)
+    loop = _Loop(model, store, recipe, job, indices, class_weights)
     if state is not None and state.exists():
         loop.load(state)
     report = job.reporter(f"training {model.plan.describe()}")
@@ -124,11 +122,10 @@ class _Loop:
         store: Store,
         recipe: Recipe,
         job: Job,
-        prefix: Prefix | None,
         indices: np.ndarray,
         class_weights: Tensor | None,
     ) -> None:
-        self.model, self.store, self.recipe, self.prefix = model, store, recipe, prefix
+        self.model, self.store, self.recipe = model, store, recipe
         self.indices, self.class_weights = indices, class_weights
         self.seed, self.processes = job.seed, job.processes
         self.device = model.head.weight.device
@@ -211,7 +208,7 @@ class _Loop:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.rank))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                logits = self.model.head(self.model.features(batch.inputs, self.prefix, batch.value))
+                logits = self.model.head(self.model.features(batch.inputs, batch.value))
             loss = F.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum") * (weight / total)
         return loss, weight * (logits.argmax(dim=1) == labels).sum()
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -51,6 +51,7 @@ class TunedModel(nn.Module):
         if not self.method.own_output:
             self._catch_features()
         self.blocks = _in_order(self.base, plan.blocks, example)
+        self.prefix: Prefix | None = None
         if plan.combine is not None:
             self.base.get_submodule(self.blocks[-1]).register_forward_hook(self._catch_skip)
         if self.method.adapt is not None:
@@ -76,22 +77,38 @@ class TunedModel(nn.Module):
         """Logits of the new classes."""
         return self.head(self.features(inputs))
 
-    def features(
-        self, inputs: Inputs, prefix: Prefix | None = None, value: Tensor | None = None
-    ) -> Float[Tensor, "n d"]:
+    def split(self, example: Inputs) -> None:
+        """From now on, `features` can start at the first trained block.
+
+        Args:
+            example: A batch of at least two samples.
+
+        Raises:
+            InputError: If the network cannot be split there.
+        """
+        self.prefix = Prefix(self.base, self.blocks[0], example)
+
+    def frozen_part(self) -> Callable[[Inputs], Tensor] | None:
+        """What may be computed once per sample: all up to the head where nothing before it is trained, else what goes into the first
+        trained block; None where the network is not split."""
+        if self.method.recipe is not None:
+            return self.prefix and self.prefix.compute
+        return torch.inference_mode()(lambda inputs: self.features(inputs).float())
+
+    def features(self, inputs: Inputs, value: Tensor | None = None) -> Float[Tensor, "n d"]:
         """What the head sees.
 
         Args:
             inputs: A batch.
-            prefix: With it, start at the block whose input is `value`.
-            value: From `Prefix.compute` for these samples.
+            value: What `frozen_part` gave for these samples.
         """
-        if prefix is None or value is None:
-            parts = self._parts(inputs)
+        if value is None:
+            combined = self._combine(*self._parts(inputs))
+        elif self.prefix is None:
+            combined = value
         else:
-            with prefix.replay(value):
-                parts = self._parts(stand_in(inputs))
-        combined = self._combine(*parts)
+            with self.prefix.replay(value):
+                combined = self._combine(*self._parts(stand_in(inputs)))
         # Saved features may be float64, and a network half precision; the head is float32.
         return combined.to(self.head.weight.dtype)
 

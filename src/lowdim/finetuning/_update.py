@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from lowdim._linalg import effective_rank, leading_vectors, share_inside
 from lowdim.finetuning._evaluate import PER_PASS
-from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
 
@@ -92,7 +91,7 @@ def matrices(model: TunedModel) -> dict[str, Tensor]:
     }
 
 
-def gradients(model: TunedModel, store: Store, prefix: Prefix | None) -> dict[str, Tensor]:
+def gradients(model: TunedModel, store: Store) -> dict[str, Tensor]:
     """Gradients of the mean training loss, in evaluation mode, for the parameters of `matrices`."""
     names = list(matrices(model))
     parameters = dict(model.named_parameters())
@@ -102,7 +101,7 @@ def gradients(model: TunedModel, store: Store, prefix: Prefix | None) -> dict[st
     for start in range(0, len(store), PER_PASS):
         positions = np.arange(start, min(start + PER_PASS, len(store)))
         batch = store.batch(positions)
-        logits = model.head(model.features(batch.inputs, prefix, batch.value))
+        logits = model.head(model.features(batch.inputs, batch.value))
         labels = torch.from_numpy(store.labels[positions]).to(logits.device)
         loss = F.cross_entropy(logits, labels, reduction="sum") / len(store)
         parts = torch.autograd.grad(
