@@ -65,7 +65,8 @@ class Bench:
     """Fits plans for one network, which is left alone, on one data set's training split, and nothing else.
 
     The job's folder keeps stored prefixes and the states of running fits. Another run continues there; what belongs to another
-    network, other data or another recipe is left alone. `changes` replace fields of the methods' default recipes.
+    network, other data or another recipe is left alone. `changes` that are not None replace fields of the methods' recipes, as the
+    job's batch size does.
     """
 
     def __init__(
@@ -85,7 +86,8 @@ class Bench:
         self.class_names, self.classes = data.classes, len(data.classes)
         self.prompts, self.text_features = tuple(prompts), text_features
         self.device, self.views, self.class_weights = torch.device(job.device or "cpu"), views, class_weights
-        self.changes = dict(changes or {})
+        changes = {**(changes or {}), "batch_size": job.batch_size}
+        self.changes = {name: value for name, value in changes.items() if value is not None}
         if len(np.unique(self.train.labels)) < 2:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
         content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]

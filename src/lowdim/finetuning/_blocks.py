@@ -85,9 +85,12 @@ def auto_block(module: nn.Module, depth: float = DEPTH) -> str:
 def _trained_blocks(module: nn.Module, layer: str | Sequence[str]) -> tuple[str, ...]:
     names = [auto_block(module)] if layer == "auto" else match_layers(module, layer)
     if any(name.endswith(":input") for name in names):
-        raise UsageError("A layer to train is a module, not what goes into it: leave out ':input'.")
+        raise UsageError("A layer to train is a module, not what goes into it: leave out ':input'.", argument="layer")
     blocks = tuple(name for name in names if not any(name.startswith(f"{other}.") for other in names))
     for name in blocks:
         if not any(True for _ in module.get_submodule(name).parameters()):
-            raise UsageError(f"The layer {name} has no parameters to train. See `module.named_modules()` for others.")
+            raise UsageError(
+                f"The layer {name} has no parameters to train. See `module.named_modules()` for others.",
+                argument="layer",
+            )
     return blocks

@@ -14,13 +14,14 @@ from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._plan import Options, Plan
-from lowdim.finetuning.methods import RECORDS, Decision, ensemble, linear_probe, method_named, scl
+from lowdim.finetuning.methods import RECORDS, Decision, ensemble, method_named
 from lowdim.probe import fold_of, wilson_interval
 
 _EFFECTIVE = 1.3
 """Cross-validated accuracy varies more than N independent trials: its interval is that of N / 1.3."""
 LEVEL = 0.9
-PROBE = Plan(linear_probe.METHOD.name)
+_PROBE, _BLOCK = ensemble.METHOD.parts
+PROBE = Plan(_PROBE)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
     """What is looked at beside the probe: ``"scl"`` at 3/4 of the depth, or at the block that is named; None, with a warning, for a
     network without blocks, of which only the probe is left."""
     try:
-        return plan_of(scl.METHOD, bench.network.module, options or Options())
+        return plan_of(method_named(_BLOCK), bench.network.module, options or Options())
     except InputError as error:
         bench.warnings.append(f"Only the probe was tried. {error}")
         return None

@@ -113,10 +113,14 @@ def finetune(
     )
     check_options(record, options)
     if batch_norm == "batch" and job.processes.count > 1:
-        raise UsageError('With `batch_norm="batch"` every process would have statistics of its own. Use one process.')
+        raise UsageError(
+            'With `batch_norm="batch"` every process would have statistics of its own. Use one process.',
+            argument="batch_norm",
+        )
     if watch and not len(data.splits.get("test", ())):
-        raise UsageError(f"`watch` measures the test split after every epoch, but {data.name} has none.")
-    changes = {"rate": rate, "head_rate": rate, "epochs": epochs, "batch_size": batch_size}
+        raise UsageError(
+            f"`watch` measures the test split after every epoch, but {data.name} has none.", argument="watch"
+        )
     with job.in_folder() as job:
         bench = Bench(
             network,
@@ -126,7 +130,7 @@ def finetune(
             class_weights=class_weights,
             prompts=prompts,
             text_features=text_features,
-            changes={name: value for name, value in changes.items() if value is not None},
+            changes={"rate": rate, "head_rate": rate, "epochs": epochs},
         )
         decision = _decision(record, bench, options)
         watched = data["test"] if watch else None

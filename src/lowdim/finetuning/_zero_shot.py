@@ -27,7 +27,9 @@ def encode_classes(
     """
     for prompt in prompts:
         if "{}" not in prompt:
-            raise UsageError(f"The prompt {prompt!r} has no {{}} where the class goes, as in {PROMPT!r}.")
+            raise UsageError(
+                f"The prompt {prompt!r} has no {{}} where the class goes, as in {PROMPT!r}.", argument="prompts"
+            )
     encode, scale = text_encoder(network)
     rows: list[torch.Tensor] = []
     for name in classes:

@@ -8,7 +8,8 @@ import importlib
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.finetuning._plan import Options
 from lowdim.finetuning._recipe import Recipe
-from lowdim.finetuning.methods._method import Decision, Method
+from lowdim.finetuning.methods._method import Decision as Decision
+from lowdim.finetuning.methods._method import Method as Method
 
 _FILES = (
     "auto",
@@ -39,7 +40,7 @@ def method_named(name: str, *, single: bool = False) -> Method:
     record = RECORDS.get(name)
     if record is None or (single and not record.single):
         names = [known.name for known in RECORDS.values() if known.single or not single]
-        raise UsageError(f"There is no method {name!r}. {did_you_mean(name, names)}")
+        raise UsageError(f"There is no method {name!r}. {did_you_mean(name, names)}", argument="method")
     return record
 
 
@@ -58,14 +59,15 @@ def check_options(record: Method, options: Options) -> None:
     """Refuses arguments that a method does not read, where doing without them in silence would surprise."""
     if options.batch_norm != "frozen" and "batch_norm" not in record.reads:
         raise UsageError(
-            f'`batch_norm="batch"` goes with {_either(names_of("batch_norm"))}; other methods always keep the statistics.'
+            f'`batch_norm="batch"` goes with {_either(names_of("batch_norm"))}; other methods always keep the statistics.',
+            argument="batch_norm",
         )
     if options.also and "also" not in record.reads:
-        raise UsageError(f"`also` goes with {_either(names_of('also'))}, not {record.name}.")
+        raise UsageError(f"`also` goes with {_either(names_of('also'))}, not {record.name}.", argument="also")
     known = names_of(also=True)
     for name in options.also:
         if name not in known:
-            raise UsageError(f"auto cannot also try {name!r}. {did_you_mean(name, known)}")
+            raise UsageError(f"auto cannot also try {name!r}. {did_you_mean(name, known)}", argument="also")
 
 
 def _either(names: list[str]) -> str:
@@ -94,19 +96,5 @@ def default_recipe(method: str, samples: int, classes: int) -> Recipe:
     """
     recipe = method_named(method, single=True).recipe
     if recipe is None:
-        raise UsageError(f"The method {method} is not trained by steps, so that it has no recipe.")
+        raise UsageError(f"The method {method} is not trained by steps, so that it has no recipe.", argument="method")
     return recipe(samples, classes)
-
-
-__all__ = [
-    "ASKED",
-    "METHODS",
-    "RECORDS",
-    "Decision",
-    "Method",
-    "check_options",
-    "default_recipe",
-    "method_named",
-    "names_of",
-    "read_record",
-]

@@ -48,7 +48,7 @@ class Method:
         adapt: Puts new parts into the copy of the base, with a seed.
         own_output: The head sees the network's own output at length one, not the penultimate feature.
         head: Gives the head its weights, which then stay; by default they are trained.
-        parts: Methods whose networks are averaged.
+        parts: Methods whose networks are averaged; those of ``ensemble``, a probe and a block, are what ``auto`` tries.
         decide: Chooses what to fit by evidence.
         also: Whether ``auto`` tries it where asked to.
         many: Samples per class from which it was the best of all that were measured: ``auto`` says so where it was not tried.
