@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from lowdim.completion import CompletionWarning, DeepMatrixCompletion
-from lowdim.completion._biases import fit_biases
+from lowdim.completion.solvers._biases import fit_biases
 from lowdim.completion._choice import suitable
-from lowdim.completion._completion import Settings, hold_out
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers._solver import Settings, hold_out
+from lowdim.completion.entries import Entries
 from lowdim.completion._scaling import column_scale
 
 NAN = float("nan")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lowdim.completion import DeepMatrixCompletion
-from lowdim.completion._biases import fit_biases
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers._biases import fit_biases
+from lowdim.completion.entries import Entries
 from lowdim.completion._estimator import SOLVERS
 from lowdim.errors import UsageError
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowdim.completion import _kernels
-from lowdim.completion._entries import LARGEST_SIDE, Entries
+from lowdim.completion.entries import LARGEST_SIDE, Entries
 from lowdim.errors import InputError, NonFiniteError
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lowdim.completion._kernels as kernels
-from lowdim.completion._entries import Entries
+import lowdim.completion.entries._kernels as kernels
+from lowdim.completion.entries import Entries
 
 
 def problem(seed: int, m: int, n: int, k: int, density: float) -> tuple[Entries, np.ndarray, np.ndarray]:
@@ -86,7 +86,7 @@ import os, warnings
 warnings.simplefilter("ignore")
 import numpy as np
 from lowdim.completion import _kernels as kernels
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries import Entries
 kernels.PARALLEL_WORK = 0
 entries = Entries.from_dense(np.ones((40, 30)))
 left, right = np.ones((40, 2)), np.ones((30, 2))
@@ -108,7 +108,7 @@ def test_kernels_compile_where_no_cache_can_be_written() -> None:
     code = (
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []  # as in a read-only install without a home folder\n"
-        "from lowdim.completion._entries import Entries\n"
+        "from lowdim.completion.entries import Entries\n"
         "print(Entries.from_triplets([1, 0], [0, 0], [1.0, 2.0]).values.tolist())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ import pytest
 
 from lowdim.completion import DeepMatrixCompletion, Entries, _memory
 from lowdim.completion import _choice as choice
-from lowdim.completion import _reading as reading
-from lowdim.completion._completion import Settings
+from lowdim.completion.entries import _reading as reading
+from lowdim.completion.solvers._solver import Settings
 from lowdim.completion._engine import complete
 from lowdim.errors import ResourceError
 
@@ -89,7 +89,7 @@ def test_a_text_file_too_large_is_refused_before_it_is_read(
 
 def test_ids_with_wide_gaps_are_refused_before_the_sides_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_memory, "available_bytes", lambda: 2**20)
-    monkeypatch.setattr("lowdim.completion._entries._sorted", lambda *_, **__: pytest.fail("was started"))
+    monkeypatch.setattr("lowdim.completion.entries._sorted", lambda *_, **__: pytest.fail("was started"))
     with pytest.raises(ResourceError, match=r"2000000000 x 2 with 2 entries needs 29\.8 GiB .*Number only the rows"):
         DeepMatrixCompletion().fit(([0, 1_999_999_999], [0, 1], [1.0, 2.0]))
 

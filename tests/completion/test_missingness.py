@@ -7,8 +7,8 @@ import pytest
 
 from lowdim.completion import CompletionWarning, DeepMatrixCompletion
 from lowdim.completion import _engine as engine
-from lowdim.completion._completion import Settings
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers._solver import Settings
+from lowdim.completion.entries import Entries
 
 
 def table(seed: int, *, at_random: bool, high: bool = True, m: int = 500) -> np.ndarray:

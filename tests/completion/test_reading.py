@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lowdim.completion._pictures import read_picture, sample_picture, to_png
-from lowdim.completion._reading import has_triplets, read_pairs, read_table, read_triplets
+from lowdim.completion.entries._pictures import read_picture, sample_picture, to_png
+from lowdim.completion.entries._reading import has_triplets, read_pairs, read_table, read_triplets
 from lowdim.errors import InputError, UsageError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lowdim.completion import DeepMatrixCompletion
-from lowdim.completion._completion import HeldOut
+from lowdim.completion.solvers._solver import HeldOut
 from lowdim.completion._scaling import noise_is_uniform
 
 

@@ -25,8 +25,8 @@ from lowdim.cli._common import (
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.completion import DeepMatrixCompletion
-    from lowdim.completion._pictures import Picture
-    from lowdim.completion._reading import Table, Texts, Triplets
+    from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._reading import Table, Texts, Triplets
 
     Source = Triplets | Table | Picture
     Pairs = tuple[Texts, Texts]
@@ -136,8 +136,8 @@ def _read(
     seed: int,
 ) -> "Source":
     from lowdim._files import existing_file
-    from lowdim.completion import _pictures as pictures
-    from lowdim.completion import _reading as reading
+    from lowdim.completion.entries import _pictures as pictures
+    from lowdim.completion.entries import _reading as reading
     from lowdim.errors import UsageError
 
     sample = file.startswith("sample:")
@@ -156,7 +156,7 @@ def _read(
 def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pairs":
     """The ids to predict, read before the fit so that a mistake is not said after it."""
     from lowdim._files import existing_file
-    from lowdim.completion import _reading as reading
+    from lowdim.completion.entries import _reading as reading
     from lowdim.errors import UsageError
 
     if not isinstance(source, reading.Triplets):
@@ -170,9 +170,9 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
     from lowdim.completion._estimator import fit_with_journal
-    from lowdim.completion._journal import Journal
-    from lowdim.completion._pictures import Picture, to_png
-    from lowdim.completion._reading import Table
+    from lowdim.completion.solvers._journal import Journal
+    from lowdim.completion.entries._pictures import Picture, to_png
+    from lowdim.completion.entries._reading import Table
     from lowdim.report._page import Page, write_report
     from lowdim.report.completion import completion_sections
 
@@ -201,7 +201,7 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
 
 def _matrix(source: "Source") -> Any:
     """What to fit: triplets with their ids, so that pairs can be asked for by them."""
-    from lowdim.completion._reading import Triplets
+    from lowdim.completion.entries._reading import Triplets
 
     entries = source.entries
     if isinstance(source, Triplets):
@@ -213,7 +213,7 @@ def _write(
     folder: "RunFolder", source: "Triplets | Table", model: "DeepMatrixCompletion", pairs: "Pairs | None"
 ) -> str | None:
     """Writes what was asked for into the run folder; returns its path."""
-    from lowdim.completion._reading import Table
+    from lowdim.completion.entries._reading import Table
 
     if isinstance(source, Table):
         return str(folder.write("completed.csv", _csv(source.filled(model.transform(source.entries)))))
@@ -239,8 +239,8 @@ def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, c
 
 def _unknown_columns(source: "Source") -> list[str]:
     """A warning of columns without entries: nothing tells their values, not even a mean."""
-    from lowdim.completion._pictures import Picture
-    from lowdim.completion._reading import Table
+    from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._reading import Table
 
     empty = [place for place, count in enumerate(source.entries.col_counts.tolist()) if count == 0]
     if isinstance(source, Table) and empty:
@@ -314,13 +314,13 @@ def _rank(text: str) -> int | str:
 
 
 def _max_rank(source: "Source") -> int:
-    from lowdim.completion._pictures import Picture
+    from lowdim.completion.entries._pictures import Picture
 
     return 60 if isinstance(source, Picture) else 20
 
 
 def _clip(text: str | None, source: "Source") -> Any:
-    from lowdim.completion._pictures import Picture
+    from lowdim.completion.entries._pictures import Picture
     from lowdim.errors import UsageError
 
     if text is None:
@@ -338,7 +338,7 @@ def _digest(source: "Source") -> str:
     """What tells this matrix and its texts from others."""
     import hashlib
 
-    from lowdim.completion._reading import Table, Triplets
+    from lowdim.completion.entries._reading import Table, Triplets
 
     texts: Any = None
     if isinstance(source, Triplets):

@@ -1,6 +1,6 @@
 """When entries that a matrix fits determine it: what the solvers `exact` and `gd` vouch for, and how they say it."""
 
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries import Entries
 
 SURE = 1.15  # entries per degree of freedom from which a vanished residual proves the matrix
 

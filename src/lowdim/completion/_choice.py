@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.completion._completion import Completion, HeldOut, Mask, Settings, Solved, Solver, SolverName
-from lowdim.completion._entries import Entries
-from lowdim.completion._memory import bytes_of_fit, require_memory
+from lowdim.completion.solvers._solver import Completion, HeldOut, Mask, Settings, Solved, Solver, SolverName
+from lowdim.completion.entries import Entries
+from lowdim.completion.entries._memory import bytes_of_fit, require_memory
 
 TABLE_COLUMNS = 3_000
 TABLE_CELLS = 20_000_000
@@ -114,7 +114,7 @@ def are_ratings(entries: Entries) -> bool:
 
 def _noise_free(entries: Entries, settings: Settings) -> bool:
     """Whether a rank that the entries could not fit by chance fits their deviations from the column means almost exactly."""
-    from lowdim.completion._als import TwoOrders, alternate, spectral_start
+    from lowdim.completion.solvers.als import TwoOrders, alternate, spectral_start
     from lowdim.completion._exact import affordable_rank
 
     rank = affordable_rank(entries, settings.max_rank, PROBE_OVERSAMPLING)

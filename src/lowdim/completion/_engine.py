@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion._biases import solve_biases
+from lowdim.completion.solvers._biases import solve_biases
 from lowdim.completion._choice import Choice, are_ratings, check, choose
-from lowdim.completion._completion import (
+from lowdim.completion.solvers._solver import (
     Array,
     Completion,
     HeldOut,
@@ -16,9 +16,9 @@ from lowdim.completion._completion import (
     SolverName,
     hold_out,
 )
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries import Entries
 from lowdim.completion._guards import Guarded
-from lowdim.completion._missingness import difference
+from lowdim.completion.solvers.table._missingness import difference
 from lowdim.completion._scaling import column_scale, noise_is_uniform
 
 HELD_SHARE = 0.1

@@ -12,11 +12,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from lowdim.completion import _inputs
-from lowdim.completion._completion import Settings, SolverName, hold_out, singular_values
+from lowdim.completion.solvers._solver import Settings, SolverName, hold_out, singular_values
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
-from lowdim.completion._entries import Entries
-from lowdim.completion._journal import Journal
-from lowdim.completion._memory import require_memory
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.entries._memory import require_memory
 from lowdim.errors import InputError, UsageError, did_you_mean
 
 Floats = NDArray[np.floating[Any]]

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.completion._completion import Array, Completion, HeldOut, Mask, Settings, Solved, root_mean_square
-from lowdim.completion._entries import Entries
-from lowdim.completion._factors import FactorCompletion, unbiased_noise
-from lowdim.completion._gradient_descent import GradientDescent, gradient_descent
-from lowdim.completion._recover import Recovery, recover
+from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Mask, Settings, Solved, root_mean_square
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._factors import FactorCompletion, unbiased_noise
+from lowdim.completion.solvers.gd._gradient_descent import GradientDescent, gradient_descent
+from lowdim.completion.solvers.exact._recover import Recovery, recover
 
 CHECKABLE = 1.3  # entries per degree of freedom from which a recovery nearly always succeeds
 

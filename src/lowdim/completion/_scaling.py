@@ -3,8 +3,8 @@
 import numpy as np
 
 from lowdim.completion import _kernels
-from lowdim.completion._completion import Array, HeldOut
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers._solver import Array, HeldOut
+from lowdim.completion.entries import Entries
 
 NOISY = 1e-3  # of the deviation of a column
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from lowdim._random import child_seed
 from lowdim.completion import _kernels
 from lowdim.completion._certainty import determines, facts
-from lowdim.completion._descent import Array, Descent, Network, Probe, descend
-from lowdim.completion._entries import Entries
-from lowdim.completion._journal import Journal
-from lowdim.completion._starts import (
+from lowdim.completion.solvers.gd._descent import Array, Descent, Network, Probe, descend
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers.gd._starts import (
     compressed_network,
     largest_gamma,
     leading_svd,

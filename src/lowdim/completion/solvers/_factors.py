@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion._completion import Array, Indices
-from lowdim.completion._entries import Entries
-from lowdim.completion._least_squares import pair_products, solve_rows
+from lowdim.completion.solvers._solver import Array, Indices
+from lowdim.completion.entries import Entries
+from lowdim.completion.entries._least_squares import pair_products, solve_rows
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,6 @@ def require_memory(needed: int, purpose: str, advice: str) -> None:
         )
 
 
-def bytes_of_fit(solver: str, entries: int, shape: tuple[int, int], rank: int) -> int:
-    """What a fit takes at most beside the entries, from measured peaks (a test compares them)."""
-    m, n = shape
-    draws = min(2 * 230 * 4 * (m + n) * (2 * rank + 4), 2**29)  # of `ratings`, and once more while they are stacked
-    fixed = {"table": 150 * m * n + 100 * 2**20, "ratings": draws, "gd": 3 * 2**20}
-    each = {"als": 100, "ratings": 320, "ratings-quick": 320, "exact": 120, "gd": 90}
-    sides = {"als": 100, "ratings": 120, "ratings-quick": 120, "exact": 360, "gd": 360}
-    return fixed.get(solver, 0) + each.get(solver, 0) * entries + sides.get(solver, 0) * (m + n) * rank
-
-
 def bytes_of_text(lines: int, fields: int, length: float) -> int:
     """What reading a text file takes at most, with `length` characters per line; from measured peaks too."""
     return round(lines * (220 + 100 * fields + 4 * length))

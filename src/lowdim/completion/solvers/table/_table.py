@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion import _factor_analysis as factor_analysis
-from lowdim.completion._completion import Array, Completion, HeldOut, Indices, Mask, Settings, Solved, to_dense
-from lowdim.completion._entries import Entries
-from lowdim.completion._neighbours import Neighbours
+from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
+from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices, Mask, Settings, Solved, to_dense
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.table._neighbours import Neighbours
 
 Loadings = factor_analysis.Loadings
 

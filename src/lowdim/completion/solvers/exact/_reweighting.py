@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion._entries import Entries
-from lowdim.completion._kernels import times, transposed_times
-from lowdim.completion._starts import leading_svd
-from lowdim.completion._tangent import solve_weighted
+from lowdim.completion.entries import Entries
+from lowdim.completion.entries._kernels import times, transposed_times
+from lowdim.completion.solvers.gd._starts import leading_svd
+from lowdim.completion.solvers.exact._tangent import solve_weighted
 
 Array = NDArray[np.float64]
 

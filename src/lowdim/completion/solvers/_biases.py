@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lowdim.completion import _kernels
-from lowdim.completion._completion import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
+from lowdim.completion.entries import Entries
 
 SWEEPS = 20
 TOLERANCE = 1e-4  # relative change of the noise

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion._completion import Array, Completion, HeldOut, Indices
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices
+from lowdim.completion.entries import Entries
 
 SAMPLE = 20_000  # missing cells looked at
 CLEAR = 3.3  # standard errors of the difference: one table in a thousand by chance

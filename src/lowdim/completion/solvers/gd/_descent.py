@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from lowdim.completion import _kernels
-from lowdim.completion._entries import Entries
-from lowdim.completion._journal import Journal
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._journal import Journal
 from lowdim.errors import NonFiniteError
 
 Array = NDArray[np.float64]

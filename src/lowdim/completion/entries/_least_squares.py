@@ -11,16 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion._kernels import kernel, run_rows
+from lowdim.completion.entries._kernels import kernel, run_rows
 
 Floats = NDArray[np.floating[Any]]
 
 TILE = 128
 PADDING = 16  # entries are padded with zeros to a multiple of this, the width of the widest vectors
-RIDGES = {
-    4: 1e-7,
-    8: 1e-12,
-}  # of the trace, by size of the type: rows with fewer entries than factors have no unique solution
+RIDGES = {4: 1e-7, 8: 1e-12}  # of the trace, by size of the type: with fewer entries than factors, no solution is unique
 
 
 def solve_rows(
@@ -38,14 +35,7 @@ def solve_rows(
     With `biased`, the last column of `right` holds the column biases $c_j$ and that of `out` gets the row biases: the minimiser of
     $\sum_j (x_{ij} - c_j - b - u \cdot v_j)^2 + \ldots$ over ``(u, b)``.
 
-    Args:
-        start: ``(m + 1,)``, where the entries of each row begin.
-        cols: Their columns.
-        values: Their values.
-        right: ``(n, k)``, C-contiguous, of the dtype of `values`.
-        decay: ``(k,)``, of the same dtype.
-        biased: Whether the last factor is a bias.
-        out: ``(m, k)``, overwritten. Costs ``O(|Omega| k^2 + m k^3)``.
+    The arrays are C-contiguous and of one dtype; `out` is ``(m, k)``. Costs ``O(|Omega| k^2 + m k^3)``.
     """
     k = right.shape[1]
     ridge = right.dtype.type(RIDGES[right.dtype.itemsize])

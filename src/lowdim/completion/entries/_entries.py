@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
-from lowdim.completion import _kernels
-from lowdim.completion._memory import require_memory
+from lowdim.completion.entries import _kernels
+from lowdim.completion.entries._memory import require_memory
 from lowdim.errors import InputError, NonFiniteError
 
 LARGEST_SIDE = np.iinfo(np.int32).max
@@ -158,14 +158,9 @@ class Entries:
         """(``|Omega|``,) the row of each entry, in column-major order."""
         return self._by_columns[1]
 
-    @property
-    def col_order(self) -> Ints:
-        """(``|Omega|``,): ``values[col_order]`` are the values in column-major order."""
-        return self._by_columns[2]
-
     @cached_property
-    def _by_columns(self) -> tuple[NDArray[np.int64], NDArray[np.int32], Ints]:
-        return self.by_columns(np.arange(self.size, dtype=np.int32 if self.size <= LARGEST_SIDE else np.int64))
+    def _by_columns(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        return self.by_columns(self.cols)[:2]
 
     def by_columns(self, values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
         """``col_start``, ``col_rows`` and these values (``|Omega|``,), in row-major order, brought into column-major order."""
@@ -175,6 +170,18 @@ class Entries:
         """The same entries as an (n, m) matrix: its row-major order is the column-major order of this one."""
         start, rows, values = self.by_columns(self.values)
         return Entries(_spread(start), rows, values, (self.shape[1], self.shape[0]), start)
+
+    def sparse(self, values: NDArray[Any]) -> scipy.sparse.csr_array:
+        """The SciPy matrix with these values (``|Omega|``,) in the observed places: ``S @ right`` and ``S.T @ left`` are its products."""
+        start = self.row_start if self.size > LARGEST_SIDE else self.row_start.astype(np.int32)
+        return scipy.sparse.csr_array((values, self.cols, start), shape=self.shape)
+
+    def predict(self, left: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """The observed entries of ``left @ right.T``, row by row: of (m, k) and (n, k) factors, C-contiguous and of one dtype."""
+        out = np.empty(self.size, left.dtype)
+        work = self.size * left.shape[1]
+        _kernels.run_rows(_kernels.product_rows, self.row_start, work, self.cols, left, right, out)
+        return out
 
     def with_values(self, values: NDArray[np.float64]) -> "Entries":
         """The same positions with other values, (``|Omega|``,) in row-major order."""

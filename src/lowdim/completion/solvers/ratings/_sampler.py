@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim.completion import _kernels
-from lowdim.completion._entries import Entries
-from lowdim.completion._rating_kernels import update_features, update_rows
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.ratings._kernels import update_features, update_rows
 
 Floats = NDArray[Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.completion._kernels import kernel
+from lowdim.completion.entries._kernels import kernel
 
 
 @kernel

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion._entries import Entries
-from lowdim.completion._kernels import predict
-from lowdim.completion._tangent import gram_blocks, solve_damped
+from lowdim.completion.entries import Entries
+from lowdim.completion.entries._kernels import predict
+from lowdim.completion.solvers.exact._tangent import gram_blocks, solve_damped
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, UsageError, did_you_mean
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -58,7 +58,7 @@ def read_picture(path: Path, mask: Path | None) -> Picture:
         missing = white > 127
     if not missing.any():
         raise InputError(
-            f"No pixel of {path} is missing. Pass --mask with a picture that is white there, or use transparency."
+            f"No pixel of {path} is missing. Pass a `mask` with a picture that is white there, or use transparency."
         )
     grey = (pixels == pixels[:, :, :1]).all()
     return Picture(pixels[:, :, :1] if grey else pixels, missing)
@@ -71,7 +71,7 @@ def sample_picture(name: str, share: float, seed: int) -> Picture:
     if name not in SAMPLES:
         raise UsageError(f"There is no sample picture {name!r}. {did_you_mean(name, SAMPLES)}")
     if not 0 < share < 1:
-        raise UsageError(f"--missing is a share between 0 and 1, not {share}.")
+        raise UsageError(f"`missing` is a share between 0 and 1, not {share}.")
     pixels = np.asarray(load_sample_image(f"{name}.jpg"))
     height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
     blocks = pixels[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)

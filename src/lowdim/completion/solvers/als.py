@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim.completion import _kernels
-from lowdim.completion._biases import Biases, fit_biases
-from lowdim.completion._completion import (
+from lowdim.completion.solvers._biases import Biases, fit_biases
+from lowdim.completion.solvers._solver import (
     Array,
     Completion,
     HeldOut,
@@ -28,9 +28,9 @@ from lowdim.completion._completion import (
     root_mean_square,
     singular_values,
 )
-from lowdim.completion._entries import Entries
-from lowdim.completion._factors import FactorCompletion, unbiased_noise
-from lowdim.completion._least_squares import pair_products, solve_rows
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._factors import FactorCompletion, unbiased_noise
+from lowdim.completion.entries._least_squares import pair_products, solve_rows
 
 SINGLE_PRECISION_SIZE = 1_000_000  # entries from which the factors are float32
 SAMPLE = 100_000  # entries on which the residual is measured

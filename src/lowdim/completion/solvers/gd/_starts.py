@@ -11,8 +11,8 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from lowdim.completion import _kernels
-from lowdim.completion._descent import Network
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers.gd._descent import Network
+from lowdim.completion.entries import Entries
 from lowdim.dynamics import initialize
 
 Array = NDArray[np.float64]

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim.completion import _kernels
-from lowdim.completion._completion import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
-from lowdim.completion._entries import Entries
-from lowdim.completion._least_squares import pair_products
-from lowdim.completion._rating_kernels import update_rows
-from lowdim.completion._rating_sampler import Sampler
+from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
+from lowdim.completion.entries import Entries
+from lowdim.completion.entries._least_squares import pair_products
+from lowdim.completion.solvers.ratings._kernels import update_rows
+from lowdim.completion.solvers.ratings._sampler import Sampler
 
 Floats = NDArray[Any]
 

@@ -9,20 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion._entries import Entries
-from lowdim.completion._memory import bytes_of_text, require_memory
+from lowdim.completion.entries._entries import Entries
+from lowdim.completion.entries._memory import bytes_of_text, require_memory
 from lowdim.errors import InputError, UsageError, did_you_mean, require
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
-ROW_NAMES, COLUMN_NAMES, VALUE_NAMES = (
-    ("row", "rows", "user"),
-    ("col", "cols", "column", "item"),
-    ("value", "values", "rating"),
-)
+ROW_NAMES, COLUMN_NAMES = ("row", "rows", "user"), ("col", "cols", "column", "item")
+VALUE_NAMES = ("value", "values", "rating")
 Texts = NDArray[np.str_]
-SAMPLE = 30_000
-"""Cells of a text file from which the memory for all of it is told."""
+SAMPLE = 30_000  # cells of a text file from which the memory for all of it is told
 
 
 @dataclass(frozen=True)
@@ -37,18 +33,11 @@ class Triplets:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with empty cells.
-
-    Attributes:
-        header: Names of all columns of the file.
-        cells: The text of every cell, as in the file.
-        first: Index of the first column of numbers: 1 if the first column names the rows, otherwise 0.
-        entries: The numbers.
-    """
+    """A table with empty cells: the texts of the file, and the entries of its columns of numbers."""
 
     header: list[str]
     cells: list[list[str]]
-    first: int
+    first: int  # column of numbers: 1 if the column before it names the rows, otherwise 0
     entries: Entries
 
     def filled(self, completed: NDArray[np.floating[Any]]) -> Iterator[list[str]]:
@@ -69,42 +58,29 @@ def read_triplets(
 ) -> Triplets:
     """Read one entry per line (CSV, TSV), row (Parquet) or element (NPZ).
 
-    Args:
-        path: The file.
-        row: Name of the column with the ids of the rows; by default one of row, rows, user.
-        col: The same of the columns: col, cols, column, item.
-        value: The same of the values: value, values, rating.
-        delimiter: Of a text file, if it is not told by its name.
+    The names of the columns are those of the ids of rows, of columns, and of the values; by default one of `ROW_NAMES` and so on.
 
     Raises:
         InputError: With the line where something is wrong.
     """
     columns, lines = _columns(path, delimiter)
-    names = tuple(
-        _named(columns, name, defaults, option, path)
-        for name, defaults, option in (
-            (row, ROW_NAMES, "--row"),
-            (col, COLUMN_NAMES, "--col"),
-            (value, VALUE_NAMES, "--value"),
-        )
+    names = (
+        _named(columns, row, ROW_NAMES, "row", path),
+        _named(columns, col, COLUMN_NAMES, "col", path),
+        _named(columns, value, VALUE_NAMES, "value", path),
     )
     rows, cols = (_ids(columns[name], name, path, lines) for name in names[:2])
     values = _numbers(columns[names[2]], names[2], path, lines)
     (row_ids, row_places), (column_ids, col_places) = (np.unique(ids, return_inverse=True) for ids in (rows, cols))
     _refuse_conflicts(row_places, col_places, values, rows, cols, path, lines)
     shape = len(row_ids), len(column_ids)
-    return Triplets(
-        Entries.from_triplets(row_places, col_places, values, shape),
-        row_ids,
-        column_ids,
-        (names[0], names[1], names[2]),
-    )
+    return Triplets(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids, names)
 
 
 def read_pairs(path: Path, row: str, col: str, *, delimiter: str | None = None) -> tuple[Texts, Texts]:
     """The pairs of ids to predict, from a file with the columns that the triplets had."""
     columns, lines = _columns(path, delimiter)
-    names = _named(columns, row, (), "--row", path), _named(columns, col, (), "--col", path)
+    names = _named(columns, row, (), "row", path), _named(columns, col, (), "col", path)
     first, second = (_ids(columns[name], name, path, lines) for name in names)
     return first, second
 
@@ -213,7 +189,7 @@ def _check_header(header: list[str], delimiter: str, path: Path) -> None:
         if others:
             raise InputError(
                 f"{path}, line 1: one column when split at {DELIMITERS.get(delimiter, repr(delimiter))}; it looks as if "
-                f"{DELIMITERS[others[0]]} separates the columns. Pass --delimiter {others[0]!r}."
+                f"{DELIMITERS[others[0]]} separates the columns. Pass `delimiter` {others[0]!r}."
             )
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
@@ -231,11 +207,11 @@ def _npz(path: Path) -> dict[str, Any]:
 
 def _named(columns: dict[str, Any], name: str | None, defaults: Sequence[str], option: str, path: Path) -> str:
     if name is None:
-        found = [column for column in columns if column.lower() in defaults]
-        if found:
-            return found[0]
+        default = next((column for column in columns if column.lower() in defaults), None)
+        if default is not None:
+            return default
         raise InputError(
-            f"{path} has no column named {' or '.join(defaults)}; say which with {option}. There are: {', '.join(columns)}."
+            f"{path} has no column named {' or '.join(defaults)}; say which with `{option}`. There are: {', '.join(columns)}."
         )
     if name not in columns:
         raise InputError(f"{path} has no column {name!r}. {did_you_mean(name, columns)}")
@@ -316,4 +292,4 @@ def delimiter_of(text: str | None) -> str | None:
         return text
     if text in {"tab", "\\t"}:
         return "\t"
-    raise UsageError(f"--delimiter takes one character or tab, not {text!r}.")
+    raise UsageError(f"`delimiter` takes one character or tab, not {text!r}.")

@@ -1,13 +1,4 @@
-"""Numba kernels over the observed entries: the only way the completion solvers touch the data.
-
-With ``Omega`` the observed positions, ``left`` an (m, k) and ``right`` an (n, k) factor and ``S`` the sparse
-matrix that holds one number for each observed entry, there are four products. Each costs O(``|Omega|`` k) and
-makes no (m, n) array:
-
-* :func:`predict`: the entries of ``left @ right.T`` in ``Omega``;
-* :func:`times`: ``S @ right``;
-* :func:`transposed_times`: ``S.T @ left``;
-* :func:`residual_products`: the residual on ``Omega`` and both of its products, in one call.
+"""Numba kernels over the observed entries, stored row by row: where each row starts, and the columns and values.
 
 Kernels are serial and release the interpreter lock; :func:`run_rows` gives each thread a range of rows. Numba's own
 ``prange`` is avoided: its portable thread pool aborts when two threads launch kernels at once, and GNU OpenMP aborts
@@ -19,14 +10,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from lowdim.completion._entries import Entries
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -60,12 +48,8 @@ if hasattr(os, "register_at_fork"):
 def run_rows(rows_kernel: Any, start: NDArray[np.int64], work: int, *arguments: Any) -> None:
     """Call ``rows_kernel(first, last, start, *arguments)`` so that all rows are covered, on threads if it pays.
 
-    Args:
-        rows_kernel: A serial kernel that handles the rows [first, last) and writes nothing of other rows.
-        start: (rows + 1,) where the entries of each row begin; parts get about equally many entries.
-        work: Multiply-adds in all, about. At least ``PARALLEL_WORK`` of them are spread over
-            ``NUMBA_NUM_THREADS`` threads (default: the processors this process may use).
-        arguments: Passed on.
+    A `rows_kernel` handles the rows [first, last) and writes nothing of others; parts get about equally many entries. From
+    ``PARALLEL_WORK`` multiply-adds of `work` on, they go to ``NUMBA_NUM_THREADS`` threads (default: the processors this process may use).
     """
     global _pool
     threads = numba.config.NUMBA_NUM_THREADS if work >= PARALLEL_WORK else 1  # pyright: ignore
@@ -76,15 +60,16 @@ def run_rows(rows_kernel: Any, start: NDArray[np.int64], work: int, *arguments: 
         _pool = ThreadPoolExecutor(threads - 1, "lowdim-kernel")
     inner = np.searchsorted(start, np.linspace(0, start[-1], threads + 1)[1:-1])
     cuts = [0, *inner.tolist(), start.size - 1]
-    own, *parts = pairwise(cuts)
+    mine, *parts = pairwise(cuts)
     others = [_pool.submit(rows_kernel, *part, start, *arguments) for part in parts]
-    rows_kernel(*own, start, *arguments)
+    rows_kernel(*mine, start, *arguments)
     for other in others:
         other.result()
 
 
 @kernel
-def predict_rows(first: Any, last: Any, start: Any, cols: Any, left: Any, right: Any, out: Any) -> None:
+def product_rows(first: Any, last: Any, start: Any, cols: Any, left: Any, right: Any, out: Any) -> None:
+    """The observed entries of ``left @ right.T``."""
     for i in range(first, last):
         for t in range(start[i], start[i + 1]):
             j = cols[t]
@@ -95,125 +80,14 @@ def predict_rows(first: Any, last: Any, start: Any, cols: Any, left: Any, right:
 
 
 @kernel
-def add_times(begin: Any, end: Any, cols: Any, values: Any, right: Any, row: Any) -> None:
-    """Add ``sum_t values[t] right[cols[t]]`` to a row, four entries at a time: one load and store of it for four."""
-    t = begin
-    while t + 4 <= end:
-        j0, j1, j2, j3 = cols[t], cols[t + 1], cols[t + 2], cols[t + 3]
-        v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
-        for a in range(row.size):
-            row[a] += (v0 * right[j0, a] + v1 * right[j1, a]) + (v2 * right[j2, a] + v3 * right[j3, a])
-        t += 4
-    while t < end:
-        j, v = cols[t], values[t]
-        for a in range(row.size):
-            row[a] += v * right[j, a]
-        t += 1
-
-
-@kernel
-def times_rows(first: Any, last: Any, start: Any, cols: Any, values: Any, right: Any, out: Any) -> None:
-    for i in range(first, last):
-        out[i] = 0.0
-        add_times(start[i], start[i + 1], cols, values, right, out[i])
-
-
-@kernel
-def ordered_times_rows(
-    first: Any, last: Any, start: Any, cols: Any, order: Any, values: Any, right: Any, out: Any
-) -> None:
-    """As ``times_rows``, with the values in the other major order, found through ``order``."""
-    block = np.empty(256, values.dtype)
-    for i in range(first, last):
-        out[i] = 0.0
-        for begin in range(start[i], start[i + 1], block.size):
-            end = min(begin + block.size, start[i + 1])
-            for t in range(begin, end):
-                block[t - begin] = values[order[t]]
-            add_times(0, end - begin, cols[begin:end], block, right, out[i])
-
-
-@kernel
-def residual_rows(
-    first: Any, last: Any, start: Any, cols: Any, values: Any, left: Any, right: Any, residual: Any, out: Any
-) -> None:
-    """``residual = values - prediction`` and its product with ``right``, row by row."""
-    predict_rows(first, last, start, cols, left, right, residual)
-    for t in range(start[first], start[last]):
-        residual[t] = values[t] - residual[t]
-    times_rows(first, last, start, cols, residual, right, out)
-
-
-def predict(entries: "Entries", left: Floats, right: Floats) -> Floats:
-    """The observed entries of ``left @ right.T``, row by row.
-
-    Args:
-        entries: The observed positions of an (m, n) matrix.
-        left: (m, k), C-contiguous.
-        right: (n, k), C-contiguous, of the same dtype.
-
-    Returns:
-        (``|Omega|``,) in the order of ``entries.values`` and in the dtype of ``left``.
-    """
-    out = np.empty(entries.size, left.dtype)
-    work = entries.size * left.shape[1]
-    run_rows(predict_rows, entries.row_start, work, entries.cols, left, right, out)
-    return out
-
-
-def times(entries: "Entries", values: Floats, right: Floats) -> Floats:
-    """``S @ right``, (m, k), for the sparse ``S`` with these values in the order of ``entries.values``."""
-    out = np.empty((entries.shape[0], right.shape[1]), right.dtype)
-    work = entries.size * right.shape[1]
-    run_rows(times_rows, entries.row_start, work, entries.cols, values, right, out)
-    return out
-
-
-def transposed_times(entries: "Entries", values: Floats, left: Floats) -> Floats:
-    """``S.T @ left``, (n, k), for the sparse ``S`` with these values in the order of ``entries.values``."""
-    out = np.empty((entries.shape[1], left.shape[1]), left.dtype)
-    work = entries.size * left.shape[1]
-    arguments = (entries.col_rows, entries.col_order, values, left, out)
-    run_rows(ordered_times_rows, entries.col_start, work, *arguments)
-    return out
-
-
-def residual_products(entries: "Entries", left: Floats, right: Floats) -> tuple[Floats, Floats, Floats]:
-    """The residual ``values - (left @ right.T)`` on Omega, and its products with both factors.
-
-    With ``S`` the sparse residual, ``-S @ right`` and ``-S.T @ left`` are the gradients of half the squared
-    residual with respect to ``left`` and ``right``.
-
-    Args:
-        entries: The observed entries of an (m, n) matrix.
-        left: (m, k), C-contiguous.
-        right: (n, k), C-contiguous, of the same dtype.
-
-    Returns:
-        The residual (``|Omega|``,), ``S @ right`` (m, k) and ``S.T @ left`` (n, k).
-    """
-    residual = np.empty(entries.size, left.dtype)
-    by_row = np.empty_like(left)
-    work = entries.size * left.shape[1]
-    arguments = (entries.cols, entries.values, left, right, residual, by_row)
-    run_rows(residual_rows, entries.row_start, work, *arguments)
-    return residual, by_row, transposed_times(entries, residual, left)
-
-
-@kernel
-def add_residuals(keys: Any, others: Any, values: Any, effects: Any, out: Any) -> None:
-    """Add to the sum of each key what its values have left over an effect of the other index."""
-    for t in range(keys.size):
-        out[keys[t]] += values[t] - effects[others[t]]
-
-
-@kernel
-def squared_residual(rows: Any, cols: Any, values: Any, row_effects: Any, col_effects: Any) -> Any:
-    """The sum of squares of what two effects leave over."""
-    total = 0.0
-    for t in range(rows.size):
-        total += (values[t] - row_effects[rows[t]] - col_effects[cols[t]]) ** 2
-    return total
+def add_both_products(start: Any, cols: Any, values: Any, left: Any, right: Any, by_row: Any, by_col: Any) -> None:
+    """Add ``S R`` and ``S.T L`` for the sparse S with these values: for use inside kernels, which cannot call SciPy."""
+    for i in range(start.size - 1):
+        for t in range(start[i], start[i + 1]):
+            j = cols[t]
+            for a in range(left.shape[1]):
+                by_row[i, a] += values[t] * right[j, a]
+                by_col[j, a] += values[t] * left[i, a]
 
 
 def counting_sort(

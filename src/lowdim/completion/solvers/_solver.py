@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion._entries import Entries
-from lowdim.completion._journal import Journal
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._journal import Journal
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, require
 
 Ids = NDArray[Any]
@@ -16,7 +16,7 @@ NULLS = ("None", "nan", "<NA>", "NaT")  # what becomes of a missing id as text
 
 
 @dataclass(frozen=True)
-class Triplets:
+class Numbered:
     """Entries with the ids of their rows and columns; None where the indices themselves were given."""
 
     entries: Entries
@@ -33,20 +33,17 @@ def is_triplets(data: object) -> bool:
     return all(np.ndim(part) == 1 for part in data)
 
 
-def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | None = None) -> Triplets:
+def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | None = None) -> Numbered:
     """Triplets with integer indices from 0, or with ids of any other kind, which are numbered in sorted order.
 
-    Args:
-        data: `Entries`, or ``(rows, columns, values)``.
-        columns: The number of columns, where it is known from before.
-        column_ids: The ids of the columns, where they are known from before; others are an error.
+    The number of columns, or their ids, may be known from before; other ids are then an error.
     """
     if isinstance(data, Entries):
         if columns not in (None, data.shape[1]):
             raise InputError(
                 f"The entries have {data.shape[1]} columns, but the model was fitted to {columns}. Pass a shape with as many."
             )
-        return Triplets(data, None, None)
+        return Numbered(data, None, None)
     rows, cols, values = (np.asarray(part) for part in data)
     row_places, row_ids = _numbered(rows, "row")
     if column_ids is not None:
@@ -62,7 +59,7 @@ def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | No
     shape = None
     if width is not None and row_places.size:
         shape = int(row_places.max()) + 1, width
-    return Triplets(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids)
+    return Numbered(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids)
 
 
 def places_of(ids: ArrayLike, known: Ids | None, axis: str, size: int = 0) -> NDArray[np.intp]:
