@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lowdim.completion import _neighbours
+from lowdim.completion.solvers.table import _neighbours
 from lowdim.completion.solvers.table._neighbours import Neighbours
 
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowdim.completion import _tangent as tangent
 from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.exact import _tangent as tangent
 from lowdim.completion.solvers.exact._gauss_newton import balance, polish
 from lowdim.completion.solvers.exact._recover import recover
 from lowdim.completion.solvers.exact._reweighting import reweighted

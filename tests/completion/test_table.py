@@ -6,8 +6,8 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import KNNImputer
 
-from lowdim.completion.solvers._solver import Settings, hold_out
 from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._solver import Settings, hold_out
 from lowdim.completion.solvers.table._table import solve_table
 
 

@@ -21,6 +21,7 @@ from lowdim.cli._common import (
     wants_json,
     warn,
 )
+from lowdim.completion.solvers import SOLVERS
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
@@ -34,16 +35,8 @@ if TYPE_CHECKING:
 LARGEST_TABLE = 2_000_000  # cells of a matrix of triplets that are written without being asked for
 
 
-class Solver(StrEnum):
-    """How the matrix is completed."""
-
-    auto = "auto"
-    exact = "exact"
-    table = "table"
-    als = "als"
-    ratings = "ratings"
-    ratings_quick = "ratings-quick"
-    gd = "gd"
+Solver = StrEnum("Solver", {name.replace("-", "_"): name for name in ("auto", *SOLVERS)})
+"""How the matrix is completed."""
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +68,7 @@ def complete(
     depth: Annotated[
         int, typer.Option("--depth", min=2, help="Layers L of als, exact and gd; the regulariser is Schatten-2/L.")
     ] = 3,
-    solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = Solver.auto,
+    solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = Solver("auto"),
     scale: Annotated[bool, typer.Option(help="Bring columns to unit variance inside.")] = True,
     clip: Annotated[
         str | None, typer.Option("--clip", help="LOW,HIGH or observed: bounds of what is filled in.")
@@ -170,9 +163,9 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
     from lowdim.completion._estimator import fit_with_journal
-    from lowdim.completion.solvers._journal import Journal
     from lowdim.completion.entries._pictures import Picture, to_png
     from lowdim.completion.entries._reading import Table
+    from lowdim.completion.solvers._journal import Journal
     from lowdim.report._page import Page, write_report
     from lowdim.report.completion import completion_sections
 

@@ -138,6 +138,11 @@ class Entries:
         """Observed entries per degree of freedom at this rank: ``|Omega| / (rank (m + n - rank))``."""
         return self.size / (rank * (sum(self.shape) - rank))
 
+    def affordable_rank(self, most: int, oversampling: float = 1.0) -> int:
+        """The largest rank up to `most` with as many entries per degree of freedom, at least 1."""
+        ranks = range(1, min(most, min(self.shape) - 1) + 1)
+        return max((rank for rank in ranks if self.oversampling(rank) >= oversampling), default=1)
+
     @property
     def row_counts(self) -> NDArray[np.int64]:
         """(m,) number of observed entries in each row."""

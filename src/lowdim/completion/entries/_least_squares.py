@@ -17,7 +17,10 @@ Floats = NDArray[np.floating[Any]]
 
 TILE = 128
 PADDING = 16  # entries are padded with zeros to a multiple of this, the width of the widest vectors
-RIDGES = {4: 1e-7, 8: 1e-12}  # of the trace, by size of the type: with fewer entries than factors, no solution is unique
+RIDGES = {
+    4: 1e-7,
+    8: 1e-12,
+}  # of the trace, by size of the type: with fewer entries than factors, no solution is unique
 
 
 def solve_rows(

@@ -4,9 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lowdim.completion import _kernels
-from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
-from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOut, Indices, Mask, Settings, Solved
 
 SWEEPS = 20
 TOLERANCE = 1e-4  # relative change of the noise
@@ -74,8 +72,8 @@ def fit_biases(entries: Entries) -> Biases:
         sweeps += 1
         cols = _shrunk(_residual_sums(entries.cols, entries.rows, centred, rows, n), col_counts, col_damping)
         rows = _shrunk(_residual_sums(entries.rows, entries.cols, centred, cols, m), row_counts, row_damping)
-        squared = _kernels.squared_residual(entries.rows, entries.cols, centred, rows, cols)
-        previous, variance = variance, squared / entries.size
+        residual = centred - rows[entries.rows] - cols[entries.cols]
+        previous, variance = variance, float(residual @ residual) / entries.size
         row_damping = _damping(rows, row_counts, row_damping, variance)
         col_damping = _damping(cols, col_counts, col_damping, variance)
         converged = abs(previous - variance) <= TOLERANCE * previous
@@ -96,6 +94,4 @@ def _damping(effects: Array, counts: Indices, damping: float, variance: float) -
 
 
 def _residual_sums(keys: Indices, others: Indices, values: Array, effects: Array, count: int) -> Array:
-    sums = np.zeros(count)
-    _kernels.add_residuals(keys, others, values, effects, sums)
-    return sums
+    return np.asarray(np.bincount(keys, values - effects[others], count), np.float64)

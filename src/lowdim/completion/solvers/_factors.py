@@ -1,12 +1,12 @@
 """A completion that is a product of factors: of `als`, `exact` and `gd`."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from lowdim.completion.solvers._solver import Array, Indices
-from lowdim.completion.entries import Entries
-from lowdim.completion.entries._least_squares import pair_products, solve_rows
+from lowdim.completion.entries import Entries, pair_products, solve_rows
+from lowdim.completion.solvers._solver import Array, HeldOut, Indices, Solved, root_mean_square
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,45 @@ class FactorCompletion:
             return self.mean + (left @ self.right.T).astype(np.float64)
         product = (left[:, :-1] @ self.right[:, :-1].T).astype(np.float64)
         return self.mean + product + left[:, -1:] + self.right[:, -1]
+
+
+class Recovered(Protocol):
+    """An answer of `exact` or `gd`: ``U diag(singular_values) V.T``, of which the first `rank` count (gd's network is wider)."""
+
+    @property
+    def U(self) -> Array: ...
+    @property
+    def V(self) -> Array: ...
+    @property
+    def singular_values(self) -> Array: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def relative_residual(self) -> float: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def converged(self) -> bool: ...
+    @property
+    def sure(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+
+
+def factor_completion(answer: Recovered, entries: Entries) -> FactorCompletion:
+    """The completion that a recovery of these entries gives."""
+    rank = answer.rank
+    left, right = answer.U[:, :rank] * answer.singular_values[:rank], np.ascontiguousarray(answer.V[:, :rank])
+    size = root_mean_square(entries.values)
+    noise = unbiased_noise(answer.relative_residual * size, size, rank, entries.shape, entries.size)
+    counts = entries.row_counts, entries.col_counts
+    return FactorCompletion(0.0, left, right, False, np.zeros(rank), noise, counts, answer.iterations, answer.converged)
+
+
+def solved(answer: Recovered, entries: Entries, held_out: HeldOut) -> Solved:
+    """A recovery, and how sure it is."""
+    remarks = () if answer.sure else (f"The recovery is not sure: {answer.reason}.",)
+    return Solved(factor_completion(answer, entries), held_out, answer.sure, remarks, answer.reason)
 
 
 def unbiased_noise(residual: float, size: float, rank: int, shape: tuple[int, int], entries: int) -> float:

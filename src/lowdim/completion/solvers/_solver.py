@@ -1,13 +1,9 @@
-"""The interface of the solvers: what they are asked, and what they answer.
-
-A solver is a function ``(entries, held, settings, start) -> Solved``. It first fits the entries that are not held out, predicts the held
-ones, makes its own choices by them, and then fits all entries. Everything a solver sees has been divided
-by the column scale. `start` is an earlier completion of a matrix of the same shape, or None.
-"""
+"""The interface of the solvers: what they are asked, what they answer, and the record of what is true of one."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,13 +138,61 @@ class Solved:
     reason: str = ""
 
 
-class Solver(Protocol):
-    """Fits a matrix; see the module."""
+class Solve(Protocol):
+    """A fit: first of the entries that are not held out, to predict the held ones and to make its own choices by them, then of all.
+
+    Everything it sees has been divided by the column scale. `start` is an earlier completion of a matrix of the same shape, or None.
+    """
 
     def __call__(self, entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved: ...
 
 
-SolverName = Literal["exact", "table", "als", "ratings", "ratings-quick", "gd"]
+def _never(entries: Entries, settings: Settings) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """All that is true of a solver.
+
+    Attributes:
+        name: What the user types.
+        title: What it is for, for the help and the documentation.
+        solve: The fit.
+        memory: Bytes that a fit takes at most beside the entries, of (entries, shape, rank): from measured peaks.
+        suits: Why it suits a matrix, or None where it does not: what ``auto`` asks.
+        check: The predictions of held-out entries alone, where they cost less than the whole.
+        rescue: A sure answer where another solver that ``auto`` has chosen predicts badly, or None.
+        rescued: Whether another solver's `rescue` is tried after it.
+        reads: The settings that it reads beside the rank and the seed.
+        biased: Whether it always (never) has biases; None where that is a setting it reads, or it has means of columns.
+        one_scale: Whether all columns are divided by the same: it has a noise of each column in its model, or none at all.
+        even_noise: Whether it takes the noise of all entries to be of one size.
+        shrinks: Whether a row with few entries is shrunk to what is typical, and so needs no fallback to biases.
+    """
+
+    name: str
+    title: str
+    solve: Solve
+    memory: Callable[[int, tuple[int, int], int], int]
+    suits: Callable[[Entries, Settings], str | None] = _never
+    check: Callable[[Entries, Mask, Settings], HeldOut] | None = None
+    rescue: Callable[[Entries, Mask, Settings, HeldOut], Solved | None] | None = None
+    rescued: bool = False
+    reads: frozenset[str] = frozenset()
+    biased: bool | None = None
+    one_scale: bool = False
+    even_noise: bool = False
+    shrinks: bool = False
+
+    def held_out(self, entries: Entries, held: Mask, settings: Settings) -> HeldOut:
+        """What it predicts for held-out entries."""
+        return self.check(entries, held, settings) if self.check else self.solve(entries, held, settings).held_out
+
+
+def described(entries: Entries) -> str:
+    """The shape of a matrix, for the reason of a choice."""
+    return f"{entries.shape[0]} x {entries.shape[1]} with {entries.density:.1%} observed"
 
 
 def singular_values(factors: tuple[Array, Array]) -> Array:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim.completion.entries import Entries
-from lowdim.completion.entries._kernels import predict
 from lowdim.completion.solvers.exact._tangent import gram_blocks, solve_damped
 
 Array = NDArray[np.float64]
@@ -70,7 +69,7 @@ def polish(
     """
     norm = float(np.linalg.norm(entries.values))
     left, right = balance(left, right)
-    residual = entries.values - predict(entries, left, right)
+    residual = entries.values - entries.predict(left, right)
     history = [float(np.linalg.norm(residual)) / norm]
     damping, inner, step = DAMPING, FIRST_INNER, 0
     while step < max_steps and history[-1] > tolerance and not _stalled(history):
@@ -115,7 +114,7 @@ def _search(
     length = 1.0
     for _ in range(CUTS):
         moved = left + length * direction[0], right + length * direction[1]
-        residual = entries.values - predict(entries, *moved)
+        residual = entries.values - entries.predict(*moved)
         if np.linalg.norm(residual) < norm:
             return (*moved, residual), length
         length *= 0.4

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lowdim.completion._certainty import determines, facts
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers.exact._gauss_newton import Array, Polished, polish
-from lowdim.completion.solvers.gd._gradient_descent import balanced
+from lowdim.completion.solvers._certainty import determines, facts
 from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers.exact._gauss_newton import Array, Polished, polish
 from lowdim.completion.solvers.exact._reweighting import Estimate, reweighted
+from lowdim.completion.solvers.gd._gradient_descent import balanced
 from lowdim.completion.solvers.gd._starts import leading_svd
 from lowdim.errors import UsageError
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim.completion.entries import Entries
-from lowdim.completion.entries._kernels import times, transposed_times
-from lowdim.completion.solvers.gd._starts import leading_svd
 from lowdim.completion.solvers.exact._tangent import solve_weighted
+from lowdim.completion.solvers.gd._starts import leading_svd
 
 Array = NDArray[np.float64]
 
@@ -141,8 +140,9 @@ def _leading_part(
     left, right = np.concatenate([C, U], 1), np.concatenate([V, A], 1)
     extra = random.standard_normal((entries.shape[1], max(2, bound + 3 - V.shape[1])))
     start = np.linalg.qr(np.concatenate([V, A, extra], 1))[0]
-    basis = np.linalg.qr(times(entries, residual, start) + left @ (right.T @ start))[0]
-    reduced = transposed_times(entries, residual, basis) + right @ (left.T @ basis)
+    sparse = entries.sparse(residual)
+    basis = np.linalg.qr(sparse @ start + left @ (right.T @ start))[0]
+    reduced = sparse.T @ basis + right @ (left.T @ basis)
     leading, s, mixing = np.linalg.svd(reduced, full_matrices=False)
     kept = slice(bound + 1)  # row by row as on disk: results of BLAS depend on the order in memory
     return np.ascontiguousarray(basis @ mixing[kept].T), s[kept], np.ascontiguousarray(leading[:, kept])

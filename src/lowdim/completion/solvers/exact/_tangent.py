@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.completion.entries._kernels import kernel
+from lowdim.completion.entries import add_both_products, kernel
 
 
 @kernel
@@ -39,19 +39,6 @@ def tangent_residual(start: Any, cols: Any, values: Any, row_pack: Any, col_pack
             for a in range(row_pack.shape[1]):
                 entry -= row_pack[i, a] * col_pack[j, a]
             residual[t] = entry
-
-
-@kernel
-def adjoint_products(start: Any, cols: Any, values: Any, left: Any, right: Any, by_row: Any, by_col: Any) -> None:
-    """``by_row = S R`` and ``by_col = S.T L`` with S these values on Omega."""
-    by_row[:] = 0.0
-    by_col[:] = 0.0
-    for i in range(start.size - 1):
-        for t in range(start[i], start[i + 1]):
-            j = cols[t]
-            for a in range(left.shape[1]):
-                by_row[i, a] += values[t] * right[j, a]
-                by_col[j, a] += values[t] * left[i, a]
 
 
 @kernel
@@ -110,13 +97,17 @@ def solve_weighted(
     for a in range(k):
         x[a * k + a] = spectrum[a]
 
-    adjoint_products(start, cols, values, left, right, by_row, by_col)
+    by_row[:] = 0.0
+    by_col[:] = 0.0
+    add_both_products(start, cols, values, left, right, by_row, by_col)
     project(by_row, by_col, left, right, r)
     target = tolerance * np.sqrt(np.dot(r, r))
     row_pack[:, :k] = left * spectrum
     col_pack[:, k:] = 0.0
     tangent_residual(start, cols, values, row_pack, col_pack, residual)
-    adjoint_products(start, cols, residual, left, right, by_row, by_col)
+    by_row[:] = 0.0
+    by_col[:] = 0.0
+    add_both_products(start, cols, residual, left, right, by_row, by_col)
     project(by_row, by_col, left, right, r)
 
     inner, norm = 0.0, 0.0
@@ -205,7 +196,8 @@ def solve_damped(
     col_pack[:, :k] = right
     x, r, z, d = np.zeros((m + n, k)), np.empty((m + n, k)), np.empty((m + n, k)), np.empty((m + n, k))
     q = np.empty((m + n, k))
-    adjoint_products(start, cols, residual, left, right, r[:m], r[m:])
+    r[:] = 0.0
+    add_both_products(start, cols, residual, left, right, r[:m], r[m:])
     apply_blocks(left_blocks, r[:m], z[:m])
     apply_blocks(right_blocks, r[m:], z[m:])
     d[:] = z

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from lowdim.completion import _kernels
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._journal import Journal
 from lowdim.errors import NonFiniteError
@@ -86,7 +85,7 @@ def partial_products(factors: Sequence[Array]) -> list[Array]:
     return products
 
 
-def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[float, list[_kernels.Floats]]:
+def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[float, list[Array]]:
     r"""The summed loss and its gradient in every factor.
 
     With ``S`` the sparse residual ``Omega o (Phi - W)``, $\nabla_l = -F_{N:l+1}^\top S F_{l-1:1}^\top$. The data are
@@ -100,7 +99,10 @@ def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[floa
         The loss, and one array per factor. Cost: O(``|Omega|`` k + (m + n) k^2 + N k^3).
     """
     right = np.ascontiguousarray(partial_products(factors[:-1])[-1].T)
-    residual, by_row, by_col = _kernels.residual_products(entries, np.ascontiguousarray(factors[-1]), right)
+    left = np.ascontiguousarray(factors[-1])
+    residual = entries.values - entries.predict(left, right)
+    sparse = entries.sparse(residual)
+    by_row, by_col = sparse @ right, sparse.T @ left
     gradients = [-by_row] * len(factors)
     chain = np.eye(factors[-1].shape[1])  # (F_{N-1} ... F_{l+1}).T
     if len(factors) > 2:

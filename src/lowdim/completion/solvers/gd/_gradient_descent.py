@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim._random import child_seed
-from lowdim.completion import _kernels
-from lowdim.completion._certainty import determines, facts
-from lowdim.completion.solvers.gd._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._certainty import determines, facts
 from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers.gd._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
     largest_gamma,
@@ -190,7 +189,7 @@ def _fitting_rank(entries: Entries, left: Array, right: Array, residual: float) 
     norm = float(np.linalg.norm(entries.values))
     for rank in range(1, left.shape[1]):
         cut = np.ascontiguousarray(left[:, :rank]), np.ascontiguousarray(right[:, :rank])
-        if np.linalg.norm(entries.values - _kernels.predict(entries, *cut)) <= 2 * max(residual, 1e-8) * norm:
+        if np.linalg.norm(entries.values - entries.predict(*cut)) <= 2 * max(residual, 1e-8) * norm:
             return rank
     return left.shape[1]
 

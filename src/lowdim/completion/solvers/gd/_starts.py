@@ -10,9 +10,8 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from lowdim.completion import _kernels
-from lowdim.completion.solvers.gd._descent import Network
 from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.gd._descent import Network
 from lowdim.dynamics import initialize
 
 Array = NDArray[np.float64]
@@ -78,7 +77,7 @@ def compressed_network(
             at a cost of O((m + n) r^2).
     """
     if original is not None:
-        residual = entries.values - _kernels.predict(entries, np.ascontiguousarray(original.left), original.right)
+        residual = entries.values - entries.predict(np.ascontiguousarray(original.left), original.right)
         left_vectors, _, right_vectors = leading_svd(entries, residual, rank, random)
         moved = original.right @ (original.left.T @ left_vectors)
         right = np.linalg.qr(np.concatenate([right_vectors, moved / np.linalg.norm(moved, axis=0)], 1))[0]

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.completion.entries._kernels import kernel
-from lowdim.completion.entries._least_squares import PADDING, TILE, add_products
+from lowdim.completion.entries import PADDING, TILE, add_products, kernel
 
 
 @kernel

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion import _kernels
+from lowdim.completion.entries import Entries, pair_products, run_rows
 from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
-from lowdim.completion.entries import Entries
-from lowdim.completion.entries._least_squares import pair_products
 from lowdim.completion.solvers.ratings._kernels import update_rows
 from lowdim.completion.solvers.ratings._sampler import Sampler
 
@@ -107,8 +105,8 @@ class RatingsCompletion:
         right, m = self.draws.right[d], entries.shape[0]
         size = right.shape[1]
         shares = 1 / np.sqrt(np.maximum(entries.row_counts, 1))
-        prior = self.draws.centre[d] + shares[:, None] * _kernels.times(
-            entries, np.ones(entries.size, np.float32), self.draws.features[d]
+        prior = self.draws.centre[d] + shares[:, None] * (
+            entries.sparse(np.ones(entries.size, np.float32)) @ self.draws.features[d]
         )
         none, out = np.zeros((0, size * (size + 1) // 2), np.float32), np.empty((m, size), np.float32)
         given = (
@@ -121,9 +119,7 @@ class RatingsCompletion:
         written = (out, none, np.empty(m, np.float32))
         work = entries.size * size**2
         normals = np.zeros((0, size), np.float32)
-        _kernels.run_rows(
-            update_rows, entries.row_start, work, entries.cols, values, *columns, *given, normals, *written
-        )
+        run_rows(update_rows, entries.row_start, work, entries.cols, values, *columns, *given, normals, *written)
         return out
 
     def _uncertainty(self, rows: Indices, cols: Indices) -> Array:

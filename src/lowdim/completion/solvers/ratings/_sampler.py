@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion import _kernels
-from lowdim.completion.entries import Entries
+from lowdim.completion.entries import Entries, run_rows
 from lowdim.completion.solvers.ratings._kernels import update_features, update_rows
 
 Floats = NDArray[Any]
@@ -92,7 +91,7 @@ class Side:
         written = (self.parameters, self.covariances, self.errors)
         work = self.others.size * self.precision.size**2
         entries = (self.others, self.values)
-        _kernels.run_rows(update_rows, self.start, work, *entries, *columns, *given, normals, *written)
+        run_rows(update_rows, self.start, work, *entries, *columns, *given, normals, *written)
 
     def _squares(self, rest: Floats, other: "Side") -> Floats:
         """The (expected) sums of squares of the parameters about their prior means."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion.solvers.table import _packed as packed
 from lowdim.completion.solvers._journal import Journal, Stage
+from lowdim.completion.solvers.table import _packed as packed
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]

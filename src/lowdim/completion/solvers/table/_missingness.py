@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices
-from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOut, Indices
 
 SAMPLE = 20_000  # missing cells looked at
 CLEAR = 3.3  # standard errors of the difference: one table in a thousand by chance
@@ -51,6 +50,20 @@ def difference(
     # cells of one row are predicted from the same latents: the rows are the independent units
     influence = _of_rows(missing_rows, predicted, entries.shape[0]) - _of_rows(rows, known, entries.shape[0])
     return Difference(float(predicted.mean() - known.mean()), float(np.linalg.norm(influence)))
+
+
+def not_at_random(
+    entries: Entries, completion: Completion, rows: Indices, held_out: HeldOut, seed: int
+) -> tuple[str, ...]:
+    """What to say where missing cells clearly differ; arguments as for `difference`."""
+    seen = difference(entries, completion, rows, held_out, seed)
+    if seen is None or not seen.clear:
+        return ()
+    return (
+        f"Cells are not missing at random: what is missing is predicted {abs(seen.mean):.2f} column deviations "
+        f"{'higher' if seen.mean > 0 else 'lower'} than what is known. The true error is larger than the held-out one, and "
+        "intervals cover less than they say.",
+    )
 
 
 def _of_rows(rows: Indices, values: Array, count: int) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion.entries._kernels import kernel
+from lowdim.completion.entries import kernel
 
 Array = NDArray[np.floating[Any]]
 Places = NDArray[np.intp]

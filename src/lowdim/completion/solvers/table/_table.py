@@ -8,9 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lowdim.completion.solvers._solver import (
+    Array,
+    Completion,
+    Entries,
+    HeldOut,
+    Indices,
+    Mask,
+    Settings,
+    Solved,
+    to_dense,
+)
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
-from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices, Mask, Settings, Solved, to_dense
-from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.table._missingness import not_at_random
 from lowdim.completion.solvers.table._neighbours import Neighbours
 
 Loadings = factor_analysis.Loadings
@@ -101,7 +111,10 @@ def solve_table(entries: Entries, held: Mask, settings: Settings, start: Complet
     again = None if values.size < COLD_CELLS else first.fit.loadings
     if isinstance(start, TableCompletion):
         again = start.fit.loadings
-    return Solved(_fit(values, observed, settings, start=again, share=share), held_out)
+    completion = _fit(values, observed, settings, start=again, share=share)
+    return Solved(
+        completion, held_out, remarks=not_at_random(entries, completion, entries.rows[held], held_out, settings.seed)
+    )
 
 
 def check_table(entries: Entries, held: Mask, settings: Settings) -> HeldOut:

@@ -2,6 +2,7 @@
 
 from lowdim.completion.entries import Entries
 
+CHECKABLE = 1.3  # entries per degree of freedom from which a recovery nearly always succeeds
 SURE = 1.15  # entries per degree of freedom from which a vanished residual proves the matrix
 
 

@@ -13,10 +13,12 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
-from lowdim.completion import _kernels
+from lowdim.completion.entries import Entries, pair_products, solve_rows
 from lowdim.completion.solvers._biases import Biases, fit_biases
+from lowdim.completion.solvers._factors import FactorCompletion, unbiased_noise
 from lowdim.completion.solvers._solver import (
     Array,
     Completion,
@@ -25,12 +27,11 @@ from lowdim.completion.solvers._solver import (
     Mask,
     Settings,
     Solved,
+    Solver,
+    described,
     root_mean_square,
     singular_values,
 )
-from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._factors import FactorCompletion, unbiased_noise
-from lowdim.completion.entries._least_squares import pair_products, solve_rows
 
 SINGLE_PRECISION_SIZE = 1_000_000  # entries from which the factors are float32
 SAMPLE = 100_000  # entries on which the residual is measured
@@ -224,12 +225,12 @@ def spectral_start(problem: TwoOrders, rank: int, biases: Biases | None, seed: i
         by_col = by_col - biases.rows[problem.rows] - np.repeat(biases.cols, np.diff(problem.col_start))
         by_row, by_col = by_row.astype(dtype), by_col.astype(dtype)
     right = np.random.default_rng(seed).standard_normal((problem.shape[1], rank)).astype(dtype)
+    matrix = scipy.sparse.csr_array((by_row, problem.cols, problem.row_start), shape=problem.shape)
     left = np.empty((problem.shape[0], rank), dtype)
     for _ in range(SUBSPACE_STEPS):
-        work = problem.cols.size * rank
-        _kernels.run_rows(_kernels.times_rows, problem.row_start, work, problem.cols, by_row, right, left)
+        left = matrix @ right
         left = left @ _half_of_gram(left)[1].astype(dtype)
-        _kernels.run_rows(_kernels.times_rows, problem.col_start, work, problem.rows, by_col, left, right)
+        right = matrix.T @ left
     share = problem.cols.size / (problem.shape[0] * problem.shape[1])
     right /= dtype.type(share)
     if biases is not None:
@@ -346,3 +347,47 @@ def _biases(entries: Entries, settings: Settings) -> list[Biases | None]:
     spread = float(np.std(entries.values))
     explained = 1 - (biases.noise / spread) ** 2 if spread > 0 else 0.0
     return [None, biases] if explained > BIASES_EXPLAIN else [None]
+
+
+TABLE_COLUMNS = 3_000
+TABLE_CELLS = 20_000_000
+PROBE_SWEEPS = 10
+PROBE_OVERSAMPLING = 2.0
+NOISE_FREE = 0.01  # relative residual of the probe
+
+
+def _suits(entries: Entries, settings: Settings) -> str | None:
+    m, n = entries.shape
+    if n > TABLE_COLUMNS or m * n > TABLE_CELLS:
+        return f"{described(entries)}: too large for a table"
+    return (
+        f"{described(entries)}: few factors fit all entries almost exactly" if _noise_free(entries, settings) else None
+    )
+
+
+def _noise_free(entries: Entries, settings: Settings) -> bool:
+    """Whether a rank that the entries could not fit by chance fits their deviations from the column means almost exactly."""
+    rank = entries.affordable_rank(settings.max_rank, PROBE_OVERSAMPLING)
+    if min(entries.shape) < 2 or entries.oversampling(rank) < PROBE_OVERSAMPLING:
+        return False
+    means = np.bincount(entries.cols, entries.values, entries.shape[1]) / np.maximum(entries.col_counts, 1)
+    centred = entries.with_values(entries.values - means[entries.cols])
+    if np.std(centred.values) == 0:
+        return False
+    problem = TwoOrders.of(centred, 0.0)
+    left, right = spectral_start(problem, rank, None, settings.seed)
+    probe = Settings(iterations=PROBE_SWEEPS, tolerance=NOISE_FREE)
+    fit = alternate(problem, left, right, biased=False, strength=0.0, settings=probe)
+    return problem.relative_residual(fit.left, fit.right, False) < NOISE_FREE
+
+
+ALS = Solver(
+    name="als",
+    title="many entries, or hardly any noise: alternating least squares",
+    solve=solve_als,
+    memory=lambda entries, shape, rank: 100 * entries + 100 * sum(shape) * rank,
+    suits=_suits,
+    rescued=True,
+    reads=frozenset({"depth", "iterations", "tolerance", "biases"}),
+    even_noise=True,
+)
