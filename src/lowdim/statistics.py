@@ -446,7 +446,7 @@ class SpanScatter:
     Attributes:
         span: Where to look.
         means: The class means that samples are compared with, ``K x d``.
-        projected: Sum over the samples of each class of ``(u_j^T (h - mu_k))^2``, ``K x r``.
+        projected: Sum over the samples of each class of ``(u_j^T (h - mu_k))^2``, ``K x r``; or ``1 x r`` over those of all.
         counts: Samples of each class, ``K``.
 
     Costs ``O(n d r)`` per batch and ``O(K r)`` memory.
@@ -463,7 +463,7 @@ class SpanScatter:
 
     span: BetweenSpan
     means: Float[Tensor, "K d"]
-    projected: Float[Tensor, "K r"]
+    projected: Float[Tensor, "g r"]
     counts: Int[Tensor, " K"]
 
     @classmethod

@@ -11,11 +11,10 @@ import oracles
 from lowdim._processes import Processes
 from lowdim.data import dataset_from_arrays
 from lowdim.errors import InputError, UsageError
+from lowdim.features import FeatureCache, FeatureStream, Forward, TensorSource
 from lowdim.profiling import CollapseMonitor, profile, separation_law
 from lowdim.profiling import _passes as passes
 from lowdim.profiling._passes import halves, subsample
-from lowdim.profiling._profile import _TensorSource
-from lowdim.profiling._stream import FeatureStream
 from problems import blobs
 
 
@@ -208,13 +207,14 @@ def together(count, module, data, **options):
 def test_every_sample_is_read_by_exactly_one_process(count, tmp_path):
     labels = np.zeros(50, dtype=np.int64)
     for samples in range(51):
-        source = _TensorSource(torch.zeros(samples, 1), torch.from_numpy(labels[:samples]))
+        source = TensorSource(torch.zeros(samples, 1), torch.from_numpy(labels[:samples]))
+        forward = Forward(nn.Identity(), [], [], torch.device("cpu"))
         for batch_size in (1, 2, 7, 64):
-            options = {"batch_size": batch_size, "device": torch.device("cpu"), "folder": tmp_path, "budget": 0}
+            options = {"batch_size": batch_size, "cache": FeatureCache(tmp_path, 0), "content": "nothing"}
             read = [
                 batch.positions
                 for rank in range(count)
-                for batch in FeatureStream(nn.Identity(), source, [], [], processes=Processes(rank, count), **options)
+                for batch in FeatureStream(forward, source, source.labels, processes=Processes(rank, count), **options)
             ]
             assert sorted(np.concatenate([*read, []])) == list(range(samples))
 

@@ -88,6 +88,7 @@ def advise(
     shots: Sequence[int] = (5, 10, 20),
     outliers: int = 10,
     device: torch.device | str = "cpu",
+    cache: Path | None = None,
     cache_budget: float = 4e9,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
@@ -106,7 +107,8 @@ def advise(
             trained for it: a point would cost as much as tuning the network.
         outliers: How many suspected labels to list.
         device: Where networks run.
-        cache_budget: Bytes per stored prefix.
+        cache: For stored prefixes instead of `folder`: `finetune` and `rank` find them there.
+        cache_budget: Bytes of stored prefixes; the least recently used are deleted first.
         seed: Of everything random.
         progress: Called with what is being done, steps done and steps in all.
 
@@ -127,7 +129,7 @@ def advise(
         True
     """
     warnings: list[str] = []
-    benches = _benches(candidates, data, folder, warnings, device, cache_budget, seed, progress)
+    benches = _benches(candidates, data, folder, warnings, device, cache, cache_budget, seed, progress)
     train = data["train"]
     per_class = len(train) / len(np.unique(train.labels))
     first, *others = benches
@@ -171,6 +173,7 @@ def _benches(
     folder: Path,
     warnings: list[str],
     device: torch.device | str,
+    cache: Path | None,
     cache_budget: float,
     seed: int,
     progress: Callable[[str, int, int], None] | None,
@@ -183,6 +186,7 @@ def _benches(
                 data,
                 folder,
                 device=device,
+                cache=cache,
                 cache_budget=cache_budget,
                 seed=seed,
                 progress=progress,

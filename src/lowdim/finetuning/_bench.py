@@ -13,17 +13,18 @@ from lowdim._files import json_digest
 from lowdim._processes import Processes
 from lowdim.data import Dataset, Split
 from lowdim.errors import InputError
+from lowdim.features import FeatureCache, network_content
 from lowdim.finetuning._evaluate import BATCH, nc1, probe_head, stored_features
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix
 from lowdim.finetuning._recipe import Recipe, default_recipe
-from lowdim.finetuning._store import Store, example_inputs
+from lowdim.finetuning._store import Compute, HeadInput, Store, example_inputs
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Progress, Test, train
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning._update import Update, gradients, matrices, updates
 from lowdim.finetuning._zero_shot import PROMPT, encode_classes, read_text_features, set_text_head
-from lowdim.models import LoadedModel
+from lowdim.models import LoadedModel, fingerprint
 from lowdim.probe import ProbeResult
 
 _FROZEN = 16
@@ -77,7 +78,8 @@ class Bench:
         folder: For stored prefixes and the states of running fits. Another run continues there; what belongs to another network,
             other data or another recipe is left alone.
         device: Where networks run.
-        cache_budget: Bytes per stored prefix.
+        cache: For stored prefixes instead, which other runs find again.
+        cache_budget: Bytes of all stored prefixes.
         views: Augmented views per image.
         class_weights: Weight classes by the inverse of their size in the loss.
         prompts: For ``"zero-shot"``: sentences in which ``{}`` stands for the class.
@@ -94,6 +96,7 @@ class Bench:
         folder: Path,
         *,
         device: torch.device | str = "cpu",
+        cache: Path | None = None,
         cache_budget: float = 4e9,
         views: int = 1,
         class_weights: bool = False,
@@ -107,7 +110,8 @@ class Bench:
         self.class_names = data.classes
         self.classes = len(data.classes)
         self.prompts, self.text_features = tuple(prompts), text_features
-        self.device, self.cache_budget, self.views = torch.device(device), cache_budget, views
+        self.device, self.views = torch.device(device), views
+        self.cache = FeatureCache(cache or folder / "features", cache_budget)
         self.class_weights, self.seed = class_weights, seed
         self.processes = processes or Processes()
         self._progress = progress
@@ -116,6 +120,7 @@ class Bench:
         content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, seed]
         self.folder = folder / json_digest(content)[:16]
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
+        self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
         self.warnings: list[str] = []
@@ -134,15 +139,15 @@ class Bench:
         ``"zero-shot"``: all of it; ``"inputs"``: not); the training samples, or others."""
         name = key if other is None else f"{key}-{other.digest()[:16]}"
         if name not in self._stores:
-            whole = key in ("features", "zero-shot")
-            compute = prefix.compute if prefix else _features(model) if whole else None
+            names, compute = self._frozen(key, model, prefix)
             self._stores[name] = Store(
                 self.train if other is None else other,
                 self.network.preprocessing,
                 compute=compute,
-                folder=self.folder / f"stored-{name}",
-                budget=self.cache_budget,
-                views=1 if whole or other is not None else self.views,
+                names=names,
+                network=self._content,
+                cache=self.cache,
+                views=1 if key in ("features", "zero-shot") or other is not None else self.views,
                 batch_size=_FROZEN,
                 device=self.device,
                 seed=self.seed,
@@ -150,6 +155,18 @@ class Bench:
                 progress=self._reporter("running the frozen layers"),
             )
         return self._stores[name]
+
+    def _frozen(self, key: str, model: TunedModel, prefix: Prefix | None) -> tuple[list[str], Compute | None]:
+        """What the frozen part computes, by names that do not depend on the plan, and how."""
+        if key == "features":
+            head_input = HeadInput(self.network.module, model.pooling, self.device)
+            return head_input.names, head_input
+        if key == "zero-shot":
+            return ["|normalised"], lambda inputs: {"|normalised": _features(model, inputs)}
+        if prefix is None:
+            return ["inputs"], None
+        name = f"{prefix.name}:input|all"
+        return [name], lambda inputs: {name: prefix.compute(inputs)}
 
     def fit(
         self,
@@ -252,12 +269,9 @@ class Bench:
         return None if progress is None else lambda done, total: progress(what, done, total)
 
 
-def _features(model: TunedModel) -> Callable[[Inputs], Tensor]:
-    def compute(inputs: Inputs) -> Tensor:
-        with torch.inference_mode():
-            return model.features(inputs).float()
-
-    return compute
+def _features(model: TunedModel, inputs: Inputs) -> Tensor:
+    with torch.inference_mode():
+        return model.features(inputs).float()
 
 
 def stored_rows(store: Store, indices: np.ndarray) -> np.ndarray:
@@ -266,5 +280,5 @@ def stored_rows(store: Store, indices: np.ndarray) -> np.ndarray:
     for start in range(0, len(indices), BATCH):
         value = store.batch(indices[start : start + BATCH]).value
         assert value is not None
-        rows.append(value.cpu().numpy())
+        rows.append(value.float().cpu().numpy())
     return np.concatenate(rows)

@@ -9,15 +9,13 @@ import numpy as np
 from jaxtyping import Float
 
 from lowdim._files import json_digest
+from lowdim._intervals import FOLD_LOSS, wilson_interval
 from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._plan import Combine, Method, Plan, make_plan
-from lowdim.probe import fold_of, wilson_interval
+from lowdim.probe import fold_of
 
-_EFFECTIVE = 1.3
-"""Cross-validated accuracy varies more than N independent trials: its interval is that of N / 1.3."""
-LEVEL = 0.9
 ALSO: tuple[Method, ...] = ("lp-ft", "full", "lora", "norm")
 """What ``auto`` tries only when asked: it trains the whole network, or through all of it."""
 
@@ -74,7 +72,7 @@ def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
         accuracy: The estimate.
         samples: Held-out predictions.
     """
-    return wilson_interval(accuracy, samples / _EFFECTIVE, level=LEVEL)
+    return wilson_interval(accuracy, samples / FOLD_LOSS)
 
 
 def gather_evidence(

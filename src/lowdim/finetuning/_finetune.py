@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from lowdim._intervals import wilson_interval
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim.data import Dataset, Split
 from lowdim.errors import LowdimError, UsageError, did_you_mean
 from lowdim.finetuning._bench import Bench, Fitted
-from lowdim.finetuning._choice import ALSO, LEVEL, Evidence, auto_plan, choose_method, gather_evidence
+from lowdim.finetuning._choice import ALSO, Evidence, auto_plan, choose_method, gather_evidence
 from lowdim.finetuning._compress import compress
 from lowdim.finetuning._delta import save_delta, tuned_parts, verify_delta
 from lowdim.finetuning._evaluate import nc1, split_outputs
@@ -27,7 +28,6 @@ from lowdim.finetuning._tuned import Average
 from lowdim.finetuning._update import Update
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.models import LoadedModel
-from lowdim.probe import wilson_interval
 from lowdim.profiling import profile
 
 Asked = Literal["auto", "ensemble", Method]
@@ -203,6 +203,7 @@ def finetune(
     watch: bool = False,
     prompts: Sequence[str] = (PROMPT,),
     text_features: np.ndarray | None = None,
+    cache: Path | None = None,
     cache_budget: float = 4e9,
     device: torch.device | str = "cpu",
     seed: int = 0,
@@ -233,7 +234,8 @@ def finetune(
         watch: Also measure accuracy and NC1 on the test split after every epoch, into the history. Nothing is chosen by them.
         prompts: For ``"zero-shot"``: sentences in which ``{}`` stands for the class; several are averaged.
         text_features: For ``"zero-shot"`` without a text encoder: ``K x d``, rows in the order of the classes.
-        cache_budget: Bytes per stored prefix; larger ones are computed in every epoch.
+        cache: For stored prefixes instead of `folder`: other calls that want them, of `rank` and `advise` too, find them there.
+        cache_budget: Bytes of stored prefixes; larger ones are computed in every epoch, the least recently used deleted first.
         device: Where the network runs.
         seed: Of everything random.
         folder: For stored prefixes and states, from which the same call continues; default a temporary one. Several processes
@@ -277,6 +279,7 @@ def finetune(
             data,
             Path(job.gather(str(folder or temporary))[0]),
             device=device,
+            cache=cache,
             cache_budget=cache_budget,
             views=views,
             class_weights=class_weights,
@@ -318,7 +321,8 @@ def _layers(bench: Bench, data: Dataset) -> list[dict[str, Any]]:
             data,
             splits=("train",),
             device=bench.device,
-            folder=bench.folder / "layers",
+            cache=bench.cache.folder,
+            cache_budget=bench.cache.budget,
             processes=bench.processes,
             seed=bench.seed,
         )
@@ -349,7 +353,7 @@ def _measured(
         outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
         logarithms = np.logaddexp.reduce([part[0] for part in outputs])
         accuracy["test"] = _accuracy(logarithms, split.labels)
-        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split), level=LEVEL))
+        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split)))
         features = outputs[-1][1]
         values["test"] = None if features is None else nc1(features, split.labels, bench.classes)
         unseen = sorted(set(split.labels.tolist()) - set(bench.labels.tolist()))

@@ -9,23 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lowdim.errors import InputError
-
-Inputs = Tensor | dict[str, Tensor]
+from lowdim.features import Inputs, call
 
 
 class _Reached(Exception):
     """The block was entered; the rest of the forward pass is not wanted."""
-
-
-def call(network: nn.Module, inputs: Inputs) -> Any:
-    """The network's output for a tensor, or for named tensors (tokens)."""
-    # PyTorch's fused attention rounds differently and gives way to the plain one as soon as a hook is there.
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        return network(**inputs) if isinstance(inputs, dict) else network(inputs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def samples_in(inputs: Inputs) -> int:

@@ -1,8 +1,12 @@
 """Scores from a model's own classifier: how its source classes go with the labels."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from lowdim.ranking.scores._kind import SampleMean, ScoreKind, Sums
 
 
 class SourceTable:
@@ -48,3 +52,36 @@ class SourceTable:
         """
         source = logits.argmax(dim=1)
         return (self.hard[labels, source] / self.hard.sum(dim=0)[source]).log()
+
+
+def _mean_of(
+    part: Callable[[SourceTable, Tensor, Tensor], Tensor],
+) -> Callable[[Sums], SampleMean | None]:
+    def measure(sums: Sums) -> SampleMean | None:
+        table = sums.source
+        if table is None:
+            return None
+
+        def of_samples(rows: Tensor, labels: Tensor, outputs: Tensor | None) -> Tensor:
+            assert outputs is not None
+            return part(table, outputs, labels)
+
+        return SampleMean(of_samples)
+
+    return measure
+
+
+LEEP = ScoreKind(
+    name="leep",
+    direction=1,
+    title="LEEP",
+    explanation="Log probability of the labels given the network's own class probabilities, in nats.",
+    measure=_mean_of(SourceTable.leep),
+)
+NCE = ScoreKind(
+    name="nce",
+    direction=1,
+    title="NCE",
+    explanation="Minus the entropy of the labels given the network's most probable class, in nats.",
+    measure=_mean_of(SourceTable.nce),
+)
