@@ -1,7 +1,9 @@
 """How work is run, whatever the work is: where, from which seed, what may be kept, and who shares it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import contextlib
+import tempfile
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,3 +59,9 @@ class Job:
         """A function of steps done and in all that reports one kind of work; None where nobody listens."""
         progress = self.progress
         return None if progress is None else lambda done, total: progress(what, done, total)
+
+    @contextlib.contextmanager
+    def in_folder(self) -> "Generator[Job]":
+        """The job with a folder that its processes share: the given one of the first, or a temporary one for the time of the block."""
+        with tempfile.TemporaryDirectory(prefix="lowdim-") as temporary:
+            yield replace(self, folder=Path(self.processes.gather(str(self.folder or temporary))[0]))

@@ -10,6 +10,7 @@ from lowdim.cli import _inputs as given
 from lowdim.cli._command import Command
 from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json, warn
 from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
+from lowdim.finetuning.methods import names_of
 
 
 class TargetChoice(StrEnum):
@@ -40,8 +41,8 @@ def export(
         TargetChoice,
         typer.Option(
             "--to",
-            help="torch (torch.export), onnx, peft (a folder; methods layer and linear-probe), or checkpoint (weights alone, "
-            "for the base's own code; methods without a skip).",
+            help=f"torch (torch.export), onnx, peft (a folder; methods {' and '.join(names_of(exports='peft'))}), or checkpoint (weights "
+            "alone, for the base's own code; methods without a skip).",
         ),
     ],
     file: Annotated[

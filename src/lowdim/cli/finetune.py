@@ -29,35 +29,12 @@ from lowdim.cli._common import (
 from lowdim.cli._common import (
     this_process as this_rank,
 )
+from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.data import Dataset
     from lowdim.models import LoadedModel
-
-
-class MethodChoice(StrEnum):
-    """What to train."""
-
-    auto = "auto"
-    linear_probe = "linear-probe"
-    layer = "layer"
-    scl = "scl"
-    ensemble = "ensemble"
-    lp_ft = "lp-ft"
-    full = "full"
-    lora = "lora"
-    norm = "norm"
-    zero_shot = "zero-shot"
-
-
-class AlsoChoice(StrEnum):
-    """What auto tries only when asked."""
-
-    lp_ft = "lp-ft"
-    full = "full"
-    lora = "lora"
-    norm = "norm"
 
 
 class BatchNormChoice(StrEnum):
@@ -93,7 +70,7 @@ def finetune(
     method: Annotated[
         MethodChoice,
         typer.Option("--method", help="auto: scl where it is clearly better than the probe, else both averaged."),
-    ] = MethodChoice.auto,
+    ] = AUTO,
     also: Annotated[
         list[AlsoChoice] | None,
         typer.Option("--also", help="auto cross-validates this too, and takes it if clearly better; may be repeated."),

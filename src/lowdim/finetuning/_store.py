@@ -33,7 +33,7 @@ Compute = Callable[[Inputs], dict[str, Tensor]]
 """Tensors with one row per sample, by ``layer|pool``; the first is what training starts from."""
 SHARD = 256
 """Samples per file: what a kill can lose."""
-_INPUTS = "inputs"
+INPUTS = "inputs"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Store:
         *,
         compute: Compute | None,
         cache: FeatureCache,
-        names: Sequence[str] = (_INPUTS,),
+        names: Sequence[str] = (INPUTS,),
         network: Sequence[str] = (),
         views: int = 1,
         batch_size: int = 64,
@@ -122,7 +122,7 @@ class Store:
             arrays[name] = _stacked([row[name] for row in rows], longest, tokens).to(self._device)
         value = None if self._compute is None else arrays.pop(self._value)
         if value is None or "attention_mask" in arrays:
-            return Batch(arrays.get(_INPUTS, arrays), value)
+            return Batch(arrays.get(INPUTS, arrays), value)
         # The image itself is not needed any more, only how many there are and how large.
         return Batch(torch.zeros(1, device=self._device).expand(len(positions), *self._shape), value)
 
@@ -139,7 +139,7 @@ class Store:
         for first in range(start, stop, self._batch_size):
             inputs = self._read(np.arange(first, min(first + self._batch_size, stop)))
             tokens = dict(inputs) if isinstance(inputs, dict) else {}
-            plain = {} if isinstance(inputs, dict) else {_INPUTS: inputs}
+            plain = {} if isinstance(inputs, dict) else {INPUTS: inputs}
             piece = (plain if self._compute is None else self._compute(inputs)) | tokens
             pieces.append({name: tensor.cpu() for name, tensor in piece.items()})
         longest = max((piece["attention_mask"].shape[1] for piece in pieces if "attention_mask" in piece), default=0)
@@ -175,7 +175,7 @@ class HeadInput:
         self._pool: Pool = pool if layer is None else "avg"
         self._module = module
         self._forward: Forward | None = None
-        self.names = [f"{self._layer}|{self._pool}"]
+        self.name = f"{self._layer}|{self._pool}"
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """Values and scores by name, by a copy of the network in one memory layout: outputs differ in the last bits between them."""
