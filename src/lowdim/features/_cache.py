@@ -54,6 +54,7 @@ class FeatureCache:
             return False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / ".lock").touch()
         except OSError as error:
             raise UsageError(
                 f"{self.folder} cannot hold features: {error.strerror}. Choose another `cache`."

@@ -28,6 +28,15 @@ class LayerSums:
         unbiased: Whether class covariances are divided by one sample less.
         seed: Of whatever is drawn.
         note: Called with what a reader of a value must know.
+
+    Example:
+        >>> import torch
+        >>> features, labels = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.tensor([0, 0, 1, 1])
+        >>> statistics = ClassStatistics.from_samples(features, labels, classes=2)
+        >>> nothing = {"scatter": None, "crossed": [], "hits": 0, "compared": 0}
+        >>> sums = LayerSums(statistics=statistics, sample=features, sample_labels=labels, **nothing)
+        >>> round(sums.variability.value, 12)
+        0.25
     """
 
     statistics: ClassStatistics

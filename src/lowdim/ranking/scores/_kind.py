@@ -99,7 +99,7 @@ class Sums:
         return self._known[formula]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ScoreKind:
     """One score of `rank`.
 

@@ -81,9 +81,9 @@ def _measure(sums: Sums) -> SampleMean:
 
 
 SFDA = ScoreKind(
-    name="sfda",
-    direction=1,
-    title="SFDA-type",
-    explanation="Mean log probability of each sample's class under a discriminant that has not seen the sample.",
-    measure=_measure,
+    "sfda",
+    1,
+    "SFDA-type",
+    "Mean log probability of each sample's class under a discriminant that has not seen the sample.",
+    _measure,
 )

@@ -112,9 +112,9 @@ class _Fit:
 
 
 LOGME = ScoreKind(
-    name="logme",
-    direction=1,
-    title="LogME",
-    explanation="Log evidence of a linear model of the labels, per sample, in nats.",
-    measure=lambda sums: log_evidence(sums.statistics),
+    "logme",
+    1,
+    "LogME",
+    "Log evidence of a linear model of the labels, per sample, in nats.",
+    lambda sums: log_evidence(sums.statistics),
 )

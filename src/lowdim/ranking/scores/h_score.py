@@ -189,23 +189,23 @@ def collapse_index(score: Score, classes: int) -> Score:
 
 
 H_SCORE = ScoreKind(
-    name="h_score",
-    direction=1,
-    title="H-score",
-    explanation="Part of the features' variance, whitened, that the class means make up; at most K - 1.",
-    measure=lambda sums: sums.once(h_score),
+    "h_score",
+    1,
+    "H-score",
+    "Part of the features' variance, whitened, that the class means make up; at most K - 1.",
+    lambda sums: sums.once(h_score),
 )
 H_SCORE_REGULARISED = ScoreKind(
-    name="h_score_regularised",
-    direction=1,
-    title="H-score, regularised",
-    explanation="The H-score with a shrunken covariance, for few samples.",
-    measure=lambda sums: regularised_h_score(sums.statistics),
+    "h_score_regularised",
+    1,
+    "H-score, regularised",
+    "The H-score with a shrunken covariance, for few samples.",
+    lambda sums: regularised_h_score(sums.statistics),
 )
 VCI = ScoreKind(
-    name="vci",
-    direction=-1,
-    title="VCI",
-    explanation="1 - H / (K - 1): 0 is full collapse.",
-    measure=lambda sums: collapse_index(sums.once(h_score), sums.statistics.classes),
+    "vci",
+    -1,
+    "VCI",
+    "1 - H / (K - 1): 0 is full collapse.",
+    lambda sums: collapse_index(sums.once(h_score), sums.statistics.classes),
 )

@@ -114,19 +114,19 @@ def _moved_trace(
 
 
 NC1 = ScoreKind(
-    name="nc1",
-    direction=-1,
-    title="NC1",
-    explanation="Within-class scatter relative to the spread of the class means; 0 is full collapse.",
-    measure=lambda sums: class_variability(sums.statistics),
+    "nc1",
+    -1,
+    "NC1",
+    "Within-class scatter relative to the spread of the class means; 0 is full collapse.",
+    lambda sums: class_variability(sums.statistics),
     logarithmic=True,
 )
 NC1_HELDOUT = ScoreKind(
-    name="nc1_heldout",
-    direction=-1,
-    title="NC1 held-out",
-    explanation="NC1 with class means from one half of the samples and scatter from the other.",
-    measure=lambda sums: heldout_class_variability(*sums.halves),
+    "nc1_heldout",
+    -1,
+    "NC1 held-out",
+    "NC1 with class means from one half of the samples and scatter from the other.",
+    lambda sums: heldout_class_variability(*sums.halves),
     logarithmic=True,
     by_half=True,
 )

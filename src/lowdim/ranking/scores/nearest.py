@@ -18,10 +18,10 @@ def _measure(sums: Sums) -> SampleMean:
 
 
 NCC_ACCURACY = ScoreKind(
-    name="ncc_accuracy",
-    direction=1,
-    title="NCC accuracy",
-    explanation="Share of samples nearest to the mean of their own class.",
-    measure=_measure,
+    "ncc_accuracy",
+    1,
+    "NCC accuracy",
+    "Share of samples nearest to the mean of their own class.",
+    _measure,
     trials=lambda evaluation: evaluation.samples,
 )

@@ -72,16 +72,16 @@ def _mean_of(
 
 
 LEEP = ScoreKind(
-    name="leep",
-    direction=1,
-    title="LEEP",
-    explanation="Log probability of the labels given the network's own class probabilities, in nats.",
-    measure=_mean_of(SourceTable.leep),
+    "leep",
+    1,
+    "LEEP",
+    "Log probability of the labels given the network's own class probabilities, in nats.",
+    _mean_of(SourceTable.leep),
 )
 NCE = ScoreKind(
-    name="nce",
-    direction=1,
-    title="NCE",
-    explanation="Minus the entropy of the labels given the network's most probable class, in nats.",
-    measure=_mean_of(SourceTable.nce),
+    "nce",
+    1,
+    "NCE",
+    "Minus the entropy of the labels given the network's most probable class, in nats.",
+    _mean_of(SourceTable.nce),
 )
