@@ -77,9 +77,9 @@ class Shelf:
 
     def rows(self, start: int, stop: int) -> Rows:
         """The samples from one position up to another: found, or computed and kept."""
-        found = self.found(start, stop)
-        if found is not None:
-            return found
+        there = self.found(start, stop)
+        if there is not None:
+            return there
         computed = self._compute(start, stop)
         if self.reserve(computed, stop - start):
             path = self._own / f"{start:09d}-{stop:09d}.safetensors"

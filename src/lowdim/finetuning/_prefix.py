@@ -121,7 +121,7 @@ class Prefix:
             return _with_first(args, keywords, value)
 
         handle = self.block.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
-        own = {key: module.__dict__.get("forward") for key, module in modules.items()}
+        before = {key: module.__dict__.get("forward") for key, module in modules.items()}
         try:
             for key, module in modules.items():
                 object.__setattr__(module, "forward", stand_in(key, module.forward))
@@ -130,8 +130,8 @@ class Prefix:
             handle.remove()
             for key, module in modules.items():
                 object.__delattr__(module, "forward")
-                if own[key] is not None:
-                    object.__setattr__(module, "forward", own[key])
+                if before[key] is not None:
+                    object.__setattr__(module, "forward", before[key])
 
     def _record(self, example: Inputs) -> list[_Call]:
         """The outermost calls that end before the block is entered."""

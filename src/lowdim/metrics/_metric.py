@@ -54,19 +54,19 @@ class LayerSums:
     @cached_property
     def variability(self) -> Variability:
         """NC1 with what is needed to read it, and notes where it says little."""
-        found = variability(self.statistics, self.scatter, weighting=self.weighting, unbiased=self.unbiased)
+        whole = variability(self.statistics, self.scatter, weighting=self.weighting, unbiased=self.unbiased)
         possible = min(self.statistics.width, self.statistics.classes - 1)
-        if found.rank < possible:
+        if whole.rank < possible:
             self.note(
-                f"the class means span {found.rank} of {possible} possible directions; what lies in the others is rounding. "
+                f"the class means span {whole.rank} of {possible} possible directions; what lies in the others is rounding. "
                 "Features that are constant or repeated do this, and so does one huge sample."
             )
-        if found.noise_share > 0.5:
+        if whole.noise_share > 0.5:
             self.note(
-                f"{found.noise_share:.0%} of NC1 lies in directions where the class means differ by no more than sampling noise; "
+                f"{whole.noise_share:.0%} of NC1 lies in directions where the class means differ by no more than sampling noise; "
                 "more samples per class would change the value."
             )
-        return found
+        return whole
 
 
 @dataclass(frozen=True)

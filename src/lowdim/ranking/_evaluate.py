@@ -172,9 +172,9 @@ def evaluate(
     with (
         tempfile.TemporaryDirectory(prefix="features-", dir=folder)
         if cache is None
-        else nullcontext(str(cache)) as kept
+        else nullcontext(str(cache)) as where
     ):
-        features = FeatureCache(Path(kept), cache_budget, lasting=cache is not None)
+        features = FeatureCache(Path(where), cache_budget, lasting=cache is not None)
         streams = {
             name: _stream(model, layer, name, _split(candidate, data, name, selection or {}), features, job)
             for name in ((split, "test") if probe and on_test else (split,))
@@ -295,15 +295,15 @@ class _Work:
                 "span of the class means"
             )
         sums = Sums(halves=self.parts, statistics=statistics, source=self.source, probe=probe)
-        found = {name: self._try(name, lambda measure=kind.measure: measure(sums)) for name, kind in SCORES.items()}
+        measured = {name: self._try(name, lambda measure=kind.measure: measure(sums)) for name, kind in SCORES.items()}
         for positions, rows, labels, scores in self._batches():
-            for name, score in found.items():
+            for name, score in measured.items():
                 if isinstance(score, SampleMean):
                     self._put(name, positions, score.part(rows, labels, scores))
                 elif isinstance(score, Score) and score.influence is not None:
                     shift = self.classes * self.half[positions] if SCORES[name].by_half else 0
                     self._put(name, positions, score.influence(rows, labels + shift))
-        for name, score in found.items():
+        for name, score in measured.items():
             if isinstance(score, Score):
                 self.scores[name] = score.value
                 continue
