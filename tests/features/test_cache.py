@@ -23,8 +23,9 @@ from lowdim.features import (
     network_content,
     with_views,
 )
-from lowdim.finetuning import advise, finetune
-from lowdim.models import fingerprint, load_model
+from lowdim.finetuning import Plan, TunedModel, advise, finetune
+from lowdim.finetuning._store import HeadInput
+from lowdim.models import fingerprint, load_model, penultimate
 from lowdim.profiling import profile
 from lowdim.ranking import candidates_of, rank
 
@@ -233,6 +234,53 @@ def test_views_are_numbered_after_the_plain_images():
         other.inputs(positions + 60), SplitSource(with_views(split, 3, 0), preprocessing).inputs(positions + 60)
     )
     assert first.digest() != other.digest() != SplitSource(with_views(split, 3, 1), preprocessing).digest()
+
+
+def pictures(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+class Tokens(nn.Module):
+    """An encoder without a classifier, in half precision; its tokens are 200 where they are not padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3, dtype=torch.float16))
+
+    def forward(self, input_ids, attention_mask):
+        return 200 * self.scale * attention_mask.half().unsqueeze(2), None
+
+
+def timm_network(name, **options):
+    timm = pytest.importorskip("timm")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return timm.create_model(name, pretrained=False, **options)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (load_model("digits").module, pictures(3, 1, 8, 8)),
+        lambda: (timm_network("vit_tiny_patch16_224", img_size=32, depth=1), pictures(3, 3, 32, 32)),
+        lambda: (timm_network("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=0), pictures(3, 3, 32, 32)),
+        lambda: (timm_network("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1)), pictures(2, 3, 224, 224)),
+        lambda: (Tokens(), {"input_ids": torch.ones(3, 512, dtype=torch.int64), "attention_mask": torch.ones(3, 512)}),
+    ],
+)
+def test_the_head_sees_what_is_kept_for_it(make):
+    """Kept under the name that `rank` gives it, and the same as in the tuned network."""
+    module, inputs = make()
+    model = TunedModel(module.eval(), Plan("linear-probe"), 2, inputs)
+    head_input = HeadInput(module, model.pooling, torch.device("cpu"))
+    with torch.no_grad():
+        expected = model.features(inputs)
+    value = head_input(inputs)[head_input.name].float()
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    if isinstance(module, Tokens):
+        assert (expected == 200).all()
+    else:
+        assert head_input.name == f"{penultimate(module)}|avg"
 
 
 def test_what_one_command_computed_the_others_find(tmp_path, monkeypatch):

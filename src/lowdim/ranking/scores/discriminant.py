@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lowdim.errors import InputError
 from lowdim.metrics.collapse import require_scatter
-from lowdim.ranking.scores._kind import Influence, SampleMean, ScoreKind, Sums, pooled_scatter
+from lowdim.ranking.scores._kind import Influence, pooled_scatter
 from lowdim.ranking.scores.shrinkage import inverse_root, shrinkage
 from lowdim.statistics import ClassStatistics
 
@@ -73,17 +73,3 @@ def discriminant_log_probability(statistics: ClassStatistics) -> Influence:
         return torch.where(size > 1, result, torch.nan)
 
     return log_probability
-
-
-def _measure(sums: Sums) -> SampleMean:
-    log_probability = discriminant_log_probability(sums.statistics)
-    return SampleMean(lambda rows, labels, outputs: log_probability(rows, labels))
-
-
-SFDA = ScoreKind(
-    "sfda",
-    1,
-    "SFDA-type",
-    "Mean log probability of each sample's class under a discriminant that has not seen the sample.",
-    _measure,
-)

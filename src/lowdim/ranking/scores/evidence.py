@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lowdim.errors import InputError
-from lowdim.ranking.scores._kind import Score, ScoreKind, pooled_scatter
+from lowdim.ranking.scores._kind import Score, pooled_scatter
 from lowdim.statistics import ClassStatistics
 
 _GRID = torch.logspace(-12, 6, 145, dtype=torch.float64)
@@ -109,12 +109,3 @@ class _Fit:
         evidence, precision = profile(middle)
         ratio = middle.exp()
         return cls(ratio, precision, evidence, z / (ratio.unsqueeze(1) + s))
-
-
-LOGME = ScoreKind(
-    "logme",
-    1,
-    "LogME",
-    "Log evidence of a linear model of the labels, per sample, in nats.",
-    lambda sums: log_evidence(sums.statistics),
-)

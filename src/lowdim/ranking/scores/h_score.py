@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lowdim.errors import InputError
 from lowdim.metrics.collapse import require_scatter
-from lowdim.ranking.scores._kind import Score, ScoreKind, pooled_scatter
+from lowdim.ranking.scores._kind import Score, pooled_scatter
 from lowdim.ranking.scores.shrinkage import inverse_root, shrinkage
 from lowdim.statistics import ClassStatistics, between_span
 
@@ -186,26 +186,3 @@ def collapse_index(score: Score, classes: int) -> Score:
     influence = score.influence
     moved = None if influence is None else (lambda rows, labels: influence(rows, labels) / -(classes - 1))
     return Score(1 - score.value / (classes - 1), moved, score.reduced)
-
-
-H_SCORE = ScoreKind(
-    "h_score",
-    1,
-    "H-score",
-    "Part of the features' variance, whitened, that the class means make up; at most K - 1.",
-    lambda sums: sums.once(h_score),
-)
-H_SCORE_REGULARISED = ScoreKind(
-    "h_score_regularised",
-    1,
-    "H-score, regularised",
-    "The H-score with a shrunken covariance, for few samples.",
-    lambda sums: regularised_h_score(sums.statistics),
-)
-VCI = ScoreKind(
-    "vci",
-    -1,
-    "VCI",
-    "1 - H / (K - 1): 0 is full collapse.",
-    lambda sums: collapse_index(sums.once(h_score), sums.statistics.classes),
-)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lowdim.metrics import heldout_variability, within_class_variability
-from lowdim.ranking.scores._kind import Score, ScoreKind, pooled_scatter
+from lowdim.ranking.scores._kind import Score, pooled_scatter
 from lowdim.statistics import BetweenSpan, ClassStatistics, SpanScatter, between_span
 
 
@@ -111,22 +111,3 @@ def _moved_trace(
     outside = twice @ moved.T
     by_class = inside @ span.basis.T + outside - (outside @ span.basis) @ span.basis.T
     return span.basis / span.eigenvalues.sqrt(), (2 / statistics.classes) * by_class
-
-
-NC1 = ScoreKind(
-    "nc1",
-    -1,
-    "NC1",
-    "Within-class scatter relative to the spread of the class means; 0 is full collapse.",
-    lambda sums: class_variability(sums.statistics),
-    logarithmic=True,
-)
-NC1_HELDOUT = ScoreKind(
-    "nc1_heldout",
-    -1,
-    "NC1 held-out",
-    "NC1 with class means from one half of the samples and scatter from the other.",
-    lambda sums: heldout_class_variability(*sums.halves),
-    logarithmic=True,
-    by_half=True,
-)

@@ -1,12 +1,12 @@
 """Scores from a model's own classifier: how its source classes go with the labels."""
 
-from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lowdim.ranking.scores._kind import SampleMean, ScoreKind, Sums
+from lowdim.ranking.scores._kind import SampleMean, Sums
 
 
 class SourceTable:
@@ -54,34 +54,9 @@ class SourceTable:
         return (self.hard[labels, source] / self.hard.sum(dim=0)[source]).log()
 
 
-def _mean_of(
-    part: Callable[[SourceTable, Tensor, Tensor], Tensor],
-) -> Callable[[Sums], SampleMean | None]:
-    def measure(sums: Sums) -> SampleMean | None:
-        table = sums.source
-        if table is None:
-            return None
-
-        def of_samples(rows: Tensor, labels: Tensor, outputs: Tensor | None) -> Tensor:
-            assert outputs is not None
-            return part(table, outputs, labels)
-
-        return SampleMean(of_samples)
-
-    return measure
-
-
-LEEP = ScoreKind(
-    "leep",
-    1,
-    "LEEP",
-    "Log probability of the labels given the network's own class probabilities, in nats.",
-    _mean_of(SourceTable.leep),
-)
-NCE = ScoreKind(
-    "nce",
-    1,
-    "NCE",
-    "Minus the entropy of the labels given the network's most probable class, in nats.",
-    _mean_of(SourceTable.nce),
-)
+def source_mean(sums: Sums, name: Literal["leep", "nce"]) -> SampleMean | None:
+    """LEEP or NCE; None for a network without a classifier."""
+    if sums.source is None:
+        return None
+    part = getattr(sums.source, name)
+    return SampleMean(lambda rows, labels, outputs: part(outputs, labels))
