@@ -99,10 +99,14 @@ def _label(shelf: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def opened_cache(cache: Path | None, folder: Path | None, budget: float) -> Generator[FeatureCache]:
-    """The cache at `cache`, else one inside a run's `folder`, else a temporary one."""
-    if cache is not None or folder is not None:
-        yield FeatureCache(cache or folder / "features", budget)  # pyright: ignore[reportOptionalOperand]
+def opened_cache(
+    cache: Path | None, folder: Path | None, budget: float, *, kept: bool = True
+) -> Generator[FeatureCache]:
+    """The cache at `cache`, else one inside a run's `folder` (kept there with the run, or deleted at the end), else a temporary one."""
+    if cache is None and folder is not None and kept:
+        cache = folder / "features"
+    if cache is not None:
+        yield FeatureCache(cache, budget)
         return
-    with tempfile.TemporaryDirectory(prefix="lowdim-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="lowdim-", dir=folder) as temporary:
         yield FeatureCache(Path(temporary), budget, lasting=False)

@@ -1,7 +1,6 @@
 """Where a network's inputs come from, whatever form the data has."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -80,8 +79,7 @@ def with_views(split: Split, views: int, seed: int) -> Split:
         return split
     if split.kind != "image":
         raise InputError(f"Views are random crops of images, but the data is {split.kind}.")
-    reader = _Views(split, seed)
-    return replace(split, labels=np.tile(split.labels, views), items=_Repeated(split.items, views), read=reader)
+    return replace(split.take(np.tile(np.arange(len(split)), views)), read=_Views(split, seed))
 
 
 @dataclass(frozen=True)
@@ -108,17 +106,3 @@ class _Views:
         view, index = divmod(index, len(self.split))
         stamp = getattr(self.split.read, "stamp", None)
         return f"{self.seed} {view} ".encode() + (b"" if stamp is None else stamp(index))
-
-
-@dataclass(frozen=True)
-class _Repeated(Sequence[str]):
-    items: Sequence[str]
-    times: int
-
-    def __len__(self) -> int:
-        return self.times * len(self.items)
-
-    def __getitem__(self, index: Any) -> Any:
-        chosen = range(len(self))[index]
-        size = len(self.items)
-        return [self.items[i % size] for i in chosen] if isinstance(chosen, range) else self.items[chosen % size]

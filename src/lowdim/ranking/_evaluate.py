@@ -1,10 +1,8 @@
 """Everything about one candidate: one stream of its features, all scores, and how each sample moves them."""
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,17 +13,17 @@ from torch import Tensor
 
 from lowdim._files import load_tensors, save_tensors
 from lowdim._intervals import FOLD_LOSS, Z, wilson_interval
-from lowdim._job import CACHE_BUDGET, Job
+from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset, Split, load_data
 from lowdim.data._dataset import limited_indices
 from lowdim.errors import InputError
 from lowdim.features import (
-    FeatureCache,
     FeatureStream,
     Forward,
     SplitSource,
     content_digest,
     network_content,
+    opened_cache,
 )
 from lowdim.models import LoadedModel, default_layers, load_model, match_layers, penultimate
 from lowdim.probe import fit_probe
@@ -153,8 +151,7 @@ def evaluate(
         InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
 
     Example:
-        >>> import tempfile
-        >>> from lowdim.data import load_data
+        >>>         >>> from lowdim.data import load_data
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     candidate, data = Candidate(name="small", model="digits"), load_data("digits", limit=100)
         ...     found = evaluate(candidate, data, folder=Path(folder), probe=False)
@@ -162,26 +159,23 @@ def evaluate(
         ('head:input', 24, 100)
     """
     start = time.perf_counter()
-    job = Job(
-        device=device or "cpu", seed=seed, folder=folder, cache=cache, cache_budget=cache_budget, batch_size=batch_size
-    )
     model = _model(candidate)
     layer = _layer(model, candidate.layer)
+    place = torch.device(device or "cpu")
+    forward = Forward(model.module.to(place), [layer], ["avg"], place)
     on_test = probe_on == "test" and "test" in data.splits and split != "test"
     folder.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="features-", dir=folder)
-        if cache is None
-        else nullcontext(str(cache)) as where
-    ):
-        features = FeatureCache(Path(where), cache_budget, lasting=cache is not None)
-        streams = {
-            name: _stream(model, layer, name, _split(candidate, data, name, selection or {}), features, job)
-            for name in ((split, "test") if probe and on_test else (split,))
-        }
-        work = _Work(streams[split], scored=model.head is not None)
+    with opened_cache(cache, folder, cache_budget, kept=False) as features:
+
+        def stream(name: str) -> FeatureStream:
+            source = SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing)
+            network = network_content(model.module, model.fingerprint)
+            content = content_digest(network, source) if features.lasting else name
+            return FeatureStream(forward, source, source.labels, cache=features, content=content, batch_size=batch_size)
+
+        work = _Work(stream(split), scored=model.head is not None)
         work.first_pass()
-        work.measure(work.fit_probe(streams.get("test") if on_test else None, seed) if probe else None)
+        work.measure(work.fit_probe(stream("test") if on_test else None, seed) if probe else None)
     influences = work.influences()
     return Evaluation(
         name=candidate.name,
@@ -198,17 +192,6 @@ def evaluate(
         preprocessing=model.preprocessing.describe(),
         warnings=(*model.notes, *work.warnings),
         seconds=time.perf_counter() - start,
-    )
-
-
-def _stream(model: LoadedModel, layer: str, name: str, part: Split, features: FeatureCache, job: Job) -> FeatureStream:
-    place, source = torch.device(job.device or "cpu"), SplitSource(part, model.preprocessing)
-    module = model.module.to(place)
-    lasting = features.lasting
-    content = content_digest(network_content(module, model.fingerprint), source) if lasting else name
-    forward = Forward(module, [layer], ["avg"], place)
-    return FeatureStream(
-        forward, source, source.labels, cache=features, content=content, batch_size=job.batch_size or 1
     )
 
 
