@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import lowdim
+from lowdim.data import load_data
 from lowdim.errors import UsageError
-from lowdim.finetuning import ASKED, METHODS, Plan, TunedModel, default_recipe, make_plan
+from lowdim.finetuning import ASKED, METHODS, Plan, TunedModel, default_recipe, finetune, make_plan
 from lowdim.finetuning._plan import Options
 from lowdim.finetuning.methods import RECORDS, check_options, method_named, names_of
 from lowdim.models import LoadedModel
@@ -134,7 +135,25 @@ def test_what_a_record_trains(name: str, network: LoadedModel) -> None:
     assert trained == ({"base", "head"} if record.recipe else set() if record.head else {"head"})
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_the_recipes_by_method() -> None:
+    block = (1e-3, 3e-4, True), (1e-3, 1e-3, True)
+    steady = (1e-3, 1e-3, True), (1e-3, 1e-3, True)
+    expected = {
+        "layer": block,
+        "scl": block,
+        "full": ((3e-4, 1e-3, False),) * 2,
+        "lp-ft": ((3e-4, 3e-4, True),) * 2,
+        "norm": steady,
+        "lora": steady,
+    }
+    assert set(expected) == {name for name in METHODS if RECORDS[name].recipe}
+    for name, pair in expected.items():
+        recipes = [default_recipe(name, samples, 10) for samples in (100, 200)]
+        assert tuple((recipe.rate, recipe.head_rate, recipe.from_probe) for recipe in recipes) == pair, name
+        assert [recipe.temperature for recipe in recipes] == [1.0, 3.0 if pair is block else 1.0], name
+
+
+def test_what_cannot_be_is_refused(network: LoadedModel) -> None:
     with pytest.raises(UsageError, match="Did you mean layer"):
         method_named("layers")
     with pytest.raises(UsageError, match="no method 'auto'"):
@@ -144,6 +163,6 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match='goes with `method="lp-ft"` or `method="full"`'):
         check_options(RECORDS["layer"], Options(batch_norm="batch"))
     with pytest.raises(UsageError, match='`also` goes with `method="auto"`, not scl'):
-        check_options(RECORDS["scl"], Options(also=("lp-ft",)))
+        finetune(network, load_data("digits", limit=60), method="scl", also="lp-ft")
     with pytest.raises(UsageError, match=r"cannot also try 'lpft'\. Did you mean lp-ft"):
         check_options(RECORDS["auto"], Options(also=("lpft",)))
