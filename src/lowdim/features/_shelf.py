@@ -35,18 +35,11 @@ class Rows:
 
 
 class Shelf:
-    """Some features of all samples of one content, wherever in a cache they lie.
+    """Some features (`names`: ``layer|pool``) of all samples of one content, wherever in a cache they lie.
 
     Files may be of any sizes, written by other commands, beside more features than are asked for; what is damaged or gone is
-    computed again. What does not fit into the budget is never kept.
-
-    Args:
-        cache: Where to look and to keep.
-        content: Digest of the network and of everything that decides its inputs.
-        names: Of the features asked for: ``layer|pool``.
-        samples: In all.
-        compute: The features of samples from a position up to another one.
-        held: Whether files once opened stay mapped into memory, for reading in any order.
+    computed again, by `compute` from one position up to another. What does not fit into the budget is never kept. Files stay
+    mapped into memory where they are `held`, for reading in any order.
     """
 
     def __init__(

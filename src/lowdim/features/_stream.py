@@ -87,16 +87,10 @@ class FeatureBatch:
 
 
 class FeatureStream:
-    """Batches of features of one source, in the same order at every pass. A batch belongs to one process.
+    """Batches of features of one source, in the same order at every pass; a batch belongs to one process.
 
-    Args:
-        forward: Computes them.
-        source: Of the inputs.
-        labels: One per sample.
-        cache: Keeps what fits into its budget; the rest is computed again in every pass.
-        content: Digest of network and inputs, from `content_digest`; or a name where the cache is no lasting one.
-        batch_size: Samples per forward pass.
-        processes: Which batches are this process's.
+    What fits into the cache's budget is computed once, the rest in every pass. `content` comes from `content_digest`, or is any
+    name where the cache is no lasting one.
     """
 
     def __init__(

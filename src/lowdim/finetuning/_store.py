@@ -47,19 +47,10 @@ class Batch:
 class Store:
     """Training samples as the trained part of a network wants them.
 
-    Args:
-        split: The samples.
-        preprocessing: The network's.
-        compute: Frozen part, applied once per sample and view; None stores the inputs.
-        names: What `compute` is asked for, the value first.
-        network: What decides its results, from `lowdim.features.network_content`.
-        cache: Keeps them, if they fit into its budget; else every batch is read and computed when asked for.
-        views: Random crops and flips per image beside the plain one are ``views - 1``.
-        batch_size: Samples per forward pass of `compute`.
-        device: Where batches go.
-        seed: Of the views.
-        processes: Of the job; each computes its share of the files, and all read all of them.
-        progress: Called with (samples done, samples in all).
+    `compute` is the frozen part, applied once per sample and view; None stores the inputs. `names` says what it is asked for, the
+    value first, and `network` what decides its results (`lowdim.features.network_content`). Where that does not fit into the
+    cache's budget, every batch is read and computed when asked for. Random crops and flips per image beside the plain one are
+    ``views - 1``. Each process computes its share of the files, and all read all of them.
 
     Attributes:
         bytes: On disk; 0 when not stored.
@@ -104,12 +95,7 @@ class Store:
         return len(self.labels)
 
     def batch(self, positions: Sequence[int] | np.ndarray, view: int = 0) -> Batch:
-        """The samples at these positions.
-
-        Args:
-            positions: In the split.
-            view: Which of the views, 0 for the plain one.
-        """
+        """The samples at these positions of the split, in one of the views; 0 is the plain one."""
         positions = np.asarray(positions) + view * len(self)
         if not self.stored:
             inputs = self._read(positions)
