@@ -120,6 +120,25 @@ def test_the_budget_holds_and_the_least_recently_used_go_first(tmp_path):
     assert sum(file.stat().st_size for file in (tmp_path / "all").rglob("*") if file.is_file()) <= cache.budget
 
 
+def test_what_others_keep_in_the_folder_is_left_alone(tmp_path):
+    """Someone names a folder with files of their own; ours are made room for, theirs are not touched."""
+    theirs = [
+        tmp_path / "photos/holiday/a.jpg",
+        tmp_path / "x/0123456789abcdef/note.txt",
+        tmp_path / "y/0123456789abcdef/shelf.json",
+    ]
+    for path in (*theirs, theirs[2].parent / "mine.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    (tmp_path / "empty" / "folder").mkdir(parents=True)
+    cache = FeatureCache(tmp_path, 1500)
+    for content in "abc":
+        read(cache, Counting("a|avg"), 20, content=content)
+    assert len(files(tmp_path)) < 3
+    assert all(path.exists() for path in theirs)
+    assert (tmp_path / "empty" / "folder").exists()
+
+
 def _kept(folder, content):
     read(FeatureCache(folder, 1e9), Counting("a|avg", width=500), 20, content=content)
     return files(folder)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from lowdim.errors import InputError, UsageError
 
 _SHELF = "shelf.json"
 """Names what a folder holds and how many bytes are reserved for it; its time of change says when it was last used."""
+_FILES = re.compile(r"shelf\.json|[0-9]+-[0-9]+\.safetensors|\.tmp-.*")
+"""What may lie in a shelf; a folder with anything else is none."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,10 @@ class FeatureCache:
     def _shelves(self) -> Iterator[tuple[float, float, Path]]:
         """Last use, bytes and folder of every shelf; what a kill or a deletion left of one is removed."""
         for folder in self.folder.glob("*/*/"):
+            if not re.fullmatch("[0-9a-f]{16}", folder.name) or not all(
+                _FILES.fullmatch(p.name) for p in folder.iterdir()
+            ):
+                continue  # someone else's
             label = _label(folder)
             if label is None:
                 shutil.rmtree(folder, ignore_errors=True)
