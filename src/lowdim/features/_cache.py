@@ -69,6 +69,8 @@ class FeatureCache:
                 if free >= size:
                     break
                 shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    folder.parent.rmdir()  # the content's last shelf
                 free += taken
             write_json(shelf / _SHELF, {"names": list(names), "bytes": size})
         return True
