@@ -24,12 +24,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lowdim._job import Job
 from lowdim.data import Dataset, Split, batches, choose, load_data
-from lowdim.finetuning import Plan, TunedModel, make_plan, save_delta, split_outputs
+from lowdim.finetuning import METHODS, Plan, TunedModel, default_recipe, make_plan, save_delta, split_outputs
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._choice import auto_plan, choose_method, gather_evidence
-from lowdim.finetuning._plan import METHODS
+from lowdim.finetuning._plan import Options
 from lowdim.models import LoadedModel, load_model
 
 RATES = (1e-4, 3e-4, 1e-3)
@@ -56,7 +57,7 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
     test = data["test"]
     logarithms: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(network, data, Path(folder), seed=seed)
+        bench = Bench(network, data, Job(folder=Path(folder), seed=seed))
         for method in options.methods.split(","):
             for rate in RATES if method in ("full", "lp-ft", "usual") and options.rates else (None,):
                 key = {"shots": shots, "seed": seed, "method": method, "rate": rate}
@@ -89,21 +90,20 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
 
 
 def fit(bench: Bench, method: str, rate: float | None, options: argparse.Namespace) -> Fitted:
-    layer = options.layer
-    plan = Plan("linear-probe") if method == "linear-probe" else make_plan(bench.network.module, method, layer=layer)  # type: ignore[arg-type]
+    plan = make_plan(bench.network.module, method, layer=options.layer)
     recipe = bench.recipe(plan)
-    if rate is not None:
+    if rate is not None and recipe is not None:
         recipe = replace(recipe, rate=rate, head_rate=rate)
     return bench.fit(plan, recipe=recipe)
 
 
 def usual(bench: Bench, rate: float, test: Split) -> np.ndarray:
     """Predictions after plain full fine-tuning: one-cycle AdamW, batches of 32, BatchNorm statistics of the batches."""
-    torch.manual_seed(bench.seed)
+    torch.manual_seed(bench.job.seed)
     inputs, labels, _ = next(batches(bench.train, bench.network.preprocessing, batch_size=len(bench.labels)))
     model = TunedModel(bench.network.module, Plan("full"), bench.classes, bench.example)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-    recipe = bench.recipe(Plan("full"))
+    recipe = default_recipe("full", len(bench.labels), bench.classes)
     steps = recipe.epochs * max(1, len(labels) // 32)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps + 1)
     nn.Module.train(model, True)
@@ -124,15 +124,15 @@ def auto(
     bench: Bench, test: Split, logarithms: dict[str, np.ndarray], options: argparse.Namespace
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """What `finetune --method auto` does: right answers on the test split, and the accuracy and interval that it expected."""
-    evidence = gather_evidence(bench, auto_plan(bench, options.layer), baseline=False)
-    choice = choose_method(evidence).evidence
-    parts = ["linear-probe", "scl"] if choice.method == "ensemble" else [choice.method]
+    gathered = gather_evidence(bench, auto_plan(bench, Options(layer=options.layer)), baseline=False)
+    choice, _ = choose_method(gathered)
+    parts = [plan.method for plan in choice.plans]
     for part in parts:
         if part not in logarithms:
             fitted = fit(bench, part, None, options)
             logarithms[part] = split_outputs(fitted.model, test, bench.network.preprocessing)[0]
     right = np.logaddexp.reduce([logarithms[part] for part in parts]).argmax(axis=1) == test.labels
-    expected = {entry.method: [entry.accuracy, *entry.interval] for entry in evidence}
+    expected = {entry.method: [entry.accuracy, *entry.interval] for entry in gathered.rows()}
     return right, {"chosen": choice.method, "expected": expected}
 
 
@@ -198,10 +198,11 @@ def speed_of(options: argparse.Namespace, method: str) -> dict[str, Any]:
     network, data = inputs(options)
     data = choose(data, shots=int(options.shots.split(",")[0]), seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(network, data, Path(folder))
-        plan = make_plan(network.module, method, layer=options.layer)  # type: ignore[arg-type]
+        bench = Bench(network, data, Job(folder=Path(folder)))
+        plan = make_plan(network.module, method, layer=options.layer)
         model_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        fitted = bench.fit(plan, recipe=replace(bench.recipe(plan), epochs=options.epochs, from_probe=False))
+        recipe = bench.recipe(plan)
+        fitted = bench.fit(plan, recipe=recipe and replace(recipe, epochs=options.epochs, from_probe=False))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         size = save_delta(
             fitted.model,

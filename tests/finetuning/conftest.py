@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lowdim._job import Job
 from lowdim.data import Dataset, load_data
 from lowdim.finetuning._bench import Bench
 from lowdim.models import LoadedModel, load_model
@@ -25,7 +26,7 @@ def data() -> Dataset:
 
 @pytest.fixture
 def bench(network: LoadedModel, data: Dataset, tmp_path: Path) -> Bench:
-    return Bench(network, data, tmp_path / "bench")
+    return Bench(network, data, Job(folder=tmp_path / "bench"))
 
 
 class Bypass(nn.Module):

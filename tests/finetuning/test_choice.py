@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lowdim._intervals import wilson_interval
+from lowdim._job import Job
 from lowdim.data import Dataset, load_data
 from lowdim.data._dataset import Split
 from lowdim.errors import InputError
@@ -14,6 +16,7 @@ from lowdim.finetuning._baseline import heldout_baseline, plain_features
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
     Evidence,
+    Gathered,
     choose_method,
     evidence_of,
     expected_interval,
@@ -23,11 +26,20 @@ from lowdim.finetuning._choice import (
 )
 from lowdim.finetuning._plan import Plan
 from lowdim.models import LoadedModel, load_model
-from lowdim.probe import fit_probe, fold_of, wilson_interval
+from lowdim.probe import fit_probe, fold_of
 
 
-def entry(method: str, right: Sequence[float], layer: str | None = None) -> Evidence:
-    return evidence_of("m", method, layer, np.array(right, dtype=float), 1.0)
+def entry(method: str, right: Sequence[float], layer: str = "") -> Evidence:
+    return evidence_of("m", method, [Plan(method, (layer,))] if layer else [], np.array(right, dtype=float), 1.0)
+
+
+def gathered(probe: np.ndarray, block: np.ndarray, average: np.ndarray, **also: np.ndarray) -> Gathered:
+    return Gathered(
+        probe=entry("linear-probe", probe),
+        block=entry("scl", block, "b"),
+        average=entry("ensemble", average, "b"),
+        also=tuple(entry(name.replace("_", "-"), right) for name, right in also.items()),
+    )
 
 
 def pattern(correct: int, of: int = 100, start: int = 0) -> np.ndarray:
@@ -37,41 +49,32 @@ def pattern(correct: int, of: int = 100, start: int = 0) -> np.ndarray:
 
 
 def test_ways_that_tie_are_averaged_and_it_is_said() -> None:
-    evidence = [
-        entry("linear-probe", pattern(70)),
-        entry("scl", pattern(71, start=20), "b"),
-        entry("ensemble", pattern(69), "b"),
-    ]
-    choice = choose_method(evidence)
-    assert choice.evidence.method == "ensemble"
-    assert any("a tie" in reason and "against the probe" in reason for reason in choice.reasons)
+    chosen, reasons = choose_method(gathered(pattern(70), pattern(71, start=20), pattern(69)))
+    assert chosen.method == "ensemble"
+    assert any("a tie" in reason and "against the probe" in reason for reason in reasons)
 
 
 def test_a_block_that_is_clearly_better_stands_alone_and_a_worse_one_never_does() -> None:
-    probe, average = entry("linear-probe", pattern(70)), entry("ensemble", pattern(80), "b")
-    assert choose_method([probe, entry("scl", pattern(78), "b"), average]).evidence.method == "scl"
-    worse = choose_method([probe, entry("scl", pattern(50), "b"), average])
-    assert worse.evidence.method == "ensemble"
-    assert any("worse" in reason for reason in worse.reasons)
-    assert choose_method([probe, entry("scl", pattern(40), "b"), entry("ensemble", pattern(60), "b")]).evidence is probe
-    assert choose_method([probe]).evidence is probe
+    assert choose_method(gathered(pattern(70), pattern(78), pattern(80)))[0].method == "scl"
+    chosen, reasons = choose_method(gathered(pattern(70), pattern(50), pattern(80)))
+    assert chosen.method == "ensemble"
+    assert any("worse" in reason for reason in reasons)
+    worst = gathered(pattern(70), pattern(40), pattern(60))
+    for evidence in (worst, Gathered(probe=worst.probe)):
+        assert choose_method(evidence)[0] is worst.probe
 
 
 def test_what_is_tried_besides_must_be_clearly_better() -> None:
-    evidence = [
-        entry("linear-probe", pattern(70)),
-        entry("scl", pattern(78), "b"),
-        entry("ensemble", pattern(75), "b"),
-    ]
-    assert choose_method([*evidence, entry("lp-ft", pattern(80, start=4))]).evidence.method == "scl"
-    better = choose_method([*evidence, entry("lp-ft", pattern(90))])
-    assert better.evidence.method == "lp-ft"
-    assert "lp-ft against scl: +12.0 ± 3.3 points, better" in better.reasons
+    three = pattern(70), pattern(78), pattern(75)
+    assert choose_method(gathered(*three, lp_ft=pattern(80, start=4)))[0].method == "scl"
+    chosen, reasons = choose_method(gathered(*three, lp_ft=pattern(90)))
+    assert chosen.method == "lp-ft"
+    assert "lp-ft against scl: +12.0 ± 3.3 points, better" in reasons
 
 
 def test_a_baseline_that_wins_is_named() -> None:
-    evidence = [entry("baseline", pattern(90)), entry("linear-probe", pattern(60))]
-    assert any("does not help" in reason for reason in choose_method(evidence).reasons)
+    evidence = Gathered(baseline=entry("baseline", pattern(90)), probe=entry("linear-probe", pattern(60)))
+    assert any("does not help" in reason for reason in choose_method(evidence)[1])
 
 
 def test_paired_difference_by_hand() -> None:
@@ -97,9 +100,9 @@ def test_heldout_probe_is_the_probe_of_each_fold(bench: Bench) -> None:
 
 def test_the_ensemble_is_the_mean_of_probabilities(bench: Bench) -> None:
     plan = Plan("scl", ("blocks.4",), "pad_add")
-    found = {row.method: row for row in gather_evidence(bench, plan, folds=2)}
+    found = {row.method: row for row in gather_evidence(bench, plan, folds=2).rows()}
     assert set(found) == {"baseline", "linear-probe", "scl", "ensemble"}
-    part = fold_of(bench.labels, 2, bench.seed)
+    part = fold_of(bench.labels, 2, bench.job.seed)
     mean = np.exp(heldout_predictions(bench, Plan("linear-probe"), part)) + np.exp(
         heldout_predictions(bench, plan, part)
     )
@@ -107,18 +110,18 @@ def test_the_ensemble_is_the_mean_of_probabilities(bench: Bench) -> None:
 
 
 def test_a_block_is_trained_on_no_more_folds_than_are_needed(data: Dataset, tmp_path: Path) -> None:
-    bench = Bench(load_model("digits-0-4"), data, tmp_path)
+    bench = Bench(load_model("digits-0-4"), data, Job(folder=tmp_path), changes={"epochs": 1})
     plan = Plan("layer", ("blocks.1",))
-    part = fold_of(bench.labels, 4, bench.seed)
+    part = fold_of(bench.labels, 4, bench.job.seed)
     first = int((part == 0).sum())
 
-    def gathered(**keywords: float) -> dict[str, Evidence]:
-        rows = gather_evidence(bench, plan, folds=4, changes={"epochs": 1}, baseline=False, **keywords)
-        return {row.method: row for row in rows}
+    def by_method(enough: float = np.inf) -> dict[str, Evidence]:
+        gathered = gather_evidence(bench, plan, folds=4, enough=enough, baseline=False)
+        return {row.method: row for row in gathered.rows()}
 
-    whole = gathered()
+    whole = by_method()
     for enough, needed in ((first, 1), (first + 1, 2), (1000, 4)):
-        found = gathered(enough=enough)
+        found = by_method(enough)
         known = part < needed
         for method in ("layer", "ensemble"):
             np.testing.assert_array_equal(found[method].correct[known], whole[method].correct[known])
@@ -197,7 +200,7 @@ def test_advice_prefers_the_network_that_knows_the_classes(
     assert len(advice.outliers) <= 2 and all(entry.item.startswith("train[") for entry in advice.outliers)
     assert {entry.name for entry in advice.classes} == set(data.classes)
     assert {row.method for row in advice.evidence} == {"baseline", "linear-probe", "scl", "ensemble"}
-    assert advice.command("a b", "c") == "lowdim finetune --model 'a b' --data c --method ensemble --layer blocks.4"
+    assert advice.arguments() == {"method": "ensemble", "layer": "blocks.4"}
     assert calls
 
 

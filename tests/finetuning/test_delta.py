@@ -130,6 +130,16 @@ def test_a_newer_format_and_a_folder_without_delta_are_refused(network: LoadedMo
         read_delta(tmp_path)
 
 
+def test_a_delta_of_an_unknown_method_is_refused(network: LoadedModel, tmp_path: Path) -> None:
+    saved(perturbed(network, Plan("linear-probe")), network, tmp_path)
+    content = json.loads((tmp_path / "delta.json").read_text())
+    content["parts"][0]["method"] = "later"
+    del content["sha256"]
+    write_json(tmp_path / "delta.json", {**content, "sha256": json_digest(content)})
+    with pytest.raises(InputError, match="method 'later'"):
+        read_delta(tmp_path)
+
+
 class Options(nn.Module):
     """The same weights, whatever the option says."""
 

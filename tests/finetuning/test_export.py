@@ -101,7 +101,7 @@ def test_a_peft_folder_opens_with_stock_peft(plan: Plan, network: LoadedModel, t
 
 def test_peft_refuses_a_skip(network: LoadedModel, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    with pytest.raises(UsageError, match="--method layer"):
+    with pytest.raises(UsageError, match='`method="layer"`'):
         save_peft(perturbed(network, Plan("scl", ("blocks.4",), "pad_add")), network.module, tmp_path, EXAMPLE)
 
 

@@ -50,8 +50,10 @@ def test_features_of_tokens_with_a_skip_start_at_the_block(encoder: Encoder) -> 
     mask[1:, -2:] = 0
     inputs = {"input_ids": torch.randint(0, 50, (3, 6)), "attention_mask": mask}
     tuned = TunedModel(encoder, Plan("scl", ("layers.1",), "pad_add"), 4, inputs).eval()
-    prefix = Prefix(tuned.base, "layers.1", inputs)
-    assert torch.equal(tuned.features(inputs), tuned.features(inputs, prefix, prefix.compute(inputs)))
+    plain = tuned.features(inputs)
+    tuned.split(inputs)
+    part = tuned.frozen_part()
+    assert part is not None and torch.equal(plain, tuned.features(inputs, part(inputs)))
 
 
 def test_the_frozen_part_does_not_run_in_a_replay() -> None:

@@ -10,7 +10,6 @@ from lowdim import profile
 from lowdim.data import Dataset
 from lowdim.errors import UsageError
 from lowdim.finetuning import finetune, tracker
-from lowdim.finetuning._finetune import Asked
 from lowdim.finetuning._train import History
 from lowdim.models import LoadedModel
 
@@ -59,7 +58,7 @@ def test_a_network_without_blocks_falls_back_to_the_probe(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("method", ["layer", "full"])
 def test_what_is_watched_ends_at_what_is_measured_and_changes_no_bit(
-    network: LoadedModel, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Asked
+    network: LoadedModel, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setattr("lowdim.finetuning._train.SHORT", 0.0)  # every epoch is saved
 
@@ -89,7 +88,7 @@ def test_what_is_watched_ends_at_what_is_measured_and_changes_no_bit(
 
 def test_nothing_to_watch_is_said(network: LoadedModel, data: Dataset) -> None:
     alone = replace(data, splits={"train": data["train"]})
-    with pytest.raises(UsageError, match=r"--watch measures the test split after every epoch, but .* has none"):
+    with pytest.raises(UsageError, match=r"`watch` measures the test split after every epoch, but .* has none"):
         finetune(network, alone, method="layer", watch=True)
 
 

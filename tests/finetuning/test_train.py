@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from lowdim._files import load_tensors
+from lowdim._job import Job
 from lowdim.data import Dataset, load_data
 from lowdim.errors import InputError, NonFiniteError, ResourceError, UsageError
-from lowdim.finetuning import Plan, Prefix, Recipe, TunedModel, finetune
+from lowdim.features import FeatureCache
+from lowdim.finetuning import Plan, Recipe, TunedModel, finetune
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._train import train
@@ -62,12 +64,12 @@ def test_an_interrupted_run_continues_with_the_same_bits(
         if what.startswith("training") and done == stop_at:
             raise Stop
 
-    bench._progress = stop
+    bench.job = replace(bench.job, progress=stop)
     with pytest.raises(Stop):
         bench.fit(plan, recipe=RECIPE)
-    bench._progress = None
+    bench.job = replace(bench.job, progress=None)
     resumed = bench.fit(plan, recipe=RECIPE)
-    whole = Bench(network, data, tmp_path / "whole").fit(plan, recipe=RECIPE)
+    whole = Bench(network, data, Job(folder=tmp_path / "whole")).fit(plan, recipe=RECIPE)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     assert whole.history.loss == resumed.history.loss
@@ -85,14 +87,14 @@ def test_statistics_follow_the_batches_only_where_asked(
     assert all(torch.equal(before[name], after[name]) is not follows for name in names)
     assert tuned.save(tmp_path / "delta", network)["verified"] is True
     for method in ("layer", "auto"):
-        with pytest.raises(UsageError, match="--method full or lp-ft"):
+        with pytest.raises(UsageError, match='`batch_norm="batch"` goes with'):
             finetune(network, data, method=method, batch_norm="batch")  # type: ignore[arg-type]
 
 
 def test_seeds_decide(bench: Bench, network: LoadedModel, data: Dataset, tmp_path: Path) -> None:
     first = bench.fit(BLOCK, recipe=RECIPE)
-    again = Bench(network, data, tmp_path / "again").fit(BLOCK, recipe=RECIPE)
-    bench.seed = 1
+    again = Bench(network, data, Job(folder=tmp_path / "again")).fit(BLOCK, recipe=RECIPE)
+    bench.job = replace(bench.job, seed=1)
     other = bench.fit(BLOCK, recipe=RECIPE)
     assert all(torch.equal(t, weights(again.model)[n]) for n, t in weights(first.model).items())
     assert not torch.equal(first.model.head.weight, other.model.head.weight)
@@ -106,7 +108,7 @@ def test_a_folder_keeps_other_recipes_data_and_networks_apart(bench: Bench, data
     fewer = bench.fit(BLOCK, recipe=RECIPE, indices=np.arange(0, 60, 2))
     assert not torch.equal(first.model.head.weight, fewer.model.head.weight)
     for network, images in ((load_model("digits"), data), (bench.network, load_data("digits", shots=6, seed=1))):
-        shared, own = Bench(network, images, folder), Bench(network, images, folder.parent / "own")
+        shared, own = (Bench(network, images, Job(folder=place)) for place in (folder, folder.parent / "own"))
         assert shared.folder != bench.folder
         for plan in (BLOCK, Plan("linear-probe")):
             assert np.array_equal(shared.fit(plan, recipe=RECIPE).features(), own.fit(plan, recipe=RECIPE).features())
@@ -115,7 +117,7 @@ def test_a_folder_keeps_other_recipes_data_and_networks_apart(bench: Bench, data
 def test_the_stored_prefix_changes_no_bit(bench: Bench, network: LoadedModel, tmp_path: Path) -> None:
     stored = bench.fit(BLOCK, recipe=RECIPE)
     assert stored.store.stored and stored.store.bytes > 0
-    direct = Bench(network, _dataset(bench), tmp_path / "direct", cache_budget=0).fit(BLOCK, recipe=RECIPE)
+    direct = Bench(network, _dataset(bench), Job(folder=tmp_path / "direct", cache_budget=0)).fit(BLOCK, recipe=RECIPE)
     assert not direct.store.stored and direct.store.bytes == 0
     for name, tensor in weights(stored.model).items():
         torch.testing.assert_close(tensor, weights(direct.model)[name], rtol=1e-4, atol=1e-5)
@@ -128,13 +130,21 @@ def _dataset(bench: Bench) -> object:
 
 def test_a_damaged_shard_is_computed_again(bench: Bench, tmp_path: Path) -> None:
     model = TunedModel(bench.network.module, BLOCK, 10, bench.example)
-    prefix = Prefix(model.base, "blocks.4", bench.example)
+    model.split(bench.example)
 
     def make() -> Store:
-        return Store(bench.train, bench.network.preprocessing, compute=prefix.compute, folder=tmp_path / "s")
+        part = model.frozen_part()
+        assert part is not None
+        return Store(
+            bench.train,
+            bench.network.preprocessing,
+            compute=lambda inputs: {"value|all": part(inputs)},
+            names=["value|all"],
+            cache=FeatureCache(tmp_path / "s", 1e9),
+        )
 
     before = make().batch([3, 59, 0])
-    (file,) = (tmp_path / "s").glob("*.safetensors")
+    (file,) = (tmp_path / "s").rglob("*.safetensors")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(bytes(content))
@@ -145,7 +155,8 @@ def test_a_damaged_shard_is_computed_again(bench: Bench, tmp_path: Path) -> None
 
 def test_views_differ_and_the_first_is_plain(bench: Bench, tmp_path: Path) -> None:
     def store(views: int, name: str) -> Store:
-        return Store(bench.train, bench.network.preprocessing, compute=None, folder=tmp_path / name, views=views)
+        cache = FeatureCache(tmp_path / name, 1e9)
+        return Store(bench.train, bench.network.preprocessing, compute=None, cache=cache, views=views)
 
     several, plain = store(3, "several"), store(1, "plain")
     positions = np.arange(10)
@@ -162,8 +173,8 @@ def test_nan_in_the_first_epoch_is_an_error(bench: Bench) -> None:
 def test_nan_later_keeps_the_last_good_epoch(bench: Bench) -> None:
     good = bench.fit(BLOCK, recipe=RECIPE)
     model = TunedModel(bench.network.module, BLOCK, 10, bench.example)
-    prefix = Prefix(model.base, "blocks.4", bench.example)
-    store = bench.store("blocks.4", model, prefix)
+    model.split(bench.example)
+    store = bench.store(model)
     kept: dict[str, torch.Tensor] = {}
 
     def poison(epoch: int, history: object) -> None:
@@ -173,7 +184,7 @@ def test_nan_later_keeps_the_last_good_epoch(bench: Bench) -> None:
             with torch.no_grad():
                 model.head.bias.fill_(float("nan"))
 
-    history = train(model, store, RECIPE, prefix=prefix, on_epoch=poison)
+    history = train(model, store, RECIPE, Job(), on_epoch=poison)
     assert "epoch 3" in history.stopped and len(history.loss) == 2
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights(model).items())
     assert len(good.history.loss) == 4
@@ -199,7 +210,7 @@ def test_a_batch_that_does_not_fit_is_an_error_with_one_that_does(
         return original(store, positions, view)
 
     monkeypatch.setattr(Store, "batch", batch)
-    with pytest.raises(ResourceError, match="A batch of 20 does not fit into memory; 5 does: --batch-size 2"):
+    with pytest.raises(ResourceError, match="A batch of 20 does not fit into memory; 5 does: `batch_size=2`"):
         bench.fit(Plan("layer", ("blocks.4",)), recipe=replace(RECIPE, batch_size=20, from_probe=False))
 
 
@@ -240,8 +251,11 @@ def test_blocks_are_trained_in_the_order_in_which_they_run(tmp_path: Path) -> No
     x = torch.randn(30, 4)
     model = TunedModel(Swapped().eval(), Plan("scl", ("later", "earlier"), "pad_add"), 3, x)
     assert model.blocks == ("earlier", "later")
-    prefix = Prefix(model.base, model.blocks[0], x)
-    torch.testing.assert_close(model.features(x, prefix, prefix.compute(x)), model.features(x))
+    plain = model.features(x)
+    model.split(x)
+    part = model.frozen_part()
+    assert part is not None
+    torch.testing.assert_close(model.features(x, part(x)), plain)
 
 
 def test_a_block_called_features_is_no_store_of_features(tmp_path: Path) -> None:
@@ -285,7 +299,7 @@ def test_one_class_is_refused(network: LoadedModel, tmp_path: Path) -> None:
     data = load_data("digits", shots=6)
     only = data["train"].take(np.flatnonzero(data["train"].labels == 3))
     with pytest.raises(InputError, match="one class only"):
-        Bench(network, replace(data, splits={"train": only}), tmp_path)
+        Bench(network, replace(data, splits={"train": only}), Job(folder=tmp_path))
 
 
 SCRIPT = """
@@ -293,6 +307,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
+from lowdim._job import Job
 from lowdim.data import load_data
 from lowdim.finetuning import Plan, Recipe
 from lowdim.finetuning import _train
@@ -300,7 +315,7 @@ from lowdim.finetuning._bench import Bench
 from lowdim.models import load_model
 _train.SAVE_EVERY = 0.05
 _train.SHORT = 0.0
-bench = Bench(load_model("digits-0-4"), load_data("digits", shots=20), Path(sys.argv[1]))
+bench = Bench(load_model("digits-0-4"), load_data("digits", shots=20), Job(folder=Path(sys.argv[1])))
 print("ready", flush=True)
 fitted = bench.fit(Plan("scl", ("blocks.1",), "pad_add"), recipe=Recipe(rate=3e-3, head_rate=3e-3, epochs=12, batch_size=16))
 torch.save({name: p.detach() for name, p in fitted.model.trained().items()}, sys.argv[2])
@@ -362,7 +377,7 @@ class Volume(nn.Module):
 def test_weights_of_five_dimensions_are_trained(network: LoadedModel, data: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
     volumes = replace(network, module=Volume().eval(), head="head")
-    fitted = Bench(volumes, data, tmp_path).fit(Plan("layer", ("blocks.0",)), recipe=RECIPE)
+    fitted = Bench(volumes, data, Job(folder=tmp_path)).fit(Plan("layer", ("blocks.0",)), recipe=RECIPE)
     assert not torch.equal(fitted.model.base.blocks[0].weight, volumes.module.blocks[0].weight)
 
 

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._plan import Plan
-from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning._update import gradients, update_of
@@ -48,8 +47,8 @@ def test_gradients_are_those_of_the_mean_loss(bench: Bench) -> None:
     model = TunedModel(bench.network.module, Plan("layer", ("blocks.4",)), 10, bench.example)
     with torch.no_grad():
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
-    prefix = Prefix(model.base, "blocks.4", bench.example)
-    found = gradients(model, bench.store("blocks.4", model, prefix), prefix)
+    model.split(bench.example)
+    found = gradients(model, bench.store(model))
     inputs = torch.from_numpy(
         np.stack([bench.network.preprocessing.normalised(bench.train.load(i)) for i in range(len(bench.train))])
     )

@@ -1,5 +1,6 @@
 """``lowdim advise``: which network, which method, or just a probe."""
 
+import shlex
 import time
 from functools import partial
 from json import dumps as json_text
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
+from lowdim.cli._command import Command
 from lowdim.cli._common import (
     Format,
     FormatOption,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(advise)
+    app.command(cls=Command)(advise)
 
 
 def advise(
@@ -215,6 +217,8 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
     from dataclasses import asdict
 
     chosen = found.recommendation
+    spec, *loading = words[chosen.model]
+    how = given.words({f"--{name}": value for name, value in found.arguments().items()})
     outliers = [asdict(entry) for entry in found.outliers]
     for entry in outliers:
         entry["class"] = entry.pop("class_")
@@ -225,7 +229,7 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
             "layer": chosen.layer,
             "expected_accuracy": chosen.accuracy,
             "interval": list(chosen.interval),
-            "command": found.command(words[chosen.model][0], data, [*words[chosen.model][1:], *options]),
+            "command": shlex.join(["lowdim", "finetune", "--model", spec, "--data", data, *how, *loading, *options]),
         },
         "baseline_wins": found.baseline_wins,
         "reasons": list(found.reasons),

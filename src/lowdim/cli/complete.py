@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli._command import Command
 from lowdim.cli._common import (
     Format,
     FormatOption,
@@ -41,7 +42,7 @@ Solver = StrEnum("Solver", {name.replace("-", "_"): name for name in ("auto", *S
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(complete)
+    app.command(cls=Command)(complete)
 
 
 def complete(

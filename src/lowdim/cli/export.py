@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from lowdim.cli import _inputs as given
+from lowdim.cli._command import Command
 from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json, warn
 from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
+from lowdim.finetuning.methods import names_of
 
 
 class TargetChoice(StrEnum):
@@ -30,7 +32,7 @@ _NAMES = {
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(export)
+    app.command(cls=Command)(export)
 
 
 def export(
@@ -39,8 +41,8 @@ def export(
         TargetChoice,
         typer.Option(
             "--to",
-            help="torch (torch.export), onnx, peft (a folder; methods layer and linear-probe), or checkpoint (weights alone, "
-            "for the base's own code; methods without a skip).",
+            help=f"torch (torch.export), onnx, peft (a folder; methods {' and '.join(names_of(exports='peft'))}), or checkpoint (weights "
+            "alone, for the base's own code; methods without a skip).",
         ),
     ],
     file: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
+from lowdim.cli._command import Command
 from lowdim.cli._common import (
     Format,
     FormatOption,
@@ -26,37 +27,14 @@ from lowdim.cli._common import (
     warn,
 )
 from lowdim.cli._common import (
-    rank as this_rank,
+    this_process as this_rank,
 )
+from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.data import Dataset
     from lowdim.models import LoadedModel
-
-
-class MethodChoice(StrEnum):
-    """What to train."""
-
-    auto = "auto"
-    linear_probe = "linear-probe"
-    layer = "layer"
-    scl = "scl"
-    ensemble = "ensemble"
-    lp_ft = "lp-ft"
-    full = "full"
-    lora = "lora"
-    norm = "norm"
-    zero_shot = "zero-shot"
-
-
-class AlsoChoice(StrEnum):
-    """What auto tries only when asked."""
-
-    lp_ft = "lp-ft"
-    full = "full"
-    lora = "lora"
-    norm = "norm"
 
 
 class BatchNormChoice(StrEnum):
@@ -83,7 +61,7 @@ class CombineChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(finetune)
+    app.command(cls=Command)(finetune)
 
 
 def finetune(
@@ -92,7 +70,7 @@ def finetune(
     method: Annotated[
         MethodChoice,
         typer.Option("--method", help="auto: scl where it is clearly better than the probe, else both averaged."),
-    ] = MethodChoice.auto,
+    ] = AUTO,
     also: Annotated[
         list[AlsoChoice] | None,
         typer.Option("--also", help="auto cross-validates this too, and takes it if clearly better; may be repeated."),

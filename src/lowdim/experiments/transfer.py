@@ -164,13 +164,12 @@ def _tuned(case: _Case, settings: TransferSettings, method: str, shots: int, see
     from lowdim.finetuning import finetune
 
     data = load_data(case.images, shots=shots, seed=seed)
-    layer = case.block if method in ("layer", "scl", "ensemble") else "auto"
     name, _, statistics = method.partition(", ")
     return finetune(
         case.network,
         data,
-        method=name,  # pyright: ignore[reportArgumentType]
-        layer=layer,
+        method=name,
+        layer=case.block,
         batch_norm="batch" if statistics else "frozen",
         seed=seed,
     )

@@ -1,6 +1,5 @@
 """Which network, which method, or just a probe: measured on the training split, in minutes."""
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim.data import Dataset
 from lowdim.data._dataset import few_shot_indices
 from lowdim.errors import InputError, LowdimError
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
+    PROBE,
     Evidence,
     auto_plan,
     choose_method,
@@ -23,7 +24,7 @@ from lowdim.finetuning._choice import (
     gather_evidence,
     paired_difference,
 )
-from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._evaluate import accuracy_of
 from lowdim.models import LoadedModel
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
@@ -50,10 +51,10 @@ class Advice:
         warnings: What a reader must know, candidates that failed included.
 
     Example:
-        >>> chosen = Evidence("digits", "layer", "blocks.4", 0.9, (0.8, 0.95), 1.0, np.ones(3))
+        >>> chosen = Evidence("digits", "layer", "blocks.1, blocks.4", 0.9, (0.8, 0.95), 1.0, np.ones(3))
         >>> nothing = {name: [] for name in Advice.__dataclass_fields__} | {"baseline_wins": False}
-        >>> Advice(**nothing | {"recommendation": chosen}).command("digits", "photos/", ["--seed", "1"])
-        'lowdim finetune --model digits --data photos/ --method layer --layer blocks.4 --seed 1'
+        >>> Advice(**nothing | {"recommendation": chosen}).arguments()
+        {'method': 'layer', 'layer': 'blocks.1,blocks.4'}
     """
 
     recommendation: Evidence
@@ -65,19 +66,11 @@ class Advice:
     outliers: Sequence[Outlier]
     warnings: Sequence[str]
 
-    def command(self, model: str, data: str, options: Sequence[str] = ()) -> str:
-        """The command line that does what is recommended.
-
-        Args:
-            model: As typed.
-            data: As typed.
-            options: Further words of the command.
-        """
+    def arguments(self) -> dict[str, str]:
+        """The keyword arguments of `finetune` that do what is recommended."""
         chosen = self.recommendation
-        words = ["lowdim", "finetune", "--model", model, "--data", data, "--method", chosen.method]
-        if chosen.layer:
-            words += ["--layer", chosen.layer.replace(", ", ",")]
-        return shlex.join([*words, *options])
+        layer = {"layer": chosen.layer.replace(", ", ",")} if chosen.layer else {}
+        return {"method": chosen.method, **layer}
 
 
 def advise(
@@ -88,9 +81,10 @@ def advise(
     shots: Sequence[int] = (5, 10, 20),
     outliers: int = 10,
     device: torch.device | str = "cpu",
-    cache_budget: float = 4e9,
+    cache: Path | None = None,
+    cache_budget: float = CACHE_BUDGET,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Advice:
     """Compares networks and methods on the training split by cross-validation.
 
@@ -106,7 +100,8 @@ def advise(
             trained for it: a point would cost as much as tuning the network.
         outliers: How many suspected labels to list.
         device: Where networks run.
-        cache_budget: Bytes per stored prefix.
+        cache: For stored prefixes instead of `folder`: `finetune` and `rank` find them there.
+        cache_budget: Bytes of stored prefixes; the least recently used are deleted first.
         seed: Of everything random.
         progress: Called with what is being done, steps done and steps in all.
 
@@ -122,35 +117,33 @@ def advise(
         >>> from lowdim.data import load_data
         >>> from lowdim.models import load_model
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     found = advise([partial(load_model, "digits")], load_data("digits", shots=4, limit=50), Path(folder), shots=[2])
-        >>> found.command("digits", "digits").startswith("lowdim finetune --model digits --data digits --method")
-        True
+        ...     advice = advise([partial(load_model, "digits")], load_data("digits", shots=4, limit=50), Path(folder), shots=[2])
+        >>> sorted(advice.arguments())
+        ['layer', 'method']
     """
     warnings: list[str] = []
-    benches = _benches(candidates, data, folder, warnings, device, cache_budget, seed, progress)
+    job = Job(device=device, seed=seed, folder=folder, cache=cache, cache_budget=cache_budget, progress=progress)
+    benches = _benches(candidates, data, job, warnings)
     train = data["train"]
     per_class = len(train) / len(np.unique(train.labels))
-    first, *others = benches
-    baseline, probe = gather_evidence(first, folds=_FOLDS)
-    probes = {id(bench): gather_evidence(bench, folds=_FOLDS, baseline=False)[0] for bench in others}
-    probes[id(first)] = probe
-    finalists, reasons = _finalists(benches, probes)
-    evidence = [baseline, *probes.values()]
-    choices: list[tuple[Bench, Evidence, tuple[str, ...]]] = []
-    for bench in finalists:
-        _, *found = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, enough=_ENOUGH, baseline=False)
-        evidence += found
-        choice = choose_method([baseline, probes[id(bench)], *found])
-        choices.append((bench, choice.evidence, choice.reasons))
-    bench, chosen, why = max(choices, key=lambda entry: entry[1].accuracy)
+    probes = [gather_evidence(bench, folds=_FOLDS, baseline=bench is benches[0]) for bench in benches]
+    baseline = probes[0].baseline
+    assert baseline is not None
+    finalists, reasons = _finalists(benches, [gathered.probe for gathered in probes])
+    evidence = [baseline, *(gathered.probe for gathered in probes)]
+    choices: list[tuple[Bench, Evidence, Evidence, tuple[str, ...]]] = []
+    for bench, probe in finalists:
+        gathered = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, enough=_ENOUGH, baseline=False)
+        evidence += gathered.rows()[1:]
+        choices.append((bench, probe, *choose_method(replace(gathered, baseline=baseline, probe=probe))))
+    bench, probe, chosen, why = max(choices, key=lambda entry: entry[2].accuracy)
     measured = profile(
         nn.Sequential(nn.Identity()),
-        (torch.from_numpy(bench.fit(Plan("linear-probe")).features()), torch.from_numpy(train.labels)),
+        (torch.from_numpy(bench.fit(PROBE).features()), torch.from_numpy(train.labels)),
         layers=["0"],
         outliers=outliers,
         seed=seed,
     )
-    last = list({entry.method: entry for entry in (probes[id(bench)], baseline, chosen)}.values())
     if per_class < 10:
         warnings.append("below 10 images per class the interval of the expected accuracy is too narrow in some cases")
     return Advice(
@@ -158,7 +151,7 @@ def advise(
         evidence=sorted(evidence, key=lambda entry: -entry.accuracy),
         reasons=[*reasons, *why],
         baseline_wins=paired_difference(baseline.correct, chosen.correct)[0] >= 0,
-        learning_curve=_learning_curve(bench, shots, last),
+        learning_curve=_learning_curve(bench, shots, [probe, baseline, *([] if chosen is probe else [chosen])]),
         classes=[_named(entry, data) for entry in measured.classes],
         outliers=[_named_outlier(entry, data) for entry in measured.outliers],
         warnings=[*warnings, *bench.warnings],
@@ -166,28 +159,13 @@ def advise(
 
 
 def _benches(
-    candidates: Sequence[Callable[[], LoadedModel]],
-    data: Dataset,
-    folder: Path,
-    warnings: list[str],
-    device: torch.device | str,
-    cache_budget: float,
-    seed: int,
-    progress: Callable[[str, int, int], None] | None,
+    candidates: Sequence[Callable[[], LoadedModel]], data: Dataset, job: Job, warnings: list[str]
 ) -> list[Bench]:
     benches: list[Bench] = []
     for index, load in enumerate(candidates):
         try:
-            bench = Bench(
-                load(),
-                data,
-                folder,
-                device=device,
-                cache_budget=cache_budget,
-                seed=seed,
-                progress=progress,
-            )
-            bench.fit(Plan("linear-probe"))
+            bench = Bench(load(), data, job)
+            bench.fit(PROBE)
         except LowdimError as error:
             warnings.append(f"candidate {index + 1} is left out: {error}")
         else:
@@ -197,18 +175,17 @@ def _benches(
     return benches
 
 
-def _finalists(benches: list[Bench], probes: Mapping[int, Evidence]) -> tuple[list[Bench], list[str]]:
-    order = sorted(benches, key=lambda bench: -probes[id(bench)].accuracy)
-    chosen, reasons = order[:1], list[str]()
-    for bench in order[1:]:
-        best, other = probes[id(order[0])], probes[id(bench)]
+def _finalists(benches: list[Bench], probes: list[Evidence]) -> tuple[list[tuple[Bench, Evidence]], list[str]]:
+    (first, best), *others = sorted(zip(benches, probes, strict=True), key=lambda pair: -pair[1].accuracy)
+    chosen, reasons = [(first, best)], list[str]()
+    for bench, other in others:
         gain, error = paired_difference(best.correct, other.correct)
         if gain <= error:
             reasons.append(
                 f"probes: {best.model} and {other.model} are a tie ({100 * gain:+.1f} ± {100 * error:.1f} points)"
             )
             if len(chosen) < _FINALISTS:
-                chosen.append(bench)
+                chosen.append((bench, other))
     return chosen, reasons
 
 
@@ -219,17 +196,17 @@ def _learning_curve(bench: Bench, shots: Sequence[int], last: Sequence[Evidence]
     classes = len(np.unique(labels))
     rows: list[dict[str, Any]] = []
     for size in sorted(set(shots)):
-        train = few_shot_indices(labels, size, bench.seed)
+        train = few_shot_indices(labels, size, bench.job.seed)
         test = np.setdiff1d(np.arange(len(labels)), train)
         if len(test) < classes or size < 2:
             continue
         few, rest = bench.train.take(train), bench.train.take(test)
         parts = {
-            "linear-probe": bench.fit(Plan("linear-probe"), indices=train).log_probabilities(test),
-            "baseline": baseline_predictions(few, rest, classes=bench.classes, seed=bench.seed),
+            PROBE.method: bench.fit(PROBE, indices=train).log_probabilities(test),
+            "baseline": baseline_predictions(few, rest, classes=bench.classes, seed=bench.job.seed),
         }
         for method, logarithms in parts.items():
-            share = float((logarithms.argmax(axis=1) == labels[test]).mean())
+            share = accuracy_of(logarithms, labels[test])
             rows.append(_point(size, method, share, expected_interval(share, len(test))))
     size = round(len(labels) / classes * (1 - 1 / _FOLDS))
     rows += [_point(size, entry.method, entry.accuracy, entry.interval) for entry in last]

@@ -19,10 +19,6 @@ def plain_features(train: Split, other: Split | None = None) -> list[Real[np.nda
 
     Images: colours of a small version, 0..1. Texts: weights (tf-idf) of the 20,000 most frequent character sequences of length
     1 to 4 of the train split. Feature rows: themselves.
-
-    Args:
-        train: Decides about the vocabulary.
-        other: Described by the same features.
     """
     splits = [train, *([other] if other is not None else [])]
     if train.kind == "text":
@@ -46,14 +42,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def baseline_predictions(train: Split, other: Split, *, classes: int, seed: int = 0) -> Float[np.ndarray, "n K"]:
-    """Log probabilities of another split by a probe on the `plain_features` of the train split.
-
-    Args:
-        train: What it is fitted to.
-        other: What is judged.
-        classes: ``K``.
-        seed: Of the folds that choose its strength.
-    """
+    """Log probabilities of another split by a probe on the `plain_features` of the train split."""
     features = plain_features(train, other)
     return fit_probe(features[0], train.labels, classes=classes, seed=seed).probe.log_probabilities(features[1])
 
@@ -61,16 +50,8 @@ def baseline_predictions(train: Split, other: Split, *, classes: int, seed: int 
 def heldout_baseline(
     train: Split, part: Int[np.ndarray, " n"], *, classes: int, seed: int = 0
 ) -> Float[np.ndarray, "n K"]:
-    """Log probabilities of every sample by a probe on `plain_features` that has not seen it; NaN where there is none.
-
-    Of many samples a part is used, evenly: the features of texts are wide.
-
-    Args:
-        train: The samples.
-        part: Fold of each sample, negative for those that are never held out.
-        classes: ``K``.
-        seed: Of the probes.
-    """
+    """Log probabilities of every sample by a probe on `plain_features` that has not seen its fold (`part`, negative for samples
+    that are never held out); NaN where there is none. Of many samples a part is used, evenly: the features of texts are wide."""
     used = np.arange(0, len(train), -(-len(train) // _MOST))
     (features,) = plain_features(train.take(used))
     labels, part = train.labels[used], part[used]

@@ -1,30 +1,31 @@
 """One network on one training set: stored prefixes, and fits of any plan on any part of the samples."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lowdim._files import json_digest
-from lowdim._processes import Processes
+from lowdim._job import Job
 from lowdim.data import Dataset, Split
 from lowdim.errors import InputError
-from lowdim.finetuning._evaluate import BATCH, nc1, probe_head, stored_features
+from lowdim.features import FeatureCache, network_content
+from lowdim.finetuning._evaluate import nc1, probe_head, stored_features
 from lowdim.finetuning._plan import Plan
-from lowdim.finetuning._prefix import Inputs, Prefix
-from lowdim.finetuning._recipe import Recipe, default_recipe
-from lowdim.finetuning._store import Store, example_inputs
+from lowdim.finetuning._prefix import Inputs
+from lowdim.finetuning._recipe import Recipe
+from lowdim.finetuning._store import INPUTS, Compute, HeadInput, Store, example_inputs
 from lowdim.finetuning._track import OnEpoch
-from lowdim.finetuning._train import History, Progress, Test, train
+from lowdim.finetuning._train import History, Test, train
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning._update import Update, gradients, matrices, updates
-from lowdim.finetuning._zero_shot import PROMPT, encode_classes, read_text_features, set_text_head
-from lowdim.models import LoadedModel
-from lowdim.probe import ProbeResult
+from lowdim.finetuning._zero_shot import PROMPT
+from lowdim.finetuning.methods import method_named
+from lowdim.models import LoadedModel, fingerprint
 
 _FROZEN = 16
 """Samples per pass of the frozen layers: in larger batches the maps of large images no longer fit into the processor's cache."""
@@ -37,25 +38,18 @@ class Fitted:
     Attributes:
         model: In evaluation mode.
         store: What it was trained on.
-        prefix: Where the stored values enter it; None where the store holds inputs.
-        history: Of the training loop; empty for the probe.
-        probe: The probe fitted to the features at the start (for ``"linear-probe"`` the result itself).
+        history: Of the training loop; empty where nothing is trained by steps.
         updates: One entry per trained matrix, where asked for.
     """
 
     model: TunedModel
     store: Store
-    prefix: Prefix | None
-    history: History
-    probe: ProbeResult | None
+    history: History = field(default_factory=History)
     updates: list[Update] = field(default_factory=list[Update])
 
     def features(self, indices: np.ndarray | None = None) -> np.ndarray:
         """What the head sees, for stored samples."""
-        if self.model.plan.method in ("linear-probe", "zero-shot"):
-            indices = np.arange(len(self.store)) if indices is None else indices
-            return stored_rows(self.store, indices)
-        return stored_features(self.model, self.store, self.prefix, indices)
+        return stored_features(self.model, self.store, np.arange(len(self.store)) if indices is None else indices)
 
     def log_probabilities(self, indices: np.ndarray | None = None) -> np.ndarray:
         """Of stored samples, ``n x K``."""
@@ -69,53 +63,39 @@ class Fitted:
 
 
 class Bench:
-    """Fits plans for one network on one data set's training split.
+    """Fits plans for one network, which is left alone, on one data set's training split, and nothing else.
 
-    Args:
-        network: The pre-trained one; it is left alone.
-        data: Its train split is used, and nothing else.
-        folder: For stored prefixes and the states of running fits. Another run continues there; what belongs to another network,
-            other data or another recipe is left alone.
-        device: Where networks run.
-        cache_budget: Bytes per stored prefix.
-        views: Augmented views per image.
-        class_weights: Weight classes by the inverse of their size in the loss.
-        prompts: For ``"zero-shot"``: sentences in which ``{}`` stands for the class.
-        text_features: For ``"zero-shot"``: one row per class, instead of the network's own text encoder.
-        seed: Of everything random.
-        processes: Of the job: they share the frozen layers' work and every training step.
-        progress: Called with what is being done, steps done and steps in all.
+    The job's folder keeps stored prefixes and the states of running fits. Another run continues there; what belongs to another
+    network, other data or another recipe is left alone. `changes` that are not None replace fields of the methods' recipes, as the
+    job's batch size does.
     """
 
     def __init__(
         self,
         network: LoadedModel,
         data: Dataset,
-        folder: Path,
+        job: Job,
         *,
-        device: torch.device | str = "cpu",
-        cache_budget: float = 4e9,
         views: int = 1,
         class_weights: bool = False,
         prompts: Sequence[str] = (PROMPT,),
         text_features: np.ndarray | None = None,
-        seed: int = 0,
-        processes: Processes | None = None,
-        progress: Callable[[str, int, int], None] | None = None,
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
-        self.network, self.train = network, data["train"]
-        self.class_names = data.classes
-        self.classes = len(data.classes)
+        assert job.folder is not None
+        self.network, self.train, self.job = network, data["train"], job
+        self.class_names, self.classes = data.classes, len(data.classes)
         self.prompts, self.text_features = tuple(prompts), text_features
-        self.device, self.cache_budget, self.views = torch.device(device), cache_budget, views
-        self.class_weights, self.seed = class_weights, seed
-        self.processes = processes or Processes()
-        self._progress = progress
+        self.device, self.views, self.class_weights = torch.device(job.device or "cpu"), views, class_weights
+        changes = {**(changes or {}), "batch_size": job.batch_size}
+        self.changes = {name: value for name, value in changes.items() if value is not None}
         if len(np.unique(self.train.labels)) < 2:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
-        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, seed]
-        self.folder = folder / json_digest(content)[:16]
+        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
+        self.folder = job.folder / json_digest(content)[:16]
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
+        self.cache = FeatureCache(job.cache or job.folder / "features", job.cache_budget)
+        self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
         self.warnings: list[str] = []
@@ -125,31 +105,48 @@ class Bench:
         """Of the training samples."""
         return self.train.labels
 
-    def recipe(self, plan: Plan, samples: int | None = None) -> Recipe:
-        """The default recipe of a plan for so many samples (all by default)."""
-        return default_recipe(plan.method, len(self.labels) if samples is None else samples, self.classes)
+    def recipe(self, plan: Plan, samples: int | None = None) -> Recipe | None:
+        """How a plan is trained on so many samples (all by default); None for methods that are not trained by steps."""
+        default = method_named(plan.method).recipe
+        if default is None:
+            return None
+        return replace(default(len(self.labels) if samples is None else samples, self.classes), **self.changes)
 
-    def store(self, key: str, model: TunedModel, prefix: Prefix | None, other: Split | None = None) -> Store:
-        """The stored samples for networks that are frozen up to the block in `key` (``"features"``: up to the head;
-        ``"zero-shot"``: all of it; ``"inputs"``: not); the training samples, or others."""
+    def store(self, model: TunedModel, other: Split | None = None) -> Store:
+        """What the frozen part of a network gives for the training samples, or for others; without one the inputs."""
+        frozen = model.method.recipe is None
+        key = f"block-{model.prefix.name}" if model.prefix else "inputs"
+        if frozen:
+            key = "output" if model.method.own_output else "features"
         name = key if other is None else f"{key}-{other.digest()[:16]}"
         if name not in self._stores:
-            whole = key in ("features", "zero-shot")
-            compute = prefix.compute if prefix else _features(model) if whole else None
+            stored_as, compute = self._frozen(model, key)
             self._stores[name] = Store(
                 self.train if other is None else other,
                 self.network.preprocessing,
                 compute=compute,
-                folder=self.folder / f"stored-{name}",
-                budget=self.cache_budget,
-                views=1 if whole or other is not None else self.views,
+                names=[stored_as],
+                network=self._content,
+                cache=self.cache,
+                views=1 if frozen or other is not None else self.views,
                 batch_size=_FROZEN,
                 device=self.device,
-                seed=self.seed,
-                processes=self.processes,
-                progress=self._reporter("running the frozen layers"),
+                seed=self.job.seed,
+                processes=self.job.processes,
+                progress=self.job.reporter("running the frozen layers"),
             )
         return self._stores[name]
+
+    def _frozen(self, model: TunedModel, key: str) -> tuple[str, Compute | None]:
+        """What the frozen part computes, under a name that does not depend on the plan, and how."""
+        if key == "features":
+            head_input = HeadInput(self.network.module, model.pooling, self.device)
+            return head_input.name, head_input
+        part = model.frozen_part()
+        if part is None:
+            return INPUTS, None
+        name = f"{model.prefix.name}:input|all" if model.prefix else "|output"
+        return name, lambda inputs: {name: part(inputs)}
 
     def fit(
         self,
@@ -161,82 +158,59 @@ class Bench:
         watched: Split | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> Fitted:
-        """Trains a plan on some of the samples.
+        """Trains a plan on the samples at `indices` (all by default), perhaps by another recipe than its own.
 
-        Args:
-            plan: What to train.
-            recipe: How; the default one of the method otherwise.
-            indices: Positions in the train split; all by default.
-            with_updates: Measure the rank of each update and its share in the first gradient's subspace.
-            watched: Samples on which accuracy and NC1 are measured after every epoch.
-            on_epoch: Called after every epoch with the method, the epoch's number and the history.
+        `with_updates` measures the rank of each update and its share in the first gradient's subspace. On `watched` samples
+        accuracy and NC1 are measured after every epoch, after which `on_epoch` gets the method, the epoch and the history.
         """
-        model = TunedModel(self.network.module, plan, self.classes, self.example, self.seed)
-        if plan.method == "zero-shot":
-            set_text_head(model, self._text_features())
-            store = self.store("zero-shot", model, None)
-            return Fitted(model=model.eval(), store=store, prefix=None, history=History(), probe=None)
-        prefix = self._prefix(model)
-        key = "features" if plan.method == "linear-probe" else f"block-{prefix.name}" if prefix else "inputs"
-        store = self.store(key, model, prefix)
-        indices = np.arange(len(store)) if indices is None else indices
-        fitted = Fitted(model=model, store=store, prefix=prefix, history=History(), probe=None)
-        recipe = recipe or self.recipe(plan, len(indices))
-        probe = None
-        if plan.method == "linear-probe" or recipe.from_probe:
-            weights = self._weights(indices) if self.class_weights else None
-            probe = probe_head(model, fitted.features(indices), self.labels[indices], self.seed, weights)
-        if plan.method == "linear-probe":
+        model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed)
+        method = model.method
+        if method.head is not None:
+            method.head(model, self)
+        if model.blocks:
+            try:
+                model.split(self.example)
+            except InputError as error:
+                self._warn(f"{error} Every epoch runs the whole network.")
+        fitted = Fitted(model=model, store=self.store(model))
+        indices = np.arange(len(fitted.store)) if indices is None else indices
+        weights = self._weights(indices) if self.class_weights else None
+        recipe = None if method.recipe is None else recipe or self.recipe(plan, len(indices))
+        if method.head is None and (recipe is None or recipe.from_probe):
+            probe_head(model, fitted.features(indices), self.labels[indices], self.job.seed, weights)
+        if recipe is None:
             if self.views > 1:
-                self._warn("The probe is fitted to the plain images only: --views has no effect on it.")
-            return Fitted(model=model.eval(), store=store, prefix=None, history=History(), probe=probe)
+                self._warn(f"The method {plan.method} sees the plain images only: `views` has no effect on it.")
+            model.eval()
+            return fitted
         with torch.no_grad():
             for parameter in model.head.parameters():
                 parameter.div_(recipe.temperature)
-        before, gradient = (matrices(model), gradients(model, store, prefix)) if with_updates else ({}, {})
+        before, gradient = (matrices(model), gradients(model, fitted.store)) if with_updates else ({}, {})
+        key = [plan.as_dict(), asdict(recipe), self.job.seed, self.class_weights, indices.tolist()]
         history = train(
             model,
-            store,
+            fitted.store,
             recipe,
-            prefix=prefix,
+            self.job,
             indices=indices,
-            class_weights=self._weights(indices) if self.class_weights else None,
-            seed=self.seed,
-            state=self.folder / f"{plan.method}-{self._key(plan, recipe, indices)}.safetensors",
-            processes=self.processes,
-            progress=self._reporter(f"training {plan.describe()}"),
-            test=None if watched is None else self._test(model, self.store(key, model, prefix, watched), prefix),
+            class_weights=weights,
+            state=self.folder / f"{plan.method}-{json_digest(key)[:16]}.safetensors",
+            test=None if watched is None else self._test(model, watched),
             on_epoch=None if on_epoch is None else partial(on_epoch, plan.method),
         )
-        found = updates(model, before, gradient, self.classes) if with_updates else []
-        return Fitted(model=model, store=store, prefix=prefix, history=history, probe=probe, updates=found)
+        measured = updates(model, before, gradient, self.classes) if with_updates else []
+        return replace(fitted, history=history, updates=measured)
 
-    def _test(self, model: TunedModel, store: Store, prefix: Prefix | None) -> Test:
-        samples = Fitted(model=model, store=store, prefix=prefix, history=History(), probe=None)
+    def _test(self, model: TunedModel, watched: Split) -> Test:
+        samples = Fitted(model=model, store=self.store(model, watched))
 
         def test() -> tuple[float, float | None]:
             features = samples.features()
-            right = samples.scores(features).argmax(axis=1) == store.labels
-            return float(right.mean()), nc1(features, store.labels, self.classes)
+            right = samples.scores(features).argmax(axis=1) == watched.labels
+            return float(right.mean()), nc1(features, watched.labels, self.classes)
 
         return test
-
-    def _key(self, plan: Plan, recipe: Recipe, indices: np.ndarray) -> str:
-        return json_digest([plan.as_dict(), asdict(recipe), self.seed, self.class_weights, indices.tolist()])[:16]
-
-    def _text_features(self) -> np.ndarray:
-        if self.text_features is not None:
-            return read_text_features(self.text_features, self.classes)
-        return encode_classes(self.network, self.class_names, self.prompts)
-
-    def _prefix(self, model: TunedModel) -> Prefix | None:
-        if not model.blocks:
-            return None
-        try:
-            return Prefix(model.base, model.blocks[0], self.example)
-        except InputError as error:
-            self._warn(f"{error} Every epoch runs the whole network.")
-            return None
 
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
@@ -246,25 +220,3 @@ class Bench:
         counts = np.bincount(self.labels[indices], minlength=self.classes)
         weights = np.where(counts > 0, len(indices) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
-
-    def _reporter(self, what: str) -> Progress | None:
-        progress = self._progress
-        return None if progress is None else lambda done, total: progress(what, done, total)
-
-
-def _features(model: TunedModel) -> Callable[[Inputs], Tensor]:
-    def compute(inputs: Inputs) -> Tensor:
-        with torch.inference_mode():
-            return model.features(inputs).float()
-
-    return compute
-
-
-def stored_rows(store: Store, indices: np.ndarray) -> np.ndarray:
-    """The stored features at these positions."""
-    rows: list[np.ndarray] = []
-    for start in range(0, len(indices), BATCH):
-        value = store.batch(indices[start : start + BATCH]).value
-        assert value is not None
-        rows.append(value.cpu().numpy())
-    return np.concatenate(rows)

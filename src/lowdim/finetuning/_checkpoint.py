@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from lowdim._files import save_tensors
 from lowdim._preprocessing import Preprocessing
-from lowdim.errors import InputError, UsageError
+from lowdim.errors import InputError
 from lowdim.finetuning._export import logit_difference
-from lowdim.finetuning._heads import head_name, with_head
+from lowdim.finetuning._heads import head_name, in_form, with_head
 from lowdim.finetuning._prefix import Inputs
-from lowdim.finetuning._tuned import TunedModel
 
 
 def save_checkpoint(
@@ -47,7 +46,7 @@ def save_checkpoint(
 
     Example:
         >>> import tempfile, torch
-        >>> from lowdim.finetuning import Plan
+        >>> from lowdim.finetuning import Plan, TunedModel
         >>> from lowdim.models import load_model
         >>> base = load_model("digits-0-4")
         >>> inputs = torch.zeros(2, 1, 8, 8)
@@ -59,13 +58,11 @@ def save_checkpoint(
         ...     )
         0.0
     """
-    if not isinstance(model, TunedModel) or model.plan.combine is not None or model.plan.method == "zero-shot":
-        raise UsageError(
-            "A plain checkpoint has no place for a skip connection, an average or text features. Export to torch or onnx instead."
-        )
-    there = with_head(base, head_name(base), model.head)
+    refusal = "A plain checkpoint has no place for a skip connection, an average or text features. Export to torch or onnx instead."
+    part = in_form(model, "checkpoint", refusal)
+    there = with_head(base, head_name(base), part.head)
     state = there.state_dict()
-    tuned = _merged(model.base)
+    tuned = _merged(part.base)
     unknown = sorted(tuned.keys() - state.keys())
     if unknown:
         raise InputError(f"The tuned network has weights that its base has not: {', '.join(unknown[:3])}.")

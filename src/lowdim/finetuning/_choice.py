@@ -1,25 +1,25 @@
 """Which method? Cross-validated evidence on the training split, and a choice that admits ties."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from lowdim._files import json_digest
+from lowdim._intervals import FOLD_LOSS, wilson_interval
 from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
-from lowdim.finetuning._plan import Combine, Method, Plan, make_plan
-from lowdim.probe import fold_of, wilson_interval
+from lowdim.finetuning._blocks import plan_of
+from lowdim.finetuning._plan import Options, Plan
+from lowdim.finetuning.methods import RECORDS, Decision, ensemble, method_named
+from lowdim.probe import fold_of
 
-_EFFECTIVE = 1.3
-"""Cross-validated accuracy varies more than N independent trials: its interval is that of N / 1.3."""
-LEVEL = 0.9
-ALSO: tuple[Method, ...] = ("lp-ft", "full", "lora", "norm")
-"""What ``auto`` tries only when asked: it trains the whole network, or through all of it."""
+_PROBE, _BLOCK = ensemble.METHOD.parts
+PROBE = Plan(_PROBE)
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Evidence:
         interval: 90 %, Wilson with N / 1.3.
         seconds: What the estimate cost.
         correct: 1 or 0 per sample; NaN for those never held out.
+        plans: What to fit for it; several are averaged.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Evidence:
     interval: tuple[float, float]
     seconds: float
     correct: Float[np.ndarray, " n"]
+    plans: tuple[Plan, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, without the single samples."""
@@ -50,31 +52,35 @@ class Evidence:
         return {**values, "interval": list(self.interval)}
 
 
-def evidence_of(
-    model: str, method: str, layer: str | None, correct: Float[np.ndarray, " n"], seconds: float
-) -> Evidence:
-    """Evidence from right and wrong held-out predictions.
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """The evidence about one network, by the part that it plays in the choice."""
 
-    Args:
-        model: Name.
-        method: Name.
-        layer: Name.
-        correct: 1, 0 or NaN per sample.
-        seconds: Spent.
-    """
+    baseline: Evidence | None = None
+    probe: Evidence
+    block: Evidence | None = None
+    average: Evidence | None = None
+    also: tuple[Evidence, ...] = ()
+
+    def rows(self) -> list[Evidence]:
+        """All of it, in the order in which it was gathered."""
+        return [row for row in (self.baseline, self.probe, self.block, self.average, *self.also) if row is not None]
+
+
+def evidence_of(
+    model: str, method: str, plans: Sequence[Plan], correct: Float[np.ndarray, " n"], seconds: float = 0.0
+) -> Evidence:
+    """Evidence from right and wrong held-out predictions: 1, 0 or NaN per sample."""
     known = correct[~np.isnan(correct)]
     accuracy = float(known.mean())
-    return Evidence(model, method, layer, accuracy, expected_interval(accuracy, len(known)), round(seconds, 3), correct)
+    interval = expected_interval(accuracy, len(known))
+    layer = ", ".join(block for plan in plans for block in plan.blocks) or None
+    return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans))
 
 
 def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
-    """The 90 % interval of an accuracy estimated by cross-validation.
-
-    Args:
-        accuracy: The estimate.
-        samples: Held-out predictions.
-    """
-    return wilson_interval(accuracy, samples / _EFFECTIVE, level=LEVEL)
+    """The 90 % interval of an accuracy estimated by cross-validation."""
+    return wilson_interval(accuracy, samples / FOLD_LOSS)
 
 
 def gather_evidence(
@@ -84,70 +90,50 @@ def gather_evidence(
     *,
     folds: int = 5,
     enough: float = np.inf,
-    changes: Mapping[str, Any] | None = None,
     baseline: bool = True,
-) -> list[Evidence]:
-    """Cross-validates the probe, a plan, the average of the two, and other plans.
+) -> Gathered:
+    """Cross-validates the probe, a plan, the average of the two, and other plans; perhaps also the baseline without a model.
 
-    Args:
-        bench: Network and data.
-        plan: Beside the probe.
-        also: Further plans, that are not averaged with the probe.
-        folds: Parts of the training split.
-        enough: Left-out samples after which the plan is not trained on further folds.
-        changes: To the plans' default recipes.
-        baseline: Also the baseline without a model.
+    After `enough` left-out samples the plan is not trained on further folds.
     """
-    name, labels = bench.network.name, bench.labels
-    part = fold_of(labels, folds, bench.seed)
-    found: list[Evidence] = []
-    if baseline:
-        started = time.monotonic()
-        plain = heldout_baseline(bench.train, part, classes=bench.classes, seed=bench.seed)
-        found.append(evidence_of("(no model)", "baseline", None, _right(plain, labels), time.monotonic() - started))
     started = time.monotonic()
-    probe = heldout_predictions(bench, Plan("linear-probe"), part)
-    found.append(evidence_of(name, "linear-probe", None, _right(probe, labels), time.monotonic() - started))
+    part = fold_of(bench.labels, folds, bench.job.seed)
+
+    def judged(method: str, plans: Sequence[Plan], heldout: np.ndarray, model: str = bench.network.name) -> Evidence:
+        return evidence_of(model, method, plans, _right(heldout, bench.labels), time.monotonic() - started)
+
+    plain = None
+    if baseline:
+        heldout = heldout_baseline(bench.train, part, classes=bench.classes, seed=bench.job.seed)
+        plain = judged("baseline", (), heldout, "(no model)")
+    started = time.monotonic()
+    probe = heldout_predictions(bench, PROBE, part)
+    first = judged(PROBE.method, [PROBE], probe)
+    block = average = None
     if plan is not None:
         started = time.monotonic()
         last = np.searchsorted(np.bincount(part[part >= 0]).cumsum(), enough)
-        some = np.where(part <= last, part, -1)
-        heldout = heldout_predictions(bench, plan, some, changes=changes)
-        seconds = time.monotonic() - started
-        layer = ", ".join(plan.blocks) or None
-        found.append(evidence_of(name, plan.method, layer, _right(heldout, labels), seconds))
+        heldout = heldout_predictions(bench, plan, np.where(part <= last, part, -1))
+        block = judged(plan.method, [plan], heldout)
         with np.errstate(invalid="ignore"):  # NaN where a sample was not left out
-            mean = np.logaddexp(probe, heldout)
-        found.append(evidence_of(name, "ensemble", layer, _right(mean, labels), seconds))
+            average = judged(ensemble.METHOD.name, [PROBE, plan], np.logaddexp(probe, heldout))
+    others: list[Evidence] = []
     for other in also:
         started = time.monotonic()
-        right = _right(heldout_predictions(bench, other, part, changes=changes), labels)
-        found.append(evidence_of(name, other.method, None, right, time.monotonic() - started))
-    return found
+        others.append(judged(other.method, [other], heldout_predictions(bench, other, part)))
+    return Gathered(baseline=plain, probe=first, block=block, average=average, also=tuple(others))
 
 
-def heldout_predictions(
-    bench: Bench, plan: Plan, part: np.ndarray, *, changes: Mapping[str, Any] | None = None
-) -> Float[np.ndarray, "n K"]:
-    """Log probabilities of every sample by a fit that has not seen it; NaN where `part` is negative.
-
-    Args:
-        bench: Network and data.
-        plan: What to fit.
-        part: Fold of each sample.
-        changes: To the default recipe.
-    """
-    key = json_digest([plan.as_dict(), part.tolist(), dict(changes or {})])
-    if key in bench.heldout:
-        return bench.heldout[key]
-    heldout = np.full((len(part), bench.classes), np.nan)
-    for fold in np.unique(part[part >= 0]):
-        train, test = np.flatnonzero(part != fold), np.flatnonzero(part == fold)
-        recipe = replace(bench.recipe(plan, len(train)), **(changes or {}))
-        fitted = bench.fit(plan, recipe=recipe, indices=train)
-        heldout[test] = fitted.log_probabilities(test)
-    bench.heldout[key] = heldout
-    return heldout
+def heldout_predictions(bench: Bench, plan: Plan, part: np.ndarray) -> Float[np.ndarray, "n K"]:
+    """Log probabilities of every sample by a fit that has not seen its fold (`part`); NaN where that is negative."""
+    key = json_digest([plan.as_dict(), part.tolist()])
+    if key not in bench.heldout:
+        heldout = np.full((len(part), bench.classes), np.nan)
+        for fold in np.unique(part[part >= 0]):
+            test = np.flatnonzero(part == fold)
+            heldout[test] = bench.fit(plan, indices=np.flatnonzero(part != fold)).log_probabilities(test)
+        bench.heldout[key] = heldout
+    return bench.heldout[key]
 
 
 def _right(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -158,56 +144,38 @@ def _right(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Mean of ``first - second`` over the samples that both predict, and its standard error.
-
-    Args:
-        first: 1, 0 or NaN per sample.
-        second: The same.
-    """
+    """Mean of ``first - second`` (1, 0 or NaN per sample) over the samples that both predict, and its standard error."""
     difference = (first - second)[~np.isnan(first - second)]
     error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
     return float(difference.mean()), error
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A recommendation and the reasons for it."""
-
-    evidence: Evidence
-    reasons: tuple[str, ...]
-
-
-def choose_method(evidence: Sequence[Evidence]) -> Choice:
-    """What to use, and which differences are none.
+def choose_method(gathered: Gathered) -> tuple[Evidence, tuple[str, ...]]:
+    """What to use, and the reasons: which differences are none.
 
     A block that is better than the probe by more than one paired standard error stands alone; else the average of the two,
     because a choice between ways that so few images cannot tell apart loses more than it gains. The probe alone where even the
     average is clearly worse. What was tried besides is chosen where it is better than all that by more than one standard error.
-
-    Args:
-        evidence: Of one network, the baseline perhaps among it.
     """
-    own = {entry.method: entry for entry in evidence}
-    probe = chosen = own["linear-probe"]
+    probe = chosen = gathered.probe
     reasons: list[str] = []
-    block = next((entry for entry in evidence if entry.layer and entry.method != "ensemble"), None)
-    if block is not None:
+    if gathered.block is not None and gathered.average is not None:
+        block, average = gathered.block, gathered.average
         gain, error = paired_difference(block.correct, probe.correct)
         reasons.append(f"{block.method} {block.layer} against the probe: {_compared(gain, error)}")
         chosen = block
         if gain <= error:
-            loss, uncertain = paired_difference(probe.correct, own["ensemble"].correct)
-            chosen = probe if loss > 2 * uncertain else own["ensemble"]
-            if chosen is not probe:
+            loss, uncertain = paired_difference(probe.correct, average.correct)
+            chosen = probe if loss > 2 * uncertain else average
+            if chosen is average:
                 reasons.append("the probe and the block are averaged, not chosen between")
-    for entry in evidence:
-        if entry.method in ALSO:
-            gain, error = paired_difference(entry.correct, chosen.correct)
-            reasons.append(f"{entry.method} against {chosen.method}: {_compared(gain, error)}")
-            chosen = entry if gain > error else chosen
-    if "baseline" in own and paired_difference(own["baseline"].correct, chosen.correct)[0] >= 0:
+    for entry in gathered.also:
+        gain, error = paired_difference(entry.correct, chosen.correct)
+        reasons.append(f"{entry.method} against {chosen.method}: {_compared(gain, error)}")
+        chosen = entry if gain > error else chosen
+    if gathered.baseline and paired_difference(gathered.baseline.correct, chosen.correct)[0] >= 0:
         reasons.append("the baseline without a model is at least as good: the pre-trained network does not help here")
-    return Choice(chosen, tuple(reasons))
+    return chosen, tuple(reasons)
 
 
 def _compared(gain: float, error: float) -> str:
@@ -215,19 +183,25 @@ def _compared(gain: float, error: float) -> str:
     return f"{100 * gain:+.1f} ± {100 * error:.1f} points, {what}"
 
 
-def auto_plan(bench: Bench, layer: str = "auto", combine: Combine = "pad_add") -> Plan | None:
-    """What ``auto`` looks at beside the probe: ``scl`` at 3/4 of the depth, or at the block that is named.
-
-    Args:
-        bench: Network and data; gets a warning where there are no blocks to choose from.
-        layer: Name, or ``"auto"``.
-        combine: How the skip meets the penultimate feature.
-
-    Returns:
-        The plan; None for a network without blocks, of which only the probe is left.
-    """
+def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
+    """What is looked at beside the probe: ``"scl"`` at 3/4 of the depth, or at the block that is named; None, with a warning, for a
+    network without blocks, of which only the probe is left."""
     try:
-        return make_plan(bench.network.module, "scl", layer=layer, combine=combine)
+        return plan_of(method_named(_BLOCK), bench.network.module, options or Options())
     except InputError as error:
         bench.warnings.append(f"Only the probe was tried. {error}")
         return None
+
+
+def decide(bench: Bench, options: Options) -> Decision:
+    """What ``"auto"`` fits."""
+    also = [plan_of(method_named(name), bench.network.module, options) for name in options.also]
+    gathered = gather_evidence(bench, auto_plan(bench, options), also)
+    chosen, reasons = choose_method(gathered)
+    untried = [
+        f"not tried: {record.name}, which trains everything and with so many images may be a few points better "
+        f'(`also="{record.name}"`)'
+        for record in RECORDS.values()
+        if record.many and record.name not in options.also and len(bench.labels) >= record.many * bench.classes
+    ]
+    return Decision(method=chosen.method, plans=chosen.plans, evidence=gathered.rows(), reasons=(*reasons, *untried))

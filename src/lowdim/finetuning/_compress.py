@@ -13,14 +13,8 @@ ENERGY = 0.99
 
 
 def low_rank(change: Tensor, energy: float = ENERGY) -> tuple[Tensor, Tensor] | None:
-    """Two factors whose product holds this share of a matrix's squared Frobenius norm, if they are smaller than the matrix.
-
-    Args:
-        change: ``m x n``.
-        energy: 0..1.
-
-    Returns:
-        ``m x r`` and ``r x n`` with the smallest such r, or None where ``r (m + n) >= m n``.
+    """Two factors, ``m x r`` and ``r x n`` with the smallest r such that their product holds this share of the squared Frobenius
+    norm of an ``m x n`` matrix; None where they are not smaller than the matrix.
 
     Example:
         >>> left, right = low_rank(torch.outer(torch.ones(4), torch.arange(5.0)))
@@ -28,39 +22,31 @@ def low_rank(change: Tensor, energy: float = ENERGY) -> tuple[Tensor, Tensor] | 
         (torch.Size([4, 1]), torch.Size([1, 5]))
     """
     u, values, v = torch.linalg.svd(change.double(), full_matrices=False)
-    kept = torch.cumsum(values.square(), 0)
-    total = float(kept[-1])
+    energies = torch.cumsum(values.square(), 0)
+    total = float(energies[-1])
     if total == 0:
         return None
-    rank = int((kept < energy * total).sum()) + 1
+    rank = int((energies < energy * total).sum()) + 1
     if rank * sum(change.shape) >= change.numel():
         return None
     return (u[:, :rank] * values[:rank]).to(change.dtype), v[:rank].to(change.dtype)
 
 
 def compress(part: TunedModel, base: nn.Module, energy: float = ENERGY) -> dict[str, Tensor]:
-    """Replaces the updates of a tuned network by their low-rank forms, in place.
-
-    Args:
-        part: Its trained matrices change.
-        base: The network before tuning.
-        energy: Share of each update's squared norm to keep.
-
-    Returns:
-        The factors by parameter name, ending in ``@left`` and ``@right``.
-    """
+    """Replaces the updates of a tuned network by their low-rank forms, in place; gives the factors by parameter name, ending in
+    ``@left`` and ``@right``."""
     original: Mapping[str, Tensor] = {f"base.{name}": tensor for name, tensor in base.state_dict().items()}
     factors: dict[str, Tensor] = {}
     for name, parameter in part.trained().items():
         if parameter.ndim < 2 or name not in original:
             continue
         before = original[name].to(parameter.device)
-        found = low_rank((parameter.detach() - before).flatten(1), energy)
-        if found is None:
+        pair = low_rank((parameter.detach() - before).flatten(1), energy)
+        if pair is None:
             continue
-        factors[f"{name}@left"], factors[f"{name}@right"] = found
+        factors[f"{name}@left"], factors[f"{name}@right"] = pair
         with torch.no_grad():
-            parameter.copy_(expanded(before, *found))
+            parameter.copy_(expanded(before, *pair))
     return factors
 
 
@@ -70,12 +56,7 @@ def expanded(before: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def with_expanded(tensors: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a delta with low-rank updates multiplied out.
-
-    Args:
-        tensors: Arrays by name, factors among them.
-        state: The tuned network's state before the delta is applied.
-    """
+    """The tensors of a delta with low-rank updates multiplied out and added to the tuned network's state before it is applied."""
     result: dict[str, Tensor] = {}
     for name, array in tensors.items():
         stem, mark, side = name.partition("@")

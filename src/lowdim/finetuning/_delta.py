@@ -16,6 +16,7 @@ from lowdim.finetuning._compress import with_expanded
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
+from lowdim.finetuning.methods import RECORDS
 from lowdim.models import fingerprint
 
 FORMAT = "lowdim-delta"
@@ -161,6 +162,11 @@ def read_delta(path: Path) -> Delta:
     arrays, _ = load_tensors(path / _TENSORS)
     if sha256(path / _TENSORS) != content["tensors"]:
         raise InputError(f"{path / _TENSORS} does not belong to {_JSON}. Save the delta again.")
+    unknown = sorted({part["method"] for part in content["parts"]} - set(RECORDS))
+    if unknown:
+        raise InputError(
+            f"{path} was tuned with the method {unknown[0]!r}, which this lowdim does not have. Update lowdim."
+        )
     return Delta(
         method=content["method"],
         plans=tuple(Plan.from_dict(part) for part in content["parts"]),
@@ -201,16 +207,7 @@ def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
 
 
 def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
-    """`load_delta` for a delta that was read already.
-
-    Args:
-        model: The base; it is copied.
-        delta: From `read_delta`.
-
-    Raises:
-        InputError: If the delta is for another network.
-
-    """
+    """`load_delta` for a delta that was read already."""
     network = _applied(model, delta)
     if delta.logits is not None:
         _check_outputs(network, delta)
@@ -218,20 +215,19 @@ def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
 
 
 def _applied(model: nn.Module, delta: Delta) -> nn.Module:
-    own = fingerprint(model)
-    if own != delta.base["fingerprint"]:
+    given = fingerprint(model)
+    if given != delta.base["fingerprint"]:
         raise InputError(
             f"This delta was made from {delta.base['name'] or 'a network'} with fingerprint {delta.base['fingerprint'][:12]}…, but "
-            f"the network given has {own[:12]}…. Use the same architecture and weights."
+            f"the network given has {given[:12]}…. Use the same architecture and weights."
         )
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     parts: list[TunedModel] = []
     for index, plan in enumerate(delta.plans):
-        part = TunedModel(model, plan, len(delta.classes), _example(delta.example, device))
+        part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device))
         state = part.state_dict()
         stored = {key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")}
-        own_tensors = with_expanded(stored, state)
-        for name, tensor in own_tensors.items():
+        for name, tensor in with_expanded(stored, state).items():
             if name not in state or state[name].shape != tensor.shape:
                 raise InputError(
                     f"The delta holds {name} {tuple(tensor.shape)}, which the network does not have in this form."
@@ -248,8 +244,8 @@ def _check_outputs(network: nn.Module, delta: Delta) -> None:
     parameters = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
     tolerance = max(_TOLERANCE, *(8 * torch.finfo(parameter.dtype).eps for parameter in parameters))
     logits = _logits(network, _inputs(delta.example, parameters[0].device))
-    found = torch.tensor(logits or [], dtype=torch.float64)
-    if found.shape == expected.shape and (found - expected).abs().max() <= tolerance * expected.abs().max():
+    now = torch.tensor(logits or [], dtype=torch.float64)
+    if now.shape == expected.shape and (now - expected).abs().max() <= tolerance * expected.abs().max():
         return
     raise InputError(
         f"The base has the same weights, but other outputs than {delta.base['name'] or 'the network'} had when this delta was made. Load "
@@ -268,18 +264,8 @@ def _logits(model: nn.Module, inputs: Inputs) -> list[list[float]] | None:
 
 
 def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessing, list[str]]:
-    """How the samples were prepared that a delta was tuned with.
-
-    Args:
-        delta: From `read_delta`.
-        base: Of the base as it is now; its tokenizer is used.
-
-    Returns:
-        The preprocessing, and a warning where the base has another one now.
-
-    Raises:
-        InputError: If the base takes inputs of another kind.
-    """
+    """How the samples were prepared that a delta was tuned with, by the tokenizer of the base as it is now; and a warning where the
+    base has another preprocessing now."""
     then, now = delta.preprocessing, base.as_dict()
     if then["kind"] != now["kind"]:
         raise InputError(
@@ -299,24 +285,13 @@ def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessin
 
 
 def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Inputs) -> None:
-    """Loads the saved delta on a fresh base and compares the outputs bit for bit.
-
-    Args:
-        model: The tuned network in memory.
-        fresh: The base, loaded anew.
-        folder: The delta.
-        inputs: A batch.
-
-    Raises:
-        InputError: If a single bit differs.
-
-    """
+    """Loads the saved delta on a fresh base and compares the outputs bit for bit with those of the tuned network in memory."""
     again = _applied(fresh, read_delta(folder))
     model.eval()
     with torch.inference_mode():
-        expected, found = model(inputs), again(inputs)
-    if not torch.equal(expected, found):
-        difference = float((expected - found).abs().max())
+        expected, reloaded = model(inputs), again(inputs)
+    if not torch.equal(expected, reloaded):
+        difference = float((expected - reloaded).abs().max())
         raise InputError(
             f"The delta in {folder} does not give the tuned network back (largest difference {difference:.3g}). Does the network's "
             "code change its weights or buffers outside training?"
@@ -337,28 +312,8 @@ def _changed(part: TunedModel, base: nn.Module) -> dict[str, Tensor]:
 
 
 def example_of(delta: Delta) -> Inputs:
-    """Inputs of the shape that a delta's network takes: normally distributed images, small token ids without padding.
-
-    Args:
-        delta: From `read_delta`.
-
-    """
+    """Inputs of the shape that a delta's network takes: normally distributed images, small token ids without padding."""
     return _inputs(delta.example, torch.device("cpu"))
-
-
-def _inputs(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
-    generator = torch.Generator().manual_seed(0)
-
-    def make(name: str, entry: Mapping[str, Any]) -> Tensor:
-        dtype = getattr(torch, entry["dtype"].removeprefix("torch."))
-        if dtype.is_floating_point:
-            return torch.randn(entry["shape"], generator=generator, dtype=dtype)
-        if name == "input_ids":
-            return torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
-        return torch.full(entry["shape"], int("mask" in name), dtype=dtype)
-
-    tensors = {name: make(name, entry).to(device) for name, entry in shapes.items()}
-    return tensors.get("", tensors)
 
 
 _IDS = 100
@@ -375,10 +330,16 @@ def _shapes(inputs: Inputs) -> dict[str, Any]:
     return shapes
 
 
-def _example(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
-    def make(entry: Mapping[str, Any]) -> Tensor:
-        dtype = getattr(torch, entry["dtype"].removeprefix("torch."))
-        return torch.ones(entry["shape"], dtype=dtype, device=device)
+def _inputs(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
+    generator = torch.Generator().manual_seed(0)
 
-    tensors = {name: make(entry) for name, entry in shapes.items()}
+    def make(name: str, entry: Mapping[str, Any]) -> Tensor:
+        dtype = getattr(torch, entry["dtype"].removeprefix("torch."))
+        if dtype.is_floating_point:
+            return torch.randn(entry["shape"], generator=generator, dtype=dtype)
+        if name == "input_ids":
+            return torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
+        return torch.full(entry["shape"], int("mask" in name), dtype=dtype)
+
+    tensors = {name: make(name, entry).to(device) for name, entry in shapes.items()}
     return tensors.get("", tensors)

@@ -10,36 +10,25 @@ from torch import Tensor, nn
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Split, batches
 from lowdim.errors import InputError
-from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.metrics import variability
-from lowdim.probe import LinearProbe, ProbeResult, fit_probe
+from lowdim.probe import fit_probe
 from lowdim.statistics import ClassStatistics, between_span, span_scatter
 
-BATCH = 64
+PER_PASS = 64
+"""Samples."""
 _NEVER = -30.0
 """Logit of a class without training samples."""
 
 
-def stored_features(
-    model: TunedModel, store: Store, prefix: Prefix | None = None, indices: np.ndarray | None = None, view: int = 0
-) -> Float[np.ndarray, "n d"]:
-    """What the head sees, for stored samples.
-
-    Args:
-        model: In evaluation mode.
-        store: Its values enter at `prefix`.
-        prefix: None where the store holds inputs.
-        indices: Positions; all by default.
-        view: Which view.
-    """
-    indices = np.arange(len(store)) if indices is None else indices
+def stored_features(model: TunedModel, store: Store, indices: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
+    """What the head of a model in evaluation mode sees, for stored samples."""
     rows: list[np.ndarray] = []
     with torch.inference_mode():
-        for start in range(0, len(indices), BATCH):
-            batch = store.batch(indices[start : start + BATCH], view)
-            rows.append(model.features(batch.inputs, prefix, batch.value).float().cpu().numpy())
+        for start in range(0, len(indices), PER_PASS):
+            batch = store.batch(indices[start : start + PER_PASS])
+            rows.append(model.features(batch.inputs, batch.value).float().cpu().numpy())
     return np.concatenate(rows)
 
 
@@ -48,7 +37,7 @@ def split_outputs(
     split: Split,
     preprocessing: Preprocessing,
     *,
-    batch_size: int = BATCH,
+    batch_size: int = PER_PASS,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Float[np.ndarray, "n K"], Float[np.ndarray, "n d"] | None]:
     """Log probabilities of a split, by the plain forward pass, and the features where there is one network.
@@ -84,54 +73,33 @@ def split_outputs(
                 logits = model.head(features[-1])
             else:
                 logits = model(inputs)
-            logarithms.append(
-                logits.double().log_softmax(dim=1).cpu()
-                if device.type != "mps"
-                else logits.cpu().double().log_softmax(1)
-            )
+            # MPS has no float64.
+            logits = logits.cpu() if device.type == "mps" else logits
+            logarithms.append(logits.double().log_softmax(dim=1).cpu())
             if progress is not None:
                 progress(sum(map(len, logarithms)), len(split))
     return torch.cat(logarithms).numpy(), torch.cat(features).float().cpu().numpy() if features else None
 
 
-def set_head(head: nn.Linear, probe: LinearProbe) -> None:
-    """Puts a probe's weights into a head.
-
-    Args:
-        head: Of the same widths.
-        probe: Fitted to what the head sees.
-    """
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(probe.weight))
-        head.bias.copy_(torch.from_numpy(np.maximum(probe.bias, _NEVER)))
-
-
 def probe_head(
     model: TunedModel, features: np.ndarray, labels: np.ndarray, seed: int, class_weights: Tensor | None = None
-) -> ProbeResult:
-    """Fits the cross-validated probe to features and makes it the model's head.
-
-    Args:
-        model: Its head changes.
-        features: What the head sees, ``n x d``.
-        labels: ``n``.
-        seed: Of the folds.
-        class_weights: Of the loss, one per class.
-    """
+) -> None:
+    """Fits the cross-validated probe to what the head sees, ``n x d``, and makes it the head."""
     weights = None if class_weights is None else class_weights.double().cpu().numpy()
-    result = fit_probe(features, labels, classes=model.head.out_features, class_weights=weights, seed=seed)
-    set_head(model.head, result.probe)
-    return result
+    probe = fit_probe(features, labels, classes=model.head.out_features, class_weights=weights, seed=seed).probe
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(probe.weight))
+        model.head.bias.copy_(torch.from_numpy(np.maximum(probe.bias, _NEVER)))
+
+
+def accuracy_of(logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]) -> float:
+    """Share of the samples whose most probable class is theirs."""
+    return float((logarithms.argmax(axis=1) == labels).mean())
 
 
 def nc1(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], classes: int) -> float | None:
-    """NC1 of features (pooled, not divided by K); None where it has no value (one sample per class, classes that coincide).
-
-    Args:
-        features: ``n x d``.
-        labels: ``n``.
-        classes: ``K``; absent ones are left out.
-    """
+    """NC1 of features (pooled, not divided by K, absent classes left out); None where it has no value (one sample per class,
+    classes that coincide)."""
     rows, y = torch.from_numpy(features), torch.from_numpy(labels)
     try:
         statistics = ClassStatistics.from_samples(rows, y, classes=classes, scatter="none").without_empty()

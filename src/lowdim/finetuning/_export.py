@@ -102,19 +102,12 @@ def export_model(
 
 
 def logit_difference(network: nn.Module, model: nn.Module, example: Inputs) -> float:
-    """The largest absolute difference of the logits of an export, opened anew, from those of the tuned network.
-
-    Args:
-        network: What was opened, in the base's own form.
-        model: The tuned network.
-        example: Inputs for the comparison.
-
-    Raises:
-        InputError: If it is more than 1e-5 of the largest logit.
-    """
+    """The largest absolute difference of the logits of an export in the base's own form, opened anew, from those of the tuned
+    network; an error if it is more than 1e-5 of the largest logit."""
     with torch.inference_mode():
-        found, expected = _first_tensor(call(network, example)), model(example)
-    difference, largest = (float(tensor.abs().max()) for tensor in (found - expected, expected))
+        expected = model(example)
+        error = _first_tensor(call(network, example)) - expected
+    difference, largest = (float(tensor.abs().max()) for tensor in (error, expected))
     if not difference <= TOLERANCE * largest:
         raise InputError(
             f"The exported weights give outputs that differ from the network's by {difference:.2g}, more than {TOLERANCE:g} of the "

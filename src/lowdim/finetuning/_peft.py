@@ -8,11 +8,11 @@ from pathlib import Path
 from torch import nn
 
 from lowdim._files import _placed
-from lowdim.errors import UsageError, require
+from lowdim.errors import require
 from lowdim.finetuning._export import logit_difference
-from lowdim.finetuning._heads import head_name, with_head
+from lowdim.finetuning._heads import head_name, in_form, with_head
 from lowdim.finetuning._prefix import Inputs
-from lowdim.finetuning._tuned import TunedModel
+from lowdim.finetuning.methods import names_of
 
 
 def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) -> float:
@@ -22,7 +22,7 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
     as ``timm.create_model(NAME, num_classes=K)``.
 
     Args:
-        model: A `TunedModel` of method ``"linear-probe"`` or ``"layer"``: peft knows no skip connection and no average.
+        model: A `TunedModel` of a method that replaces layers: peft knows no skip connection and no average.
         base: The network before tuning.
         folder: For the adapter.
         example: Inputs for the comparison.
@@ -37,7 +37,7 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
 
     Example:
         >>> import tempfile, torch
-        >>> from lowdim.finetuning import Plan
+        >>> from lowdim.finetuning import Plan, TunedModel
         >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
         >>> model = TunedModel(network, Plan("linear-probe"), classes=2, example=inputs).eval()
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -45,31 +45,29 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
         0.0
     """
     peft = require("peft", "A peft folder")
-    if not isinstance(model, TunedModel) or model.plan.method not in ("linear-probe", "layer"):
-        raise UsageError(
-            "A peft adapter holds replaced layers only: use --method layer or linear-probe, or export to torch."
-        )
+    methods = " or ".join(f'`method="{name}"`' for name in names_of(exports="peft"))
+    part = in_form(model, "peft", f"A peft adapter holds replaced layers only: use {methods}, or export to torch.")
     head = head_name(base)
     leaves = [head]
-    for block in model.plan.blocks:
+    for block in part.plan.blocks:
         # peft copies whatever it is told to; only leaves keep their names and buffers straight.
         leaves += [
             f"{block}.{name}".removesuffix(".")
-            for name, child in model.base.get_submodule(block).named_modules()
+            for name, child in part.base.get_submodule(block).named_modules()
             if _is_leaf(child)
         ]
     # Into a folder of its own first: the one asked for may hold other files, and an adapter that fails leaves no part there.
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "adapter"
         warnings.simplefilter("ignore")
-        adapter = peft.get_peft_model(with_head(base, head, model.head), peft.LNTuningConfig(target_modules=leaves))
+        adapter = peft.get_peft_model(with_head(base, head, part.head), peft.LNTuningConfig(target_modules=leaves))
         for name in leaves:
-            source = model.head if name == head else model.base.get_submodule(name)
+            source = part.head if name == head else part.base.get_submodule(name)
             adapter.base_model.model.get_submodule(name).ln_tuning_layers["default"].load_state_dict(
                 source.state_dict()
             )
         adapter.save_pretrained(written)
-        empty = nn.Linear(model.head.in_features, model.head.out_features).to(model.head.weight.device)
+        empty = nn.Linear(part.head.in_features, part.head.out_features).to(part.head.weight.device)
         opened = peft.PeftModel.from_pretrained(with_head(base, head, empty), written).eval()
         difference = logit_difference(opened.base_model.model, model, example)
         with _placed(folder):

@@ -1,9 +1,7 @@
-"""Default recipes: how long and how fast to train, by method and number of images. Chosen on parts of training sets."""
+"""Recipes: how long and how fast to train, by number of images. Chosen on parts of training sets. Needs no torch."""
 
 import math
 from dataclasses import dataclass
-
-from lowdim.finetuning._plan import Method
 
 ENOUGH = 12
 """Samples per class from which a block gained from moving further: so at 20, not yet at 10."""
@@ -50,31 +48,20 @@ class Recipe:
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def default_recipe(method: Method, samples: int, classes: int) -> Recipe:
-    """The recipe of a method; it needs no tuning.
-
-    Args:
-        method: Any but ``"linear-probe"``, which is not trained by steps.
-        samples: Training samples; few of them get more epochs.
-        classes: Their classes; with at least 12 samples per class a trained block starts from a softer probe.
-
-    Returns:
-        The recipe.
-
-    Example:
-        >>> [default_recipe("layer", samples, classes=10).epochs for samples in (25, 100, 200, 800)]
-        [100, 34, 30, 12]
-        >>> [default_recipe("scl", samples, classes=10).temperature for samples in (100, 200)]
-        [1.0, 3.0]
-    """
+def epochs_for(samples: int) -> int:
+    """Few samples get more epochs."""
     steps_per_epoch = max(1, samples // Recipe.batch_size)
-    epochs = max(12, min(30, round(6000 / samples)), math.ceil(FEWEST_STEPS / steps_per_epoch))
-    if method == "full":
-        return Recipe(rate=3e-4, head_rate=1e-3, epochs=epochs, from_probe=False)
-    if method == "lp-ft":
-        return Recipe(rate=3e-4, head_rate=3e-4, epochs=epochs)
-    if method in ("norm", "lora"):
-        return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs)
+    return max(12, min(30, round(6000 / samples)), math.ceil(FEWEST_STEPS / steps_per_epoch))
+
+
+def block_recipe(samples: int, classes: int) -> Recipe:
+    """For a block and the head."""
+    epochs = epochs_for(samples)
     if samples >= ENOUGH * classes:
         return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs, temperature=3.0)
     return Recipe(rate=1e-3, head_rate=3e-4, epochs=epochs)
+
+
+def steady_recipe(samples: int, classes: int) -> Recipe:
+    """For few parameters all over the network: one rate, whatever the number of samples."""
+    return Recipe(rate=1e-3, head_rate=1e-3, epochs=epochs_for(samples))

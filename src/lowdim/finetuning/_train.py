@@ -1,5 +1,6 @@
 """The training loop: resumable at any step, stopped by a NaN, the same bits after a kill."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lowdim._files import load_tensors, save_tensors
-from lowdim._processes import Processes
+from lowdim._job import Job
 from lowdim._random import child_seed
 from lowdim.errors import NonFiniteError, ResourceError, is_out_of_memory
-from lowdim.finetuning._prefix import Prefix
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
@@ -25,7 +25,6 @@ SAVE_EVERY = 20.0
 SHORT = 1.0
 """Epochs shorter than this many seconds are saved once in that time; every longer one is saved when it ends."""
 
-Progress = Callable[[int, int], None]
 Test = Callable[[], tuple[float, float | None]]
 
 
@@ -54,46 +53,30 @@ def train(
     model: TunedModel,
     store: Store,
     recipe: Recipe,
+    job: Job,
     *,
-    prefix: Prefix | None = None,
     indices: np.ndarray | None = None,
     class_weights: Tensor | None = None,
-    seed: int = 0,
     state: Path | None = None,
-    processes: Processes | None = None,
-    progress: Progress | None = None,
     test: Test | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
-    """Trains a plan's parameters in place.
+    """Trains a plan's parameters in place, on the samples at `indices` (all by default).
 
-    Every random choice depends on the seed and the step only, so a run that continues from its state gives the same bits as
-    one that was never interrupted.
-
-    Args:
-        model: Its trained parameters change.
-        store: Samples.
-        recipe: How.
-        prefix: Where the stored values enter the network.
-        indices: Positions to train on; all by default.
-        class_weights: Of the loss, one per class.
-        seed: Of the order of samples and of dropout.
-        state: File to continue from and to save to; None keeps nothing.
-        processes: Of the job: each works on its share of every batch, and the gradients are added up.
-        progress: Called with (steps done, steps in all).
-        test: Gives accuracy and NC1 on samples that are not trained on; called after every epoch with the model in evaluation mode.
-        on_epoch: Called after every epoch with its number and the history.
+    Every random choice depends on the seed and the step only, so a run that continues from its `state` gives the same bits as
+    one that was never interrupted. Each process works on its share of every batch, and the gradients are added up.
+    After every epoch `test` is called with the model in evaluation mode, and then `on_epoch` with its number and the history.
 
     Raises:
         NonFiniteError: If the loss is NaN or infinite before an epoch left a network with a finite loss. Later, the state after
             the last such epoch is kept, and the history says why training stopped.
         ResourceError: If a batch does not fit into memory; says what does.
     """
-    job = processes or Processes()
     indices = np.arange(len(store)) if indices is None else indices
-    loop = _Loop(model, store, recipe, prefix, indices, class_weights, seed, job)
+    loop = _Loop(model, store, recipe, job, indices, class_weights)
     if state is not None and state.exists():
         loop.load(state)
+    report = job.reporter(f"training {model.plan.describe()}")
     saved = time.monotonic()
     model.train()
     _lay_out(model, torch.channels_last)
@@ -101,21 +84,22 @@ def train(
         while loop.step < loop.steps and not loop.history.stopped:
             loop.advance()
             ended = loop.step % loop.per_epoch == 0
-            if ended and test is not None and not loop.history.stopped:
-                model.eval()
-                accuracy, variability = test()
-                model.train()
-                loop.history.test_accuracy.append(accuracy)
-                loop.history.test_nc1.append(variability)
-            if ended and on_epoch is not None and not loop.history.stopped:
-                on_epoch(loop.step // loop.per_epoch, loop.history)
+            if ended and not loop.history.stopped:
+                if test is not None:
+                    model.eval()
+                    accuracy, variability = test()
+                    model.train()
+                    loop.history.test_accuracy.append(accuracy)
+                    loop.history.test_nc1.append(variability)
+                if on_epoch is not None:
+                    on_epoch(loop.step // loop.per_epoch, loop.history)
             since = time.monotonic() - saved
             over = loop.step == loop.steps or bool(loop.history.stopped)
-            if state is not None and job.rank == 0 and (over or since > (SHORT if ended else SAVE_EVERY)):
+            if state is not None and job.processes.rank == 0 and (over or since > (SHORT if ended else SAVE_EVERY)):
                 loop.save(state)
                 saved = time.monotonic()
-            if progress is not None:
-                progress(loop.step, loop.steps)
+            if report is not None:
+                report(loop.step, loop.steps)
     finally:
         model.eval()
         _lay_out(model, torch.contiguous_format)
@@ -137,15 +121,13 @@ class _Loop:
         model: TunedModel,
         store: Store,
         recipe: Recipe,
-        prefix: Prefix | None,
+        job: Job,
         indices: np.ndarray,
         class_weights: Tensor | None,
-        seed: int,
-        processes: Processes,
     ) -> None:
-        self.model, self.store, self.recipe, self.prefix = model, store, recipe, prefix
-        self.indices, self.class_weights, self.seed = indices, class_weights, seed
-        self.processes = processes
+        self.model, self.store, self.recipe = model, store, recipe
+        self.indices, self.class_weights = indices, class_weights
+        self.seed, self.processes = job.seed, job.processes
         self.device = model.head.weight.device
         self.per_epoch = max(1, len(indices) // recipe.batch_size) if len(indices) >= recipe.batch_size else 1
         self.steps = recipe.epochs * self.per_epoch
@@ -226,7 +208,7 @@ class _Loop:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.rank))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                logits = self.model.head(self.model.features(batch.inputs, self.prefix, batch.value))
+                logits = self.model.head(self.model.features(batch.inputs, batch.value))
             loss = F.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum") * (weight / total)
         return loss, weight * (logits.argmax(dim=1) == labels).sum()
 
@@ -234,14 +216,14 @@ class _Loop:
         if self.good_epochs == 0:
             raise NonFiniteError(
                 f"The training loss is {loss} at step {self.step + 1}, before an epoch left a usable network. "
-                "Check the inputs for NaN, or lower --rate."
+                "Check the inputs for NaN, or lower `rate`."
             )
         with torch.no_grad():
             for name, tensor in self.changing.items():
                 tensor.copy_(self.good[name])
         self.history.stopped = (
             f"the training loss became {loss} in epoch {epoch + 1}; the network after epoch {self.good_epochs} was kept. "
-            "Try a lower --rate."
+            "Try a lower `rate`."
         )
 
     def _too_large(self, positions: np.ndarray, epoch: int) -> ResourceError:
@@ -256,10 +238,10 @@ class _Loop:
             else:
                 # The parts of an epoch are equal, and up to twice as large as asked for.
                 return ResourceError(
-                    f"A batch of {len(positions)} does not fit into memory; {size} does: --batch-size {max(1, size // 2)}."
+                    f"A batch of {len(positions)} does not fit into memory; {size} does: `batch_size={max(1, size // 2)}`."
                 )
         return ResourceError(
-            "Not even one sample fits into memory. Use smaller images (--image-size) or a smaller network."
+            "Not even one sample fits into memory. Use smaller images (`image_size`) or a smaller network."
         )
 
     def _copy(self) -> dict[str, Tensor]:
@@ -267,8 +249,6 @@ class _Loop:
 
     def save(self, path: Path) -> None:
         """Parameters, optimiser and history, atomically."""
-        import json
-
         arrays = {f"parameter/{name}": tensor for name, tensor in self.changing.items()}
         arrays |= {f"good/{name}": tensor for name, tensor in self.good.items()}
         for name, parameter in self.parameters.items():
@@ -288,26 +268,21 @@ class _Loop:
 
     def load(self, path: Path) -> None:
         """Continues from what `save` wrote."""
-        import json
-
         arrays, metadata = load_tensors(path)
         numbers = json.loads(metadata["loop"])
         self.step, self.sums, self.history = numbers["step"], numbers["sums"], History(**numbers["history"])
         self.good_epochs = numbers["good_epochs"]
         with torch.no_grad():
-            for name, tensor in self.changing.items():
-                tensor.copy_(torch.from_numpy(arrays[f"parameter/{name}"]))
-                self.good[name] = torch.from_numpy(arrays[f"good/{name}"]).to(self.device)
-            for name, parameter in self.parameters.items():
-                moments = {
-                    key: torch.from_numpy(arrays[f"{key}/{name}"])
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{key}/{name}" in arrays
-                }
-                if moments:
-                    self.optimizer.state[parameter] = {
-                        key: tensor if key == "step" else tensor.to(self.device) for key, tensor in moments.items()
-                    }
+            for key, array in arrays.items():
+                kind, _, name = key.partition("/")
+                tensor = torch.from_numpy(array)
+                if kind == "parameter":
+                    self.changing[name].copy_(tensor)
+                elif kind == "good":
+                    self.good[name] = tensor.to(self.device)
+                else:
+                    moments = self.optimizer.state[self.parameters[name]]
+                    moments[kind] = tensor if kind == "step" else tensor.to(self.device)
 
 
 def _groups(parameters: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,15 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lowdim._random import child_seed
-from lowdim.errors import InputError, require
-from lowdim.features import channels_first
+from lowdim.errors import InputError
+from lowdim.features import pool_output
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
+from lowdim.finetuning.methods import Method, method_named
 from lowdim.models import penultimate
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # pyright: ignore[reportAttributeAccessIssue]
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["avg", "cls"]
 
 
 class TunedModel(nn.Module):
@@ -31,7 +30,7 @@ class TunedModel(nn.Module):
         plan: What to train.
         classes: Number of new classes.
         example: A batch of at least two samples, from which widths are read.
-        seed: Of the random start of ``"lora"``; the global generator is left alone.
+        seed: Of new parts that start at random; the global generator is left alone.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
@@ -46,19 +45,17 @@ class TunedModel(nn.Module):
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
         # One memory layout, whatever the network came in: outputs differ in the last bits between them.
         self.base = copy.deepcopy(network).to(device).to(memory_format=torch.contiguous_format).eval()
-        self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "mean"
+        self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "avg"
         self._caught: dict[str, Tensor] | None = None
         self._mask: Tensor | None = None
-        if plan.method != "zero-shot":
-            # Zero-shot compares the network's own output, behind its projection, with text features.
+        if not self.method.own_output:
             self._catch_features()
         self.blocks = _in_order(self.base, plan.blocks, example)
+        self.prefix: Prefix | None = None
         if plan.combine is not None:
             self.base.get_submodule(self.blocks[-1]).register_forward_hook(self._catch_skip)
-        if plan.method == "lora":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(child_seed(seed, "lora"))
-                _add_lora(self.base, plan.rank)
+        if self.method.adapt is not None:
+            self.method.adapt(self.base, plan, seed)
         with torch.no_grad():
             feature, skip = self._parts(example)
         self.width = feature.shape[1]
@@ -69,30 +66,49 @@ class TunedModel(nn.Module):
             width = self._combine(feature, skip).shape[1]
         self.head = _zeros(width, classes)
         self.to(device)
-        _freeze(self)
-        if plan.method == "norm" and not any(name.startswith("base.") for name in self.trained()):
-            raise InputError(f"{type(network).__name__} has no normalisation layer to train. Choose another method.")
+        self._freeze()
+
+    @property
+    def method(self) -> Method:
+        """The record of the plan's method."""
+        return method_named(self.plan.method, single=True)
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
         """Logits of the new classes."""
         return self.head(self.features(inputs))
 
-    def features(
-        self, inputs: Inputs, prefix: Prefix | None = None, value: Tensor | None = None
-    ) -> Float[Tensor, "n d"]:
+    def split(self, example: Inputs) -> None:
+        """From now on, `features` can start at the first trained block.
+
+        Args:
+            example: A batch of at least two samples.
+
+        Raises:
+            InputError: If the network cannot be split there.
+        """
+        self.prefix = Prefix(self.base, self.blocks[0], example)
+
+    def frozen_part(self) -> Callable[[Inputs], Tensor] | None:
+        """What may be computed once per sample: all up to the head where nothing before it is trained, else what goes into the first
+        trained block; None where the network is not split."""
+        if self.method.recipe is not None:
+            return self.prefix and self.prefix.compute
+        return torch.inference_mode()(lambda inputs: self.features(inputs).float())
+
+    def features(self, inputs: Inputs, value: Tensor | None = None) -> Float[Tensor, "n d"]:
         """What the head sees.
 
         Args:
             inputs: A batch.
-            prefix: With it, start at the block whose input is `value`.
-            value: From `Prefix.compute` for these samples.
+            value: What `frozen_part` gave for these samples.
         """
-        if prefix is None or value is None:
-            parts = self._parts(inputs)
+        if value is None:
+            combined = self._combine(*self._parts(inputs))
+        elif self.prefix is None:
+            combined = value
         else:
-            with prefix.replay(value):
-                parts = self._parts(stand_in(inputs))
-        combined = self._combine(*parts)
+            with self.prefix.replay(value):
+                combined = self._combine(*self._parts(stand_in(inputs)))
         # Saved features may be float64, and a network half precision; the head is float32.
         return combined.to(self.head.weight.dtype)
 
@@ -122,13 +138,19 @@ class TunedModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def _trained_modules(self) -> tuple[str, ...]:
-        return (
-            self.plan.blocks
-            if self.plan.method in ("layer", "scl")
-            else ("",)
-            if self.plan.method in ("full", "lp-ft")
-            else ()
-        )
+        return ("",) if self.method.whole else self.plan.blocks
+
+    def _freeze(self) -> None:
+        self.requires_grad_(False)
+        if self.method.head is not None:
+            return
+        modules = [self.head, *([] if self.project is None else [self.project])]
+        modules += [self.base.get_submodule(name) for name in self._trained_modules()]
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        if self.method.parameters is not None:
+            parameters += self.method.parameters(self.base)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
     def _parts(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         self._mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
@@ -158,28 +180,20 @@ class TunedModel(nn.Module):
 
     def _catch_skip(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._caught is not None:
-            self._caught["skip"] = self._pooled(channels_first(_first_tensor(output), module))
+            self._caught["skip"] = self._pooled(_first_tensor(output), module)
 
-    def _pooled(self, output: Tensor) -> Float[Tensor, "n d"]:
+    def _pooled(self, output: Tensor, module: nn.Module | None = None) -> Float[Tensor, "n d"]:
         """Maps averaged over space; tokens averaged over those that are not padding, or the class token."""
-        if output.ndim == 4:
-            return output.mean(dim=(2, 3))
-        if output.ndim == 3:
-            if self.pooling == "cls":
-                return output[:, 0]
-            if self._mask is None:
-                return output.mean(dim=1)
-            weights = self._mask.to(output.dtype).unsqueeze(2)
-            return (output * weights).sum(dim=1) / weights.sum(dim=1)
-        if output.ndim == 2:
-            return output
+        if 2 <= output.ndim <= 4:
+            pool = "avg" if output.ndim == 4 else self.pooling
+            return pool_output(output, pool, self._mask, "of the feature", module)
         raise InputError(
             f"A layer of shape {tuple(output.shape)} gives no feature vector per sample. Choose another block, or a network whose "
             "classifier can be recognised (a last linear layer named head, fc or classifier)."
         )
 
     def _combine(self, feature: Tensor, skip: Tensor | None) -> Tensor:
-        if self.plan.method == "zero-shot":
+        if self.method.own_output:
             return F.normalize(feature, dim=1)
         if skip is None:
             return feature
@@ -251,39 +265,3 @@ def _in_order(base: nn.Module, blocks: Sequence[str], example: Inputs) -> tuple[
     if unused:
         raise InputError(f"The block {unused[0]} is never used in the forward pass. Choose another layer.")
     return tuple(dict.fromkeys(entered))
-
-
-def _add_lora(base: nn.Module, rank: int) -> None:
-    peft = require("peft", "The method lora")
-    targets = [
-        name
-        for name, module in base.named_modules()
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
-    ]
-    if not targets:
-        raise InputError(f"{type(base).__name__} has no linear or convolutional layer for LoRA.")
-    peft.inject_adapter_in_model(peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), base)
-
-
-def _freeze(model: TunedModel) -> None:
-    chosen = {id(parameter) for parameter in _chosen(model)}
-    for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in chosen)
-
-
-def _chosen(model: TunedModel) -> Iterator[nn.Parameter]:
-    if model.plan.method == "zero-shot":
-        return
-    yield from model.head.parameters()
-    if model.project is not None:
-        yield from model.project.parameters()
-    method = model.plan.method
-    if method in ("full", "lp-ft"):
-        yield from model.base.parameters()
-    for name in model.plan.blocks:
-        yield from model.base.get_submodule(name).parameters()
-    for name, module in model.base.named_modules():
-        if method == "norm" and isinstance(module, _NORMS):
-            yield from module.parameters(recurse=False)
-        if method == "lora" and name.endswith(("lora_A.default", "lora_B.default")):
-            yield from module.parameters()

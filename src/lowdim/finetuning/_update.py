@@ -11,11 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lowdim._linalg import effective_rank, leading_vectors, share_inside
-from lowdim.finetuning._prefix import Prefix
+from lowdim.finetuning._evaluate import PER_PASS
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,6 @@ def update_of(
     In deep linear networks gradient descent never leaves a $2K$-dimensional subspace (arXiv 2306.01154); in other networks this
     says how nearly so. Where ``2K`` reaches the size of the matrix the share is 1 by definition: compare it with `chance`.
 
-    Args:
-        name: Of the parameter.
-        before: ``W_0``.
-        after: ``W``.
-        gradient: Of the training loss at ``W_0``.
-        classes: ``K``.
-
     Example:
         >>> first = np.diag([1.0, 0, 0, 0])
         >>> update_of("w", np.eye(4), np.eye(4) - 0.1 * first, first, 1).share
@@ -75,10 +66,10 @@ def update_of(
     rows, columns = change.shape
     values = np.linalg.svd(change, compute_uv=False)
     total = float(np.sum(values**2))
-    kept, share = min(2 * classes, rows, columns), None
+    directions, share = min(2 * classes, rows, columns), None
     if gradient is not None and total > 0 and np.any(gradient):
-        left, right = leading_vectors(np.asarray(gradient, dtype=np.float64), kept, np.finfo(gradient.dtype).eps)
-        kept, share = len(right), round(share_inside(change, left, right), 12)
+        left, right = leading_vectors(np.asarray(gradient, dtype=np.float64), directions, np.finfo(gradient.dtype).eps)
+        directions, share = len(right), round(share_inside(change, left, right), 12)
     return Update(
         name=name,
         rows=rows,
@@ -87,7 +78,7 @@ def update_of(
         effective_rank=effective_rank(values),
         relative_norm=float(np.sqrt(total) / np.linalg.norm(before)) if np.any(before) else float("inf"),
         share=share,
-        chance=kept**2 / (rows * columns),
+        chance=directions**2 / (rows * columns),
     )
 
 
@@ -100,17 +91,17 @@ def matrices(model: TunedModel) -> dict[str, Tensor]:
     }
 
 
-def gradients(model: TunedModel, store: Store, prefix: Prefix | None) -> dict[str, Tensor]:
+def gradients(model: TunedModel, store: Store) -> dict[str, Tensor]:
     """Gradients of the mean training loss, in evaluation mode, for the parameters of `matrices`."""
     names = list(matrices(model))
     parameters = dict(model.named_parameters())
     sums = {name: torch.zeros_like(parameters[name]) for name in names}
     if not names:
         return sums
-    for start in range(0, len(store), _BATCH):
-        positions = np.arange(start, min(start + _BATCH, len(store)))
+    for start in range(0, len(store), PER_PASS):
+        positions = np.arange(start, min(start + PER_PASS, len(store)))
         batch = store.batch(positions)
-        logits = model.head(model.features(batch.inputs, prefix, batch.value))
+        logits = model.head(model.features(batch.inputs, batch.value))
         labels = torch.from_numpy(store.labels[positions]).to(logits.device)
         loss = F.cross_entropy(logits, labels, reduction="sum") / len(store)
         parts = torch.autograd.grad(
@@ -124,14 +115,7 @@ def gradients(model: TunedModel, store: Store, prefix: Prefix | None) -> dict[st
 def updates(
     model: TunedModel, before: Mapping[str, Tensor], gradient: Mapping[str, Tensor], classes: int
 ) -> list[Update]:
-    """`update_of` for every trained matrix of a network.
-
-    Args:
-        model: After training.
-        before: `matrices` at the start.
-        gradient: `gradients` at the start.
-        classes: ``K``.
-    """
+    """`update_of` for every trained matrix of a network, from its `matrices` and `gradients` at the start."""
     after = matrices(model)
     return [
         update_of(name.removeprefix("base."), _flat(before[name]), _flat(after[name]), _flat(gradient[name]), classes)

@@ -23,20 +23,13 @@ def encode_classes(
     """One text feature per class, times the network's own logit scale.
 
     Each prompt's feature is scaled to length one; a class's feature is their mean, scaled to length one again
-    (Radford et al. 2021, arXiv 2103.00020).
-
-    Args:
-        network: ``hf:`` CLIP, whose text encoder lies beside its vision encoder.
-        classes: Names; ``_`` is read as a space.
-        prompts: Sentences in which ``{}`` stands for the class.
-
-    Raises:
-        UsageError: If a prompt has no ``{}``.
-        InputError: If the network has no text encoder.
+    (Radford et al. 2021, arXiv 2103.00020). In the names of the classes ``_`` is read as a space.
     """
     for prompt in prompts:
         if "{}" not in prompt:
-            raise UsageError(f"The prompt {prompt!r} has no {{}} where the class goes, as in {PROMPT!r}.")
+            raise UsageError(
+                f"The prompt {prompt!r} has no {{}} where the class goes, as in {PROMPT!r}.", argument="prompts"
+            )
     encode, scale = text_encoder(network)
     rows: list[torch.Tensor] = []
     for name in classes:
@@ -46,14 +39,7 @@ def encode_classes(
 
 
 def read_text_features(rows: Float[np.ndarray, "K d"], classes: int) -> Float[np.ndarray, "K d"]:
-    """Text features from elsewhere as weights of a head: length one, times `SCALE`.
-
-    Args:
-        rows: One per class.
-        classes: ``K``.
-
-    Raises:
-        InputError: If the shape is another, or a row is zero or not finite.
+    """Text features from elsewhere, one row per class, as weights of a head: length one, times `SCALE`.
 
     Example:
         >>> read_text_features(np.array([[3.0, 4.0], [0.0, 2.0]]), 2).tolist()
@@ -71,14 +57,7 @@ def read_text_features(rows: Float[np.ndarray, "K d"], classes: int) -> Float[np
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of an ``.npy`` file, not read yet; pickled objects are refused.
-
-    Args:
-        path: The file.
-
-    Raises:
-        InputError: If it is not one.
-    """
+    """The array of an ``.npy`` file, not read yet; pickled objects are refused."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -86,15 +65,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def set_text_head(model: TunedModel, weights: Float[np.ndarray, "K d"]) -> None:
-    """Makes text features the head.
-
-    Args:
-        model: Of method ``"zero-shot"``.
-        weights: One row per class.
-
-    Raises:
-        InputError: If they have another width than the network's output.
-    """
+    """Makes text features, one row per class, the head."""
     if weights.shape[1] != model.width:
         raise InputError(
             f"The text features have {weights.shape[1]} numbers per class, the network's output has {model.width}: they come from "

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lowdim.errors import InputError
-from lowdim.ranking._scores import Score
+from lowdim.ranking.scores._kind import Score, pooled_scatter
 from lowdim.statistics import ClassStatistics
 
 _GRID = torch.logspace(-12, 6, 145, dtype=torch.float64)
@@ -50,10 +50,8 @@ def log_evidence(statistics: ClassStatistics) -> Score:
         True
     """
     statistics.require_classes()
-    if statistics.scatter is None:
-        raise InputError('These statistics hold no scatter. Accumulate them with scatter="pooled".')
     counts = statistics.counts.double()
-    second = statistics.scatter.sum(dim=0) + (statistics.means.T * counts) @ statistics.means
+    second = pooled_scatter(statistics) + (statistics.means.T * counts) @ statistics.means
     values, vectors = torch.linalg.eigh(second)
     keep = values > max(statistics.width, statistics.samples) * torch.finfo(values.dtype).eps * values[-1]
     keep[: max(0, statistics.width - statistics.samples)] = False

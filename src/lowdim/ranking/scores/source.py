@@ -1,8 +1,12 @@
 """Scores from a model's own classifier: how its source classes go with the labels."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from lowdim.ranking.scores._kind import SampleMean, Sums
 
 
 class SourceTable:
@@ -48,3 +52,11 @@ class SourceTable:
         """
         source = logits.argmax(dim=1)
         return (self.hard[labels, source] / self.hard.sum(dim=0)[source]).log()
+
+
+def source_mean(sums: Sums, name: Literal["leep", "nce"]) -> SampleMean | None:
+    """LEEP or NCE; None for a network without a classifier."""
+    if sums.source is None:
+        return None
+    part = getattr(sums.source, name)
+    return SampleMean(lambda rows, labels, outputs: part(outputs, labels))

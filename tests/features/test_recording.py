@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lowdim.errors import InputError, UsageError
-from lowdim.features import recording, reduce_output, run_forward
+from lowdim.features import POOLS, pool_output, recording, reduce_output, run_forward
 
 
 class Twice(nn.Module):
@@ -138,6 +138,34 @@ def test_the_mean_leaves_padding_out_in_every_type(dtype):
     torch.testing.assert_close(reduce_output(tokens, "mean", mask[:, :5], "x"), tokens.mean(dim=1))
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_no_pooling_of_half_precision_overflows(pool):
+    """512 tokens of 200 sum to 102,400; float16 ends at 65,504."""
+    tokens = torch.full((3, 512, 2), 200.0, dtype=torch.float16)
+    mask = torch.ones(3, 512, dtype=torch.int64)
+    for given in (mask, None):
+        assert (reduce_output(tokens, pool, given, "x") == 200).all()
+    maps = torch.full((3, 2, 32, 32), 200.0, dtype=torch.float16)
+    assert (reduce_output(maps, "avg", None, "x") == 200).all()
+
+
+def test_the_last_token_is_the_last_that_is_not_padding():
+    tokens = torch.arange(12.0).reshape(3, 4, 1)
+    mask = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]])  # padded right, padded left, no token at all
+    found = reduce_output(tokens, "last", mask, "x").flatten()
+    assert found[:2].tolist() == [1.0, 7.0]
+    assert not found[2].isfinite()
+    assert reduce_output(tokens, "last", None, "x").flatten().tolist() == [3.0, 7.0, 11.0]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_gradients_flow_through_a_pooling_and_stop_at_a_recorder(pool):
+    tokens = inputs(2, 3, 4).requires_grad_()
+    pool_output(tokens, pool, torch.ones(2, 3), "x").sum().backward()
+    assert tokens.grad.any()
+    assert not reduce_output(tokens, pool, None, "x").requires_grad
+
+
 @pytest.mark.parametrize(
     ("output", "pool", "message"),
     [
@@ -147,8 +175,8 @@ def test_the_mean_leaves_padding_out_in_every_type(dtype):
         ((), "avg", "NoneType"),
         ({}, "avg", "NoneType"),
         ("text", "avg", "str"),
-        (torch.zeros(3, 2, 4, 4), "cls", "Use --pool avg or flatten"),
-        (torch.zeros(3, 2, 4, 4), "mean", "Use --pool avg or flatten"),
+        (torch.zeros(3, 2, 4, 4), "cls", 'Use `pool="avg"`'),
+        (torch.zeros(3, 2, 4, 4), "mean", 'Use `pool="avg"`'),
     ],
 )
 def test_outputs_without_a_row_per_sample_are_refused(output, pool, message):
