@@ -38,6 +38,7 @@ LARGEST_TABLE = 2_000_000  # cells of a matrix of triplets that are written with
 
 Solver = StrEnum("Solver", {name.replace("-", "_"): name for name in ("auto", *SOLVERS)})
 """How the matrix is completed."""
+_AUTO = Solver("auto")
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +70,7 @@ def complete(
     depth: Annotated[
         int, typer.Option("--depth", min=2, help="Layers L of als, exact and gd; the regulariser is Schatten-2/L.")
     ] = 3,
-    solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = Solver("auto"),
+    solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = _AUTO,
     scale: Annotated[bool, typer.Option(help="Bring columns to unit variance inside.")] = True,
     clip: Annotated[
         str | None, typer.Option("--clip", help="LOW,HIGH or observed: bounds of what is filled in.")
