@@ -65,7 +65,7 @@ def completion(entries: int) -> None:
     import torch.distributed as processes
 
     from lowdim.completion import Entries
-    from lowdim.completion._least_squares import pair_products
+    from lowdim.completion.entries._least_squares import pair_products
     from lowdim.completion.distributed import alternate_over_processes
 
     processes.init_process_group("gloo")

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
+from lowdim._intervals import wilson_interval
 from lowdim.errors import InputError, NonFiniteError
-from lowdim.probe import fit_probe, fold_of, wilson_interval
+from lowdim.probe import fit_probe, fold_of
 
 
 def blobs(n: int, d: int, classes: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

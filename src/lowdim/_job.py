@@ -32,6 +32,7 @@ class Job:
         device: Where networks run; None leaves the choice to the function.
         seed: Of everything random.
         folder: For what is kept and continued from; None for a temporary one.
+        cache: Folder of computed features that other runs find again; None keeps them in `folder`.
         cache_budget: Bytes of computed features that are kept.
         processes: That share the work.
         progress: Called with what is being done, steps done and steps in all.
@@ -48,6 +49,7 @@ class Job:
     device: "torch.device | str | None" = None
     seed: int = 0
     folder: Path | None = None
+    cache: Path | None = None
     cache_budget: float = CACHE_BUDGET
     processes: "Processes" = field(default_factory=_alone)
     progress: Progress | None = None

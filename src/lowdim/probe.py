@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -277,26 +276,3 @@ def _spread(heldout: np.ndarray, present: np.ndarray, classes: int, known: np.nd
     full[known] = -np.inf
     full[np.ix_(known, present)] = heldout[known]
     return full
-
-
-def wilson_interval(share: float, samples: float, *, level: float = 0.9) -> tuple[float, float]:
-    """Wilson's score interval of a share.
-
-    Args:
-        share: Observed, 0..1.
-        samples: Number of independent observations (an effective number need not be whole).
-        level: Coverage.
-
-    Returns:
-        Low and high, within 0..1.
-
-    Example:
-        >>> low, high = wilson_interval(0.5, 100)
-        >>> round(low, 3), round(high, 3)
-        (0.419, 0.581)
-    """
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    centre = share + z * z / (2 * samples)
-    half = z * np.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
-    low, high = ((centre + sign * half) / (1 + z * z / samples) for sign in (-1, 1))
-    return max(0.0, float(low)), min(1.0, float(high))

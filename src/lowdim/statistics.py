@@ -283,30 +283,32 @@ def _add(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return total, (total - part).neg_().add_(first).add_(second - part)
 
 
-def _moments(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, kept: Scatter) -> ClassStatistics:
+def _moments(
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, scatter: Scatter
+) -> ClassStatistics:
     width, counts = features.shape[1], torch.bincount(labels, minlength=classes)
     # Sums of differences from one sample: an offset common to all features costs no digits.
     origin = as_float64(features[:1])[0].clone()
-    found = ClassStatistics.empty(classes, width, scatter=kept, device=origin.device)
+    moments = ClassStatistics.empty(classes, width, scatter=scatter, device=origin.device)
     for block in row_blocks(features):
         present, local = torch.unique(labels[block], return_inverse=True)
-        found.means[present] += class_sums(_minus(features[block], origin), local, len(present))
-    steps = found.means / counts.clamp(min=1).unsqueeze(1)
+        moments.means[present] += class_sums(_minus(features[block], origin), local, len(present))
+    steps = moments.means / counts.clamp(min=1).unsqueeze(1)
     for block in row_blocks(features):
-        own = labels[block]
-        centred = _minus(features[block], origin).sub_(steps[own])
-        found.squares += class_sums(torch.linalg.vecdot(centred, centred).unsqueeze(1), own, classes).squeeze(1)
-        if found.scatter is not None and kept == "pooled":
-            found.scatter[0] += centred.T @ centred
-        elif found.scatter is not None:
-            for label in torch.unique(own).tolist():
-                rows = centred[own == label]
-                found.scatter[label] += rows.T @ rows
-    found.counts = counts
-    found.means, found.rounding = _add(origin, steps)
-    found.means[counts == 0] = 0
-    found.rounding[counts == 0] = 0
-    return found
+        here = labels[block]
+        centred = _minus(features[block], origin).sub_(steps[here])
+        moments.squares += class_sums(torch.linalg.vecdot(centred, centred).unsqueeze(1), here, classes).squeeze(1)
+        if moments.scatter is not None and scatter == "pooled":
+            moments.scatter[0] += centred.T @ centred
+        elif moments.scatter is not None:
+            for label in torch.unique(here).tolist():
+                rows = centred[here == label]
+                moments.scatter[label] += rows.T @ rows
+    moments.counts = counts
+    moments.means, moments.rounding = _add(origin, steps)
+    moments.means[counts == 0] = 0
+    moments.rounding[counts == 0] = 0
+    return moments
 
 
 def _minus(features: Float[Tensor, "n d"], origin: Float[Tensor, " d"]) -> Float[Tensor, "n d"]:
@@ -430,13 +432,13 @@ def _right_singular(rows: Float[Tensor, "K d"]) -> tuple[Float[Tensor, " s"], Fl
     eigenvalues, vectors = torch.linalg.eigh(gram)
     eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)
     # The centred means add up to zero, so the last of K directions is rounding noise whatever its size.
-    kept = min(classes - 1, width)
-    if float(eigenvalues[kept - 1]) > _GRAM_LIMIT * float(eigenvalues[0]):
-        values = eigenvalues[:kept].sqrt()
-        basis = rows.T @ vectors[:, :kept] / values if wide else vectors[:, :kept]
+    rank = min(classes - 1, width)
+    if float(eigenvalues[rank - 1]) > _GRAM_LIMIT * float(eigenvalues[0]):
+        values = eigenvalues[:rank].sqrt()
+        basis = rows.T @ vectors[:, :rank] / values if wide else vectors[:, :rank]
         return values, basis
     _, values, right = torch.linalg.svd(rows, full_matrices=False)
-    return values[:kept], right[:kept].T.contiguous()
+    return values[:rank], right[:rank].T.contiguous()
 
 
 @dataclass
@@ -446,7 +448,7 @@ class SpanScatter:
     Attributes:
         span: Where to look.
         means: The class means that samples are compared with, ``K x d``.
-        projected: Sum over the samples of each class of ``(u_j^T (h - mu_k))^2``, ``K x r``.
+        projected: Sum over the samples of each class of ``(u_j^T (h - mu_k))^2``, ``K x r``; or ``1 x r`` over those of all.
         counts: Samples of each class, ``K``.
 
     Costs ``O(n d r)`` per batch and ``O(K r)`` memory.
@@ -463,7 +465,7 @@ class SpanScatter:
 
     span: BetweenSpan
     means: Float[Tensor, "K d"]
-    projected: Float[Tensor, "K r"]
+    projected: Float[Tensor, "g r"]
     counts: Int[Tensor, " K"]
 
     @classmethod

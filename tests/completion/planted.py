@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries import Entries
 
 
 def low_rank(shape: tuple[int, int], rank: int, random: np.random.Generator, condition: float = 1.0) -> np.ndarray:

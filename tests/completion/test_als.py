@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from lowdim.completion import _als
-from lowdim.completion._als import TwoOrders, balanced, solve_als, spectral_start
-from lowdim.completion._completion import Settings, hold_out
-from lowdim.completion._entries import Entries
-from lowdim.completion._least_squares import pair_products, solve_rows
+from lowdim.completion.entries import Entries
+from lowdim.completion.entries._least_squares import pair_products, solve_rows
+from lowdim.completion.solvers import _als
+from lowdim.completion.solvers._als import TwoOrders, balanced, solve_als, spectral_start
+from lowdim.completion.solvers._solver import Settings, hold_out
 
 
 def planted(m: int, n: int, rank: int, share: float, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray, Entries]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lowdim.completion._completion import HeldOut
+from lowdim.completion.solvers._solver import HeldOut
 
 
 def held_out(n: int, deviation: float) -> HeldOut:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from lowdim.completion import CompletionWarning, DeepMatrixCompletion
-from lowdim.completion._biases import fit_biases
-from lowdim.completion._choice import suitable
-from lowdim.completion._completion import Settings, hold_out
-from lowdim.completion._entries import Entries
+from lowdim.completion._engine import _suitable
 from lowdim.completion._scaling import column_scale
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._biases import fit_biases
+from lowdim.completion.solvers._solver import Settings, hold_out
 
 NAN = float("nan")
 
@@ -71,7 +71,7 @@ def test_ratings() -> None:
 
 def test_large_matrices_need_als() -> None:
     entries = Entries.from_triplets(np.arange(10_000), np.arange(10_000), np.random.default_rng(0).normal(size=10_000))
-    assert suitable(entries, Settings())[0] == "als"
+    assert _suitable(entries, Settings(), scale=True)[0].name == "als"
 
 
 @pytest.mark.filterwarnings("ignore:biases=False has no effect on the solver 'ratings-quick'")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lowdim.completion import DeepMatrixCompletion
-from lowdim.completion._biases import fit_biases
-from lowdim.completion._entries import Entries
-from lowdim.completion._estimator import SOLVERS
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers import SOLVERS
+from lowdim.completion.solvers._biases import fit_biases
 from lowdim.errors import UsageError
 
 NAN = float("nan")
@@ -49,7 +49,7 @@ MATRICES = {
 
 
 @pytest.mark.parametrize("biases", ["auto", True])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ["auto", *SOLVERS])
 @pytest.mark.parametrize("name", MATRICES)
 def test_every_solver_answers_with_finite_numbers(name: str, solver: str, biases: object) -> None:
     matrix = MATRICES[name]

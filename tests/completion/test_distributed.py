@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries import Entries
 
 WORKER = """
 import json, sys

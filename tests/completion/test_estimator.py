@@ -354,7 +354,7 @@ def test_a_pair_outside_the_matrix(wine: np.ndarray) -> None:
 
 def test_says_before_when_memory_would_not_suffice(wine: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     model = DeepMatrixCompletion().fit(wine)
-    monkeypatch.setattr("lowdim.completion._memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("lowdim.completion.entries._memory.available_bytes", lambda: 1000)
     with pytest.raises(ResourceError, match=r"The filled matrix needs .* GiB"):
         model.transform(wine)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lowdim.completion import _factor_analysis as factor_analysis
-from lowdim.completion import _packed as packed
-from lowdim.completion._factor_analysis import Loadings
+from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
+from lowdim.completion.solvers.table import _packed as packed
+from lowdim.completion.solvers.table._factor_analysis import Loadings
 
 
 @pytest.fixture

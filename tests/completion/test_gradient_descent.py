@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowdim.completion._descent import Network, descend, loss_and_gradients
-from lowdim.completion._entries import Entries
-from lowdim.completion._gradient_descent import gradient_descent
-from lowdim.completion._starts import (
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.gd._descent import Network, descend, loss_and_gradients
+from lowdim.completion.solvers.gd._gradient_descent import gradient_descent
+from lowdim.completion.solvers.gd._starts import (
     compressed_network,
     largest_gamma,
     leading_svd,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lowdim.completion._kernels as kernels
-from lowdim.completion._entries import Entries
+import lowdim.completion.entries._kernels as kernels
+from lowdim.completion.entries import Entries
 
 
 def problem(seed: int, m: int, n: int, k: int, density: float) -> tuple[Entries, np.ndarray, np.ndarray]:
@@ -20,22 +20,20 @@ def problem(seed: int, m: int, n: int, k: int, density: float) -> tuple[Entries,
 
 
 def naive(entries: Entries, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Dense definition of all four products."""
+    """Dense definition of the products."""
     mask, values = np.zeros(entries.shape), np.zeros(entries.shape)
     mask[entries.rows, entries.cols] = 1
     values[entries.rows, entries.cols] = entries.values
     predicted = mask * (left @ right.T)
-    residual = values - predicted
     at = entries.rows, entries.cols
-    return predicted[at], values @ right, values.T @ left, residual[at], residual @ right, residual.T @ left
+    return predicted[at], values @ right, values.T @ left
 
 
 def ours(entries: Entries, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, ...]:
     return (
-        kernels.predict(entries, left, right),
-        kernels.times(entries, entries.values, right),
-        kernels.transposed_times(entries, entries.values, left),
-        *kernels.residual_products(entries, left, right),
+        entries.predict(left, right),
+        entries.sparse(entries.values.astype(left.dtype)) @ right,
+        entries.sparse(entries.values.astype(left.dtype)).T @ left,
     )
 
 
@@ -65,12 +63,12 @@ def test_float32_factors_give_float32_results() -> None:
 def test_concurrent_callers_and_forked_children_do_not_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "PARALLEL_WORK", 0)
     instance = problem(2, 300, 200, 4, 0.3)
-    expected = kernels.predict(*instance)
+    expected = instance[0].predict(*instance[1:])
     wrong: list[int] = []
 
     def call() -> None:
         for _ in range(30):
-            if not np.array_equal(kernels.predict(*instance), expected):
+            if not np.array_equal(instance[0].predict(*instance[1:]), expected):
                 wrong.append(1)
 
     callers = [threading.Thread(target=call) for _ in range(4)]
@@ -85,15 +83,15 @@ FORK = """
 import os, warnings
 warnings.simplefilter("ignore")
 import numpy as np
-from lowdim.completion import _kernels as kernels
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries import _kernels as kernels
+from lowdim.completion.entries import Entries
 kernels.PARALLEL_WORK = 0
 entries = Entries.from_dense(np.ones((40, 30)))
 left, right = np.ones((40, 2)), np.ones((30, 2))
-kernels.predict(entries, left, right)
+entries.predict(left, right)
 child = os.fork()
 if child == 0:
-    os._exit(0 if (kernels.predict(entries, left, right) == 2).all() else 1)
+    os._exit(0 if (entries.predict(left, right) == 2).all() else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -108,7 +106,7 @@ def test_kernels_compile_where_no_cache_can_be_written() -> None:
     code = (
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []  # as in a read-only install without a home folder\n"
-        "from lowdim.completion._entries import Entries\n"
+        "from lowdim.completion.entries import Entries\n"
         "print(Entries.from_triplets([1, 0], [0, 0], [1.0, 2.0]).values.tolist())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

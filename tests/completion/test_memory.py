@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowdim.completion import DeepMatrixCompletion, Entries, _memory
-from lowdim.completion import _choice as choice
-from lowdim.completion import _reading as reading
-from lowdim.completion._completion import Settings
+from lowdim.completion import DeepMatrixCompletion, Entries
 from lowdim.completion._engine import complete
+from lowdim.completion.entries import _memory
+from lowdim.completion.entries import _reading as reading
+from lowdim.completion.solvers import solver as solver_named
+from lowdim.completion.solvers._solver import Settings
 from lowdim.errors import ResourceError
 
 
@@ -39,14 +40,14 @@ def test_the_estimate_is_at_least_the_measured_peak_and_of_its_size(solver, m: i
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    estimate = _memory.bytes_of_fit(solver, entries.size, entries.shape, 10)
+    estimate = solver_named(solver).memory(entries.size, entries.shape, 10)
     assert peak <= estimate <= 5 * peak
 
 
 @pytest.mark.parametrize("solver", ["als", "table", "auto"])
 def test_a_fit_that_would_not_fit_is_refused_before_it_starts(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_memory, "available_bytes", lambda: 1000)
-    monkeypatch.setattr(choice, "_solver", lambda name: pytest.fail("was started"))
+    monkeypatch.setattr(Entries, "select", lambda *_: pytest.fail("was started"))
     with pytest.raises(
         ResourceError, match=r"Completing 60 x 50 .* needs 0\.\d+ GiB of memory, but 0\.0 GiB are available"
     ):
@@ -89,7 +90,7 @@ def test_a_text_file_too_large_is_refused_before_it_is_read(
 
 def test_ids_with_wide_gaps_are_refused_before_the_sides_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_memory, "available_bytes", lambda: 2**20)
-    monkeypatch.setattr("lowdim.completion._entries._sorted", lambda *_, **__: pytest.fail("was started"))
+    monkeypatch.setattr("lowdim.completion.entries._entries._sorted", lambda *_, **__: pytest.fail("was started"))
     with pytest.raises(ResourceError, match=r"2000000000 x 2 with 2 entries needs 29\.8 GiB .*Number only the rows"):
         DeepMatrixCompletion().fit(([0, 1_999_999_999], [0, 1], [1.0, 2.0]))
 

@@ -7,8 +7,9 @@ import pytest
 
 from lowdim.completion import CompletionWarning, DeepMatrixCompletion
 from lowdim.completion import _engine as engine
-from lowdim.completion._completion import Settings
-from lowdim.completion._entries import Entries
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._solver import Settings
+from lowdim.completion.solvers.table import _missingness as missingness
 
 
 def table(seed: int, *, at_random: bool, high: bool = True, m: int = 500) -> np.ndarray:
@@ -33,8 +34,8 @@ def test_high_or_low_values_that_go_missing_more_often_are_noticed_with_their_si
 
 def test_the_standard_error_is_that_of_repetitions_and_the_mean_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list = []
-    original = engine.difference
-    monkeypatch.setattr(engine, "difference", lambda *arguments: found.append(original(*arguments)) or found[-1])
+    original = missingness.difference
+    monkeypatch.setattr(missingness, "difference", lambda *arguments: found.append(original(*arguments)) or found[-1])
     for seed in range(40):
         engine.complete(Entries.from_dense(table(seed, at_random=True, m=80)), Settings(seed=seed), solver="table")
     scores = np.array([one.mean / one.error for one in found])

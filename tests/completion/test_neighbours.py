@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lowdim.completion import _neighbours
-from lowdim.completion._neighbours import Neighbours
+from lowdim.completion.solvers.table import _neighbours
+from lowdim.completion.solvers.table._neighbours import Neighbours
 
 
 @pytest.fixture

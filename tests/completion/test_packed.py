@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lowdim.completion import _packed as packed
+from lowdim.completion.solvers.table import _packed as packed
 
 
 def symmetric(count: int, k: int) -> np.ndarray:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from lowdim.completion._biases import solve_biases
-from lowdim.completion._completion import Settings, hold_out
-from lowdim.completion._entries import Entries
-from lowdim.completion._rating_kernels import update_features, update_rows
-from lowdim.completion._rating_sampler import Sampler
-from lowdim.completion._ratings import solve_ratings, solve_ratings_quickly
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._biases import solve_biases
+from lowdim.completion.solvers._solver import Settings, hold_out
+from lowdim.completion.solvers.ratings._kernels import update_features, update_rows
+from lowdim.completion.solvers.ratings._ratings import solve_ratings, solve_ratings_quickly
+from lowdim.completion.solvers.ratings._sampler import Sampler
 
 
 def planted(

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lowdim.completion._pictures import read_picture, sample_picture, to_png
-from lowdim.completion._reading import has_triplets, read_pairs, read_table, read_triplets
+from lowdim.completion.entries._pictures import read_picture, sample_picture, to_png
+from lowdim.completion.entries._reading import has_triplets, read_pairs, read_table, read_triplets
 from lowdim.errors import InputError, UsageError
 
 
@@ -54,12 +54,12 @@ def test_the_same_from_parquet_and_npz(tmp_path: Path) -> None:
         ("user,item,rating\na,b,inf\n", r"line 2: the value in column 'rating' is infinite"),
         ("user,item,rating\n,b,1\n", r"line 2: the id in column 'user' is empty"),
         ("user,item,rating\na,b,3\nc,b,1\na,b,4\n", r"line 4: 'a', 'b' has the value 4.0, but 3.0 in line 2"),
-        ("user;item;rating\na;b;3\n", r"line 1: one column when split at a comma.*--delimiter ';'"),
+        ("user;item;rating\na;b;3\n", r"line 1: one column when split at a comma.*`delimiter` ';'"),
         ("user,item,user\na,b,3\n", r"line 1: the column 'user' comes twice"),
         ("user,item,rating\n", "has a header but no rows"),
         ("", "is empty"),
         ('user,item,rating\n"a,b,3\n', r"line 2: unexpected end of data"),
-        ("user,film,rating\na,b,3\n", r"no column named col or cols or column or item; say which with --col"),
+        ("user,film,rating\na,b,3\n", r"no column named col or cols or column or item; say which with `col`"),
     ],
 )
 def test_bad_triplets_name_the_line(tmp_path: Path, text: str, message: str) -> None:

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowdim.completion import _tangent as tangent
-from lowdim.completion._entries import Entries
-from lowdim.completion._gauss_newton import balance, polish
-from lowdim.completion._recover import recover
-from lowdim.completion._reweighting import reweighted
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.exact import _tangent as tangent
+from lowdim.completion.solvers.exact._gauss_newton import balance, polish
+from lowdim.completion.solvers.exact._recover import recover
+from lowdim.completion.solvers.exact._reweighting import reweighted
 from lowdim.errors import UsageError
 
 from .planted import low_rank, relative_error, sample, sample_with_least

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lowdim.completion import DeepMatrixCompletion
-from lowdim.completion._completion import HeldOut
 from lowdim.completion._scaling import noise_is_uniform
+from lowdim.completion.solvers._solver import HeldOut
 
 
 @pytest.mark.parametrize(("power", "uniform"), [(0.0, True), (0.3, True), (0.7, False), (1.0, False)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lowdim.completion import _factor_analysis as factor_analysis
+from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table import _worlds as worlds
 from lowdim.completion.solvers.table._forest import Bins, Forest
 from lowdim.completion.solvers.table._kernel_ridge import KernelRidge

@@ -6,9 +6,9 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import KNNImputer
 
-from lowdim.completion._completion import Settings, hold_out
-from lowdim.completion._entries import Entries
-from lowdim.completion._table import solve_table
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._solver import Settings, hold_out
+from lowdim.completion.solvers.table._table import solve_table
 
 
 def with_holes(data: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

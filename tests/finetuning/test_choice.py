@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lowdim._intervals import wilson_interval
 from lowdim._job import Job
 from lowdim.data import Dataset, load_data
 from lowdim.data._dataset import Split
@@ -25,7 +26,7 @@ from lowdim.finetuning._choice import (
 )
 from lowdim.finetuning._plan import Plan
 from lowdim.models import LoadedModel, load_model
-from lowdim.probe import fit_probe, fold_of, wilson_interval
+from lowdim.probe import fit_probe, fold_of
 
 
 def entry(method: str, right: Sequence[float], layer: str = "") -> Evidence:

@@ -20,6 +20,7 @@ from lowdim._files import load_tensors
 from lowdim._job import Job
 from lowdim.data import Dataset, load_data
 from lowdim.errors import InputError, NonFiniteError, ResourceError, UsageError
+from lowdim.features import FeatureCache
 from lowdim.finetuning import Plan, Recipe, TunedModel, finetune
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._store import Store
@@ -132,10 +133,18 @@ def test_a_damaged_shard_is_computed_again(bench: Bench, tmp_path: Path) -> None
     model.split(bench.example)
 
     def make() -> Store:
-        return Store(bench.train, bench.network.preprocessing, compute=model.frozen_part(), folder=tmp_path / "s")
+        part = model.frozen_part()
+        assert part is not None
+        return Store(
+            bench.train,
+            bench.network.preprocessing,
+            compute=lambda inputs: {"value|all": part(inputs)},
+            names=["value|all"],
+            cache=FeatureCache(tmp_path / "s", 1e9),
+        )
 
     before = make().batch([3, 59, 0])
-    (file,) = (tmp_path / "s").glob("*.safetensors")
+    (file,) = (tmp_path / "s").rglob("*.safetensors")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(bytes(content))
@@ -146,7 +155,8 @@ def test_a_damaged_shard_is_computed_again(bench: Bench, tmp_path: Path) -> None
 
 def test_views_differ_and_the_first_is_plain(bench: Bench, tmp_path: Path) -> None:
     def store(views: int, name: str) -> Store:
-        return Store(bench.train, bench.network.preprocessing, compute=None, folder=tmp_path / name, views=views)
+        cache = FeatureCache(tmp_path / name, 1e9)
+        return Store(bench.train, bench.network.preprocessing, compute=None, cache=cache, views=views)
 
     several, plain = store(3, "several"), store(1, "plain")
     positions = np.arange(10)

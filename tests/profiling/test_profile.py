@@ -11,11 +11,12 @@ import oracles
 from lowdim._processes import Processes
 from lowdim.data import dataset_from_arrays
 from lowdim.errors import InputError, UsageError
+from lowdim.features import FeatureCache, FeatureStream, Forward, TensorSource
+from lowdim.metrics import METRICS, Metric
 from lowdim.profiling import CollapseMonitor, profile, separation_law
 from lowdim.profiling import _passes as passes
 from lowdim.profiling._passes import halves, subsample
-from lowdim.profiling._profile import _TensorSource
-from lowdim.profiling._stream import FeatureStream
+from lowdim.report.profile import layer_table
 from problems import blobs
 
 
@@ -208,13 +209,14 @@ def together(count, module, data, **options):
 def test_every_sample_is_read_by_exactly_one_process(count, tmp_path):
     labels = np.zeros(50, dtype=np.int64)
     for samples in range(51):
-        source = _TensorSource(torch.zeros(samples, 1), torch.from_numpy(labels[:samples]))
+        source = TensorSource(torch.zeros(samples, 1), torch.from_numpy(labels[:samples]))
+        forward = Forward(nn.Identity(), [], [], torch.device("cpu"))
         for batch_size in (1, 2, 7, 64):
-            options = {"batch_size": batch_size, "device": torch.device("cpu"), "folder": tmp_path, "budget": 0}
+            options = {"batch_size": batch_size, "cache": FeatureCache(tmp_path, 0), "content": "nothing"}
             read = [
                 batch.positions
                 for rank in range(count)
-                for batch in FeatureStream(nn.Identity(), source, [], [], processes=Processes(rank, count), **options)
+                for batch in FeatureStream(forward, source, source.labels, processes=Processes(rank, count), **options)
             ]
             assert sorted(np.concatenate([*read, []])) == list(range(samples))
 
@@ -445,6 +447,31 @@ def test_the_sample_for_the_chance_level_holds_no_more_than_its_rows(monkeypatch
     assert len(rows) == 3 * 8
     assert all(row.untyped_storage().nbytes() == row.numel() * 8 for row in rows)
     assert found.layers[0].chance_samples == 8
+
+
+def test_a_new_metric_is_one_record(monkeypatch):
+    """It stands in results and in the table of the page; where it has no value, the reader is told why."""
+
+    def largest(sums):
+        if sums.statistics.width == 12:
+            raise InputError("twelve is too many.")
+        return float(sums.statistics.means.max())
+
+    metrics = [*METRICS, Metric("largest", 1, "largest mean", "Of all class means.", largest)]
+    monkeypatch.setattr("lowdim.profiling._builder.METRICS", metrics)
+    monkeypatch.setattr("lowdim.report.profile.METRICS", metrics)
+    module, data = network(), problem()
+    found = profile(module, data)
+    features, _ = by_hand(module, data[0])
+    means = oracles.class_means(features["3"], data[1].numpy(), 4)
+    assert [layer.largest for layer in found.layers] == [None, *2 * [pytest.approx(means.max())]]
+    assert found.as_dict()["layers"][1]["largest"] == found.layers[1].largest
+    assert "train, 1 (avg): twelve is too many." in found.warnings
+    table = layer_table(found.as_dict())
+    assert [row[table.columns.index("largest mean")] for row in table.rows] == [layer.largest for layer in found.layers]
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = found.layers[0].nothing
+    assert copy.deepcopy(found.layers[0]) == found.layers[0]
 
 
 def test_halves_and_subsamples_are_stratified():

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from lowdim._intervals import wilson_interval
 from lowdim.data import dataset_from_arrays, load_data
 from lowdim.errors import InputError, UsageError
 from lowdim.metrics import within_class_variability
 from lowdim.probe import fit_probe
 from lowdim.profiling._passes import halves
 from lowdim.ranking import (
+    SCORES,
     Candidate,
+    ScoreKind,
     candidates_of,
     class_variability,
     evaluate,
@@ -24,6 +27,8 @@ from lowdim.ranking import (
     regularised_h_score,
 )
 from lowdim.ranking._evaluate import _centred
+from lowdim.ranking.scores._kind import SampleMean
+from lowdim.report.ranking import ranking_sections
 from lowdim.statistics import ClassStatistics
 
 FACTORY = """
@@ -257,6 +262,37 @@ def test_a_folder_keeps_other_data_and_settings_apart(saved: Path) -> None:
     renamed = rank([replace(good, features=str(saved / "poor.npz"))], data, folder=folder).places[0]
     assert first.evaluation.samples == 2 * fewer.evaluation.samples
     assert renamed.as_dict()["nc1"] != first.as_dict()["nc1"]
+
+
+def test_a_new_score_is_one_record(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It orders, has an interval, ties and an agreement, and stands in results and on the page."""
+    counting = SampleMean(lambda rows, labels, outputs: (rows[:, 0] < rows[:, 1]).double())
+    kind = ScoreKind("first", -1, "First below second", "Of two features.", lambda sums: counting, lambda e: e.samples)
+    monkeypatch.setitem(SCORES, "first", kind)
+    data = load_data(str(saved / "good.npz"))
+    result = rank(candidates_of(names(saved)), data, by="first")
+    for place in result.places:
+        arrays = np.load(place.candidate.name)
+        share = np.mean(arrays["x_train"][:, 0] < arrays["x_train"][:, 1])
+        row = place.as_dict()
+        assert row["first"] == pytest.approx(share)
+        assert row["intervals"]["first"] == list(wilson_interval(share, 120))
+    values = [place.evaluation.scores["first"] for place in result.places]
+    assert values == sorted(values)
+    assert set(result.agreement) == {name for name in SCORES if not SCORES[name].of_probe} - {"leep", "nce"}
+    (section,) = ranking_sections({**result.as_dict(), "config": {}})
+    assert section.tables[0].columns[2] == "First below second"
+
+
+def test_what_is_found_in_a_cache_is_not_written_again(saved: Path) -> None:
+    data, cache = load_data(str(saved / "good.npz")), saved / "cache"
+    first = rank(candidates_of(names(saved)), data, cache=cache)
+    files = {path: path.stat().st_mtime_ns for path in cache.rglob("*.safetensors")}
+    again = rank(candidates_of(names(saved)), data, cache=cache)
+    assert len(files) == 12  # two batches of train and of test, for three models
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.safetensors")} == files
+    for one, two in zip(first.places, again.places, strict=True):
+        assert one.evaluation.scores == two.evaluation.scores
 
 
 # --- Input.

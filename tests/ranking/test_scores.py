@@ -15,13 +15,13 @@ from torch import Tensor
 
 from lowdim.errors import EmptyClassError, InputError
 from lowdim.metrics import within_class_variability
-from lowdim.ranking._evidence import log_evidence
-from lowdim.ranking._scores import (
+from lowdim.ranking import (
     Score,
     class_variability,
     discriminant_log_probability,
     h_score,
     heldout_class_variability,
+    log_evidence,
     regularised_h_score,
     shrinkage,
 )
@@ -249,7 +249,7 @@ def test_logme_is_the_exact_gaussian_evidence_at_its_maximum(n: int, d: int, noi
 
 def test_logme_at_given_precisions_is_a_gaussian_density() -> None:
     """No search: the closed form at its own precisions against the density."""
-    from lowdim.ranking._evidence import _Fit
+    from lowdim.ranking.scores.evidence import _Fit
 
     for n, d in ((30, 4), (9, 25)):
         x, y = samples(n, d)
@@ -278,7 +278,7 @@ def test_logme_influence() -> None:
     ours = score.influence(x, y)
 
     def weighted(w: Tensor) -> float:
-        from lowdim.ranking._evidence import _Fit
+        from lowdim.ranking.scores.evidence import _Fit
 
         hot = torch.nn.functional.one_hot(y, 3).double() * w.unsqueeze(1)
         values, vectors = torch.linalg.eigh((x.T * w) @ x)

@@ -22,12 +22,13 @@ from lowdim.cli._common import (
     wants_json,
     warn,
 )
+from lowdim.completion.solvers import SOLVERS
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.completion import DeepMatrixCompletion
-    from lowdim.completion._pictures import Picture
-    from lowdim.completion._reading import Table, Texts, Triplets
+    from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._reading import Table, Texts, Triplets
 
     Source = Triplets | Table | Picture
     Pairs = tuple[Texts, Texts]
@@ -35,16 +36,9 @@ if TYPE_CHECKING:
 LARGEST_TABLE = 2_000_000  # cells of a matrix of triplets that are written without being asked for
 
 
-class Solver(StrEnum):
-    """How the matrix is completed."""
-
-    auto = "auto"
-    exact = "exact"
-    table = "table"
-    als = "als"
-    ratings = "ratings"
-    ratings_quick = "ratings-quick"
-    gd = "gd"
+Solver = StrEnum("Solver", {name.replace("-", "_"): name for name in ("auto", *SOLVERS)})
+"""How the matrix is completed."""
+_AUTO = Solver("auto")
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +70,7 @@ def complete(
     depth: Annotated[
         int, typer.Option("--depth", min=2, help="Layers L of als, exact and gd; the regulariser is Schatten-2/L.")
     ] = 3,
-    solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = Solver.auto,
+    solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = _AUTO,
     scale: Annotated[bool, typer.Option(help="Bring columns to unit variance inside.")] = True,
     clip: Annotated[
         str | None, typer.Option("--clip", help="LOW,HIGH or observed: bounds of what is filled in.")
@@ -137,8 +131,8 @@ def _read(
     seed: int,
 ) -> "Source":
     from lowdim._files import existing_file
-    from lowdim.completion import _pictures as pictures
-    from lowdim.completion import _reading as reading
+    from lowdim.completion.entries import _pictures as pictures
+    from lowdim.completion.entries import _reading as reading
     from lowdim.errors import UsageError
 
     sample = file.startswith("sample:")
@@ -157,7 +151,7 @@ def _read(
 def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pairs":
     """The ids to predict, read before the fit so that a mistake is not said after it."""
     from lowdim._files import existing_file
-    from lowdim.completion import _reading as reading
+    from lowdim.completion.entries import _reading as reading
     from lowdim.errors import UsageError
 
     if not isinstance(source, reading.Triplets):
@@ -171,9 +165,9 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
     from lowdim.completion._estimator import fit_with_journal
-    from lowdim.completion._journal import Journal
-    from lowdim.completion._pictures import Picture, to_png
-    from lowdim.completion._reading import Table
+    from lowdim.completion.entries._pictures import Picture, to_png
+    from lowdim.completion.entries._reading import Table
+    from lowdim.completion.solvers._journal import Journal
     from lowdim.report._page import Page, write_report
     from lowdim.report.completion import completion_sections
 
@@ -202,7 +196,7 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
 
 def _matrix(source: "Source") -> Any:
     """What to fit: triplets with their ids, so that pairs can be asked for by them."""
-    from lowdim.completion._reading import Triplets
+    from lowdim.completion.entries._reading import Triplets
 
     entries = source.entries
     if isinstance(source, Triplets):
@@ -214,7 +208,7 @@ def _write(
     folder: "RunFolder", source: "Triplets | Table", model: "DeepMatrixCompletion", pairs: "Pairs | None"
 ) -> str | None:
     """Writes what was asked for into the run folder; returns its path."""
-    from lowdim.completion._reading import Table
+    from lowdim.completion.entries._reading import Table
 
     if isinstance(source, Table):
         return str(folder.write("completed.csv", _csv(source.filled(model.transform(source.entries)))))
@@ -240,8 +234,8 @@ def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, c
 
 def _unknown_columns(source: "Source") -> list[str]:
     """A warning of columns without entries: nothing tells their values, not even a mean."""
-    from lowdim.completion._pictures import Picture
-    from lowdim.completion._reading import Table
+    from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._reading import Table
 
     empty = [place for place, count in enumerate(source.entries.col_counts.tolist()) if count == 0]
     if isinstance(source, Table) and empty:
@@ -315,13 +309,13 @@ def _rank(text: str) -> int | str:
 
 
 def _max_rank(source: "Source") -> int:
-    from lowdim.completion._pictures import Picture
+    from lowdim.completion.entries._pictures import Picture
 
     return 60 if isinstance(source, Picture) else 20
 
 
 def _clip(text: str | None, source: "Source") -> Any:
-    from lowdim.completion._pictures import Picture
+    from lowdim.completion.entries._pictures import Picture
     from lowdim.errors import UsageError
 
     if text is None:
@@ -339,7 +333,7 @@ def _digest(source: "Source") -> str:
     """What tells this matrix and its texts from others."""
     import hashlib
 
-    from lowdim.completion._reading import Table, Triplets
+    from lowdim.completion.entries._reading import Table, Triplets
 
     texts: Any = None
     if isinstance(source, Triplets):

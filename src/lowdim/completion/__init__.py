@@ -1,6 +1,22 @@
-"""Completing an incomplete matrix: validated entries, solvers, and the dynamics of deep factorizations."""
+"""Completing an incomplete matrix: validated entries, solvers, and the dynamics of deep factorizations.
 
-from lowdim.completion._entries import Entries
-from lowdim.completion._estimator import CompletionWarning, DeepMatrixCompletion
+The public names are imported on first use: the kernels take time to load, and the names of the solvers do not need them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lowdim.completion._estimator import CompletionWarning as CompletionWarning
+    from lowdim.completion._estimator import DeepMatrixCompletion as DeepMatrixCompletion
+    from lowdim.completion.entries import Entries as Entries
+
+_HOMES = {"CompletionWarning": "_estimator", "DeepMatrixCompletion": "_estimator", "Entries": "entries"}
 
 __all__ = ["CompletionWarning", "DeepMatrixCompletion", "Entries"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

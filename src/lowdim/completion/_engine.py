@@ -5,30 +5,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion._biases import solve_biases
-from lowdim.completion._choice import Choice, are_ratings, check, choose
-from lowdim.completion._completion import (
+from lowdim.completion._guards import Guarded
+from lowdim.completion._scaling import column_scale, noise_is_uniform
+from lowdim.completion.entries import Entries, require_memory
+from lowdim.completion.solvers import solver as solver_named
+from lowdim.completion.solvers import solvers
+from lowdim.completion.solvers._biases import solve_biases
+from lowdim.completion.solvers._solver import (
     Array,
     Completion,
     HeldOut,
     Indices,
+    Mask,
     Settings,
-    SolverName,
+    Solved,
+    Solver,
     hold_out,
 )
-from lowdim.completion._entries import Entries
-from lowdim.completion._guards import Guarded
-from lowdim.completion._missingness import difference
-from lowdim.completion._scaling import column_scale, noise_is_uniform
 
 HELD_SHARE = 0.1
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
-ONE_SCALE = {
-    "ratings",
-    "ratings-quick",
-    "exact",
-    "gd",
-}  # have a noise of each column in their model, or no noise at all
 PERFECT = 1e-9  # an error, of the deviation of a column
 DOUBTFUL = 1_000  # held-out entries below which more tenths are held out before the solver is given up
 FURTHER_CHECKS = 4
@@ -37,19 +33,8 @@ UNCHECKED = (
     "No entry could be held out: there are very few, or each is the only one of its row or column. So nothing checks a "
     "low-rank part, and row and column means are used alone. Observe more entries."
 )
-SHRINKING = {
-    "table",
-    "ratings",
-    "ratings-quick",
-}  # shrink a row with few entries to what is typical, so need no fallback
-READERS = {
-    "depth": ("depth", ("als", "exact", "gd")),
-    "max_iter": ("iterations", ("als", "table")),
-    "tol": ("tolerance", ("als",)),
-    "biases": ("biases", ("als",)),
-}  # arguments of the estimator: their names in the settings, and the solvers that read them
-FIXED_BIASES = {"ratings": True, "ratings-quick": True, "exact": False, "gd": False}
-
+READERS = {"depth": "depth", "max_iter": "iterations", "tol": "tolerance", "biases": "biases"}
+"""Arguments of the estimator that not every solver reads: their names in the settings."""
 
 _OfCells = Callable[[Indices, Indices], Array]
 
@@ -128,7 +113,7 @@ def complete(
     entries: Entries,
     settings: Settings,
     *,
-    solver: SolverName | None = None,
+    solver: str | None = None,
     scale: bool = True,
     start: Completed | None = None,
 ) -> Completed:
@@ -143,57 +128,59 @@ def complete(
         start: An earlier completion of a matrix of the same shape. The last fit starts from it if the solver, the rank and the
             biases are the same; the check never does, because it may have seen the held-out entries.
     """
-    together = solver in ONE_SCALE or (solver is None and are_ratings(entries))
-    divisor = column_scale(entries, each=scale and not together)
-    scaled = entries.with_values(entries.values / divisor[entries.cols])
     held = hold_out(entries, HELD_SHARE, settings.seed)
-    baseline = solve_biases(scaled, held, settings)
+    record, reason = (
+        _suitable(entries, settings, scale) if solver is None else (solver_named(solver), "you asked for it")
+    )
+    divisor = column_scale(entries, each=scale and not record.one_scale)
+    scaled = entries.with_values(entries.values / divisor[entries.cols])
     asked = settings.rank, settings.max_rank, settings.biases
-    starts = {start.solver: _unguarded(start.completion)} if start is not None and start.asked == asked else {}
-    choice = choose(scaled, held, settings, solver, starts)
-    if choice.solver == "als" and scale and not together and noise_is_uniform(choice.solved.held_out, divisor):
-        # dividing the columns made the noise uneven, which least squares without weights does not know
+    earlier = start is not None and start.asked == asked and start.solver == record.name
+    begin = _unguarded(start.completion) if start is not None and earlier else None
+    _require_memory(record, entries, settings)
+    solved = record.solve(scaled, held, settings, begin)
+    if record.even_noise and scale and noise_is_uniform(solved.held_out, divisor):
+        # dividing the columns made the noise uneven, which the solver does not know
         divisor = column_scale(entries, each=False)
         scaled = entries.with_values(entries.values / divisor[entries.cols])
-        baseline = solve_biases(scaled, held, settings)
-        again = choose(scaled, held, settings, "als", starts)
-        choice = Choice("als", choice.reason, again.solved)
-    solved, checks = choice.solved, (choice.solved.held_out, baseline.held_out)
+        solved = record.solve(scaled, held, settings, begin)
+    elif solver is None and record.rescued:
+        record, reason, solved = _rescued(scaled, held, settings, record, reason, solved)
+    reason = f"{reason}; {solved.reason}" if solved.reason else reason
+    baseline = solve_biases(scaled, held, settings)
+    checks = solved.held_out, baseline.held_out
     ratio = _ratio(checks[0].rmse, checks[1].rmse)
     if not (ratio < 1 or solved.sure) and held.sum() < DOUBTFUL:
-        checks = _more_checks(scaled, settings, choice, checks)
+        checks = _more_checks(scaled, settings, record, checks)
         ratio = _ratio(checks[0].rmse, checks[1].rmse)
     rank = solved.completion.factors[0].shape[1]
-    remarks = [
-        *solved.remarks,
-        *_remarks(choice.solver, ratio, rank, entries),
-        *_without_effect(choice.solver, settings),
-    ]
-    if choice.solver == "table":
-        found = difference(scaled, solved.completion, entries.rows[held], solved.held_out, settings.seed)
-        remarks += [_not_at_random(found.mean)] if found is not None and found.clear else []
+    remarks = [*solved.remarks, *_remarks(record, ratio, rank, entries), *_without_effect(record, settings)]
+    name, completion = record.name, solved.completion
     if not (ratio < 1 or solved.sure):
-        reason = "no low-rank part predicts held-out entries better"
+        reason, name, completion, rank = (
+            "no low-rank part predicts held-out entries better",
+            "biases",
+            baseline.completion,
+            0,
+        )
         if checks[0].values.size == 0:
             reason = "no entry could be held out to check a low-rank part"
             remarks.append(UNCHECKED)
-        choice, rank = Choice("biases", reason, baseline), 0
         checks = checks[1], checks[1]
-    completion = choice.solved.completion
-    if choice.solver not in {*SHRINKING, "biases"} and rank > 0:
+    elif rank and not record.shrinks:
         completion = Guarded.around(completion, baseline.completion, scaled, rank)
     return Completed(
         completion=completion,
         biases=baseline.completion,
         scale=divisor,
-        shared=together,
+        shared=record.one_scale,
         asked=asked,
-        solver=choice.solver,
-        reason=choice.reason,
+        solver=name,
+        reason=reason,
         held_out=checks[0].in_units(divisor),
         biases_rmse=checks[1].in_units(divisor).rmse,
         ratio=ratio,
-        sure=choice.solved.sure,
+        sure=solved.sure if name == record.name else baseline.sure,
         oversampling=entries.oversampling(rank) if rank else float("inf"),
         thin_rows=np.flatnonzero(entries.row_counts < max(rank, 1)),
         thin_cols=np.flatnonzero(entries.col_counts < max(rank, 1)),
@@ -201,13 +188,44 @@ def complete(
     )
 
 
+def _suitable(entries: Entries, settings: Settings, scale: bool) -> tuple[Solver, str]:
+    """The first solver that shape, density and values call for, and why."""
+    scaled = entries.with_values(entries.values / column_scale(entries, each=scale)[entries.cols])
+    for record in solvers():
+        reason = record.suits(entries if record.one_scale else scaled, settings)
+        if reason is not None:
+            return record, reason
+    raise AssertionError("the last of them suits every matrix")
+
+
+def _rescued(
+    entries: Entries, held: Mask, settings: Settings, record: Solver, reason: str, solved: Solved
+) -> tuple[Solver, str, Solved]:
+    """Another solver's sure answer, where the one that was chosen predicts badly."""
+    for other in solvers():
+        better = other.rescue(entries, held, settings, solved.held_out) if other.rescue else None
+        if better is not None:
+            reason = f"few entries that a matrix of low rank fits exactly ({reason}, but badly predicted)"
+            return other, reason, better
+    return record, reason, solved
+
+
+def _require_memory(record: Solver, entries: Entries, settings: Settings) -> None:
+    m, n = entries.shape
+    needed = record.memory(entries.size, entries.shape, settings.rank or settings.max_rank)
+    advice = (
+        "Take fewer rows or columns or a lower rank, or divide the rows over machines (lowdim.completion.distributed)."
+    )
+    require_memory(needed, f"Completing {m} x {n} with {entries.size} entries by {record.name!r}", advice)
+
+
 def _more_checks(
-    entries: Entries, settings: Settings, choice: Choice, checks: tuple[HeldOut, HeldOut]
+    entries: Entries, settings: Settings, record: Solver, checks: tuple[HeldOut, HeldOut]
 ) -> tuple[HeldOut, HeldOut]:
     """The checks of the solver and of biases, with those of further tenths: too few entries for a verdict against the solver."""
     for seed in range(settings.seed + 1, settings.seed + FURTHER_CHECKS + 1):
         held = hold_out(entries, HELD_SHARE, seed)
-        other = check(choice.solver, entries, held, settings)
+        other = record.held_out(entries, held, settings)
         checks = checks[0].joined(other), checks[1].joined(solve_biases(entries, held, settings).held_out)
     return checks
 
@@ -221,34 +239,26 @@ def _ratio(error: float, baseline: float) -> float:
     return 1.0 if baseline < PERFECT else error / baseline
 
 
-def _not_at_random(mean: float) -> str:
-    return (
-        f"Cells are not missing at random: what is missing is predicted {abs(mean):.2f} column deviations "
-        f"{'higher' if mean > 0 else 'lower'} than what is known. The true error is larger than the held-out one, and "
-        "intervals cover less than they say."
-    )
-
-
-def _without_effect(solver: str, settings: Settings) -> list[str]:
+def _without_effect(record: Solver, settings: Settings) -> list[str]:
     """A remark on each argument that was set, but that the solver does not read."""
-    values = {name: getattr(settings, field) for name, (field, _) in READERS.items()}
-    return [
-        f"{name}={value} has no effect on the solver {solver!r}; read by {', '.join(READERS[name][1])}."
-        for name, value in values.items()
-        if value != getattr(Settings, READERS[name][0])
-        and solver not in READERS[name][1]
-        and not (name == "biases" and value == FIXED_BIASES.get(solver))
-    ]
+    remarks: list[str] = []
+    for argument, field in READERS.items():
+        value = getattr(settings, field)
+        if value == getattr(Settings, field) or field in record.reads or (field == "biases" and value == record.biased):
+            continue
+        readers = ", ".join(other.name for other in solvers() if field in other.reads)
+        remarks.append(f"{argument}={value} has no effect on the solver {record.name!r}; read by {readers}.")
+    return remarks
 
 
-def _remarks(solver: str, ratio: float, rank: int, entries: Entries) -> list[str]:
+def _remarks(record: Solver, ratio: float, rank: int, entries: Entries) -> list[str]:
     remarks: list[str] = []
     if NOT_LOW_RANK < ratio != 1.0:
         remarks.append(
             f"This matrix is not low-rank: on held-out entries the error is {ratio:.2f} of that of row and column means alone. "
             "A model of single columns (scikit-learn's KNNImputer or IterativeImputer) may do better."
         )
-    if rank and solver not in SHRINKING and entries.oversampling(rank) < LEAST_OVERSAMPLING:
+    if rank and not record.shrinks and entries.oversampling(rank) < LEAST_OVERSAMPLING:
         remarks.append(
             f"There are only {entries.oversampling(rank):.2f} entries per degree of freedom at rank {rank}; below "
             f"{LEAST_OVERSAMPLING} the completion is often wrong. Observe more entries or ask for a lower rank."

@@ -2,7 +2,7 @@
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 import scipy.sparse
@@ -11,12 +11,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
-from lowdim.completion import _inputs
-from lowdim.completion._completion import Settings, SolverName, hold_out, singular_values
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
-from lowdim.completion._entries import Entries
-from lowdim.completion._journal import Journal
-from lowdim.completion._memory import require_memory
+from lowdim.completion.entries import Entries, _inputs, require_memory
+from lowdim.completion.solvers import SOLVERS
+from lowdim.completion.solvers._solver import Journal, Settings, hold_out, singular_values
 from lowdim.errors import InputError, UsageError, did_you_mean
 
 Floats = NDArray[np.floating[Any]]
@@ -25,7 +23,6 @@ _CHECKS: dict[str, Any] = {
     "dtype": [np.float64, np.float32],
     "ensure_all_finite": "allow-nan",
 }
-SOLVERS = ("auto", *get_args(SolverName))
 
 
 class CompletionWarning(UserWarning):
@@ -145,7 +142,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         smaller = min(entries.shape)
         if settings.rank is not None and settings.rank >= smaller:
             raise UsageError(f"rank={self.rank} must be below the smaller side of the matrix, which is {smaller}.")
-        solver: SolverName | None = None if self.solver == "auto" else self.solver  # type: ignore[assignment]
+        solver = None if self.solver == "auto" else self.solver
         previous: Completed | None = getattr(self, "_completed", None) if self.warm_start else None
         if previous is not None and self.shape_ != entries.shape:
             previous = None
@@ -260,8 +257,9 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         return self._completed.factors
 
     def _settings(self) -> Settings:
-        if self.solver not in SOLVERS:
-            raise UsageError(f"There is no solver {self.solver!r}. {did_you_mean(str(self.solver), SOLVERS)}")
+        names = ("auto", *SOLVERS)
+        if self.solver not in names:
+            raise UsageError(f"There is no solver {self.solver!r}. {did_you_mean(str(self.solver), names)}")
         least = {"rank": 1, "depth": 2, "max_rank": 1, "max_iter": 1}
         for name, low in least.items():
             value = getattr(self, name)

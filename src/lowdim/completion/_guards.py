@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion._completion import Array, Completion, Indices, Mask
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers._solver import Array, Completion, Entries, Indices, Mask
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from lowdim.completion import _kernels
-from lowdim.completion._completion import Array, HeldOut
-from lowdim.completion._entries import Entries
+from lowdim.completion.solvers._solver import Array, Entries, HeldOut
 
 NOISY = 1e-3  # of the deviation of a column
 
@@ -28,10 +26,10 @@ def column_scale(entries: Entries, *, each: bool) -> Array:
         overall = size if size > 0 else 1.0
     if not each:
         return np.full(entries.shape[1], overall)
-    counts, ones = np.maximum(entries.col_counts, 1), np.ones((entries.shape[0], 1))
-    mean = _kernels.transposed_times(entries, entries.values, ones)[:, 0] / counts
+    counts, n = np.maximum(entries.col_counts, 1), entries.shape[1]
+    mean = np.bincount(entries.cols, entries.values, n) / counts
     centred = (entries.values - mean[entries.cols]) ** 2
-    scale = np.sqrt(_kernels.transposed_times(entries, centred, ones)[:, 0] / counts)
+    scale = np.sqrt(np.bincount(entries.cols, centred, n) / counts)
     constant = scale <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
     return np.where(constant, overall, scale)
 

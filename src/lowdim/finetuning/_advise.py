@@ -81,6 +81,7 @@ def advise(
     shots: Sequence[int] = (5, 10, 20),
     outliers: int = 10,
     device: torch.device | str = "cpu",
+    cache: Path | None = None,
     cache_budget: float = CACHE_BUDGET,
     seed: int = 0,
     progress: Progress | None = None,
@@ -99,7 +100,8 @@ def advise(
             trained for it: a point would cost as much as tuning the network.
         outliers: How many suspected labels to list.
         device: Where networks run.
-        cache_budget: Bytes per stored prefix.
+        cache: For stored prefixes instead of `folder`: `finetune` and `rank` find them there.
+        cache_budget: Bytes of stored prefixes; the least recently used are deleted first.
         seed: Of everything random.
         progress: Called with what is being done, steps done and steps in all.
 
@@ -120,7 +122,7 @@ def advise(
         ['layer', 'method']
     """
     warnings: list[str] = []
-    job = Job(device=device, seed=seed, folder=folder, cache_budget=cache_budget, progress=progress)
+    job = Job(device=device, seed=seed, folder=folder, cache=cache, cache_budget=cache_budget, progress=progress)
     benches = _benches(candidates, data, job, warnings)
     train = data["train"]
     per_class = len(train) / len(np.unique(train.labels))

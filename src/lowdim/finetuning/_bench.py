@@ -13,18 +13,19 @@ from lowdim._files import json_digest
 from lowdim._job import Job
 from lowdim.data import Dataset, Split
 from lowdim.errors import InputError
+from lowdim.features import FeatureCache, network_content
 from lowdim.finetuning._evaluate import nc1, probe_head, stored_features
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
-from lowdim.finetuning._store import Store, example_inputs
+from lowdim.finetuning._store import INPUTS, Compute, HeadInput, Store, example_inputs
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Test, train
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning._update import Update, gradients, matrices, updates
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.finetuning.methods import method_named
-from lowdim.models import LoadedModel
+from lowdim.models import LoadedModel, fingerprint
 
 _FROZEN = 16
 """Samples per pass of the frozen layers: in larger batches the maps of large images no longer fit into the processor's cache."""
@@ -93,6 +94,8 @@ class Bench:
         content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
         self.folder = job.folder / json_digest(content)[:16]
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
+        self.cache = FeatureCache(job.cache or job.folder / "features", job.cache_budget)
+        self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
         self.warnings: list[str] = []
@@ -117,12 +120,14 @@ class Bench:
             key = "output" if model.method.own_output else "features"
         name = key if other is None else f"{key}-{other.digest()[:16]}"
         if name not in self._stores:
+            stored_as, compute = self._frozen(model, key)
             self._stores[name] = Store(
                 self.train if other is None else other,
                 self.network.preprocessing,
-                compute=model.frozen_part(),
-                folder=self.folder / f"stored-{name}",
-                budget=self.job.cache_budget,
+                compute=compute,
+                names=[stored_as],
+                network=self._content,
+                cache=self.cache,
                 views=1 if frozen or other is not None else self.views,
                 batch_size=_FROZEN,
                 device=self.device,
@@ -131,6 +136,17 @@ class Bench:
                 progress=self.job.reporter("running the frozen layers"),
             )
         return self._stores[name]
+
+    def _frozen(self, model: TunedModel, key: str) -> tuple[str, Compute | None]:
+        """What the frozen part computes, under a name that does not depend on the plan, and how."""
+        if key == "features":
+            head_input = HeadInput(self.network.module, model.pooling, self.device)
+            return head_input.name, head_input
+        part = model.frozen_part()
+        if part is None:
+            return INPUTS, None
+        name = f"{model.prefix.name}:input|all" if model.prefix else "|output"
+        return name, lambda inputs: {name: part(inputs)}
 
     def fit(
         self,

@@ -9,17 +9,15 @@ import numpy as np
 from jaxtyping import Float
 
 from lowdim._files import json_digest
+from lowdim._intervals import FOLD_LOSS, wilson_interval
 from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._plan import Options, Plan
 from lowdim.finetuning.methods import RECORDS, Decision, ensemble, method_named
-from lowdim.probe import fold_of, wilson_interval
+from lowdim.probe import fold_of
 
-_EFFECTIVE = 1.3
-"""Cross-validated accuracy varies more than N independent trials: its interval is that of N / 1.3."""
-LEVEL = 0.9
 _PROBE, _BLOCK = ensemble.METHOD.parts
 PROBE = Plan(_PROBE)
 
@@ -82,7 +80,7 @@ def evidence_of(
 
 def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
     """The 90 % interval of an accuracy estimated by cross-validation."""
-    return wilson_interval(accuracy, samples / _EFFECTIVE, level=LEVEL)
+    return wilson_interval(accuracy, samples / FOLD_LOSS)
 
 
 def gather_evidence(

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from lowdim._intervals import wilson_interval
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
-from lowdim.finetuning._choice import LEVEL
 from lowdim.finetuning._delta import tuned_parts
 from lowdim.finetuning._evaluate import accuracy_of, nc1, split_outputs
 from lowdim.finetuning._plan import BatchNorm, Combine, Options
@@ -24,7 +24,6 @@ from lowdim.finetuning._tuned import Average
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.finetuning.methods import Decision, Method, check_options, method_named
 from lowdim.models import LoadedModel
-from lowdim.probe import wilson_interval
 from lowdim.profiling import profile
 
 
@@ -46,6 +45,7 @@ def finetune(
     watch: bool = False,
     prompts: Sequence[str] = (PROMPT,),
     text_features: np.ndarray | None = None,
+    cache: Path | None = None,
     cache_budget: float = CACHE_BUDGET,
     device: torch.device | str = "cpu",
     seed: int = 0,
@@ -76,7 +76,8 @@ def finetune(
         watch: Also measure accuracy and NC1 on the test split after every epoch, into the history. Nothing is chosen by them.
         prompts: For ``"zero-shot"``: sentences in which ``{}`` stands for the class; several are averaged.
         text_features: For ``"zero-shot"`` without a text encoder: ``K x d``, rows in the order of the classes.
-        cache_budget: Bytes per stored prefix; larger ones are computed in every epoch.
+        cache: For stored prefixes instead of `folder`: other calls that want them, of `rank` and `advise` too, find them there.
+        cache_budget: Bytes of stored prefixes; larger ones are computed in every epoch, the least recently used deleted first.
         device: Where the network runs.
         seed: Of everything random.
         folder: For stored prefixes and states, from which the same call continues; default a temporary one. Several processes
@@ -106,6 +107,7 @@ def finetune(
         device=device,
         seed=seed,
         folder=folder,
+        cache=cache,
         cache_budget=cache_budget,
         processes=processes or Processes(),
         progress=progress,
@@ -147,14 +149,14 @@ def _decision(record: Method, bench: Bench, options: Options) -> Decision:
 
 
 def _layers(bench: Bench, data: Dataset) -> list[dict[str, Any]]:
-    assert bench.job.folder is not None
     try:
         measured = profile(
             bench.network,
             data,
             splits=("train",),
             device=bench.device,
-            folder=bench.folder / "layers",
+            cache=bench.cache.folder,
+            cache_budget=bench.cache.budget,
             processes=bench.job.processes,
             seed=bench.job.seed,
         )
@@ -178,7 +180,7 @@ def _measured(
         outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
         logarithms = np.logaddexp.reduce([part[0] for part in outputs])
         accuracy["test"] = accuracy_of(logarithms, split.labels)
-        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split), level=LEVEL))
+        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split)))
         features = outputs[-1][1]
         values["test"] = None if features is None else nc1(features, split.labels, bench.classes)
         unseen = sorted(set(split.labels.tolist()) - set(bench.labels.tolist()))

@@ -9,23 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lowdim.errors import InputError
-
-Inputs = Tensor | dict[str, Tensor]
+from lowdim.features import Inputs, call
 
 
 class _Reached(Exception):
     """The block was entered; the rest of the forward pass is not wanted."""
-
-
-def call(network: nn.Module, inputs: Inputs) -> Any:
-    """The network's output for a tensor, or for named tensors (tokens)."""
-    # PyTorch's fused attention rounds differently and gives way to the plain one as soon as a hook is there.
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        return network(**inputs) if isinstance(inputs, dict) else network(inputs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def samples_in(inputs: Inputs) -> int:
@@ -133,7 +121,7 @@ class Prefix:
             return _with_first(args, keywords, value)
 
         handle = self.block.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
-        own = {key: module.__dict__.get("forward") for key, module in modules.items()}
+        before = {key: module.__dict__.get("forward") for key, module in modules.items()}
         try:
             for key, module in modules.items():
                 object.__setattr__(module, "forward", stand_in(key, module.forward))
@@ -142,8 +130,8 @@ class Prefix:
             handle.remove()
             for key, module in modules.items():
                 object.__delattr__(module, "forward")
-                if own[key] is not None:
-                    object.__setattr__(module, "forward", own[key])
+                if before[key] is not None:
+                    object.__setattr__(module, "forward", before[key])
 
     def _record(self, example: Inputs) -> list[_Call]:
         """The outermost calls that end before the block is entered."""

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowdim.errors import InputError
-from lowdim.features import channels_first
+from lowdim.features import pool_output
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
 from lowdim.finetuning.methods import Method, method_named
 from lowdim.models import penultimate
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["avg", "cls"]
 
 
 class TunedModel(nn.Module):
@@ -45,7 +45,7 @@ class TunedModel(nn.Module):
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
         # One memory layout, whatever the network came in: outputs differ in the last bits between them.
         self.base = copy.deepcopy(network).to(device).to(memory_format=torch.contiguous_format).eval()
-        self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "mean"
+        self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "avg"
         self._caught: dict[str, Tensor] | None = None
         self._mask: Tensor | None = None
         if not self.method.own_output:
@@ -180,21 +180,13 @@ class TunedModel(nn.Module):
 
     def _catch_skip(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._caught is not None:
-            self._caught["skip"] = self._pooled(channels_first(_first_tensor(output), module))
+            self._caught["skip"] = self._pooled(_first_tensor(output), module)
 
-    def _pooled(self, output: Tensor) -> Float[Tensor, "n d"]:
+    def _pooled(self, output: Tensor, module: nn.Module | None = None) -> Float[Tensor, "n d"]:
         """Maps averaged over space; tokens averaged over those that are not padding, or the class token."""
-        if output.ndim == 4:
-            return output.mean(dim=(2, 3))
-        if output.ndim == 3:
-            if self.pooling == "cls":
-                return output[:, 0]
-            if self._mask is None:
-                return output.mean(dim=1)
-            weights = self._mask.to(output.dtype).unsqueeze(2)
-            return (output * weights).sum(dim=1) / weights.sum(dim=1)
-        if output.ndim == 2:
-            return output
+        if 2 <= output.ndim <= 4:
+            pool = "avg" if output.ndim == 4 else self.pooling
+            return pool_output(output, pool, self._mask, "of the feature", module)
         raise InputError(
             f"A layer of shape {tuple(output.shape)} gives no feature vector per sample. Choose another block, or a network whose "
             "classifier can be recognised (a last linear layer named head, fc or classifier)."

@@ -1,5 +1,7 @@
 """Collapse, geometry and chance level of features: pure functions of statistics."""
 
+from lowdim.metrics._layer import METRICS
+from lowdim.metrics._metric import LayerSums, Metric
 from lowdim.metrics.chance import chance_variability
 from lowdim.metrics.collapse import (
     Separation,
@@ -18,8 +20,12 @@ from lowdim.metrics.geometry import (
     self_duality,
     simplex_distance,
 )
+from lowdim.metrics.spread import features_rank
 
 __all__ = [
+    "METRICS",
+    "LayerSums",
+    "Metric",
     "Separation",
     "SimplexDistance",
     "Variability",
@@ -27,6 +33,7 @@ __all__ = [
     "chance_variability",
     "class_distances",
     "discrimination",
+    "features_rank",
     "heldout_variability",
     "nearest_mean",
     "self_duality",

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from torch import nn
 
 from lowdim.errors import UsageError, did_you_mean
-
-INPUT = ":input"
-"""``NAME:input`` is what goes into the module NAME; ``NAME`` alone is what comes out."""
+from lowdim.features import INPUT
 
 _HEAD_NAMES = ("head", "fc", "classifier", "linear", "logits", "output", "out_proj", "score")
 

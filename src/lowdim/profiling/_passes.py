@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lowdim._processes import Processes
 from lowdim.errors import InputError
+from lowdim.features import FeatureStream, Key
 from lowdim.metrics import nearest_mean
-from lowdim.profiling._stream import FeatureStream, Key
 from lowdim.statistics import BetweenSpan, ClassStatistics, SpanScatter, Weighting, as_float64, between_span
 
 SAMPLE = 2048
@@ -58,17 +58,15 @@ def first_pass(
     stream: FeatureStream, classes: int, seed: int, processes: Processes, progress: Callable[[int], None]
 ) -> dict[Key, Moments]:
     """Class means of both halves and a subsample, for every layer."""
-    labels = stream.source.labels
+    labels = stream.labels
     half = torch.from_numpy(halves(labels))
     moments: dict[Key, Moments] = {}
     order = subsample(labels, SAMPLE, np.random.default_rng(seed))
     for batch in stream:
         widths = sum(tensor.shape[1] for tensor in batch.features.values())
         # Bytes are shared among the layers by width, so all keep the same samples.
-        kept = (
-            order if len(order) * widths * 4 <= SAMPLE_BYTES else subsample_of(order, int(SAMPLE_BYTES / (4 * widths)))
-        )
-        sampled = np.flatnonzero(np.isin(batch.positions, kept))
+        few = order if len(order) * widths * 4 <= SAMPLE_BYTES else _thinned(order, int(SAMPLE_BYTES / (4 * widths)))
+        sampled = np.flatnonzero(np.isin(batch.positions, few))
         for key, features in batch.features.items():
             if key not in moments:
                 empty = [ClassStatistics.empty(classes, features.shape[1]) for _ in range(2)]
@@ -76,16 +74,20 @@ def first_pass(
             here = moments[key]
             usable = torch.isfinite(features).all(dim=1)
             here.excluded += int((~usable).sum())
-            values, own, parts = as_float64(features)[usable], batch.labels[usable], half[batch.positions][usable]
+            rows, classes_here, parts = (
+                as_float64(features)[usable],
+                batch.labels[usable],
+                half[batch.positions][usable],
+            )
             for part in range(2):
-                here.halves[part].add(values[parts == part], own[parts == part])
+                here.halves[part].add(rows[parts == part], classes_here[parts == part])
             # A row alone would keep its whole batch in memory.
             here.sample |= {int(batch.positions[row]): features[row].clone() for row in sampled if usable[row]}
         progress(1)
     return _merge(processes.gather(moments))
 
 
-def subsample_of(positions: np.ndarray, size: int) -> np.ndarray:
+def _thinned(positions: np.ndarray, size: int) -> np.ndarray:
     """An evenly spread part of sorted positions."""
     return positions[np.linspace(0, len(positions) - 1, max(size, 2)).round().astype(np.int64)]
 
@@ -118,14 +120,14 @@ class Around:
     """Second pass at one layer.
 
     Attributes:
-        own: Scatter of all samples in their own span.
+        scatter: Of all samples in their own span.
         crossed: Scatter of each half in the span of the other one (first entry: second half around the first's means).
         reference: Class means that samples are classified by.
         hits: Samples of each class nearest to their own class mean.
         total: Samples of each class compared.
     """
 
-    own: SpanScatter | None
+    scatter: SpanScatter | None
     crossed: list[SpanScatter]
     reference: Reference | None
     hits: Tensor
@@ -147,16 +149,16 @@ class Suspects:
     """The samples that look most like another class than their own, at the last layer."""
 
     wanted: int
-    found: list[tuple[float, int, int]] = field(default_factory=list[tuple[float, int, int]])
+    worst: list[tuple[float, int, int]] = field(default_factory=list[tuple[float, int, int]])
 
     def add(self, excess: Tensor, positions: np.ndarray, nearest: Tensor) -> None:
         """Keeps the most suspicious of what is known and of these."""
         rows = zip(excess.tolist(), positions.tolist(), nearest.tolist(), strict=True)
-        self.trim([*self.found, *(row for row in rows if row[0] > 0)])
+        self.trim([*self.worst, *(row for row in rows if row[0] > 0)])
 
     def trim(self, rows: list[tuple[float, int, int]]) -> None:
         """Keeps the most suspicious."""
-        self.found = sorted(rows, key=lambda row: (-row[0], row[1]))[: self.wanted]
+        self.worst = sorted(rows, key=lambda row: (-row[0], row[1]))[: self.wanted]
 
 
 def second_pass(
@@ -174,19 +176,10 @@ def second_pass(
 ) -> tuple[dict[Key, Around], Head, Suspects]:
     """Scatter in the spans, nearest-mean hits, the head's accuracy and suspected labels.
 
-    Args:
-        stream: As in the first pass.
-        moments: What the first pass found.
-        references: Class means to classify with, by layer; own means where absent.
-        present: The class of the data set that each label of the stream stands for.
-        weighting: Of the classes in the spans.
-        scored: Number of classes that the network's scores must be for to be compared with labels; 0 for none.
-        head_key: The layer that feeds the head.
-        outliers: How many suspected labels to keep.
-        processes: This process's part of the work is the stream's.
-        progress: Called after every batch.
+    Samples are classified by the class means of `references`, or by those of `moments` where a layer has none there; `present`
+    says which class of the data set each label of the stream stands for. Scores count where they are for `scored` classes.
     """
-    half = torch.from_numpy(halves(stream.source.labels))
+    half = torch.from_numpy(halves(stream.labels))
     around = {key: _around(here, references.get(key), present, weighting) for key, here in moments.items()}
     last = next(reversed(around)) if around else None
     head, suspects = Head(), Suspects(outliers)
@@ -208,8 +201,8 @@ def second_pass(
             head.samples += len(batch.labels)
         progress(1)
     _sum(around, processes)
-    parts = processes.gather((head, suspects.found))
-    suspects.trim([row for _, found in parts for row in found])
+    parts = processes.gather((head, suspects.worst))
+    suspects.trim([row for _, worst in parts for row in worst])
     total = Head(
         *(sum(getattr(part, name) for part, _ in parts) for name in ("correct", "disagree", "compared", "samples"))
     )
@@ -218,25 +211,21 @@ def second_pass(
 
 def _around(moments: Moments, reference: Reference | None, present: Tensor, weighting: Weighting) -> Around:
     statistics = moments.all()
-    span = _span(statistics, weighting)
-    own = None if span is None else SpanScatter.empty(statistics, span)
-    spans = [_span(part, weighting) for part in moments.halves]
-    crossed = [
-        SpanScatter.empty(part, found) for part, found in zip(moments.halves, spans, strict=True) if found is not None
-    ]
-    if reference is None and span is not None:
-        reference = Reference(span, present)
+    scatter, *crossed = (_empty_scatter(part, weighting) for part in (statistics, *moments.halves))
+    if reference is None and scatter is not None:
+        reference = Reference(scatter.span, present)
     zeros = torch.zeros_like(statistics.counts)
-    return Around(own, crossed if len(crossed) == 2 else [], reference, zeros, zeros.clone())
+    both = [part for part in crossed if part is not None]
+    return Around(scatter, both if len(both) == 2 else [], reference, zeros, zeros.clone())
 
 
-def _span(statistics: ClassStatistics, weighting: Weighting) -> BetweenSpan | None:
+def _empty_scatter(statistics: ClassStatistics, weighting: Weighting) -> SpanScatter | None:
     """None where there is no span to speak of: an empty class, a single one, or coinciding means."""
     try:
         span = between_span(statistics, weighting=weighting)
     except InputError:
         return None
-    return span if span.rank else None
+    return SpanScatter.empty(statistics, span) if span.rank else None
 
 
 def _update(around: Around, rows: Tensor, labels: Tensor, parts: Tensor, present: Tensor) -> Tensor | None:
@@ -244,8 +233,8 @@ def _update(around: Around, rows: Tensor, labels: Tensor, parts: Tensor, present
     for index, scatter in enumerate(around.crossed):
         other = parts != index
         scatter.update(rows[other], labels[other])
-    if around.own is not None:
-        around.own.update(rows, labels)
+    if around.scatter is not None:
+        around.scatter.update(rows, labels)
     if around.reference is None:
         return None
     span = around.reference.span
@@ -260,18 +249,18 @@ def _suspect(
 ) -> None:
     for index, scatter in enumerate(around.crossed):
         other = parts != index
-        span, own = scatter.span, labels[other]
+        span, label = scatter.span, labels[other].unsqueeze(1)
         distances = nearest_mean((rows[other] - span.centre) @ span.basis, span.coordinates)
-        own_distance = distances.gather(1, own.unsqueeze(1)).squeeze(1)
-        others = distances.scatter(1, own.unsqueeze(1), float("inf"))
+        to_label = distances.gather(1, label).squeeze(1)
+        others = distances.scatter(1, label, float("inf"))
         spread = 2 * float(span.coordinates.square().sum(dim=1).mean())
-        suspects.add((own_distance - others.min(dim=1).values) / spread, positions[other.numpy()], others.argmin(dim=1))
+        suspects.add((to_label - others.min(dim=1).values) / spread, positions[other.numpy()], others.argmin(dim=1))
 
 
 def _sum(around: Mapping[Key, Around], processes: Processes) -> None:
     tensors: list[Tensor] = []
     for here in around.values():
-        for scatter in [here.own, *here.crossed]:
+        for scatter in [here.scatter, *here.crossed]:
             tensors += [] if scatter is None else scatter.tensors()
         tensors += [here.hits, here.total]
     processes.sum(tensors)

@@ -1,8 +1,5 @@
 """The collapse profile of a network on labelled data: every chosen layer, train and test."""
 
-import contextlib
-import hashlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,59 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lowdim._files import json_digest
+from lowdim._job import CACHE_BUDGET, Job
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim._random import child_seed
-from lowdim.data import Dataset, Split
-from lowdim.data._batches import batches
+from lowdim.data import Dataset
 from lowdim.errors import InputError, ResourceError, is_out_of_memory
-from lowdim.features import Pool
+from lowdim.features import (
+    FeatureCache,
+    FeatureStream,
+    Forward,
+    Pool,
+    Source,
+    SplitSource,
+    TensorSource,
+    content_digest,
+    network_content,
+    opened_cache,
+)
 from lowdim.models import LoadedModel, default_layers, find_head, fingerprint, match_layers
 from lowdim.profiling._builder import Builder, Measured, Recipe
 from lowdim.profiling._passes import first_pass, second_pass
 from lowdim.profiling._result import Profile
-from lowdim.profiling._stream import FeatureStream, Source
 from lowdim.statistics import Weighting
-
-CACHE_BUDGET = 4e9
-"""Bytes of features kept on disk per split by default."""
-
-
-class _SplitSource:
-    def __init__(self, split: Split, preprocessing: Preprocessing) -> None:
-        self.labels, self.split, self.preprocessing = split.labels, split, preprocessing
-
-    def digest(self) -> str:
-        return json_digest([self.split.digest(), self.preprocessing.as_dict()])
-
-    def inputs(self, positions: np.ndarray) -> Any:
-        return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
-
-
-class _TensorSource:
-    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
-        self.labels, self.tensor = labels.cpu().numpy().astype(np.int64), inputs
-
-    def digest(self) -> str:
-        digest = hashlib.sha256(self.labels.tobytes())
-        digest.update(self.tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-    def inputs(self, positions: np.ndarray) -> Any:
-        return self.tensor[torch.from_numpy(positions)]
-
-
-class _PresentClasses:
-    """A source whose labels count only the classes that it has samples of: ``present[label]`` is the original one."""
-
-    def __init__(self, name: str, source: Source) -> None:
-        self.present, self.labels = np.unique(source.labels, return_inverse=True)
-        self.inputs = source.inputs
-        if len(self.present) < 2:
-            raise InputError(
-                f"The {name} split has samples of {len(self.present)} classes; collapse is about at least two."
-            )
 
 
 def profile(
@@ -80,6 +47,7 @@ def profile(
     outliers: int = 0,
     seed: int = 0,
     folder: Path | None = None,
+    cache: Path | None = None,
     cache_budget: float = CACHE_BUDGET,
     processes: Processes | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -103,7 +71,8 @@ def profile(
         outliers: How many suspected labels to list.
         seed: Of the subsample and the permutations for the chance level.
         folder: Where features are kept between the passes, from which the same call continues; default a temporary folder.
-        cache_budget: Bytes of features kept per split.
+        cache: Where they are kept instead, and found again by other calls that want them, of `rank` and `finetune` too.
+        cache_budget: Bytes of features kept there; the least recently used are deleted first.
         processes: The processes of this job; default alone.
         progress: Called with (batches done, batches in all).
 
@@ -123,37 +92,38 @@ def profile(
     """
     module = model.module if isinstance(model, LoadedModel) else model
     sources, names = _sources(model, data, splits)
-    place = _device_of(module) if device is None else torch.device(device)
+    before = _device_of(module)
+    place = before if device is None else torch.device(device)
+    job = Job(
+        device=place,
+        seed=seed,
+        folder=folder,
+        cache=cache,
+        cache_budget=cache_budget,
+        processes=processes or Processes(),
+        progress=None if progress is None else lambda _, done, total: progress(done, total),
+        batch_size=batch_size or (64 if place.type == "cpu" else 256),
+    )
     recipe = Recipe(
         layers=match_layers(module, layers) if layers else default_layers(module),
         head=find_head(module),
         pools=tuple(pools),
-        batch_size=batch_size or (64 if place.type == "cpu" else 256),
-        device=place,
         weighting=weighting,
         unbiased=unbiased,
         outliers=outliers,
         seed=seed,
-        budget=cache_budget,
     )
     builder = Builder(module, names, model.classes if isinstance(model, LoadedModel) else None, recipe)
-    before = _device_of(module)
-    if folder is None:
-        kept = tempfile.TemporaryDirectory(prefix="lowdim-")
-    else:
-        content = [fingerprint(module), *(source.digest() for source in sources.values())]
-        content += [recipe.layers, recipe.pools, recipe.batch_size]
-        kept = contextlib.nullcontext(str(folder / json_digest(content)[:16]))
-    with kept as where:
+    with opened_cache(cache, folder, cache_budget) as features:
         try:
             module.to(place)
-            return _measure(builder, sources, data, Path(where), processes or Processes(), progress)
+            return _measure(builder, sources, data, features, job)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            smaller = max(recipe.batch_size // 2, 1)
             raise ResourceError(
-                f"Out of memory on {place} with {recipe.batch_size} samples per batch. Use --batch-size {smaller}."
+                f"Out of memory on {place} with {job.batch_size} samples per batch. "
+                f"Use `batch_size={max((job.batch_size or 1) // 2, 1)}`."
             ) from error
         finally:
             module.to(before)
@@ -166,14 +136,13 @@ def _device_of(module: nn.Module) -> torch.device:
 
 def _sources(
     model: nn.Module | LoadedModel, data: Any, splits: Sequence[str] | None
-) -> tuple[dict[str, _SplitSource | _TensorSource], tuple[str, ...]]:
+) -> tuple[dict[str, Source], tuple[str, ...]]:
     if isinstance(data, Dataset):
         preprocessing = model.preprocessing if isinstance(model, LoadedModel) else Preprocessing()
-        chosen = {name: data[name] for name in splits or data.splits}
-        return {name: _SplitSource(split, preprocessing) for name, split in chosen.items()}, data.classes
+        return {name: SplitSource(data[name], preprocessing) for name in splits or data.splits}, data.classes
     if isinstance(data, tuple):
         data = {"train": data}
-    sources: dict[str, _SplitSource | _TensorSource] = {}
+    sources: dict[str, Source] = {}
     for name in splits or data:
         inputs, labels = data[name]
         if len(inputs) != len(labels) or labels.ndim != 1 or labels.is_floating_point():
@@ -183,47 +152,33 @@ def _sources(
             )
         if len(labels) and int(labels.min()) < 0:
             raise InputError(f"The {name} split has negative labels. Drop those samples; labels are 0 … K - 1.")
-        sources[name] = _TensorSource(inputs, labels)
+        sources[name] = TensorSource(inputs, labels)
     count = 1 + max((int(source.labels.max()) for source in sources.values() if len(source.labels)), default=-1)
     return sources, tuple(str(label) for label in range(count))
 
 
-def _measure(
-    builder: Builder,
-    sources: Mapping[str, Source],
-    data: Any,
-    folder: Path,
-    processes: Processes,
-    progress: Callable[[int, int], None] | None,
-) -> Profile:
-    recipe = builder.recipe
-    present = {name: _PresentClasses(name, source) for name, source in sources.items()}
-    streams = {
-        name: FeatureStream(
-            builder.module,
-            source,
-            recipe.layers,
-            recipe.pools,
-            batch_size=recipe.batch_size,
-            device=recipe.device,
-            folder=folder / name,
-            budget=recipe.budget,
-            processes=processes,
+def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, features: FeatureCache, job: Job) -> Profile:
+    recipe, module = builder.recipe, builder.module
+    assert isinstance(job.device, torch.device) and job.batch_size is not None
+    forward = Forward(module, recipe.layers, recipe.pools, job.device)
+    network = network_content(module, fingerprint(module)) if features.lasting else []
+    present: dict[str, np.ndarray] = {}
+    streams: dict[str, FeatureStream] = {}
+    for name, source in sources.items():
+        present[name], labels = np.unique(source.labels, return_inverse=True)
+        if len(present[name]) < 2:
+            raise InputError(
+                f"The {name} split has samples of {len(present[name])} classes; collapse is about at least two."
+            )
+        content = content_digest(network, source) if features.lasting else name
+        streams[name] = FeatureStream(
+            forward, source, labels, cache=features, content=content, batch_size=job.batch_size, processes=job.processes
         )
-        for name, source in present.items()
-    }
-    total = 2 * sum(len(stream.mine) for stream in streams.values())
-    done = 0
-
-    def step(batches_done: int) -> None:
-        nonlocal done
-        done += batches_done
-        if progress is not None:
-            progress(done, total)
-
+    step = _Counter(2 * sum(len(stream.mine) for stream in streams.values()), job.reporter("measuring"))
     for name, stream in streams.items():
-        classes = torch.from_numpy(present[name].present)
-        moments = first_pass(stream, len(classes), child_seed(recipe.seed, "subsample", name), processes, step)
+        classes = torch.from_numpy(present[name])
+        subsample = child_seed(recipe.seed, "subsample", name)
+        moments = first_pass(stream, len(classes), subsample, job.processes, step)
         around, head, suspects = second_pass(
             stream,
             moments,
@@ -233,9 +188,21 @@ def _measure(
             scored=builder.scored,
             head_key=builder.head_key(moments),
             outliers=recipe.outliers,
-            processes=processes,
+            processes=job.processes,
             progress=step,
         )
         items = data[name].items if isinstance(data, Dataset) else None
-        builder.add(Measured(name, present[name].labels, present[name].present, moments, around, head, suspects, items))
+        builder.add(Measured(name, stream.labels, present[name], moments, around, head, suspects, items))
     return builder.result()
+
+
+class _Counter:
+    """Tells how many of all steps are done."""
+
+    def __init__(self, total: int, report: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._report = 0, total, report
+
+    def __call__(self, steps: int) -> None:
+        self._done += steps
+        if self._report is not None:
+            self._report(self._done, self._total)

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LayerMeasure:
-    """One layer on one split. Quantities that have no value there are None, and a warning says why.
+    """One layer on one split. What `lowdim.metrics.METRICS` names are attributes, too: ``layer.nc1``.
 
     Attributes:
         name: Layer name.
@@ -15,18 +15,8 @@ class LayerMeasure:
         split: ``"train"`` or ``"test"``.
         width: Feature dimension after pooling.
         pool: How the layer's output was reduced.
-        spectrum: Eigenvalues of ``Sigma_B`` over their sum, largest first.
-        nc1: ``trace(Sigma_W pinv(Sigma_B))``, not divided by K; 0 is full collapse.
-        nc1_chance: NC1 with permuted labels (median).
-        nc1_heldout: Cross-fitted NC1.
-        separation: ``trace(Sigma_W) / trace(Sigma_B)``.
-        ncc_accuracy: Accuracy of the nearest class mean; means of the training split where it was measured too.
-        cdnv: Mean class-distance normalised variance over pairs.
-        nc2: equinorm, equiangularity, etf_distance.
-        discrimination: 1 - largest cosine between class means.
-        effective_rank: Of the centred features (of at most 2,048 samples).
-        rank, cutoff, condition, noise_share, weighting, unbiased, min_per_class, max_per_class: How to read `nc1`;
-            see `lowdim.metrics.Variability`.
+        values: By metric; None where it has no value, and a warning says why.
+        weighting, unbiased, min_per_class, max_per_class: How to read NC1; see `lowdim.metrics.Variability`.
         samples: Samples used.
         chance_samples: Samples from which the chance level and the effective rank come.
         dtype: Type of the features before they were accumulated in float64.
@@ -37,20 +27,7 @@ class LayerMeasure:
     split: str
     width: int
     pool: str
-    spectrum: Sequence[float]
-    nc1: float | None
-    nc1_chance: float | None
-    nc1_heldout: float | None
-    separation: float | None
-    ncc_accuracy: float | None
-    cdnv: float | None
-    nc2: Mapping[str, float] | None
-    discrimination: float | None
-    effective_rank: float | None
-    rank: int | None
-    cutoff: float | None
-    condition: float | None
-    noise_share: float | None
+    values: Mapping[str, Any]
     weighting: str
     unbiased: bool
     min_per_class: int
@@ -58,6 +35,17 @@ class LayerMeasure:
     samples: int
     chance_samples: int
     dtype: str
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name != "values" and name in self.values:
+            return self.values[name]
+        raise AttributeError(f"a layer has no {name!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Flat, ready for JSON."""
+        fields = asdict(self)
+        values = fields.pop("values")
+        return {name: fields.pop(name) for name in ("name", "index", "split", "width", "pool")} | values | fields
 
 
 @dataclass(frozen=True)
@@ -134,7 +122,7 @@ class Profile:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, ready for JSON (`class_` is written ``class``)."""
-        result = asdict(self)
+        result = asdict(self) | {"layers": [layer.as_dict() for layer in self.layers]}
         for outlier in result["outliers"]:
             outlier["class"] = outlier.pop("class_")
         return result

@@ -2,27 +2,25 @@
 
 from lowdim.ranking._agreement import Agreement, agreement
 from lowdim.ranking._candidates import Candidate, candidates_of, read_candidates
-from lowdim.ranking._evaluate import DIRECTION, Evaluation, evaluate
-from lowdim.ranking._evidence import log_evidence
+from lowdim.ranking._evaluate import Evaluation, evaluate
 from lowdim.ranking._rank import Place, Ranking, rank
-from lowdim.ranking._scores import (
-    Score,
-    class_variability,
-    discriminant_log_probability,
-    h_score,
-    heldout_class_variability,
-    regularised_h_score,
-    shrinkage,
-)
+from lowdim.ranking.scores import SCORES, ScoreKind
+from lowdim.ranking.scores._kind import Score
+from lowdim.ranking.scores.discriminant import discriminant_log_probability
+from lowdim.ranking.scores.evidence import log_evidence
+from lowdim.ranking.scores.h_score import h_score, regularised_h_score
+from lowdim.ranking.scores.nc1 import class_variability, heldout_class_variability
+from lowdim.ranking.scores.shrinkage import shrinkage
 
 __all__ = [
-    "DIRECTION",
+    "SCORES",
     "Agreement",
     "Candidate",
     "Evaluation",
     "Place",
     "Ranking",
     "Score",
+    "ScoreKind",
     "agreement",
     "candidates_of",
     "class_variability",

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from lowdim._intervals import LEVEL
 from lowdim.errors import InputError, NonFiniteError
 
 _REPLICATES = 2000
-_LEVEL = 0.9
 _FEWEST = 3
 
 Values = Float[np.ndarray, " m"]
@@ -94,15 +94,9 @@ def spearman(x: Values, y: Values) -> float:
 
 
 def kendall(x: Values, y: Values, *, strata: Sequence[object] | None = None) -> float:
-    """Kendall's tau-b, which corrects for ties.
-
-    Args:
-        x: One value per model.
-        y: The same.
-        strata: Only pairs of models with the same entry are compared; all pairs by default.
-    """
-    own = np.zeros(len(x)) if strata is None else np.unique(np.asarray(strata), return_inverse=True)[1]
-    return _tau(x, y, (own[:, None] == own[None, :]).astype(np.float64))
+    """Kendall's tau-b, which corrects for ties, over all pairs of models or those with the same entry in `strata`."""
+    stratum = np.zeros(len(x)) if strata is None else np.unique(np.asarray(strata), return_inverse=True)[1]
+    return _tau(x, y, (stratum[:, None] == stratum[None, :]).astype(np.float64))
 
 
 def weighted_kendall(x: Values, reference: Values) -> float:
@@ -128,15 +122,15 @@ def _tau(x: Values, y: Values, weights: np.ndarray) -> float:
 
 def _interval(x: Values, y: Values, names: Sequence[str], seed: int) -> tuple[float, float] | None:
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    own, groups = [numbers[name] for name in names], len(numbers)
+    group_of, groups = [numbers[name] for name in names], len(numbers)
     if groups < _FEWEST:
         return None
     generator = np.random.default_rng(seed)
     draws = [np.bincount(generator.integers(0, groups, groups), minlength=groups) for _ in range(_REPLICATES)]
-    times = np.array(draws, dtype=np.float64)[:, own]
+    times = np.array(draws, dtype=np.float64)[:, group_of]
     # Twice a centred rank is how many values are below, minus how many are above, each as often as it was drawn.
     a, b = (times @ np.sign(values[None, :] - values[:, None]) for values in (x, y))
     norm = np.sqrt((times * a**2).sum(axis=1) * (times * b**2).sum(axis=1))
-    kept = (times * a * b).sum(axis=1)[norm > 0] / norm[norm > 0]
-    low, high = np.quantile(kept, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    correlations = (times * a * b).sum(axis=1)[norm > 0] / norm[norm > 0]
+    low, high = np.quantile(correlations, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

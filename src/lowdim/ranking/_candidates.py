@@ -72,14 +72,14 @@ def candidates_of(specs: Sequence[str], **options: Any) -> list[Candidate]:
         >>> [(one.name, one.model, one.features) for one in candidates_of(["timm:resnet18", "saved.npz"])]
         [('timm:resnet18', 'timm:resnet18', None), ('saved.npz', None, 'saved.npz')]
     """
-    found = [
+    candidates = [
         Candidate(name=spec, features=spec)
         if spec.endswith(".npz")
         else Candidate(name=spec, model=spec, options=options)
         for spec in specs
     ]
-    _require_unique([candidate.name for candidate in found], "the command")
-    return found
+    _require_unique([candidate.name for candidate in candidates], "the command")
+    return candidates
 
 
 def read_candidates(path: Path, **options: Any) -> list[Candidate]:
@@ -114,9 +114,9 @@ def read_candidates(path: Path, **options: Any) -> list[Candidate]:
         raise UsageError(
             f"{path} must hold [[models]] tables and nothing else; it holds {', '.join(content) or 'nothing'}."
         )
-    found = [_candidate(table, index, path, options) for index, table in enumerate(tables, start=1)]
-    _require_unique([candidate.name for candidate in found], str(path))
-    return found
+    candidates = [_candidate(table, index, path, options) for index, table in enumerate(tables, start=1)]
+    _require_unique([candidate.name for candidate in candidates], str(path))
+    return candidates
 
 
 def _candidate(table: dict[str, Any], index: int, path: Path, common: Mapping[str, Any]) -> Candidate:
@@ -129,17 +129,17 @@ def _candidate(table: dict[str, Any], index: int, path: Path, common: Mapping[st
     if ("model" in table) == ("features" in table):
         raise UsageError(f"{where}: give either model or features.")
     base = path.resolve().parent
-    own = {key: table[key] for key in ("arguments", "mean", "std", "image_size", "random_weights") if key in table}
+    options = {key: table[key] for key in ("arguments", "mean", "std", "image_size", "random_weights") if key in table}
     if "weights" in table:
-        own["weights"] = str(base / Path(table["weights"]).expanduser())
-    if isinstance(own.get("image_size"), list):
-        own["image_size"] = tuple(own["image_size"])
+        options["weights"] = str(base / Path(table["weights"]).expanduser())
+    if isinstance(options.get("image_size"), list):
+        options["image_size"] = tuple(options["image_size"])
     features = table.get("features")
     return Candidate(
         name=table.get("name") or table.get("model") or str(features),
         model=_relative(table["model"], base) if "model" in table else None,
         features=None if features is None else str(base / Path(features).expanduser()),
-        options={} if features else {**common, **own},
+        options={} if features else {**common, **options},
         group=table.get("group"),
         layer=table.get("layer"),
         source_accuracy=table.get("source_accuracy"),

@@ -1,12 +1,10 @@
 """Everything about one candidate: one stream of its features, all scores, and how each sample moves them."""
 
 import json
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -14,60 +12,32 @@ import torch
 from torch import Tensor
 
 from lowdim._files import load_tensors, save_tensors
-from lowdim._processes import Processes
-from lowdim.data import Dataset, Split, batches, load_data
+from lowdim._intervals import FOLD_LOSS, Z, wilson_interval
+from lowdim._job import CACHE_BUDGET
+from lowdim.data import Dataset, Split, load_data
 from lowdim.data._dataset import limited_indices
 from lowdim.errors import InputError
-from lowdim.metrics import nearest_mean
-from lowdim.models import LoadedModel, default_layers, load_model, match_layers, penultimate
-from lowdim.probe import fit_probe, wilson_interval
-from lowdim.profiling._passes import halves
-from lowdim.profiling._stream import FeatureStream
-from lowdim.ranking._candidates import Candidate
-from lowdim.ranking._evidence import log_evidence
-from lowdim.ranking._scores import (
-    Influence,
-    Score,
-    class_variability,
-    discriminant_log_probability,
-    h_score,
-    heldout_class_variability,
-    regularised_h_score,
+from lowdim.features import (
+    FeatureStream,
+    Forward,
+    SplitSource,
+    content_digest,
+    network_content,
+    opened_cache,
 )
-from lowdim.ranking._source import SourceTable
-from lowdim.statistics import ClassStatistics, as_float64, between_span
-
-DIRECTION = {
-    "nc1": -1,
-    "nc1_heldout": -1,
-    "h_score": 1,
-    "h_score_regularised": 1,
-    "vci": -1,
-    "logme": 1,
-    "sfda": 1,
-    "ncc_accuracy": 1,
-    "leep": 1,
-    "nce": 1,
-    "probe_cv_accuracy": 1,
-    "probe_accuracy": 1,
-}
-"""The scores; 1 where higher is better, -1 where lower is."""
-
-_DERIVATIVES = frozenset({"nc1", "nc1_heldout", "h_score", "h_score_regularised", "vci", "logme"})
+from lowdim.models import LoadedModel, default_layers, load_model, match_layers, penultimate
+from lowdim.probe import fit_probe
+from lowdim.profiling._passes import halves
+from lowdim.ranking._candidates import Candidate
+from lowdim.ranking.scores import SCORES
+from lowdim.ranking.scores._kind import ProbeOutcome, SampleMean, SampleValues, Score, Sums
+from lowdim.ranking.scores.source import SourceTable
+from lowdim.statistics import ClassStatistics, as_float64
 
 ProbeOn = Literal["test", "cv"]
 
-LEVEL = 0.9
-"""Of the intervals."""
-Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
-
 PROBE_SAMPLES = 10_000
 """The probe is fitted to at most so many samples, so that memory does not grow with the data."""
-
-_PROBE_LOSS = 1.3
-"""Folds share training samples, so n held-out predictions tell as much as n / 1.3 independent ones."""
-
-_CACHE = 4e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +87,14 @@ class Evaluation:
 
     def interval(self, score: str) -> tuple[float, float] | None:
         """90 % interval of a score under resampling of the samples; None where it is not known."""
-        value = self.scores.get(score)
+        value, deviation, kind = self.scores.get(score), self.deviations.get(score), SCORES[score]
         if value is None:
             return None
-        if score == "probe_accuracy":
-            return wilson_interval(value, self.probe_samples)
-        if score.endswith("accuracy"):
-            return wilson_interval(value, self.samples / (_PROBE_LOSS if score == "probe_cv_accuracy" else 1))
-        deviation = self.deviations.get(score)
+        if kind.trials is not None:
+            return wilson_interval(value, kind.trials(self))
         if deviation is None:
             return None
-        if score.startswith("nc1") and value > 0:
+        if kind.logarithmic and value > 0:
             factor = float(np.exp(Z * deviation / value))
             return value / factor, value * factor
         return value - Z * deviation, value + Z * deviation
@@ -158,6 +125,8 @@ def evaluate(
     batch_size: int = 64,
     device: str | None = None,
     seed: int = 0,
+    cache: Path | None = None,
+    cache_budget: float = CACHE_BUDGET,
 ) -> Evaluation:
     """Scores one candidate: one pass of the network over the data, a second one over its stored features.
 
@@ -175,13 +144,14 @@ def evaluate(
         batch_size: Samples per forward pass.
         device: Where the network runs.
         seed: Of the probe's folds.
+        cache: Folder where the features are kept instead, and found again by other calls that want them.
+        cache_budget: Bytes of features kept.
 
     Raises:
         InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
 
     Example:
-        >>> import tempfile
-        >>> from lowdim.data import load_data
+        >>>         >>> from lowdim.data import load_data
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     candidate, data = Candidate(name="small", model="digits"), load_data("digits", limit=100)
         ...     found = evaluate(candidate, data, folder=Path(folder), probe=False)
@@ -192,31 +162,20 @@ def evaluate(
     model = _model(candidate)
     layer = _layer(model, candidate.layer)
     place = torch.device(device or "cpu")
-    model.module.to(place)
-
+    forward = Forward(model.module.to(place), [layer], ["avg"], place)
+    on_test = probe_on == "test" and "test" in data.splits and split != "test"
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="features-", dir=folder) as kept:
+    with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
         def stream(name: str) -> FeatureStream:
-            source = _Source(_split(candidate, data, name, selection or {}), model)
-            return FeatureStream(
-                model.module,
-                source,
-                [layer],
-                ["avg"],
-                batch_size=batch_size,
-                device=place,
-                folder=Path(kept) / name,
-                budget=_CACHE,
-                processes=Processes(),
-            )
+            source = SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing)
+            network = network_content(model.module, model.fingerprint)
+            content = content_digest(network, source) if features.lasting else name
+            return FeatureStream(forward, source, source.labels, cache=features, content=content, batch_size=batch_size)
 
         work = _Work(stream(split), scored=model.head is not None)
         work.first_pass()
-        work.second_pass()
-        if probe:
-            judged = stream("test") if probe_on == "test" and "test" in data.splits and split != "test" else None
-            work.probe(judged, seed)
+        work.measure(work.fit_probe(stream("test") if on_test else None, seed) if probe else None)
     influences = work.influences()
     return Evaluation(
         name=candidate.name,
@@ -247,13 +206,13 @@ def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[st
     part = data[name]
     if candidate.features is None:
         return part
-    own = load_data(candidate.features, **selection)[name]
-    if not np.array_equal(own.labels, part.labels):
+    saved = load_data(candidate.features, **selection)[name]
+    if not np.array_equal(saved.labels, part.labels):
         raise InputError(
-            f"The labels in {candidate.features} ({len(own)} samples) are not those of the {name} split of {data.name} "
+            f"The labels in {candidate.features} ({len(saved)} samples) are not those of the {name} split of {data.name} "
             f"({len(part)} samples), so the scores could not be compared. Store the features of exactly this data."
         )
-    return own
+    return saved
 
 
 def _layer(model: LoadedModel, wanted: str | None) -> str:
@@ -262,63 +221,42 @@ def _layer(model: LoadedModel, wanted: str | None) -> str:
         if len(matching) > 1:
             raise InputError(f"{wanted!r} matches {len(matching)} layers of {model.name}; name one.")
         return matching[0]
-    found = penultimate(model.module) or next(reversed(default_layers(model.module)), None)
-    if found is None:
+    layer = penultimate(model.module) or next(reversed(default_layers(model.module)), None)
+    if layer is None:
         raise InputError(f'{model.name} has no recognisable penultimate feature. Name a layer: layer = "…".')
-    return found
-
-
-class _Source:
-    """Inputs and labels of a split."""
-
-    def __init__(self, split: Split, model: LoadedModel) -> None:
-        self.split, self.preprocessing, self.labels = split, model.preprocessing, split.labels
-
-    def inputs(self, positions: np.ndarray) -> Any:
-        return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
+    return layer
 
 
 class _Work:
-    """The two passes, and what they leave."""
+    """The passes over one candidate's features, and what they leave."""
 
     def __init__(self, stream: FeatureStream, *, scored: bool) -> None:
         self.stream, self.scored = stream, scored
-        self.present, labels = np.unique(stream.source.labels, return_inverse=True)
+        self.present, labels = np.unique(stream.labels, return_inverse=True)
         if len(self.present) < 2:
             raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
         self.labels = torch.from_numpy(labels)
         self.classes = len(self.present)
-        self.half = torch.from_numpy(halves(stream.source.labels))
+        self.half = torch.from_numpy(halves(stream.labels))
+        self.usable = np.zeros(len(self.labels), dtype=bool)
         self.parts: list[ClassStatistics] = []
         self.source: SourceTable | None = None
         self.scores: dict[str, float] = {}
-        self.samples: dict[str, np.ndarray] = {}
+        self.moved: dict[str, np.ndarray] = {}
+        """By score: a derivative by each sample's weight, or each sample's part of a mean over `sizes[score]` samples."""
+        self.sizes: dict[str, int] = {}
+        self.labelled: dict[str, np.ndarray] = {}
         self.warnings: list[str] = []
-        self.usable = np.zeros(len(self.labels), dtype=bool)
         self.probe_samples = 0
-        self.test_labels: np.ndarray | None = None
-
-    @property
-    def statistics(self) -> ClassStatistics:
-        """Of all samples."""
-        first, second = self.parts
-        total = ClassStatistics.empty(self.classes, first.width, scatter="pooled")
-        total.merge(first)
-        total.merge(second)
-        return total
-
-    def _batches(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
-        for positions, rows, scores in _finite(self.stream):
-            yield positions, rows, self.labels[positions], scores if self.scored else None
 
     def first_pass(self) -> None:
         """Moments of both halves, and the source table."""
         for positions, rows, labels, scores in self._batches():
             if not self.parts:
                 self.parts = [ClassStatistics.empty(self.classes, rows.shape[1], scatter="pooled") for _ in range(2)]
-            own = self.half[positions]
+            half = self.half[positions]
             for part in range(2):
-                self.parts[part].add(rows[own == part], labels[own == part])
+                self.parts[part].add(rows[half == part], labels[half == part])
             if scores is not None:
                 self.source = self.source or SourceTable(self.classes, scores.shape[1])
                 self.source.update(scores, labels)
@@ -326,50 +264,84 @@ class _Work:
         left = int((~self.usable).sum())
         if left:
             self.warnings.append(f"{left} of {len(self.usable)} samples have NaN or infinite features and are left out")
+        first, second = self.parts
+        self.statistics = ClassStatistics.empty(self.classes, first.width, scatter="pooled")
+        self.statistics.merge(first)
+        self.statistics.merge(second)
 
-    def second_pass(self) -> None:
-        """Scores and what each sample adds to them."""
+    def measure(self, probe: ProbeOutcome | None) -> None:
+        """All scores, and in a second pass what each sample adds to them."""
         statistics = self.statistics
         if statistics.samples - statistics.classes < statistics.width:
             self.warnings.append(
                 f"fewer samples ({statistics.samples}) than features ({statistics.width}): the H-score and VCI are taken in the "
                 "span of the class means"
             )
-        influences = self._from_statistics(statistics)
-        means = between_span(statistics)
-        discriminant = self._try("sfda", lambda: discriminant_log_probability(statistics))
+        sums = Sums(halves=self.parts, statistics=statistics, source=self.source, probe=probe)
+        measured = {name: self._try(name, lambda measure=kind.measure: measure(sums)) for name, kind in SCORES.items()}
         for positions, rows, labels, scores in self._batches():
-            for name, influence in influences.items():
-                keys = labels + self.classes * self.half[positions] if name == "nc1_heldout" else labels
-                self._put(name, positions, influence(rows, keys))
-            distances = nearest_mean((rows - means.centre) @ means.basis, means.coordinates)
-            self._put("ncc_accuracy", positions, (distances.argmin(dim=1) == labels).double())
-            if discriminant is not None:
-                self._put("sfda", positions, discriminant(rows, labels))
-            if scores is not None and self.source is not None:
-                self._put("leep", positions, self.source.leep(scores, labels))
-                self._put("nce", positions, self.source.nce(scores, labels))
-        for name in ("ncc_accuracy", "sfda", "leep", "nce"):
-            if name in self.samples:
-                self.scores[name] = float(np.nanmean(self.samples[name][self.usable]))
+            for name, score in measured.items():
+                if isinstance(score, SampleMean):
+                    self._put(name, positions, score.part(rows, labels, scores))
+                elif isinstance(score, Score) and score.influence is not None:
+                    shift = self.classes * self.half[positions] if SCORES[name].by_half else 0
+                    self._put(name, positions, score.influence(rows, labels + shift))
+        for name, score in measured.items():
+            if isinstance(score, Score):
+                self.scores[name] = score.value
+                continue
+            if isinstance(score, SampleValues):
+                self.moved[name], self.labelled[name] = score.values, score.labels
+            if score is not None:
+                self.sizes[name] = int(np.isfinite(self.moved[name]).sum())
+                self.scores[name] = float(np.nanmean(self.moved[name]))
 
-    def _from_statistics(self, statistics: ClassStatistics) -> dict[str, Influence]:
-        found = {
-            "nc1": self._try("nc1", lambda: class_variability(statistics)),
-            "nc1_heldout": self._try("nc1_heldout", lambda: heldout_class_variability(*self.parts)),
-            "h_score": self._try("h_score", lambda: h_score(statistics)),
-            "h_score_regularised": self._try("h_score_regularised", lambda: regularised_h_score(statistics)),
-            "logme": self._try("logme", lambda: log_evidence(statistics)),
-        }
-        plain = found["h_score"]
-        if plain is not None:
-            found["vci"] = _collapse_index(plain, statistics.classes)
-        self.scores |= {name: score.value for name, score in found.items() if score is not None}
-        return {
-            name: score.influence for name, score in found.items() if score is not None and score.influence is not None
-        }
+    def fit_probe(self, test: FeatureStream | None, seed: int) -> ProbeOutcome | None:
+        """The linear probe, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
+        labels = self.labels.numpy()
+        chosen = limited_indices(labels, PROBE_SAMPLES, seed)
+        picked = [
+            (positions[take], rows.numpy()[take])
+            for positions, rows, _, _ in self._batches()
+            if (take := np.isin(positions, chosen)).any()
+        ]
+        positions, features = (np.concatenate(part) for part in zip(*picked, strict=True))
+        result = self._try(
+            "probe_accuracy", lambda: fit_probe(features, labels[positions], classes=self.classes, seed=seed)
+        )
+        if result is None:
+            return None
+        if len(positions) < len(self.usable):
+            self.warnings.append(f"the probe was fitted to {len(positions)} of {len(self.usable)} samples")
+        right = np.full(len(labels), np.nan)
+        right[positions] = result.correct(labels[positions])
+        crossed = SampleValues(right, labels)
+        self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
+        if test is None:
+            return ProbeOutcome(crossed, crossed)
+        # A class without training samples cannot be predicted, and a sample without finite features is not.
+        hits = np.zeros(len(test.labels))
+        for where, rows, _ in _finite(test):
+            predicted = self.present[result.probe.log_probabilities(rows.numpy()).argmax(axis=1)]
+            hits[where] = predicted == test.labels[where]
+        self.probe_samples = len(hits)
+        return ProbeOutcome(crossed, SampleValues(hits, test.labels))
 
-    def _try(self, name: str, compute: Any) -> Any:
+    def influences(self) -> dict[str, np.ndarray]:
+        """By score; centred within classes, with the small-sample factor of a variance."""
+        result: dict[str, np.ndarray] = {}
+        for name, values in self.moved.items():
+            groups = self.labelled.get(name, self.labels.numpy())
+            if SCORES[name].by_half:
+                groups = groups + self.classes * self.half.numpy()
+            result[name] = _centred(values, groups, np.isfinite(values)) / self.sizes.get(name, 1)
+        return result
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
+        for positions, rows, scores in _finite(self.stream):
+            yield positions, rows, self.labels[positions], scores if self.scored else None
+
+    def _try(self, name: str, compute: Callable[[], Any]) -> Any:
         """A score that has no value on this data is left out, and the reader is told."""
         try:
             return compute()
@@ -378,60 +350,16 @@ class _Work:
             return None
 
     def _put(self, name: str, positions: np.ndarray, values: Tensor) -> None:
-        self.samples.setdefault(name, np.full(len(self.usable), np.nan))[positions] = values.numpy()
-
-    def probe(self, test: FeatureStream | None, seed: int) -> None:
-        """The linear probe, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
-        chosen = limited_indices(self.labels.numpy(), PROBE_SAMPLES, seed)
-        kept = [(p[own], rows.numpy()[own]) for p, rows, _, _ in self._batches() if (own := np.isin(p, chosen)).any()]
-        positions, features = (np.concatenate(part) for part in zip(*kept, strict=True))
-        labels = self.labels.numpy()[positions]
-        result = self._try("probe_accuracy", lambda: fit_probe(features, labels, classes=self.classes, seed=seed))
-        if result is None:
-            return
-        if len(positions) < len(self.usable):
-            self.warnings.append(f"the probe was fitted to {len(positions)} of {len(self.usable)} samples")
-        right = np.full(len(self.usable), np.nan)
-        right[positions] = result.correct(labels)
-        self.samples["probe_cv_accuracy"] = right
-        self.scores["probe_cv_accuracy"] = self.scores["probe_accuracy"] = result.accuracy
-        self.probe_samples = int(np.isfinite(right).sum() / _PROBE_LOSS)
-        if test is None:
-            self.samples["probe_accuracy"] = right
-            return
-        truth = test.source.labels
-        # A class without training samples cannot be predicted, and a sample without finite features is not.
-        hits = np.zeros(len(truth))
-        for where, rows, _ in _finite(test):
-            predicted = self.present[result.probe.log_probabilities(rows.numpy()).argmax(axis=1)]
-            hits[where] = predicted == truth[where]
-        self.samples["probe_accuracy"], self.test_labels = hits, truth
-        self.scores["probe_accuracy"], self.probe_samples = float(hits.mean()), len(hits)
-
-    def influences(self) -> dict[str, np.ndarray]:
-        """By score; centred within classes, with the small-sample factor of a variance."""
-        labels = self.labels.numpy()
-        result: dict[str, np.ndarray] = {}
-        for name, values in self.samples.items():
-            known = np.isfinite(values)
-            # What is not a derivative yet is one sample's part of a mean.
-            scale = 1.0 if name in _DERIVATIVES else 1 / known.sum()
-            groups = labels
-            if name == "probe_accuracy" and self.test_labels is not None:
-                groups = self.test_labels
-            if name == "nc1_heldout":
-                groups = labels + self.classes * self.half.numpy()
-            result[name] = scale * _centred(values, groups, known)
-        return result
+        self.moved.setdefault(name, np.full(len(self.usable), np.nan))[positions] = values.numpy()
 
 
 def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     moved = np.zeros(len(values))
     for label in np.unique(labels[known]):
-        own = known & (labels == label)
-        count = int(own.sum())
+        here = known & (labels == label)
+        count = int(here.sum())
         if count > 1:
-            moved[own] = (values[own] - values[own].mean()) * np.sqrt(count / (count - 1))
+            moved[here] = (values[here] - values[here].mean()) * np.sqrt(count / (count - 1))
     return moved
 
 
@@ -442,13 +370,3 @@ def _finite(stream: FeatureStream) -> Iterator[tuple[np.ndarray, Tensor, Tensor 
         finite = torch.isfinite(features).all(dim=1)
         scores = None if batch.scores is None else batch.scores[finite]
         yield batch.positions[finite.numpy()], as_float64(features[finite]), scores
-
-
-def _collapse_index(score: Score, classes: int) -> Score:
-    """VCI: 1 - H / (K - 1), between 0 (collapsed) and 1.
-
-    Xu et al. (2023), "Quantifying the variability collapse of neural networks", ICML, arXiv 2306.03440.
-    """
-    influence = score.influence
-    moved = None if influence is None else (lambda rows, labels: influence(rows, labels) / -(classes - 1))
-    return Score(1 - score.value / (classes - 1), moved, score.reduced)

@@ -12,13 +12,15 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from lowdim._files import json_digest
+from lowdim._intervals import Z
+from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset
 from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean
 from lowdim.ranking._agreement import Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
-from lowdim.ranking._evaluate import DIRECTION, Evaluation, ProbeOn, Z, evaluate
+from lowdim.ranking._evaluate import Evaluation, ProbeOn, evaluate
+from lowdim.ranking.scores import SCORES
 
-_PROBES = ("probe_cv_accuracy", "probe_accuracy")
 BASELINES = ("parameters", "width", "source_accuracy")
 """Known without any data; a score that orders models no better is not worth its pass."""
 
@@ -40,11 +42,11 @@ class Place:
     def as_dict(self) -> dict[str, Any]:
         """Flat, ready for JSON; scores without a value are null."""
         evaluation = self.evaluation
-        intervals = {name: evaluation.interval(name) for name in DIRECTION}
+        intervals = {name: evaluation.interval(name) for name in SCORES}
         return {
             "model": evaluation.name,
             "rank": self.rank,
-            **{name: evaluation.scores.get(name) for name in DIRECTION},
+            **{name: evaluation.scores.get(name) for name in SCORES},
             "parameters": evaluation.parameters,
             "width": evaluation.width,
             "source_accuracy": self.candidate.source_accuracy,
@@ -109,6 +111,8 @@ def rank(
     device: str | None = None,
     seed: int = 0,
     folder: Path | None = None,
+    cache: Path | None = None,
+    cache_budget: float = CACHE_BUDGET,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ranking:
     """Ranks pre-trained models by how well their features suit labelled data.
@@ -119,7 +123,7 @@ def rank(
     Args:
         candidates: What to rank.
         data: Labelled data; scores measure its `split`.
-        by: The score that orders: one of `DIRECTION`.
+        by: The score that orders: one of `SCORES`.
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
         probe: Also fit the linear probe of every candidate, its strength chosen by cross-validation.
@@ -129,6 +133,8 @@ def rank(
         device: Where the networks run.
         seed: Of the probe's folds and of the agreement's resampling.
         folder: Where evaluations are kept, from which the same call continues.
+        cache: Where features are kept, and found again by other calls that want them; default a temporary folder.
+        cache_budget: Bytes of features kept; the least recently used are deleted first.
         progress: Called with (candidates done, candidates in all).
 
     Returns:
@@ -147,11 +153,10 @@ def rank(
     """
     if not candidates:
         raise UsageError("Name at least one model.")
-    if by not in DIRECTION:
-        raise UsageError(f"There is no score {by!r}. {did_you_mean(by, DIRECTION)}")
-    if by in _PROBES and not probe:
+    if by not in SCORES:
+        raise UsageError(f"There is no score {by!r}. {did_you_mean(by, SCORES)}")
+    if SCORES[by].of_probe and not probe:
         raise UsageError(f"Ordering by {by} needs the probe.")
-    kept = tempfile.TemporaryDirectory(prefix="lowdim-") if folder is None else nullcontext(str(folder))
     settings = {
         "split": split,
         "selection": selection,
@@ -162,14 +167,14 @@ def rank(
         "seed": seed,
     }
     content = {"data": {name: part.digest() for name, part in data.splits.items()}, **settings}
-    with kept as where:
+    with tempfile.TemporaryDirectory(prefix="lowdim-") if folder is None else nullcontext(str(folder)) as where:
         tasks = (
             delayed(_attempt)(
                 candidate,
                 data,
                 Path(where) / f"{json_digest([candidate.identity(), content])[:16]}.safetensors",
                 by,
-                settings,
+                {**settings, "cache": cache, "cache_budget": cache_budget},
             )
             for candidate in candidates
         )
@@ -179,13 +184,13 @@ def rank(
             results.append(result)
             if progress is not None:
                 progress(len(results), len(candidates))
-    failed = {c.name: r for c, r in zip(candidates, results, strict=True) if isinstance(r, str)}
-    found = [(c, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, Evaluation)]
-    if not found:
+    pairs = list(zip(candidates, results, strict=True))
+    failed = {candidate.name: error for candidate, error in pairs if isinstance(error, str)}
+    if len(failed) == len(pairs):
         raise InputError(
             "No candidate could be scored. " + " ".join(f"{name}: {error}" for name, error in failed.items())
         )
-    places = _ordered(found, by)
+    places = _ordered([(candidate, result) for candidate, result in pairs if isinstance(result, Evaluation)], by)
     return Ranking(
         by=by,
         places=places,
@@ -219,14 +224,14 @@ def _trimmed(evaluation: Evaluation, by: str) -> Evaluation:
     return replace(evaluation, influences={name: rows for name, rows in evaluation.influences.items() if name == by})
 
 
-def _ordered(found: Sequence[tuple[Candidate, Evaluation]], by: str) -> tuple[Place, ...]:
+def _ordered(scored: Sequence[tuple[Candidate, Evaluation]], by: str) -> tuple[Place, ...]:
     def key(pair: tuple[Candidate, Evaluation]) -> tuple[bool, float]:
         value = pair[1].scores.get(by)
-        return (value is None, 0.0 if value is None else -DIRECTION[by] * value)
+        return (value is None, 0.0 if value is None else -SCORES[by].direction * value)
 
     places: list[Place] = []
     leader: Evaluation | None = None
-    for position, (candidate, evaluation) in enumerate(sorted(found, key=key), start=1):
+    for position, (candidate, evaluation) in enumerate(sorted(scored, key=key), start=1):
         tied = leader is not None and _indistinguishable(leader, evaluation, by)
         if not tied:
             leader = evaluation
@@ -236,70 +241,62 @@ def _ordered(found: Sequence[tuple[Candidate, Evaluation]], by: str) -> tuple[Pl
 
 def _indistinguishable(first: Evaluation, second: Evaluation, by: str) -> bool:
     """Whether 0 lies in the 90 % interval of the difference, on the same samples (of the logarithms for NC1)."""
-    values = [evaluation.scores.get(by) for evaluation in (first, second)]
-    moved = [evaluation.influences.get(by) for evaluation in (first, second)]
-    (a, b), (moved_a, moved_b) = values, moved
+    a, b = first.scores.get(by), second.scores.get(by)
+    moved_a, moved_b = first.influences.get(by), second.influences.get(by)
     if a is None or b is None or moved_a is None or moved_b is None:
         return a is None and b is None
-    if by.startswith("nc1") and min(a, b) > 0:
+    if SCORES[by].logarithmic and min(a, b) > 0:
         moved_a, moved_b, a, b = moved_a / a, moved_b / b, float(np.log(a)), float(np.log(b))
     return abs(a - b) <= Z * float(np.sqrt(np.sum((moved_a - moved_b) ** 2)))
 
 
 def _aligned(place: Place, name: str) -> float | None:
     """A score or baseline with higher meaning better."""
-    if name in DIRECTION:
+    if name in SCORES:
         value = place.evaluation.scores.get(name)
-        return None if value is None else DIRECTION[name] * value
-    known = {
-        "parameters": place.evaluation.parameters,
-        "width": place.evaluation.width,
-        "source_accuracy": place.candidate.source_accuracy,
-    }
-    return known[name]
+        return None if value is None else SCORES[name].direction * value
+    return place.candidate.source_accuracy if name == "source_accuracy" else getattr(place.evaluation, name)
 
 
-def _with_probe(places: Sequence[Place], name: str) -> list[tuple[Place, float, float]]:
-    pairs = [(place, _aligned(place, name), _aligned(place, "probe_accuracy")) for place in places]
-    return [(place, value, probe) for place, value, probe in pairs if value is not None and probe is not None]
+def _with_probe(places: Sequence[Place]) -> dict[str, list[tuple[Place, float, float]]]:
+    """By score and baseline, the candidates that have it and a probe, with both values."""
+    pairs: dict[str, list[tuple[Place, float, float]]] = {}
+    for name in (*(kind.name for kind in SCORES.values() if not kind.of_probe), *BASELINES):
+        rows = [(place, _aligned(place, name), _aligned(place, "probe_accuracy")) for place in places]
+        pairs[name] = [(place, value, probe) for place, value, probe in rows if value is not None and probe is not None]
+    return pairs
 
 
 def _agreements(places: Sequence[Place], seed: int) -> dict[str, Agreement]:
-    found: dict[str, Agreement] = {}
-    for name in (*DIRECTION, *BASELINES):
-        rows = _with_probe(places, name)
-        if name in _PROBES or not rows:
-            continue
+    agreements: dict[str, Agreement] = {}
+    for name, rows in _with_probe(places).items():
         groups = [place.candidate.group or f"\0{place.candidate.name}" for place, _, _ in rows]
         result = agreement([value for _, value, _ in rows], [probe for _, _, probe in rows], groups=groups, seed=seed)
         if result is not None:
-            found[name] = result
-    return found
+            agreements[name] = result
+    return agreements
 
 
 def _equal_width(places: Sequence[Place]) -> dict[str, float]:
-    if len({place.evaluation.width for place in places}) < 2:
-        return {}
-    found: dict[str, float] = {}
-    for name in (*DIRECTION, *BASELINES):
-        rows = _with_probe(places, name)
-        if name not in (*_PROBES, "width") and len(rows) > 1:
+    taus: dict[str, float] = {}
+    if len({place.evaluation.width for place in places}) > 1:
+        for name, rows in _with_probe(places).items():
             values, probes = (np.array([row[index] for row in rows], np.float64) for index in (1, 2))
             tau = kendall(values, probes, strata=[place.evaluation.width for place, _, _ in rows])
-            if np.isfinite(tau):
-                found[name] = tau
-    return found
+            if name != "width" and np.isfinite(tau):
+                taus[name] = tau
+    return taus
 
 
 def _warnings(places: Sequence[Place], by: str) -> list[str]:
-    found: list[str] = []
+    warnings: list[str] = []
     widths = sorted({place.evaluation.width for place in places})
-    if len(widths) > 1 and not by.endswith("accuracy"):
-        found.append(
+    if len(widths) > 1 and SCORES[by].trials is None:
+        warnings.append(
             f"the candidates' features have {len(widths)} widths ({widths[0]} to {widths[-1]}); {by} depends on the width, so "
             "compare within equal width, or trust the probe"
         )
     random = [place.candidate.name for place in places if place.evaluation.random_weights]
     if random:
-        found.append(f"untrained weights: {', '.join(random)}")
-    return found
+        warnings.append(f"untrained weights: {', '.join(random)}")
+    return warnings

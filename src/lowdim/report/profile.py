@@ -8,6 +8,7 @@ import numpy as np
 
 from lowdim.data import Dataset, thumbnail
 from lowdim.figures import Images, Lines, Panels, Series, Table
+from lowdim.metrics import METRICS
 from lowdim.report._page import Section
 
 _WHY = (
@@ -164,31 +165,15 @@ def _spectrum(result: Mapping[str, Any], pool: str) -> Lines:
     )
 
 
-_COLUMNS = {
-    "name": "layer",
-    "split": "split",
-    "pool": "pooling",
-    "width": "width",
-    "nc1": "NC1",
-    "nc1_heldout": "NC1 held-out",
-    "nc1_chance": "NC1 chance",
-    "separation": "D",
-    "ncc_accuracy": "NCC accuracy",
-    "cdnv": "CDNV",
-    "effective_rank": "effective rank",
-    "rank": "rank",
-    "condition": "condition",
-    "noise_share": "noise share",
-}
-
-
 def layer_table(result: Mapping[str, Any]) -> Table:
     """All layers, with what is needed to read NC1."""
     order = {pool: place for place, pool in enumerate(dict.fromkeys(layer["pool"] for layer in result["layers"]))}
     ordered = sorted(
         result["layers"], key=lambda layer: order[layer["pool"]]
     )  # stable: splits and layers keep their order
-    rows = [[layer[key] for key in _COLUMNS] for layer in ordered]
+    columns = {"name": "layer", "split": "split", "pool": "pooling", "width": "width"}
+    columns |= {metric.name: metric.title for metric in METRICS if metric.title}
+    rows = [[layer.get(key) for key in columns] for layer in ordered]
     heads = ", ".join(
         f"{split}: NC3 {_short(head['nc3'])}, NC4 {_short(head['nc4'])}"
         for split, head in result["head_by_split"].items()
@@ -202,7 +187,7 @@ def layer_table(result: Mapping[str, Any]) -> Table:
         )
         if part
     )
-    return Table("layers", "Layers", list(_COLUMNS.values()), rows, caption)
+    return Table("layers", "Layers", list(columns.values()), rows, caption)
 
 
 def _short(value: float | None) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lowdim.figures import Lines, Series, Table
+from lowdim.ranking import SCORES
 from lowdim.report._page import Section
 
 _WHY = (
@@ -15,21 +16,6 @@ _SOURCE = (
     "Li et al. 2022, arXiv 2212.12206 (NC1 and transfer); Bao et al. 2019 (H-score); You et al. 2021, arXiv 2102.11005 (LogME); "
     "Xu et al. 2023, arXiv 2306.03440 (VCI); Shao et al. 2022, arXiv 2207.03036 (SFDA); Nguyen et al. 2020, arXiv 2002.12462 (LEEP)."
 )
-
-SCORE_NAMES = {
-    "nc1": "NC1",
-    "nc1_heldout": "NC1 held-out",
-    "h_score": "H-score",
-    "h_score_regularised": "H-score, regularised",
-    "vci": "VCI",
-    "logme": "LogME",
-    "sfda": "SFDA-type",
-    "ncc_accuracy": "NCC accuracy",
-    "leep": "LEEP",
-    "nce": "NCE",
-    "probe_cv_accuracy": "probe, cross-validated",
-    "probe_accuracy": "probe accuracy",
-}
 
 
 def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[Section]:
@@ -69,20 +55,21 @@ def _figures(result: Mapping[str, Any]) -> list[Lines]:
         labels=[row["model"] for row in rows],
     )
     positive = all(row[by] > 0 for row in rows)
-    title = f"Probe accuracy against {SCORE_NAMES[by]}"
-    return [Lines("probe", title, SCORE_NAMES[by], "probe accuracy", [points], log_x=by.startswith("nc1") and positive)]
+    kind = SCORES[by]
+    title = f"Probe accuracy against {kind.title}"
+    return [Lines("probe", title, kind.title, "probe accuracy", [points], log_x=kind.logarithmic and positive)]
 
 
 def _scores(result: Mapping[str, Any]) -> Table:
     first = [result["by"], "probe_accuracy"]
-    names = [*dict.fromkeys([*first, *SCORE_NAMES])]
-    shown = [name for name in names if any(row[name] is not None for row in result["scores"])]
-    columns = ["rank", "model", *(SCORE_NAMES[name] for name in shown), "width", "parameters", "layer"]
+    names = [*dict.fromkeys([*first, *SCORES])]
+    shown = [name for name in names if any(row.get(name) is not None for row in result["scores"])]
+    columns = ["rank", "model", *(SCORES[name].title for name in shown), "width", "parameters", "layer"]
     rows = [
         [
             row["rank"],
             row["model"],
-            *(_cell(row, name) if name in first else row[name] for name in shown),
+            *(_cell(row, name) if name in first else row.get(name) for name in shown),
             row["width"],
             row["parameters"],
             row["layer"],
@@ -102,7 +89,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
 def _agreement(result: Mapping[str, Any]) -> Table:
     rows = [
         [
-            SCORE_NAMES.get(name, name.replace("_", " ")),
+            SCORES[name].title if name in SCORES else name.replace("_", " "),
             found["kendall"],
             found["weighted"],
             found["spearman"],

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion import _factor_analysis as factor_analysis
+from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table._normal_scores import NormalScores
 
 Array = NDArray[np.floating[Any]]

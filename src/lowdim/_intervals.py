@@ -1,0 +1,34 @@
+"""Intervals of what is reported, all at one level."""
+
+import math
+from statistics import NormalDist
+
+LEVEL = 0.9
+"""Of every interval."""
+Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+"""Standard deviations from the middle of a normal interval to its ends."""
+FOLD_LOSS = 1.3
+"""Folds share training samples, so n held-out predictions tell as much as n / 1.3 independent ones."""
+
+
+def wilson_interval(share: float, samples: float, *, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval of a share.
+
+    Args:
+        share: Observed, 0..1.
+        samples: Number of independent observations (an effective number need not be whole).
+        level: Coverage.
+
+    Returns:
+        Low and high, within 0..1.
+
+    Example:
+        >>> low, high = wilson_interval(0.5, 100)
+        >>> round(low, 3), round(high, 3)
+        (0.419, 0.581)
+    """
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    centre = share + z * z / (2 * samples)
+    half = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
+    low, high = ((centre + sign * half) / (1 + z * z / samples) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)

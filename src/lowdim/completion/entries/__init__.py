@@ -1,0 +1,36 @@
+"""The observed entries of a matrix: read, validated and stored once, with the sums over them that all solvers need."""
+
+from lowdim.completion.entries._entries import Entries
+from lowdim.completion.entries._inputs import entries_of, is_triplets, numeric, places_of, read_triplets
+from lowdim.completion.entries._kernels import add_both_products, kernel, product_rows, run_rows
+from lowdim.completion.entries._least_squares import (
+    PADDING,
+    TILE,
+    add_normal_equations,
+    add_products,
+    pair_products,
+    solve_normal_equations,
+    solve_rows,
+)
+from lowdim.completion.entries._memory import require_memory
+
+__all__ = [
+    "PADDING",
+    "TILE",
+    "Entries",
+    "add_both_products",
+    "add_normal_equations",
+    "add_products",
+    "entries_of",
+    "is_triplets",
+    "kernel",
+    "numeric",
+    "pair_products",
+    "places_of",
+    "product_rows",
+    "read_triplets",
+    "require_memory",
+    "run_rows",
+    "solve_normal_equations",
+    "solve_rows",
+]

@@ -1,0 +1,136 @@
+"""From what users hold (arrays, frames, sparse matrices, triplets with ids) to validated entries."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+
+from lowdim.completion.entries._entries import Entries
+from lowdim.errors import InputError, require
+
+Ids = NDArray[Any]
+
+NULLS = ("None", "nan", "<NA>", "NaT")  # what becomes of a missing id as text
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Entries with the ids of their rows and columns; None where the indices themselves were given."""
+
+    entries: Entries
+    row_ids: Ids | None
+    column_ids: Ids | None
+
+
+def is_triplets(data: object) -> bool:
+    """Whether `data` is `Entries` or a tuple of three one-dimensional sequences of one length: rows, columns and values."""
+    if isinstance(data, Entries):
+        return True
+    if not (isinstance(data, tuple) and len(data) == 3):
+        return False
+    return all(np.ndim(part) == 1 for part in data)
+
+
+def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | None = None) -> Numbered:
+    """Triplets with integer indices from 0, or with ids of any other kind, which are numbered in sorted order.
+
+    The number of columns, or their ids, may be known from before; other ids are then an error.
+    """
+    if isinstance(data, Entries):
+        if columns not in (None, data.shape[1]):
+            raise InputError(
+                f"The entries have {data.shape[1]} columns, but the model was fitted to {columns}. Pass a shape with as many."
+            )
+        return Numbered(data, None, None)
+    rows, cols, values = (np.asarray(part) for part in data)
+    row_places, row_ids = _numbered(rows, "row")
+    if column_ids is not None:
+        col_places = places_of(cols, column_ids, "column")
+        if (col_places < 0).any():
+            unknown = str(cols[int(np.argmax(col_places < 0))])
+            raise InputError(
+                f"Column {unknown!r} was not among the training columns. Leave its entries out, or fit again."
+            )
+    else:
+        col_places, column_ids = _numbered(cols, "column")
+    width = columns if columns is not None else (None if column_ids is None else len(column_ids))
+    shape = None
+    if width is not None and row_places.size:
+        shape = int(row_places.max()) + 1, width
+    return Numbered(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids)
+
+
+def places_of(ids: ArrayLike, known: Ids | None, axis: str, size: int = 0) -> NDArray[np.intp]:
+    """Positions of ids among the known ones, -1 for those that are not; of indices themselves where `known` is None.
+
+    Raises:
+        InputError: If an index is out of range or not an integer.
+    """
+    wanted = np.atleast_1d(np.asarray(ids))
+    if known is None:
+        if wanted.dtype.kind not in "iu":
+            raise InputError(f"The {axis}s must be integers from 0, but got dtype {wanted.dtype}.")
+        outside = (wanted < 0) | (wanted >= size)
+        if outside.any():
+            raise InputError(f"{axis.capitalize()} {wanted[int(np.argmax(outside))]} is outside 0..{size - 1}.")
+        return wanted.astype(np.intp)
+    wanted = _texts(wanted, axis)
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[place] == wanted, place, -1)
+
+
+def numeric(data: Any) -> Any:
+    """A pandas frame with its columns of objects as numbers; anything else as it is.
+
+    Raises:
+        InputError: If a column holds something else than numbers, or two have one name.
+    """
+    if not hasattr(data, "columns") or not hasattr(getattr(data, "dtypes", None), "items"):
+        return data
+    repeated = data.columns[data.columns.duplicated()]
+    if len(repeated):
+        raise InputError(f"The frame has more than one column {repeated[0]!r}. Give each its own name.")
+    frame = data.copy(deep=False)
+    for place, (name, kind) in enumerate(data.dtypes.items()):
+        if kind.kind in "fiub":
+            continue
+        try:
+            if kind.kind != "O":  # dates would become numbers
+                raise TypeError
+            frame.isetitem(place, require("pandas", "A frame").to_numeric(data.iloc[:, place]))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"Column {name!r} holds {kind}, not numbers. Encode it, or send only numeric columns here with "
+                "sklearn.compose.ColumnTransformer([('numbers', DeepMatrixCompletion(), [...])], remainder='passthrough')."
+            ) from error
+    return frame
+
+
+def entries_of(matrix: Any, *, allow_empty: bool = False) -> Entries:
+    """Entries of a validated array (NaN is missing) or sparse matrix (what is stored is observed)."""
+    sparse = scipy.sparse.issparse(matrix)
+    if allow_empty and (matrix.nnz == 0 if sparse else bool(np.isnan(matrix).all())):
+        none = np.zeros(0, np.int32)
+        return Entries(none, none, np.zeros(0), matrix.shape, np.zeros(matrix.shape[0] + 1, np.int64))
+    return Entries.from_sparse(matrix) if sparse else Entries.from_dense(matrix)
+
+
+def _numbered(ids: Ids, axis: str) -> tuple[NDArray[Any], Ids | None]:
+    if ids.dtype.kind in "iu":
+        return ids, None
+    if ids.size == 0:
+        return ids.astype(int), None
+    if ids.dtype.kind in "fb":
+        raise InputError(f"Row and column ids must be integers from 0 or text, but got dtype {ids.dtype}.")
+    known, places = np.unique(_texts(ids, axis), return_inverse=True)
+    return places, known
+
+
+def _texts(ids: Ids, axis: str) -> Ids:
+    texts = ids.astype(str)
+    for place in np.flatnonzero(np.isin(texts, NULLS)):
+        if not isinstance(ids[place], str):
+            raise InputError(f"The {axis} id at position {place} is missing ({ids[place]}). Leave its entry out.")
+    return texts

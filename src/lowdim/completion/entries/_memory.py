@@ -1,0 +1,54 @@
+"""Saying beforehand that memory would not suffice."""
+
+import os
+from pathlib import Path
+
+from lowdim.errors import ResourceError
+
+GIB = 2**30
+
+
+def require_memory(needed: int, purpose: str, advice: str) -> None:
+    """Refuse what would not fit into the memory that is available now.
+
+    Raises:
+        ResourceError: With both numbers in GiB.
+    """
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise ResourceError(
+            f"{purpose} needs {needed / GIB:.1f} GiB of memory, but {available / GIB:.1f} GiB are available. {advice}"
+        )
+
+
+def bytes_of_text(lines: int, fields: int, length: float) -> int:
+    """What reading a text file takes at most, with `length` characters per line; from measured peaks too."""
+    return round(lines * (220 + 100 * fields + 4 * length))
+
+
+def available_bytes() -> int | None:
+    """Memory that can still be taken, without swapping and within the limit of the control group; None if unknown."""
+    amounts = [_of_the_system(), _of_the_control_group()]
+    return min((amount for amount in amounts if amount is not None), default=None)
+
+
+def _of_the_system() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _of_the_control_group() -> int | None:
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+    return int(limit) - used if limit.isdigit() else None

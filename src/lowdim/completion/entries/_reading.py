@@ -1,0 +1,295 @@
+"""Incomplete matrices in files: triplets with ids, and tables with empty cells. Errors name the line."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim.completion.entries._entries import Entries
+from lowdim.completion.entries._memory import bytes_of_text, require_memory
+from lowdim.errors import InputError, UsageError, did_you_mean, require
+
+MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
+DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
+ROW_NAMES, COLUMN_NAMES = ("row", "rows", "user"), ("col", "cols", "column", "item")
+VALUE_NAMES = ("value", "values", "rating")
+Texts = NDArray[np.str_]
+SAMPLE = 30_000  # cells of a text file from which the memory for all of it is told
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Entries with ids of rows and columns, in the order of their indices."""
+
+    entries: Entries
+    row_ids: Texts
+    column_ids: Texts
+    names: tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with empty cells: the texts of the file, and the entries of its columns of numbers."""
+
+    header: list[str]
+    cells: list[list[str]]
+    first: int  # column of numbers: 1 if the column before it names the rows, otherwise 0
+    entries: Entries
+
+    def filled(self, completed: NDArray[np.floating[Any]]) -> Iterator[list[str]]:
+        """The rows of the file with the empty cells filled; what was there keeps its text, and so does a column without numbers."""
+        yield self.header
+        observed = np.repeat([self.entries.col_counts == 0], self.entries.shape[0], axis=0)
+        observed[self.entries.rows, self.entries.cols] = True
+        for cells, values, known in zip(self.cells, completed, observed, strict=True):
+            numbers = (
+                cell if seen else repr(float(value))
+                for cell, value, seen in zip(cells[self.first :], values, known, strict=True)
+            )
+            yield [*cells[: self.first], *numbers]
+
+
+def read_triplets(
+    path: Path, row: str | None, col: str | None, value: str | None, *, delimiter: str | None = None
+) -> Triplets:
+    """Read one entry per line (CSV, TSV), row (Parquet) or element (NPZ).
+
+    The names of the columns are those of the ids of rows, of columns, and of the values; by default one of `ROW_NAMES` and so on.
+
+    Raises:
+        InputError: With the line where something is wrong.
+    """
+    columns, lines = _columns(path, delimiter)
+    names = (
+        _named(columns, row, ROW_NAMES, "row", path),
+        _named(columns, col, COLUMN_NAMES, "col", path),
+        _named(columns, value, VALUE_NAMES, "value", path),
+    )
+    rows, cols = (_ids(columns[name], name, path, lines) for name in names[:2])
+    values = _numbers(columns[names[2]], names[2], path, lines)
+    (row_ids, row_places), (column_ids, col_places) = (np.unique(ids, return_inverse=True) for ids in (rows, cols))
+    _refuse_conflicts(row_places, col_places, values, rows, cols, path, lines)
+    shape = len(row_ids), len(column_ids)
+    return Triplets(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids, names)
+
+
+def read_pairs(path: Path, row: str, col: str, *, delimiter: str | None = None) -> tuple[Texts, Texts]:
+    """The pairs of ids to predict, from a file with the columns that the triplets had."""
+    columns, lines = _columns(path, delimiter)
+    names = _named(columns, row, (), "row", path), _named(columns, col, (), "col", path)
+    first, second = (_ids(columns[name], name, path, lines) for name in names)
+    return first, second
+
+
+def read_table(path: Path, *, delimiter: str | None = None) -> Table:
+    """Read a table of numbers with empty cells and a header; the first column may name the rows.
+
+    Empty cells and NA, NaN, null, None and ? are missing.
+
+    Raises:
+        InputError: With the line and column where something is wrong.
+    """
+    columns, lines = _columns(path, delimiter)
+    header = list(columns)
+    if path.suffix == ".parquet":
+        columns = {name: ["" if cell is None else str(cell) for cell in cells] for name, cells in columns.items()}
+    first = int(not all(_is_number(cell) or _is_missing(cell) for cell in columns[header[0]]))
+    if first == len(header):
+        raise InputError(f"{path} has no column of numbers. Is the delimiter right? The header is {header[0]!r}.")
+    numbers = [_numbers(columns[name], name, path, lines, missing=True) for name in header[first:]]
+    cells = [list(row) for row in zip(*columns.values(), strict=True)]
+    return Table(header, cells, first, Entries.from_dense(np.column_stack(numbers)))
+
+
+def has_triplets(path: Path, *, delimiter: str | None = None) -> bool:
+    """Whether the names of the columns are those of triplets."""
+    if path.suffix == ".npz":
+        return True
+    names = {name.lower() for name in _header(path, delimiter)}
+    return all(names & set(options) for options in (ROW_NAMES, COLUMN_NAMES, VALUE_NAMES))
+
+
+def _columns(path: Path, delimiter: str | None) -> tuple[dict[str, Any], Sequence[int] | None]:
+    """Columns by name, and the line in the file of each row where it has lines."""
+    if path.suffix == ".npz":
+        return _npz(path), None
+    if path.suffix == ".parquet":
+        table = _parquet(path, "read_table")
+        return {name: table.column(name).to_pylist() for name in table.column_names}, None
+    header, rows, lines, sample = [], [], [], 0
+    for line, fields in _text_rows(path, delimiter):
+        if not header:
+            header, sample = fields, -(-SAMPLE // len(fields))
+            continue
+        if len(fields) != len(header):
+            raise InputError(f"{path}, line {line}: {len(fields)} fields, but the header has {len(header)}.")
+        rows.append(fields)
+        lines.append(line)
+        if len(rows) == sample:
+            _require_memory(path, rows)
+    if not rows:
+        raise InputError(f"{path} has a header but no rows.")
+    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)), lines
+
+
+def _require_memory(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    fields = len(rows[0])
+    length = sum(len(field.encode()) + 1 for row in rows for field in row) / len(rows)
+    lines = round(path.stat().st_size / length)
+    advice = "Use a part of it, or give arrays to DeepMatrixCompletion in Python."
+    require_memory(bytes_of_text(lines, fields, length), f"Reading {path}, about {lines:,} lines,", advice)
+
+
+def _header(path: Path, delimiter: str | None) -> list[str]:
+    if path.suffix == ".parquet":
+        return _parquet(path, "read_schema").names
+    return next(_text_rows(path, delimiter))[1]
+
+
+def _parquet(path: Path, reader: str) -> Any:
+    try:
+        return getattr(require("pyarrow.parquet", "A Parquet file"), reader)(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _text_rows(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
+    """Lines with their numbers, the header first and checked."""
+    delimiter = delimiter or ("\t" if path.suffix in {".tsv", ".tab"} else ",")
+    header: list[str] = []
+    line = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            for fields in reader:
+                line = reader.line_num
+                if not fields:
+                    continue
+                if not header:
+                    header = [name.strip() for name in fields]
+                    _check_header(header, delimiter, path)
+                    yield line, header
+                else:
+                    yield line, fields
+            if not header:
+                raise InputError(f"{path} is empty.")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise InputError(f"{path}, line {line + 1}: {error}.") from error
+
+
+def _check_header(header: list[str], delimiter: str, path: Path) -> None:
+    if len(header) == 1:
+        others = [other for other in DELIMITERS if other != delimiter and other in header[0]]
+        if others:
+            raise InputError(
+                f"{path}, line 1: one column when split at {DELIMITERS.get(delimiter, repr(delimiter))}; it looks as if "
+                f"{DELIMITERS[others[0]]} separates the columns. Pass `delimiter` {others[0]!r}."
+            )
+    repeated = {name for name in header if header.count(name) > 1}
+    if repeated:
+        raise InputError(f"{path}, line 1: the column {sorted(repeated)[0]!r} comes twice. Give each its own name.")
+
+
+def _npz(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in file.files}
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read as NPZ of plain arrays: {error}") from error
+    return columns
+
+
+def _named(columns: dict[str, Any], name: str | None, defaults: Sequence[str], option: str, path: Path) -> str:
+    if name is None:
+        default = next((column for column in columns if column.lower() in defaults), None)
+        if default is not None:
+            return default
+        raise InputError(
+            f"{path} has no column named {' or '.join(defaults)}; say which with `{option}`. There are: {', '.join(columns)}."
+        )
+    if name not in columns:
+        raise InputError(f"{path} has no column {name!r}. {did_you_mean(name, columns)}")
+    return name
+
+
+def _ids(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> Texts:
+    array = np.asarray(cells)
+    if array.ndim != 1:
+        raise InputError(f"{path}: {name} must be one-dimensional, but has shape {array.shape}.")
+    if array.dtype.kind not in "iuU" and any(cell is None for cell in cells):
+        raise InputError(f"{path}: {name} has an empty id.")
+    texts = array.astype(str)
+    empty = np.char.strip(texts) == ""
+    if empty.any():
+        raise InputError(f"{_where(path, lines, int(np.argmax(empty)))}: the id in column {name!r} is empty.")
+    return texts
+
+
+def _numbers(
+    cells: Any, name: str, path: Path, lines: Sequence[int] | None, *, missing: bool = False
+) -> NDArray[np.float64]:
+    if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
+        return np.asarray(cells, np.float64)
+    numbers = np.empty(len(cells))
+    for place, cell in enumerate(cells):
+        if _is_missing(cell):
+            if not missing:
+                raise InputError(
+                    f"{_where(path, lines, place)}: the value in column {name!r} is missing. Leave out entries that are not known."
+                )
+            numbers[place] = np.nan
+        elif _is_number(cell):
+            numbers[place] = float(cell)
+        else:
+            advice = (
+                " A table is completed from its columns of numbers: leave out or encode the others." if missing else ""
+            )
+            raise InputError(f"{_where(path, lines, place)}: {cell!r} in column {name!r} is not a number.{advice}")
+        if np.isinf(numbers[place]):
+            raise InputError(f"{_where(path, lines, place)}: the value in column {name!r} is infinite.")
+    return numbers
+
+
+def _is_missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING)
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _where(path: Path, lines: Sequence[int] | None, place: int) -> str:
+    return f"{path}, row {place}" if lines is None else f"{path}, line {lines[place]}"
+
+
+def _refuse_conflicts(
+    rows: Any, cols: Any, values: Any, row_texts: Texts, column_texts: Texts, path: Path, lines: Sequence[int] | None
+) -> None:
+    order = np.lexsort((cols, rows))
+    same = (np.diff(rows[order]) == 0) & (np.diff(cols[order]) == 0)
+    conflicts = np.flatnonzero(same & (np.diff(values[order]) != 0))
+    if conflicts.size:
+        first, second = sorted((int(order[conflicts[0]]), int(order[conflicts[0] + 1])))
+        raise InputError(
+            f"{_where(path, lines, second)}: {str(row_texts[second])!r}, {str(column_texts[second])!r} has the value {values[second]}, but "
+            f"{values[first]} in {_where(path, lines, first).rsplit(', ', 1)[-1]} ({conflicts.size} such). Keep one of them."
+        )
+
+
+def delimiter_of(text: str | None) -> str | None:
+    """The character that an option means: itself, or ``tab`` and ``\\t``."""
+    if text is None or len(text) == 1:
+        return text
+    if text in {"tab", "\\t"}:
+        return "\t"
+    raise UsageError(f"`delimiter` takes one character or tab, not {text!r}.")

@@ -1,0 +1,97 @@
+"""Biases only: a mean, a row effect and a column effect. What every completion has to beat, and falls back to."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOut, Indices, Mask, Settings, Solved
+
+SWEEPS = 20
+TOLERANCE = 1e-4  # relative change of the noise
+
+
+@dataclass(frozen=True)
+class Biases:
+    """``x_ij = mean + rows_i + cols_j + noise`` with shrunk effects; a `Completion` of rank 0.
+
+    Attributes:
+        mean: The mean of the entries.
+        rows: ``(m,)`` row effects, 0 for a row without entries.
+        cols: ``(n,)`` column effects, 0 for a column without entries.
+        row_damping: A row effect is the sum of its residuals over their number plus this: the ratio of the noise variance to the
+            variance of the row effects, estimated from the data. Infinite where rows do not differ.
+        noise: Root mean square of what remains.
+        iterations: Sweeps taken.
+        converged: Whether the noise has settled.
+    """
+
+    mean: float
+    rows: Array
+    cols: Array
+    row_damping: float
+    noise: float
+    iterations: int
+    converged: bool
+
+    @property
+    def factors(self) -> tuple[Array, Array]:
+        return np.zeros((self.rows.size, 0)), np.zeros((self.cols.size, 0))
+
+    def predict(self, rows: Indices, cols: Indices) -> Array:
+        """As everywhere; a row or column -1 is one that training has not seen, whose effect is taken to be 0."""
+        return self.mean + np.where(rows >= 0, self.rows[rows], 0.0) + np.where(cols >= 0, self.cols[cols], 0.0)
+
+    def deviation(self, rows: Indices, cols: Indices) -> Array:
+        """Of the noise, and of the unknown effects of rows and columns that training has not seen."""
+        variances = self.noise**2 + (rows < 0) * np.var(self.rows) + (cols < 0) * np.var(self.cols)
+        return np.sqrt(variances)
+
+    def complete(self, entries: Entries) -> Array:
+        return self.row_effects(entries)[:, None] + self.mean + self.cols
+
+    def row_effects(self, entries: Entries) -> Array:
+        """The effects of any rows, given their entries."""
+        sums = _residual_sums(entries.rows, entries.cols, entries.values - self.mean, self.cols, entries.shape[0])
+        return _shrunk(sums, entries.row_counts, self.row_damping)
+
+
+def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
+    """Biases as a solver; it has no settings and starts afresh."""
+    return Solved(fit_biases(entries), HeldOut.of(fit_biases(entries.select(~held)), entries, held))
+
+
+def fit_biases(entries: Entries) -> Biases:
+    """Fit the effects in turn, each damped by its signal-to-noise ratio (empirical Bayes). Costs ``O(|Omega|)`` per sweep."""
+    mean = float(entries.values.mean())
+    centred, (m, n) = entries.values - mean, entries.shape
+    rows, cols = np.zeros(m), np.zeros(n)
+    row_counts, col_counts = entries.row_counts, np.bincount(entries.cols, minlength=n)
+    row_damping = col_damping = 1.0
+    variance, sweeps, converged = float(np.var(centred)), 0, False
+    while sweeps < SWEEPS and not converged:
+        sweeps += 1
+        cols = _shrunk(_residual_sums(entries.cols, entries.rows, centred, rows, n), col_counts, col_damping)
+        rows = _shrunk(_residual_sums(entries.rows, entries.cols, centred, cols, m), row_counts, row_damping)
+        residual = centred - rows[entries.rows] - cols[entries.cols]
+        previous, variance = variance, float(residual @ residual) / entries.size
+        row_damping = _damping(rows, row_counts, row_damping, variance)
+        col_damping = _damping(cols, col_counts, col_damping, variance)
+        converged = abs(previous - variance) <= TOLERANCE * previous
+    biases = Biases(mean, rows, cols, row_damping, float(np.sqrt(variance)), sweeps, converged)
+    return replace(biases, rows=biases.row_effects(entries))  # as those of new rows
+
+
+def _shrunk(sums: Array, counts: Indices, damping: float) -> Array:
+    """The damped means; 0 without entries, where also the damping may be 0."""
+    return np.divide(sums, counts + damping, out=np.zeros_like(sums), where=counts > 0)
+
+
+def _damping(effects: Array, counts: Indices, damping: float, variance: float) -> float:
+    """Noise variance over the second moment of the effects that have entries, with their posterior variances."""
+    seen = counts > 0
+    spread = float(np.mean(effects[seen] ** 2 + variance / (counts[seen] + damping)))
+    return variance / spread if spread > 0 else 1.0
+
+
+def _residual_sums(keys: Indices, others: Indices, values: Array, effects: Array, count: int) -> Array:
+    return np.asarray(np.bincount(keys, values - effects[others], count), np.float64)

@@ -1,0 +1,226 @@
+"""The interface of the solvers: what they are asked, what they answer, and the record of what is true of one."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._journal import Journal
+
+Array = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+Indices = NDArray[np.integer[Any]]
+
+NORMAL_90 = 1.6448536269514722  # 90 % of a normal distribution lie within this many deviations
+TYPICAL_CALIBRATION, CALIBRATION_SPREAD = 0.97, 0.06  # over tables; the spread is of the logarithm
+QUANTILE_VARIANCE = 0.78  # times 1 / n: of the logarithm of the 90 % quantile of n absolute normal values
+
+
+class Completion(Protocol):
+    """A fitted model of all cells of a matrix.
+
+    Attributes:
+        factors: ``(m, r)`` and ``(n, r)``; their product is the low-rank part of the training rows.
+        iterations: Sweeps taken by the last fit.
+        converged: Whether the last fit met its tolerance.
+    """
+
+    @property
+    def factors(self) -> tuple[Array, Array]: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def converged(self) -> bool: ...
+
+    def predict(self, rows: Indices, cols: Indices) -> Array:
+        """The modelled values of cells of the training matrix."""
+        ...
+
+    def deviation(self, rows: Indices, cols: Indices) -> Array:
+        """One standard deviation of the predictive distribution of cells of the training matrix."""
+        ...
+
+    def complete(self, entries: Entries) -> Array:
+        """The modelled values of all cells of any rows, ``(m', n)``, from their observed entries."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of held-out entries by a fit that did not see them."""
+
+    cols: Indices
+    values: Array
+    predictions: Array
+    deviations: Array
+
+    @staticmethod
+    def of(completion: Completion, entries: Entries, held: Mask) -> "HeldOut":
+        """The predictions of a completion that was fitted without the held entries."""
+        rows, cols = entries.rows[held], entries.cols[held]
+        return HeldOut(cols, entries.values[held], completion.predict(rows, cols), completion.deviation(rows, cols))
+
+    @property
+    def rmse(self) -> float:
+        """Root mean square error; NaN when nothing was held out, or where that was not possible."""
+        return root_mean_square(self.values - self.predictions)
+
+    def in_units(self, scale: Array) -> "HeldOut":
+        """The same with each entry multiplied by the scale ``(n,)`` of its column."""
+        units = scale[self.cols]
+        return HeldOut(self.cols, self.values * units, self.predictions * units, self.deviations * units)
+
+    def joined(self, other: "HeldOut") -> "HeldOut":
+        """Both together."""
+        return HeldOut(
+            np.concatenate([self.cols, other.cols]),
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.predictions, other.predictions]),
+            np.concatenate([self.deviations, other.deviations]),
+        )
+
+    @property
+    def calibration(self) -> float:
+        """The factor on the deviations that makes 90 % intervals cover 90 % of the held-out entries.
+
+        The factor that few entries call for is uncertain, and is drawn to that of most matrices, unless it contradicts them. With
+        fewer than 20 entries it is 1.
+        """
+        if self.values.size < 20 or not np.isfinite(self.predictions).all():
+            return 1.0
+        ratio = np.abs(self.values - self.predictions) / np.maximum(self.deviations, np.finfo(np.float64).tiny)
+        level = min(0.9 * (1 + 1 / ratio.size), 1.0)  # one more entry, the one to be predicted, is as likely anywhere
+        factor = max(float(np.quantile(ratio, level)) / NORMAL_90, np.finfo(np.float64).tiny)
+        surprise = math.log(factor / TYPICAL_CALIBRATION)
+        variance = QUANTILE_VARIANCE / ratio.size
+        if surprise**2 > 9 * (variance + CALIBRATION_SPREAD**2):
+            return factor
+        return factor * math.exp(-surprise * variance / (variance + CALIBRATION_SPREAD**2))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asks of every solver.
+
+    Attributes:
+        rank: The number of factors, or None to find it.
+        max_rank: The most factors tried when it is to be found.
+        depth: Number of layers L of the network whose weight decay the regulariser imitates (the Schatten-2/L quasi-norm).
+        biases: Whether row and column biases are modelled, or None to decide by the data.
+        iterations: The most sweeps.
+        tolerance: Relative change below which a fit has converged.
+        seed: Of everything random.
+        journal: Where long fits report and keep their state.
+    """
+
+    rank: int | None = None
+    max_rank: int = 20
+    depth: int = 3
+    biases: bool | None = None
+    iterations: int = 100
+    tolerance: float = 1e-4
+    seed: int = 0
+    journal: Journal = field(default_factory=Journal, compare=False)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A completion of all entries, the check on held-out ones, and remarks on how sure it is and on what that rests."""
+
+    completion: Completion
+    held_out: HeldOut
+    sure: bool | None = None
+    remarks: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class Solve(Protocol):
+    """A fit: first of the entries that are not held out, to predict the held ones and to make its own choices by them, then of all.
+
+    Everything it sees has been divided by the column scale. `start` is an earlier completion of a matrix of the same shape, or None.
+    """
+
+    def __call__(self, entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved: ...
+
+
+def _never(entries: Entries, settings: Settings) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """All that is true of a solver.
+
+    Attributes:
+        name: What the user types.
+        title: What it is for, for the help and the documentation.
+        solve: The fit.
+        memory: Bytes that a fit takes at most beside the entries, of (entries, shape, rank): from measured peaks.
+        suits: Why it suits a matrix, or None where it does not: what ``auto`` asks.
+        check: The predictions of held-out entries alone, where they cost less than the whole.
+        rescue: A sure answer where another solver that ``auto`` has chosen predicts badly, or None.
+        rescued: Whether another solver's `rescue` is tried after it.
+        reads: The settings that it reads beside the rank and the seed.
+        biased: Whether it always (never) has biases; None where that is a setting it reads, or it has means of columns.
+        one_scale: Whether all columns are divided by the same: it has a noise of each column in its model, or none at all.
+        even_noise: Whether it takes the noise of all entries to be of one size.
+        shrinks: Whether a row with few entries is shrunk to what is typical, and so needs no fallback to biases.
+    """
+
+    name: str
+    title: str
+    solve: Solve
+    memory: Callable[[int, tuple[int, int], int], int]
+    suits: Callable[[Entries, Settings], str | None] = _never
+    check: Callable[[Entries, Mask, Settings], HeldOut] | None = None
+    rescue: Callable[[Entries, Mask, Settings, HeldOut], Solved | None] | None = None
+    rescued: bool = False
+    reads: frozenset[str] = frozenset()
+    biased: bool | None = None
+    one_scale: bool = False
+    even_noise: bool = False
+    shrinks: bool = False
+
+    def held_out(self, entries: Entries, held: Mask, settings: Settings) -> HeldOut:
+        """What it predicts for held-out entries."""
+        return self.check(entries, held, settings) if self.check else self.solve(entries, held, settings).held_out
+
+
+def described(entries: Entries) -> str:
+    """The shape of a matrix, for the reason of a choice."""
+    return f"{entries.shape[0]} x {entries.shape[1]} with {entries.density:.1%} observed"
+
+
+def singular_values(factors: tuple[Array, Array]) -> Array:
+    """Singular values of ``left @ right.T``, descending, as many as there are factors. Costs ``O((m + n) r^2)``."""
+    left, right = (np.asarray(np.linalg.qr(factor, mode="r")) for factor in factors)
+    values = np.linalg.svd(left @ right.T, compute_uv=False)
+    return np.concatenate([values, np.zeros(factors[0].shape[1] - values.size)])
+
+
+def root_mean_square(errors: Array) -> float:
+    """Root mean square; NaN of nothing."""
+    return float(np.sqrt(np.mean(errors**2))) if errors.size else float("nan")
+
+
+def hold_out(entries: Entries, share: float, seed: int) -> Mask:
+    """A random share of the entries, of which no row and no column loses its last one."""
+    generator = np.random.default_rng(seed)
+    held = generator.random(entries.size) < share
+    for index, counts in ((entries.rows, entries.row_counts), (entries.cols, entries.col_counts)):
+        taken = np.bincount(index[held], minlength=counts.size)
+        emptied = (taken == counts) & (counts > 0)
+        held &= ~emptied[index]
+    return held
+
+
+def to_dense(entries: Entries) -> tuple[Array, Mask]:
+    """The ``(m, n)`` values with zeros in the holes, and where the entries are."""
+    values, observed = np.zeros(entries.shape), np.zeros(entries.shape, np.bool_)
+    values[entries.rows, entries.cols] = entries.values
+    observed[entries.rows, entries.cols] = True
+    return values, observed

@@ -1,0 +1,244 @@
+"""The `exact` solver: recovery of a nearly noise-free matrix of unknown rank from few entries."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._certainty import determines, facts
+from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers.exact._gauss_newton import Array, Polished, polish
+from lowdim.completion.solvers.exact._reweighting import Estimate, reweighted
+from lowdim.completion.solvers.gd._gradient_descent import balanced
+from lowdim.completion.solvers.gd._starts import leading_svd
+from lowdim.errors import UsageError
+
+VANISHED = 1e-6  # relative residual that counts as none
+SURE_RESIDUAL = 1e-7  # an ill-conditioned matrix can be fitted to 1e-6 at a wrong rank
+LATE, PROMISING = 220, 1e-4  # later iterations only resolve tiny singular values, of what nearly fits by then
+ADMISSIBLE = 1.02  # entries per degree of freedom that a rank needs to be looked for
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of the reweighting: its bound on the rank, how slowly the smoothing falls, and when to look.
+
+    A quick look polishes the rank at the spectral gap alone, for a few steps.
+    """
+
+    bound: int
+    decay: float
+    checks: tuple[int, ...]
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was recovered.
+
+    Attributes:
+        U: (m, rank) orthonormal columns.
+        singular_values: (rank,) descending.
+        V: (n, rank) orthonormal columns: the matrix is ``U * singular_values @ V.T``.
+        rank: The smallest one found whose residual vanishes, or the best fitting one.
+        relative_residual: On the observed entries.
+        iterations: Reweighting iterations, over all plans.
+        converged: Whether the residual vanished.
+        sure: Whether the matrix is determined: a residual below 1e-7, at least 1.15 entries per degree of freedom, and
+            as many entries as the rank in every row and column.
+        reason: What ``sure`` rests on.
+    """
+
+    U: Array
+    singular_values: Array
+    V: Array
+    rank: int
+    relative_residual: float
+    iterations: int
+    converged: bool
+    sure: bool
+    reason: str
+
+
+def recover(
+    entries: Entries,
+    *,
+    rank: int | None = None,
+    rank_bound: int | None = None,
+    depth: int = 3,
+    random_state: int = 0,
+    brief: bool = False,
+    journal: Journal | None = None,
+) -> Recovery:
+    """Recover a low-rank matrix exactly from few of its entries, its rank known or not.
+
+    The Schatten-2/L quasi-norm is minimised with slowly falling smoothing. At some iterations Gauss-Newton polishes
+    a rank a little above the spectral gap and, truncating by one, lower ones: the gap alone misleads with few entries,
+    and a rank too high can fit them and be wrong. The smallest rank whose residual vanishes is taken.
+
+    Args:
+        entries: Observed entries, nearly free of noise (else use another solver).
+        rank: Of the matrix, where known.
+        rank_bound: The largest rank looked for when it is not; 20, or what the entries allow if that is less.
+        depth: L: larger values weigh small singular values harder. At least 2.
+        random_state: Seed of the subspace iterations.
+        brief: Only a quick plan and one of medium length: a tenth of the time where nothing fits, and nearly as good from 1.3 entries per
+            degree of freedom on.
+        journal: Where to report and to keep the state.
+
+    Raises:
+        UsageError: If the rank, its bound or the depth is unusable.
+
+    References:
+        Kümmerle and Verdun (2021), ICML; Zilber and Nadler (2022), doi:10.1137/21M1433812.
+
+    Example:
+        >>> random = np.random.default_rng(0)
+        >>> truth = random.standard_normal((40, 2)) @ random.standard_normal((2, 30))
+        >>> observed = random.random((40, 30)) < 0.4
+        >>> found = recover(Entries.from_dense(np.where(observed, truth, np.nan)))
+        >>> found.rank, found.sure, bool(np.abs(found.U * found.singular_values @ found.V.T - truth).max() < 1e-6)
+        (2, True, True)
+    """
+    _validate(entries, rank, rank_bound, depth)
+    if not entries.values.any():
+        m, n = entries.shape
+        return Recovery(np.empty((m, 0)), np.empty(0), np.empty((n, 0)), 0, 0.0, 0, True, False, "all entries are 0")
+    with threadpool_limits(1, "blas"):
+        return _Search(entries, rank, rank_bound, depth, brief).run(random_state, journal or Journal())
+
+
+class _Search:
+    """The plans, tried one after the other until an answer is sure."""
+
+    def __init__(self, entries: Entries, rank: int | None, rank_bound: int | None, depth: int, brief: bool) -> None:
+        self.entries, self.given, self.depth, self.brief = entries, rank, depth, brief
+        smaller = min(entries.shape)
+        ranks = range(1, smaller)
+        self.admissible = max((k for k in ranks if entries.oversampling(k) >= ADMISSIBLE), default=1)
+        fitting = max((k for k in ranks if entries.oversampling(k) >= 1 / ADMISSIBLE), default=1)
+        wanted = 2 * rank if rank else rank_bound or min(20, fitting + 2)
+        self.bound = min(wanted, smaller - 1)
+        self.largest = min(self.bound, fitting)  # rank to polish
+        self.best: Polished | None = None  # smallest rank that fits, else least residual
+        self.iterations = 0
+
+    def plans(self) -> tuple[Plan, ...]:
+        fewer = min(self.bound, max(self.admissible, self.given or 1) + 2)
+        quick = Plan(self.bound, 0.8, (8, 14, 20, 30, 40), quick=True)
+        if self.brief:
+            return quick, Plan(self.bound, 0.93, (60,))
+        return (
+            quick,
+            Plan(self.bound, 0.96, (30, 100, 140, 180, 220, 260, 300, 340)),
+            Plan(fewer, 0.97, (100, 150, 200, 250)),
+            Plan(self.bound, 0.93, (60, 100, 150)),
+        )
+
+    def run(self, random_state: int, journal: Journal) -> Recovery:
+        if self.bound == 0:  # a single row or column: every matrix has rank 1, and nothing ties its entries
+            left, values, right = leading_svd(self.entries, self.entries.values, 1, np.random.default_rng(0))
+            self.keep(polish(self.entries, left * values, right))
+            return self.answer()
+        for number, plan in enumerate(self.plans()):
+            if self.follow(plan, (random_state, number), journal):
+                break
+        return self.answer()
+
+    def follow(self, plan: Plan, seed: tuple[int, ...], journal: Journal) -> bool:
+        """Whether the plan led to a sure answer."""
+        before, most = self.iterations, plan.checks[-1]
+        stage = journal.stage(most)
+        saved = stage.saved()
+        if saved is not None and "best.left" in saved:
+            residual = float(saved["best.residual"])
+            self.best = Polished(saved["best.left"], saved["best.right"], residual, 0)
+        start = Estimate.of_state(saved) if saved is not None else None
+        for estimate in reweighted(self.entries, plan.bound, self.depth, plan.decay, most, seed, start):
+            self.iterations = before + estimate.iteration
+            if estimate.last or estimate.iteration in plan.checks:
+                if self.glance(estimate) if plan.quick else self.look(estimate):
+                    return True
+                if estimate.iteration >= LATE and self.best and self.best.relative_residual > PROMISING:
+                    return False
+            if not estimate.last:
+                stage.report(estimate.iteration, lambda: estimate.state() | self.state())  # noqa: B023
+        return False
+
+    def state(self) -> dict[str, Array]:
+        if self.best is None:
+            return {}
+        residual = np.array(self.best.relative_residual)
+        return {"best.left": self.best.left, "best.right": self.best.right, "best.residual": residual}
+
+    def glance(self, estimate: Estimate) -> bool:
+        """A few cheap steps at the rank of the spectral gap; only if they fit, a look at lower ranks."""
+        gap, _ = self.ranks(estimate)
+        left, right = estimate.factors(gap)
+        polished = polish(self.entries, left, right, max_steps=10, most_inner=60)
+        if polished.relative_residual >= VANISHED:
+            self.keep(polished)
+            return False
+        return self.descend(polished.left, polished.right, gap)
+
+    def look(self, estimate: Estimate) -> bool:
+        """Polish from a little above the spectral gap downwards."""
+        gap, top = self.ranks(estimate)
+        return self.descend(*estimate.factors(top), gap)
+
+    def descend(self, left: Array, right: Array, gap: int) -> bool:
+        """Polish, truncate by one rank, polish again, and so on; whether a sure answer came out."""
+        found = False
+        for rank in range(left.shape[1], 0, -1):
+            polished = polish(self.entries, left[:, :rank], right[:, :rank])
+            fits = polished.relative_residual < VANISHED
+            if not fits and (found or rank < gap):
+                break
+            found = found or fits
+            self.keep(polished)
+            left, right = polished.left, polished.right
+            if self.given is not None:
+                break
+        return found and self.best is not None and self.is_sure(self.best)
+
+    def ranks(self, estimate: Estimate) -> tuple[int, int]:
+        """The rank at the largest spectral gap, and the one to start from."""
+        if self.given is not None:
+            return self.given, self.given
+        considered = max(1, min(self.admissible, estimate.values.size - 2))
+        values = estimate.values[: considered + 1]
+        gap = int(np.argmax(values[:-1] / np.maximum(values[1:], np.finfo(np.float64).eps * values[0]))) + 1
+        most = min(self.largest, estimate.values.size - 1)
+        scarce = self.entries.oversampling(min(gap + 1, self.admissible)) < 1.5
+        return gap, most if scarce else min(gap + 2, most)
+
+    def keep(self, polished: Polished) -> None:
+        if self.best is None:
+            self.best = polished
+            return
+        fits, fitted = (p.relative_residual < VANISHED for p in (polished, self.best))
+        smaller = polished.left.shape[1] < self.best.left.shape[1]
+        better = polished.relative_residual < self.best.relative_residual
+        if (fits and not fitted) or (fits and fitted and smaller) or (not fits and not fitted and better):
+            self.best = polished
+
+    def is_sure(self, polished: Polished) -> bool:
+        return polished.relative_residual < SURE_RESIDUAL and determines(self.entries, polished.left.shape[1])
+
+    def answer(self) -> Recovery:
+        assert self.best is not None
+        left, values, right = balanced(self.best.left, self.best.right)
+        rank, residual = values.size, self.best.relative_residual
+        reason = facts(self.entries, rank, residual)
+        fits, sure = residual < VANISHED, self.is_sure(self.best)
+        return Recovery(left, values, right, rank, residual, self.iterations, fits, sure, reason)
+
+
+def _validate(entries: Entries, rank: int | None, rank_bound: int | None, depth: int) -> None:
+    smaller = min(entries.shape)
+    for name, value in (("rank", rank), ("rank_bound", rank_bound)):
+        if value is not None and not 1 <= value < max(2, smaller):
+            raise UsageError(f"{name} must be at least 1 and below {smaller}, the smaller side, not {value}.")
+    if depth < 2:
+        raise UsageError(f"depth must be at least 2, not {depth}: depth 1 regularises no rank.")

@@ -1,0 +1,207 @@
+"""The `gd` solver: the lecture's dynamics, from observed entries to factors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim._random import child_seed
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._certainty import determines, facts
+from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers.gd._descent import Array, Descent, Network, Probe, descend
+from lowdim.completion.solvers.gd._starts import (
+    compressed_network,
+    largest_gamma,
+    leading_svd,
+    orthogonal_network,
+    spectral_network,
+    stable_step,
+)
+from lowdim.errors import UsageError, did_you_mean
+
+Form = Literal["compressed", "spectral", "network"]
+FORMS = ("compressed", "spectral", "network")
+SURE_RESIDUAL = 1e-4
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """What gradient descent found.
+
+    Attributes:
+        U: (m, k) orthonormal columns.
+        singular_values: (k,) descending.
+        V: (n, k) orthonormal columns: the completed matrix is ``U * singular_values @ V.T``.
+        rank: Of the matrix: the fewest singular values that fit the observed entries as well as all of them.
+        relative_residual: On the observed entries.
+        iterations: Steps taken.
+        converged: Whether the residual reached the tolerance.
+        sure: Whether the matrix is determined: a residual below 1e-4, at least 1.15 entries per degree of freedom, and
+            as many entries as the rank in every row and column.
+        reason: What ``sure`` rests on.
+        step: The (first) step, on the summed loss.
+        gamma: Relative rate of the outer factors.
+        run: The whole run: times, flow times, residuals.
+    """
+
+    U: Array
+    singular_values: Array
+    V: Array
+    rank: int
+    relative_residual: float
+    iterations: int
+    converged: bool
+    sure: bool
+    reason: str
+    step: float
+    gamma: float
+    run: Descent
+
+
+def gradient_descent(
+    entries: Entries,
+    *,
+    rank: int,
+    depth: int = 3,
+    form: Form = "compressed",
+    width: int | None = None,
+    scale: float = 1e-3,
+    step: float | None = None,
+    gamma: float | None = None,
+    adaptive: bool = True,
+    tolerance: float = 1e-8,
+    max_iterations: int = 20_000,
+    random_state: int = 0,
+    probe: Probe | None = None,
+    record: int = 1,
+    journal: Journal | None = None,
+) -> GradientDescent:
+    r"""Complete a matrix by gradient descent on a deep linear network that starts near zero.
+
+    Args:
+        entries: Observed entries of an (m, n) matrix.
+        rank: Its rank or an upper bound; the compressed forms have width ``2 rank``.
+        depth: Number of factors L of the original network, at least 2.
+        form: ``"compressed"``: factors U, V around L small ones, with rate gamma for the outer two; ``"spectral"``: L
+            factors that start at epsilon times the leading singular vectors; ``"network"``: L random orthogonal
+            factors of the given width (full or narrow).
+        width: Of ``form="network"``; ``2 rank`` when not given.
+        scale: epsilon, of the start.
+        step: eta on the summed loss $\tfrac12\lVert\Omega\circ(W-\Phi)\rVert_F^2$; half the stability limit when
+            not given.
+        gamma: Rate of the outer factors relative to the others; half the largest stable one (compressed) or 1
+            (spectral) when not given.
+        adaptive: Whether the step grows by 1.1 and is halved on an increase; else it is fixed.
+        tolerance: On the relative residual.
+        max_iterations: Most steps to take.
+        random_state: Seed of the start.
+        probe: Number to record from (left, right), with the matrix ``left @ right.T``.
+        record: Every how many iterations to record.
+        journal: Where to report and to keep the state.
+
+    Raises:
+        UsageError: If the rank, depth, scale, step or form is unusable.
+        NonFiniteError: If a fixed step is too large.
+
+    References:
+        Yaras, Wang, Hu, Zhu, Balzano and Qu (2023), arXiv:2306.01154. Arora, Cohen, Hu and Luo (2019),
+        arXiv:1905.13655.
+
+    Example:
+        >>> truth = np.outer([1.0, 2.0, 3.0, 4.0], [1.0, -1.0, 2.0])
+        >>> entries = Entries.from_dense(np.where(np.eye(4, 3) == 1, np.nan, truth))
+        >>> found = gradient_descent(entries, rank=1)
+        >>> found.rank, np.round(found.U @ np.diag(found.singular_values) @ found.V.T, 4)[0].tolist()
+        (1, [1.0, -1.0, 2.0])
+    """
+    _validate(entries, rank, depth, form, scale, step)
+    if not entries.values.any():
+        raise UsageError("All observed entries are 0, so every gradient is 0. The completion is the zero matrix.")
+    # Not default_rng(random_state): a matrix drawn with the same seed would not be independent of the start.
+    random = np.random.default_rng(child_seed(random_state, "gradient descent"))
+    largest = float(leading_svd(entries, entries.values, 1, random)[1][0]) / entries.density
+    step = stable_step(entries.density, largest, depth) if step is None else step
+    if gamma is None:
+        limit = largest_gamma(step, entries.density, largest, depth) if form == "compressed" else 2.0
+        gamma = max(limit, 0.0) / 2
+    network = _start(entries, rank, depth, form, width, scale, gamma, random)
+    run = descend(
+        entries,
+        network,
+        step,
+        adaptive=adaptive,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        probe=probe,
+        record=record,
+        journal=journal,
+    )
+    return _describe(entries, run, step, gamma)
+
+
+def _start(
+    entries: Entries,
+    rank: int,
+    depth: int,
+    form: Form,
+    width: int | None,
+    scale: float,
+    gamma: float,
+    random: np.random.Generator,
+) -> Network:
+    if form == "compressed":
+        return compressed_network(entries, rank, depth, scale, gamma, random)
+    if form == "spectral":
+        return spectral_network(entries, rank, depth, scale, gamma, random)
+    return orthogonal_network(entries.shape, width or 2 * rank, depth, scale, random)
+
+
+def _describe(entries: Entries, run: Descent, step: float, gamma: float) -> GradientDescent:
+    left, values, right = balanced(run.network.left, run.network.right)
+    rank = _fitting_rank(entries, left * values, right, run.relative_residual)
+    return GradientDescent(
+        U=left,
+        singular_values=values,
+        V=right,
+        rank=rank,
+        relative_residual=run.relative_residual,
+        iterations=run.iterations,
+        converged=run.converged,
+        sure=run.relative_residual < SURE_RESIDUAL and determines(entries, rank),
+        reason=facts(entries, rank, run.relative_residual),
+        step=step,
+        gamma=gamma,
+        run=run,
+    )
+
+
+def balanced(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[Array, Array, Array]:
+    """The singular value decomposition of ``left @ right.T``, in O((m + n) k^2): U, s descending, V."""
+    q_left, r_left = np.linalg.qr(left)
+    q_right, r_right = np.linalg.qr(right)
+    inner_left, values, inner_right = np.linalg.svd(r_left @ r_right.T)
+    return np.ascontiguousarray(q_left @ inner_left), values, np.ascontiguousarray(q_right @ inner_right.T)
+
+
+def _fitting_rank(entries: Entries, left: Array, right: Array, residual: float) -> int:
+    norm = float(np.linalg.norm(entries.values))
+    for rank in range(1, left.shape[1]):
+        cut = np.ascontiguousarray(left[:, :rank]), np.ascontiguousarray(right[:, :rank])
+        if np.linalg.norm(entries.values - entries.predict(*cut)) <= 2 * max(residual, 1e-8) * norm:
+            return rank
+    return left.shape[1]
+
+
+def _validate(entries: Entries, rank: int, depth: int, form: str, scale: float, step: float | None) -> None:
+    if form not in FORMS:
+        raise UsageError(f"There is no form {form!r}. {did_you_mean(form, FORMS)}")
+    if not 1 <= rank <= min(entries.shape):
+        raise UsageError(f"The rank must be from 1 to {min(entries.shape)} for shape {entries.shape}, not {rank}.")
+    if depth < 2:
+        raise UsageError(f"A deep factorization needs at least 2 factors, not {depth}.")
+    if not (np.isfinite(scale) and scale > 0):
+        raise UsageError(f"The scale of the start must be > 0, not {scale}: at 0 every gradient is 0.")
+    if step is not None and not (np.isfinite(step) and step > 0):
+        raise UsageError(f"The step must be > 0, not {step}.")

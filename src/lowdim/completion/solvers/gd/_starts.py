@@ -1,0 +1,143 @@
+r"""Where gradient descent starts: full and narrow networks, and the two compressed forms of the lecture.
+
+A network with factors at $\varepsilon$ times orthogonal matrices first moves along the singular vectors of the
+observed matrix, so a network of width 2r inside these subspaces can stand for the wide one. Their own motion, which
+full observation would not need, is followed with *discrepant* rates.
+"""
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+from numpy.typing import NDArray
+
+from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.gd._descent import Network
+from lowdim.dynamics import initialize
+
+Array = NDArray[np.float64]
+
+
+def leading_svd(entries: Entries, values: Array, count: int, random: np.random.Generator) -> tuple[Array, Array, Array]:
+    """The largest ``count`` singular triplets of the sparse matrix with these values: U (m, k), s descending, V (n, k).
+
+    ARPACK; dense where the matrix is so thin that nearly all its triplets are wanted.
+    """
+    matrix = scipy.sparse.csr_array((values, entries.cols, entries.row_start), shape=entries.shape)
+    small = min(entries.shape)
+    count = min(count, small)
+    if count >= small - 1 or small <= 32:
+        left, values, right = np.linalg.svd(matrix.todense(), full_matrices=False)
+    else:
+        found: tuple[Array, Array, Array] = scipy.sparse.linalg.svds(  # pyright: ignore[reportAssignmentType]
+            matrix, count, v0=random.standard_normal(small)
+        )
+        left, values, right = found[0][:, ::-1], found[1][::-1], found[2][::-1]
+    return np.ascontiguousarray(left[:, :count]), values[:count].copy(), np.ascontiguousarray(right[:count].T)
+
+
+def orthogonal_network(
+    shape: tuple[int, int], width: int, depth: int, scale: float, random: np.random.Generator
+) -> Network:
+    """The lecture's network: L factors, each ``scale`` times a random (semi-)orthogonal matrix, one rate for all.
+
+    Args:
+        shape: (m, n) of the end-to-end matrix.
+        width: Of the hidden layers; d for the full network of a (d, d) matrix, less for a narrow one.
+        depth: L, at least 2.
+        scale: epsilon.
+        random: Source of randomness.
+    """
+    widths = [shape[1], *[width] * (depth - 1), shape[0]]
+    return Network(tuple(initialize(widths, random, scale=scale)), (1.0,) * depth)
+
+
+def compressed_network(
+    entries: Entries,
+    rank: int,
+    depth: int,
+    scale: float,
+    gamma: float,
+    random: np.random.Generator,
+    original: Network | None = None,
+) -> Network:
+    r"""The compressed network $U (\widetilde W_L \cdots \widetilde W_1) V^\top$ of width 2r.
+
+    With $Q = W_{L:1}(0) / \varepsilon^L$ of the original network and $U_\Phi, V_\Phi$ the leading r singular
+    vectors of the residual at the start, $V = \mathrm{orth}[V_\Phi, Q^\top U_\Phi]$, $U = Q V$ and every inner factor
+    starts at $\varepsilon I$.
+
+    Args:
+        entries: Observed entries of Phi.
+        rank: r, or an upper bound of it.
+        depth: L.
+        scale: epsilon.
+        gamma: Rate of U and V relative to the inner factors'; 0 keeps them.
+        random: Source of randomness.
+        original: The square network to compress. Without one, Q is random, and what is needed of it is drawn directly
+            at a cost of O((m + n) r^2).
+    """
+    if original is not None:
+        residual = entries.values - entries.predict(np.ascontiguousarray(original.left), original.right)
+        left_vectors, _, right_vectors = leading_svd(entries, residual, rank, random)
+        moved = original.right @ (original.left.T @ left_vectors)
+        right = np.linalg.qr(np.concatenate([right_vectors, moved / np.linalg.norm(moved, axis=0)], 1))[0]
+        left = original.left @ (original.right.T @ right) / scale**depth
+    else:
+        width = min(2 * rank, *entries.shape)
+        left_vectors, _, right_vectors = leading_svd(entries, entries.values, rank, random)
+        (moved,) = initialize([left_vectors.shape[1], entries.shape[1]], random)  # Q.T @ U_Phi for a random Q
+        right = _complete_basis(moved, right_vectors, width)
+        left = _complete_basis(left_vectors, random.standard_normal((entries.shape[0], width)), width)
+    inner = (scale * np.eye(right.shape[1]),) * depth
+    factors = (np.ascontiguousarray(right.T), *inner, np.ascontiguousarray(left))
+    return Network(factors, (gamma, *(1.0,) * depth, gamma))
+
+
+def spectral_network(
+    entries: Entries, rank: int, depth: int, scale: float, alpha: float, random: np.random.Generator
+) -> Network:
+    r"""The spectral start: L factors $\varepsilon U, \varepsilon I, \dots, \varepsilon V^\top$ of width 2r.
+
+    U and V are the leading 2r singular vectors of the observed matrix; the outer two factors have rate alpha.
+
+    References:
+        Kwon, Zhang, Song, Balzano and Qu (2024), arXiv:2311.05061.
+    """
+    left, _, right = leading_svd(entries, entries.values, 2 * rank, random)
+    inner = (scale * np.eye(left.shape[1]),) * (depth - 2)
+    factors = (scale * np.ascontiguousarray(right.T), *inner, scale * left)
+    return Network(factors, (alpha, *(1.0,) * (depth - 2), alpha))
+
+
+def _complete_basis(first: Array, more: Array, width: int) -> Array:
+    """Orthonormal columns: those of ``first``, then as many of the span of ``more`` as ``width`` leaves room for."""
+    rest = more[:, : width - first.shape[1]]
+    for _ in range(2):  # twice is enough for orthogonality to rounding
+        rest = np.linalg.qr(rest - first @ (first.T @ rest))[0]
+    return np.concatenate([first, rest], 1)
+
+
+def largest_gamma(step: float, density: float, largest: float, depth: int) -> float:
+    r"""The rate of the outer factors up to which the compressed network is stable near the solution.
+
+    $$\eta\, p\, (L \sigma_1^{2 - 2/L} + 2 \gamma \sigma_1^2) < 2$$
+
+    Args:
+        step: eta, on the summed loss.
+        density: p, the observed share of the entries.
+        largest: The largest singular value of Phi; about that of the observed matrix divided by p.
+        depth: L.
+
+    Returns:
+        The largest gamma, <= 0 if the step is too large for the inner factors alone.
+
+    Example:
+        >>> largest_gamma(step=0.01, density=0.5, largest=4.0, depth=2)
+        12.25
+    """
+    return (2 / (step * density) - depth * largest ** (2 - 2 / depth)) / (2 * largest**2)
+
+
+def stable_step(density: float, largest: float, depth: int) -> float:
+    """Half the largest stable step of the inner factors, which leaves the other half to the outer ones."""
+    return 1 / (density * depth * largest ** (2 - 2 / depth))

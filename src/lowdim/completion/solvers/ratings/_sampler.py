@@ -1,0 +1,183 @@
+"""The state of the `ratings` solvers: one sweep of Gibbs draws, or of variational updates, over the rows and the columns.
+
+See `_ratings` for the model and its symbols.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim.completion.entries import Entries, run_rows
+from lowdim.completion.solvers.ratings._kernels import update_features, update_rows
+
+Floats = NDArray[Any]
+
+NOISE_SHAPE = 20.0  # of the gamma prior of the weights of single rows and columns
+WEIGHTS_FROM_SWEEP = 4
+WEAK = 0.1  # shape and rate of the gamma priors of lambda and kappa
+
+MOVING = (  # what changes in a sweep
+    "parameters", "centre", "features", "prior", "precision", "kappa", "weights", "errors", "covariances", "feature_variances",
+)  # fmt: skip
+
+
+class Side:
+    """The parameters of all rows, or of all columns; see the module for the symbols.
+
+    Attributes:
+        start, others, values: The ratings of each member: where they begin, of (or by) whom, and how much above mu.
+        shares: ``s``.
+        parameters: ``T``, ``(members, k + 1)``, the bias last.
+        centre: ``m``.
+        features: ``z``, ``(others, k + 1)``.
+        prior: The means of ``T``.
+        precision: ``lambda``.
+        kappa: The prior precision of the features.
+        weights: ``w``.
+        errors: Sums of squared residuals, weighted by the others' weights.
+        covariances: In the variational mode, of ``[p, -b]``, packed; otherwise without rows.
+        feature_variances: In the variational mode, of the features; otherwise without rows.
+    """
+
+    def __init__(
+        self,
+        start: NDArray[np.int64],
+        others: NDArray[np.int32],
+        values: Floats,
+        other_members: int,
+        factors: int,
+        generator: np.random.Generator,
+        *,
+        variational: bool,
+    ) -> None:
+        members, size = start.size - 1, factors + 1
+        self.start, self.others, self.values = start, others, values
+        self.counts = np.diff(start)
+        self.shares = np.float32(1) / np.sqrt(np.maximum(self.counts, 1), dtype=np.float32)
+        self.parameters = generator.standard_normal((members, size), np.float32)
+        self.parameters *= np.float32(0.3 if variational else 0.1)
+        self.centre = np.zeros(size, np.float32)
+        self.features = np.zeros((other_members, size), np.float32)
+        self.prior = np.zeros((members, size), np.float32)
+        self.precision = np.full(size, 10.0, np.float32)
+        self.kappa = np.full(size, 100.0, np.float32)
+        self.weights = np.ones(members, np.float32)
+        self.errors = np.zeros(members, np.float32)
+        self.covariances = np.zeros((members if variational else 0, size * (size + 1) // 2), np.float32)
+        self.feature_variances = np.zeros((other_members if variational else 0, size), np.float32)
+
+    def update(self, other: "Side", alpha: float, generator: np.random.Generator, *, weigh: bool) -> None:
+        """One sweep over this side: parameters, their precision and centre, implicit features, weights."""
+        self._update_parameters(other, alpha, generator)
+        rest = self.parameters - self.prior
+        squares = self._squares(rest, other)
+        self.precision = self._gamma(WEAK + len(rest) / 2, WEAK + squares / 2, generator)
+        rest += self.centre
+        scale = 1 / np.sqrt(self.precision * (len(rest) + 1))
+        self.centre = rest.sum(0) / np.float32(len(rest) + 1) + self._normal_row(generator) * scale
+        rest -= self.centre
+        self._update_features(other, rest, generator)
+        self.prior = self.parameters - rest
+        if weigh:
+            rate = (NOISE_SHAPE + alpha * self.errors) / 2
+            self.weights = self._gamma((NOISE_SHAPE + self.counts) / 2, rate, generator)
+
+    def _update_parameters(self, other: "Side", alpha: float, generator: np.random.Generator) -> None:
+        columns = (other.parameters, other.weights, other.covariances)
+        given = (self.prior, self.precision, np.float32(alpha), self.weights)
+        normals = self._normals(self.parameters.shape, generator)
+        written = (self.parameters, self.covariances, self.errors)
+        work = self.others.size * self.precision.size**2
+        entries = (self.others, self.values)
+        run_rows(update_rows, self.start, work, *entries, *columns, *given, normals, *written)
+
+    def _squares(self, rest: Floats, other: "Side") -> Floats:
+        """The (expected) sums of squares of the parameters about their prior means."""
+        squares = np.einsum("ia,ia->a", rest, rest)
+        if self.covariances.size:
+            size = self.precision.size
+            diagonal = np.cumsum(np.arange(1, size + 1)) - 1
+            strengths = np.bincount(other.members_of_entries, self.shares[other.others] ** 2, other.counts.size)
+            squares = squares + self.covariances[:, diagonal].sum(0) + strengths @ self.feature_variances
+        return squares
+
+    def _update_features(self, other: "Side", rest: Floats, generator: np.random.Generator) -> None:
+        normals = self._normals(self.features.shape, generator)
+        update_features(
+            other.start,
+            other.others,
+            self.shares,
+            self.precision,
+            self.kappa,
+            normals,
+            self.features,
+            rest,
+            self.feature_variances,
+        )
+        squares = np.einsum("ja,ja->a", self.features, self.features) + self.feature_variances.sum(0)
+        self.kappa = self._gamma(WEAK + len(self.features) / 2, WEAK + squares / 2, generator)
+
+    @property
+    def members_of_entries(self) -> NDArray[np.intp]:
+        """The member of each entry."""
+        return np.repeat(np.arange(self.counts.size), self.counts)
+
+    @property
+    def variational(self) -> bool:
+        return self.feature_variances.shape[0] > 0
+
+    def _normals(self, shape: tuple[int, ...], generator: np.random.Generator) -> Floats:
+        """Noise of draws, none in the variational mode."""
+        return generator.standard_normal((0, shape[1]) if self.variational else shape, np.float32)
+
+    def _normal_row(self, generator: np.random.Generator) -> Floats:
+        size = self.precision.size
+        return np.zeros(size, np.float32) if self.variational else generator.standard_normal(size, np.float32)
+
+    def _gamma(self, shape: Floats | float, rate: Floats, generator: np.random.Generator) -> Floats:
+        """A draw, or the mean in the variational mode."""
+        standard = shape if self.variational else generator.gamma(shape, size=rate.shape)
+        return (standard / rate).astype(np.float32)
+
+
+class Sampler:
+    """The state of the chain (or of the variational iteration) over both sides."""
+
+    def __init__(self, entries: Entries, factors: int, seed: int, *, variational: bool) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.mean, (m, n) = float(entries.values.mean()), entries.shape
+        values = (entries.values - self.mean).astype(np.float32)
+        start, rows, by_col = entries.by_columns(values)
+        common = (factors, self.generator)
+        self.rows = Side(entries.row_start, entries.cols, values, n, *common, variational=variational)
+        self.cols = Side(start, rows, by_col, m, *common, variational=variational)
+        self.alpha, self.sweeps = 1.0, 0
+
+    def state(self) -> dict[str, Floats]:
+        """All that the next sweep depends on."""
+        sides = (("rows", self.rows), ("cols", self.cols))
+        moving = {f"{name}.{part}": getattr(side, part) for name, side in sides for part in MOVING}
+        random = json.dumps(self.generator.bit_generator.state).encode()
+        return moving | {"alpha": np.array([self.alpha, self.sweeps]), "random": np.frombuffer(random, np.uint8)}
+
+    def restore(self, state: dict[str, Floats] | None) -> None:
+        """Go on from a state; from here if it is None."""
+        if state is None:
+            return
+        for name, side in (("rows", self.rows), ("cols", self.cols)):
+            for part in MOVING:
+                setattr(side, part, state[f"{name}.{part}"])
+        self.alpha, self.sweeps = float(state["alpha"][0]), int(state["alpha"][1])
+        self.generator.bit_generator.state = json.loads(state["random"].tobytes())
+
+    def sweep(self) -> None:
+        """Rows, columns, then the precision of the noise."""
+        self.sweeps += 1
+        weigh = self.sweeps >= WEIGHTS_FROM_SWEEP
+        self.rows.update(self.cols, self.alpha, self.generator, weigh=weigh)
+        self.cols.update(self.rows, self.alpha, self.generator, weigh=weigh)
+        shape = 1 + self.rows.values.size / 2
+        rate = 1 + float(self.cols.weights.astype(np.float64) @ self.cols.errors) / 2
+        self.alpha = (shape if self.rows.variational else self.generator.gamma(shape)) / rate

@@ -1,0 +1,120 @@
+"""From a layer's output to one row per sample."""
+
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lowdim.errors import InputError
+
+Pool = Literal["avg", "flatten", "cls", "mean", "last"]
+POOLS: tuple[Pool, ...] = get_args(Pool)
+
+
+def reduce_output(
+    output: Any, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None
+) -> Float[Tensor, "n d"]:
+    """One row per sample from whatever a layer gives, cut off from the graph; always a new tensor.
+
+    Args:
+        output: What `pool_output` takes, or a tuple or dictionary whose first tensor is one.
+        pool: As of `pool_output`.
+        mask: The same.
+        layer: For the error message.
+        module: The layer, to tell maps ``n x h x w x c`` from ``n x c x h x w``; without it maps are the latter.
+
+    Raises:
+        InputError: If the output is no tensor of one of these shapes, or the pooling does not go with it.
+
+    Example:
+        >>> reduce_output(torch.arange(8.0).reshape(1, 2, 2, 2), "avg", None, "conv").tolist()  # a map with two channels
+        [[1.5, 5.5]]
+    """
+    if isinstance(output, dict):
+        output = next(iter(output.values()), None)
+    if isinstance(output, tuple | list):
+        output = output[0] if output else None
+    if not isinstance(output, Tensor) or output.ndim < 2 or not output.is_floating_point():
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(
+            f"The layer {layer} gives {shape}, not floating-point features with one row per sample. Choose another."
+        )
+    rows = pool_output(output.detach(), pool, mask, layer, module)
+    shared = rows.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    return rows.clone() if shared else rows
+
+
+def pool_output(
+    output: Tensor, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None
+) -> Float[Tensor, "n d"]:
+    """One row per sample from a floating-point output; gradients flow through it.
+
+    Sums are taken in float32 at least: those of many tokens overflow float16 and lose the count in bfloat16.
+
+    Args:
+        output: ``n x d``, which is passed on; a map ``n x c x h x w``; or tokens ``n x t x d``.
+        pool: ``"avg"`` averages a map over space and tokens over those that are not padding; ``"mean"`` is the same for
+            tokens; ``"cls"`` takes the first token, ``"last"`` the last one that is not padding; ``"flatten"`` keeps everything.
+        mask: ``n x t``, 1 for tokens that are not padding.
+        layer: For the error message.
+        module: The layer, to find the channels of its maps.
+
+    Raises:
+        InputError: If the pooling does not go with the output.
+
+    Example:
+        >>> tokens, mask = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])
+        >>> [pool_output(tokens, pool, mask, "block").item() for pool in ("mean", "cls", "last")]
+        [2.0, 1.0, 3.0]
+    """
+    if module is not None:
+        output = channels_first(output, module)
+    if output.ndim == 2:
+        return output
+    if pool == "flatten":
+        return output.flatten(1)
+    if output.ndim == 3:
+        return _pool_tokens(output, pool, mask if mask is not None and mask.shape == output.shape[:2] else None)
+    if pool != "avg":
+        raise InputError(
+            f'The layer {layer} gives maps of shape {tuple(output.shape[1:])}, not tokens. Use `pool="avg"` or `pool="flatten"`.'
+        )
+    return output.flatten(2).mean(dim=2, dtype=_wide(output)).to(output.dtype)
+
+
+def _pool_tokens(tokens: Float[Tensor, "n t d"], pool: Pool, mask: Tensor | None) -> Float[Tensor, "n d"]:
+    if pool == "cls":
+        return tokens[:, 0]
+    if mask is None:
+        return tokens[:, -1] if pool == "last" else tokens.mean(dim=1, dtype=_wide(tokens)).to(tokens.dtype)
+    weights = mask.to(tokens.dtype).unsqueeze(2)
+    if pool == "last":
+        # The mask's running count reaches its end at the last token; a sample without any has none: NaN, as its mean.
+        end = mask.long().cumsum(dim=1).argmax(dim=1)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        return tokens[rows, end] / weights[rows, end]
+    wide = _wide(tokens)
+    return ((tokens * weights).sum(dim=1, dtype=wide) / weights.sum(dim=1, dtype=wide)).to(tokens.dtype)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def channels_first(output: Tensor, module: nn.Module) -> Tensor:
+    """A map ``n x h x w x c`` (Swin and its kin) as ``n x c x h x w``; anything else as it is.
+
+    Nothing in a tensor says where its channels are. The normalisations and linear layers of the module that made it do: they
+    have the width of the channels.
+    """
+    if output.ndim != 4:
+        return output
+    widths = {
+        child.normalized_shape[-1] if isinstance(child, nn.LayerNorm) else child.out_features
+        for child in module.modules()
+        if isinstance(child, nn.LayerNorm | nn.Linear)
+    }
+    convolutions = {child.out_channels for child in module.modules() if isinstance(child, nn.Conv2d)}
+    last = output.shape[3] in widths and output.shape[1] not in widths | convolutions
+    return output.permute(0, 3, 1, 2) if last else output

@@ -1,0 +1,108 @@
+"""Where a network's inputs come from, whatever form the data has."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lowdim._files import json_digest
+from lowdim._preprocessing import Preprocessing
+from lowdim._random import child_seed
+from lowdim.data import Split
+from lowdim.data._batches import Inputs, batches
+from lowdim.errors import InputError
+
+
+@runtime_checkable
+class Source(Protocol):
+    """The labels of all samples, and the inputs of any of them."""
+
+    labels: np.ndarray
+
+    def inputs(self, positions: np.ndarray) -> Any:
+        """A tensor, or a dictionary of tensors, for these samples."""
+        ...
+
+    def digest(self) -> str:
+        """Of everything that decides the inputs."""
+        ...
+
+
+class SplitSource:
+    """Samples of a split as a network with this preprocessing takes them."""
+
+    def __init__(self, split: Split, preprocessing: Preprocessing) -> None:
+        self.labels, self.split, self.preprocessing = split.labels, split, preprocessing
+
+    def inputs(self, positions: np.ndarray) -> Inputs:
+        """A tensor, or a dictionary of tensors, for these samples."""
+        return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
+
+    def digest(self) -> str:
+        """Of samples and preprocessing, and of the first sample's inputs: they depend on code and vocabularies, too."""
+        first = self.inputs(np.arange(min(1, len(self.labels)))) if len(self.labels) else {}
+        tensors = first if isinstance(first, dict) else {"": first}
+        seen = {name: [str(tensor.dtype), _bytes_digest(tensor)] for name, tensor in tensors.items()}
+        return json_digest([self.split.digest(), self.preprocessing.as_dict(), seen])
+
+
+class TensorSource:
+    """Inputs at hand."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.labels, self.tensor = labels.cpu().numpy().astype(np.int64), inputs
+
+    def inputs(self, positions: np.ndarray) -> Tensor:
+        """The rows of these samples."""
+        return self.tensor[torch.from_numpy(positions)]
+
+    def digest(self) -> str:
+        """Of type, shape and content."""
+        return json_digest([str(self.tensor.dtype), list(self.tensor.shape), _bytes_digest(self.tensor)])
+
+
+def _bytes_digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+def with_views(split: Split, views: int, seed: int) -> Split:
+    """The images of a split, then ``views - 1`` times the same images cropped and flipped at random; each view after the other.
+
+    Raises:
+        InputError: If the samples are no images.
+    """
+    if views == 1:
+        return split
+    if split.kind != "image":
+        raise InputError(f"Views are random crops of images, but the data is {split.kind}.")
+    return replace(split.take(np.tile(np.arange(len(split)), views)), read=_Views(split, seed))
+
+
+@dataclass(frozen=True)
+class _Views:
+    """Each image cropped (60 to 100 % of its area) and flipped at random, always in the same way for one seed and view."""
+
+    split: Split
+    seed: int
+
+    def __call__(self, index: int) -> Image.Image:
+        view, index = divmod(index, len(self.split))
+        image: Image.Image = self.split.load(index)
+        if view == 0:
+            return image
+        generator = np.random.default_rng(child_seed(child_seed(self.seed, "view", view), index))
+        side = np.sqrt(generator.uniform(0.6, 1.0))
+        width, height = (max(1, round(length * side)) for length in image.size)
+        left, top = int(generator.integers(image.width - width + 1)), int(generator.integers(image.height - height + 1))
+        image = image.crop((left, top, left + width, top + height))
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if generator.random() < 0.5 else image
+
+    def stamp(self, index: int) -> bytes:
+        """Of the image behind it, and of what the view is drawn from."""
+        view, index = divmod(index, len(self.split))
+        stamp = getattr(self.split.read, "stamp", None)
+        return f"{self.seed} {view} ".encode() + (b"" if stamp is None else stamp(index))

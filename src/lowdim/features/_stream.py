@@ -1,0 +1,136 @@
+"""A stream of features that can be run through several times: computed once, then replayed from the cache."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lowdim._files import json_digest
+from lowdim._processes import Processes
+from lowdim.data._batches import Inputs
+from lowdim.errors import InputError
+from lowdim.features._cache import FeatureCache
+from lowdim.features._pooling import Pool
+from lowdim.features._recorder import recording, run_forward
+from lowdim.features._shelf import Rows, Shelf
+from lowdim.features._source import Source
+
+Key: TypeAlias = tuple[str, Pool]
+SCORES = "scores"
+
+
+def network_content(module: nn.Module, fingerprint: str) -> list[str]:
+    """What decides a network's features: its weights, its structure, the code of its forward passes, and PyTorch."""
+    digest = hashlib.sha256(str(module).encode())
+    for kind in {type(child).__qualname__: type(child) for child in module.modules()}.values():
+        code = getattr(kind.forward, "__code__", None)
+        if code is not None:
+            numbers = [constant for constant in code.co_consts if isinstance(constant, int | float | str)]
+            digest.update(code.co_code + repr((code.co_names, code.co_varnames, numbers)).encode())
+    return [fingerprint, digest.hexdigest(), torch.__version__]
+
+
+def content_digest(network: Sequence[str], source: Source) -> str:
+    """Under which a cache keeps the features of a source's samples, whatever the layers and the size of batches."""
+    return json_digest([*network, source.digest()])[:16]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Features and scores of a batch of inputs, by ``layer|pool`` and ``"scores"``.
+
+    Scores are the network's output where that is one row per sample.
+    """
+
+    module: nn.Module
+    layers: Sequence[str]
+    pools: Sequence[Pool]
+    device: torch.device
+
+    @property
+    def names(self) -> list[str]:
+        """Of the features asked for."""
+        return ["|".join((layer, pool)) for layer in self.layers for pool in self.pools]
+
+    def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
+        """One forward pass without gradients."""
+        with recording(self.module, self.layers, pools=self.pools) as recorder:
+            if isinstance(inputs, dict) and "attention_mask" in inputs:
+                recorder.mask = inputs["attention_mask"].to(self.device)
+            output = run_forward(self.module, inputs, self.device)
+            caught = recorder.take()
+        samples = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+        for (layer, _), tensor in caught.items():
+            if len(tensor) != samples:
+                raise InputError(
+                    f"The layer {layer} gives {len(tensor)} rows for {samples} samples; "
+                    "only layers with one row per sample can be measured."
+                )
+        scored = output is not None and output.ndim == 2 and len(output) == samples
+        scores = {SCORES: output} if output is not None and scored else {}
+        return {"|".join(key): tensor for key, tensor in caught.items()} | scores
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """Features of some samples, by layer and pooling; the type they had in the network; its scores if there is a row per sample."""
+
+    positions: np.ndarray
+    labels: Tensor
+    features: dict[Key, Tensor]
+    dtypes: dict[Key, str]
+    scores: Tensor | None
+
+
+class FeatureStream:
+    """Batches of features of one source, in the same order at every pass; a batch belongs to one process.
+
+    What fits into the cache's budget is computed once, the rest in every pass. `content` comes from `content_digest`, or is any
+    name where the cache is no lasting one.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        source: Source,
+        labels: np.ndarray,
+        *,
+        cache: FeatureCache,
+        content: str,
+        batch_size: int,
+        processes: Processes | None = None,
+    ) -> None:
+        self.forward, self.source, self.labels, self._size = forward, source, labels, batch_size
+        samples = len(labels)
+        self.mine = (processes or Processes()).share(-(-samples // batch_size))
+        self._shelf = Shelf(cache, content, forward.names, samples, self._compute)
+
+    def __iter__(self) -> Iterator[FeatureBatch]:
+        for batch in self.mine:
+            positions = np.arange(batch * self._size, min((batch + 1) * self._size, len(self.labels)))
+            rows = self._shelf.rows(int(positions[0]), int(positions[-1]) + 1)
+            features = {_key(name): _full(tensor) for name, tensor in rows.tensors.items() if name != SCORES}
+            yield FeatureBatch(
+                positions,
+                torch.from_numpy(self.labels[positions]),
+                features,
+                {key: rows.types["|".join(key)] for key in features},
+                _full(rows.tensors[SCORES]) if SCORES in rows.tensors else None,
+            )
+
+    def _compute(self, start: int, stop: int) -> Rows:
+        return Rows.of(self.forward(self.source.inputs(np.arange(start, stop))))
+
+
+def _key(name: str) -> Key:
+    layer, _, pool = name.rpartition("|")
+    return layer, cast(Any, pool)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """Half precision as float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
