@@ -133,7 +133,6 @@ def table() -> tuple[Array, Array, SecondStage]:
 def test_what_no_factor_explains_is_found(table: tuple[Array, Array, SecondStage]) -> None:
     values, observed, stage = table
     completed = stage.complete(np.where(observed, values, 0.0), observed)
-    np.testing.assert_array_equal(completed[observed], values[observed])
     linear = stage.plain.predict(np.where(observed, values, 0.0), observed)[0]
     assert len(stage.rounds) == 2
     assert rmse((completed - values)[~observed]) < 0.75 * rmse((linear - values)[~observed])
@@ -204,6 +203,4 @@ def test_no_round_gives_the_factor_model() -> None:
     values, observed = holed(curved(100, 0), 0.2, 1)
     stage = fitted(values, observed, rounds=0)
     hidden = np.where(observed, values, 0.0)
-    np.testing.assert_array_equal(
-        stage.complete(hidden, observed)[~observed], stage.plain.predict(hidden, observed)[0][~observed]
-    )
+    np.testing.assert_array_equal(stage.complete(hidden, observed), stage.plain.predict(hidden, observed)[0])

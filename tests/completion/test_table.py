@@ -42,10 +42,13 @@ def test_beats_standardised_neighbours_at_half_missing(load) -> None:
 
 def test_held_out_error_predicts_the_error_of_the_missing_cells() -> None:
     data = standardised(load_breast_cancer().data)
-    holed, missing = with_holes(data, 0.3, seed=101)
-    solved, entries = solve(holed)
-    error = (solved.completion.complete(entries) - data)[missing]
-    assert solved.held_out.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=0.1)
+    promised, true = [], []
+    for seed in (101, 102, 103):
+        holed, missing = with_holes(data, 0.3, seed=seed)
+        solved, entries = solve(holed)
+        promised.append(solved.held_out.rmse)
+        true.append(np.sqrt(np.mean((solved.completion.complete(entries) - data)[missing] ** 2)))
+    assert np.mean(promised) == pytest.approx(np.mean(true), rel=0.1)
 
 
 def test_intervals_cover_what_they_say() -> None:

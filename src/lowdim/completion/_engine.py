@@ -10,7 +10,7 @@ from lowdim.completion._scaling import column_scale, noise_is_uniform
 from lowdim.completion.entries import Entries, require_memory
 from lowdim.completion.solvers import solver as solver_named
 from lowdim.completion.solvers import solvers
-from lowdim.completion.solvers._biases import solve_biases
+from lowdim.completion.solvers._biases import cross_validated_biases, solve_biases
 from lowdim.completion.solvers._solver import (
     Array,
     Completion,
@@ -149,14 +149,20 @@ def complete(
     reason = f"{reason}; {solved.reason}" if solved.reason else reason
     baseline = solve_biases(scaled, held, settings)
     checks = solved.held_out, baseline.held_out
+    if solved.checked is not None:
+        checks = solved.held_out, cross_validated_biases(scaled, solved.checked, settings.seed)
     ratio = _ratio(checks[0].rmse, checks[1].rmse)
-    if not (ratio < 1 or solved.sure) and held.sum() < DOUBTFUL:
+    if not (ratio < 1 or solved.sure) and solved.checked is None and held.sum() < DOUBTFUL:
         checks = _more_checks(scaled, settings, record, checks)
         ratio = _ratio(checks[0].rmse, checks[1].rmse)
     rank = solved.completion.factors[0].shape[1]
     remarks = [*solved.remarks, *_remarks(record, ratio, rank, entries), *_without_effect(record, settings)]
     name, completion = record.name, solved.completion
-    if not (ratio < 1 or solved.sure):
+    better = ratio < 1 if solved.checked is None else _clearly_better(*checks)
+    insisted = solver is not None and np.isfinite(
+        checks[0].rmse
+    )  # a solver that was named is used, whatever its check says
+    if not (better or solved.sure or insisted):
         reason, name, completion, rank = (
             "no low-rank part predicts held-out entries better",
             "biases",
@@ -228,6 +234,12 @@ def _more_checks(
         other = record.held_out(entries, held, settings)
         checks = checks[0].joined(other), checks[1].joined(solve_biases(entries, held, settings).held_out)
     return checks
+
+
+def _clearly_better(model: HeldOut, baseline: HeldOut) -> bool:
+    """Whether the model's squared errors are smaller by more than their standard error; where they are not, the simpler one will do."""
+    gain = (baseline.values - baseline.predictions) ** 2 - (model.values - model.predictions) ** 2
+    return bool(gain.size and gain.mean() > gain.std() / np.sqrt(gain.size))
 
 
 def _unguarded(completion: Completion) -> Completion:

@@ -14,6 +14,7 @@ SOLVERS = {
     "ratings-quick": "ratings:RATINGS_QUICK",
     "als": "_als:ALS",
     "table": "table:TABLE",
+    "table-quick": "table:TABLE_QUICK",
     "exact": "exact:EXACT",
     "gd": "gd:GD",
 }

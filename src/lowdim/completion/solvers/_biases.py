@@ -1,11 +1,13 @@
 """Biases only: a mean, a row effect and a column effect. What every completion has to beat, and falls back to."""
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOut, Indices, Mask, Settings, Solved
 
+FOLDS = 5
 SWEEPS = 20
 TOLERANCE = 1e-4  # relative change of the noise
 
@@ -58,6 +60,17 @@ class Biases:
 def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """Biases as a solver; it has no settings and starts afresh."""
     return Solved(fit_biases(entries), HeldOut.of(fit_biases(entries.select(~held)), entries, held))
+
+
+def cross_validated_biases(entries: Entries, checked: Mask, seed: int) -> HeldOut:
+    """Predictions of these entries by biases that were fitted without their fifth."""
+    if not checked.any():
+        return HeldOut.of(fit_biases(entries), entries, checked)
+    fold = np.random.default_rng(seed).permutation(entries.size) % FOLDS
+    parts = [HeldOut.of(fit_biases(entries.select(fold != k)), entries, checked & (fold == k)) for k in range(FOLDS)]
+    order = np.argsort(np.concatenate([np.flatnonzero(checked & (fold == k)) for k in range(FOLDS)]))
+    joined = functools.reduce(HeldOut.joined, parts)
+    return HeldOut(joined.cols[order], joined.values[order], joined.predictions[order], joined.deviations[order])
 
 
 def fit_biases(entries: Entries) -> Biases:

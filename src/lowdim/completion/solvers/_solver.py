@@ -115,6 +115,7 @@ class Settings:
         tolerance: Relative change below which a fit has converged.
         seed: Of everything random.
         journal: Where long fits report and keep their state.
+        together: For each column, those that are unknown whenever it is: the levels of one category. None if each stands alone.
     """
 
     rank: int | None = None
@@ -125,17 +126,22 @@ class Settings:
     tolerance: float = 1e-4
     seed: int = 0
     journal: Journal = field(default_factory=Journal, compare=False)
+    together: tuple[Indices, ...] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A completion of all entries, the check on held-out ones, and remarks on how sure it is and on what that rests."""
+    """A completion of all entries, the check on held-out ones, and remarks on how sure it is and on what that rests.
+
+    `checked` says which entries the check is of, where these are not those that were to be held out.
+    """
 
     completion: Completion
     held_out: HeldOut
     sure: bool | None = None
     remarks: tuple[str, ...] = ()
     reason: str = ""
+    checked: Mask | None = None
 
 
 class Solve(Protocol):

@@ -1,21 +1,32 @@
-"""The solver of noisy tables: variational factor analysis, and what similar rows know."""
+"""The solvers of noisy tables: factor analysis, and what trees and a kernel find in what it leaves over."""
 
 from lowdim.completion.solvers._solver import Entries, Settings, Solver, described
-from lowdim.completion.solvers.table._table import check_table, solve_table
+from lowdim.completion.solvers.table._table import solve_quickly, solve_table
 
 
 def _suits(entries: Entries, settings: Settings) -> str:
     return f"{described(entries)}: a noisy table"
 
 
+def _memory(entries: int, shape: tuple[int, int], rank: int) -> int:
+    return 150 * shape[0] * shape[1] + 250 * 2**20
+
+
 TABLE = Solver(
     name="table",
     title="noisy tables of at most a few thousand columns",
     solve=solve_table,
-    check=check_table,
-    memory=lambda entries, shape, rank: 150 * shape[0] * shape[1] + 100 * 2**20,
+    memory=_memory,
     suits=_suits,
     rescued=True,
+    reads=frozenset({"iterations"}),
+    shrinks=True,
+)
+TABLE_QUICK = Solver(
+    name="table-quick",
+    title="the same in one round, hardly less accurate",
+    solve=solve_quickly,
+    memory=_memory,
     reads=frozenset({"iterations"}),
     shrinks=True,
 )

@@ -14,6 +14,7 @@ Array = NDArray[np.floating[Any]]
 Codes = NDArray[np.uint8]
 
 BINS = 255
+TIE = 1 + 1e-9  # columns that cut a node alike gain the same up to rounding, which shall not choose between them
 LEAST_SPLIT = 5  # rows of a node that is split
 
 
@@ -147,7 +148,7 @@ def _grow(  # pragma: no cover - compiled
         value[node], feature[node] = total / size, -1
         if size < LEAST_SPLIT or squares - total * total / size < 1e-12 * size:
             continue
-        best, best_feature, best_cut, drawn, others = -1.0, -1, 0, 0, order.size
+        best, best_feature, best_cut, drawn, others = 0.0, -1, 0, 0, order.size
         while others > 0 and drawn < asked:
             place = int(generator.random() * others)
             others -= 1
@@ -164,7 +165,7 @@ def _grow(  # pragma: no cover - compiled
                 sum_left += goes_left * sorted_target[i]
                 count += goes_left
             gain = sum_left * sum_left / count + (total - sum_left) ** 2 / (size - count)
-            if gain > best:
+            if gain > best * TIE:
                 best, best_feature, best_cut = gain, candidate, at
         if best_feature < 0:
             continue

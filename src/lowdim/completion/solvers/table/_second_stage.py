@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from lowdim.completion.solvers.table._forest import Bins, Forest
 from lowdim.completion.solvers.table._kernel_ridge import WIDTHS, KernelRidge
 from lowdim.completion.solvers.table._stack import Candidates, stack
-from lowdim.completion.solvers.table._worlds import Design, FactorModel, World
+from lowdim.completion.solvers.table._worlds import MOST_CELLS, PARTS, Design, FactorModel, World, leverage
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -29,7 +29,7 @@ TREE_ROWS = 600  # rows times trees up to which more trees are grown: few rows m
 RESIDUAL_SHARE, DIRECT_SHARE = 0.6, 0.7  # of the features that a node may ask about
 LIMIT = 3.0  # deviations beyond which an input of the kernel counts as this many
 INPUTS = 40  # other columns that predict one, the most related
-TRAINING_ROWS = 4_000
+TRAINING_ROWS, LEAST_ROWS = 4_000, 200
 FEWEST = 8  # known cells of a column that is predicted by more than the factor model
 WORTH = 0.99  # of the factor model's error: what the first columns must reach for the others to be tried
 TRIED = 8
@@ -95,7 +95,7 @@ class SecondStage:
     deviation: Array
 
     def complete(self, values: Array, observed: Mask) -> Array:
-        """All cells of any rows, from their observed ones."""
+        """The modelled values of all cells of any rows, from their observed ones; those of the observed are the factor model's."""
         world = World.of(values, observed, self.plain, self.scored)
         for columns in self.rounds:
             filled = world.filled.copy()
@@ -104,7 +104,7 @@ class SecondStage:
                 prediction = model.predict(model.inputs(world, column, rows))
                 filled[rows, column] = np.clip(prediction, self.low[column], self.high[column])
             world = world.with_fills(filled)
-        return world.filled
+        return np.where(observed, world.linear, world.filled)
 
 
 def fit_second_stage(
@@ -117,7 +117,7 @@ def fit_second_stage(
     rounds: int = ROUNDS,
     seed: int = 0,
 ) -> SecondStage:
-    """Fit the predictors of all columns with holes.
+    """Fit the predictors of all columns with holes, or of all columns where none has one.
 
     Args:
         values: ``(m, n)``, standardised; what stands in a hole is ignored.
@@ -132,8 +132,10 @@ def fit_second_stage(
     """
     m, n = values.shape
     together = [np.array([j]) for j in range(n)] if together is None else together
-    rows = np.sort(np.random.default_rng(seed).permutation(m)[:TRAINING_ROWS])
-    targets = np.flatnonzero(~observed.all(0) & (observed[rows].sum(0) > 1))
+    most = min(TRAINING_ROWS, max(LEAST_ROWS, MOST_CELLS // ((PARTS + 1) * n)))
+    rows = np.sort(np.random.default_rng(seed).permutation(m)[:most])
+    holed = ~observed.all(0)
+    targets = np.flatnonzero((holed | ~holed.any()) & (observed[rows].sum(0) > 1))
     low, high = np.where(observed, values, np.inf).min(0), np.where(observed, values, -np.inf).max(0)
     with threadpool_limits(1, "blas"):  # the matrices are small: threads would wait for each other
         fitting = _Fitting(values[rows], observed[rows], plain, scored, targets, together, low, high, seed)
@@ -165,6 +167,24 @@ class _Fitting:
             for column, known in zip(values.T, observed.T, strict=True)
         ]
 
+    def leverages(self) -> Array:
+        """Of the known cells, ``(rows, n)``: the loadings have seen each cell that they predict."""
+        loadings, rows = self.plain.loadings, np.arange(len(self.values))
+        shares = np.zeros(self.values.shape)
+        if not self.targets.size:
+            return shares
+        latents = np.stack(
+            [
+                np.concatenate(list(self.plain.latents(self.values, self.observed & ~hidden)))
+                for hidden in self.design.hides
+            ]
+        )
+        for j in self.targets:
+            known = self.observed[:, j]
+            own = latents[self.design.of_column[j], rows][known]
+            shares[known, j] = leverage(own, loadings.noise[j] * loadings.precision)
+        return shares
+
     def run(self, rounds: int) -> tuple[tuple[dict[int, Column], ...], Array, Array]:
         """The rounds, the honest predictions, and the factor model's deviations."""
         honest = np.full(self.values.shape, np.nan)
@@ -184,6 +204,8 @@ class _Fitting:
                     break
                 self.refill(columns, honest)
         honest[~self.observed] = np.nan
+        # the loadings, alone, are not refitted without each cell: this is what that would change
+        honest = self.values - (self.values - honest) / (1 - self.leverages())
         return tuple(fitted), honest, deviation
 
     def view(self, column: int) -> World:

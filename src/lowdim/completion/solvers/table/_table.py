@@ -1,7 +1,7 @@
-"""The `table` solver: variational factor analysis of columns of unit variance, then what similar rows know.
+"""The `table` solvers: factor analysis of columns of unit variance, then what trees and a kernel find in what it leaves over.
 
-For noisy tables of at most a few thousand columns. The number of latents needs no search (see `_factor_analysis`), the share of the
-neighbours' correction is chosen on the held-out entries.
+Every known cell is predicted as if it were unknown (see `_worlds`). So the error, the deviations of each column and the decision between
+the model and means rest on all known cells, without a fit that lacks some of them.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowdim.completion.solvers._solver import (
+    NORMAL_90,
     Array,
     Completion,
     Entries,
@@ -21,149 +22,161 @@ from lowdim.completion.solvers._solver import (
 )
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table._missingness import not_at_random
-from lowdim.completion.solvers.table._neighbours import Neighbours
+from lowdim.completion.solvers.table._normal_scores import NormalScores
+from lowdim.completion.solvers.table._second_stage import SecondStage, fit_second_stage
+from lowdim.completion.solvers.table._worlds import EXTREME, FactorModel
 
-Loadings = factor_analysis.Loadings
-
-FIRST_SWEEPS, LAST_SWEEPS = 30, 20
-COLD_CELLS = 50_000  # below which the last fit starts afresh: slower, and .5 to 1 % better
+SWEEPS = 30
 TOLERANCE = 3e-3  # of a cell, in root mean square
-EXTREME = 6.0  # deviations from the column's mean beyond which a value counts as this many in the fit of the loadings
 USED_ENERGY = 1e-4  # of a column's variance, on average, below which a latent does not count towards the rank
-TYPICAL_SHARE, SHARE_SPREAD = 0.5, 0.3  # of the correction that helps, over tables: the prior of its estimate
-REFERENCE_ROWS = 5_000
+LEVEL = 0.9
+FEWEST = 3  # entries from which a check says anything
+POOLED = 10  # known cells of a column that weigh as much as all columns together in its deviations
 
 
 @dataclass(frozen=True)
 class TableCompletion:
-    """Loadings of centred columns, and the reference rows of the neighbours' correction with its share."""
+    """The fitted stages of columns with these means and scales, and the rows that they were fitted to.
+
+    Attributes:
+        mean: ``(n,)``.
+        scale: ``(n,)``, the deviation of each column.
+        stage: Of the standardised columns.
+        spread: ``(n,)``: a cell's deviation is this times the square root of the factor model's.
+        iterations: Sweeps of the factor model.
+        converged: Whether they converged.
+        values: ``(m, n)``, standardised, zeros in the holes.
+        observed: ``(m, n)``.
+    """
 
     mean: Array
-    fit: factor_analysis.Fit
-    neighbours: Neighbours
-    share: float
+    scale: Array
+    stage: SecondStage
+    spread: Array
+    iterations: int
+    converged: bool
     values: Array
     observed: Mask
 
     @property
-    def iterations(self) -> int:
-        return self.fit.iterations
-
-    @property
-    def converged(self) -> bool:
-        return self.fit.converged
-
-    @property
     def factors(self) -> tuple[Array, Array]:
-        loadings = self.fit.loadings.mean[:, :-1]
+        loadings = self.stage.plain.loadings.mean[:, :-1]
         used = (loadings**2).mean(0) > USED_ENERGY
-        latents = np.concatenate([mean for mean, _ in self._latents(self.values, self.observed)])
-        return latents[:, :-1][:, used], loadings[:, used]
+        latents = np.concatenate(list(self.stage.plain.latents(self.values, self.observed)))
+        return latents[:, :-1][:, used], loadings[:, used] * self.scale[:, None]
 
     def predict(self, rows: Indices, cols: Indices) -> Array:
         distinct, place = np.unique(rows, return_inverse=True)
-        return self._complete(self.values[distinct], self.observed[distinct])[place, cols]
+        modelled = self.stage.complete(self.values[distinct], self.observed[distinct])
+        return self.mean[cols] + self.scale[cols] * modelled[place, cols]
 
     def deviation(self, rows: Indices, cols: Indices) -> Array:
         distinct, place = np.unique(rows, return_inverse=True)
-        blocks = self._latents(self.values[distinct], self.observed[distinct])
-        variances = [factor_analysis.variances(self.fit.loadings, mean, covariance) for mean, covariance in blocks]
-        return np.sqrt(np.concatenate(variances)[place, cols])
+        return self._deviations(self.values[distinct], self.observed[distinct])[place, cols]
 
     def complete(self, entries: Entries) -> Array:
-        return self._complete(*to_dense(entries))
+        values, observed = self._standardised(entries)
+        return self.mean + self.scale * self.stage.complete(values, observed)
 
-    def parts(self, values: Array, observed: Mask) -> tuple[Array, Array]:
-        """The low-rank model of rows and the full correction by their neighbours, both standardised."""
-        modelled = modelled_rows(self.fit.loadings, values - self.mean, observed)
-        if self.share == 0:
-            return modelled, np.zeros_like(modelled)
-        return modelled, self.neighbours.correction(values - self.mean, observed, modelled)
+    def deviations(self, entries: Entries) -> Array:
+        """Of all cells of any rows, ``(m', n)``."""
+        return self._deviations(*self._standardised(entries))
 
-    def _complete(self, values: Array, observed: Mask) -> Array:
-        modelled, correction = self.parts(values, observed)
-        return modelled + self.share * correction + self.mean
+    def _deviations(self, values: Array, observed: Mask) -> Array:
+        return self.scale * self.spread * np.sqrt(self.stage.plain.predict(values, observed)[1])
 
-    def _latents(self, values: Array, observed: Mask) -> list[tuple[Array, Array]]:
-        return latent_blocks(self.fit.loadings, values - self.mean, observed)
-
-
-def latent_blocks(loadings: Loadings, centred: Array, observed: Mask) -> list[tuple[Array, Array]]:
-    """Posterior means and covariances of the latents, a block of rows at a time."""
-    blocks = factor_analysis.row_blocks(len(centred), loadings.rank)
-    limited = np.clip(centred, -EXTREME, EXTREME)
-    return [factor_analysis.latents(loadings, limited[block], observed[block]) for block in blocks]
-
-
-def modelled_rows(loadings: Loadings, centred: Array, observed: Mask) -> Array:
-    """The low-rank part of rows, ``(rows, n)``."""
-    parts = [mean @ loadings.mean.T for mean, _ in latent_blocks(loadings, centred, observed)]
-    return np.concatenate(parts)
+    def _standardised(self, entries: Entries) -> tuple[Array, Mask]:
+        values, observed = to_dense(entries)
+        return np.where(observed, (values - self.mean) / self.scale, 0.0), observed
 
 
 def solve_table(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
-    """Fit a table; see the module.
+    """Fit a table in two rounds; see the module.
 
-    Cost: ``O(m n K^2)`` per sweep, at most 50 sweeps, plus ``O(m min(m, 5000) n)`` for the neighbours.
+    Cost: ``O(m n K^2)`` per sweep of the factor model, and what `fit_second_stage` says.
     """
+    return _solve(entries, held, settings, start, rounds=2)
+
+
+def solve_quickly(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
+    """Fit a table in one round."""
+    return _solve(entries, held, settings, start, rounds=1)
+
+
+def _solve(entries: Entries, held: Mask, settings: Settings, start: Completion | None, rounds: int) -> Solved:
+    del held  # all known cells are predicted as if they were unknown
     values, observed = to_dense(entries)
-    first, held_out, share = _first_fit(values, observed, entries, held, settings)
-    again = None if values.size < COLD_CELLS else first.fit.loadings
-    if isinstance(start, TableCompletion):
-        again = start.fit.loadings
-    completion = _fit(values, observed, settings, start=again, share=share)
-    return Solved(
-        completion, held_out, remarks=not_at_random(entries, completion, entries.rows[held], held_out, settings.seed)
+    counts = np.maximum(observed.sum(0), 1)
+    mean = values.sum(0) / counts
+    centred = np.where(observed, values - mean, 0.0)
+    scale = np.sqrt((centred**2).sum(0) / counts)
+    scale[scale == 0] = 1.0
+    standard = centred / scale
+    rank = min(settings.rank or settings.max_rank, max(min(values.shape) - 1, 0))
+    sweeps = min(SWEEPS, settings.iterations)
+    earlier = start.stage.plain.loadings if isinstance(start, TableCompletion) else None
+    fit = _fit(np.clip(standard, -EXTREME, EXTREME), observed, rank, sweeps, settings, earlier)
+    scores = tuple(
+        NormalScores.of(column[known] if known.any() else np.zeros(1))
+        for column, known in zip(standard.T, observed.T, strict=True)
     )
+    ranked = np.stack([score.forward(column) for score, column in zip(scores, standard.T, strict=True)], axis=1)
+    scored = _fit(np.where(observed, ranked, 0.0), observed, rank, sweeps, settings, None)
+    stage = fit_second_stage(
+        standard,
+        observed,
+        FactorModel(fit.loadings),
+        FactorModel(scored.loadings, scores),
+        together=settings.together,
+        rounds=rounds,
+        seed=settings.seed,
+    )
+    spread = _spread(stage, standard)
+    checked = ~np.isnan(stage.honest) if entries.size >= FEWEST else np.zeros(stage.honest.shape, bool)
+    rows, cols = stage.rows[np.nonzero(checked)[0]], np.nonzero(checked)[1]
+    held_out = HeldOut(
+        cols,
+        values[rows, cols],
+        mean[cols] + scale[cols] * stage.honest[checked],
+        (scale * spread * np.sqrt(stage.deviation))[checked],
+    )
+    completion = TableCompletion(mean, scale, stage, spread, fit.iterations, fit.converged, standard, observed)
+    mask = np.zeros(entries.shape, bool)
+    mask[rows, cols] = True
+    remarks = not_at_random(entries, completion, rows, held_out, settings.seed)
+    return Solved(completion, held_out, remarks=remarks, checked=mask[entries.rows, entries.cols])
 
 
-def check_table(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
-    """The check of `solve_table` alone, without the fit of all entries."""
-    return _first_fit(*to_dense(entries), entries, held, settings)[1]
-
-
-def _first_fit(
-    values: Array, observed: Mask, entries: Entries, held: Mask, settings: Settings
-) -> tuple[TableCompletion, HeldOut, float]:
-    """The fit without the held-out entries, its predictions of them, and the share of the correction."""
-    training = observed.copy()
-    training[entries.rows[held], entries.cols[held]] = False
-    first = _fit(values, training, settings, start=None, share=1.0)
-    return first, *_check(first, values, training, entries, held)
-
-
-def _fit(values: Array, observed: Mask, settings: Settings, *, start: Loadings | None, share: float) -> TableCompletion:
-    mean = np.where(observed, values, 0.0).sum(0) / np.maximum(observed.sum(0), 1)
-    centred = values - mean
-    limited = np.clip(centred, -EXTREME, EXTREME)
-    largest = max(min(values.shape) - 1, 0)
-    rank = min(settings.rank or settings.max_rank, largest)
-    sweeps = min(FIRST_SWEEPS if start is None else LAST_SWEEPS, settings.iterations)
+def _fit(
+    values: Array,
+    observed: Mask,
+    rank: int,
+    sweeps: int,
+    settings: Settings,
+    start: factor_analysis.Loadings | None,
+) -> factor_analysis.Fit:
     stage = settings.journal.stage(sweeps)
-    fit = factor_analysis.fit(limited, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start, stage=stage)
-    chosen = np.random.default_rng(settings.seed).permutation(len(values))[:REFERENCE_ROWS]
-    chosen.sort()
-    modelled = modelled_rows(fit.loadings, centred[chosen], observed[chosen])
-    neighbours = Neighbours.of(centred[chosen], observed[chosen], modelled)
-    return TableCompletion(mean, fit, neighbours, share, values, observed)
+    return factor_analysis.fit(values, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start, stage=stage)
 
 
-def _check(
-    first: TableCompletion, values: Array, training: Mask, entries: Entries, held: Mask
-) -> tuple[HeldOut, float]:
-    """The predictions of the held-out entries, with the share of the correction that predicts them best."""
-    rows, cols = entries.rows[held], entries.cols[held]
-    modelled, correction = (part[rows, cols] for part in first.parts(values, training))
-    missed = entries.values[held] - first.mean[cols] - modelled
-    share = _helpful_share(missed, correction)
-    predictions = first.mean[cols] + modelled + share * correction
-    return HeldOut(cols, entries.values[held], predictions, first.deviation(rows, cols)), share
+def _spread(stage: SecondStage, values: Array) -> Array:
+    """What makes intervals of `LEVEL` cover as many of the known cells, column by column, drawn to that of all columns.
+
+    The shape over the rows is half of the factor model's, on the logarithmic scale: the second stage follows it only partly.
+    """
+    errors = np.abs(values[stage.rows] - stage.honest) / np.sqrt(stage.deviation)
+    known = ~np.isnan(errors)
+    if not known.any():
+        return np.ones(values.shape[1])
+    overall = _quantile(errors[known])
+    spread = np.full(values.shape[1], overall)
+    for column in np.flatnonzero(known.any(0)):
+        own, count = _quantile(errors[known[:, column], column]), known[:, column].sum()
+        spread[column] = np.exp((count * np.log(own) + POOLED * np.log(overall)) / (count + POOLED))
+    return spread / NORMAL_90
 
 
-def _helpful_share(missed: Array, correction: Array) -> float:
-    """The least-squares share of the correction in what the model missed, drawn to the typical one where entries are few."""
-    if not correction.any():
-        return 0.0
-    weight = float(np.mean(missed**2)) / SHARE_SPREAD**2
-    share = (missed @ correction + weight * TYPICAL_SHARE) / (correction @ correction + weight)
-    return float(np.clip(share, 0.0, 1.0))
+def _quantile(errors: Array) -> float:
+    """The conformal quantile: one more error, that of the cell to be filled, is as likely anywhere among these."""
+    place = min(int(np.ceil(LEVEL * (errors.size + 1))), errors.size) - 1
+    return max(float(np.sort(errors)[place]), 1e-12)

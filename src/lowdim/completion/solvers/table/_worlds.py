@@ -7,7 +7,7 @@ costs one E-step per world, and makes the prediction of every known cell a leave
 Up to `MOST_WORLDS` columns each has a world of its own. Above, a world hides a random part of the cells of all columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ Indices = NDArray[np.integer[Any]]
 
 EXTREME = 6.0  # deviations beyond which a value counts as this many in the fit of the loadings
 MOST_WORLDS = 60
+MOST_CELLS = 4_000_000  # of all worlds together, some 35 bytes each
 PARTS = 12  # of the cells, where columns are too many
 
 
@@ -32,6 +33,12 @@ class FactorModel:
 
     loadings: factor_analysis.Loadings
     scores: tuple[NormalScores, ...] | None = None
+
+    def latents(self, values: Array, observed: Mask) -> Iterator[Array]:
+        """Posterior means ``(rows, K + 1)`` of the latents of a plain model, a block of rows at a time."""
+        inner = np.clip(values, -EXTREME, EXTREME)
+        for block in factor_analysis.row_blocks(len(values), self.loadings.rank):
+            yield factor_analysis.latents(self.loadings, inner[block], observed[block])[0]
 
     def predict(self, values: Array, observed: Mask) -> tuple[Array, Array]:
         """Means and deviations ``(rows, n)`` of all cells given the observed ones, in deviations of the columns (of the scores)."""
@@ -79,6 +86,17 @@ class World:
         return World(self.seen, filled, self.linear, self.deviation, self.ranked)
 
 
+def leverage(latents: Array, ridge: Array) -> Array:
+    """How much of a cell's own value its prediction takes up, if the column's loading is fitted to it, ``(rows,)``.
+
+    Args:
+        latents: ``(rows, K + 1)``, of the rows in which the column is known, in the worlds that hide it.
+        ridge: ``(K + 1,)``, the prior precision of the loading times the noise.
+    """
+    inverse = np.linalg.inv(latents.T @ latents + np.diag(ridge))
+    return np.minimum(np.einsum("ia,ab,ib->i", latents, inverse, latents), 0.9)
+
+
 @dataclass(frozen=True)
 class Design:
     """Which known cells each world hides.
@@ -103,7 +121,7 @@ class Design:
         """
         rows, n = observed.shape
         of_column = np.full((n, rows), -1)
-        if targets.size <= MOST_WORLDS:
+        if targets.size <= MOST_WORLDS and targets.size * observed.size <= MOST_CELLS:
             hides: list[Mask] = []
             for world, column in enumerate(targets):
                 hidden = np.zeros((rows, n), bool)
