@@ -1,5 +1,6 @@
 """From entries to a completion that has been checked: scale, hold out, solve, compare with biases only, guard."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,10 +21,13 @@ from lowdim.completion.solvers._solver import (
     Settings,
     Solved,
     Solver,
+    WithDeviations,
     hold_out,
+    root_mean_square,
 )
 
 HELD_SHARE = 0.1
+SAFE = (1e-90, 1e90)  # sizes of values that need no other unit
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
 PERFECT = 1e-9  # an error, of the deviation of a column
 DOUBTFUL = 1_000  # held-out entries below which more tenths are held out before the solver is given up
@@ -86,6 +90,19 @@ class Completed:
         deviations = self._of_cells(rows, cols, self.completion.deviation, self.biases.deviation)
         return deviations * self.held_out.calibration
 
+    def deviations(self, entries: Entries) -> Array:
+        """Of all cells of any rows: that of the held-out errors of a column where the solver knows no more."""
+        scaled = entries.with_values(entries.values / self.scale[entries.cols])
+        if isinstance(self.completion, WithDeviations):
+            return self.completion.deviations(scaled) * self.scale * self.held_out.calibration
+        return np.tile(self.scale * self.typical, (entries.shape[0], 1))
+
+    @property
+    def typical(self) -> float:
+        """The root mean square held-out error in units of the scale."""
+        cols = self.held_out.cols
+        return root_mean_square((self.held_out.values - self.held_out.predictions) / self.scale[cols])
+
     def _of_cells(self, rows: Indices, cols: Indices, of_known: _OfCells, of_others: _OfCells) -> Array:
         known = (rows >= 0) & (cols >= 0)
         values = np.empty(rows.size)
@@ -128,6 +145,8 @@ def complete(
         start: An earlier completion of a matrix of the same shape. The last fit starts from it if the solver, the rank and the
             biases are the same; the check never does, because it may have seen the held-out entries.
     """
+    unit = _unit(entries)
+    entries = entries.with_values(entries.values / unit)
     held = hold_out(entries, HELD_SHARE, settings.seed)
     record, reason = (
         _suitable(entries, settings, scale) if solver is None else (solver_named(solver), "you asked for it")
@@ -178,13 +197,13 @@ def complete(
     return Completed(
         completion=completion,
         biases=baseline.completion,
-        scale=divisor,
+        scale=divisor * unit,
         shared=record.one_scale,
         asked=asked,
         solver=name,
         reason=reason,
-        held_out=checks[0].in_units(divisor),
-        biases_rmse=checks[1].in_units(divisor).rmse,
+        held_out=checks[0].in_units(divisor * unit),
+        biases_rmse=checks[1].in_units(divisor * unit).rmse,
         ratio=ratio,
         sure=solved.sure if name == record.name else baseline.sure,
         oversampling=entries.oversampling(rank) if rank else float("inf"),
@@ -192,6 +211,12 @@ def complete(
         thin_cols=np.flatnonzero(entries.col_counts < max(rank, 1)),
         remarks=tuple(remarks),
     )
+
+
+def _unit(entries: Entries) -> float:
+    """A power of two that brings values whose squares would overflow or vanish to a size of 1; otherwise 1."""
+    size = float(np.abs(entries.values).max())
+    return 1.0 if size == 0 or SAFE[0] < size < SAFE[1] else float(2.0 ** math.frexp(size)[1])
 
 
 def _suitable(entries: Entries, settings: Settings, scale: bool) -> tuple[Solver, str]:

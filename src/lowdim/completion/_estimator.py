@@ -1,6 +1,8 @@
 """`DeepMatrixCompletion`, the scikit-learn estimator over all solvers."""
 
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -14,8 +16,9 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
 from lowdim.completion.entries import Entries, _inputs, require_memory
 from lowdim.completion.solvers import SOLVERS
-from lowdim.completion.solvers._solver import Journal, Settings, hold_out, singular_values
+from lowdim.completion.solvers._solver import NORMAL_90, Journal, Settings, hold_out, singular_values
 from lowdim.errors import InputError, UsageError, did_you_mean
+from lowdim.tables import Kind, Table, is_frame, table_of_frame, to_pandas, with_filled
 
 Floats = NDArray[np.floating[Any]]
 _CHECKS: dict[str, Any] = {
@@ -36,7 +39,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
     each column. With ``depth`` $L$ the regulariser is that of a linear network of $L$ layers with weight decay, the
     Schatten-$2/L$ quasi-norm of the low-rank part.
 
-    Input is an array or pandas frame whose missing entries are NaN, a scipy.sparse matrix whose *stored* entries are
+    Input is an array or a pandas or polars frame whose missing entries are NaN or null, a scipy.sparse matrix whose *stored* entries are
     observed (a stored zero is an observation, an absent entry is missing, never zero), or a tuple ``(rows, columns, values)`` of three
     one-dimensional sequences, with indices from 0 or with text ids.
 
@@ -57,6 +60,10 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         tol: Relative residual at which a fit has converged (`als`). An argument that the solver does not read gives a warning.
         add_indicator: Append the columns of scikit-learn's `MissingIndicator`.
         keep_empty_features: Keep columns without any entry at `fit`, filled with 0, instead of dropping them from the output.
+        kinds: Of columns of a frame, by name, where they are not to be found from the values: ``"number"``, ``"integer"``, ``"boolean"``,
+            ``"category"``, ``"date"``, ``"id"`` or ``"text"``.
+        passed: Columns of a frame that pass through and are not completed.
+        only: Columns of a frame that are completed; all others then pass through.
         warm_start: Start the last fit from the previous one, if that had the same shape, solver, `rank`, `max_rank` and `biases` (`table`
             and `als`).
         random_state: Seed of everything random. The same seed gives the same result to the last bit.
@@ -76,6 +83,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         oversampling_: Entries per degree of freedom.
         unidentified_rows_, unidentified_columns_: With fewer entries than the rank. They are completed by biases (`exact`,
             `als`, `gd`) or shrunk to what is typical (`table`, `ratings`).
+        column_kinds_: For a frame with columns of several kinds: what each column is.
         remarks_: What else the user should know; also given as `CompletionWarning`.
         held_out_entries_: Values and predictions of the held-out entries, in the input's units.
         shape_: ``(m, n)`` of the training matrix.
@@ -93,6 +101,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
     """
 
     _journal: Journal | None = None  # while `fit_with_journal` runs
+    _table: Table | None = None  # of a frame with columns of several kinds
 
     def __init__(
         self,
@@ -109,6 +118,9 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         warm_start: bool = False,
+        kinds: Mapping[str, Kind] | None = None,
+        passed: Sequence[str] = (),
+        only: Sequence[str] | None = None,
         random_state: Any = 0,
     ) -> None:
         self.rank = rank
@@ -123,6 +135,9 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
         self.warm_start = warm_start
+        self.kinds = kinds
+        self.passed = passed
+        self.only = only
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -139,6 +154,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         """
         settings = self._settings()
         entries = self._read_training(X)
+        if self._table is not None:
+            settings = replace(settings, together=tuple(self._table.blocks))
         smaller = min(entries.shape)
         if settings.rank is not None and settings.rank >= smaller:
             raise UsageError(f"rank={self.rank} must be below the smaller side of the matrix, which is {smaller}.")
@@ -159,15 +176,23 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self._report()
         return self
 
-    def transform(self, X: Any) -> Floats:
+    def transform(self, X: Any, return_std: bool = False) -> Any:
         """Rows with their missing entries completed; observed entries are returned unchanged.
 
         The rows need not be those of `fit`: each is completed from its own observed entries.
 
+        Args:
+            X: As at `fit`.
+            return_std: Also return the standard deviation of each filled cell, 0 for known ones: 90 % of the true values should lie
+                within 1.645 of it. A filled category has the probability of being another instead.
+
         Returns:
-            ``(rows, columns)``, dense. For triplets, the rows from 0 to the largest.
+            ``(rows, columns)``, dense. For triplets, the rows from 0 to the largest. For a frame with columns that are not plain numbers,
+            a frame of the same types.
         """
         check_is_fitted(self)
+        if self._table is not None:
+            return self._transform_frame(X, return_std)
         entries, dtype = self._read_rows(X)
         size = 2 * 8 * entries.shape[0] * entries.shape[1]
         require_memory(size, "The filled matrix", "Ask for single entries with predict(rows, columns).")
@@ -176,6 +201,9 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         completed[:, ~self._seen] = 0.0
         completed[entries.rows, entries.cols] = entries.values
         output = completed[:, self._kept]
+        if return_std:
+            deviations = self._deviations(known, entries)[:, self._kept]
+            return output.astype(dtype, copy=False), deviations
         if self.add_indicator:
             missing = np.ones(entries.shape, np.bool_)
             missing[entries.rows, entries.cols] = False
@@ -239,6 +267,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         """Names of the columns of the output: of the input without dropped ones, then ``missingindicator_NAME``."""
         check_is_fitted(self)
         names: NDArray[Any] = np.asarray(_check_feature_names_in(self, input_features))
+        if self._table is not None:
+            return names
         if not self.add_indicator:
             return names[self._kept]
         indicators = [f"missingindicator_{name}" for name in names[self._indicated]]
@@ -287,8 +317,55 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             seed=int(self.random_state) if fixed else int(generator.randint(2**31)),
         )
 
+    def _transform_frame(self, frame: Any, return_std: bool) -> Any:
+        """A frame with its holes filled, in the types that it has."""
+        assert self._table is not None
+        if not is_frame(frame):
+            raise InputError(
+                "The model was fitted to a frame with columns of several kinds; pass a frame with the same columns."
+            )
+        rows = to_pandas(frame)
+        names = [str(name) for name in rows.columns]
+        if names != self.feature_names_in_.tolist():
+            raise InputError(
+                f"The frame has the columns {names}, but the model was fitted to {self.feature_names_in_.tolist()}."
+            )
+        table = self._table.like(rows)
+        entries = _inputs.entries_of(table.matrix, allow_empty=True)
+        known = self._of_seen_columns(entries)
+        completed = self._within_bounds(self._completed.complete(known), np.arange(entries.shape[1]))
+        completed[entries.rows, entries.cols] = entries.values
+        deviations = self._deviations(known, entries)
+        filled = table.filled(completed, deviations, rows=entries.row_counts > 0)
+        output = with_filled(frame, filled)
+        if not return_std:
+            return output
+        spread = np.zeros(rows.shape)
+        for (row, column), cell in filled.items():
+            spread[row, column] = (
+                (cell.high - cell.low) / (2 * NORMAL_90) if cell.probability is None else 1 - cell.probability
+            )
+        return output, spread
+
+    def _deviations(self, known: Entries, entries: Entries) -> Floats:
+        deviations = self._completed.deviations(known)
+        deviations[entries.rows, entries.cols] = 0.0
+        return deviations
+
     def _read_training(self, X: Any) -> Entries:
         self.row_ids_ = self.column_ids_ = None
+        self._table = None
+        if _inputs.is_mixed(X):
+            frame = to_pandas(X)
+            if self.add_indicator:
+                raise UsageError(
+                    "add_indicator is for arrays and frames of numbers; this frame has columns of several kinds."
+                )
+            self._table = table_of_frame(frame, kinds=self.kinds, passed=self.passed, only=self.only)
+            self.feature_names_in_ = np.array([str(name) for name in frame.columns], dtype=object)
+            self.n_features_in_ = len(self.feature_names_in_)
+            self.column_kinds_ = {column.name: column.kind for column in self._table.columns}
+            return _inputs.entries_of(self._table.matrix)
         if _inputs.is_triplets(X):
             triplets = _inputs.read_triplets(X)
             self.row_ids_, self.column_ids_ = triplets.row_ids, triplets.column_ids

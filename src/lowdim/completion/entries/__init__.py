@@ -1,7 +1,7 @@
 """The observed entries of a matrix: read, validated and stored once, with the sums over them that all solvers need."""
 
 from lowdim.completion.entries._entries import Entries
-from lowdim.completion.entries._inputs import entries_of, is_triplets, numeric, places_of, read_triplets
+from lowdim.completion.entries._inputs import entries_of, is_mixed, is_triplets, numeric, places_of, read_triplets
 from lowdim.completion.entries._kernels import add_both_products, kernel, product_rows, run_rows
 from lowdim.completion.entries._least_squares import (
     PADDING,
@@ -22,6 +22,7 @@ __all__ = [
     "add_normal_equations",
     "add_products",
     "entries_of",
+    "is_mixed",
     "is_triplets",
     "kernel",
     "numeric",

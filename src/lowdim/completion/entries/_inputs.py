@@ -9,9 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, require
+from lowdim.tables import is_frame
 
 Ids = NDArray[Any]
 
+_GAPS, _FEW = 10, 10_000
+"""Integers up to so many times their number, or this, are places; larger ones are ids."""
 NULLS = ("None", "nan", "<NA>", "NaT")  # what becomes of a missing id as text
 
 
@@ -76,9 +79,28 @@ def places_of(ids: ArrayLike, known: Ids | None, axis: str, size: int = 0) -> ND
         if outside.any():
             raise InputError(f"{axis.capitalize()} {wanted[int(np.argmax(outside))]} is outside 0..{size - 1}.")
         return wanted.astype(np.intp)
-    wanted = _texts(wanted, axis)
+    if known.dtype.kind not in "iu":
+        wanted = _texts(wanted, axis)
+    elif wanted.dtype.kind not in "iu":
+        raise InputError(f"The {axis} ids must be integers, as in training, but got dtype {wanted.dtype}.")
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.where(known[place] == wanted, place, -1)
+
+
+def is_mixed(data: Any) -> bool:
+    """Whether this is a frame with columns that are not plain numbers: texts, categories, dates, nullable or polars' own types."""
+    if not is_frame(data):
+        return False
+    dtypes = getattr(data, "dtypes", None)
+    if not hasattr(dtypes, "items"):  # polars
+        return True
+    if not all(isinstance(dtype, np.dtype) and dtype.kind in "fiuO" for dtype in dtypes):
+        return True
+    try:
+        numeric(data)
+    except InputError:
+        return True
+    return False
 
 
 def numeric(data: Any) -> Any:
@@ -87,6 +109,8 @@ def numeric(data: Any) -> Any:
     Raises:
         InputError: If a column holds something else than numbers, or two have one name.
     """
+    if isinstance(data, np.ma.MaskedArray):
+        return np.ma.filled(data.astype(np.float64), np.nan)
     if not hasattr(data, "columns") or not hasattr(getattr(data, "dtypes", None), "items"):
         return data
     repeated = data.columns[data.columns.duplicated()]
@@ -119,7 +143,10 @@ def entries_of(matrix: Any, *, allow_empty: bool = False) -> Entries:
 
 def _numbered(ids: Ids, axis: str) -> tuple[NDArray[Any], Ids | None]:
     if ids.dtype.kind in "iu":
-        return ids, None
+        if ids.size == 0 or int(ids.max()) < max(_GAPS * ids.size, _FEW):
+            return ids, None
+        known, places = np.unique(ids, return_inverse=True)  # numbers that name, not places
+        return places, known
     if ids.size == 0:
         return ids.astype(int), None
     if ids.dtype.kind in "fb":

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,15 @@ class Completion(Protocol):
 
     def complete(self, entries: Entries) -> Array:
         """The modelled values of all cells of any rows, ``(m', n)``, from their observed entries."""
+        ...
+
+
+@runtime_checkable
+class WithDeviations(Protocol):
+    """A completion that knows how sure it is of the cells of any rows."""
+
+    def deviations(self, entries: Entries) -> Array:
+        """One standard deviation of the predictive distribution of all cells, ``(m', n)``."""
         ...
 
 
@@ -210,7 +219,10 @@ def singular_values(factors: tuple[Array, Array]) -> Array:
 
 def root_mean_square(errors: Array) -> float:
     """Root mean square; NaN of nothing."""
-    return float(np.sqrt(np.mean(errors**2))) if errors.size else float("nan")
+    if not errors.size:
+        return float("nan")
+    largest = float(np.abs(errors).max())
+    return largest * float(np.sqrt(np.mean((errors / largest) ** 2))) if 0 < largest < np.inf else largest
 
 
 def hold_out(entries: Entries, share: float, seed: int) -> Mask:
