@@ -117,7 +117,7 @@ def test_a_sample_picture(run, tmp_path: Path) -> None:
         (["t.csv", "--predict", "t.csv"], 2, "--predict takes pairs of ids"),
         (["t.csv", "--row", "x"], 3, "no column 'x'"),
         (["sample:chine"], 2, "Did you mean china"),
-        (["bad.csv"], 3, "line 3: 2 fields, but the header has 3"),
+        (["bad.csv"], 3, "line 3: 2 fields, but line 1 has 3"),
     ],
 )
 def test_bad_input(run, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
@@ -159,7 +159,7 @@ def test_an_interrupted_run_is_continued_to_the_same_answer(run, table, tmp_path
 def test_row_names_and_the_scaled_error_are_said(run, table) -> None:
     code, out, err = run(str(table[0]), "--out", "r")
     assert code == 0
-    assert "the first column, 'bottle', holds text: it names the rows" in err
+    assert "identifiers, passed through: 'bottle'" in err
     ratio = json.loads(Path("r/result.json").read_text())["held_out_ratio"]
     assert f"{ratio:.3g}" in next(line for line in out.splitlines() if "columns scaled" in line)
 
@@ -172,7 +172,7 @@ def test_a_depth_that_has_no_effect_is_said(run, table) -> None:
 def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(run, tmp_path: Path, monkeypatch) -> None:
     from PIL import Image
 
-    from lowdim.completion import _pictures
+    from lowdim.completion.entries import _pictures
 
     monkeypatch.setattr(_pictures, "MAX_PIXELS", 99)
     Image.new("RGBA", (10, 10)).save(tmp_path / "large.png")
@@ -282,6 +282,6 @@ def test_a_picture_is_completed_once(run, monkeypatch) -> None:
 
 def test_the_solvers_are_those_of_the_library() -> None:
     from lowdim.cli.complete import Solver
-    from lowdim.completion._estimator import SOLVERS
+    from lowdim.completion.solvers import SOLVERS
 
-    assert [solver.value for solver in Solver] == list(SOLVERS)
+    assert [solver.value for solver in Solver] == ["auto", *SOLVERS]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lowdim.completion.entries._pictures import read_picture, sample_picture, to_png
-from lowdim.completion.entries._reading import has_triplets, read_pairs, read_table, read_triplets
+from lowdim.completion.entries._reading import has_triplets, read_pairs, read_triplets
 from lowdim.errors import InputError, UsageError
 
 
@@ -59,7 +59,7 @@ def test_the_same_from_parquet_and_npz(tmp_path: Path) -> None:
         ("user,item,rating\n", "has a header but no rows"),
         ("", "is empty"),
         ('user,item,rating\n"a,b,3\n', r"line 2: unexpected end of data"),
-        ("user,film,rating\na,b,3\n", r"no column named col or cols or column or item; say which with `col`"),
+        ("user,film,rating\na,b,3\n", r"no column named col or cols or column or item …; say which with `col`"),
     ],
 )
 def test_bad_triplets_name_the_line(tmp_path: Path, text: str, message: str) -> None:
@@ -92,36 +92,6 @@ def test_pairs(tmp_path: Path) -> None:
     path = write(tmp_path, "p.csv", "item,user\nx,bob\n")
     rows, cols = read_pairs(path, "user", "item")
     assert (rows.tolist(), cols.tolist()) == (["bob"], ["x"])
-
-
-def test_a_table_keeps_the_text_of_its_cells(tmp_path: Path) -> None:
-    path = write(tmp_path, "t.csv", "name,a,b\nfirst,1.50,\nsecond,NA,2e3\nthird,0,4\n")
-    table = read_table(path)
-    assert table.first == 1
-    assert table.entries.shape == (3, 2)
-    assert table.entries.values.tolist() == [1.5, 2000.0, 0.0, 4.0]
-    filled = list(table.filled(np.full((3, 2), 7.25)))
-    assert filled == [["name", "a", "b"], ["first", "1.50", "7.25"], ["second", "7.25", "2e3"], ["third", "0", "4"]]
-
-
-def test_a_table_without_names_of_rows(tmp_path: Path) -> None:
-    assert read_table(write(tmp_path, "t.csv", "a,b\n1,2\n,4\n")).first == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "a,b\n1,2\n3,x\n",
-            r"line 3: 'x' in column 'b' is not a number. A table is completed from its columns of numbers",
-        ),
-        ("a\nx\n", "no column of numbers"),
-        ("name,a\nx,\ny,\n", "All 2 entries are missing"),
-    ],
-)
-def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read_table(write(tmp_path, "t.csv", text))
 
 
 def test_pictures(tmp_path: Path) -> None:

@@ -28,17 +28,28 @@ if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.completion import DeepMatrixCompletion
     from lowdim.completion.entries._pictures import Picture
-    from lowdim.completion.entries._reading import Table, Texts, Triplets
+    from lowdim.completion.entries._reading import TableFile, Texts, Triplets
 
-    Source = Triplets | Table | Picture
+    Source = Triplets | TableFile | Picture
     Pairs = tuple[Texts, Texts]
 
+LARGE_FILE = 20_000_000  # bytes
 LARGEST_TABLE = 2_000_000  # cells of a matrix of triplets that are written without being asked for
 
 
-Solver = StrEnum("Solver", {name.replace("-", "_"): name for name in ("auto", *SOLVERS)})
-"""How the matrix is completed."""
+if TYPE_CHECKING:
+    Solver = StrEnum
+else:
+    Solver = StrEnum("Solver", {name.replace("-", "_"): name for name in ("auto", *SOLVERS)})
 _AUTO = Solver("auto")
+
+
+class As(StrEnum):
+    """What a file of columns holds."""
+
+    auto = "auto"
+    table = "table"
+    ratings = "ratings"
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +62,8 @@ def complete(
         str,
         typer.Argument(
             metavar="FILE",
-            help="Table with empty cells or triplets (.csv .tsv .parquet .npz), picture, or sample:china, sample:flower.",
+            help="Table with empty cells or ratings (any text table, also .gz .zip; .xlsx .parquet .npz; - is standard input), picture, "
+            "or sample:china, sample:flower.",
         ),
     ],
     row: Annotated[str | None, typer.Option("--row", help="Column of triplets with the ids of rows.")] = None,
@@ -75,7 +87,33 @@ def complete(
     clip: Annotated[
         str | None, typer.Option("--clip", help="LOW,HIGH or observed: bounds of what is filled in.")
     ] = None,
-    delimiter: Annotated[str | None, typer.Option("--delimiter", help="Of a text file: one character or tab.")] = None,
+    as_: Annotated[
+        As, typer.Option("--as", help="A table whose columns are completed, or ratings: one known entry in each row.")
+    ] = As.auto,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind", help="NAME=number|integer|boolean|category|date|id|text: what a column is; may be repeated."
+        ),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Columns to complete, by commas; others pass through.")
+    ] = None,
+    passed: Annotated[str | None, typer.Option("--pass", help="Columns that pass through, by commas.")] = None,
+    na: Annotated[
+        list[str] | None, typer.Option("--na", help="A text that stands for a missing cell; may be repeated.")
+    ] = None,
+    sentinels: Annotated[
+        bool, typer.Option(help="Take numbers like -999 that lie far from all others as missing.")
+    ] = True,
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", help="Between columns: one character or tab [default: found].")
+    ] = None,
+    decimal: Annotated[str | None, typer.Option("--decimal", help="Decimal sign: . or , [default: found].")] = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="Of a text file [default: found].")] = None,
+    header: Annotated[
+        bool | None, typer.Option(help="Whether the first line names the columns [default: found].")
+    ] = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
@@ -92,21 +130,33 @@ def complete(
 
     lowdim complete sample:china --missing 0.6
 
-    A table is returned with its empty cells filled. Of triplets, the pairs of --predict are written with their deviations, or all of
-    a small matrix. The error on a tenth of the entries, predicted without them, is reported beside that of row and column
-    means alone: what does not beat them is not used.
+    A table comes back in its own form with nothing but its empty cells filled; beside it, a list of the filled cells with 90 %
+    intervals. Of ratings, the pairs of --predict are written with their deviations, or all of a small matrix. The error on known
+    entries, predicted without them, is reported beside that of row and column means alone.
     """
     import time
 
     from lowdim._files import RunFolder, sha256
 
     begun = time.monotonic()
-    source = _read(file, row, col, value, mask, missing, delimiter, seed)
+    form = {"separator": _delimiter(delimiter), "decimal": decimal, "encoding": encoding, "header": header}
+    columns: dict[str, Any] = {
+        "kinds": _kinds(kind),
+        "passed": _names(passed) or (),
+        "only": _names(only),
+        "missing": tuple(na or ()),
+    }
+    columns["sentinels"] = sentinels
+    source = _read(file, (row, col, value), as_, mask, missing, form, columns, seed)
     pairs = _read_pairs(source, predict, delimiter) if predict else None
     options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": solver.value}
     options |= {"scale": scale, "clip": _clip(clip, source), "random_state": seed}
     config = {"file": file, "entries": _digest(source), "row": row, "col": col, "value": value, **options}
     config |= {"predict": {"file": str(predict), "sha256": sha256(predict)} if predict else None}
+    config |= {
+        "columns": {name: value for name, value in columns.items() if name != "missing"} | {"missing": list(na or [])},
+        "as": as_.value,
+    }
     config |= {"mask": str(mask) if mask else None, "missing": missing}
     with RunFolder(out, "complete", config, fresh=fresh) as folder:
         result = folder.finished()
@@ -122,30 +172,61 @@ def complete(
 
 def _read(
     file: str,
-    row: str | None,
-    col: str | None,
-    value: str | None,
+    triplets: tuple[str | None, str | None, str | None],
+    as_: As,
     mask: Path | None,
     missing: float,
-    delimiter: str | None,
+    form: dict[str, Any],
+    columns: dict[str, Any],
     seed: int,
 ) -> "Source":
     from lowdim._files import existing_file
     from lowdim.completion.entries import _pictures as pictures
     from lowdim.completion.entries import _reading as reading
     from lowdim.errors import UsageError
+    from lowdim.tables import read_file
 
-    sample = file.startswith("sample:")
-    if mask and (sample or Path(file).suffix.lower() not in pictures.SUFFIXES):
+    sample, path = file.startswith("sample:"), Path(file)
+    if mask and (sample or path.suffix.lower() not in pictures.SUFFIXES):
         raise UsageError("--mask is for a picture in a file. Of a sample, --missing says how many pixels to hide.")
     if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), missing, seed)
-    path, separator = existing_file(Path(file), "The matrix"), reading.delimiter_of(delimiter)
-    if path.suffix.lower() in pictures.SUFFIXES:
-        return pictures.read_picture(path, existing_file(mask, "The mask") if mask else None)
-    if row or col or value or reading.has_triplets(path, delimiter=separator):
-        return reading.read_triplets(path, row, col, value, delimiter=separator)
-    return reading.read_table(path, delimiter=separator)
+    if file != "-" and not path.is_fifo():
+        path = existing_file(path, "The matrix")
+        if path.suffix.lower() in pictures.SUFFIXES:
+            return pictures.read_picture(path, existing_file(mask, "The mask") if mask else None)
+        if path.suffix == ".npz":
+            return reading.read_triplets(path, *triplets)
+        if as_ is not As.table and _large_triplets(path, triplets, form["separator"]):
+            return reading.read_triplets(path, *triplets, delimiter=form["separator"])
+    source = read_file(file if file == "-" else path, **form)
+    if source.form:
+        say(f"read as: {source.form}")
+    if as_ is As.ratings or any(triplets) or (as_ is As.auto and reading.is_ratings(source)):
+        others = reading.other_columns_with_holes(source)
+        if others and as_ is As.auto and not any(triplets):
+            raise UsageError(
+                f"{file} has the columns of ratings, and {', '.join(map(repr, others))} with empty cells. Say what to complete: the "
+                f"ratings, `lowdim complete {file} --as ratings`, or the table, `lowdim complete {file} --as table`."
+            )
+        return reading.triplets_in(source, *triplets)
+    table = reading.read_table(source, **columns)
+    for line in [*table.table.describe(), *table.table.notes]:
+        say(line)
+    return table
+
+
+def _large_triplets(path: Path, named: tuple[str | None, str | None, str | None], separator: str | None) -> bool:
+    """Whether these are triplets in a plain text file of a size for which the leaner reader is needed."""
+    from lowdim.completion.entries import _reading as reading
+    from lowdim.errors import InputError
+
+    if path.suffix == ".parquet" or path.stat().st_size < LARGE_FILE:
+        return False
+    try:
+        return any(named) or reading.has_triplets(path, delimiter=separator)
+    except InputError:
+        return False
 
 
 def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pairs":
@@ -157,7 +238,7 @@ def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pair
     if not isinstance(source, reading.Triplets):
         raise UsageError("--predict takes pairs of ids, so FILE must hold triplets. Of a table, all cells are filled.")
     path = existing_file(predict, "The file of pairs")
-    return reading.read_pairs(path, source.names[0], source.names[1], delimiter=reading.delimiter_of(delimiter))
+    return reading.read_pairs(path, source.names[0], source.names[1], delimiter=_delimiter(delimiter))
 
 
 def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None") -> dict[str, Any]:
@@ -166,29 +247,29 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
     from lowdim.completion._estimator import fit_with_journal
     from lowdim.completion.entries._pictures import Picture, to_png
-    from lowdim.completion.entries._reading import Table
+    from lowdim.completion.entries._reading import TableFile
     from lowdim.completion.solvers._journal import Journal
     from lowdim.report._page import Page, write_report
     from lowdim.report.completion import completion_sections
 
     entries = source.entries
-    if isinstance(source, Table) and source.first:
-        say(f"the first column, {source.header[0]!r}, holds text: it names the rows and is not completed")
     say(f"completing {entries.shape[0]} x {entries.shape[1]}, {entries.size} entries known")
     model = DeepMatrixCompletion(**options, keep_empty_features=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompletionWarning)
         with progress("sweeps") as update:
             fit_with_journal(model, _matrix(source), Journal(folder.state, update))
-        pictures = []
+        pictures, tables = [], {}
         if isinstance(source, Picture):
             filled = source.filled(model.transform(entries))
             output = str(folder.write("completed.png", to_png(filled)))
             pictures = [("known", source.holed()), ("completed", filled)]
+        elif isinstance(source, TableFile):
+            output, tables = _write_table(folder, source, model)
         else:
             output = _write(folder, source, model, pairs)
     remarks = [str(one.message) for one in caught] + _unknown_columns(source)
-    result = _describe(model, entries.size) | {"output": output, "warnings": remarks}
+    result = _describe(model, entries.size) | tables | {"output": output, "warnings": remarks}
     page = Page("Completed matrix", _sentence(result), completion_sections(result, model.held_out_entries_, pictures))
     result["figures"] = write_report(folder, page)
     return result
@@ -196,22 +277,39 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
 
 def _matrix(source: "Source") -> Any:
     """What to fit: triplets with their ids, so that pairs can be asked for by them."""
-    from lowdim.completion.entries._reading import Triplets
+    from lowdim.completion.entries._reading import TableFile, Triplets
 
+    if isinstance(source, TableFile):
+        return source.table
     entries = source.entries
     if isinstance(source, Triplets):
         return source.row_ids[entries.rows], source.column_ids[entries.cols], entries.values
     return entries
 
 
-def _write(
-    folder: "RunFolder", source: "Triplets | Table", model: "DeepMatrixCompletion", pairs: "Pairs | None"
-) -> str | None:
-    """Writes what was asked for into the run folder; returns its path."""
-    from lowdim.completion.entries._reading import Table
+def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCompletion") -> tuple[str, dict[str, Any]]:
+    """Writes the table in the form of its file, its deviations, and the list of filled cells; returns the first, and what was filled."""
+    from lowdim.completion._estimator import fill_table
 
-    if isinstance(source, Table):
-        return str(folder.write("completed.csv", _csv(source.filled(model.transform(source.entries)))))
+    filled = fill_table(model, source.table)
+    output = folder.write(f"completed{source.source.suffix}", source.source.written(filled))
+    rows = [
+        [cell.row + 1, cell.column, cell.value, cell.low, cell.high, cell.probability, cell.deviation]
+        for _, cell in sorted(filled.items())
+    ]
+    folder.write("filled.csv", _csv([["row", "column", "value", "low", "high", "probability", "deviation"], *rows]))
+    names = source.source.names
+    deviations = [["" for _ in names] for _ in range(len(source.source.cells))]
+    for (row, column), cell in filled.items():
+        deviations[row][column] = f"{cell.deviation:.6g}"
+    folder.write("deviations.csv", _csv([names, *deviations]))
+    counts = [(column, sum(place == index for _, place in filled)) for index, column in enumerate(source.table.columns)]
+    columns = [{"name": column.name, "kind": column.kind, "filled": count} for column, count in counts]
+    return str(output), {"columns": columns, "filled": len(filled)}
+
+
+def _write(folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion", pairs: "Pairs | None") -> str | None:
+    """Writes what was asked for into the run folder; returns its path."""
     if pairs is not None:
         return str(folder.write("predictions.csv", _csv(_predictions(source, model, *pairs))))
     if source.entries.shape[0] * source.entries.shape[1] > LARGEST_TABLE:
@@ -235,12 +333,12 @@ def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, c
 def _unknown_columns(source: "Source") -> list[str]:
     """A warning of columns without entries: nothing tells their values, not even a mean."""
     from lowdim.completion.entries._pictures import Picture
-    from lowdim.completion.entries._reading import Table
+    from lowdim.completion.entries._reading import TableFile
 
+    if isinstance(source, TableFile):
+        names = [column.name for column in source.table.columns if column.kind == "empty"]
+        return [f"No cell of column {', '.join(names)} is known, so nothing is filled in there."] if names else []
     empty = [place for place, count in enumerate(source.entries.col_counts.tolist()) if count == 0]
-    if isinstance(source, Table) and empty:
-        names = ", ".join(source.header[source.first + place] for place in empty)
-        return [f"No cell of column {names} is known, so nothing is filled in there. Leave such columns out."]
     if isinstance(source, Picture) and empty:
         count = len({place % source.pixels.shape[1] for place in empty})
         return [f"{count} columns of the picture have no known pixel and stay black. Mask fewer pixels."]
@@ -282,6 +380,17 @@ def _sentence(result: dict[str, Any]) -> str:
     )
 
 
+def _filled_sentence(result: dict[str, Any]) -> str:
+    ratio = result["held_out_ratio"]
+    error = (
+        ""
+        if ratio is None or ratio != ratio
+        else f", with {ratio:.2f} times the error of row and column means (on known cells, predicted as if empty)"
+    )
+    columns = sum(1 for column in result["columns"] if column["filled"])
+    return f"{result['filled']} empty cells filled in {columns} columns{error}."
+
+
 def _print(folder: "RunFolder", result: dict[str, Any]) -> None:
     for warning in result["warnings"]:
         warn(warning)
@@ -294,10 +403,36 @@ def _print(folder: "RunFolder", result: dict[str, Any]) -> None:
         ["the former over the latter, columns scaled", number(result["held_out_ratio"])],
         ["converged", f"{'yes' if result['converged'] else 'NO'}, {result['iterations']} sweeps"],
     ]
+    if "filled" in result:
+        print(_filled_sentence(result))
     print_table(f"{result['shape'][0]} x {result['shape'][1]}, {result['observed']} entries known", ["", ""], rows)
     if result["output"]:
         print(f"written: {result['output']}")
     print(f"page: {folder.path / 'report.html'}")
+
+
+def _delimiter(text: str | None) -> str | None:
+    from lowdim.completion.entries._reading import delimiter_of
+
+    return delimiter_of(text)
+
+
+def _names(text: str | None) -> list[str] | None:
+    """Names separated by commas."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _kinds(pairs: list[str] | None) -> dict[str, Any]:
+    """``NAME=KIND`` pairs."""
+    from lowdim.errors import UsageError
+
+    kinds: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, sign, kind = pair.rpartition("=")
+        if not sign or not name:
+            raise UsageError(f"--kind takes NAME=KIND, not {pair!r}.")
+        kinds[name] = kind
+    return kinds
 
 
 def _rank(text: str) -> int | str:
@@ -333,13 +468,14 @@ def _digest(source: "Source") -> str:
     """What tells this matrix and its texts from others."""
     import hashlib
 
-    from lowdim.completion.entries._reading import Table, Triplets
+    from lowdim.completion.entries._reading import TableFile, Triplets
 
     texts: Any = None
     if isinstance(source, Triplets):
         texts = source.row_ids.tolist(), source.column_ids.tolist(), source.names
-    elif isinstance(source, Table):
-        texts = source.header, source.cells
+    elif isinstance(source, TableFile):
+        written = hashlib.sha256(source.source.written({})).hexdigest()
+        texts = written, [(column.name, column.kind) for column in source.table.columns]
     entries = source.entries
     digest = hashlib.sha256(repr((entries.shape, texts)).encode(errors="backslashreplace"))
     for part in (entries.rows, entries.cols, entries.values):

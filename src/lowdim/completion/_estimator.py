@@ -16,9 +16,9 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
 from lowdim.completion.entries import Entries, _inputs, require_memory
 from lowdim.completion.solvers import SOLVERS
-from lowdim.completion.solvers._solver import NORMAL_90, Journal, Settings, hold_out, singular_values
+from lowdim.completion.solvers._solver import Journal, Settings, hold_out, singular_values
 from lowdim.errors import InputError, UsageError, did_you_mean
-from lowdim.tables import Kind, Table, is_frame, table_of_frame, to_pandas, with_filled
+from lowdim.tables import Filled, Kind, Table, is_frame, table_of_frame, to_pandas, with_filled
 
 Floats = NDArray[np.floating[Any]]
 _CHECKS: dict[str, Any] = {
@@ -330,22 +330,22 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             raise InputError(
                 f"The frame has the columns {names}, but the model was fitted to {self.feature_names_in_.tolist()}."
             )
-        table = self._table.like(rows)
-        entries = _inputs.entries_of(table.matrix, allow_empty=True)
-        known = self._of_seen_columns(entries)
-        completed = self._within_bounds(self._completed.complete(known), np.arange(entries.shape[1]))
-        completed[entries.rows, entries.cols] = entries.values
-        deviations = self._deviations(known, entries)
-        filled = table.filled(completed, deviations, rows=entries.row_counts > 0)
+        filled = self._filled(self._table.like(rows))
         output = with_filled(frame, filled)
         if not return_std:
             return output
         spread = np.zeros(rows.shape)
         for (row, column), cell in filled.items():
-            spread[row, column] = (
-                (cell.high - cell.low) / (2 * NORMAL_90) if cell.probability is None else 1 - cell.probability
-            )
+            spread[row, column] = cell.deviation
         return output, spread
+
+    def _filled(self, table: Table) -> dict[tuple[int, int], Filled]:
+        """What stands in the holes of a table with the columns of training, by (row, column)."""
+        entries = _inputs.entries_of(table.matrix, allow_empty=True)
+        known = self._of_seen_columns(entries)
+        completed = self._within_bounds(self._completed.complete(known), np.arange(entries.shape[1]))
+        completed[entries.rows, entries.cols] = entries.values
+        return table.filled(completed, self._deviations(known, entries), rows=entries.row_counts > 0)
 
     def _deviations(self, known: Entries, entries: Entries) -> Floats:
         deviations = self._completed.deviations(known)
@@ -355,6 +355,11 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
     def _read_training(self, X: Any) -> Entries:
         self.row_ids_ = self.column_ids_ = None
         self._table = None
+        if isinstance(X, Table):
+            self._table = X
+            self.feature_names_in_ = np.array([column.name for column in X.columns], dtype=object)
+            self.n_features_in_ = len(X.columns)
+            return _inputs.entries_of(X.matrix)
         if _inputs.is_mixed(X):
             frame = to_pandas(X)
             if self.add_indicator:
@@ -455,3 +460,9 @@ def fit_with_journal(model: DeepMatrixCompletion, X: Any, journal: Journal) -> D
         return model.fit(X)
     finally:
         model._journal = None
+
+
+def fill_table(model: DeepMatrixCompletion, table: Table) -> dict[tuple[int, int], Filled]:
+    """What a model that was fitted to a table puts into its holes, by (row, column)."""
+    check_is_fitted(model)
+    return model._filled(table)

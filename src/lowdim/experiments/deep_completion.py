@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim._verdicts import Verdict
-from lowdim.completion.solvers.gd._descent import Descent, Network, descend
 from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.gd._descent import Descent, Network, descend
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
     largest_gamma,

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim._verdicts import Verdict
-from lowdim.completion.solvers.gd._descent import Network, descend
 from lowdim.completion.entries import Entries
+from lowdim.completion.solvers.gd._descent import Network, descend
 from lowdim.dynamics import GradientDescent, Problem, Trajectory, initialize, reduce, simulate
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
 from lowdim.figures import Lines, Series, Style, Table

@@ -161,9 +161,9 @@ def column_of_values(name: str, values: pd.Series, *, kind: Kind | None = None, 
         days = np.full(len(values), np.nan)
         days[known] = [stamp.timestamp() / _DAY for stamp in values[known]]
         # dates without a time of day are filled with dates without one
-        whole_days = bool((values[known] == values[known].dt.normalize()).all())
+        whole_days = all(stamp == stamp.normalize() for stamp in values[known])
 
-        def write(day: float) -> pd.Timestamp:
+        def write(day: float) -> Any:
             stamp = pd.Timestamp(round(day * _DAY, 6), unit="s", tz=zone)
             return stamp.round("D") if whole_days else stamp
 

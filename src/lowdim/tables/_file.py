@@ -16,7 +16,7 @@ import pandas as pd
 from lowdim.errors import InputError, require
 from lowdim.tables._columns import Kind
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
-from lowdim.tables._text import TextTable, read_text
+from lowdim.tables._text import Form, TextTable, read_text
 
 MOST_BYTES = 8_000_000_000
 """Of a decompressed file: a small archive can hold a large text."""
@@ -27,6 +27,7 @@ class TextSource:
     """A text table, perhaps compressed."""
 
     text: TextTable
+    name: str
     suffix: str
     packing: str = ""
     member: str = ""
@@ -35,6 +36,20 @@ class TextSource:
     def names(self) -> Sequence[str]:
         """Of all columns."""
         return self.text.names
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """``rows x columns``."""
+        return self.text.cells
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the columns are named in the file."""
+        return self.text.form.header
+
+    def number(self, cell: str) -> float | None:
+        """The number that a cell holds, or None."""
+        return self.text.form.number(cell)
 
     @property
     def form(self) -> str:
@@ -74,13 +89,24 @@ class FrameSource:
     """A table of typed columns: Parquet or a sheet of Excel."""
 
     frame: pd.DataFrame
+    name: str
     suffix: str
     data: bytes
+    has_header = True
 
     @property
     def names(self) -> Sequence[str]:
         """Of all columns."""
         return [str(name) for name in self.frame.columns]
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """``rows x columns``."""
+        return self.frame
+
+    def number(self, cell: str) -> float | None:
+        """The number that a cell holds, or None."""
+        return Form().number(cell)
 
     @property
     def form(self) -> str:
@@ -136,21 +162,21 @@ def read_file(
         raise InputError(f"{name} is empty.")
     try:
         if data[:4] == b"PAR1":
-            return FrameSource(_parquet(data, name), ".parquet", data)
+            return FrameSource(_parquet(data, name), name, ".parquet", data)
         packing, member = "", ""
         if data[:2] == b"\x1f\x8b":
             packing, data = "gzip", _limited(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
         elif data[:4] == b"PK\x03\x04":
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if "xl/workbook.xml" in archive.namelist():
-                    return FrameSource(_sheet(data, name), ".xlsx", data)
+                    return FrameSource(_sheet(data, name), name, ".xlsx", data)
                 packing, member = "zip", _only_member(archive, name)
                 with archive.open(member) as file:
                     data = _limited(file, name)
     except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{name} is a damaged or encrypted archive: {error}") from error
     text = read_text(data, name, separator=separator, decimal=decimal, encoding=encoding, header=header)
-    return TextSource(text, _suffix(path, packing), packing, member)
+    return TextSource(text, name, _suffix(path, packing), packing, member)
 
 
 def _bytes(path: Path | str) -> bytes:

@@ -12,6 +12,8 @@ from lowdim.tables._table import Filled
 
 def is_frame(data: Any) -> bool:
     """Whether this is a frame of columns held in memory."""
+    if isinstance(data, pd.DataFrame):
+        return True
     return isinstance(nw.from_native(data, eager_only=True, pass_through=True), nw.DataFrame)
 
 

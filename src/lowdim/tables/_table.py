@@ -19,6 +19,8 @@ SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0)
 """Numbers that people write for a missing one."""
 _FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
 _OFTEN = 3
+NORMAL_90 = 1.6448536269514722
+"""Deviations on either side of the mean that hold 90 % of a normal distribution."""
 
 
 class Filled(NamedTuple):
@@ -30,6 +32,13 @@ class Filled(NamedTuple):
     low: float | None
     high: float | None
     probability: float | None
+
+    @property
+    def deviation(self) -> float:
+        """Of a number; of a category the probability of being another."""
+        if self.low is None or self.high is None:
+            return 1 - (self.probability or 0.0)
+        return (self.high - self.low) / (2 * NORMAL_90)
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class Table:
         ]
 
     def filled(
-        self, completed: Array, deviations: Array | None = None, rows: Mask | None = None
+        self, completed: NDArray[Any], deviations: NDArray[Any] | None = None, rows: Mask | None = None
     ) -> dict[tuple[int, int], Filled]:
         """What stands in the holes.
 
@@ -122,7 +131,7 @@ class Table:
                         int(row), column.name, value, None, None, float(probabilities[row])
                     )
                     continue
-                half = 1.645 * float(deviations[row, part.start]) if deviations is not None else float("nan")
+                half = NORMAL_90 * float(deviations[row, part.start]) if deviations is not None else float("nan")
                 centre = float(completed[row, part.start])
                 answer[int(row), place] = Filled(int(row), column.name, value, centre - half, centre + half, None)
         return answer

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from lowdim._memory import bytes_of_table, require_memory
 from lowdim.errors import InputError
 
 SEPARATORS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma", " ": "blanks"}
@@ -141,6 +142,9 @@ def read_text(
     if not lines:
         raise InputError(f"{name} is empty.")
     separator = separator or _separator(lines[:LOOKED_AT])
+    cells = len(lines) * (1 + max(line.count(separator) for line in lines[:LOOKED_AT]))
+    advice = "Use a part of it, or give arrays to DeepMatrixCompletion in Python."
+    require_memory(bytes_of_table(cells, len(text)), f"Reading {name}, {len(lines):,} lines,", advice)
     records = _records(text, separator, name)
     comments = 0
     while len(records) > comments + 1 and _is_comment(text, records[comments], records[comments + 1]):

@@ -1,5 +1,6 @@
 """The observed entries of a matrix: read, validated and stored once, with the sums over them that all solvers need."""
 
+from lowdim._memory import require_memory
 from lowdim.completion.entries._entries import Entries
 from lowdim.completion.entries._inputs import entries_of, is_mixed, is_triplets, numeric, places_of, read_triplets
 from lowdim.completion.entries._kernels import add_both_products, kernel, product_rows, run_rows
@@ -12,7 +13,6 @@ from lowdim.completion.entries._least_squares import (
     solve_normal_equations,
     solve_rows,
 )
-from lowdim.completion.entries._memory import require_memory
 
 __all__ = [
     "PADDING",

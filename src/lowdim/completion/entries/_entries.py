@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
+from lowdim._memory import require_memory
 from lowdim.completion.entries import _kernels
-from lowdim.completion.entries._memory import require_memory
 from lowdim.errors import InputError, NonFiniteError
 
 LARGEST_SIDE = np.iinfo(np.int32).max

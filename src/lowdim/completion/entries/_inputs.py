@@ -92,7 +92,7 @@ def is_mixed(data: Any) -> bool:
     if not is_frame(data):
         return False
     dtypes = getattr(data, "dtypes", None)
-    if not hasattr(dtypes, "items"):  # polars
+    if dtypes is None or not hasattr(dtypes, "items"):  # polars
         return True
     if not all(isinstance(dtype, np.dtype) and dtype.kind in "fiuO" for dtype in dtypes):
         return True

@@ -1,7 +1,7 @@
 """Incomplete matrices in files: triplets with ids, and tables with empty cells. Errors name the line."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowdim._memory import bytes_of_text, require_memory
 from lowdim.completion.entries._entries import Entries
-from lowdim.completion.entries._memory import bytes_of_text, require_memory
 from lowdim.errors import InputError, UsageError, did_you_mean, require
+from lowdim.tables import Source, Table
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
-ROW_NAMES, COLUMN_NAMES = ("row", "rows", "user"), ("col", "cols", "column", "item")
-VALUE_NAMES = ("value", "values", "rating")
+ROW_NAMES = (
+    "row",
+    "rows",
+    "user",
+    "userid",
+    "user_id",
+    "uid",
+    "reviewerid",
+    "reviewer_id",
+    "customer_id",
+    "customerid",
+)
+COLUMN_NAMES = (
+    "col", "cols", "column", "item", "itemid", "item_id", "iid", "movie", "movieid", "movie_id", "product", "productid", "product_id",
+    "asin", "book_id", "bookid", "isbn", "artistid", "artist_id", "song_id",
+)  # fmt: skip
+VALUE_NAMES = ("value", "values", "rating", "ratings", "score", "stars")
+RATING_SUFFIXES = {".base", ".data", ".test", ".dat"}
+"""Of files of ratings without a header: user, item, rating, and perhaps a time."""
 Texts = NDArray[np.str_]
 SAMPLE = 30_000  # cells of a text file from which the memory for all of it is told
 
@@ -32,25 +50,12 @@ class Triplets:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table with empty cells: the texts of the file, and the entries of its columns of numbers."""
+class TableFile:
+    """A table in a file that can be written back, and the entries of the columns that enter the model."""
 
-    header: list[str]
-    cells: list[list[str]]
-    first: int  # column of numbers: 1 if the column before it names the rows, otherwise 0
+    source: Source
+    table: Table
     entries: Entries
-
-    def filled(self, completed: NDArray[np.floating[Any]]) -> Iterator[list[str]]:
-        """The rows of the file with the empty cells filled; what was there keeps its text, and so does a column without numbers."""
-        yield self.header
-        observed = np.repeat([self.entries.col_counts == 0], self.entries.shape[0], axis=0)
-        observed[self.entries.rows, self.entries.cols] = True
-        for cells, values, known in zip(self.cells, completed, observed, strict=True):
-            numbers = (
-                cell if seen else repr(float(value))
-                for cell, value, seen in zip(cells[self.first :], values, known, strict=True)
-            )
-            yield [*cells[: self.first], *numbers]
 
 
 def read_triplets(
@@ -64,13 +69,31 @@ def read_triplets(
         InputError: With the line where something is wrong.
     """
     columns, lines = _columns(path, delimiter)
+    return _triplets(columns, lines, path, row, col, value, None)
+
+
+def _triplets(
+    columns: dict[str, Any],
+    lines: Sequence[int] | None,
+    path: Path,
+    row: str | None,
+    col: str | None,
+    value: str | None,
+    number: Callable[[str], float | None] | None,
+) -> Triplets:
+    if path.suffix in RATING_SUFFIXES and not (row or col or value) and not _are_triplets(list(columns)):
+        row, col, value = list(columns)[:3]
     names = (
         _named(columns, row, ROW_NAMES, "row", path),
         _named(columns, col, COLUMN_NAMES, "col", path),
         _named(columns, value, VALUE_NAMES, "value", path),
     )
     rows, cols = (_ids(columns[name], name, path, lines) for name in names[:2])
-    values = _numbers(columns[names[2]], names[2], path, lines)
+    cells = columns[names[2]]
+    if number is not None:
+        read = [number(str(cell)) for cell in cells]
+        cells = [cell if known is None else known for cell, known in zip(cells, read, strict=True)]
+    values = _numbers(cells, names[2], path, lines)
     (row_ids, row_places), (column_ids, col_places) = (np.unique(ids, return_inverse=True) for ids in (rows, cols))
     _refuse_conflicts(row_places, col_places, values, rows, cols, path, lines)
     shape = len(row_ids), len(column_ids)
@@ -85,32 +108,53 @@ def read_pairs(path: Path, row: str, col: str, *, delimiter: str | None = None) 
     return first, second
 
 
-def read_table(path: Path, *, delimiter: str | None = None) -> Table:
-    """Read a table of numbers with empty cells and a header; the first column may name the rows.
+def read_table(source: Source, **options: Any) -> TableFile:
+    """The table in a file.
 
-    Empty cells and NA, NaN, null, None and ? are missing.
+    Args:
+        source: The file, read.
+        options: `kinds`, `passed`, `only`, `missing` and `sentinels` of `Source.table`.
 
     Raises:
-        InputError: With the line and column where something is wrong.
+        InputError: If no column can be completed, or none of its cells is known.
     """
-    columns, lines = _columns(path, delimiter)
-    header = list(columns)
-    if path.suffix == ".parquet":
-        columns = {name: ["" if cell is None else str(cell) for cell in cells] for name, cells in columns.items()}
-    first = int(not all(_is_number(cell) or _is_missing(cell) for cell in columns[header[0]]))
-    if first == len(header):
-        raise InputError(f"{path} has no column of numbers. Is the delimiter right? The header is {header[0]!r}.")
-    numbers = [_numbers(columns[name], name, path, lines, missing=True) for name in header[first:]]
-    cells = [list(row) for row in zip(*columns.values(), strict=True)]
-    return Table(header, cells, first, Entries.from_dense(np.column_stack(numbers)))
+    table = source.table(**options)
+    return TableFile(source, table, Entries.from_dense(table.matrix))
+
+
+def triplets_in(source: Source, row: str | None, col: str | None, value: str | None) -> Triplets:
+    """Entries with ids from the columns of a file that has been read; names as for `read_triplets`."""
+    columns = {name: source.cells.iloc[:, place].tolist() for place, name in enumerate(source.names)}
+    return _triplets(columns, None, Path(source.name), row, col, value, source.number)
+
+
+def is_ratings(source: Source) -> bool:
+    """Whether a file that has been read holds triplets: by the names of its columns, or, where it has none, by its name."""
+    if _are_triplets(source.names):
+        return True
+    return Path(source.name).suffix in RATING_SUFFIXES and len(source.names) in (3, 4) and not source.has_header
+
+
+def other_columns_with_holes(source: Source) -> list[str]:
+    """Columns beside those of triplets in which something is missing: what completing the triplets would not fill."""
+    wanted = {*ROW_NAMES, *COLUMN_NAMES, *VALUE_NAMES}
+    return [
+        name
+        for place, name in enumerate(source.names)
+        if name.lower() not in wanted and any(_is_missing(cell) for cell in source.cells.iloc[:, place])
+    ]
+
+
+def _are_triplets(names: Sequence[str]) -> bool:
+    lowered = {name.lower() for name in names}
+    return all(lowered & set(options) for options in (ROW_NAMES, COLUMN_NAMES, VALUE_NAMES))
 
 
 def has_triplets(path: Path, *, delimiter: str | None = None) -> bool:
     """Whether the names of the columns are those of triplets."""
     if path.suffix == ".npz":
         return True
-    names = {name.lower() for name in _header(path, delimiter)}
-    return all(names & set(options) for options in (ROW_NAMES, COLUMN_NAMES, VALUE_NAMES))
+    return _are_triplets(_header(path, delimiter))
 
 
 def _columns(path: Path, delimiter: str | None) -> tuple[dict[str, Any], Sequence[int] | None]:
@@ -211,7 +255,7 @@ def _named(columns: dict[str, Any], name: str | None, defaults: Sequence[str], o
         if default is not None:
             return default
         raise InputError(
-            f"{path} has no column named {' or '.join(defaults)}; say which with `{option}`. There are: {', '.join(columns)}."
+            f"{path} has no column named {' or '.join(defaults[:4])} …; say which with `{option}`. There are: {', '.join(columns)}."
         )
     if name not in columns:
         raise InputError(f"{path} has no column {name!r}. {did_you_mean(name, columns)}")

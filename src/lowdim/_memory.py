@@ -26,6 +26,11 @@ def bytes_of_text(lines: int, fields: int, length: float) -> int:
     return round(lines * (220 + 100 * fields + 4 * length))
 
 
+def bytes_of_table(cells: int, length: int) -> int:
+    """What reading a text table takes at most, every cell with its place; from measured peaks too."""
+    return 420 * cells + 8 * length
+
+
 def available_bytes() -> int | None:
     """Memory that can still be taken, without swapping and within the limit of the control group; None if unknown."""
     amounts = [_of_the_system(), _of_the_control_group()]
