@@ -14,7 +14,7 @@ from lowdim.dynamics import (
     reduce,
     simulate,
 )
-from lowdim.dynamics._reduction import singular_spaces
+from lowdim.dynamics._bases import singular_spaces
 
 
 def setting(case, seed=0, scale=1.0, width=30, rank=3, depth=3):

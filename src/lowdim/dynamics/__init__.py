@@ -1,6 +1,7 @@
 """Deep linear networks: training runs (full, exactly reduced, gradient flow) and theorem checks, in NumPy."""
 
-from lowdim.dynamics._blocks import Bases, BlockForms, block_forms
+from lowdim.dynamics._bases import Bases, Block, NoInvariantPartError, Sizes, block_sizes
+from lowdim.dynamics._blocks import BlockForms, block_forms
 from lowdim.dynamics._history import WeightHistory
 from lowdim.dynamics._initialization import initialize
 from lowdim.dynamics._parsimony import check_parsimony
@@ -13,7 +14,7 @@ from lowdim.dynamics._problem import (
     whiten,
 )
 from lowdim.dynamics._recursion import scale_recursion
-from lowdim.dynamics._reduction import NoInvariantPartError, Reduction, reduce
+from lowdim.dynamics._reduction import Reduction, reduce
 from lowdim.dynamics._relu import ReluRun, train_relu
 from lowdim.dynamics._rules import Adam, GradientDescent, Polar, RMSprop, Rule
 from lowdim.dynamics._separation import (
@@ -36,6 +37,7 @@ __all__ = [
     "FITTED",
     "Adam",
     "Bases",
+    "Block",
     "BlockForms",
     "GradientDescent",
     "NoInvariantPartError",
@@ -45,12 +47,14 @@ __all__ = [
     "Reduction",
     "ReluRun",
     "Rule",
+    "Sizes",
     "Svd",
     "Trajectory",
     "WeightHistory",
     "balanced_labels",
     "balancedness_gaps",
     "block_forms",
+    "block_sizes",
     "check_parsimony",
     "check_separation",
     "class_separation",

@@ -1,52 +1,15 @@
-"""The block form of the weights: how much of each factor lies where the theorem says that nothing happens."""
+"""The block form of the weights: how much of each factor, and of its change, lies where the theorem says that it must."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
+from lowdim.dynamics._bases import Bases, Block
 from lowdim.dynamics._history import WeightHistory
-from lowdim.dynamics._problem import Problem
-from lowdim.dynamics._reduction import invariant_bases, orthogonal_part, transport
 from lowdim.dynamics._trajectory import Trajectory
-
-
-@dataclass(frozen=True)
-class Bases:
-    """Orthonormal bases of the changing part of each factor, and the orthogonal matrices it all started from.
-
-    Example:
-        >>> bases = Bases.from_change([0.5 * np.eye(5), 0.5 * np.eye(5)], np.eye(5)[:, :2])
-        >>> bases.multiplicity, bases.full_output
-        (3, True)
-    """
-
-    left: list[Float[np.ndarray, "d k"]]
-    right: list[Float[np.ndarray, "d k"]]
-    directions: list[Float[np.ndarray, "d d"]]
-
-    @property
-    def full_output(self) -> bool:
-        """Case 2: as many outputs as inputs, so that the last factor has an invariant part as well."""
-        return self.directions[-1].shape[0] == self.directions[-1].shape[1]
-
-    @property
-    def multiplicity(self) -> int:
-        """m: the dimension of the invariant part."""
-        return self.right[0].shape[0] - self.right[0].shape[1]
-
-    @classmethod
-    def from_data(cls, problem: Problem, weights: Sequence[np.ndarray], rank: int | None = None) -> "Bases":
-        """By the theorem's formula, from the target and the weights at the start (inputs whitened or not)."""
-        directions = [orthogonal_part(weight)[0] for weight in weights]
-        return cls(*invariant_bases(problem.phi, directions, rank), directions)
-
-    @classmethod
-    def from_change(cls, weights: Sequence[np.ndarray], first: Float[np.ndarray, "d k"]) -> "Bases":
-        """From a basis of the directions in which the first factor changed, and the weights at the start."""
-        directions = [orthogonal_part(weight)[0] for weight in weights]
-        return cls(*transport(directions, first), directions)
 
 
 @dataclass(frozen=True)
@@ -55,15 +18,37 @@ class BlockForms:
 
     Attributes:
         off_block: ``||off-diagonal blocks||_F / ||W_l||_F``.
-        rho: Mean of the invariant block along its direction; NaN for a last factor without one.
-        spread: ``||invariant block - rho I||_F / ||W_l||_F``.
+        spread: ``||invariant blocks - their numbers||_F / ||W_l||_F``.
+        change: ``||W_l(t) - W_l(0)||_F / ||W_l||_F``.
+        silent: Number on the silent part; NaN for a factor without one.
+        fading: Number on the fading part; NaN for a factor without one.
+        chance: Per factor, the share that a change of random direction would have where the law allows change.
         inner: ``U_l^T W_l(t) V_l``, a list over times of lists over layers.
     """
 
     off_block: Float[np.ndarray, "T L"]
-    rho: Float[np.ndarray, "T L"]
     spread: Float[np.ndarray, "T L"]
+    change: Float[np.ndarray, "T L"]
+    silent: Float[np.ndarray, "T L"]
+    fading: Float[np.ndarray, "T L"]
+    chance: Float[np.ndarray, " L"]
     inner: list[list[Float[np.ndarray, "k k"]]]
+
+    @property
+    def rho(self) -> Float[np.ndarray, "T L"]:
+        """The number of the only invariant part; of the silent one where a factor has both."""
+        return np.where(np.isnan(self.silent), self.fading, self.silent)
+
+    @cached_property
+    def outside(self) -> Float[np.ndarray, "T L"]:
+        """Length of what the law forbids over the length of the change; NaN where nothing changed."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.change > 0, np.hypot(self.off_block, self.spread) / self.change, np.nan)
+
+    @property
+    def share(self) -> Float[np.ndarray, "T L"]:
+        """Part of the squared change that the law allows: the active block, and one number on each invariant part."""
+        return np.maximum(0.0, 1 - self.outside**2)
 
 
 def block_forms(history: WeightHistory | Trajectory | Sequence[Sequence[np.ndarray]], bases: Bases) -> BlockForms:
@@ -73,33 +58,38 @@ def block_forms(history: WeightHistory | Trajectory | Sequence[Sequence[np.ndarr
 
     Args:
         history: Weights over time.
-        bases: Of the changing part of each factor.
+        bases: Of the active part of each factor.
 
     Example:
         >>> weights = [0.5 * np.eye(5), 0.5 * np.eye(5)]
         >>> bases = Bases.from_change(weights, np.eye(5)[:, :2])
         >>> moved = [weights[0] + np.diag([1.0, 2.0, 0.0, 0.0, 0.0]), weights[1]]
         >>> forms = block_forms([weights, moved], bases)
-        >>> float(forms.off_block.max()), forms.rho.tolist()
-        (0.0, [[0.5, 0.5], [0.5, 0.5]])
+        >>> float(forms.off_block.max()), forms.rho.tolist(), float(forms.share[1, 0])
+        (0.0, [[0.5, 0.5], [0.5, 0.5]], 1.0)
     """
     history = WeightHistory.of(history)
     shape = (len(history.names), history.depth)
-    off_block, rho, spread = np.zeros(shape), np.full(shape, np.nan), np.zeros(shape)
-    inner: list[list[np.ndarray]] = [[] for _ in history.names]
-    for index, layer in np.ndindex(shape):
-        weight, left, right = history.weight(layer + 1, index), bases.left[layer], bases.right[layer]
-        size = float(np.linalg.norm(weight)) or 1.0
-        across, along = weight @ right, left.T @ weight
-        inner[index].append(along @ right)
-        upper = along - (along @ right) @ right.T
-        if layer == shape[1] - 1 and not bases.full_output:
-            off_block[index, layer] = np.linalg.norm(upper) / size
-            continue
-        lower = across - left @ (left.T @ across)
-        off_block[index, layer] = np.hypot(np.linalg.norm(upper), np.linalg.norm(lower)) / size
-        block = weight - left @ along - lower @ right.T
-        outside = bases.directions[layer] - left @ right.T
-        rho[index, layer] = np.sum(block * outside) / bases.multiplicity
-        spread[index, layer] = np.linalg.norm(block - rho[index, layer] * outside) / size
-    return BlockForms(off_block, rho, spread, inner)
+    off_block, spread, change = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    numbers: dict[Block, np.ndarray] = {"silent": np.full(shape, np.nan), "fading": np.full(shape, np.nan)}
+    inner: list[list[np.ndarray]] = [[np.empty(0)] * shape[1] for _ in history.names]
+    for layer in range(shape[1]):
+        start = history.weight(layer + 1, 0)
+        forms = {block: bases.form(layer + 1, block) for block in bases.blocks(layer + 1)}
+        for index in range(shape[0]):
+            weight = history.weight(layer + 1, index)
+            size = float(np.linalg.norm(weight)) or 1.0
+            inner[index][layer], blocks, beside = bases.split(layer + 1, weight)
+            off_block[index, layer] = np.linalg.norm(beside) / size
+            change[index, layer] = np.linalg.norm(weight - start) / size
+            for block, part in blocks.items():
+                number = np.sum(part * forms[block]) / bases.count(block)
+                numbers[block][index, layer] = number
+                spread[index, layer] = np.hypot(
+                    spread[index, layer], np.linalg.norm(part - number * forms[block]) / size
+                )
+    chance = [
+        (inner[0][layer].size + len(bases.blocks(layer + 1))) / np.prod(history.shapes[layer])
+        for layer in range(shape[1])
+    ]
+    return BlockForms(off_block, spread, change, numbers["silent"], numbers["fading"], np.array(chance), inner)

@@ -64,18 +64,11 @@ def integrate(
 
 
 class _Layout:
-    """Cores as one vector of the entries that can change: the inner blocks and the rho, without the zeros beside."""
+    """Cores as one vector of the entries that can change: the active blocks and the numbers, without the zeros beside."""
 
     def __init__(self, reduction: Reduction) -> None:
         self.shapes = [core.shape for core in reduction.cores]
-        free: list[np.ndarray] = []
-        for layer, shape in enumerate(self.shapes, 1):
-            mask = np.zeros(shape, bool)
-            if reduction.has_invariant_part(layer):
-                mask[:-1, :-1] = mask[-1, -1] = True
-            else:
-                mask[:, :-1] = True
-            free.append(mask.ravel())
+        free = [reduction.free(layer).ravel() for layer in range(1, len(self.shapes) + 1)]
         self.free = np.flatnonzero(np.concatenate(free))
         self.grid = np.ix_(self.free, self.free)
         self.ends = np.cumsum([0, *(mask.size for mask in free)])

@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float
 
 from lowdim._verdicts import Check
-from lowdim.dynamics._blocks import Bases, BlockForms, block_forms
+from lowdim.dynamics._bases import Bases, NoInvariantPartError, orthogonal_part
+from lowdim.dynamics._blocks import BlockForms, block_forms
 from lowdim.dynamics._history import WeightHistory
 from lowdim.dynamics._network import end_to_end
 from lowdim.dynamics._problem import Problem
 from lowdim.dynamics._recursion import scale_recursion
-from lowdim.dynamics._reduction import NoInvariantPartError, orthogonal_part
 from lowdim.dynamics._rules import Rule
 from lowdim.dynamics._trajectory import Trajectory
 from lowdim.errors import InputError, UsageError

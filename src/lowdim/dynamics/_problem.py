@@ -1,15 +1,16 @@
 """The data of a linear network: whitened inputs, targets, and the loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from lowdim._linalg import rank_cutoff
 from lowdim.errors import InputError, NonFiniteError
 
 WHITE = 1e-8
-"""Largest entry of ``X X^T - I`` for which the inputs count as whitened."""
+"""Largest entry of ``X X^T - I`` for which inputs in float64 count as whitened; a coarser precision allows 100 of its units."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Problem:
     Attributes:
         targets: Y, one column per sample (for `inputs` None: the matrix to factorize).
         inputs: X, one column per sample; None means the identity (whitened, one sample per input dimension).
+        precision: Rounding unit of the coarser of the two arrays as they came; they are kept in float64.
 
     Raises:
         InputError: If the shapes disagree or there is nothing to fit.
@@ -32,8 +34,14 @@ class Problem:
 
     targets: Float[np.ndarray, "d_y N"]
     inputs: Float[np.ndarray, "d_x N"] | None = None
+    precision: float = field(init=False)
 
     def __post_init__(self) -> None:
+        given = [np.asarray(array) for array in (self.targets, self.inputs) if array is not None]
+        units = [float(np.finfo(array.dtype).eps) for array in given if array.dtype.kind == "f"]
+        object.__setattr__(self, "precision", max(units, default=float(np.finfo(np.float64).eps)))
+        for name, array in zip(("targets", "inputs"), given, strict=False):
+            object.__setattr__(self, name, np.asarray(array, np.float64))
         for name, array in (("targets", self.targets), ("inputs", self.inputs)):
             if array is None:
                 continue
@@ -56,11 +64,25 @@ class Problem:
 
     @cached_property
     def gram(self) -> Float[np.ndarray, "d_x d_x"] | None:
-        """``X X^T``, or None when it is the identity to `WHITE`."""
+        """``X X^T``, or None when it is the identity to `white`."""
         if self.inputs is None:
             return None
         gram = self.inputs @ self.inputs.T
-        return None if np.abs(gram - np.eye(len(gram))).max() <= WHITE else gram
+        return None if np.abs(gram - np.eye(len(gram))).max() <= self.white else gram
+
+    @property
+    def white(self) -> float:
+        """Largest entry of ``X X^T - I`` for which these inputs count as whitened."""
+        return max(WHITE, 1e2 * self.precision)
+
+    @cached_property
+    def condition(self) -> float:
+        """Largest over smallest singular value of X: 1 for whitened inputs, infinite without full row rank."""
+        if self.gram is None or self.inputs is None:
+            return 1.0
+        values = np.linalg.svd(self.inputs, compute_uv=False)
+        full = len(values) == len(self.inputs) and values[-1] > rank_cutoff(values, max(self.inputs.shape))
+        return float(values[0] / values[-1]) if full else float("inf")
 
     @property
     def whitening_gap(self) -> float:

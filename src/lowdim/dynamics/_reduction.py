@@ -1,27 +1,22 @@
-r"""The exact reduction: an orthogonally initialised network of width d is one of width 2r and one number per layer.
+r"""The exact reduction: an orthogonally initialised network of width d is a small one and at most two numbers per layer.
 
-Every factor keeps the form $W_l(t) = U_l\,\mathrm{diag}(\widetilde W_l(t), \rho_l(t) I_m)\,V_l^\top$ with bases that are
-known at the start. The "core" of a factor is $\mathrm{diag}(\widetilde W_l, \rho_l)$, of size 2r + 1: cores form a linear
-network themselves, so the same gradients and rules advance them, and the zeros beside $\rho_l$ stay exactly zero.
+The "core" of a factor is $\mathrm{diag}(\widetilde W_l, \rho_l, \varrho_l)$: the active block, and one coordinate for the silent and one
+for the fading part where they exist. Cores form a linear network themselves, so the same gradients and rules advance them, and the zeros
+beside the numbers stay exactly zero.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
-from lowdim._linalg import rank_cutoff
+from lowdim.dynamics._bases import Bases, Block, orthogonal_part
 from lowdim.dynamics._network import Factors
 from lowdim.dynamics._problem import Problem
-from lowdim.errors import InputError, UsageError
+from lowdim.errors import InputError
 
 ORTHOGONAL = 1e-8
 """Largest relative departure from a scaled orthogonal matrix for which the reduction is offered."""
-
-
-class NoInvariantPartError(InputError):
-    """The width is at most twice the rank: the weights have no invariant part."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +24,9 @@ class Reduction:
     r"""Bases, starting point and target of the reduced network.
 
     Attributes:
-        rank: r, at least the rank of the target.
-        multiplicity: m: how many singular values of each inner factor are $\rho$ forever.
-        left: $U_l$ of shape ``(*batch, d, 2r)``, L of them; the last is the identity of the outputs when d_y < d_x.
-        right: $V_l$ of the same shape.
-        directions: $W_l(0) / \varepsilon_l$, orthogonal.
-        cores: $\mathrm{diag}(\widetilde W_l(0), \rho_l(0))$.
-        target: $\mathrm{diag}(U_L^\top \Phi V_1, 0)$.
-        full_output: True when d_y = d_x (then the last factor has an invariant part as well).
+        bases: Of the active part, and what the factors are beside it.
+        cores: $\mathrm{diag}(\widetilde W_l(0), \rho_l(0), \varrho_l(0))$.
+        target: $\mathrm{diag}(U_L^\top \Phi V_1, 0, 0)$.
 
     Example:
         >>> target = np.zeros((5, 5))
@@ -46,31 +36,76 @@ class Reduction:
         True
     """
 
-    rank: int
-    multiplicity: int
-    left: list[Float[np.ndarray, "*batch d k"]]
-    right: list[Float[np.ndarray, "*batch d k"]]
-    directions: list[Float[np.ndarray, "*batch d d"]]
-    cores: list[Float[np.ndarray, "*batch k1 k1"]]
-    target: Float[np.ndarray, "*batch k1 k1"]
-    full_output: bool
+    bases: Bases
+    cores: list[Float[np.ndarray, "*batch k1 k2"]]
+    target: Float[np.ndarray, "*batch k1 k2"]
+
+    @property
+    def rank(self) -> int:
+        """r, at least the rank of the target."""
+        return self.bases.rank
+
+    @property
+    def multiplicity(self) -> int:
+        """m_1 + m_2: how many singular values of the inner factors are one of the two numbers forever."""
+        return self.bases.sizes.invariant
+
+    @property
+    def full_output(self) -> bool:
+        """True when d_y = d."""
+        return self.bases.full_output
+
+    @property
+    def left(self) -> list[Float[np.ndarray, "*batch m k"]]:
+        """$U_l$, L of them."""
+        return self.bases.left
+
+    @property
+    def right(self) -> list[Float[np.ndarray, "*batch d k"]]:
+        """$V_l$, L of them."""
+        return self.bases.right
+
+    @property
+    def directions(self) -> list[Float[np.ndarray, "*batch m d"]]:
+        r"""$W_l(0) / \varepsilon_l$."""
+        return self.bases.directions
 
     def scaled(self, scale: float | Float[np.ndarray, " B"]) -> "Reduction":
         """The reduction of the same directions started at `scale` times the weights: one number, or one per run."""
         factor = np.asarray(scale, float)[..., None, None]
         return replace(self, cores=[factor * core for core in self.cores])
 
-    def lift(self, layer: int, core: Float[np.ndarray, "*batch a b"]) -> Float[np.ndarray, "*batch m n"]:
-        r"""The factor itself, $U\widetilde W V^\top + \rho\,(W(0)/\varepsilon - U V^\top)$: no basis of the invariant part needed."""
-        left, right = self.left[layer - 1], self.right[layer - 1].swapaxes(-1, -2)
-        if not self.has_invariant_part(layer):
-            return core[..., :, :-1] @ right
-        inner, rho = core[..., :-1, :-1], core[..., -1:, -1:]
-        return left @ (inner @ right - rho * right) + rho * self.directions[layer - 1]
+    def inner(self, core: Float[np.ndarray, "*batch a b"], layer: int) -> Float[np.ndarray, "*batch k1 k2"]:
+        """The active block of a core."""
+        return core[..., : self._active_rows(layer), : self.bases.sizes.inner]
 
-    def has_invariant_part(self, layer: int) -> bool:
-        """False for the last factor of a network with fewer outputs than inputs: there it is zero."""
-        return self.full_output or layer < len(self.cores)
+    def number(self, core: Float[np.ndarray, "*batch a b"], layer: int, block: Block) -> Float[np.ndarray, "*batch"]:
+        """The number that a factor is on its silent or fading part."""
+        return core[(..., *self._position(layer, block))]
+
+    def lift(self, layer: int, core: Float[np.ndarray, "*batch a b"]) -> Float[np.ndarray, "*batch m n"]:
+        r"""The factor itself, $U\widetilde W V^\top + \rho S + \varrho F$: no basis of the invariant parts needed."""
+        left, right = self.left[layer - 1], self.right[layer - 1].swapaxes(-1, -2)
+        factor = left @ (self.inner(core, layer) @ right)
+        for block in self.bases.blocks(layer):
+            factor = factor + self.number(core, layer, block)[..., None, None] * self.bases.form(layer, block)
+        return factor
+
+    def free(self, layer: int) -> np.ndarray:
+        """Which entries of a core can differ from zero."""
+        core = self.cores[layer - 1]
+        mask = np.zeros(core.shape[-2:], bool)
+        self.inner(mask, layer)[...] = True
+        for block in self.bases.blocks(layer):
+            mask[self._position(layer, block)] = True
+        return mask
+
+    def _position(self, layer: int, block: Block) -> tuple[int, int]:
+        row = self._active_rows(layer) + self.bases.blocks(layer).index(block)
+        return row, self.bases.sizes.inner + self.bases.blocks(1).index(block)
+
+    def _active_rows(self, layer: int) -> int:
+        return self.bases.sizes.inner if layer < self.bases.depth else self.bases.sizes.outputs
 
 
 def reduce(problem: Problem, weights: Factors, rank: int | None = None) -> Reduction:
@@ -82,7 +117,7 @@ def reduce(problem: Problem, weights: Factors, rank: int | None = None) -> Reduc
         rank: r, when a larger one than the target's rank is wanted.
 
     Raises:
-        NoInvariantPartError: If d <= 2r.
+        NoInvariantPartError: If d <= r + d_y and d_y <= 2r.
         InputError: If the theorem's other assumptions do not hold for the data or weights.
         UsageError: If the rank is too small to be exact.
 
@@ -98,102 +133,9 @@ def reduce(problem: Problem, weights: Factors, rank: int | None = None) -> Reduc
     """
     _require_whitened(problem)
     directions, scales = _orthogonal_parts(weights)
-    phi = problem.phi
-    full_output = phi.shape[0] == phi.shape[1]
-    left, right = invariant_bases(phi, directions, rank)
-    width = right[0].shape[-1]
-    return Reduction(
-        width // 2,
-        phi.shape[1] - width,
-        left,
-        right,
-        directions,
-        _initial_cores(directions, scales, right, full_output),
-        _pad(left[-1].swapaxes(-1, -2) @ phi @ right[0], full_output),
-        full_output,
-    )
-
-
-def invariant_bases(
-    phi: Float[np.ndarray, "d_y d_x"], directions: Sequence[np.ndarray], rank: int | None = None
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    r"""Left and right bases of the part of every factor that can change.
-
-    $V_1 = \mathrm{orth}[V_\Phi, Q^\top U_\Phi]$ with $Q = W_{L:1}(0) / \varepsilon^L$, or $\mathrm{orth}[\Phi^\top, Q^\top]$ for fewer
-    outputs than inputs; then $U_l = W_l(0) V_l / \varepsilon_l$ and $V_{l+1} = U_l$.
-
-    Args:
-        phi: Target of the end-to-end matrix.
-        directions: Orthogonal factors at the start, first layer first.
-        rank: r; the least exact one when left out. The bases have 2r columns.
-
-    Returns:
-        $U_1, \dots, U_L$ (the last is the identity when d_y < d_x) and $V_1, \dots, V_L$.
-
-    Raises:
-        InputError: If the target is zero.
-        NoInvariantPartError: If d <= 2r.
-        UsageError: If the rank is too small to be exact.
-    """
-    column_space, row_space = singular_spaces(phi)
-    if not column_space.shape[1]:
-        raise InputError(
-            "the target Y X^T is zero: there is nothing to learn and no reduction. Check targets and inputs."
-        )
-    full_output = phi.shape[0] == phi.shape[1]
-    least = column_space.shape[1] if full_output else phi.shape[0]
-    used = least if rank is None else rank
-    if used < least:
-        raise UsageError(
-            f"rank {used} is below {least}, the {'rank of the target' if full_output else 'number of outputs'}: "
-            f"the invariant subspaces would not be exact. Use rank={least} or more, or leave it out."
-        )
-    _require_room(phi.shape[1], used)
-    first = _first_basis(directions, column_space if full_output else None, row_space, used)
-    return transport(directions, first)
-
-
-def transport(directions: Sequence[np.ndarray], first: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """``U_l = W_l(0) V_l / eps`` and ``V_{l+1} = U_l`` from ``V_1``; ``U_L`` is the identity for fewer outputs."""
-    right, left = [first], [directions[0] @ first]
-    for direction in directions[1:]:
-        right.append(left[-1])
-        left.append(direction @ right[-1])
-    outputs, width = directions[-1].shape[-2:]
-    if outputs < width:
-        left[-1] = np.eye(outputs)
-    return left, right
-
-
-def orthogonal_part(weight: Float[np.ndarray, "*batch m n"]) -> tuple[np.ndarray, np.ndarray, float]:
-    """``W / eps``, ``eps``, and the largest entry of ``W W^T / eps^2 - I`` (m <= n)."""
-    scale = np.linalg.norm(weight, axis=(-2, -1)) / np.sqrt(weight.shape[-2])
-    direction = weight / scale[..., None, None]
-    gap = np.abs(direction @ direction.swapaxes(-1, -2) - np.eye(weight.shape[-2])).max()
-    return direction, scale, float(gap)
-
-
-def singular_spaces(
-    matrix: Float[np.ndarray, "m n"],
-) -> tuple[Float[np.ndarray, "m r"], Float[np.ndarray, "n r"]]:
-    """Left and right singular vectors above the rank cut-off, by random sketches while the rank is small.
-
-    A sketch wider than the rank spans the column space exactly, which the residual confirms; cost 6 m n k
-    for the last width k instead of a full decomposition.
-    """
-    size, width = max(matrix.shape), 16
-    while 4 * width < min(matrix.shape):
-        sketch = matrix @ np.random.default_rng(0).standard_normal((matrix.shape[1], width))
-        basis = np.linalg.qr(sketch)[0]
-        inner = basis.T @ matrix
-        left, values, right = np.linalg.svd(inner, full_matrices=False)
-        if np.linalg.norm(matrix - basis @ inner) <= rank_cutoff(values, size):
-            kept = values > rank_cutoff(values, size)
-            return basis @ left[:, kept], right[kept].T
-        width *= 2
-    left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    kept = values > rank_cutoff(values, size)
-    return left[:, kept], right[kept].T
+    bases = Bases.of_target(problem.phi, directions, rank, problem.precision)
+    target = bases.left[-1].swapaxes(-1, -2) @ problem.phi @ bases.right[0]
+    return Reduction(bases, _initial_cores(bases, scales), _pad(bases, target))
 
 
 def _require_whitened(problem: Problem) -> None:
@@ -202,14 +144,6 @@ def _require_whitened(problem: Problem) -> None:
             f"the inputs are not whitened (spectral norm of X X^T - I: {problem.whitening_gap:.2g}): then no subspace is "
             "exactly invariant and the reduction does not exist. Use problem.whitened(), or mode='full' on the "
             "inputs as they are."
-        )
-
-
-def _require_room(dimension: int, rank: int) -> None:
-    if dimension <= 2 * rank:
-        raise NoInvariantPartError(
-            f"width {dimension} <= 2 x rank {rank}: no part of the weights is invariant and nothing can be reduced. "
-            "Use mode='full'."
         )
 
 
@@ -236,31 +170,17 @@ def _orthogonal_parts(weights: Factors) -> tuple[list[np.ndarray], list[np.ndarr
     return directions, scales
 
 
-def _first_basis(
-    directions: Sequence[np.ndarray], column_space: np.ndarray | None, row_space: np.ndarray, rank: int
-) -> np.ndarray:
-    r"""$V_1 = \mathrm{orth}[V_\Phi, Q^\top U_\Phi]$ (or $Q^\top$ for fewer outputs), filled up to 2r columns by any others."""
-    pulled = np.eye(directions[-1].shape[-2]) if column_space is None else column_space
-    for direction in reversed(directions):
-        pulled = direction.swapaxes(-1, -2) @ pulled
-    spanning = np.concatenate([np.broadcast_to(row_space, (*pulled.shape[:-1], row_space.shape[1])), pulled], -1)
-    missing = 2 * rank - spanning.shape[-1]
-    filler = np.random.default_rng(1).standard_normal((row_space.shape[0], missing))
-    spanning = np.concatenate([spanning, np.broadcast_to(filler, (*spanning.shape[:-1], missing))], -1)
-    return np.linalg.qr(spanning)[0]
+def _initial_cores(bases: Bases, scales: list[np.ndarray]) -> list[np.ndarray]:
+    sizes, extra = bases.sizes, len(bases.blocks(1))
+    cores = [scale[..., None, None] * np.eye(sizes.inner + extra) for scale in scales[:-1]]
+    start = scales[-1][..., None, None]
+    last = _pad(bases, start * np.eye(sizes.outputs, sizes.inner))
+    if sizes.fading:
+        last[..., -1, -1] = scales[-1]
+    return [*cores, last]
 
 
-def _initial_cores(
-    directions: Sequence[np.ndarray], scales: Sequence[np.ndarray], right: Sequence[np.ndarray], full_output: bool
-) -> list[np.ndarray]:
-    size = right[0].shape[-1] + 1
-    cores = [scale[..., None, None] * np.eye(size) for scale in scales]
-    if not full_output:
-        last = scales[-1][..., None, None] * (directions[-1] @ right[-1])
-        cores[-1] = _pad(last, full_output)
-    return cores
-
-
-def _pad(inner: np.ndarray, full_output: bool) -> np.ndarray:
-    """Appends the coordinate of the invariant part: a zero column, and a zero row where the outputs have one."""
-    return np.pad(inner, [(0, 0)] * (inner.ndim - 2) + [(0, int(full_output)), (0, 1)])
+def _pad(bases: Bases, inner: np.ndarray) -> np.ndarray:
+    """Appends a zero column for each invariant part, and a zero row for the fading one, which reaches the outputs."""
+    rows, columns = len(bases.blocks(bases.depth)), len(bases.blocks(1))
+    return np.pad(inner, [(0, 0)] * (inner.ndim - 2) + [(0, rows), (0, columns)])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from lowdim.dynamics._bases import Bases, Block
 from lowdim.dynamics._network import partial_products
 from lowdim.dynamics._trajectory import Trajectory
 from lowdim.errors import EmptyClassError, InputError
@@ -71,7 +72,7 @@ def separation_over_time(
 ) -> Float[np.ndarray, "*batch L"]:
     """`separation_profile` of a run at one time (None: all recorded), from the cores alone when it is reduced.
 
-    The invariant part of the inputs has no class mean (class means lie in the row space of ``Y X^T``), so it adds
+    The invariant parts of the inputs have no class mean (class means lie in the row space of ``Y X^T``), so each adds
     ``rho_1^2 … rho_l^2`` times its energy to the within-class scatter only.
 
     Args:
@@ -100,15 +101,30 @@ def separation_over_time(
     if run.reduction is None:
         features = [inputs, *(product @ inputs for product in partial_products(states)[:-1])]
         return np.stack(np.broadcast_arrays(*(class_separation(z, labels) for z in features)), -1)
-    inner = run.reduction.right[0].swapaxes(-1, -2) @ inputs
-    outside = (np.sum(inputs**2) - np.sum(inner**2, (-2, -1))) / inputs.shape[1]
+    bases = run.reduction.bases
+    inner = bases.right[0].swapaxes(-1, -2) @ inputs
+    beside = _energy_beside(bases, inputs, inner)
     products = [np.eye(states[0].shape[-1]), *partial_products(states)[:-1]]
     values: list[np.ndarray] = []
-    for product in products:
-        features = product[..., :-1, :-1] @ inner
+    for layer, product in enumerate(products):
+        features = run.reduction.inner(product, max(layer, 1)) @ inner
         means, spread = _class_means(features, labels)
-        values.append((_within(features, means, labels) + product[..., -1, -1] ** 2 * outside) / spread)
+        within = _within(features, means, labels)
+        for block, energy in beside.items():
+            within = within + run.reduction.number(product, max(layer, 1), block) ** 2 * energy
+        values.append(within / spread)
     return np.stack(np.broadcast_arrays(*values), -1)
+
+
+def _energy_beside(bases: Bases, inputs: np.ndarray, inner: np.ndarray) -> dict[Block, np.ndarray]:
+    """Mean squared length of the inputs' silent and fading parts."""
+    rest = np.sum(inputs**2) - np.sum(inner**2, (-2, -1))
+    blocks = bases.blocks(1)
+    if len(blocks) == 1:
+        return {blocks[0]: rest / inputs.shape[1]}
+    seen = np.sum((bases.through[0] @ inputs) ** 2, (-2, -1))
+    fading = seen - np.sum(inner[..., : bases.sizes.outputs, :] ** 2, (-2, -1))
+    return {"silent": (rest - fading) / inputs.shape[1], "fading": fading / inputs.shape[1]}
 
 
 def sharp_ratio(scale: float, per_class: int, depth: int) -> float:

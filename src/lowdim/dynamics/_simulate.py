@@ -9,7 +9,8 @@ from jaxtyping import Float
 from lowdim.dynamics._flow import integrate
 from lowdim.dynamics._network import Factors, gradients
 from lowdim.dynamics._problem import Problem
-from lowdim.dynamics._reduction import NoInvariantPartError, Reduction, reduce
+from lowdim.dynamics._bases import NoInvariantPartError
+from lowdim.dynamics._reduction import Reduction, reduce
 from lowdim.dynamics._rules import GradientDescent, Rule, at
 from lowdim.dynamics._trajectory import Mode, RecordedStates, Trajectory
 from lowdim.errors import InputError, NonFiniteError, ResourceError, UsageError, did_you_mean
@@ -36,9 +37,10 @@ def simulate(
 ) -> Trajectory:
     r"""Trains a deep linear network.
 
-    Modes: ``"full"`` advances the L matrices; ``"reduced"`` advances the exact network of width 2r + 1 (whitened
-    inputs, orthogonal initialisation, equivariant rule); ``"flow"`` integrates the gradient flow of that network on
-    the same clock, so that time t is iteration t with an infinitely small step.
+    Modes: ``"full"`` advances the L matrices; ``"reduced"`` advances the exact network of the smallest width that the
+    law of parsimony allows, at most 3r + 2 (whitened inputs, orthogonal initialisation, equivariant rule); ``"flow"``
+    integrates the gradient flow of that network on the same clock, so that time t is iteration t with an infinitely
+    small step.
 
     Args:
         problem: Inputs and targets.
@@ -53,7 +55,7 @@ def simulate(
         tolerance: Relative tolerance of the flow's integrator.
 
     Returns:
-        The run. Where nothing is invariant (d <= 2r), ``"reduced"`` warns and runs in full.
+        The run. Where nothing is invariant (d <= r + d_y and d_y <= 2r), ``"reduced"`` warns and runs in full.
 
     Raises:
         UsageError: If the mode, steps, record or rank is unusable, or the rule has no reduction.

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from lowdim.dynamics._bases import Block
 from lowdim.dynamics._network import Factors, end_to_end
 from lowdim.dynamics._problem import Problem
 from lowdim.dynamics._reduction import Reduction
@@ -112,50 +113,63 @@ class Trajectory:
         product = end_to_end(state)
         if self.reduction is None:
             return product
-        if not self.reduction.full_output:
-            return product[..., :-1] @ self.reduction.right[0].swapaxes(-1, -2)
-        left, right = self.reduction.left[-1], self.reduction.right[0].swapaxes(-1, -2)
-        bulk = self.reduction.directions[0]
-        for direction in self.reduction.directions[1:]:
-            bulk = direction @ bulk
-        rho = product[..., -1:, -1:]
-        return left @ (product[..., :-1, :-1] @ right - rho * right) + rho * bulk
+        bases, last = self.reduction.bases, self.depth
+        right = bases.right[0].swapaxes(-1, -2)
+        result = bases.left[-1] @ (self.reduction.inner(product, last) @ right)
+        if not bases.sizes.fading:
+            return result
+        seen = bases.sizes.outputs
+        fading = bases.through[0] - bases.left[-1] @ bases.right[0][..., :seen].swapaxes(-1, -2)
+        return result + self.reduction.number(product, last, "fading")[..., None, None] * fading
 
     def loss(self, time: float | None = None) -> Float[np.ndarray, "*batch"]:
         r"""$\tfrac12\lVert W_{L:1}X - Y\rVert_F^2$; in reduced form from cores alone."""
-        if self.reduction is None:
-            return self.problem.loss(end_to_end(self.states.at(time)))
         product = end_to_end(self.states.at(time))
-        bulk = 0.5 * self.reduction.multiplicity * product[..., -1, -1] ** 2 if self.reduction.full_output else 0.0
-        return self.reduced_loss(time) + bulk + self.problem.constant
+        if self.reduction is None:
+            return self.problem.loss(product)
+        fading = self.reduction.bases.sizes.fading
+        rest = 0.5 * fading * self.reduction.number(product, self.depth, "fading") ** 2 if fading else 0.0
+        return self.reduced_loss(time) + rest + self.problem.constant
 
     def reduced_loss(self, time: float | None = None) -> Float[np.ndarray, "*batch"]:
         r"""$\tfrac12\lVert \widetilde W_{L:1} - U_L^\top\Phi V_1\rVert_F^2$, the part of the loss that is learned."""
         reduction = self._require_reduction("reduced_loss")
-        error = (end_to_end(self.states.at(time)) - reduction.target)[..., :-1]
-        error = error[..., :-1, :] if reduction.full_output else error
+        error = reduction.inner(end_to_end(self.states.at(time)) - reduction.target, self.depth)
         return 0.5 * np.einsum("...ij,...ij->...", error, error)
 
-    def rho(self, layer: int = 1, time: float | None = None) -> Float[np.ndarray, "*batch"]:
+    def rho(
+        self, layer: int = 1, time: float | None = None, *, block: Block | None = None
+    ) -> Float[np.ndarray, "*batch"]:
         r"""$\rho_l(t)$: the value of the m unchanging-direction singular values, with its sign.
+
+        Args:
+            layer: From 1.
+            time: One recorded time, or None for all.
+            block: ``"silent"`` or ``"fading"``; may be left out when the factor has only one of them.
 
         Raises:
             UsageError: If the run has no reduction, the layer has no such values, or the time was not recorded.
         """
-        if not self._require_reduction("rho").has_invariant_part(layer):
+        reduction, state = self._require_reduction("rho"), self._state(layer, time)
+        blocks = reduction.bases.blocks(layer)
+        if not blocks:
             raise UsageError(f"layer {layer} is the last of a network with fewer outputs than inputs: it has no rho.")
-        return self._state(layer, time)[..., -1, -1]
+        if block is None and len(blocks) > 1:
+            raise UsageError(f"layer {layer} has a silent and a fading part. Choose one with block='silent' or 'fading'.")
+        if block is not None and block not in blocks:
+            raise UsageError(f"layer {layer} has no {block} part, only {blocks[0]}.")
+        return reduction.number(state, layer, block or blocks[0])
 
     def singular_values(self, layer: int, time: float | None = None) -> Float[np.ndarray, "*batch k"]:
-        """All singular values of a factor, descending; in reduced form from the 2r x 2r block."""
+        """All singular values of a factor, descending; in reduced form from the active block."""
         state = self._state(layer, time)
         if self.reduction is None:
             return np.linalg.svd(state, compute_uv=False)
-        if not self.reduction.has_invariant_part(layer):
-            return np.linalg.svd(state[..., :-1], compute_uv=False)
-        inner = np.linalg.svd(state[..., :-1, :-1], compute_uv=False)
-        bulk = np.repeat(np.abs(state[..., -1, -1:]), self.reduction.multiplicity, -1)
-        return -np.sort(-np.concatenate([inner, bulk], -1), -1)
+        parts = [np.linalg.svd(self.reduction.inner(state, layer), compute_uv=False)]
+        for block in self.reduction.bases.blocks(layer):
+            number = np.abs(self.reduction.number(state, layer, block))[..., None]
+            parts.append(np.repeat(number, self.reduction.bases.count(block), -1))
+        return -np.sort(-np.concatenate(parts, -1), -1)
 
     def svd(self, layer: int, time: float) -> Svd:
         """Singular value decomposition of a factor at one time, formed and decomposed in full."""
