@@ -62,6 +62,7 @@ _EXTRAS = {
     "onnxscript": "onnx",
     "tensorboard": "track",
     "wandb": "track",
+    "pillow_heif": "heic",
 }
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lowdim._pictures import EXTENSIONS
+from lowdim._reading import said
 from lowdim.data._arrays import load_npz
 from lowdim.data._dataset import Dataset, Split, divided, few_shot_indices, limited_indices
 from lowdim.data._digits import DIGITS_TASKS, load_digits
 from lowdim.data._folder import load_folder, load_picture
-from lowdim.data._images import EXTENSIONS
 from lowdim.data._official import load_official
 from lowdim.data._table import load_table
 from lowdim.errors import InputError, UsageError, did_you_mean
@@ -113,8 +114,11 @@ def _read(
     if spec in DIGITS_TASKS and not path.exists():
         return load_digits(spec)
     if path.is_dir():
-        return load_folder(path, labelled=labelled)
-    if not path.exists():
+        with said(path, "an image folder"):
+            return load_folder(path, labelled=labelled)
+    with said(path, "data"):
+        there = path.exists()
+    if not there:
         raise InputError(
             f"There is no data at {spec}. Give an image folder, a .npz, .csv or .tsv file, torchvision:NAME@ROOT "
             f"or an embedded set. {did_you_mean(spec, DIGITS_TASKS)}"
