@@ -15,7 +15,7 @@ from lowdim.errors import InputError, ResourceError, UsageError
 
 
 def names(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != _files.LOCK)
 
 
 def finished_run(path, config=None, result=None):
@@ -135,7 +135,7 @@ def test_another_configuration_is_refused_and_the_difference_named(tmp_path):
     assert "seed: 0 in the folder, 1 now" in message
     assert "layers: a* in the folder, not set now" in message
     assert "same" not in message
-    assert "--fresh" in message
+    assert "`fresh`" in message
     with pytest.raises(UsageError, match="command: measure in the folder, rank now"), RunFolder(tmp_path, "rank", {}):
         pass
 
@@ -271,7 +271,7 @@ def test_a_kill_at_any_moment_leaves_old_or_new(tmp_path):
 def test_the_disk_error_tells_what_to_do(tmp_path):
     error = _files.disk_full(OSError(errno.ENOSPC, "full"), tmp_path)
     assert isinstance(error, ResourceError)
-    assert "--out" in str(error)
+    assert "`out`" in str(error)
 
 
 def test_a_missing_file_offers_its_neighbours(tmp_path):

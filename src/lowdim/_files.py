@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -15,11 +14,13 @@ from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from lowdim.errors import InputError, ResourceError, UsageError, did_you_mean
 from lowdim.schemas import SCHEMA_VERSION
 
 TEMPORARY = ".tmp-"
+LOCK = ".lock"
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -65,6 +66,8 @@ def _placed(path: Path) -> Generator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Makes renames and deletions inside the folder durable."""
+    if os.name == "nt":  # where a folder cannot be opened
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -191,27 +194,25 @@ class RunFolder:
         self.path = path if path is not None else Path("lowdim-runs") / f"{command}-{key}"
         self.state = self.path / "state"
         self._fresh = fresh
-        self._lock: int | None = None
+        self._lock = FileLock(self.path / LOCK, timeout=0)
         self._existed = self._new = False
 
     def __enter__(self) -> "RunFolder":
         if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"The run folder {self.path} is a file. Choose another --out.")
+            raise UsageError(f"The run folder {self.path} is a file. Choose another `out`.")
         self._existed = self.path.exists()
-        with _placed(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
+            with _placed(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+        except Timeout as error:
             raise UsageError(
-                f"Another process is using the run folder {self.path}. Wait for it, or choose another --out."
+                f"Another process is using the run folder {self.path}. Wait for it, or choose another `out`."
             ) from error
         try:
             self._prepare()
         except BaseException:
-            os.close(self._lock)
+            self._unlock()
             raise
         return self
 
@@ -220,30 +221,37 @@ class RunFolder:
     ) -> None:
         if error is not None:
             self._forget()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._unlock()
+
+    def _unlock(self) -> None:
+        """The file goes while it is still locked: later, it could be another process's. Windows keeps open files, so there it stays."""
+        if self._lock.is_locked:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink()
+        self._lock.release()
 
     def _forget(self) -> None:
         """After a failure with nothing to continue from, takes the configuration back, so that a corrected command can run here."""
-        if not self._new or {entry.name for entry in self.path.rglob("*")} != {"config.json", "state"}:
+        if not self._new or {entry.name for entry in self.path.rglob("*")} - {LOCK} != {"config.json", "state"}:
             return
         self.state.rmdir()
         (self.path / "config.json").unlink()
         if not self._existed:
-            self.path.rmdir()
+            self._unlock()
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
 
     def _prepare(self) -> None:
         file = self.path / "config.json"
         ours = file.exists()
         leftovers = [entry for entry in self.path.rglob(f"{TEMPORARY}*") if entry.is_file()]
-        if not ours and any(entry not in leftovers for entry in self.path.iterdir()):
+        if not ours and any(entry not in leftovers for entry in self._content()):
             raise UsageError(
-                f"{self.path} holds files that are not a lowdim run. Choose an empty or new folder with --out."
+                f"{self.path} holds files that are not a lowdim run. Choose an empty or new folder as `out`."
             )
         if ours and self._fresh:
             # The configuration goes last: a kill on the way leaves a folder that is still known as a run.
-            for entry in [*(entry for entry in self.path.iterdir() if entry != file), file]:
+            for entry in [*(entry for entry in self._content() if entry != file), file]:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             ours = False
         elif ours:
@@ -258,12 +266,15 @@ class RunFolder:
         if not (self.path / "manifest.json").exists():
             self.state.mkdir(exist_ok=True)
 
+    def _content(self) -> list[Path]:
+        return [entry for entry in self.path.iterdir() if entry.name != LOCK]
+
     def _compare(self, earlier: Any) -> None:
         if earlier == self.config:
             return
         raise UsageError(
             f"{self.path} holds a run with other settings ({'; '.join(_differences(earlier, self.config))}). "
-            "Use --fresh to replace it, or another --out."
+            "Use `fresh` to replace it, or another `out`."
         )
 
     def finished(self) -> dict[str, Any] | None:
@@ -275,7 +286,7 @@ class RunFolder:
         manifest = read_json(self.path / "manifest.json")
         files = manifest.get("sha256") if isinstance(manifest, dict) else None
         if not isinstance(files, dict) or "result.json" not in files:
-            raise InputError(f"{self.path / 'manifest.json'} is damaged. Use --fresh to run again.")
+            raise InputError(f"{self.path / 'manifest.json'} is damaged. Use `fresh` to run again.")
         bad = [
             name
             for name, digest in files.items()
@@ -283,7 +294,7 @@ class RunFolder:
         ]
         if bad:
             raise InputError(
-                f"In {self.path} these files changed since they were written: {', '.join(bad)}. Use --fresh to run again."
+                f"In {self.path} these files changed since they were written: {', '.join(bad)}. Use `fresh` to run again."
             )
 
     def write(self, name: str, data: bytes | str) -> Path:
@@ -302,10 +313,16 @@ class RunFolder:
         """Writes ``result.json``, removes the state, and then writes the manifest: from here on the run is complete."""
         self.write_result(result)
         shutil.rmtree(self.state)
-        files = sorted(path for path in self.path.rglob("*") if path.is_file() and path.name != "manifest.json")
+        files = sorted(path for path in self.path.rglob("*") if path.is_file())
         write_json(
             self.path / "manifest.json",
-            {"sha256": {path.relative_to(self.path).as_posix(): sha256(path) for path in files}},
+            {
+                "sha256": {
+                    path.relative_to(self.path).as_posix(): sha256(path)
+                    for path in files
+                    if path.name not in ("manifest.json", LOCK)
+                }
+            },
         )
 
 
@@ -359,5 +376,5 @@ def existing_file(path: Path, what: str) -> Path:
 def disk_full(error: OSError, path: Path) -> ResourceError:
     """The error to raise when writing failed for lack of space."""
     return ResourceError(
-        f"No space left while writing {path}. Free some, or choose another --out; the run continues from its last state."
+        f"No space left while writing {path}. Free some, or choose another `out`; the run continues from its last state."
     )

@@ -11,9 +11,18 @@ from typing import ClassVar
 
 
 class LowdimError(Exception):
-    """Base of everything lowdim raises on purpose."""
+    """Base of everything lowdim raises on purpose.
+
+    Args:
+        message: What was wrong, where, and what to do next. Parameters stand in backticks.
+        argument: The parameter at fault, as the function that was called names it.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "", *, argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
 
 
 class UsageError(LowdimError, ValueError):
@@ -43,9 +52,18 @@ class ResourceError(LowdimError, RuntimeError):
 
 
 class MissingDependencyError(LowdimError, ImportError):
-    """An optional package is not installed."""
+    """An optional package is not installed.
+
+    Args:
+        message: What needs it, and how to install it.
+        name: The package.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "", *, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 _EXTRAS = {

@@ -86,7 +86,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, ModuleNotFoundError) and is_optional(error):
         error = missing_package(error.name or "", "This command")
     if isinstance(error, LowdimError):
-        print(f"error: {error}", file=sys.stderr)
+        from lowdim.cli._voice import spoken
+
+        print(f"error: {spoken(error)}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, typer.Abort):
         return _interrupted()

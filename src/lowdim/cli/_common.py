@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from lowdim.cli._voice import say, this_process, warn
 from lowdim.schemas import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim._processes import Processes
+
+
+__all__ = ["say", "warn"]
 
 
 class Format(StrEnum):
@@ -46,11 +50,6 @@ def wants_json(json: bool, format: Format) -> bool:
     return json or format is Format.json or (format is Format.auto and os.environ.get("LOWDIM_FORMAT") == "json")
 
 
-def rank() -> int:
-    """Which of the processes started by torchrun this is; 0 when alone. Only process 0 prints."""
-    return int(os.environ.get("RANK", "0"))
-
-
 @contextlib.contextmanager
 def joined(run: "RunFolder", device: str) -> "Generator[tuple[Processes, dict[str, Any] | None]]":
     """Joins the processes of this job, the first of which opens the run folder; gives them and the result of a finished run."""
@@ -69,20 +68,9 @@ def emit_json(command: str, result: Mapping[str, Any]) -> None:
     """Prints a result on stdout with its schema version."""
     from lowdim._files import to_json
 
-    if rank() == 0:
+    if this_process() == 0:
         sys.stdout.write(to_json({"schema_version": SCHEMA_VERSION, "command": command, **result}))
         sys.stdout.flush()
-
-
-def say(message: str) -> None:
-    """A line for the person watching, on stderr."""
-    if rank() == 0:
-        print(message, file=sys.stderr, flush=True)
-
-
-def warn(message: str) -> None:
-    """A warning, on stderr."""
-    say(f"warning: {message}")
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -97,7 +85,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    if rank() == 0:
+    if this_process() == 0:
         width = None if sys.stdout.isatty() else 160
         Console(width=width).print(table)
 
@@ -124,7 +112,7 @@ def progress(description: str) -> Generator[Callable[..., None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    if rank() != 0 or not console.is_terminal:
+    if this_process() != 0 or not console.is_terminal:
         yield lambda done, total, what="": None
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli._command import Command
 from lowdim.cli._common import Format, FormatOption, Json, emit_json, number, print_table, wants_json
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Theorem(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(check)
+    app.command(cls=Command)(check)
 
 
 def check(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli._command import Command
 from lowdim.cli._common import (
     Format,
     FormatOption,
@@ -48,7 +49,7 @@ class Solver(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(complete)
+    app.command(cls=Command)(complete)
 
 
 def complete(

@@ -2,6 +2,7 @@
 
 import typer
 
+from lowdim.cli._command import Command
 from lowdim.cli._common import Format, FormatOption, Fresh, Json, Out, emit_json, say, wants_json
 
 TOUR = ("layerwise-collapse", "few-labels", "parsimony-svd", "separation-scale", "damaged-picture")
@@ -21,7 +22,7 @@ NEXT = (
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(demo)
+    app.command(cls=Command)(demo)
 
 
 def demo(out: Out = None, fresh: Fresh = False, json: Json = False, format: FormatOption = Format.auto) -> None:

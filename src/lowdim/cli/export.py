@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lowdim.cli import _inputs as given
+from lowdim.cli._command import Command
 from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json, warn
 from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
 
@@ -30,7 +31,7 @@ _NAMES = {
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(export)
+    app.command(cls=Command)(export)
 
 
 def export(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
+from lowdim.cli._command import Command
 from lowdim.cli._common import (
     Format,
     FormatOption,
@@ -26,7 +27,7 @@ from lowdim.cli._common import (
     warn,
 )
 from lowdim.cli._common import (
-    rank as this_rank,
+    this_process as this_rank,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class CombineChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(finetune)
+    app.command(cls=Command)(finetune)
 
 
 def finetune(

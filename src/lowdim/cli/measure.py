@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
+from lowdim.cli._command import Command
 from lowdim.cli._common import (
     Format,
     FormatOption,
@@ -20,8 +21,8 @@ from lowdim.cli._common import (
     number,
     print_table,
     progress,
-    rank,
     say,
+    this_process,
     wants_json,
     warn,
 )
@@ -59,7 +60,7 @@ class WeightingChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(measure)
+    app.command(cls=Command)(measure)
 
 
 def measure(
@@ -163,7 +164,7 @@ def measure(
         warn(message)
     if wants_json(json, format):
         emit_json("measure", result)
-    elif rank() == 0:
+    elif this_process() == 0:
         _print(result)
         print(f"\npage: {folder / 'report.html'}")
 

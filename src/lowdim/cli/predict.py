@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
+from lowdim.cli._command import Command
 from lowdim.cli._common import (
     Format,
     FormatOption,
@@ -41,7 +42,7 @@ SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(predict)
+    app.command(cls=Command)(predict)
 
 
 def predict(

@@ -15,7 +15,7 @@ def completion_sections(
     """What was done and how well it predicts, for `write_report`.
 
     Args:
-        result: What ``lowdim complete --json`` prints.
+        result: The command's result.
         held_out: Values and predictions of the held-out entries.
         pictures: Captions and pixels, for a picture.
     """
