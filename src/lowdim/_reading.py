@@ -8,6 +8,7 @@ import os
 import pickle
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Generator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 READING_ERRORS: tuple[type[Exception], ...] = (
     OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, ArithmeticError, SyntaxError, RuntimeError, MemoryError,
     NotImplementedError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, pickle.UnpicklingError,
-    csv.Error,
+    csv.Error, tokenize.TokenError,
 )  # fmt: skip
 """What reading libraries raise on damaged, encrypted, forged or misnamed files."""
 

@@ -149,7 +149,7 @@ def _native(array: Any) -> np.ndarray:
 def _kind(name: str, array: np.ndarray) -> Kind:
     if array.ndim > 1 and not all(array.shape[1:]):
         raise InputError(f"{name} has shape {array.shape}: its samples are empty.")
-    if array.ndim == 2 and array.dtype in (np.float16, np.float32, np.float64):
+    if array.ndim == 2 and array.dtype.kind == "f" and array.itemsize <= 8:
         return "features"
     if array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))):
         return "image"

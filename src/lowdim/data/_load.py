@@ -111,13 +111,15 @@ def _read(
         raise UsageError(f"Columns are named for .csv and .tsv files only, not for {spec}.")
     if spec.startswith("torchvision:"):
         return load_official(spec.removeprefix("torchvision:"))
-    if spec in DIGITS_TASKS and not path.exists():
+    with said(path, "data"):
+        if path.is_symlink():
+            path.stat()  # a link that leads nowhere, or in a circle, says so
+        there = path.exists()
+    if spec in DIGITS_TASKS and not there:
         return load_digits(spec)
     if path.is_dir():
         with said(path, "an image folder"):
             return load_folder(path, labelled=labelled)
-    with said(path, "data"):
-        there = path.exists()
     if not there:
         raise InputError(
             f"There is no data at {spec}. Give an image folder, a .npz, .csv or .tsv file, torchvision:NAME@ROOT "
