@@ -67,7 +67,7 @@ def test_json_is_strict():
 def test_damaged_json_is_an_input_error(tmp_path, content):
     file = tmp_path / "x.json"
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.json is not valid JSON"):
+    with pytest.raises(InputError, match=r"x\.json cannot be read as JSON"):
         read_json(file)
     with pytest.raises(InputError, match="does not exist"):
         read_json(tmp_path / "y.json")

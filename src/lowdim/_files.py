@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from filelock import FileLock, Timeout
 
+from lowdim._reading import reading, said
 from lowdim.errors import InputError, ResourceError, UsageError, did_you_mean
 from lowdim.schemas import SCHEMA_VERSION
 
@@ -113,12 +114,8 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: If the file is missing or not JSON.
     """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}). It may be damaged: restore or delete it.") from error
+    with reading(path, "JSON", remedy="It may be damaged: restore or delete it."):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def sha256(path: Path) -> str:
@@ -158,20 +155,34 @@ def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist.") from error
-    except (SafetensorError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not a readable safetensors file ({error}). It is damaged or of another kind."
-        ) from error
+    with (
+        reading(path, "safetensors", remedy="It is damaged or of another kind.", also=(SafetensorError,)),
+        safe_open(path, framework="numpy") as file,
+    ):
+        metadata = dict(file.metadata() or {})
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     expected = metadata.pop("sha256", None)
     if expected != _tensor_digest(arrays, metadata):
         raise InputError(f"{path} is damaged: its content does not match its checksum. Delete it and run again.")
     return arrays, metadata
+
+
+def verify_tensors(path: Path) -> bool:
+    """Whether a safetensors file carries the checksum that `save_tensors` writes; then its content is compared with it.
+
+    For files that another library goes on to read. Costs one look at every byte.
+
+    Raises:
+        InputError: If it cannot be read, or one bit of it changed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with reading(path, "safetensors", remedy="It is damaged or of another kind.", also=(SafetensorError,)):
+        with safe_open(path, framework="numpy") as file:
+            if "sha256" not in (file.metadata() or {}):
+                return False
+        load_tensors(path)
+        return True
 
 
 class RunFolder:
@@ -364,11 +375,12 @@ def existing_file(path: Path, what: str) -> Path:
     Raises:
         InputError: If it does not exist or is a folder.
     """
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise InputError(f"{what} {path} is a folder; a file is needed.")
-    names = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    with said(path, "a file"):
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise InputError(f"{what} {path} is a folder; a file is needed.")
+        names = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
     where = did_you_mean(path.name, names) if names else f"The folder {path.parent} does not exist or is empty."
     raise InputError(f"{what} {path} does not exist. {where}")
 

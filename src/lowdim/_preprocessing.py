@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from lowdim._pictures import MAX_PIXELS, eight_bits, require_drawable
 from lowdim.errors import InputError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
@@ -46,6 +47,16 @@ class Preprocessing:
     channels: int = 3
     max_length: int | None = None
     tokenizer: Any = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Settings also come from files: a model's configuration, a delta.
+        for name, size in (("image size", self.image_size), ("size before the crop", self.resize)):
+            if size is not None and (min(size) < 1 or math.prod(size) > MAX_PIXELS // 4):
+                raise InputError(
+                    f"The {name} must be at least 1 x 1 and at most {MAX_PIXELS // 4_000_000} million pixels, got {size[0]} x {size[1]}."
+                )
+        if not 0 < self.crop < math.inf:
+            raise InputError(f"The crop must be a positive share, got {self.crop}.")
 
     def describe(self) -> str:
         """One line for people.
@@ -138,6 +149,7 @@ class Preprocessing:
             size = (round(image.width / ratio), round(image.height / ratio))
         if size == image.size:
             return image
+        require_drawable(image.size, size)
         return image.resize(size, Image.Resampling[self.interpolation.upper()])
 
     def _padding(self) -> tuple[int, ...]:
@@ -174,8 +186,6 @@ def preprocessing_with(
             changes[name] = _per_channel(name, values, preprocessing.channels)
     if image_size is not None:
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        if min(size) < 1:
-            raise InputError(f"The image size must be at least 1, got {image_size}.")
         changes |= {"image_size": size, "resize": None}
     return replace(preprocessing, **changes)
 
@@ -192,9 +202,7 @@ def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[flo
 
 
 def _colours(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        # Pillow would clip 16-bit values at 255 and leave a white image.
-        image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    image = eight_bits(image)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     mode = "RGB" if channels == 3 else "L"

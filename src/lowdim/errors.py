@@ -80,6 +80,7 @@ _EXTRAS = {
     "onnxscript": "onnx",
     "tensorboard": "track",
     "wandb": "track",
+    "pillow_heif": "heic",
 }
 
 

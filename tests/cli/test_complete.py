@@ -172,7 +172,7 @@ def test_a_depth_that_has_no_effect_is_said(run, table) -> None:
 def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(run, tmp_path: Path, monkeypatch) -> None:
     from PIL import Image
 
-    from lowdim.completion.entries import _pictures
+    from lowdim import _pictures
 
     monkeypatch.setattr(_pictures, "MAX_PIXELS", 99)
     Image.new("RGBA", (10, 10)).save(tmp_path / "large.png")

@@ -62,7 +62,7 @@ def test_check_holds_for_plain_descent_and_not_for_adam(tmp_path):
         (["plain", "--theorem", "parsimony", "--rank", "12"], 2, "no invariant part"),
         (["plain", "--theorem", "parsimony", "--weights", "1,4"], 3, "no tensor '4'"),
         (["plain", "--theorem", "separation", "--data", "plain/data.npz"], 3, "y must hold classes"),
-        (["plain", "--theorem", "parsimony", "--data", "plain/120.safetensors"], 3, "not an .npz file"),
+        (["plain", "--theorem", "parsimony", "--data", "plain/120.safetensors"], 3, "cannot be read as an .npz file"),
         (["plain", "--theorem", "separation", "--rank", "2", "--data", "plain/data.npz"], 2, "--rank belongs"),
     ],
 )

@@ -133,7 +133,7 @@ def test_unreadable_pictures_are_named_or_left_out(folder: Path, damage: str, qu
         data = load_data(str(folder))
         with pytest.raises(InputError, match=r"train/a/1\.png") as caught:
             list(batches(data["train"], Preprocessing(), batch_size=3))
-        assert "--skip-unreadable" in str(caught.value)
+        assert "`skip_unreadable`" in str(caught.value)
         data = load_data(str(folder), skip_unreadable=True)
     assert len(data["train"]) == 7
     assert "left out of train, unreadable: train/a/1.png" in data.notes
@@ -144,7 +144,7 @@ def test_pictures_of_several_sizes_need_an_input_size(tmp_path: Path) -> None:
         for name, size in (("a", (20, 16)), ("b", (30, 30))):
             picture(tmp_path / split / name / "0.png", size)
     data = load_data(str(tmp_path))
-    with pytest.raises(InputError, match="--image-size"):
+    with pytest.raises(InputError, match="`image_size`"):
         list(batches(data["train"], Preprocessing(), batch_size=2))
     ((images, _, _),) = batches(data["train"], Preprocessing(image_size=(8, 8)), batch_size=2)
     assert isinstance(images, torch.Tensor)

@@ -64,7 +64,7 @@ def test_factors_that_cannot_follow_each_other():
 def test_damaged_and_non_finite_files(tmp_path):
     write(tmp_path, [0])
     (tmp_path / "1.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(InputError, match=r"1\.safetensors is not a readable safetensors"):
+    with pytest.raises(InputError, match=r"1\.safetensors cannot be read as safetensors"):
         WeightHistory.from_folder(tmp_path)
     save_file({"1": np.full((4, 4), np.nan), "2": np.eye(4)}, tmp_path / "1.safetensors")
     with pytest.raises(NonFiniteError, match="factor 1 at step 1"):

@@ -1,6 +1,5 @@
 """Data sets that are arrays: ``.npz`` files and what a caller holds in memory."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lowdim._reading import read_arrays
 from lowdim.data._dataset import UNLABELLED, Dataset, Kind, Split, divided, encode_labels
 from lowdim.data._images import array_image
 from lowdim.errors import InputError
@@ -78,11 +78,12 @@ def dataset_from_arrays(
 def _from_arrays(
     x_train: np.ndarray, y_train: Any, x_test: np.ndarray | None, y_test: Any, classes: Sequence[str] | None, name: str
 ) -> Dataset:
-    parts = {"train": (np.asarray(x_train), y_train)}
-    kind = _kind("x_train", parts["train"][0])
+    x_train = _native(x_train)
+    parts, kind = {"train": (x_train, y_train)}, _kind("x_train", x_train)
     if x_test is not None:
-        parts["test"] = (np.asarray(x_test), y_test)
-        if _kind("x_test", parts["test"][0]) != kind or x_test.shape[1:] != x_train.shape[1:]:
+        x_test = _native(x_test)
+        parts["test"] = (x_test, y_test)
+        if _kind("x_test", x_test) != kind or x_test.shape[1:] != x_train.shape[1:]:
             raise InputError(f"{name}: x_train {x_train.shape} and x_test {x_test.shape} do not match.")
     raw = [_labels(f"y_{part}", y, len(x)) for part, (x, y) in parts.items()]
     labels, names = encode_labels(np.concatenate(raw), classes)
@@ -110,15 +111,8 @@ def load_npz(path: Path, *, labelled: bool = True) -> Dataset:
     Raises:
         InputError: If the file cannot be read or an array is missing or unsuitable.
     """
-    try:
-        # NumPy leaves a file that it cannot read open if it opened it itself.
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            wanted = ("x_train", "y_train", "x_test", "y_test", "class_names")
-            arrays = {key: file[key] for key in wanted if key in file.files}
-            present = list(file.files)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        why = "it holds pickled objects, which are not loaded" if "allow_pickle" in str(error) else str(error)
-        raise InputError(f"{path} cannot be read as .npz: {why}. Save plain arrays with numpy.savez.") from error
+    wanted = ("x_train", "y_train", "x_test", "y_test", "class_names")
+    arrays, present = read_arrays(path, wanted, remedy="Save plain arrays with numpy.savez.")
     if not labelled and arrays.keys() & {"x_train", "y_train", "x_test", "y_test"} == {"x_train"}:
         return _unlabelled(arrays["x_train"], path.stem)
     if "x_train" not in arrays or "y_train" not in arrays or ("x_test" in arrays) != ("y_test" in arrays):
@@ -126,6 +120,8 @@ def load_npz(path: Path, *, labelled: bool = True) -> Dataset:
             f"{path} needs x_train and y_train (and x_test with y_test), but holds {', '.join(present) or 'nothing'}."
         )
     names = arrays.get("class_names")
+    if names is not None and names.ndim != 1:
+        raise InputError(f"class_names in {path} has shape {names.shape}; expected one name per class.")
     return _from_arrays(
         arrays["x_train"],
         arrays["y_train"],
@@ -137,21 +133,30 @@ def load_npz(path: Path, *, labelled: bool = True) -> Dataset:
 
 
 def _unlabelled(array: np.ndarray, name: str) -> Dataset:
+    array = _native(array)
     kind, none = _kind("x_train", array), np.full(len(array), UNLABELLED)
     items, read = Numbered("train", len(array)), Rows(array, kind)
     whole = Split(name="all", kind=kind, labels=none, items=items, read=read)
     return Dataset(name=name, kind=kind, classes=(), splits={"all": whole}, own_split=False)
 
 
+def _native(array: Any) -> np.ndarray:
+    """The array in this machine's byte order, the only one that torch takes."""
+    array = np.asarray(array)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def _kind(name: str, array: np.ndarray) -> Kind:
-    if array.ndim == 2 and array.dtype.kind == "f":
+    if array.ndim > 1 and not all(array.shape[1:]):
+        raise InputError(f"{name} has shape {array.shape}: its samples are empty.")
+    if array.ndim == 2 and array.dtype.kind == "f" and array.itemsize <= 8:
         return "features"
     if array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))):
         return "image"
     hint = " Move the channels last." if array.ndim == 4 and array.shape[1] in (1, 3) else ""
     raise InputError(
         f"{name} has type {array.dtype} and shape {array.shape}; expected images N x H x W[ x 1 or 3] as uint8 "
-        f"or features N x d as floats.{hint}"
+        f"or features N x d as floats (16, 32 or 64 bits).{hint}"
     )
 
 

@@ -97,14 +97,21 @@ def _batch(split: Split, preprocessing: Preprocessing, positions: Indices) -> Ba
         return _tokens(preprocessing, samples), labels, positions
     if split.kind == "features":
         return torch.from_numpy(np.stack(samples)), labels, positions
-    arrays = [preprocessing.normalised(sample) for sample in samples]
+    arrays = [_normalised(split, preprocessing, *entry) for entry in zip(positions, samples, strict=True)]
     if len({array.shape for array in arrays}) > 1:
         sizes = sorted({f"{array.shape[1]} x {array.shape[2]}" for array in arrays})
         raise InputError(
             f"The images of the {split.name} split differ in size ({', '.join(sizes[:3])}), and the model has no input size "
-            "of its own. Say one with --image-size."
+            "of its own. Say one with `image_size`."
         )
     return torch.from_numpy(np.stack(arrays)), labels, positions
+
+
+def _normalised(split: Split, preprocessing: Preprocessing, position: np.int64, sample: Any) -> np.ndarray:
+    try:
+        return preprocessing.normalised(sample)
+    except InputError as error:
+        raise InputError(f"{split.items[int(position)]}: {error}") from error
 
 
 def _tokens(preprocessing: Preprocessing, texts: list[Any]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Labelled data as lowdim sees it, and seeded choices among its samples."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -252,10 +253,15 @@ def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tu
     """
     array: np.ndarray = np.asarray(values)
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"Labels are bytes that are not text ({error}). Save them as strings.") from error
+    if array.dtype.kind in "OT" and all(isinstance(value, str) for value in array):
+        array = array.astype(str)
     if array.dtype.kind == "f":
-        if not np.all(np.isfinite(array)) or np.any(array != np.round(array)):
-            raise InputError("Labels must be whole numbers or strings, but some are fractions, NaN or infinite.")
+        if not np.all(np.abs(array) < _WHOLE) or np.any(array != np.round(array)):
+            raise InputError("Labels must be whole numbers or strings, but some are fractions, NaN, infinite or huge.")
         array = array.astype(np.int64)
     if array.dtype.kind not in "iubU":
         raise InputError(f"Labels must be integers or strings, got an array of type {array.dtype}.")
@@ -277,8 +283,16 @@ def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tu
     return indices.astype(np.int64).reshape(-1), tuple(str(value) for value in unique)
 
 
+_WHOLE = 2**53
+"""Beyond it, floats are whole without having been meant so."""
+_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
+
+
+def are_numbers(names: Iterable[str]) -> bool:
+    """Whether all of these names of classes are whole numbers as one writes them: "01" is a name, and differs from "1"."""
+    return all(_NUMBER.fullmatch(name) for name in names)
+
+
 def _numbers_if_all(array: np.ndarray) -> np.ndarray:
-    # So that "10" comes after "9"; "01" and "1" stay different names.
-    if len(array) and all(text.isdecimal() and str(int(text)) == text for text in np.unique(array)):
-        return array.astype(np.int64)
-    return array
+    # So that "10" comes after "9".
+    return array.astype(np.int64) if len(array) and are_numbers(np.unique(array)) else array

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lowdim._pictures import EXTENSIONS
+from lowdim._reading import is_special
 from lowdim.data._dataset import UNLABELLED, Dataset, Split
-from lowdim.data._images import EXTENSIONS, open_image
+from lowdim.data._images import open_image
 from lowdim.errors import InputError
 
 _TEST_NAMES = ("test", "val", "valid", "validation")
@@ -141,6 +143,8 @@ def _pictures(paths: Iterable[Path], root: Path, left: dict[str, int]) -> list[P
             found += _pictures(path.iterdir(), root, left)
         elif path.suffix.lower() not in EXTENSIONS:
             _count(left, "files that are not pictures")
+        elif is_special(path):
+            _count(left, "pipes, devices or sockets")
         else:
             found.append(path)
     return found

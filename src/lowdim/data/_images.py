@@ -4,50 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from lowdim._pictures import open_picture
 from lowdim.data._dataset import Split
 from lowdim.errors import InputError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-MAX_PIXELS = 64_000_000
-"""A picture with more is refused before it is decoded: it would take gigabytes."""
+_REMEDY = "Repair or remove it, or leave unreadable pictures out with `skip_unreadable`."
 
 
 def open_image(path: Path, root: Path) -> Image.Image:
-    """A decoded picture.
+    """A decoded picture of a data set.
 
     Args:
         path: The file.
         root: Folder of the data set, for the name in errors.
 
     Raises:
-        InputError: If the file is missing, no picture, damaged, or larger than `MAX_PIXELS`.
+        InputError: As `open_picture`.
     """
-    name = _relative(path, root)
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(_too_large(name, f"{image.width} x {image.height} pixels"))
-            image.load()
-            return image.copy()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(_too_large(name, "too many pixels")) from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{name} is not a picture that can be read. {_REMEDY}") from error
-    except FileNotFoundError as error:
-        raise InputError(f"{name} does not exist in {root}.") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} is damaged or cut short ({error}). {_REMEDY}") from error
-
-
-_REMEDY = "Repair or remove it, or leave unreadable pictures out with --skip-unreadable."
-
-
-def _too_large(name: str, size: str) -> str:
-    return f"{name} has {size}; at most {MAX_PIXELS // 1_000_000} million are decoded. {_REMEDY}"
+    return open_picture(path, name=_relative(path, root), remedy=_REMEDY)
 
 
 def _relative(path: Path, root: Path) -> str:

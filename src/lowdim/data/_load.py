@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lowdim._pictures import EXTENSIONS
+from lowdim._reading import said
 from lowdim.data._arrays import load_npz
 from lowdim.data._dataset import Dataset, Split, divided, few_shot_indices, limited_indices
 from lowdim.data._digits import DIGITS_TASKS, load_digits
 from lowdim.data._folder import load_folder, load_picture
-from lowdim.data._images import EXTENSIONS
 from lowdim.data._official import load_official
 from lowdim.data._table import load_table
 from lowdim.errors import InputError, UsageError, did_you_mean
@@ -110,11 +111,16 @@ def _read(
         raise UsageError(f"Columns are named for .csv and .tsv files only, not for {spec}.")
     if spec.startswith("torchvision:"):
         return load_official(spec.removeprefix("torchvision:"))
-    if spec in DIGITS_TASKS and not path.exists():
+    with said(path, "data"):
+        if path.is_symlink():
+            path.stat()  # a link that leads nowhere, or in a circle, says so
+        there = path.exists()
+    if spec in DIGITS_TASKS and not there:
         return load_digits(spec)
     if path.is_dir():
-        return load_folder(path, labelled=labelled)
-    if not path.exists():
+        with said(path, "an image folder"):
+            return load_folder(path, labelled=labelled)
+    if not there:
         raise InputError(
             f"There is no data at {spec}. Give an image folder, a .npz, .csv or .tsv file, torchvision:NAME@ROOT "
             f"or an embedded set. {did_you_mean(spec, DIGITS_TASKS)}"

@@ -4,14 +4,15 @@ import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from lowdim._reading import READING_ERRORS, explained, require_regular
 from lowdim.data._arrays import dataset_from_arrays
 from lowdim.data._dataset import Dataset
 from lowdim.data._folder import image_split
-from lowdim.errors import InputError, did_you_mean
+from lowdim.errors import InputError, LowdimError, did_you_mean
 
 
 def load_official(spec: str) -> Dataset:
@@ -38,10 +39,10 @@ def load_official(spec: str) -> Dataset:
         raise InputError(
             f"{root} does not hold {name} in torchvision's layout: {error.filename} is missing. Nothing is downloaded."
         ) from error
-    except (KeyError, ValueError, pickle.UnpicklingError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} in {root} cannot be read: {error!r}.") from error
+    except LowdimError:
+        raise
+    except READING_ERRORS as error:
+        raise explained(error, f"{name} in {root}", "the set of its authors", "Unpack it again.") from error
 
 
 def _cifar10(root: Path) -> Dataset:
@@ -94,7 +95,11 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _restricted_pickle(path: Path) -> dict[str, Any]:
-    return _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    require_regular(path, str(path))
+    content: Any = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not the table of a CIFAR batch. Unpack it again.")
+    return cast("dict[str, Any]", content)
 
 
 def _dtd(root: Path) -> Dataset:
@@ -137,6 +142,7 @@ def _pet(root: Path) -> Dataset:
 
 
 def _lines(path: Path) -> list[str]:
+    require_regular(path, str(path))
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
+from lowdim._files import verify_tensors
+from lowdim._reading import reading
 from lowdim.dynamics._trajectory import Trajectory
 from lowdim.errors import InputError, NonFiniteError, did_you_mean
 
@@ -146,19 +148,20 @@ def _natural(stem: str) -> list[tuple[int, int, str]]:
 
 
 def _tensors(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}). Write it again.") from error
+    verify_tensors(path)
+    with (
+        reading(path, "safetensors", remedy="Write it again.", also=(SafetensorError,)),
+        safe_open(path, framework="numpy") as file,
+    ):
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def _read(path: Path, name: str) -> Float[np.ndarray, "m n"]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.get_tensor(name)
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:
-        raise InputError(f"tensor {name!r} of {path} cannot be read as a NumPy array: {error}.") from error
+    with (
+        reading(path, "a NumPy array", name=f"tensor {name!r} of {path}", also=(SafetensorError,)),
+        safe_open(path, framework="numpy") as file,
+    ):
+        return file.get_tensor(name)
 
 
 def _precision(path: Path, name: str) -> float:

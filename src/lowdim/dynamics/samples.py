@@ -1,12 +1,12 @@
 """Inputs and targets from a NumPy file, one column per sample."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
+from lowdim._reading import read_arrays
 from lowdim.dynamics._problem import Problem, one_hot
 from lowdim.errors import InputError
 
@@ -35,14 +35,7 @@ def read_samples(path: Path) -> Samples:
     Raises:
         InputError: If the file or an array is missing or malformed.
     """
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("x", "y") if name in file.files}
-            names = file.files
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist.") from error
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is not an .npz file of plain arrays ({error}). Write it with numpy.savez.") from error
+    arrays, names = read_arrays(path, ("x", "y"), remedy="Write plain arrays with numpy.savez.")
     for name in ("x", "y"):
         if name not in arrays:
             raise InputError(f"{path} has no array {name!r}; it has {', '.join(names) or 'none'}.")

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch.nn import functional as F
 
+from lowdim._reading import reading
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.models import LoadedModel, text_encoder
@@ -57,11 +58,19 @@ def read_text_features(rows: Float[np.ndarray, "K d"], classes: int) -> Float[np
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of an ``.npy`` file, not read yet; pickled objects are refused."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable .npy file of numbers. Write it with numpy.save.") from error
+    """The array of an ``.npy`` file, not read yet; pickled objects are refused.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it is not one.
+    """
+    with reading(path, "an .npy file of numbers", remedy="Write it with numpy.save."):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} is an .npz file; an .npy file with one array is needed. Write it with numpy.save.")
+    return array
 
 
 def set_text_head(model: TunedModel, weights: Float[np.ndarray, "K d"]) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lowdim._files import verify_tensors
 from lowdim.errors import InputError, UsageError
 
 _PICKLES = frozenset({".pt", ".pth", ".bin", ".th", ".ckpt", ".tar"})
@@ -40,9 +41,11 @@ def read_weights(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
     if path.suffix.lower() != ".safetensors":
         raise InputError(f"{path.name} is no weights file lowdim reads: give a .safetensors file.")
     try:
-        return load_file(path)
+        loaded = load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a readable safetensors file: {_why(path, error)}.") from error
+    verify_tensors(path)
+    return loaded
 
 
 def _why(path: Path, error: Exception) -> str:

@@ -12,7 +12,6 @@ from lowdim.errors import InputError, UsageError, did_you_mean
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 SAMPLES = ("china", "flower")
-MAX_PIXELS = 64_000_000  # a small file can claim to be a picture that fills the memory
 Pixels = NDArray[np.uint8]
 
 
@@ -91,14 +90,6 @@ def to_png(pixels: Pixels) -> bytes:
 
 
 def _open(path: Path, mode: str) -> Pixels:
-    from PIL import Image, UnidentifiedImageError
+    from lowdim._pictures import open_picture
 
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width} x {image.height} = {image.width * image.height / 1e6:.0f} million pixels"
-                limit = f"at most {MAX_PIXELS // 1_000_000} million are decoded"
-                raise InputError(f"{path} has {size}; {limit}. Make it smaller, or complete it in parts.")
-            return np.asarray(image.convert(mode))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as a picture: {error}") from error
+    return np.asarray(open_picture(path, remedy="Make it smaller, or repair it.").convert(mode))

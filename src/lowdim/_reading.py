@@ -1,0 +1,181 @@
+"""Files that nobody has vouched for: whatever goes wrong while one is read is said once, with its name."""
+
+import contextlib
+import csv
+import errno
+import lzma
+import os
+import pickle
+import stat
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Collection, Generator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lowdim.errors import InputError, LowdimError, ResourceError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+READING_ERRORS: tuple[type[Exception], ...] = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, ArithmeticError, SyntaxError, RuntimeError, MemoryError,
+    NotImplementedError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, pickle.UnpicklingError,
+    csv.Error, tokenize.TokenError,
+)  # fmt: skip
+"""What reading libraries raise on damaged, encrypted, forged or misnamed files."""
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_PLACES = {
+    errno.ENOENT: "does not exist",
+    errno.ENOTDIR: "does not exist: a part of its path is a file",
+    errno.EACCES: "may not be read: permission denied",
+    errno.EPERM: "may not be read: permission denied",
+    errno.ELOOP: "cannot be reached: its links lead in a circle",
+    errno.ENAMETOOLONG: "does not exist: the name is longer than file names can be",
+}
+
+
+@contextlib.contextmanager
+def reading(
+    path: Path, what: str, *, name: str | None = None, remedy: str = "", also: tuple[type[Exception], ...] = ()
+) -> Generator[None]:
+    """Around the calls of a library that reads one file: every error of theirs becomes an `InputError` that names the file.
+
+    Pipes, devices, sockets and folders are refused before they are opened.
+
+    Args:
+        path: The file.
+        what: What it should be, as in "cannot be read as …".
+        name: How it is called in errors; default its path.
+        remedy: What to do about a damaged one.
+        also: Exceptions of the library beside `READING_ERRORS`.
+
+    Raises:
+        InputError: If the file is missing, not a regular file, or the code inside raises.
+        ResourceError: If too many files are open, or the memory does not suffice.
+
+    Example:
+        >>> with reading(Path("/dev/null"), "a table"):
+        ...     pass
+        Traceback (most recent call last):
+        lowdim.errors.InputError: /dev/null is a device; a regular file is needed.
+    """
+    shown = str(path) if name is None else name
+    with said(path, what, name=shown, remedy=remedy, also=also):
+        require_regular(path, shown)
+        yield
+
+
+@contextlib.contextmanager
+def said(
+    path: Path, what: str, *, name: str | None = None, remedy: str = "", also: tuple[type[Exception], ...] = ()
+) -> Generator[None]:
+    """`reading` for what may be a folder, too, or is checked elsewhere."""
+    try:
+        yield
+    except LowdimError:
+        raise
+    except (*READING_ERRORS, *also) as error:
+        raise explained(error, str(path) if name is None else name, what, remedy) from error
+
+
+def require_regular(path: Path, name: str) -> None:
+    """Raises an `InputError` where a path leads to something other than a file, without opening it."""
+    mode = path.stat().st_mode
+    for is_kind, kind in _KINDS:
+        if is_kind(mode):
+            raise InputError(f"{name} is {kind}; a regular file is needed.")
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path leads to a pipe, a device or a socket, which reading could wait on for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def explained(error: Exception, name: str, what: str, remedy: str = "") -> LowdimError:
+    """The error to raise for one that a reading library raised.
+
+    Example:
+        >>> print(explained(EOFError(), "a.npz", "an .npz file", "Save it again."))
+        a.npz cannot be read as an .npz file: it ends too early. Save it again.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        return ResourceError(f"{name} cannot be opened: too many files are open. Allow more with `ulimit -n`.")
+    if isinstance(error, MemoryError):
+        return ResourceError(
+            f"{name} claims to hold more than the memory takes ({error}). It may be damaged. {remedy}".strip()
+        )
+    if number in _PLACES:
+        return InputError(f"{name} {_PLACES[number]}.")
+    why = _why(error).rstrip(".")
+    return InputError(f"{name} cannot be read as {what}: {why}. {remedy}".strip())
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if "allow_pickle" in text:
+        return "it holds pickled objects, which are not loaded"
+    if "encrypted" in text:
+        return "it is encrypted"
+    if isinstance(error, LookupError | AttributeError | TypeError | SyntaxError):
+        return f"it does not hold what it should ({type(error).__name__}: {text})"
+    return text or type(error).__name__
+
+
+def read_arrays(path: Path, wanted: Collection[str], *, remedy: str) -> "tuple[dict[str, np.ndarray], list[str]]":
+    """Some arrays of an ``.npz`` file; objects are refused, so nothing is executed.
+
+    Args:
+        path: The file.
+        wanted: Names of the arrays to read, where they are there.
+        remedy: What to do about a damaged file.
+
+    Returns:
+        The arrays, and the names of all that the file holds.
+
+    Raises:
+        InputError: If it is missing, damaged, encrypted or another kind of file.
+        ResourceError: If the arrays would not fit into the memory.
+    """
+    import numpy as np
+
+    # NumPy leaves a file that it cannot read open if it opened it itself.
+    with reading(path, "an .npz file", remedy=remedy), path.open("rb") as raw:
+        _require_room(raw, wanted)
+        raw.seek(0)
+        with np.load(raw, allow_pickle=False) as file:
+            return {name: file[name] for name in wanted if name in file.files}, list(file.files)
+
+
+def _require_room(raw: IO[bytes], wanted: Collection[str]) -> None:
+    """A small archive can unpack to more than any memory holds; its directory bounds what reading it gives."""
+    with zipfile.ZipFile(raw) as archive:
+        size = sum(entry.file_size for entry in archive.infolist() if entry.filename.removesuffix(".npy") in wanted)
+    if size > memory():
+        raise MemoryError(f"{size / 1e9:,.0f} GB unpacked")
+
+
+def memory() -> float:
+    """Bytes of physical memory; infinity where the system does not say."""
+    names: Any = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return float("inf")
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
