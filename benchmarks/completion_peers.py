@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator, lsqr, svds
 
-from lowdim.completion.solvers._solver import hold_out
 from lowdim.completion.entries import Entries
+from lowdim.completion.solvers._solver import hold_out
 
 TOLERANCE = 1e-8
 Factors = tuple[np.ndarray, np.ndarray]

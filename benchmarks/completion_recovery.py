@@ -12,8 +12,8 @@ import completion_peers as peers
 import numpy as np
 
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers.gd._gradient_descent import gradient_descent
 from lowdim.completion.solvers.exact._recover import recover
+from lowdim.completion.solvers.gd._gradient_descent import gradient_descent
 
 RANK, BOUND = 5, 10
 Method = Callable[[Entries], tuple[np.ndarray, np.ndarray]]

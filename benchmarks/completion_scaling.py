@@ -6,9 +6,9 @@ import time
 import numpy as np
 
 from lowdim.completion import DeepMatrixCompletion, Entries
+from lowdim.completion.entries._least_squares import pair_products
 from lowdim.completion.solvers._als import TwoOrders, alternate, spectral_start
 from lowdim.completion.solvers._solver import Settings
-from lowdim.completion.entries._least_squares import pair_products
 
 
 def scaling(sizes: list[float]) -> None:

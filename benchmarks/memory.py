@@ -65,8 +65,8 @@ def completion(entries: int) -> None:
     import torch.distributed as processes
 
     from lowdim.completion import Entries
-    from lowdim.completion.entries._least_squares import pair_products
     from lowdim.completion.distributed import alternate_over_processes
+    from lowdim.completion.entries._least_squares import pair_products
 
     processes.init_process_group("gloo")
     rank, n, m = processes.get_rank(), 5_000, entries // 100

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from lowdim.dynamics._bases import NoInvariantPartError
 from lowdim.dynamics._flow import integrate
 from lowdim.dynamics._network import Factors, gradients
 from lowdim.dynamics._problem import Problem
-from lowdim.dynamics._bases import NoInvariantPartError
 from lowdim.dynamics._reduction import Reduction, reduce
 from lowdim.dynamics._rules import GradientDescent, Rule, at
 from lowdim.dynamics._trajectory import Mode, RecordedStates, Trajectory

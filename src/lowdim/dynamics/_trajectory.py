@@ -155,7 +155,9 @@ class Trajectory:
         if not blocks:
             raise UsageError(f"layer {layer} is the last of a network with fewer outputs than inputs: it has no rho.")
         if block is None and len(blocks) > 1:
-            raise UsageError(f"layer {layer} has a silent and a fading part. Choose one with block='silent' or 'fading'.")
+            raise UsageError(
+                f"layer {layer} has a silent and a fading part. Choose one with block='silent' or 'fading'."
+            )
         if block is not None and block not in blocks:
             raise UsageError(f"layer {layer} has no {block} part, only {blocks[0]}.")
         return reduction.number(state, layer, block or blocks[0])
