@@ -285,3 +285,59 @@ def test_the_solvers_are_those_of_the_library() -> None:
     from lowdim.completion.solvers import SOLVERS
 
     assert [solver.value for solver in Solver] == ["auto", *SOLVERS]
+
+
+FORMS = {
+    "european.csv": (
+        "id;length;place;day\nA1;1,5;north;01.02.2024\nA2;2,5;;02.02.2024\nA3;;north;\nA4;4,5;south;04.02.2024\nA5;3,5;south;05.02.2024\n"
+    ),
+    "quoted.csv": ('"n","x","y"\r\n"10","1.50","2"\r\n"20","","4"\r\n"30","3.50",""\r\n"40","4.25","8"\r\n'),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_only_holes_are_changed(run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(FORMS[name].encode())
+    code, out, err = run(name, "--out", "r")
+    assert code == 0, err
+    before, after = FORMS[name].encode().decode(), (tmp_path / "r" / "completed.csv").read_bytes().decode()
+    sign = ";" if name == "european.csv" else ","
+    old, new = ([line.split(sign) for line in text.split("\n")] for text in (before, after))
+    holes = 0
+    for was, now in zip(old, new, strict=True):
+        for cell, filled in zip(was, now, strict=True):
+            hole = cell.strip('"\r') == "" and len(was) > 1
+            assert cell == filled if not hole else filled.strip('"\r') != ""
+            holes += hole
+    assert f"{holes} empty cells filled" in out
+    with (tmp_path / "r" / "filled.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == holes and {row["column"] for row in rows} <= {
+        old[0][i].strip('"\r') for i in range(len(old[0]))
+    }
+    assert all(row["probability"] or float(row["low"]) <= float(row["high"]) for row in rows)
+
+
+def test_what_a_column_is_is_said_and_can_be_said(run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(FORMS["european.csv"])
+    err = run("t.csv")[2]
+    assert "separated by semicolon, a decimal comma" in err
+    assert "identifiers, passed through: 'id'" in err and "dates, as days inside: 'day'" in err
+    code, out, _ = run("t.csv", "--kind", "place=text", "--pass", "day", "--json")
+    kinds = {column["name"]: column["kind"] for column in json.loads(out)["columns"]}
+    assert code == 0 and kinds == {"id": "id", "length": "number", "place": "text", "day": "text"}
+    assert "no column 'colour'" in run("t.csv", "--only", "colour")[2]
+    assert "--kind takes NAME=KIND" in run("t.csv", "--kind", "place")[2]
+
+
+def test_ratings_beside_another_column_with_holes_are_asked_about(run, tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_text("userId,movieId,rating,age\n1,1,5,30\n1,2,3,\n2,1,4,44\n2,2,1,35\n3,1,2,20\n")
+    code, _, err = run("u.csv")
+    assert code == 2 and "--as ratings" in err and "--as table" in err
+    assert run("u.csv", "--as", "table")[0] == 0
+    (tmp_path / "v.csv").write_text(
+        "userId,movieId,rating,timestamp\n1,1,5,30\n1,2,3,31\n2,1,4,44\n2,2,1,35\n3,1,2,20\n"
+    )
+    code, out, _ = run("v.csv", "--json")
+    assert code == 0 and json.loads(out)["shape"] == [3, 2]

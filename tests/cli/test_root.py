@@ -125,3 +125,9 @@ def test_a_ranking_for_people(lowdim):
         assert text in out
     assert re.search(r"NC1 .*\n.*\n +1 +digits ", out)
     assert lowdim("rank", *models, "--data", "digits", "--limit", "100", "--out", "ranked")[1] == out  # from the folder
+
+
+def test_alone_it_prints_its_help(lowdim):
+    code, out, err = lowdim()
+    assert (code, err) == (0, "")
+    assert "lowdim demo" in out and "complete" in out

@@ -10,7 +10,6 @@ from lowdim.cli import advise, check, complete, demo, export, finetune, measure,
 
 app = typer.Typer(
     name="lowdim",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -57,7 +56,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = app(args=arguments, prog_name="lowdim", standalone_mode=False)
+        code = app(args=arguments or ["--help"], prog_name="lowdim", standalone_mode=False)
         if code == 130:  # Typer has caught the interrupt
             code = _interrupted()
     except Exception as error:

@@ -154,13 +154,14 @@ class Trajectory:
         blocks = reduction.bases.blocks(layer)
         if not blocks:
             raise UsageError(f"layer {layer} is the last of a network with fewer outputs than inputs: it has no rho.")
+        first = next(iter(blocks))
         if block is None and len(blocks) > 1:
             raise UsageError(
                 f"layer {layer} has a silent and a fading part. Choose one with block='silent' or 'fading'."
             )
         if block is not None and block not in blocks:
-            raise UsageError(f"layer {layer} has no {block} part, only {blocks[0]}.")
-        return reduction.number(state, layer, block or blocks[0])
+            raise UsageError(f"layer {layer} has no {block} part, only {first}.")
+        return reduction.number(state, layer, block or first)
 
     def singular_values(self, layer: int, time: float | None = None) -> Float[np.ndarray, "*batch k"]:
         """All singular values of a factor, descending; in reduced form from the active block."""
