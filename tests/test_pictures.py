@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lowdim.completion._pictures import read_picture
 from PIL import ExifTags, Image
 
 from lowdim._pictures import EXTENSIONS, FORMATS, open_picture
 from lowdim._preprocessing import Preprocessing, preprocessing_with
+from lowdim.completion.entries._pictures import read_picture
 from lowdim.data import load_data, thumbnail
 from lowdim.errors import InputError
 

@@ -2,11 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from lowdim._intervals import wilson_interval
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.probe import fit_probe, fold_of
+from lowdim.probe._linear import StrengthPath
+from lowdim.probe._logistic import Rotated
 
 
 def blobs(n: int, d: int, classes: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +94,64 @@ def test_offset_and_scale_do_not_matter() -> None:
     first, second = fit_probe(x, y, classes=2), fit_probe(1e-3 * x + 5, y, classes=2)
     assert first.probe.strength == second.probe.strength
     np.testing.assert_allclose(first.heldout, second.heldout, atol=1e-4)
+
+
+def with_a_useless_column(deviation: float, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eight useful columns, four classes, and one column of noise."""
+    centres = 3 * np.random.default_rng(0).normal(size=(4, 8))
+    rng, labels = np.random.default_rng(seed), np.repeat(np.arange(4), per_class)
+    useful = centres[labels] + rng.normal(size=(len(labels), 8))
+    return np.column_stack([useful, deviation * rng.normal(size=len(labels))]), labels
+
+
+@pytest.mark.parametrize("deviation", [100.0, 1e3, 1e5])
+def test_a_large_useless_column_does_not_hide_the_others(deviation: float) -> None:
+    result = fit_probe(*with_a_useless_column(deviation, 250, 1), classes=4)
+    assert result.accuracy >= 0.999
+    few = fit_probe(*with_a_useless_column(deviation, 5, 2), classes=4)
+    test, truth = with_a_useless_column(deviation, 250, 3)
+    assert np.mean(few.probe.log_probabilities(test).argmax(axis=1) == truth) > 0.95
+
+
+def test_the_path_goes_on_while_the_loss_is_the_priors() -> None:
+    x, y = with_a_useless_column(25.0, 50, 1)  # too small to be scaled
+    result = fit_probe(x, y, classes=4)
+    assert not result.scaled
+    losses = [loss for _, loss in result.path]
+    assert min(losses) < 0.05
+    # A loss near the prior's may rise many times before it falls.
+    x, y = with_a_useless_column(1e3, 5, 1)
+    strengths = [10.0**-exponent for exponent in range(12)]
+    assert not StrengthPath(Rotated.of(x), x, dict.fromkeys(strengths, 1.38) | {1.0: 1.379}).is_past(np.log(4))
+    assert StrengthPath(Rotated.of(x), x, dict.fromkeys(strengths, 1.38) | {1.0: 1.0}).is_past(np.log(4))
+
+
+def test_iris_with_a_row_number() -> None:
+    x, y = (np.asarray(array) for array in load_iris(return_X_y=True))
+    plain = fit_probe(x, y, classes=3)
+    number = 10_000 + 7 * np.random.default_rng(0).permutation(150)
+    result = fit_probe(np.column_stack([x, number]), y, classes=3)
+    assert not plain.scaled
+    assert result.scaled
+    assert min(plain.accuracy, result.accuracy) >= 0.96
+
+
+def test_small_useful_columns_among_large_ones() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    small = 1e-4 * (3 * rng.normal(size=(3, 4))[y] + rng.normal(size=(120, 4)))
+    result = fit_probe(np.hstack([small, rng.normal(size=(120, 12)), np.full((120, 1), 1 / 3)]), y, classes=3)
+    assert result.scaled
+    assert result.accuracy > 0.9
+
+
+def test_columns_of_different_scales_stay_as_they_are_where_that_is_better() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    useful, noise = 1e3 * rng.normal(size=(3, 2))[y] + rng.normal(size=(60, 2)), rng.normal(size=(60, 30))
+    result = fit_probe(np.hstack([useful, noise]), y, classes=3)
+    assert not result.scaled
+    assert result.accuracy == 1.0
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

@@ -285,4 +285,4 @@ def test_zero_shot_with_text_features_from_a_file(run: Path) -> None:
     refused = lowdim(*words, folder=run, code=3)
     assert "needs a CLIP model" in refused.stderr and "--text-features" in refused.stderr
     (run / "texts.txt").write_text("1 2 3")
-    assert "not a readable .npy" in lowdim(*words, "--text-features", "texts.txt", folder=run, code=3).stderr
+    assert "cannot be read as an .npy file" in lowdim(*words, "--text-features", "texts.txt", folder=run, code=3).stderr

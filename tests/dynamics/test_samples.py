@@ -43,5 +43,5 @@ def test_what_is_no_file_of_arrays(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_samples(tmp_path / "data.npz")
     (tmp_path / "data.npz").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(InputError, match=r"not an \.npz file"):
+    with pytest.raises(InputError, match=r"cannot be read as an \.npz file"):
         read_samples(tmp_path / "data.npz")

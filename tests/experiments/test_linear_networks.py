@@ -71,14 +71,14 @@ def test_a_wrong_recursion_of_rho_fails_a_verdict(monkeypatch):
 
 
 def test_a_wrong_basis_fails_a_verdict(monkeypatch):
-    from lowdim.dynamics import _reduction
+    from lowdim.dynamics import Bases
 
-    right = _reduction._first_basis
+    right = Bases.of_target.__func__
 
-    def wrong(directions, *arguments):  # W in place of its transpose, in all factors but the last
-        return right([*(d.swapaxes(-1, -2) for d in directions[:-1]), directions[-1]], *arguments)
+    def wrong(cls, phi, directions, *arguments):  # W in place of its transpose, in all factors but the last
+        return right(cls, phi, [*(d.swapaxes(-1, -2) for d in directions[:-1]), directions[-1]], *arguments)
 
-    monkeypatch.setattr(_reduction, "_first_basis", wrong)
+    monkeypatch.setattr(Bases, "of_target", classmethod(wrong))
     names = failed(run("parsimony-svd"))
     assert any("off-diagonal" in name for name in names)
     assert any("reduced run equals" in name for name in names)

@@ -63,7 +63,8 @@ def _folded(example: str, width: int) -> str:
 
     Example:
         >>> print(_folded("lowdim measure --model digits --data digits", 30))
-        lowdim measure --model digits \\
+        lowdim measure \\
+            --model digits \\
             --data digits
     """
     lines = [""]

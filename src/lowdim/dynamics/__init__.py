@@ -1,6 +1,6 @@
 """Deep linear networks: training runs (full, exactly reduced, gradient flow) and theorem checks, in NumPy."""
 
-from lowdim.dynamics._bases import Bases, Block, NoInvariantPartError, Sizes, block_sizes
+from lowdim.dynamics._bases import Bases, NoInvariantPartError, block_sizes
 from lowdim.dynamics._blocks import BlockForms, block_forms
 from lowdim.dynamics._history import WeightHistory
 from lowdim.dynamics._initialization import initialize
@@ -37,7 +37,6 @@ __all__ = [
     "FITTED",
     "Adam",
     "Bases",
-    "Block",
     "BlockForms",
     "GradientDescent",
     "NoInvariantPartError",
@@ -47,7 +46,6 @@ __all__ = [
     "Reduction",
     "ReluRun",
     "Rule",
-    "Sizes",
     "Svd",
     "Trajectory",
     "WeightHistory",

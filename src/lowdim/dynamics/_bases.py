@@ -204,7 +204,12 @@ class Bases:
     def of_target(
         cls, phi: Float[np.ndarray, "d_y d"], directions: Sequence[np.ndarray], rank: int | None, precision: float
     ) -> "Bases":
-        """The same from ``Y X^T``, the orthogonal matrices at the start (or a batch of them), and the data's rounding unit."""
+        """The same from ``Y X^T``, the orthogonal matrices at the start (or a batch of them), and the data's rounding unit.
+
+        Raises:
+            InputError: If the target is zero.
+            UsageError: If the rank is too small to be exact.
+        """
         column_space, row_space = singular_spaces(phi, precision)
         least = column_space.shape[1]
         if not least:

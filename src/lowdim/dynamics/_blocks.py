@@ -24,6 +24,12 @@ class BlockForms:
         fading: Number on the fading part; NaN for a factor without one.
         chance: Per factor, the share that a change of random direction would have where the law allows change.
         inner: ``U_l^T W_l(t) V_l``, a list over times of lists over layers.
+
+    Example:
+        >>> start = [0.5 * np.eye(5), 0.5 * np.eye(5)]
+        >>> forms = block_forms([start, start], Bases.from_change(start, np.eye(5)[:, :2]))
+        >>> forms.off_block.tolist()
+        [[0.0, 0.0], [0.0, 0.0]]
     """
 
     off_block: Float[np.ndarray, "T L"]

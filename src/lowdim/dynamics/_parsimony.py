@@ -73,7 +73,7 @@ def check_parsimony(
     forms = block_forms(history, bases)
     checks += [_invariant_subspaces(history, forms, tolerance), _one_scalar(forms, bases, tolerance)]
     if rule is not None:
-        checks.append(_recursion(forms, rule, history.depth, bases.full_output, tolerance))
+        checks.append(_recursion(forms, rule, tolerance))
     if problem is not None:
         checks.append(_loss_identity(history, forms, bases, problem, tolerance))
     return checks
@@ -161,21 +161,28 @@ def _invariant_subspaces(history: WeightHistory, forms: BlockForms, tolerance: f
 
 def _one_scalar(forms: BlockForms, bases: Bases, tolerance: float) -> Check:
     residual = float(forms.spread.max())
+    parts = [f"{bases.sizes.silent} singular values of each factor but the last"] if bases.sizes.silent else []
+    parts += [f"{bases.sizes.fading} singular values of each factor"] if bases.sizes.fading else []
+    number = "are one number" if len(parts) == 1 else "are one number each"
     reason = (
-        "largest ||invariant block - rho I||_F / ||W||_F: "
-        f"{bases.multiplicity} singular values of each factor are one number, along unchanging directions."
+        f"largest ||invariant block - rho I||_F / ||W||_F: {' and '.join(parts)} {number}, along unchanging directions."
     )
     return Check("one scalar on the invariant part", residual <= tolerance, residual, tolerance, reason)
 
 
-def _recursion(forms: BlockForms, rule: Rule, depth: int, full_output: bool, tolerance: float) -> Check:
-    layers = depth if full_output else depth - 1
-    start = forms.rho[0, :layers]
-    if np.ptp(start) > tolerance * np.abs(start).max():
-        raise UsageError("rho's recursion needs the same initial scale in all factors. Leave `rule` out.")
-    expected = scale_recursion(float(start[0]), rule, len(forms.rho) - 1, depth=depth, full_output=full_output)
-    residual = float(np.abs(forms.rho[:, :layers] - expected[:, None]).max() / np.abs(expected).max())
-    reason = f"largest |rho - recursion| / max rho over {len(expected) - 1} iterations and {layers} factors."
+def _recursion(forms: BlockForms, rule: Rule, tolerance: float) -> Check:
+    depth = forms.silent.shape[1]
+    residual, steps, names = 0.0, len(forms.silent) - 1, list[str]()
+    for name, numbers, reaches in (("silent", forms.silent[:, :-1], False), ("fading", forms.fading, True)):
+        if not numbers.size or np.isnan(numbers).any():
+            continue
+        start = numbers[0]
+        if np.ptp(start) > tolerance * np.abs(start).max():
+            raise UsageError("rho's recursion needs the same initial scale in all factors. Leave `rule` out.")
+        expected = scale_recursion(float(start[0]), rule, steps, depth=depth, full_output=reaches)
+        residual = max(residual, float(np.abs(numbers - expected[:, None]).max() / np.abs(expected).max()))
+        names.append(f"{numbers.shape[1]} factors of the {name} part")
+    reason = f"largest |rho - recursion| / max rho over {steps} iterations and {' and '.join(names)}."
     return Check("recursion of rho", residual <= tolerance, residual, tolerance, reason)
 
 
@@ -188,9 +195,10 @@ def _loss_identity(
     for index, inner in enumerate(forms.inner):
         loss = float(problem.loss(end_to_end(history.weights(index))))
         learned = 0.5 * np.linalg.norm(end_to_end(inner) - target) ** 2
-        bulk = 0.5 * bases.multiplicity * np.prod(forms.rho[index]) ** 2 if bases.full_output else 0.0
+        # a silent direction does not pass the last factor
+        bulk = 0.5 * bases.sizes.fading * np.prod(forms.fading[index]) ** 2 if bases.sizes.fading else 0.0
         gaps.append(float(abs(loss - learned - bulk - problem.constant)))
         first = first or loss
     residual = max(gaps) / first
-    reason = "largest |loss - reduced loss - m rho^(2L) / 2 - constant| / loss at the start."
+    reason = "largest |loss - reduced loss - m_2 rho^(2L) / 2 - constant| / loss at the start."
     return Check("loss identity", residual <= tolerance, residual, tolerance, reason)

@@ -22,6 +22,7 @@ MODULES: dict[str, str] = {
     "parsimony-momentum": "parsimony",
     "parsimony-optimizers": "parsimony_limits",
     "parsimony-low-rank-bias": "parsimony_limits",
+    "parsimony-general": "parsimony_general",
     "separation-theorem": "separation",
     "separation-linear-relu": "separation_figures",
     "separation-depth": "separation_figures",

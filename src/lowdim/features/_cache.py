@@ -55,14 +55,15 @@ class FeatureCache:
             return True
         if size > self.budget:
             return False
+        lock = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / ".lock").touch()
+            lock.acquire()
         except OSError as error:
             raise UsageError(
                 f"{self.folder} cannot hold features: {error.strerror}. Choose another `cache`."
             ) from error
-        with FileLock(self.folder / ".lock"):
+        try:
             shelves = sorted(self._shelves())
             free = self.budget - sum(taken for _, taken, _ in shelves)
             for _, taken, folder in shelves:
@@ -73,6 +74,8 @@ class FeatureCache:
                     folder.parent.rmdir()  # the content's last shelf
                 free += taken
             write_json(shelf / _SHELF, {"names": list(names), "bytes": size})
+        finally:
+            lock.release()
         return True
 
     def write(self, path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bool:

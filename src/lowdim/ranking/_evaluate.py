@@ -62,6 +62,7 @@ class Evaluation:
         seconds: Forward passes and scores, together.
 
     Example:
+        >>> import tempfile
         >>> from lowdim.data import load_data
         >>> from lowdim.ranking import candidates_of, rank
         >>> found = rank(candidates_of(["digits"]), load_data("digits", limit=100), probe=False).places[0].evaluation
@@ -151,7 +152,8 @@ def evaluate(
         InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
 
     Example:
-        >>>         >>> from lowdim.data import load_data
+        >>> import tempfile
+        >>> from lowdim.data import load_data
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     candidate, data = Candidate(name="small", model="digits"), load_data("digits", limit=100)
         ...     found = evaluate(candidate, data, folder=Path(folder), probe=False)

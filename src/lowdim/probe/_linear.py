@@ -1,24 +1,28 @@
 """The cross-validated linear probe: multinomial logistic regression on stored features, its strength chosen by held-out log loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Real
-from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import entr, log_softmax
 from threadpoolctl import threadpool_limits
 
 from lowdim.errors import InputError, NonFiniteError
+from lowdim.probe._folds import fold_of
+from lowdim.probe._logistic import FINE, ROUGH, Rotated, minimise
 
 STRENGTHS: tuple[float, ...] = tuple(10.0 ** (exponent / 2) for exponent in range(0, -19, -1))
 """L2 strengths from strong to weak, for features of total variance 1."""
 
-_ITERATIONS = 2000
-_ROUGH = {"gtol": 1e-5, "ftol": 1e-9}
-"""On the path: held-out log losses right to four digits, in half the time."""
-_FINE = {"gtol": 1e-7, "ftol": 1e-14}
+_PATIENCE = 3
+_CLEAR = 0.01
+"""Part of the prior's entropy by which a held-out log loss is clearly larger than another."""
+_ORDERS = 30.0
+"""Columns differ in scale by orders where the largest or a tenth of them deviate by this factor from the median."""
+_NEAR = 3.0
+"""To within this factor of the median the deviations are then brought."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class ProbeResult:
         heldout: Log probabilities of every sample by the probe that has not seen it, ``n x K``; NaN for the samples that
             are never held out (of classes with one sample).
         path: ``(strength, held-out log loss)`` of every strength that was tried.
+        scaled: Whether columns of very different scales were brought near one scale first.
     """
 
     probe: LinearProbe
@@ -64,6 +69,7 @@ class ProbeResult:
     log_loss: float
     heldout: Float[np.ndarray, "n K"]
     path: tuple[tuple[float, float], ...]
+    scaled: bool
 
     def correct(self, labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """1 where the held-out prediction is right, 0 where it is wrong, NaN where there is none.
@@ -93,7 +99,9 @@ def fit_probe(
 
     $$\frac1n \sum_i -\log \mathrm{softmax}(W x_i + b)_{y_i} + \frac\lambda2 \|W\|_F^2.$$
 
-    With class weights the mean is a weighted one, here and in the held-out log loss.
+    With class weights the mean is a weighted one, here and in the held-out log loss. Where the scales of columns differ by
+    orders, columns whose standard deviations are brought near their median are tried too, and taken if their held-out log
+    loss is smaller.
 
     Args:
         features: Any real type; fewer samples than features is no trouble.
@@ -118,61 +126,93 @@ def fit_probe(
         1.0
     """
     x, y = _checked(features, labels, classes)
+    if not strengths:
+        raise InputError("Name at least one strength in `strengths`.")
     part = fold_of(y, folds, seed)
     present = np.unique(y)
     y = np.searchsorted(present, y)
-    problem = _Rotated.of(x)
     weights = np.ones(len(y)) if class_weights is None else class_weights[present][y]
-    splits = [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in np.unique(part[part >= 0])]
-    best: tuple[float, float, np.ndarray] | None = None
-    path: list[tuple[float, float]] = []
-    warm: dict[int, np.ndarray] = {}
     # The products are thin; waking threads for each of them costs many times the product.
     with threadpool_limits(limits=1, user_api="blas"):
-        for strength in strengths:
-            heldout = np.full((len(y), len(present)), np.nan)
-            for fold, (train, test) in enumerate(splits):
-                warm[fold], _ = _minimise(problem, train, y, weights, strength, warm.get(fold), _ROUGH)
-                heldout[test] = log_softmax(problem.rows[test] @ warm[fold][:-1] + warm[fold][-1], axis=1)
-            loss = _log_loss(heldout, y, weights)
-            path.append((strength, loss))
-            if best is not None and loss > best[1]:
-                break  # weaker penalties overfit more, and take longest
-            best = (strength, loss, heldout)
-        if best is None:
-            raise InputError("Name at least one strength.")
-        strength, loss, heldout = best
-        solution, converged = _minimise(problem, np.arange(len(y)), y, weights, strength, None, _FINE)
+        path = _follow(Rotated.of(x), y, part, weights, strengths)
+        deviations = _deviations(x)
+        if (typical := _typical(deviations)) is not None:
+            units = np.divide(deviations, typical, out=np.ones(len(deviations)), where=deviations > 0)
+            path = min(path, _follow(Rotated.of(x, units), y, part, weights, strengths), key=lambda path: path.loss)
+        solution, converged = minimise(path.problem, np.arange(len(y)), y, weights, path.strength, None, FINE)
     known = part >= 0
     return ProbeResult(
-        probe=_probe(problem, solution, present, classes, strength, converged),
-        accuracy=float((heldout[known].argmax(axis=1) == y[known]).mean()),
-        log_loss=loss,
-        heldout=_spread(heldout, present, classes, known),
-        path=tuple(path),
+        probe=_probe(path.problem, solution, present, classes, path.strength, converged),
+        accuracy=float((path.heldout[known].argmax(axis=1) == y[known]).mean()),
+        log_loss=path.loss,
+        heldout=_spread(path.heldout, present, classes, known),
+        path=tuple(path.losses.items()),
+        scaled=path.problem.scaled,
     )
 
 
-def fold_of(labels: Int[np.ndarray, " n"], folds: int, seed: int) -> Int[np.ndarray, " n"]:
-    """A stratified fold for every sample; -1 for classes with a single sample, which are always trained on.
+@dataclass
+class StrengthPath:
+    """The best strength so far, and the held-out log loss of every strength that was tried."""
 
-    Args:
-        labels: Class of each sample.
-        folds: Number of folds, at least 2.
-        seed: The same seed gives the same folds.
-    """
-    if folds < 2:
-        raise InputError(f"Cross-validation needs at least 2 folds, not {folds}.")
-    generator = np.random.default_rng(seed)
-    part = np.full(len(labels), -1, dtype=np.int64)
-    start = 0
-    for label in np.unique(labels):
-        where = generator.permutation(np.flatnonzero(labels == label))
-        if len(where) > 1:
-            # The next class starts where this one ended, so that folds have equal sizes.
-            part[where] = (start + np.arange(len(where))) % folds
-            start += len(where)
-    return part
+    problem: Rotated
+    heldout: np.ndarray
+    losses: dict[float, float]
+
+    @property
+    def strength(self) -> float:
+        return min(self.losses, key=self.losses.__getitem__)
+
+    @property
+    def loss(self) -> float:
+        return self.losses[self.strength]
+
+    def is_past(self, prior: float) -> bool:
+        """Whether weaker penalties, which overfit more and take longest, need not be tried.
+
+        One rise does not say so: where large columns are useless, the loss stays near the prior's until the penalty is weak
+        enough for the small ones.
+        """
+        clearly = self.loss + _CLEAR * prior
+        left = self.loss < (1 - _CLEAR) * prior or max(self.losses.values()) > 2 * prior
+        return left and all(loss > clearly for loss in list(self.losses.values())[-_PATIENCE:])
+
+
+def _follow(
+    problem: Rotated, labels: np.ndarray, part: np.ndarray, weights: np.ndarray, strengths: Sequence[float]
+) -> StrengthPath:
+    """Held-out log probabilities along the strengths, each fold starting from its last solution."""
+    splits = [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in np.unique(part[part >= 0])]
+    counts = np.bincount(labels, weights=weights)
+    prior = float(entr(counts / counts.sum()).sum())
+    warm: dict[int, np.ndarray] = {}
+    path = StrengthPath(problem, np.empty(0), {})
+    for strength in strengths:
+        heldout = np.full((len(labels), len(counts)), np.nan)
+        for fold, (train, test) in enumerate(splits):
+            warm[fold], _ = minimise(problem, train, labels, weights, strength, warm.get(fold), ROUGH)
+            heldout[test] = log_softmax(problem.rows[test] @ warm[fold][:-1] + warm[fold][-1], axis=1)
+        path.losses[strength] = _log_loss(heldout, labels, weights)
+        if path.strength == strength:
+            path.heldout = heldout
+        if path.is_past(prior):
+            break
+    return path
+
+
+def _deviations(x: np.ndarray) -> np.ndarray:
+    """Standard deviation of each column; 0 for those that vary by rounding only."""
+    deviations = x.std(axis=0)
+    return np.where(deviations > np.finfo(np.float64).eps * len(x) * np.abs(x).max(axis=0), deviations, 0.0)
+
+
+def _typical(deviations: np.ndarray) -> np.ndarray | None:
+    """Deviations drawn to within a factor of their median; None where their scales do not differ by orders."""
+    varying = deviations[deviations > 0]
+    if not len(varying):
+        return None
+    low, middle, high = np.quantile(varying, [0.1, 0.5, 1.0])
+    return np.clip(deviations, middle / _NEAR, middle * _NEAR) if max(high / middle, middle / low) > _ORDERS else None
 
 
 def _checked(features: Any, labels: Any, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -190,71 +230,6 @@ def _checked(features: Any, labels: Any, classes: int) -> tuple[np.ndarray, np.n
     return x, y
 
 
-@dataclass(frozen=True)
-class _Rotated:
-    """The features in the basis of their principal directions, scaled to total variance 1.
-
-    The penalty does not change under rotation. There the Hessian is nearly diagonal, which the optimiser is told, and with
-    fewer samples than features there are fewer coordinates.
-    """
-
-    rows: np.ndarray
-    mean: np.ndarray
-    basis: np.ndarray
-    variances: np.ndarray
-
-    @classmethod
-    def of(cls, x: np.ndarray) -> "_Rotated":
-        mean = x.mean(axis=0)
-        centred = x - mean
-        scale = np.sqrt(np.mean(np.sum(centred**2, axis=1)))
-        if scale == 0:
-            raise InputError("The features are constant, so no probe can be fitted. Look at an earlier layer.")
-        centred /= scale
-        wide = len(x) < x.shape[1]
-        gram = centred @ centred.T if wide else centred.T @ centred
-        values, vectors = np.linalg.eigh(gram / len(x))
-        keep = values > len(gram) * np.finfo(np.float64).eps * values[-1]
-        values, vectors = values[keep], vectors[:, keep]
-        basis = centred.T @ (vectors / np.sqrt(values * len(x))) if wide else vectors
-        return cls(centred @ basis, mean, basis / scale, values)
-
-
-def _minimise(
-    problem: _Rotated,
-    chosen: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    strength: float,
-    start: np.ndarray | None,
-    tolerance: Mapping[str, float],
-) -> tuple[np.ndarray, bool]:
-    """Weights and biases, ``(r + 1) x K``, of the penalised regression on the chosen rows; and whether it converged."""
-    rows, hot = problem.rows[chosen], np.eye(int(labels.max()) + 1)[labels[chosen]]
-    classes = hot.shape[1]
-    shares = (weights[chosen] / weights[chosen].sum())[:, None]
-    # In these coordinates the Hessian is at most about diagonal with a quarter of the variances.
-    scale = np.append(1 / np.sqrt(0.25 * problem.variances + strength), 2.0)[:, None]
-
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        solution = flat.reshape(-1, classes) * scale
-        weight = solution[:-1]
-        logits = rows @ weight + solution[-1]
-        logits -= logits.max(axis=1, keepdims=True)
-        likely = np.exp(logits)
-        total = likely.sum(axis=1, keepdims=True)
-        difference = (likely / total - hot) * shares
-        own = (logits * hot).sum(axis=1, keepdims=True)
-        value = float(((np.log(total) - own) * shares).sum()) + 0.5 * strength * float((weight**2).sum())
-        gradient = np.vstack([rows.T @ difference + strength * weight, difference.sum(axis=0)]) * scale
-        return value, gradient.ravel()
-
-    first = np.zeros((rows.shape[1] + 1, classes)) if start is None else start / scale
-    options = {"maxiter": _ITERATIONS, **tolerance}
-    result = minimize(objective, first.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return result.x.reshape(-1, classes) * scale, bool(result.success)
-
-
 def _log_loss(heldout: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
     own = heldout[np.arange(len(labels)), labels]
     known = ~np.isnan(own)
@@ -262,7 +237,7 @@ def _log_loss(heldout: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> f
 
 
 def _probe(
-    problem: _Rotated, solution: np.ndarray, present: np.ndarray, classes: int, strength: float, converged: bool
+    problem: Rotated, solution: np.ndarray, present: np.ndarray, classes: int, strength: float, converged: bool
 ) -> LinearProbe:
     weight = np.zeros((classes, len(problem.mean)))
     bias = np.full(classes, -np.inf)

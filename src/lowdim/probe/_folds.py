@@ -1,0 +1,28 @@
+"""Stratified folds."""
+
+import numpy as np
+from jaxtyping import Int
+
+from lowdim.errors import InputError
+
+
+def fold_of(labels: Int[np.ndarray, " n"], folds: int, seed: int) -> Int[np.ndarray, " n"]:
+    """A stratified fold for every sample; -1 for classes with a single sample, which are always trained on.
+
+    Args:
+        labels: Class of each sample.
+        folds: Number of folds, at least 2.
+        seed: The same seed gives the same folds.
+    """
+    if folds < 2:
+        raise InputError(f"Cross-validation needs at least 2 folds, not {folds}.")
+    generator = np.random.default_rng(seed)
+    part = np.full(len(labels), -1, dtype=np.int64)
+    start = 0
+    for label in np.unique(labels):
+        where = generator.permutation(np.flatnonzero(labels == label))
+        if len(where) > 1:
+            # The next class starts where this one ended, so that folds have equal sizes.
+            part[where] = (start + np.arange(len(where))) % folds
+            start += len(where)
+    return part
