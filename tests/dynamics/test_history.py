@@ -24,7 +24,7 @@ def test_steps_come_in_natural_order_and_layers_by_number(tmp_path):
 
 def test_named_weights_and_single_precision(tmp_path):
     write(tmp_path, [0, 1], names=("fc.weight", "head.weight"), dtype=np.float32)
-    with pytest.raises(InputError, match=r"fc\.weight.*--weights"):
+    with pytest.raises(InputError, match=r"fc\.weight.*weights=name"):
         WeightHistory.from_folder(tmp_path)
     history = WeightHistory.from_folder(tmp_path, ["fc.weight", "head.weight"])
     assert history.weight(1, 0).dtype == np.float64

@@ -59,12 +59,12 @@ def load_table(
     if not path_column and not text_column:
         guesses = [name for name in ("text", "sentence", "path", "image", "file") if name in columns]
         path_column, text_column = _as_path_or_text(guesses[0]) if guesses else (None, None)
-    content = _column(path, columns, path_column or text_column, "the samples", "--text-column or --path-column")
+    content = _column(path, columns, path_column or text_column, "the samples", "`text_column` or `path_column`")
     guess = next((name for name in ("label", "class", "target") if name in columns), None)
     named = label_column or guess
     labels, classes = np.full(len(content), UNLABELLED), ()
     if named or labelled:
-        labels, classes = encode_labels(_column(path, columns, named, "the labels", "--label-column"))
+        labels, classes = encode_labels(_column(path, columns, named, "the labels", "`label_column`"))
     if not content:
         raise InputError(f"{path} has no rows.")
     if path_column:

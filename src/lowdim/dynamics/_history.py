@@ -120,7 +120,7 @@ class WeightHistory:
         if not names:
             raise InputError(
                 f"{files[0]} has no tensors named 1, 2, …; it has {', '.join(sorted(held[0])[:12])}. "
-                "Name the factors, first layer first, with --weights name,name,…"
+                "Name the factors, first layer first, with `weights=name,name,…`"
             )
         for path, shapes in zip(files, held, strict=True):
             for name in names:

@@ -38,7 +38,7 @@ class Experiment:
         source: Author, year, arXiv id or DOI.
         settings: Frozen dataclass type; its defaults are the quick run, and it has a field ``seed: int = 0``.
         run: ``run(settings, progress)``. Raises `Skipped` when it cannot run here.
-        full: Settings that ``--full`` replaces (the lecture's own sizes).
+        full: Settings that the full form replaces (the lecture's own sizes).
         needs: Optional packages, by import name.
     """
 

@@ -20,7 +20,7 @@ def real_data() -> str:
     return os.environ.get(VARIABLE, "")
 
 
-HOW = f"Set {VARIABLE} (or --set data=FOLDER) to a folder with models/ and images/ to add real networks."
+HOW = f"Set {VARIABLE} (or `data=FOLDER`) to a folder with models/ and images/ to add real networks."
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Classes:
         if not run.converged:
             raise InputError(
                 f"the ReLU network of depth {depth} reached a mean loss of {run.loss / self.entries:.2g} in {iterations} "
-                f"iterations, not {loss:g}. Allow more with --set iterations=N."
+                f"iterations, not {loss:g}. Allow more with `iterations=N`."
             )
         return np.array([class_separation(features, self.labels) for features in run.features])
 
@@ -129,7 +129,7 @@ class Classes:
         if not run.finished:
             raise InputError(
                 f"the network of depth {run.depth} is not fitted after {run.times[-1]:g} iterations (mean loss "
-                f"{float(run.loss(run.times[-1])) / self.entries:.2g}). Allow more with --set iterations=N."
+                f"{float(run.loss(run.times[-1])) / self.entries:.2g}). Allow more with `iterations=N`."
             )
         return separation_over_time(run, self.labels, run.times[-1])
 

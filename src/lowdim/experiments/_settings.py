@@ -1,4 +1,4 @@
-"""From ``--set eps=.2`` to an experiment's frozen settings."""
+"""From texts like ``eps=.2`` to an experiment's frozen settings."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, sign, value = text.partition("=")
         if not (sign and name.strip()):
-            raise UsageError(f"--set {text} is not NAME=VALUE. For example: --set eps=.2")
+            raise UsageError(f"{text!r} in `assignments` is not NAME=VALUE. For example: `eps=.2`")
         result[name.strip()] = value.strip()
     return result
 

@@ -28,7 +28,7 @@ def from_stored(stored: dict[str, Any]) -> Outcome:
     try:
         return Outcome(**{name: _decode(value) for name, value in stored.items()})
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the stored outcome is damaged ({error}). Run again with --fresh.") from error
+        raise InputError(f"the stored outcome is damaged ({error}). Run again with `fresh=True`.") from error
 
 
 def _encode(value: Any) -> Any:

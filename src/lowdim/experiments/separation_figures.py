@@ -200,7 +200,7 @@ EXPERIMENTS = (
         "Depth adds layers of the same factor",
         "Effect of depth",
         "Networks of 6, 8 and 10 layers on the same data. "
-        "The slope hardly changes, so deeper networks end better separated; ReLU networks of 10 layers are trained with --full.",
+        "The slope hardly changes, so deeper networks end better separated; ReLU networks of 10 layers are trained in the full form.",
         SOURCE,
         DepthSettings,
         run_depth,

@@ -124,7 +124,7 @@ def descend(settings: Settings, loss: Loss, seed: int) -> tuple[list[tuple[int, 
         if not math.isfinite(value):
             raise NonFiniteError(
                 f"Gradient descent on the {loss} loss diverged at iteration {iteration}. Take a smaller step, "
-                f"such as --set step={settings.step / 4:g}."
+                f"such as `step={settings.step / 4:g}`."
             )
         for name, factor in (("W", 1.0), ("H", float(settings.per_class)), ("b", 1.0)):
             velocity = settings.momentum * getattr(speed, name) - settings.step * factor * getattr(gradient, name)

@@ -189,7 +189,7 @@ def load_text_encoder(name: str, *, allow_pickle: bool, offline: bool) -> tuple[
     try:
         config = transformers.AutoConfig.from_pretrained(location, local_files_only=local, trust_remote_code=False)
         if config.model_type != "clip":
-            raise InputError(f"hf:{name} is a {config.model_type} model; zero-shot needs CLIP, or --text-features.")
+            raise InputError(f"hf:{name} is a {config.model_type} model; zero-shot needs CLIP, or `text_features`.")
         pretrained, _ = _pretrained(transformers.CLIPModel, location, config, local=local, allow_pickle=allow_pickle)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             location, local_files_only=local, trust_remote_code=False

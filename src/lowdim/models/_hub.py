@@ -22,7 +22,7 @@ def cached_or_downloaded(repository: str, file: str, *, offline: bool) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     if offline:
-        raise InputError(f"{file} of {repository} is not in the cache, and --offline forbids to download it.")
+        raise InputError(f"{file} of {repository} is not in the cache, and `offline` forbids to download it.")
     print(f"Downloading {file} of {repository} …", file=sys.stderr, flush=True)
     try:
         return Path(hub.hf_hub_download(repository, file))
@@ -30,5 +30,5 @@ def cached_or_downloaded(repository: str, file: str, *, offline: bool) -> Path:
         raise InputError(f"{repository} has no {file}; lowdim loads no pickles from the hub.") from error
     except (OSError, hub.errors.HfHubHTTPError) as error:
         raise InputError(
-            f"{file} of {repository} cannot be downloaded ({type(error).__name__}). Give local weights with --weights FILE."
+            f"{file} of {repository} cannot be downloaded ({type(error).__name__}). Give local weights with `weights=FILE`."
         ) from error

@@ -181,7 +181,9 @@ def _matching(names: list[str], pattern: str) -> Iterable[str]:
     suffix = INPUT if pattern.endswith(INPUT) else ""
     found = [name for name in names if name == stem or fnmatch.fnmatchcase(name, stem)]
     if not found:
-        raise UsageError(f"No layer matches {pattern!r}. {did_you_mean(stem, names)} List them with --list-layers.")
+        raise UsageError(
+            f"No layer matches {pattern!r}. {did_you_mean(stem, names)} List them with `module.named_modules()`."
+        )
     return (f"{name}{suffix}" for name in found)
 
 

@@ -107,7 +107,7 @@ def text_encoder(network: LoadedModel) -> tuple[Callable[[list[str]], Tensor], f
     if not spec.startswith("hf:") or network.random_weights:
         raise InputError(
             f"{network.name} has no trained text encoder; zero-shot needs a CLIP model (hf:…), or the text features of the "
-            "classes with --text-features."
+            "classes with `text_features`."
         )
     return load_text_encoder(
         spec.removeprefix("hf:"), allow_pickle=network.source["allow_pickle"], offline=network.source["offline"]
@@ -158,7 +158,7 @@ def _load(source: dict[str, Any]) -> LoadedModel:
     elif ":" in spec:
         module, preprocessing = load_factory(spec, arguments)
         if source["random_weights"]:
-            raise UsageError(f"{spec} decides about its own weights; --random-weights does not apply.")
+            raise UsageError(f"{spec} decides about its own weights; `random_weights` does not apply.")
     else:
         raise _unknown(spec)
     if file is not None:

@@ -54,7 +54,7 @@ def load_timm(
             hub_id = configuration.hf_hub_id if configuration else None
             if not hub_id:
                 raise InputError(
-                    f"timm has no pre-trained weights for {name}. Give --weights FILE or --random-weights."
+                    f"timm has no pre-trained weights for {name}. Give `weights=FILE` or `random_weights=True`."
                 )
             weights = cached_or_downloaded(hub_id, "model.safetensors", offline=offline)
     loaded = None if random_weights or weights is None else read_weights(weights, allow_pickle=allow_pickle)
@@ -83,7 +83,7 @@ def _check_name(timm: Any, name: str) -> None:
 
 def _build(timm: Any, name: str, weights: dict[str, Tensor] | None, arguments: dict[str, Any]) -> nn.Module:
     if "checkpoint_path" in arguments:
-        raise UsageError("Name a weights file with --weights FILE, which is read safely, not with checkpoint_path.")
+        raise UsageError("Name a weights file with `weights=FILE`, which is read safely, not with checkpoint_path.")
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -35,7 +35,7 @@ def read_weights(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
         if not allow_pickle:
             raise UsageError(
                 f"{path.name} is a pickle, which can run code. Convert it to safetensors, or permit it with "
-                "--allow-pickle (tensors only)."
+                "`allow_pickle=True` (tensors only)."
             )
         return _read_pickle(path)
     if path.suffix.lower() != ".safetensors":
@@ -51,7 +51,7 @@ def read_weights(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
 def _why(path: Path, error: Exception) -> str:
     start = path.read_bytes()[:4]
     if start[:2] == b"PK" or start[:1] == b"\x80":
-        return "it is a pickle under another name; rename it to .pt and permit it with --allow-pickle"
+        return "it is a pickle under another name; rename it to .pt and permit it with `allow_pickle=True`"
     return f"it is damaged or cut short ({error})"
 
 
