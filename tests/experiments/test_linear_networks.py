@@ -14,6 +14,7 @@ QUICK = {
     "parsimony-momentum": {},
     "parsimony-optimizers": {},
     "parsimony-low-rank-bias": {},
+    "parsimony-general": {},
     "separation-theorem": {"depths": (4,), "small_scales": (0.3, 0.1)},
     "separation-linear-relu": {"depth": 6, "relu_loss": 1e-4},
     "separation-depth": {"depths": (6, 8), "relu_depths": ()},

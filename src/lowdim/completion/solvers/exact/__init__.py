@@ -20,13 +20,13 @@ def solve_exact(entries: Entries, held: Mask, settings: Settings, start: Complet
     entries are taken away, as long as that suffices for a recovery; otherwise nothing is held out.
     """
     del start  # the path of the smoothing is the method
-    return _checked(_recover(entries, settings, settings.rank), entries, held, settings)
+    return _checked(_recovery(entries, settings, settings.rank), entries, held, settings)
 
 
 def check_exact(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
     """The check of an unsure recovery alone, without the recovery from all entries."""
     training = entries.select(~held)
-    return HeldOut.of(factor_completion(_recover(training, settings, settings.rank), training), entries, held)
+    return HeldOut.of(factor_completion(_recovery(training, settings, settings.rank), training), entries, held)
 
 
 def rescue(entries: Entries, held: Mask, settings: Settings, held_out: HeldOut) -> Solved | None:
@@ -36,7 +36,7 @@ def rescue(entries: Entries, held: Mask, settings: Settings, held_out: HeldOut) 
         return None
     if held_out.rmse < WELL_PREDICTED * float(np.std(entries.values)):
         return None
-    recovery = _recover(entries, settings, settings.rank, brief=True)
+    recovery = _recovery(entries, settings, settings.rank, brief=True)
     return _checked(recovery, entries, held, settings) if recovery.sure else None
 
 
@@ -50,7 +50,7 @@ def _checked(recovery: Recovery, entries: Entries, held: Mask, settings: Setting
     return solved(recovery, entries, held_out)
 
 
-def _recover(entries: Entries, settings: Settings, rank: int | None, *, brief: bool = False) -> Recovery:
+def _recovery(entries: Entries, settings: Settings, rank: int | None, *, brief: bool = False) -> Recovery:
     bound = None if rank else max(min(settings.max_rank, min(entries.shape) - 1), 1)
     return recover(
         entries,
