@@ -374,6 +374,8 @@ def _describe(model: "DeepMatrixCompletion", observed: int) -> dict[str, Any]:
 
 
 def _sentence(result: dict[str, Any]) -> str:
+    if "filled" in result:
+        return _filled_sentence(result)
     return (
         f"{result['shape'][0]} x {result['shape'][1]} with {result['observed']} known entries: held-out error "
         f"{number(result['held_out_rmse'])}, of row and column means alone {number(result['biases_only_rmse'])}."

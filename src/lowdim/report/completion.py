@@ -20,6 +20,18 @@ def completion_sections(
         pictures: Captions and pixels, for a picture.
     """
     figures: list[Figure] = []
+    tables = [_numbers(result)]
+    if "columns" in result:
+        rows = [(column["name"], column["kind"], column["filled"]) for column in result["columns"]]
+        tables.insert(
+            0,
+            Table(
+                "columns",
+                "What each column is, and how many of its cells were filled",
+                ("column", "kind", "filled"),
+                rows,
+            ),
+        )
     if pictures:
         figures.append(Images("picture", "Before and after", pictures))
     sizes = np.asarray(result["singular_values"], float)
@@ -29,13 +41,14 @@ def completion_sections(
         figures.append(
             Lines("singular-values", "Singular values of the low-rank part", "index", "value", spectrum, log_y=True)
         )
-    figures += _held_out(*held_out)
+    checks = _held_out(*held_out)
+    figures = [*checks, *figures] if "columns" in result else [*figures, *checks]
     why = [
-        "A tenth of the entries was set aside, the others were completed, and the error on those set aside is compared with that of row "
-        "and column means alone. Below 1 the low-rank part has learned something; the same method then completed all entries.",
+        "Known entries were predicted without them (of a table all, each as if its column were unknown in its row; otherwise a tenth that "
+        "was set aside), and the error is compared with that of row and column means alone. Below 1 the model has learned something.",
         f"The solver is {result['solver']}: {result['reason']}.",
     ]
-    return [Section("completion", "The completion", why, figures, [_numbers(result)], notes=result["warnings"])]
+    return [Section("completion", "The completion", why, figures, tables, notes=result["warnings"])]
 
 
 def _numbers(result: Mapping[str, Any]) -> Table:
@@ -61,13 +74,13 @@ def _held_out(values: np.ndarray, predictions: np.ndarray) -> list[Figure]:
     values, predictions = values[known][:2000], predictions[known][:2000]
     ends = [float(values.min()), float(values.max())]
     scatter = [
-        Series("held-out entries", values, predictions, style="points"),
+        Series("known entries", values, predictions, style="points"),
         Series("equal", ends, ends, style="dashed"),
     ]
     residuals = np.sort(values - predictions)
     share = (np.arange(residuals.size) + 0.5) / residuals.size
     return [
-        Lines("held-out", "Entries that were set aside", "observed", "predicted", scatter),
+        Lines("held-out", "Known entries, predicted without them", "observed", "predicted", scatter),
         Lines(
             "residuals",
             "Residuals of these",
