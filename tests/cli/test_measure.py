@@ -398,3 +398,22 @@ def test_layers_are_listed_without_data(tmp_path):
     found = child("-m", "lowdim", "measure", "--model", "digits", "--list-layers", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert "blocks.5   (measured by default)" in found.stdout.splitlines()
+
+
+def test_commands_share_what_was_computed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", "digits", "--limit", "60", "--cache", "shared", "--json"]
+    results = []
+    for command in (
+        ["measure", "--model", "digits", "--layers", "head:input"],
+        ["rank", "--model", "digits", "--model", "digits-0-4"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["lowdim", *command, *words])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert not stopped.value.code
+        results.append(json.loads(capsys.readouterr().out))
+    own = next(row for row in results[1]["scores"] if row["model"] == "digits")
+    layer = next(row for row in results[0]["layers"] if row["split"] == "train" and row["name"] == "head:input")
+    assert own["nc1"] == pytest.approx(layer["nc1"], rel=1e-9)
+    assert len(list((tmp_path / "shared").glob("*/"))) == 4  # two networks, two splits: nothing stands there twice

@@ -58,6 +58,13 @@ SkipUnreadable: TypeAlias = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, instead of stopping.")
 ]
 Device: TypeAlias = Annotated[str, typer.Option("--device", help="auto · cpu · cuda · mps.")]
+Cache: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Folder of computed features that measure, rank, advise and finetune share [default: none shared].",
+    ),
+]
 BatchSize: TypeAlias = Annotated[str, typer.Option("--batch-size", help="auto, or samples per forward pass.")]
 
 

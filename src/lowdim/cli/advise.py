@@ -63,7 +63,10 @@ def advise(
     label_column: given.LabelColumn = None,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
-    cache_budget: Annotated[float, typer.Option("--cache-budget", help="GB on disk for stored prefixes.")] = 4.0,
+    cache_budget: Annotated[
+        float, typer.Option("--cache-budget", help="GB on disk for stored prefixes, least recently used deleted first.")
+    ] = 4.0,
+    cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
@@ -128,7 +131,7 @@ def advise(
         partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
     ]
     words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
-    result, folder = _run(loaders, dataset, data, config, words, given.words(options), out, fresh=fresh)
+    result, folder = _run(loaders, dataset, data, config, words, given.words(options), out, cache=cache, fresh=fresh)
     measured = [candidate.name for candidate in candidates if candidate.layer]
     unread = [f"layer = … of {name} is for lowdim rank; here the feature before the head was used" for name in measured]
     result["warnings"] = [*given.seen_by_any(candidates, dataset), *unread, *result["warnings"]]
@@ -185,6 +188,7 @@ def _run(
     options: list[str],
     out: Path | None,
     *,
+    cache: Path | None,
     fresh: bool,
 ) -> tuple[dict[str, Any], Path]:
     from lowdim._files import RunFolder
@@ -203,6 +207,7 @@ def _run(
                 shots=config["shots"],
                 outliers=config["outliers"],
                 device=config["device"],
+                cache=cache,
                 cache_budget=config["cache_budget"] * 1e9,
                 seed=config["seed"],
                 progress=lambda what, done, total: update(done, total, what),

@@ -124,7 +124,10 @@ def finetune(
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto, or samples per training step.")] = "auto",
-    cache_budget: Annotated[float, typer.Option("--cache-budget", help="GB on disk for stored prefixes.")] = 4.0,
+    cache_budget: Annotated[
+        float, typer.Option("--cache-budget", help="GB on disk for stored prefixes, least recently used deleted first.")
+    ] = 4.0,
+    cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
@@ -199,7 +202,7 @@ def finetune(
     rows = None if text_features is None else read_npy(text_features)
     columns = {"--path-column": path_column, "--text-column": text_column, "--label-column": label_column}
     typed = shlex.join(["--data", given.named(data), *given.words(columns)])
-    result, folder = _run(network, dataset, config, typed, rows, track, out, fresh=fresh)
+    result, folder = _run(network, dataset, config, typed, rows, track, out, cache=cache, fresh=fresh)
     seen = given.seen_before(model, dataset, untrained=random_weights)
     result["warnings"] = [*seen, *result["warnings"]]
     for message in result["warnings"]:
@@ -233,6 +236,7 @@ def _run(
     track: TrackChoice | None,
     out: Path | None,
     *,
+    cache: Path | None,
     fresh: bool,
 ) -> tuple[dict[str, Any], Path]:
     from lowdim._files import RunFolder
@@ -251,6 +255,7 @@ def _run(
                 dataset,
                 **{key: config[key] for key in _PASSED},
                 text_features=text_features,
+                cache=cache,
                 cache_budget=config["cache_budget"] * 1e9,
                 folder=run.state,
                 processes=job,

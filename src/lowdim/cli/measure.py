@@ -48,6 +48,7 @@ class PoolChoice(StrEnum):
     flatten = "flatten"
     cls = "cls"
     mean = "mean"
+    last = "last"
 
 
 class WeightingChoice(StrEnum):
@@ -93,7 +94,10 @@ def measure(
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
-    cache_budget: Annotated[float, typer.Option("--cache-budget", help="GB of features kept on disk per split.")] = 4.0,
+    cache_budget: Annotated[
+        float, typer.Option("--cache-budget", help="GB of features kept on disk, least recently used deleted first.")
+    ] = 4.0,
+    cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
@@ -159,7 +163,7 @@ def measure(
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    result, folder = _run(network, dataset, config, out, fresh=fresh)
+    result, folder = _run(network, dataset, config, out, cache=cache, fresh=fresh)
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
@@ -183,7 +187,13 @@ def _print_layers(network: "LoadedModel", *, as_json: bool) -> None:
 
 
 def _run(
-    network: "LoadedModel", dataset: "Dataset", config: dict[str, Any], out: Path | None, *, fresh: bool
+    network: "LoadedModel",
+    dataset: "Dataset",
+    config: dict[str, Any],
+    out: Path | None,
+    *,
+    cache: Path | None,
+    fresh: bool,
 ) -> tuple[dict[str, Any], Path]:
     from lowdim._files import RunFolder
     from lowdim.profiling import profile
@@ -206,6 +216,7 @@ def _run(
             outliers=config["outliers"],
             seed=config["seed"],
             folder=run.state / "features",
+            cache=cache,
             cache_budget=config["cache_budget"] * 1e9,
             processes=job,
             progress=update,

@@ -87,6 +87,7 @@ def rank(
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
+    cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
@@ -141,7 +142,7 @@ def rank(
     }
     for note in dataset.notes:
         say(f"note: {note}")
-    result, folder = _run(candidates, dataset, config, out, selection=selection, jobs=jobs, fresh=fresh)
+    result, folder = _run(candidates, dataset, config, out, selection=selection, jobs=jobs, cache=cache, fresh=fresh)
     for row in result["failed"]:
         warn(f"{row['model']} could not be scored: {row['error']}")
     result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
@@ -162,6 +163,7 @@ def _run(
     *,
     selection: dict[str, Any],
     jobs: int,
+    cache: Path | None,
     fresh: bool,
 ) -> tuple[dict[str, Any], Path]:
     from lowdim._files import RunFolder
@@ -185,6 +187,7 @@ def _run(
                 device=config["device"],
                 seed=config["seed"],
                 folder=run.state,
+                cache=cache,
                 progress=update,
             )
         result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
