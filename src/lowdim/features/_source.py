@@ -33,21 +33,22 @@ class Source(Protocol):
 
 
 class SplitSource:
-    """Samples of a split as a network with this preprocessing takes them."""
+    """Samples of a split as a network with this preprocessing takes them; images perhaps `mirrored`, left to right."""
 
-    def __init__(self, split: Split, preprocessing: Preprocessing) -> None:
-        self.labels, self.split, self.preprocessing = split.labels, split, preprocessing
+    def __init__(self, split: Split, preprocessing: Preprocessing, *, mirrored: bool = False) -> None:
+        self.labels, self.split, self.preprocessing, self._mirrored = split.labels, split, preprocessing, mirrored
 
     def inputs(self, positions: np.ndarray) -> Inputs:
         """A tensor, or a dictionary of tensors, for these samples."""
-        return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
+        inputs = next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
+        return mirror(inputs) if self._mirrored else inputs
 
     def digest(self) -> str:
         """Of samples and preprocessing, and of the first sample's inputs: they depend on code and vocabularies, too."""
         first = self.inputs(np.arange(min(1, len(self.labels)))) if len(self.labels) else {}
         tensors = first if isinstance(first, dict) else {"": first}
         seen = {name: [str(tensor.dtype), _bytes_digest(tensor)] for name, tensor in tensors.items()}
-        return json_digest([self.split.digest(), self.preprocessing.as_dict(), seen])
+        return json_digest([self.split.digest(), self.preprocessing.as_dict(), seen, *(["mirrored"] * self._mirrored)])
 
 
 class TensorSource:
@@ -67,6 +68,16 @@ class TensorSource:
 
 def _bytes_digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+def has_mirror(inputs: Inputs) -> bool:
+    """Whether the inputs are images, ``n x c x h x w``."""
+    return isinstance(inputs, Tensor) and inputs.ndim == 4
+
+
+def mirror(images: Any) -> Tensor:
+    """Images ``n x c x h x w`` turned left to right."""
+    return images.flip(3)
 
 
 def with_views(split: Split, views: int, seed: int) -> Split:

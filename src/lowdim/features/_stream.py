@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lowdim._files import json_digest
@@ -14,7 +15,7 @@ from lowdim._processes import Processes
 from lowdim.data._batches import Inputs
 from lowdim.errors import InputError
 from lowdim.features._cache import FeatureCache
-from lowdim.features._pooling import Pool
+from lowdim.features._pooling import Pool, tame
 from lowdim.features._recorder import recording, run_forward
 from lowdim.features._shelf import Rows, Shelf
 from lowdim.features._source import Source
@@ -124,6 +125,15 @@ class FeatureStream:
 
     def _compute(self, start: int, stop: int) -> Rows:
         return Rows.of(self.forward(self.source.inputs(np.arange(start, stop))))
+
+
+def tamed_layers(stream: FeatureStream) -> dict[Key, Float[Tensor, "n _d"]]:
+    """All features of a stream, tamed, by layer and pooling; float32 or wider."""
+    parts: dict[Key, list[Tensor]] = {}
+    for batch in stream:
+        for key, rows in batch.features.items():
+            parts.setdefault(key, []).append(tame(rows))
+    return {key: torch.cat(rows) for key, rows in parts.items()}
 
 
 def _key(name: str) -> Key:

@@ -13,7 +13,7 @@ from lowdim.errors import InputError
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.metrics import variability
-from lowdim.probe import fit_probe
+from lowdim.probe import FrozenHead, LinearProbe, fit_probe
 from lowdim.statistics import ClassStatistics, between_span, span_scatter
 
 PER_PASS = 64
@@ -86,10 +86,16 @@ def probe_head(
 ) -> None:
     """Fits the cross-validated probe to what the head sees, ``n x d``, and makes it the head."""
     weights = None if class_weights is None else class_weights.double().cpu().numpy()
-    probe = fit_probe(features, labels, classes=model.head.out_features, class_weights=weights, seed=seed).probe
+    set_head(
+        model, fit_probe(features, labels, classes=model.head.out_features, class_weights=weights, seed=seed).probe
+    )
+
+
+def set_head(model: TunedModel, fitted: LinearProbe | FrozenHead) -> None:
+    """Makes a fitted classifier the head."""
     with torch.no_grad():
-        model.head.weight.copy_(torch.from_numpy(probe.weight))
-        model.head.bias.copy_(torch.from_numpy(np.maximum(probe.bias, _NEVER)))
+        model.head.weight.copy_(torch.from_numpy(fitted.weight))
+        model.head.bias.copy_(torch.from_numpy(np.maximum(fitted.bias, _NEVER)))
 
 
 def accuracy_of(logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]) -> float:

@@ -21,6 +21,8 @@ class Plan:
         rank: Of low-rank updates.
         batch_norm: ``"frozen"`` leaves the statistics of BatchNorm as they are; ``"batch"`` uses and averages those of the
             batches, as most scripts do.
+        layers: Frozen layers that the head sees beside the penultimate one, tamed, for methods that read several.
+        mirror: Whether what the head sees is averaged over each image and its mirror image, in prediction as in training.
 
     Example:
         >>> plan = Plan("layer", blocks=("blocks.2",))
@@ -33,16 +35,18 @@ class Plan:
     combine: Combine | None = None
     rank: int = 8
     batch_norm: BatchNorm = "frozen"
+    layers: tuple[str, ...] = ()
+    mirror: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), "blocks": list(self.blocks)}
+        return {**asdict(self), "blocks": list(self.blocks), "layers": list(self.layers)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Plan":
         """What `as_dict` gave."""
-        rest = {name: value for name, value in values.items() if name not in ("method", "blocks")}
-        return cls(values["method"], tuple(values["blocks"]), **rest)
+        named = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**named)
 
     def describe(self) -> str:
         """For people: the method and where."""

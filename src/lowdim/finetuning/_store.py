@@ -2,8 +2,9 @@
 
 import copy
 import errno
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from lowdim.features import (
     SCORES,
     FeatureCache,
     Forward,
+    Key,
     Pool,
     Rows,
     Shelf,
@@ -151,24 +153,58 @@ class Store:
         return self._shelf.complete
 
 
-class HeadInput:
-    """What goes into a network's classifier, or its output where it has none, under the names that `rank` keeps it by."""
+@dataclass(frozen=True)
+class HeldStore:
+    """What a head sees of every sample, at hand: as `Store`, where the base stays as it is."""
 
-    def __init__(self, module: nn.Module, pool: Pool, device: torch.device) -> None:
+    labels: np.ndarray
+    rows: Tensor
+    bytes: int
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, positions: Sequence[int] | np.ndarray) -> Batch:
+        """The rows of the samples at these positions."""
+        rows = self.rows[torch.as_tensor(np.asarray(positions))]
+        return Batch(rows, rows)
+
+
+class HeadInput:
+    """What goes into a network's classifier, or its output where it has none, under the names that `rank` keeps it by; perhaps with
+    further layers."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        pool: Pool,
+        device: torch.device,
+        further: Sequence[str] = (),
+        pools: Sequence[Pool] = (),
+    ) -> None:
         layer = penultimate(module)
+        self._further, self._device, self._module = tuple(further), device, module
         # What goes into a classifier is pooled already.
-        self._layer, self._device = layer or "", device
-        self._pool: Pool = pool if layer is None else "avg"
-        self._module = module
-        self._forward: Forward | None = None
-        self.name = f"{self._layer}|{self._pool}"
+        self._first: tuple[str, Pool] = (layer or "", pool if layer is None else "avg")
+        self._pools = tuple(pools)
+        self._all_pools = tuple(dict.fromkeys([self._first[1], *pools]))
+        self.name = "|".join(self._first)
+
+    @functools.cached_property
+    def forward(self) -> Forward:
+        """The passes of a copy of the network in one memory layout: outputs differ in the last bits between them."""
+        module = copy.deepcopy(self._module).to(self._device).to(memory_format=torch.contiguous_format)
+        return Forward(module.eval(), [self._first[0], *self._further], self._all_pools, self._device)
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Values and scores by name, by a copy of the network in one memory layout: outputs differ in the last bits between them."""
-        if self._forward is None:
-            module = copy.deepcopy(self._module).to(self._device).to(memory_format=torch.contiguous_format)
-            self._forward = Forward(module.eval(), [self._layer], [self._pool], self._device)
-        return self._forward(inputs)
+        """Values and scores by name."""
+        return self.forward(inputs)
+
+    def layers_of(self, features: Mapping[Key, Tensor]) -> list[np.ndarray]:
+        """The first layer's features, then the further ones' in order."""
+        keys = [self._first, *((layer, pool) for layer in self._further for pool in self._pools)]
+        return [features[key].numpy() for key in keys]
 
 
 def _padded(tensor: Tensor, longest: int) -> Tensor:

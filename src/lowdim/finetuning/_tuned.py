@@ -1,8 +1,10 @@
 """A network with a new head for new classes, and perhaps a skip connection from a block to its penultimate feature."""
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowdim.errors import InputError
-from lowdim.features import pool_output
+from lowdim.features import has_mirror, mirror, pool_output, tame
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
 from lowdim.finetuning.methods import Method, method_named
@@ -46,6 +48,7 @@ class TunedModel(nn.Module):
         # One memory layout, whatever the network came in: outputs differ in the last bits between them.
         self.base = copy.deepcopy(network).to(device).to(memory_format=torch.contiguous_format).eval()
         self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "avg"
+        self.pools: tuple[Pooling, ...] = ("cls", "avg") if self.pooling == "cls" else ("avg",)
         self._caught: dict[str, Tensor] | None = None
         self._mask: Tensor | None = None
         if not self.method.own_output:
@@ -56,14 +59,18 @@ class TunedModel(nn.Module):
             self.base.get_submodule(self.blocks[-1]).register_forward_hook(self._catch_skip)
         if self.method.adapt is not None:
             self.method.adapt(self.base, plan, seed)
+        for name in plan.layers:
+            self.base.get_submodule(name).register_forward_hook(partial(self._catch_layer, name))
         with torch.no_grad():
-            feature, skip = self._parts(example)
+            caught = self._run(example)
+        feature, skip = caught["feature"], caught.get("skip")
+        self.layers = tuple(name for name in plan.layers if f"layer {name}" in caught)
         self.width = feature.shape[1]
         self.project = (
             _zeros(skip.shape[1], self.width, bias=False) if plan.combine == "project" and skip is not None else None
         )
         with torch.no_grad():
-            width = self._combine(feature, skip).shape[1]
+            width = (self._layered(example) if self.method.layered else self._combine(feature, skip)).shape[1]
         self.head = _zeros(width, classes)
         self.to(device)
         self._freeze()
@@ -103,7 +110,7 @@ class TunedModel(nn.Module):
             value: What `frozen_part` gave for these samples.
         """
         if value is None:
-            combined = self._combine(*self._parts(inputs))
+            combined = self._layered(inputs) if self.method.layered else self._combine(*self._parts(inputs))
         elif self.prefix is None:
             combined = value
         else:
@@ -153,15 +160,20 @@ class TunedModel(nn.Module):
             parameter.requires_grad_(True)
 
     def _parts(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        caught = self._run(inputs)
+        return caught["feature"], caught.get("skip")
+
+    def _run(self, inputs: Inputs) -> dict[str, Tensor]:
+        """What the hooks catch in a forward pass: the feature, and what else is read."""
         self._mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
         self._caught = {}
         try:
             output = call(self.base, inputs)
-            feature, skip = self._caught.get("feature"), self._caught.get("skip")
+            caught = self._caught
         finally:
             # The base also runs alone, to compute the frozen part: then nothing is caught.
             self._caught = None
-        return self._pooled(_first_tensor(output)) if feature is None else feature, skip
+        return caught if "feature" in caught else {**caught, "feature": self._pooled(_first_tensor(output))}
 
     def _catch_features(self) -> None:
         """The old head becomes an identity, and what goes into it is the feature."""
@@ -182,6 +194,12 @@ class TunedModel(nn.Module):
         if self._caught is not None:
             self._caught["skip"] = self._pooled(_first_tensor(output), module)
 
+    def _catch_layer(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        if self._caught is not None:
+            with contextlib.suppress(InputError):  # gives no features, so it is not read
+                rows = [pool_output(_first_tensor(output), pool, self._mask, name, module) for pool in self.pools]
+                self._caught.setdefault(f"layer {name}", torch.cat([tame(row) for row in rows], dim=1))
+
     def _pooled(self, output: Tensor, module: nn.Module | None = None) -> Float[Tensor, "n d"]:
         """Maps averaged over space; tokens averaged over those that are not padding, or the class token."""
         if 2 <= output.ndim <= 4:
@@ -191,6 +209,15 @@ class TunedModel(nn.Module):
             f"A layer of shape {tuple(output.shape)} gives no feature vector per sample. Choose another block, or a network whose "
             "classifier can be recognised (a last linear layer named head, fc or classifier)."
         )
+
+    def _layered(self, inputs: Inputs) -> Tensor:
+        """The feature and the layers beside it, each tamed, side by side; perhaps averaged with those of the mirror image."""
+        images = [inputs, mirror(inputs)] if self.plan.mirror and has_mirror(inputs) else [inputs]
+        rows: list[Tensor] = []
+        for image in images:
+            caught = self._run(image)
+            rows.append(torch.cat([tame(caught["feature"]), *(caught[f"layer {name}"] for name in self.layers)], dim=1))
+        return torch.stack(rows).mean(dim=0)
 
     def _combine(self, feature: Tensor, skip: Tensor | None) -> Tensor:
         if self.method.own_output:

@@ -150,6 +150,21 @@ def _is_activation(module: nn.Module) -> bool:
     return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
 
 
+def later_blocks(module: nn.Module) -> list[str]:
+    """The second half of the blocks, without one whose output is the network's feature already.
+
+    Args:
+        module: Any network.
+
+    Example:
+        >>> layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
+        >>> later_blocks(nn.TransformerEncoder(layer, num_layers=4, enable_nested_tensor=False))
+        ['layers.2']
+    """
+    names = block_names(module)
+    return names[len(names) // 2 : None if penultimate(module) else -1]
+
+
 def match_layers(module: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     """Layer names that match names or globs, in the network's order.
 

@@ -13,6 +13,7 @@ from lowdim.finetuning.methods._method import Method as Method
 
 _FILES = (
     "auto",
+    "probe",
     "linear_probe",
     "layer",
     "scl",
