@@ -1,17 +1,17 @@
 """``lowdim check``: does a theorem hold on these weights?"""
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import Command
-from lowdim.cli._common import Format, FormatOption, Json, emit_json, number, print_table, wants_json
+from lowdim.cli._command import TYPED, command
+from lowdim.cli._common import PageFile
 
 if TYPE_CHECKING:
     from lowdim._verdicts import Check
+    from lowdim.report import Result
 
 
 class Theorem(StrEnum):
@@ -23,7 +23,7 @@ class Theorem(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(check)
+    command(app)(check)
 
 
 def check(
@@ -43,9 +43,8 @@ def check(
         str | None,
         typer.Option("--weights", help="Names of the factors by commas, first layer first [default: 1,2,…]."),
     ] = None,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+    page: PageFile = None,
+) -> "Result":
     """Is the theory true of my own deep linear network, trained anywhere?
 
     lowdim check weights/ --theorem parsimony
@@ -57,26 +56,31 @@ def check(
     """
     import time
 
+    from lowdim.report import Page, Result
+    from lowdim.report.answers import headline
+    from lowdim.report.check import check_sections
+
     begun = time.monotonic()
-    checks = _check(folder, theorem, rank, data, weights.split(",") if weights else None)
-    holds = all(one.holds for one in checks)
-    if wants_json(json, format):
-        config = {"folder": folder, "theorem": theorem.value, "rank": rank, "data": data, "weights": weights}
-        entries = [one.as_dict() for one in checks]
-        result: dict[str, Any] = {"config": config, "warnings": [], "seconds": round(time.monotonic() - begun, 3)}
-        emit_json("check", {**result, "holds": holds, "checks": entries})
-    else:
-        _print(f"{theorem.value}: {folder}", checks)
-    raise typer.Exit(0 if holds else 4)
-
-
-def _print(title: str, checks: "Sequence[Check]") -> None:
-    rows = [
-        [one.name, "holds" if one.holds else "DOES NOT", number(one.residual), number(one.tolerance)] for one in checks
-    ]
-    print_table(title, ["statement", "", "residual", "tolerance"], rows)
-    for one in checks:
-        print(f"{one.name}: {one.reason}")
+    checks = _check(Path(folder), Theorem(theorem), rank, data, weights.split(",") if weights else None)
+    config = {"folder": folder, "theorem": str(theorem), "rank": rank, "data": data, "weights": weights}
+    result: dict[str, Any] = {
+        "config": config,
+        "warnings": [],
+        "seconds": round(time.monotonic() - begun, 3),
+        "holds": all(one.holds for one in checks),
+        "checks": [one.as_dict() for one in checks],
+    }
+    shown = Page(
+        title=f"The theorem of {theorem} on {folder}",
+        lead=headline("check", result),
+        sections=check_sections(result),
+        command=TYPED.get(),
+    )
+    remarks = [f"{one.name}: {one.reason}" for one in checks]
+    found = Result("check", result, shown, value=checks, remarks=remarks, exit_code=0 if result["holds"] else 4)
+    if page is not None:
+        found.save_page(page)
+    return found
 
 
 def _check(
@@ -86,13 +90,13 @@ def _check(
     from lowdim.dynamics.samples import read_samples
     from lowdim.errors import UsageError
 
-    if theorem is Theorem.separation and data is None:
-        raise UsageError("--theorem separation needs the inputs and classes: add --data FILE.npz with x and y.")
-    if theorem is Theorem.separation and rank is not None:
-        raise UsageError("--rank belongs to --theorem parsimony; separation uses the number of classes.")
+    if theorem == Theorem.separation and data is None:
+        raise UsageError("`theorem=separation` needs the inputs and classes: add `data=FILE.npz` with x and y.")
+    if theorem == Theorem.separation and rank is not None:
+        raise UsageError("`rank` belongs to `theorem=parsimony`; separation uses the number of classes.")
     history = WeightHistory.from_folder(folder, names)
     samples = read_samples(data) if data is not None else None
-    if theorem is Theorem.separation:
+    if theorem == Theorem.separation:
         assert samples is not None
         return check_separation(history, samples.problem, samples.classes())
     return check_parsimony(history, problem=samples.problem if samples else None, rank=rank)
