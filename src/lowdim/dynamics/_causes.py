@@ -22,10 +22,13 @@ FITS = 1e-5
 """Part of a step that the fitted update may leave unexplained, beside rounding."""
 
 ALIKE = 0.3
-"""The same for steps of which only the sum over several iterations is known."""
+"""Part of a step that may lie beside every gradient of the product: sums of several iterations are gradients only nearly."""
 
 ALONG = 0.8
 """Share of what is forbidden to the first factor that must point along the mean input for a bias to be the cause."""
+
+UNLIKE = 0.22
+"""Least relative distance of a step's singular values from a multiple of the gradient's: those of sums of plain steps stay nearer."""
 
 FLAT = 2.5
 """Largest over smallest singular value of a step that still counts as orthogonalised."""
@@ -43,7 +46,7 @@ class Step:
     @property
     def tolerance(self) -> float:
         """Relative residual of a fit below which it explains the step."""
-        return max(FITS, 10 * self.noise) if self.iterations == 1 else ALIKE
+        return max(FITS, 10 * self.noise)
 
 
 def first_steps(history: WeightHistory, count: int = 4) -> list[Step]:
@@ -120,35 +123,31 @@ def find_cause(history: WeightHistory, problem: Problem | None, bases: Bases, st
             "What is forbidden to factor 1 points along the mean input X 1: the network has biases, which the theorem "
             "does not cover."
         )
-    if problem is not None and _orthogonalised(step, gradients(step.weights, problem.phi, problem.gram)):
-        return (
-            f"The steps are the gradient with its singular values brought together ({_spread(step)}), but not to one: "
-            "Muon's Newton-Schulz iteration, which is not the exact polar factor."
-        )
-    missing, equal = _common_residual(step), _equal_entries(step)
-    if equal:
+    if _equal_entries(step):
         return (
             "Every entry of the first step has the same size: the optimizer scales each entry by itself (as Adam does) and "
             "is not equivariant."
         )
-    if missing <= step.tolerance:
-        if problem is None:
-            return (
-                "The steps are gradients of a linear network, but not of one loss with whitened inputs: minibatches, inputs "
-                "that are not whitened, or a bias. The data (`data`) would tell which."
-            )
+    missing = _common_residual(step)
+    slopes = gradients(step.weights, problem.phi, problem.gram) if problem is not None else None
+    if missing > step.tolerance and (_orthogonalised(step, slopes) if slopes else _flat_spectrum(step)):
+        return (
+            f"The steps have the gradient's singular values brought together ({_spread(step)}), but not to one: Muon's "
+            "Newton-Schulz iteration, which is not the exact polar factor."
+        )
+    if missing <= ALIKE and problem is None:
+        return (
+            "The steps are gradients of a linear network, but not of one loss with whitened inputs: minibatches, inputs "
+            "that are not whitened, a bias, or steps that only nearly are gradients, as Muon's. The data (`data`) would tell which."
+        )
+    if missing <= ALIKE:
         return (
             "The first step is a gradient of the product, but not that of all the data: minibatches, whose X_B X_B^T is not "
             "a multiple of the identity."
         )
-    if problem is None and _newton_schulz(step):
-        return (
-            f"The steps have singular values that lie together ({_spread(step)}), but are not one: Muon's Newton-Schulz "
-            "iteration, which is not the exact polar factor."
-        )
     return (
         f"The steps are not gradients of the product ({missing:.0%} of the first one fits none): the optimizer is not "
-        "equivariant (as Adam and RMSprop), or the network is more than its factors."
+        "equivariant (as Adam and RMSprop, or nearly so as Muon in bfloat16), or the network has biases."
     )
 
 
@@ -201,8 +200,8 @@ def _common_residual(step: Step) -> float:
             for after, before in zip(afters, befores, strict=True)
         )
         parts = zip(afters, matrices, befores, strict=True)
-        common = reduce(np.add, (after @ matrix @ before.T for after, matrix, before in parts)) / scale
-        fits = [after.T @ common @ before for after, before in zip(afters, befores, strict=True)]
+        common = reduce(np.add, (after @ matrix @ before for after, matrix, before in parts)) / scale
+        fits = [after.T @ common @ before.T for after, before in zip(afters, befores, strict=True)]
         return _flat([matrix - fit for matrix, fit in zip(matrices, fits, strict=True)])
 
     residual, decay = beside(step.update), beside(step.weights)
@@ -212,35 +211,35 @@ def _common_residual(step: Step) -> float:
 
 
 def _orthogonalised(step: Step, slopes: Matrices) -> bool:
-    """Each step has the gradient's singular vectors, and nearly equal singular values where the gradient has unequal ones."""
-    unequal = False
+    """Each step has the gradient's leading singular vectors, with nearly equal values that are not the gradient's own."""
     for weight, update, slope in zip(step.weights, step.update, slopes, strict=True):
         left, values, right = np.linalg.svd(slope, full_matrices=False)
-        kept = values > 1e-2 * values[0]
-        grams = [(slope.T @ m) - (slope.T @ m).T for m in (update, weight)]
-        decay = np.sum(grams[0] * grams[1]) / max(np.sum(grams[1] ** 2), np.finfo(float).tiny)
-        inner = (left[:, kept].T @ (update - decay * weight) @ right[kept].T)
-        sizes = -np.diagonal(inner)
-        aside = np.linalg.norm(inner - np.diag(np.diagonal(inner))) / np.linalg.norm(inner)
-        if sizes.min() <= 0 or sizes.max() > FLAT * sizes.min() or aside > 0.2:
+        kept = values > 2e-2 * np.linalg.norm(slope)
+        left, values, right = left[:, kept], values[kept], right[kept]
+        decay = _regress([(left @ right).ravel(), weight.ravel()], update.ravel())[0][1]
+        inner = -left.T @ (update - decay * weight) @ right.T
+        sizes = np.diagonal(inner)
+        aside = np.linalg.norm(inner - np.diag(sizes)) / np.linalg.norm(inner)
+        if sizes.min() <= 0 or sizes.max() > FLAT * sizes.min() or aside > 0.4:
             return False
-        unequal = unequal or values[kept].max() > 1.2 * FLAT * values[kept].min() or sizes.max() < 1.5 * sizes.min()
-    return unequal
+        if _regress([values], sizes)[1] < UNLIKE:
+            return False
+    return True
 
 
-def _newton_schulz(step: Step) -> bool:
-    """Singular values in two groups, nearly equal and nearly zero, as the steps of Muon from a gradient of low rank have them."""
+def _flat_spectrum(step: Step) -> bool:
+    """Singular values in two groups, nearly equal and small, as the steps of Muon have them."""
     for update in step.update:
         values = np.linalg.svd(update, compute_uv=False)
-        large = values > 0.3 * values[0]
-        if large.sum() < 2 or values[~large].max(initial=0.0) > 0.1 * values[0]:
+        large = values[values > values[0] / FLAT]
+        if len(large) < 2 or np.std(large) > 0.25 * np.mean(large) or np.sum(large**2) < 0.6 * np.sum(values**2):
             return False
     return True
 
 
 def _spread(step: Step) -> str:
     values = np.linalg.svd(step.update[0], compute_uv=False)
-    large = values[values > 0.3 * values[0]]
+    large = values[values > values[0] / FLAT]
     return f"the largest {len(large)} of factor 1 lie between {large[-1] / large[0]:.2f} and 1 of each other"
 
 

@@ -190,10 +190,9 @@ class _Judged:
         times, change = history.iterations[:, None], forms.change
         tiny = change < unit * times  # steps below the rounding unit are rounded the same way each time
         self.rounding = np.where(tiny, np.maximum(history.rounding[:, None], unit * times), history.rounding[:, None])
-        self.tolerance = np.maximum(self.relative * change, self.rounding)
         self.moved = change > 0
         self.moved[0] = False
-        enough = (change >= RESOLVED * self.rounding) & (self.tolerance <= 1e-2 * change) & self.moved
+        enough = (change >= RESOLVED * self.rounding) & self.moved
         self.resolved = bool(enough.any()) and unit <= COARSE
 
     @property
@@ -205,7 +204,9 @@ class _Judged:
         """The worst place decides; residual and tolerance in units of the change there."""
         if not self.moved.any():
             return Check(name, None, 0.0, self.relative, f"{what}. Undecided: nothing changed.")
-        ratio = np.where(self.moved, residual / self.tolerance, -1.0)
+        # what was off at the start is no change
+        tolerance = self.relative * self.forms.change + self.rounding + 2 * residual[0]
+        ratio = np.where(self.moved, residual / tolerance, -1.0)
         index, layer = np.unravel_index(int(ratio.argmax()), ratio.shape)
         change = self.forms.change[index, layer]
         broken = bool(ratio[index, layer] > 1) and self.unit <= COARSE
@@ -213,7 +214,7 @@ class _Judged:
         reason = f"{what}, in factor {layer + 1} at step {self.history.names[index]}."
         if holds is None:
             reason += f" {self.undecided}"
-        return Check(name, holds, float(residual[index, layer] / change), float(self.tolerance[index, layer] / change), reason)
+        return Check(name, holds, float(residual[index, layer] / change), float(tolerance[index, layer] / change), reason)
 
     @property
     def undecided(self) -> str:
