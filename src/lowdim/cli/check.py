@@ -13,6 +13,9 @@ from lowdim.cli._common import Format, FormatOption, Json, emit_json, number, pr
 if TYPE_CHECKING:
     from lowdim._verdicts import Check
 
+_WORDS = {True: "holds", False: "DOES NOT", None: "undecided"}
+_COLUMNS = 6
+
 
 class Theorem(StrEnum):
     """What can be checked."""
@@ -52,37 +55,57 @@ def check(
 
     lowdim check weights/ --theorem separation --data train.npz --weights fc1.weight,fc2.weight,fc3.weight
 
-    Exit code 4 if a statement does not hold, with the reason. The law of parsimony can be checked from weights alone;
-    with the data its bases come from the theorem's formula and the loss identity is checked too.
+    Exit code 4 if a statement does not hold, with the reason, or if it cannot be decided at the precision in which the numbers
+    are stored. The law of parsimony can be checked from weights alone; with the data its bases come from the theorem's formula,
+    the loss identity is checked too, and more reasons can be told apart.
     """
     import time
 
     begun = time.monotonic()
-    checks = _check(folder, theorem, rank, data, weights.split(",") if weights else None)
-    holds = all(one.holds for one in checks)
+    checks, more = _check(folder, theorem, rank, data, weights.split(",") if weights else None)
+    found = {one.holds for one in checks}
+    holds = False if False in found else None if None in found else True
     if wants_json(json, format):
         config = {"folder": folder, "theorem": theorem.value, "rank": rank, "data": data, "weights": weights}
         entries = [one.as_dict() for one in checks]
         result: dict[str, Any] = {"config": config, "warnings": [], "seconds": round(time.monotonic() - begun, 3)}
-        emit_json("check", {**result, "holds": holds, "checks": entries})
+        emit_json("check", {**result, "holds": holds, "checks": entries, **more})
     else:
         _print(f"{theorem.value}: {folder}", checks)
+        if more:
+            _print_degrees(more)
     raise typer.Exit(0 if holds else 4)
 
 
 def _print(title: str, checks: "Sequence[Check]") -> None:
-    rows = [
-        [one.name, "holds" if one.holds else "DOES NOT", number(one.residual), number(one.tolerance)] for one in checks
-    ]
+    rows = [[one.name, _WORDS[one.holds], number(one.residual), number(one.tolerance)] for one in checks]
     print_table(title, ["statement", "", "residual", "tolerance"], rows)
     for one in checks:
         print(f"{one.name}: {one.reason}")
 
 
+def _print_degrees(more: dict[str, Any]) -> None:
+    """How much of each factor's change obeys the law, over time, and why not all of it."""
+    shares = more["shares"]
+    if any(value is not None for row in shares["share"] for value in row):
+        count = len(shares["steps"])
+        kept = sorted({round(1 + i * (count - 2) / (_COLUMNS - 1)) for i in range(_COLUMNS)}) if count > 2 else [1]
+        rows = [
+            [str(layer + 1), number(chance), *(number(shares["share"][index][layer], 5) for index in kept)]
+            for layer, chance in enumerate(shares["chance"])
+        ]
+        columns = ["factor", "by chance", *(f"step {shares['steps'][index]}" for index in kept)]
+        print_table("share of the squared change that the law allows", columns, rows)
+    if more["update"]:
+        print(f"update: {more['update']}")
+    for cause in more["causes"]:
+        print(f"cause: {cause}")
+
+
 def _check(
     folder: Path, theorem: Theorem, rank: int | None, data: Path | None, names: list[str] | None
-) -> list["Check"]:
-    from lowdim.dynamics import WeightHistory, check_parsimony, check_separation
+) -> tuple[list["Check"], dict[str, Any]]:
+    from lowdim.dynamics import WeightHistory, check_separation, report_parsimony
     from lowdim.dynamics.samples import read_samples
     from lowdim.errors import UsageError
 
@@ -94,5 +117,6 @@ def _check(
     samples = read_samples(data) if data is not None else None
     if theorem is Theorem.separation:
         assert samples is not None
-        return check_separation(history, samples.problem, samples.classes())
-    return check_parsimony(history, problem=samples.problem if samples else None, rank=rank)
+        return check_separation(history, samples.problem, samples.classes()), {}
+    report = report_parsimony(history, problem=samples.problem if samples else None, rank=rank)
+    return report.checks, report.degrees()

@@ -97,9 +97,7 @@ def fit_descent(steps: Sequence[Step], problem: Problem) -> Fit | None:
         numbers, residual = _regress(columns, _flat(step.update))
         if residual > step.tolerance or not numbers[0]:
             return None
-        fits.append(
-            Fit(-numbers[0], numbers[1] / numbers[0], numbers[2] if index else 0.0, residual)
-        )
+        fits.append(Fit(-numbers[0], numbers[1] / numbers[0], numbers[2] if index else 0.0, residual))
     last, worst = fits[-1], max(fit.residual for fit in fits)
     return Fit(last.eta, last.decay, last.momentum, worst)
 
@@ -130,6 +128,11 @@ def find_cause(history: WeightHistory, problem: Problem | None, bases: Bases, st
         )
     missing = _common_residual(step)
     slopes = gradients(step.weights, problem.phi, problem.gram) if problem is not None else None
+    if missing <= step.tolerance and slopes and _orthogonalised(step, slopes, 1 + 1e-3, 1e-2):
+        return (
+            "The steps are the exact polar factor of the gradient, which keeps the law only while the number on the invariant "
+            "part is away from 0; there rounding is amplified."
+        )
     if missing > step.tolerance and (_orthogonalised(step, slopes) if slopes else _flat_spectrum(step)):
         return (
             f"The steps have the gradient's singular values brought together ({_spread(step)}), but not to one: Muon's "
@@ -210,7 +213,7 @@ def _common_residual(step: Step) -> float:
     return float(np.linalg.norm(residual) / _length(step.update))
 
 
-def _orthogonalised(step: Step, slopes: Matrices) -> bool:
+def _orthogonalised(step: Step, slopes: Matrices, flat: float = FLAT, unlike: float = UNLIKE) -> bool:
     """Each step has the gradient's leading singular vectors, with nearly equal values that are not the gradient's own."""
     for weight, update, slope in zip(step.weights, step.update, slopes, strict=True):
         left, values, right = np.linalg.svd(slope, full_matrices=False)
@@ -220,9 +223,9 @@ def _orthogonalised(step: Step, slopes: Matrices) -> bool:
         inner = -left.T @ (update - decay * weight) @ right.T
         sizes = np.diagonal(inner)
         aside = np.linalg.norm(inner - np.diag(sizes)) / np.linalg.norm(inner)
-        if sizes.min() <= 0 or sizes.max() > FLAT * sizes.min() or aside > 0.4:
+        if sizes.min() <= 0 or sizes.max() > flat * sizes.min() or aside > 0.4:
             return False
-        if _regress([values], sizes)[1] < UNLIKE:
+        if _regress([values], sizes)[1] < unlike:
             return False
     return True
 

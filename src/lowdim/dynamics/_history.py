@@ -11,8 +11,15 @@ from safetensors import SafetensorError, deserialize, safe_open
 
 from lowdim._files import verify_tensors
 from lowdim._reading import reading
+from lowdim.dynamics._bases import orthogonal_part
 from lowdim.dynamics._trajectory import Trajectory
 from lowdim.errors import InputError, NonFiniteError, did_you_mean
+
+COARSE = 1e-5
+"""Rounding unit above which (float16, bfloat16) no exact statement can be decided."""
+
+EXACT = 1e-10
+"""Smallest relative tolerance: exact arithmetic in float64."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,13 @@ class WeightHistory:
         seen by the change being small, see `resolved`.
         """
         return self.precision * (2 + 4 * np.sqrt(self.iterations))
+
+    @property
+    def unit(self) -> float:
+        """`precision`, or that of the start where it is coarser: float32 weights that were trained on in float64."""
+        start = self.weights(0)
+        gaps = [orthogonal_part(weight)[2] for weight in start if weight.any() and len(weight) <= len(weight.T)]
+        return max(self.precision, rounding_unit(start)) if max(gaps, default=0.0) > EXACT else self.precision
 
     def weight(self, layer: int, index: int) -> Float[np.ndarray, "m n"]:
         """A factor at the index-th time.

@@ -1,7 +1,7 @@
 """Is the law of parsimony true of these weights? Every statement of the theorem, on a run or on anyone's weights."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from lowdim._verdicts import Check
 from lowdim.dynamics._bases import Bases, NoInvariantPartError, orthogonal_part
 from lowdim.dynamics._blocks import BlockForms, block_forms
 from lowdim.dynamics._causes import Step, find_cause, first_steps, fit_descent, started_late, unwhitened_cause
-from lowdim.dynamics._history import WeightHistory
+from lowdim.dynamics._history import COARSE, EXACT, WeightHistory
 from lowdim.dynamics._network import end_to_end
 from lowdim.dynamics._problem import WHITE, Problem
 from lowdim.dynamics._recursion import scale_recursion
@@ -21,14 +21,11 @@ from lowdim.errors import InputError, UsageError
 
 SUBSPACES = "invariant subspaces"
 
-COARSE = 1e-5
-"""Rounding unit above which (float16, bfloat16) no statement can be decided."""
+VISIBLE = 1.0
+"""Length of a change, in units of the tolerance, from which a direction counts as changed when it is read off the weights."""
 
 RESOLVED = 30
 """How many times the rounding the weights must have changed before "it stayed" means anything."""
-
-EXACT = 1e-10
-"""Smallest relative tolerance: exact arithmetic in float64."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,12 @@ class ParsimonyReport:
     update: str
     causes: list[str]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON."""
+    def degrees(self) -> dict[str, Any]:
+        """All but the checks, ready for JSON; a share that is not known is None."""
         share = [[None if np.isnan(value) else float(value) for value in row] for row in self.share]
-        shares = {"steps": self.steps, "share": share, "chance": [float(value) for value in self.chance]}
-        checks = [asdict(check) for check in self.checks]
-        return {"checks": checks, "shares": shares, "update": self.update, "causes": self.causes}
+        chance = [None if np.isnan(value) else float(value) for value in self.chance]
+        shares = {"steps": self.steps, "share": share, "chance": chance}
+        return {"shares": shares, "update": self.update, "causes": self.causes}
 
 
 def check_parsimony(
@@ -137,7 +134,7 @@ def report_parsimony(
     history = WeightHistory.of(source)
     if len(history.names) < 2:
         raise InputError("the history has one time only. Pass the weights at the start and at one later time at least.")
-    unit = max(history.precision, problem.precision if problem else 0.0)
+    unit = max(history.unit, problem.precision if problem else 0.0)
     checks = [_orthogonal_start(history)]
     if checks[0].holds is False:
         return _ended(history, checks, [checks[0].reason])
@@ -154,31 +151,29 @@ def report_parsimony(
     except NoInvariantPartError as error:
         width = history.shapes[0][1]
         reason = f"share of changing directions. {error} The theorem says nothing here, whatever the training."
-        return _ended(history, [*checks, Check(SUBSPACES, False, 1.0, (width - 2) / width, reason)], [*causes, str(error)])
+        return _ended(
+            history, [*checks, Check(SUBSPACES, False, 1.0, (width - 2) / width, reason)], [*causes, str(error)]
+        )
     forms, steps = block_forms(history, bases), first_steps(history)
     judged = _Judged(history, forms, unit)
     parts = [judged.check(SUBSPACES, forms.off_block, _SUBSPACES), _one_scalar(judged, forms, bases)]
     fit = fit_descent(steps, problem) if problem is not None else None
     if any(check.holds is False for check in parts):
         causes += _causes(history, problem, bases, steps, described=fit is not None, known=bool(causes))
-        parts = [_with(check, f"{observed} {causes[0] if causes else ''}") for check in parts]
+        first = next(index for index, check in enumerate(parts) if check.holds is False)
+        words = " ".join(part for part in (parts[first].reason, observed, *causes[:1]) if part)
+        parts[first] = replace(parts[first], reason=words)
     checks += parts
     if rule is not None:
         checks.append(_recursion(forms, rule, judged))
     if problem is not None:
         checks.append(_loss_identity(history, forms, bases, problem, judged))
-    return ParsimonyReport(
-        checks, history.names, judged.share, forms.chance, fit.describe() if fit else "", causes
-    )
+    return ParsimonyReport(checks, history.names, judged.share, forms.chance, fit.describe() if fit else "", causes)
 
 
 def _ended(history: WeightHistory, checks: list[Check], causes: list[str]) -> ParsimonyReport:
     share = np.full((len(history.names), history.depth), np.nan)
     return ParsimonyReport(checks, history.names, share, np.full(history.depth, np.nan), "", causes)
-
-
-def _with(check: Check, words: str) -> Check:
-    return replace(check, reason=f"{check.reason} {words}".strip()) if check.holds is False else check
 
 
 class _Judged:
@@ -214,7 +209,9 @@ class _Judged:
         reason = f"{what}, in factor {layer + 1} at step {self.history.names[index]}."
         if holds is None:
             reason += f" {self.undecided}"
-        return Check(name, holds, float(residual[index, layer] / change), float(tolerance[index, layer] / change), reason)
+        return Check(
+            name, holds, float(residual[index, layer] / change), float(tolerance[index, layer] / change), reason
+        )
 
     @property
     def undecided(self) -> str:
@@ -231,7 +228,7 @@ _SUBSPACES = "largest ||off-diagonal blocks||_F / ||change of W||_F"
 
 
 def _orthogonal_start(history: WeightHistory) -> Check:
-    name, width, tolerance = "orthogonal initialisation", history.shapes[0][1], max(EXACT, 1e2 * history.precision)
+    name, width, tolerance = "orthogonal initialisation", history.shapes[0][1], max(EXACT, 1e2 * history.unit)
     start = history.weights(0)
     zero = [number for number, weight in enumerate(start, 1) if not weight.any()]
     narrow = min(rows for rows, _ in history.shapes[:-1]) if history.depth > 1 else width
@@ -239,7 +236,9 @@ def _orthogonal_start(history: WeightHistory) -> Check:
     if history.depth == 2 and narrow < min(width, history.shapes[-1][0]):
         reason = f"the factors, {shapes}, meet in {narrow} dimensions, as those of LoRA do"
         reason += f", and factor {zero[0]} starts at zero. " if zero else ". "
-        reason += f"The theorem needs square factors of the input's width {width} that start as scaled orthogonal matrices."
+        reason += (
+            f"The theorem needs square factors of the input's width {width} that start as scaled orthogonal matrices."
+        )
         return Check(name, False, 1.0, tolerance, reason)
     for number, (rows, columns) in enumerate(history.shapes, 1):
         if columns != width or rows > width or (rows < width and number < history.depth):
@@ -265,7 +264,7 @@ def _orthogonal_start(history: WeightHistory) -> Check:
         )
     elif not holds:
         reason += " The theorem starts from scaled orthogonal weights; these were drawn otherwise, or are not the first of the training."
-    elif history.precision > COARSE:
+    elif history.unit > COARSE:
         return Check(name, None, gaps[worst], tolerance, f"{reason} Undecided at this precision.")
     if holds and history.depth == 1:
         reason += " With one factor the network is linear regression, and the law that of its linear steps."
@@ -292,7 +291,9 @@ def _rescaled(rule: Rule | None, scale: float) -> Rule | None:
     """The rule on the loss that is `scale` times smaller."""
     if scale == 1 or not isinstance(rule, GradientDescent):
         return rule
-    return replace(rule, step=lambda iteration: scale * at(rule.step, iteration), weight_decay=rule.weight_decay / scale)
+    return replace(
+        rule, step=lambda iteration: scale * at(rule.step, iteration), weight_decay=rule.weight_decay / scale
+    )
 
 
 def _whitened(problem: Problem, unit: float, scale: float) -> Check:
@@ -310,9 +311,7 @@ def _whitened(problem: Problem, unit: float, scale: float) -> Check:
     return Check("whitened inputs", holds, gap, tolerance, reason)
 
 
-def _find_bases(
-    history: WeightHistory, problem: Problem | None, rank: int | None, unit: float
-) -> tuple[Bases, str]:
+def _find_bases(history: WeightHistory, problem: Problem | None, rank: int | None, unit: float) -> tuple[Bases, str]:
     """The bases, and what was seen of the first factor where they were read off the weights."""
     start = history.weights(0)
     if problem is not None:
@@ -320,7 +319,7 @@ def _find_bases(
     width = history.shapes[0][1]
     if rank is not None and not 0 < 2 * rank < width:
         raise UsageError(f"rank {rank} leaves no invariant part of width {width}: it needs 0 < 2 x rank < width.")
-    changed, energy, directions = _observed_change(history, start)
+    changed, energy, directions = _observed_change(history, start, unit)
     if not changed and all((history.weight(1, index) == start[0]).all() for index in range(len(history.names))):
         raise InputError("factor 1 never changes: there is no training to check.")
     if rank is not None:
@@ -339,7 +338,9 @@ def _find_bases(
             words, count = words or f"Factor 1 changed in {changed} of {width} directions.", count // 2
 
 
-def _observed_change(history: WeightHistory, start: list[np.ndarray]) -> tuple[int, int, Float[np.ndarray, "d d"]]:
+def _observed_change(
+    history: WeightHistory, start: list[np.ndarray], unit: float
+) -> tuple[int, int, Float[np.ndarray, "d d"]]:
     """In how many directions the first factor changed, apart from one number on each invariant part; how many of them hold
     99 % of that change; and the directions as rows.
 
@@ -353,10 +354,9 @@ def _observed_change(history: WeightHistory, start: list[np.ndarray]) -> tuple[i
         passed = direction @ passed
     complete = np.linalg.qr(passed.T, mode="complete")[0]
     spaces = [complete[:, : len(passed)], complete[:, len(passed) :]]
-    size, rounding, relative = np.linalg.norm(start[0]), history.rounding, max(EXACT, 1e3 * history.precision)
+    size, rounding, relative = np.linalg.norm(start[0]), history.rounding, max(EXACT, 1e3 * unit)
     differences: list[np.ndarray] = []
-    cut = 0.0
-    for index in np.unique(np.linspace(0, len(history.names) - 1, 16).astype(int)):
+    for index in np.unique(np.linspace(0, len(history.names) - 1, 16).astype(int))[1:]:
         weight = history.weight(1, int(index))
         tolerance = float(max(relative * np.linalg.norm(weight - start[0]), rounding[index] * size))
         seen = first.T @ weight
@@ -364,11 +364,10 @@ def _observed_change(history: WeightHistory, start: list[np.ndarray]) -> tuple[i
             block = space.T @ seen @ space
             number = _shared(np.linalg.eigvalsh((block + block.T) / 2), tolerance, float(scale)) if block.size else 0.0
             seen = seen - number * (space @ (space.T @ first.T @ first))
-        differences.append(seen)
-        cut = max(cut, 4 * tolerance)
+        differences += [seen / tolerance, seen.T / tolerance]  # directions in which it changed, and into which
     _, values, rows = np.linalg.svd(np.concatenate(differences), full_matrices=False)
     energy = np.cumsum(values**2) / max(float(np.sum(values**2)), np.finfo(float).tiny)
-    return int(np.sum(values > cut)), int(np.searchsorted(energy, 0.99)) + 1, rows
+    return int(np.sum(values > VISIBLE)), int(np.searchsorted(energy, 0.99)) + 1, rows
 
 
 def _shared(values: Float[np.ndarray, " k"], width: float, default: float) -> float:
@@ -423,24 +422,28 @@ def _recursion(forms: BlockForms, rule: Rule, judged: _Judged) -> Check:
         names.append(f"{numbers.shape[1]} factors of the {name} part")
     reason = f"largest |rho - recursion| / max rho over {steps} iterations and {' and '.join(names)}."
     holds = residual <= tolerance if judged.resolved else None
-    return Check("recursion of rho", holds, residual, tolerance, reason if judged.resolved else f"{reason} {judged.undecided}")
+    return Check(
+        "recursion of rho", holds, residual, tolerance, reason if judged.resolved else f"{reason} {judged.undecided}"
+    )
 
 
-def _loss_identity(
-    history: WeightHistory, forms: BlockForms, bases: Bases, problem: Problem, judged: _Judged
-) -> Check:
+def _loss_identity(history: WeightHistory, forms: BlockForms, bases: Bases, problem: Problem, judged: _Judged) -> Check:
     target = bases.left[-1].T @ problem.phi @ bases.right[0]
-    gaps, losses, sizes = np.zeros((3, len(forms.inner)))
+    gaps, losses, sizes, scales = np.zeros((4, len(forms.inner)))
     for index, inner in enumerate(forms.inner):
         product = end_to_end(history.weights(index))
         losses[index] = problem.loss(product)
-        sizes[index] = (np.linalg.norm(product) + np.linalg.norm(problem.phi)) * np.linalg.norm(product)
+        reach, goal = np.linalg.norm(product), np.linalg.norm(problem.targets)
+        sizes[index], scales[index] = (reach + goal) * reach, (reach + goal) ** 2
         learned = 0.5 * np.linalg.norm(end_to_end(inner) - target) ** 2
         # a silent direction does not pass the last factor
         bulk = 0.5 * bases.sizes.fading * np.prod(forms.fading[index]) ** 2 if bases.sizes.fading else 0.0
         gaps[index] = abs(losses[index] - learned - bulk - problem.constant)
     change = float(np.abs(losses - losses[0]).max())
-    rounding = history.depth * float((judged.rounding.max(axis=1) * sizes).max())
+    # W X and Y are each known to the data's precision, and the loss is a small difference of large numbers
+    rounding = history.depth * float((judged.rounding.max(axis=1) * sizes).max()) + 10 * judged.unit * float(
+        scales.max()
+    )
     tolerance = max(judged.relative * change, rounding) / change if change else np.inf
     residual = float(gaps.max()) / change if change else 0.0
     reason = "largest |loss - reduced loss - m_2 rho^(2L) / 2 - constant| / change of the loss."
