@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import Command
-from lowdim.cli._common import Format, FormatOption, Json, emit_json, number, print_table, wants_json
+from lowdim.cli._command import TYPED, command
+from lowdim.cli._common import PageFile
 
 if TYPE_CHECKING:
     from lowdim._verdicts import Check
-
-_WORDS = {True: "holds", False: "DOES NOT", None: "undecided"}
-_COLUMNS = 6
+    from lowdim.report import Result
 
 
 class Theorem(StrEnum):
@@ -26,7 +24,7 @@ class Theorem(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(check)
+    command(app)(check)
 
 
 def check(
@@ -46,9 +44,8 @@ def check(
         str | None,
         typer.Option("--weights", help="Names of the factors by commas, first layer first [default: 1,2,…]."),
     ] = None,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+    page: PageFile = None,
+) -> "Result":
     """Is the theory true of my own deep linear network, trained anywhere?
 
     lowdim check weights/ --theorem parsimony
@@ -61,45 +58,39 @@ def check(
     """
     import time
 
+    from lowdim.report import Page, Result
+    from lowdim.report.answers import headline
+    from lowdim.report.check import check_sections
+
     begun = time.monotonic()
-    checks, more = _check(folder, theorem, rank, data, weights.split(",") if weights else None)
-    found = {one.holds for one in checks}
-    holds = False if False in found else None if None in found else True
-    if wants_json(json, format):
-        config = {"folder": folder, "theorem": theorem.value, "rank": rank, "data": data, "weights": weights}
-        entries = [one.as_dict() for one in checks]
-        result: dict[str, Any] = {"config": config, "warnings": [], "seconds": round(time.monotonic() - begun, 3)}
-        emit_json("check", {**result, "holds": holds, "checks": entries, **more})
-    else:
-        _print(f"{theorem.value}: {folder}", checks)
-        if more:
-            _print_degrees(more)
-    raise typer.Exit(0 if holds else 4)
+    checks, degrees = _check(Path(folder), Theorem(theorem), rank, data, weights.split(",") if weights else None)
+    config = {"folder": folder, "theorem": str(theorem), "rank": rank, "data": data, "weights": weights}
+    result: dict[str, Any] = {
+        "config": config,
+        "warnings": [],
+        "seconds": round(time.monotonic() - begun, 3),
+        "holds": _together([one.holds for one in checks]),
+        "checks": [one.as_dict() for one in checks],
+        **degrees,
+    }
+    shown = Page(
+        title=f"The theorem of {theorem} on {folder}",
+        lead=headline("check", result),
+        sections=check_sections(result),
+        command=TYPED.get(),
+    )
+    remarks = [f"{one.name}: {one.reason}" for one in checks]
+    remarks += [f"update: {degrees['update']}"] if degrees.get("update") else []
+    remarks += [f"cause: {cause}" for cause in degrees.get("causes", ())]
+    found = Result("check", result, shown, value=checks, remarks=remarks, exit_code=0 if result["holds"] else 4)
+    if page is not None:
+        found.save_page(page)
+    return found
 
 
-def _print(title: str, checks: "Sequence[Check]") -> None:
-    rows = [[one.name, _WORDS[one.holds], number(one.residual), number(one.tolerance)] for one in checks]
-    print_table(title, ["statement", "", "residual", "tolerance"], rows)
-    for one in checks:
-        print(f"{one.name}: {one.reason}")
-
-
-def _print_degrees(more: dict[str, Any]) -> None:
-    """How much of each factor's change obeys the law, over time, and why not all of it."""
-    shares = more["shares"]
-    if any(value is not None for row in shares["share"] for value in row):
-        count = len(shares["steps"])
-        kept = sorted({round(1 + i * (count - 2) / (_COLUMNS - 1)) for i in range(_COLUMNS)}) if count > 2 else [1]
-        rows = [
-            [str(layer + 1), number(chance), *(number(shares["share"][index][layer], 5) for index in kept)]
-            for layer, chance in enumerate(shares["chance"])
-        ]
-        columns = ["factor", "by chance", *(f"step {shares['steps'][index]}" for index in kept)]
-        print_table("share of the squared change that the law allows", columns, rows)
-    if more["update"]:
-        print(f"update: {more['update']}")
-    for cause in more["causes"]:
-        print(f"cause: {cause}")
+def _together(answers: Sequence[bool | None]) -> bool | None:
+    """False where one is broken, None where none is and one is undecided."""
+    return False if False in answers else None if None in answers else True
 
 
 def _check(
@@ -109,13 +100,13 @@ def _check(
     from lowdim.dynamics.samples import read_samples
     from lowdim.errors import UsageError
 
-    if theorem is Theorem.separation and data is None:
-        raise UsageError("--theorem separation needs the inputs and classes: add --data FILE.npz with x and y.")
-    if theorem is Theorem.separation and rank is not None:
-        raise UsageError("--rank belongs to --theorem parsimony; separation uses the number of classes.")
+    if theorem == Theorem.separation and data is None:
+        raise UsageError("`theorem=separation` needs the inputs and classes: add `data=FILE.npz` with x and y.")
+    if theorem == Theorem.separation and rank is not None:
+        raise UsageError("`rank` belongs to `theorem=parsimony`; separation uses the number of classes.")
     history = WeightHistory.from_folder(folder, names)
     samples = read_samples(data) if data is not None else None
-    if theorem is Theorem.separation:
+    if theorem == Theorem.separation:
         assert samples is not None
         return check_separation(history, samples.problem, samples.classes()), {}
     report = report_parsimony(history, problem=samples.problem if samples else None, rank=rank)

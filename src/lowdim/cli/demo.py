@@ -1,9 +1,14 @@
 """``lowdim demo``: the tour on what ships with the package."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from lowdim.cli._command import Command
-from lowdim.cli._common import Format, FormatOption, Fresh, Json, Out, emit_json, say, wants_json
+from lowdim.cli._command import command
+from lowdim.cli._common import Fresh, Out, say
+
+if TYPE_CHECKING:
+    from lowdim.report import Result
 
 TOUR = ("layerwise-collapse", "few-labels", "parsimony-svd", "separation-scale", "damaged-picture")
 NEXT = (
@@ -22,10 +27,10 @@ NEXT = (
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(demo)
+    command(app)(demo)
 
 
-def demo(out: Out = None, fresh: Fresh = False, json: Json = False, format: FormatOption = Format.auto) -> None:
+def demo(out: Out = None, fresh: Fresh = False) -> "Result":
     """What is this? A tour of a minute, on data that ships with the package.
 
     lowdim demo
@@ -35,7 +40,7 @@ def demo(out: Out = None, fresh: Fresh = False, json: Json = False, format: Form
     """
     import importlib.util
 
-    from lowdim.cli.reproduce import exit_code, print_result, run
+    from lowdim.cli.reproduce import run
     from lowdim.experiments import load
 
     experiments = [load(id) for id in TOUR]
@@ -44,12 +49,4 @@ def demo(out: Out = None, fresh: Fresh = False, json: Json = False, format: Form
     if len(without) < len(experiments):
         say("torch is not installed: showing the parts that need none.")
         steps = (*NEXT, ("The rest of this tour, and everything about networks:", "pip install 'lowdim[all]'"))
-    result, path = run(without, command="demo", out=out, fresh=fresh, next_steps=steps)
-    if wants_json(json, format):
-        emit_json("demo", result)
-    else:
-        print_result(result)
-        print(f"\npage: {path / 'report.html'}\n")
-        for question, command in steps:
-            print(f"{question}\n    {command}")
-    raise typer.Exit(exit_code(result))
+    return run(without, name="demo", out=out, fresh=fresh, next_steps=steps)

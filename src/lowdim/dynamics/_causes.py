@@ -243,7 +243,7 @@ def _flat_spectrum(step: Step) -> bool:
 def _spread(step: Step) -> str:
     values = np.linalg.svd(step.update[0], compute_uv=False)
     large = values[values > values[0] / FLAT]
-    return f"the largest {len(large)} of factor 1 lie between {large[-1] / large[0]:.2f} and 1 of each other"
+    return f"the {len(large)} largest of factor 1 are {large[-1] / large[0]:.2f} to 1 times the first"
 
 
 def _equal_entries(step: Step) -> bool:
