@@ -1,5 +1,6 @@
 """``lowdim check``: does a theorem hold on these weights?"""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,8 +52,9 @@ def check(
 
     lowdim check weights/ --theorem separation --data train.npz --weights fc1.weight,fc2.weight,fc3.weight
 
-    Exit code 4 if a statement does not hold, with the reason. The law of parsimony can be checked from weights alone;
-    with the data its bases come from the theorem's formula and the loss identity is checked too.
+    Exit code 4 if a statement does not hold, with the reason, or if it cannot be decided at the precision in which the numbers
+    are stored. The law of parsimony can be checked from weights alone; with the data its bases come from the theorem's formula,
+    the loss identity is checked too, and more reasons can be told apart.
     """
     import time
 
@@ -61,14 +63,15 @@ def check(
     from lowdim.report.check import check_sections
 
     begun = time.monotonic()
-    checks = _check(Path(folder), Theorem(theorem), rank, data, weights.split(",") if weights else None)
+    checks, degrees = _check(Path(folder), Theorem(theorem), rank, data, weights.split(",") if weights else None)
     config = {"folder": folder, "theorem": str(theorem), "rank": rank, "data": data, "weights": weights}
     result: dict[str, Any] = {
         "config": config,
         "warnings": [],
         "seconds": round(time.monotonic() - begun, 3),
-        "holds": all(one.holds for one in checks),
+        "holds": _together([one.holds for one in checks]),
         "checks": [one.as_dict() for one in checks],
+        **degrees,
     }
     shown = Page(
         title=f"The theorem of {theorem} on {folder}",
@@ -77,16 +80,23 @@ def check(
         command=TYPED.get(),
     )
     remarks = [f"{one.name}: {one.reason}" for one in checks]
+    remarks += [f"update: {degrees['update']}"] if degrees.get("update") else []
+    remarks += [f"cause: {cause}" for cause in degrees.get("causes", ())]
     found = Result("check", result, shown, value=checks, remarks=remarks, exit_code=0 if result["holds"] else 4)
     if page is not None:
         found.save_page(page)
     return found
 
 
+def _together(answers: Sequence[bool | None]) -> bool | None:
+    """False where one is broken, None where none is and one is undecided."""
+    return False if False in answers else None if None in answers else True
+
+
 def _check(
     folder: Path, theorem: Theorem, rank: int | None, data: Path | None, names: list[str] | None
-) -> list["Check"]:
-    from lowdim.dynamics import WeightHistory, check_parsimony, check_separation
+) -> tuple[list["Check"], dict[str, Any]]:
+    from lowdim.dynamics import WeightHistory, check_separation, report_parsimony
     from lowdim.dynamics.samples import read_samples
     from lowdim.errors import UsageError
 
@@ -98,5 +108,6 @@ def _check(
     samples = read_samples(data) if data is not None else None
     if theorem == Theorem.separation:
         assert samples is not None
-        return check_separation(history, samples.problem, samples.classes())
-    return check_parsimony(history, problem=samples.problem if samples else None, rank=rank)
+        return check_separation(history, samples.problem, samples.classes()), {}
+    report = report_parsimony(history, problem=samples.problem if samples else None, rank=rank)
+    return report.checks, report.degrees()

@@ -4,7 +4,7 @@ from lowdim.dynamics._bases import Bases, NoInvariantPartError, block_sizes
 from lowdim.dynamics._blocks import BlockForms, block_forms
 from lowdim.dynamics._history import WeightHistory
 from lowdim.dynamics._initialization import initialize
-from lowdim.dynamics._parsimony import check_parsimony
+from lowdim.dynamics._parsimony import ParsimonyReport, check_parsimony, report_parsimony
 from lowdim.dynamics._problem import (
     Problem,
     balanced_labels,
@@ -40,6 +40,7 @@ __all__ = [
     "BlockForms",
     "GradientDescent",
     "NoInvariantPartError",
+    "ParsimonyReport",
     "Polar",
     "Problem",
     "RMSprop",
@@ -66,6 +67,7 @@ __all__ = [
     "orthogonal_inputs",
     "ratio_bound",
     "reduce",
+    "report_parsimony",
     "scale_recursion",
     "separation_over_time",
     "separation_profile",
