@@ -34,8 +34,9 @@ MODULES: dict[str, str] = {
     "completion-sample-complexity": "deep_completion",
     "completion-compressed": "deep_completion",
     "completion-narrow": "deep_completion",
+    "edge-of-stability": "edge_of_stability",
 }
-"""Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture."""
+"""Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture; then what came after it."""
 
 
 TOUR = {"few-labels": "tour", "damaged-picture": "tour"}
