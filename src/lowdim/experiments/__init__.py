@@ -35,6 +35,8 @@ MODULES: dict[str, str] = {
     "completion-compressed": "deep_completion",
     "completion-narrow": "deep_completion",
     "edge-of-stability": "edge_of_stability",
+    "saddle-to-saddle": "learning_order",
+    "muon-growth": "learning_order",
 }
 """Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture; then what came after it."""
 

@@ -185,11 +185,12 @@ def _perturbed(settings: Settings) -> list[Verdict]:
 def _figure(settings: Settings, products: Float[np.ndarray, "T B r"], gap: Float[np.ndarray, "T B r"]) -> Panels:
     """Both ends of the orbit against the step, and the gaps over time at the largest step."""
     ratios = settings.steps / settings.limits[0]
+    there_and_back = np.concatenate([ratios, [np.nan], ratios])
+    upper, lower = products[-2:].max(axis=0), products[-2:].min(axis=0)
     ends = [
-        Series(f"s = {value:g}", ratios, end[:, column] / value, style="line+points", colour=column)
-        for column, value in enumerate(settings.values)
-        for end in (products[-2:].max(axis=0), products[-2:].min(axis=0))
-    ]
+        Series(f"s = {value:g}", there_and_back, np.concatenate([upper[:, i], [np.nan], lower[:, i]]) / value, style="line+points")
+        for i, value in enumerate(settings.values)
+    ]  # fmt: skip
     times = np.unique(np.geomspace(1, settings.iterations, 200).astype(int))
     gaps = [
         Series(f"s = {value:g}", times, np.maximum(gap[times, -1, column] / gap[0, -1, column], 1e-16), colour=column)
