@@ -37,6 +37,9 @@ MODULES: dict[str, str] = {
     "edge-of-stability": "edge_of_stability",
     "saddle-to-saddle": "learning_order",
     "muon-growth": "learning_order",
+    "class-imbalance": "class_imbalance",
+    "more-classes-than-dimensions": "many_classes",
+    "regression-collapse": "regression_collapse",
 }
 """Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture; then what came after it."""
 
