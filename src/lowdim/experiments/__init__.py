@@ -39,6 +39,8 @@ MODULES: dict[str, str] = {
     "muon-growth": "learning_order",
     "class-imbalance": "class_imbalance",
     "more-classes-than-dimensions": "many_classes",
+    "deep-unconstrained-features": "deep_features",
+    "smooth-networks": "smooth_networks",
     "regression-collapse": "regression_collapse",
 }
 """Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture; then what came after it."""
