@@ -5,7 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import quad
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from lowdim.errors import UsageError
 
@@ -107,7 +107,7 @@ def period_two_orbit(value: float, step: float, depth: int) -> tuple[float, floa
 
     # Just below the fixed point the excess is negative, near zero positive; the amplitude is of the order of the root.
     near = 1 - 0.1 * math.sqrt(rate * depth / 2 - 1)
-    low = float(brentq(lambda u: advance(advance(u)) - u, 1e-3, near, xtol=1e-15, rtol=1e-14))
+    low = float(root_scalar(lambda u: advance(advance(u)) - u, bracket=(1e-3, near), method="brentq", xtol=1e-15).root)
     ends = sorted((low**depth * value, advance(low) ** depth * value))
     return ends[0], ends[1]
 

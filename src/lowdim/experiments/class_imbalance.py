@@ -70,7 +70,8 @@ def run(settings: Settings, progress: Progress) -> Outcome:
             errors.append(_errors(settings, found, best, decays))
             lengths = np.sum(found.weight**2, axis=1)
             wrong += int(np.sum((lengths <= 1e-12) != (settings.sizes <= product)))
-        norms.append(lengths)
+            if start == 0:
+                norms.append(lengths)
         progress(index + 1, len(settings.products))
     worst = {name: max(error[name] for error in errors) for name in errors[0]}
     verdicts = [
@@ -110,14 +111,12 @@ def _figure(settings: Settings, norms: list[Float[np.ndarray, " K"]]) -> Panels:
     """Squared norms against the strength: curves from the formula, points from the minimisers."""
     sizes, total = settings.sizes, sum(settings.counts)
     products = np.linspace(settings.products[0] / 2, 1.05 * sizes[0], 300)
-    lines, against = [], []
+    lines: list[Series] = []
     for k, size in enumerate(sizes):
         curve = np.maximum(np.sqrt(size) - np.sqrt(products), 0) * np.sqrt(products) / (total * settings.weight_decay)
         lines.append(Series(f"n = {settings.counts[k]}", np.sqrt(products), curve, colour=k))
-        measured = np.array([row[k] for row in norms])
-        against.append(
-            Series(f"n = {settings.counts[k]}, found", np.sqrt(settings.products), measured, style="points", colour=k)
-        )
+    at, measured = np.repeat(np.sqrt(settings.products), len(sizes)), np.concatenate(norms)
+    lines.append(Series("found", at, measured, style="points"))
     smallest = norms[0]
     root = Series("found", np.sqrt(sizes), smallest, style="points")
     threshold = float(np.sqrt(settings.products[0]))
@@ -128,7 +127,7 @@ def _figure(settings: Settings, norms: list[Float[np.ndarray, " K"]]) -> Panels:
         "norms",
         "Small classes vanish one after the other",
         [
-            Lines("strength", "Against the strength of the decay", "N sqrt(lambda_W lambda_H)", "squared norm of the row", lines + against),
+            Lines("strength", "Against the strength of the decay", "N sqrt(lambda_W lambda_H)", "squared norm of the row", lines),
             Lines("sizes", "At the weakest decay", "sqrt(n_k)", "squared norm of the row", [law, root]),
         ],
         columns=2,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize, minimize_scalar
+from threadpoolctl import threadpool_limits
 
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import factor_cost, initialize
@@ -181,10 +182,11 @@ def _train(settings: Settings, depth: int) -> tuple[float, Float[np.ndarray, " K
     for start in range(settings.starts):
         random = np.random.default_rng([settings.seed, depth, start])
         weights = np.stack(initialize([K] * (depth + 1), random, kind="normal", scale=1.5))
-        found = minimize(
-            objective, weights.ravel(), jac=True, method="L-BFGS-B",
-            options={"maxiter": settings.iterations, "maxfun": 2 * settings.iterations, "ftol": 0, "gtol": 1e-10},
-        )  # fmt: skip
+        with threadpool_limits(1, "blas"):  # small matrices: threads would wait for each other
+            found = minimize(
+                objective, weights.ravel(), jac=True, method="L-BFGS-B",
+                options={"maxiter": settings.iterations, "maxfun": 2 * settings.iterations, "ftol": 0, "gtol": 1e-10},
+            )  # fmt: skip
         if found.fun < best:
             best = float(found.fun)
             values = np.linalg.svd(end_to_end(list(found.x.reshape(depth, K, K))), compute_uv=False)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import root_scalar
 
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import (
@@ -79,22 +80,21 @@ class _Target:
         return np.einsum("ir,...ij,jr->...r", self.left, run.end_to_end(time), self.right)
 
     def half_times(self, run: Trajectory) -> Float[np.ndarray, " r"]:
-        """When each mode passes half of its singular value, between two of the solver's steps."""
-        from scipy.optimize import brentq
-
+        """When each mode passes half of its singular value, between two of the solver's steps; NaN where it does not."""
         modes, halves = self.modes(run), np.array(self.settings.singular_values) / 2
-        found: list[float] = []
-        for mode, half in enumerate(halves):
-            passed = int(np.argmax(modes[:, mode] >= half))
+
+        def half_time(mode: int) -> float:
+            passed = int(np.argmax(modes[:, mode] >= halves[mode]))
             if not passed:
-                found.append(float("nan"))
-                continue
-            root = brentq(
-                lambda t, mode=mode, half=half: float(self.modes(run, t)[mode] - half), run.times[passed - 1], run.times[passed],
-                xtol=1e-10,
-            )  # fmt: skip
-            found.append(float(root))  # pyright: ignore[reportArgumentType]
-        return np.array(found)
+                return float("nan")
+            bracket = (float(run.times[passed - 1]), float(run.times[passed]))
+            return float(
+                root_scalar(
+                    lambda t: float(self.modes(run, t)[mode] - halves[mode]), bracket=bracket, method="brentq"
+                ).root
+            )
+
+        return np.array([half_time(mode) for mode in range(len(halves))])
 
 
 def run_saddle(settings: SaddleSettings, progress: Progress) -> Outcome:
@@ -251,8 +251,9 @@ def run_muon(settings: MuonSettings, progress: Progress) -> Outcome:
     progress(1, 2)
     modes = {name: np.einsum("ir,tij,jr->tr", left, run.end_to_end(), right) for name, run in runs.items()}
     reach = settings.reach
-    learned = np.argmax(modes["Muon"] >= np.array(settings.singular_values) * (1 - 1e-12), axis=0)
-    inside = bool(reach[0] < settings.iterations)
+    passed = modes["Muon"] >= np.array(settings.singular_values) * (1 - 1e-12)
+    learned = np.where(passed.any(axis=0), np.argmax(passed, axis=0), np.nan)
+    inside = bool(reach[0] <= settings.iterations)
     note = "" if inside else "the largest mode is not reached in these iterations"
     verdicts = [
         Verdict.of("Muon: growth of a singular value per step, largest error over eta", _growth_error(settings, runs["Muon"], inner, right), "<=", 1e-9),
@@ -273,7 +274,7 @@ def run_muon(settings: MuonSettings, progress: Progress) -> Outcome:
     ]  # fmt: skip
     progress(2, 2)
     rows = [
-        [f"s = {value:g}", int(t), int(found)]
+        [f"s = {value:g}", float(t), None if np.isnan(found) else float(found)]
         for value, t, found in zip(settings.singular_values, reach, learned, strict=True)
     ]
     table = Table("steps", "Iterations until Muon has learned a mode", ["mode", "predicted", "measured"], rows)

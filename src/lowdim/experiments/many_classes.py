@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from lowdim._verdicts import Verdict
 from lowdim.errors import UsageError
@@ -101,10 +102,11 @@ def _best(settings: Settings, classes: int) -> _Found:
     for start in range(settings.starts):
         random = np.random.default_rng([settings.seed, classes, start])
         shape = (classes * (1 + settings.per_class), settings.dimension)
-        solution = minimize(
-            _objective, random.standard_normal(shape).ravel(), (settings, classes), jac=True, method="L-BFGS-B",
-            options={"maxiter": settings.iterations, "maxfun": 2 * settings.iterations, "ftol": 0, "gtol": 1e-12, "maxcor": 30},
-        )  # fmt: skip
+        with threadpool_limits(1, "blas"):  # small matrices: threads would wait for each other
+            solution = minimize(
+                _objective, random.standard_normal(shape).ravel(), (settings, classes), jac=True, method="L-BFGS-B",
+                options={"maxiter": settings.iterations, "maxfun": 2 * settings.iterations, "ftol": 0, "gtol": 1e-12, "maxcor": 30},
+            )  # fmt: skip
         rows = solution.x.reshape(shape)
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         results.append(_Found(float(solution.fun), rows[classes:], rows[:classes]))

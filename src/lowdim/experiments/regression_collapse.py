@@ -2,12 +2,14 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
+from threadpoolctl import threadpool_limits
 
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import free_features
@@ -81,7 +83,8 @@ def run(settings: Settings, progress: Progress) -> Outcome:
 
 def _diabetes(outputs: tuple[str, ...]) -> tuple[Float[np.ndarray, "N p"], Float[np.ndarray, "N m"]]:
     """Inputs and outputs, each column with mean 0 and variance 1."""
-    frame = load_diabetes(as_frame=True).frame
+    data: Any = load_diabetes(as_frame=True)
+    frame = data.frame
     for name in outputs:
         if name not in frame.columns:
             raise UsageError(
@@ -100,7 +103,7 @@ def _free(
     eigenvalues, axes = np.linalg.eigh(covariance)
     middle = float(np.median(np.sqrt(samples * eigenvalues)))
     worst = dict.fromkeys(("loss", "law", "span", "rank"), 0.0)
-    farthest, rows, curves = 0.0, [], []
+    farthest, rows, curves, points = 0.0, [], [], []
     for index, strength in enumerate(settings.strengths):
         feature_decay = (strength * middle / samples) ** 2 / settings.weight_decay
         best = free_features(targets, settings.weight_decay, feature_decay)
@@ -129,14 +132,10 @@ def _free(
             ]
         )
         root = np.sqrt(samples * feature_decay / settings.weight_decay)
-        measured = np.sort(np.linalg.eigvalsh(gram)) / root
-        curves.append(
-            Series(f"strength {strength:g}, found", np.sqrt(eigenvalues), measured, style="points", colour=index)
-        )
+        points.append(np.stack([np.sqrt(eigenvalues), np.sort(np.linalg.eigvalsh(gram)) / root]))
         x = np.linspace(0, 1.05 * float(np.sqrt(eigenvalues[-1])), 100)
-        curves.append(
-            Series(f"strength {strength:g}", x, np.maximum(x - best.threshold / np.sqrt(samples), 0), colour=index)
-        )
+        curves.append(Series(f"strength {strength:g}", x, np.maximum(x - best.threshold / np.sqrt(samples), 0)))
+    curves.append(Series("found", *np.concatenate(points, axis=1), style="points"))
     verdicts = [
         Verdict.of("free features: |loss - closed form| / closed form", worst["loss"], "<=", 1e-12),
         Verdict.of("free features: WW' against sqrt(N lambda_H / lambda_W) (Sigma^(1/2) - tau / sqrt(N))_+, relative distance", worst["law"], "<=", 1e-12),
@@ -155,7 +154,7 @@ def _train(
         hidden_layer_sizes=(settings.width,) * settings.layers, alpha=decay, solver="lbfgs",
         max_iter=settings.iterations, max_fun=10 * settings.iterations, tol=1e-10, random_state=seed,
     )  # fmt: skip
-    with warnings.catch_warnings():
+    with threadpool_limits(1, "blas"), warnings.catch_warnings():  # small matrices: threads would wait for each other
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(inputs, targets)
     features = inputs
