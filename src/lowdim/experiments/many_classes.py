@@ -23,7 +23,7 @@ class Settings:
     temperature: float = 0.3
     per_class: int = 2
     starts: int = 6
-    iterations: int = 3000
+    iterations: int = 1500
     seed: int = 0
 
     def __post_init__(self) -> None:

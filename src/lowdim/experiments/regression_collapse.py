@@ -107,6 +107,8 @@ def _free(
     for index, strength in enumerate(settings.strengths):
         feature_decay = (strength * middle / samples) ** 2 / settings.weight_decay
         best = free_features(targets, settings.weight_decay, feature_decay)
+        if not best.singular_values[0]:
+            raise UsageError(f"a strength of {strength:g} leaves no features at all. Take smaller `strengths`.")
         start = np.random.default_rng([settings.seed, index]).standard_normal((outputs, settings.dimension))
         found = alternating_minimum(targets, settings.weight_decay, feature_decay, start, 20_000)
         gram = found.weight @ found.weight.T
