@@ -79,7 +79,7 @@ def test_json_has_the_promised_fields(lowdim, tmp_path):
     assert [(layer["name"], layer["index"]) for layer in result["layers"]] == 2 * [(n, i) for i, n in enumerate(names)]
     for layer in result["layers"]:
         assert set(layer) >= LAYER
-        assert set(layer["nc2"]) == {"equinorm", "equiangularity", "etf_distance"}
+        assert set(layer["nc2"]) == {"equinorm", "equiangularity", "etf_distance", "cosine_excess"}
         assert 0 < layer["nc1"] < layer["nc1_chance"]
         assert (layer["width"], layer["pool"], layer["rank"], layer["dtype"]) == (24, "avg", 9, "float32")
     assert result["head"].keys() == {"nc3", "nc4"}

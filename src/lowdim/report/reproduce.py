@@ -18,6 +18,7 @@ SECTIONS = {
     2: "2. The law of parsimony",
     3: "3. Progressive separation",
     4: "4. Deep matrix completion",
+    5: "5. After the lecture",
 }
 
 
