@@ -54,7 +54,7 @@ def test_the_layer_that_knows_the_classes_gets_the_weight() -> None:
 
 
 def test_what_is_expected_holds_for_new_samples() -> None:
-    x, y = blobs(30, 16, 4, 1.6)
+    x, y = blobs(60, 16, 4, 1.6)
     head = fit_frozen_head([x], y, classes=4)
     test, truth = blobs(400, 16, 4, 1.6, seed=1)
     found = head.log_probabilities(test)
@@ -70,7 +70,9 @@ def test_more_samples_than_decide_the_strength(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("lowdim.probe._frozen._ENOUGH", 90)
     part = fit_frozen_head([x, x[:, ::-1]], y, classes=3)
     assert np.isfinite(part.heldout).all(axis=1).sum() == 90
-    assert abs(part.accuracy - whole.accuracy) < 0.05
+    rows = np.hstack([x, x[:, ::-1]])
+    found, expected = (np.exp(head.log_probabilities(rows)) for head in (part, whole))
+    assert np.abs(found - expected).mean() < 0.05
 
 
 def test_weights_of_classes_move_the_decision() -> None:
@@ -116,10 +118,12 @@ def test_what_cannot_be_fitted() -> None:
 
 def test_views_are_averaged_unless_the_mirror_image_is_another_class() -> None:
     x, y = blobs(12, 10, 2, 2.0)
-    same = unit(x + 0.3 * np.random.default_rng(3).normal(size=x.shape))
-    assert fit_frozen_views([[x], [same]], y, classes=2)[1]
+    other, _ = blobs(12, 10, 2, 2.0, seed=1)
+    assert fit_frozen_views([[x], [other]], y, classes=2)[1]
     centres = np.random.default_rng(0).normal(size=10)
-    arrows = unit(np.where(y == 0, 1, -1)[:, None] * (centres - centres[::-1]) + np.random.default_rng(4).normal(size=x.shape))
+    arrows = unit(
+        np.where(y == 0, 1, -1)[:, None] * (centres - centres[::-1]) + np.random.default_rng(4).normal(size=x.shape)
+    )
     head, mean = fit_frozen_views([[arrows], [arrows[:, ::-1]]], y, classes=2)
     assert not mean
     assert head.accuracy > 0.9
@@ -131,4 +135,4 @@ def test_the_strength_is_the_best_near_by_wherever_the_search_begins() -> None:
     part, ones = fold_of(y, 4, 0), np.ones(len(y))
     found = {_best(_rotated(x), y, ones, part, first)[0] for first in (0, 5, len(_STRENGTHS) - 1)}
     assert max(found) - min(found) <= 1
-    assert 0 < min(found)
+    assert min(found) > 0

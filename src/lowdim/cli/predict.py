@@ -47,7 +47,12 @@ def predict(
         ),
     ] = None,
     seed: Seed = 0,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", help="Write every prediction to this file, with its label and the probabilities of all classes."
+        ),
+    ] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
     model_arg: given.ModelArguments = None,
@@ -107,17 +112,23 @@ def predict(
         outputs = [split_outputs(network, part, preprocessing, batch_size=size, progress=update)[0] for part in parts]
     logarithms = np.concatenate(outputs)
     best = logarithms.argmax(axis=1)
-    predictions = [
-        {"item": item, "class": found.classes[k], "probability": float(np.exp(row[k]))}
-        for item, k, row in zip(items, best, logarithms, strict=True)
-    ]
     labels = np.concatenate([part.labels for part in parts])
+    probabilities = np.exp(logarithms)
+    predictions = [
+        {
+            "item": item,
+            "class": found.classes[k],
+            "probability": float(row[k]),
+            "label": dataset.classes[label] if label >= 0 else None,
+        }
+        for item, k, row, label in zip(items, best, probabilities, labels, strict=True)
+    ]
     doubts = _doubts(dataset, names, seed, asked=split is not None)
     accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
     warnings = [*changed, *warnings]
     chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
-        _write_csv(csv, predictions)
+        _write_csv(csv, predictions, found.classes, probabilities)
     result: dict[str, Any] = {
         "config": {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed},
         "warnings": warnings,
@@ -200,16 +211,19 @@ def _doubts(dataset: "Dataset", names: list[str], seed: int, *, asked: bool) -> 
     return [seen if asked else f"{seen} {remedy}"]
 
 
-def _write_csv(path: Path, predictions: "list[dict[str, Any]]") -> None:
+def _write_csv(
+    path: Path, predictions: "list[dict[str, Any]]", classes: Sequence[str], probabilities: "np.ndarray"
+) -> None:
+    """One row per sample: what is printed, its label where it has one, and the probability of every class."""
     import csv
     import io
 
     from lowdim._files import write_atomic
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["item", "class", "probability"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(predictions)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*predictions[0], *(f"probability of {name}" for name in classes)])
+    writer.writerows([*one.values(), *row] for one, row in zip(predictions, probabilities.tolist(), strict=True))
     write_atomic(path, text.getvalue())
 
 

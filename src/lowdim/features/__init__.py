@@ -26,8 +26,8 @@ from lowdim.features._stream import FeatureBatch as FeatureBatch
 from lowdim.features._stream import FeatureStream as FeatureStream
 from lowdim.features._stream import Forward as Forward
 from lowdim.features._stream import Key as Key
-from lowdim.features._stream import tamed_layers as tamed_layers
 from lowdim.features._stream import content_digest as content_digest
 from lowdim.features._stream import network_content as network_content
+from lowdim.features._stream import tamed_layers as tamed_layers
 
 __all__ = ["Recorder", "pool_output", "recording", "reduce_output"]

@@ -220,7 +220,9 @@ class Bench:
     def _fit_layered(self, model: TunedModel, indices: np.ndarray) -> Fitted:
         """The frozen head; on the plain images alone where their mirror images do harm."""
         if self.views > 1:
-            self._warn(f"The method {model.plan.method} sees each image and its mirror image: `views` has no effect on it.")
+            self._warn(
+                f"The method {model.plan.method} sees each image and its mirror image: `views` has no effect on it."
+            )
         views, started = self._tamed(model), time.monotonic()
         weights = self._weights(indices).double().cpu().numpy() if self.class_weights else None
         head, mirrored = fit_frozen_views(
@@ -236,7 +238,9 @@ class Bench:
         set_head(model.eval(), head)
         seen = [np.hstack(view) for view in (views if mirrored else views[:1])]
         rows = torch.from_numpy(np.mean(seen, axis=0)).to(self.device)
-        return Fitted(model=model, store=HeldStore(self.labels, rows, rows.nbytes, time.monotonic() - started), head=head)
+        return Fitted(
+            model=model, store=HeldStore(self.labels, rows, rows.nbytes, time.monotonic() - started), head=head
+        )
 
     def _tamed(self, model: TunedModel) -> list[list[np.ndarray]]:
         """By view, the plain images first, what the head of a layered method sees of each layer."""

@@ -51,7 +51,12 @@ def plan_of(method: Method, module: nn.Module, options: Options) -> Plan:
     """The plan of a method, from those options that it reads."""
     blocks = _trained_blocks(module, options.layer) if "layer" in method.reads else ()
     read = {name: getattr(options, name) for name in ("combine", "rank", "batch_norm") if name in method.reads}
-    return Plan(method.name, blocks, **read, **({"layers": tuple(later_blocks(module)), "mirror": True} if method.layered else {}))
+    return Plan(
+        method.name,
+        blocks,
+        **read,
+        **({"layers": tuple(later_blocks(module)), "mirror": True} if method.layered else {}),
+    )
 
 
 def auto_block(module: nn.Module, depth: float = DEPTH) -> str:

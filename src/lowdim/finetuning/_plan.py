@@ -62,3 +62,4 @@ class Options:
     rank: int = 8
     batch_norm: BatchNorm = "frozen"
     also: tuple[str, ...] = ()
+    minutes: float | None = None

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +20,17 @@ from lowdim.errors import InputError
 from lowdim.features import (
     FeatureStream,
     Forward,
+    Inputs,
+    Pool,
     SplitSource,
     content_digest,
+    has_mirror,
     network_content,
     opened_cache,
+    tamed_layers,
 )
-from lowdim.models import LoadedModel, default_layers, load_model, match_layers, penultimate
-from lowdim.probe import fit_probe
+from lowdim.models import LoadedModel, default_layers, later_blocks, load_model, match_layers, penultimate
+from lowdim.probe import fit_frozen_views
 from lowdim.profiling._passes import halves
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking.scores import SCORES
@@ -129,7 +133,8 @@ def evaluate(
     cache: Path | None = None,
     cache_budget: float = CACHE_BUDGET,
 ) -> Evaluation:
-    """Scores one candidate: one pass of the network over the data, a second one over its stored features.
+    """Scores one candidate: one pass of the network over the data, a second one over its stored features; for the probe, images
+    are also seen mirrored.
 
     Memory does not grow with the number of samples, apart from some numbers per sample.
 
@@ -139,7 +144,8 @@ def evaluate(
         folder: For a temporary folder with the features.
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
-        probe: Also fit the linear probe, its strength chosen by cross-validation.
+        probe: Also fit the frozen head, a linear classifier on the feature and the second half of the blocks
+            (`lowdim.probe.fit_frozen_head`); with a layer that is named, on that one alone.
         probe_on: Where its accuracy is measured: on the ``"test"`` split (where there is one beside `split`), or by
             cross-validation (``"cv"``).
         batch_size: Samples per forward pass.
@@ -164,20 +170,25 @@ def evaluate(
     model = _model(candidate)
     layer = _layer(model, candidate.layer)
     place = torch.device(device or "cpu")
-    forward = Forward(model.module.to(place), [layer], ["avg"], place)
+    sample = SplitSource(_split(candidate, data, split, selection or {}), model.preprocessing).inputs(np.arange(1))
+    plain = Forward(model.module.to(place), [layer], ["avg"], place)
+    forward = _with_blocks(plain, sample) if probe and candidate.layer is None else plain
+    views = (False, True) if probe and has_mirror(sample) else (False,)
     on_test = probe_on == "test" and "test" in data.splits and split != "test"
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
-        def stream(name: str) -> FeatureStream:
-            source = SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing)
+        def stream(name: str, *, mirrored: bool = False) -> FeatureStream:
+            part = _split(candidate, data, name, selection or {})
+            source = SplitSource(part, model.preprocessing, mirrored=mirrored)
             network = network_content(model.module, model.fingerprint)
-            content = content_digest(network, source) if features.lasting else name
+            content = content_digest(network, source) if features.lasting else f"{name}-mirrored" if mirrored else name
             return FeatureStream(forward, source, source.labels, cache=features, content=content, batch_size=batch_size)
 
         work = _Work(stream(split), scored=model.head is not None)
         work.first_pass()
-        work.measure(work.fit_probe(stream("test") if on_test else None, seed) if probe else None)
+        streams = [[stream(name, mirrored=mirrored) for mirrored in views] for name in (split, "test")[: 1 + on_test]]
+        work.measure(work.fit_probe(*streams, seed=seed) if probe else None)
     influences = work.influences()
     return Evaluation(
         name=candidate.name,
@@ -298,36 +309,44 @@ class _Work:
                 self.sizes[name] = int(np.isfinite(self.moved[name]).sum())
                 self.scores[name] = float(np.nanmean(self.moved[name]))
 
-    def fit_probe(self, test: FeatureStream | None, seed: int) -> ProbeOutcome | None:
-        """The linear probe, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
+    def fit_probe(
+        self, views: Sequence[FeatureStream], test: Sequence[FeatureStream] | None = None, *, seed: int
+    ) -> ProbeOutcome | None:
+        """The frozen head, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
         labels = self.labels.numpy()
         chosen = limited_indices(labels, PROBE_SAMPLES, seed)
-        picked = [
-            (positions[take], rows.numpy()[take])
-            for positions, rows, _, _ in self._batches()
-            if (take := np.isin(positions, chosen)).any()
-        ]
-        positions, features = (np.concatenate(part) for part in zip(*picked, strict=True))
-        result = self._try(
-            "probe_accuracy", lambda: fit_probe(features, labels[positions], classes=self.classes, seed=seed)
+        layers, finite = _layers_of(views, chosen)
+        positions = chosen[finite]
+        found = self._try(
+            "probe_accuracy",
+            lambda: fit_frozen_views(
+                [[rows[finite] for rows in view] for view in layers],
+                labels[positions],
+                classes=self.classes,
+                seed=seed,
+            ),
         )
-        if result is None:
+        if found is None:
+            return None
+        head, mean = found
+        if np.isnan(head.accuracy):
+            self.warnings.append("no probe_accuracy: every class has one sample, so that none can be left out")
             return None
         if len(positions) < len(self.usable):
             self.warnings.append(f"the probe was fitted to {len(positions)} of {len(self.usable)} samples")
         right = np.full(len(labels), np.nan)
-        right[positions] = result.correct(labels[positions])
+        right[positions] = head.correct(labels[positions])
         crossed = SampleValues(right, labels)
         self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
         if test is None:
             return ProbeOutcome(crossed, crossed)
         # A class without training samples cannot be predicted, and a sample without finite features is not.
-        hits = np.zeros(len(test.labels))
-        for where, rows, _ in _finite(test):
-            predicted = self.present[result.probe.log_probabilities(rows.numpy()).argmax(axis=1)]
-            hits[where] = predicted == test.labels[where]
+        hits = np.zeros(len(test[0].labels))
+        layers, finite = _layers_of(test if mean else test[:1], np.arange(len(hits)))
+        rows = np.mean([np.hstack(view) for view in layers], axis=0)[finite]
+        hits[finite] = self.present[head.log_probabilities(rows).argmax(axis=1)] == test[0].labels[finite]
         self.probe_samples = len(hits)
-        return ProbeOutcome(crossed, SampleValues(hits, test.labels))
+        return ProbeOutcome(crossed, SampleValues(hits, test[0].labels))
 
     def influences(self) -> dict[str, np.ndarray]:
         """By score; centred within classes, with the small-sample factor of a variance."""
@@ -365,10 +384,27 @@ def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.nd
     return moved
 
 
+def _with_blocks(plain: Forward, sample: Inputs) -> Forward:
+    """The same passes that also read the second half of the blocks, where all of these give features."""
+    pools: tuple[Pool, ...] = ("avg", "cls") if getattr(plain.module, "global_pool", None) == "token" else ("avg",)
+    more = replace(plain, layers=[*plain.layers, *later_blocks(plain.module)], pools=pools)
+    try:
+        more(sample)
+    except InputError:
+        return plain
+    return more
+
+
+def _layers_of(views: Sequence[FeatureStream], chosen: np.ndarray) -> tuple[list[list[np.ndarray]], np.ndarray]:
+    """By view the tamed features of each layer of the chosen samples, and which of them are finite in all."""
+    layers = [[rows.numpy() for rows in tamed_layers(view, chosen).values()] for view in views]
+    return layers, np.all([np.isfinite(rows).all(axis=1) for view in layers for rows in view], axis=0)
+
+
 def _finite(stream: FeatureStream) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
     """Positions, float64 features and the network's outputs of the samples whose features are finite."""
     for batch in stream:
-        (features,) = batch.features.values()
+        features = next(iter(batch.features.values()))
         finite = torch.isfinite(features).all(dim=1)
         scores = None if batch.scores is None else batch.scores[finite]
         yield batch.positions[finite.numpy()], as_float64(features[finite]), scores
