@@ -14,6 +14,7 @@ import json
 import time
 import warnings
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -111,12 +112,13 @@ def speed(options: argparse.Namespace) -> None:
         x = np.maximum(rng.normal(size=(10, width))[labels] + 2 * rng.normal(size=(samples, width)), 0) * scales
         rows = tame(torch.from_numpy(x)).numpy()
         halves = [rows[:, : width // 2], rows[:, width // 2 :]]
+        fits = (
+            partial(fit_frozen_views, [halves], labels, classes=10),
+            partial(LogisticRegressionCV(Cs=10, cv=5).fit, rows, labels),
+        )
+        times: list[float] = []
         with threadpool_limits(limits=1):
-            times: list[float] = []
-            for fit in (
-                lambda: fit_frozen_views([halves], labels, classes=10),
-                lambda: LogisticRegressionCV(Cs=10, cv=5).fit(rows, labels),
-            ):
+            for fit in fits:
                 started = time.process_time()
                 fit()
                 times.append(time.process_time() - started)

@@ -26,6 +26,7 @@ from lowdim.features._stream import FeatureBatch as FeatureBatch
 from lowdim.features._stream import FeatureStream as FeatureStream
 from lowdim.features._stream import Forward as Forward
 from lowdim.features._stream import Key as Key
+from lowdim.features._stream import collected as collected
 from lowdim.features._stream import content_digest as content_digest
 from lowdim.features._stream import network_content as network_content
 from lowdim.features._stream import tamed_layers as tamed_layers

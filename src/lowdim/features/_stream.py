@@ -127,14 +127,19 @@ class FeatureStream:
         return Rows.of(self.forward(self.source.inputs(np.arange(start, stop))))
 
 
-def tamed_layers(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
-    """All features of a stream, or of its samples at some positions, tamed, by layer and pooling."""
+def collected(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
+    """All features of a stream, or of its samples at some positions, by layer and pooling."""
     parts: dict[Key, list[Tensor]] = {}
     for batch in stream:
         taken = slice(None) if positions is None else torch.from_numpy(np.isin(batch.positions, positions))
         for key, rows in batch.features.items():
-            parts.setdefault(key, []).append(tame(rows[taken]))
+            parts.setdefault(key, []).append(rows[taken])
     return {key: torch.cat(rows) for key, rows in parts.items()}
+
+
+def tamed_layers(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
+    """The same, each layer tamed."""
+    return {key: tame(rows) for key, rows in collected(stream, positions).items()}
 
 
 def _key(name: str) -> Key:

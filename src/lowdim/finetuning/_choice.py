@@ -15,7 +15,7 @@ from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._plan import Options, Plan
-from lowdim.finetuning.methods import RECORDS, Decision, ensemble, method_named
+from lowdim.finetuning.methods import RECORDS, Decision, ensemble, linear_probe, method_named
 from lowdim.probe import fold_of
 
 _PROBE, _BLOCK = ensemble.METHOD.parts
@@ -209,7 +209,9 @@ def _compared(gain: float, error: float) -> str:
 
 
 def probe_plan(bench: Bench) -> Plan:
-    """The frozen head on a bench's network."""
+    """The frozen head on a bench's network; the linear probe for saved features, which may be anything."""
+    if bench.train.kind == "features":
+        return Plan(linear_probe.METHOD.name)
     return plan_of(method_named(_PROBE), bench.network.module, Options())
 
 
@@ -226,7 +228,8 @@ def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
 def block_may_pay(bench: Bench) -> tuple[bool, str]:
     """Whether the frozen head leans on layers before the last, and what to say about it."""
     head = bench.fit(probe_plan(bench)).head
-    assert head is not None
+    if head is None:
+        return False, "saved features have no block that could be trained"
     share = f"{100 * head.further:.0f} % of the probe's weight lies on layers before the last"
     if head.further >= _FURTHER:
         return True, f"{share}: a trained block may pay"

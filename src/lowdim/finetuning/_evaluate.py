@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Split, batches
 from lowdim.errors import InputError
-from lowdim.finetuning._store import Store
+from lowdim.finetuning._store import HeldStore, Store
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.metrics import variability
 from lowdim.probe import FrozenHead, LinearProbe, fit_probe
@@ -22,7 +22,9 @@ _NEVER = -30.0
 """Logit of a class without training samples."""
 
 
-def stored_features(model: TunedModel, store: Store, indices: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
+def stored_features(
+    model: TunedModel, store: Store | HeldStore, indices: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n d"]:
     """What the head of a model in evaluation mode sees, for stored samples."""
     rows: list[np.ndarray] = []
     with torch.inference_mode():

@@ -23,6 +23,7 @@ from lowdim.features import (
     Inputs,
     Pool,
     SplitSource,
+    collected,
     content_digest,
     has_mirror,
     network_content,
@@ -30,7 +31,7 @@ from lowdim.features import (
     tamed_layers,
 )
 from lowdim.models import LoadedModel, default_layers, later_blocks, load_model, match_layers, penultimate
-from lowdim.probe import fit_frozen_views
+from lowdim.probe import FrozenHead, ProbeResult, fit_frozen_views, fit_probe
 from lowdim.profiling._passes import halves
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking.scores import SCORES
@@ -185,7 +186,7 @@ def evaluate(
             content = content_digest(network, source) if features.lasting else f"{name}-mirrored" if mirrored else name
             return FeatureStream(forward, source, source.labels, cache=features, content=content, batch_size=batch_size)
 
-        work = _Work(stream(split), scored=model.head is not None)
+        work = _Work(stream(split), scored=model.head is not None, saved=candidate.features is not None)
         work.first_pass()
         streams = [[stream(name, mirrored=mirrored) for mirrored in views] for name in (split, "test")[: 1 + on_test]]
         work.measure(work.fit_probe(*streams, seed=seed) if probe else None)
@@ -243,8 +244,8 @@ def _layer(model: LoadedModel, wanted: str | None) -> str:
 class _Work:
     """The passes over one candidate's features, and what they leave."""
 
-    def __init__(self, stream: FeatureStream, *, scored: bool) -> None:
-        self.stream, self.scored = stream, scored
+    def __init__(self, stream: FeatureStream, *, scored: bool, saved: bool) -> None:
+        self.stream, self.scored, self.saved = stream, scored, saved
         self.present, labels = np.unique(stream.labels, return_inverse=True)
         if len(self.present) < 2:
             raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
@@ -315,17 +316,10 @@ class _Work:
         """The frozen head, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
         labels = self.labels.numpy()
         chosen = limited_indices(labels, PROBE_SAMPLES, seed)
-        layers, finite = _layers_of(views, chosen)
+        layers, finite = self._layers_of(views, chosen)
         positions = chosen[finite]
-        found = self._try(
-            "probe_accuracy",
-            lambda: fit_frozen_views(
-                [[rows[finite] for rows in view] for view in layers],
-                labels[positions],
-                classes=self.classes,
-                seed=seed,
-            ),
-        )
+        kept, own = [[rows[finite] for rows in view] for view in layers], labels[positions]
+        found = self._try("probe_accuracy", lambda: self._classifier(kept, own, seed))
         if found is None:
             return None
         head, mean = found
@@ -342,11 +336,28 @@ class _Work:
             return ProbeOutcome(crossed, crossed)
         # A class without training samples cannot be predicted, and a sample without finite features is not.
         hits = np.zeros(len(test[0].labels))
-        layers, finite = _layers_of(test if mean else test[:1], np.arange(len(hits)))
+        layers, finite = self._layers_of(test if mean else test[:1], np.arange(len(hits)))
         rows = np.mean([np.hstack(view) for view in layers], axis=0)[finite]
-        hits[finite] = self.present[head.log_probabilities(rows).argmax(axis=1)] == test[0].labels[finite]
+        logarithms = (head if isinstance(head, FrozenHead) else head.probe).log_probabilities(rows)
+        hits[finite] = self.present[logarithms.argmax(axis=1)] == test[0].labels[finite]
         self.probe_samples = len(hits)
         return ProbeOutcome(crossed, SampleValues(hits, test[0].labels))
+
+    def _classifier(
+        self, views: list[list[np.ndarray]], labels: np.ndarray, seed: int
+    ) -> tuple[FrozenHead | ProbeResult, bool]:
+        """The frozen head, and whether it is for the mean of the views; the linear probe for saved features, which may be anything."""
+        if self.saved:
+            return fit_probe(views[0][0], labels, classes=self.classes, seed=seed), False
+        return fit_frozen_views(views, labels, classes=self.classes, seed=seed)
+
+    def _layers_of(
+        self, views: Sequence[FeatureStream], chosen: np.ndarray
+    ) -> tuple[list[list[np.ndarray]], np.ndarray]:
+        """By view what the probe reads of each layer of the chosen samples, and which samples are finite in all."""
+        read = collected if self.saved else tamed_layers
+        layers = [[rows.numpy() for rows in read(view, chosen).values()] for view in views]
+        return layers, np.all([np.isfinite(rows).all(axis=1) for view in layers for rows in view], axis=0)
 
     def influences(self) -> dict[str, np.ndarray]:
         """By score; centred within classes, with the small-sample factor of a variance."""
@@ -393,12 +404,6 @@ def _with_blocks(plain: Forward, sample: Inputs) -> Forward:
     except InputError:
         return plain
     return more
-
-
-def _layers_of(views: Sequence[FeatureStream], chosen: np.ndarray) -> tuple[list[list[np.ndarray]], np.ndarray]:
-    """By view the tamed features of each layer of the chosen samples, and which of them are finite in all."""
-    layers = [[rows.numpy() for rows in tamed_layers(view, chosen).values()] for view in views]
-    return layers, np.all([np.isfinite(rows).all(axis=1) for view in layers for rows in view], axis=0)
 
 
 def _finite(stream: FeatureStream) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
