@@ -27,7 +27,7 @@ from lowdim.finetuning._evaluate import nc1, probe_head, set_head, stored_featur
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
-from lowdim.finetuning._store import INPUTS, Compute, HeadInput, HeldStore, Store, example_inputs
+from lowdim.finetuning._store import INPUTS, Compute, HeadInput, HeldStore, Store, example_inputs, room_in
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Test, train
 from lowdim.finetuning._tuned import TunedModel
@@ -259,7 +259,8 @@ class Bench:
                     content=content_digest(self._content, source),
                     batch_size=_FROZEN,
                 )
-                self._views[key].append(part.layers_of(tamed_layers(stream)))
+                with room_in(self.cache):
+                    self._views[key].append(part.layers_of(tamed_layers(stream)))
         return self._views[key]
 
     def _test(self, model: TunedModel, watched: Split) -> Test:

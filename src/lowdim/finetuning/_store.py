@@ -1,10 +1,11 @@
 """What a training loop reads: the outputs of the frozen prefix (or the inputs), computed once and kept memory-mapped on disk."""
 
+import contextlib
 import copy
 import errno
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,17 @@ class Batch:
     value: Tensor | None
 
 
+@contextlib.contextmanager
+def room_in(cache: FeatureCache) -> Generator[None]:
+    """Says which folder had no room, where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(error, cache.folder) from error
+        raise
+
+
 class Store:
     """Training samples as the trained part of a network wants them.
 
@@ -84,12 +96,8 @@ class Store:
         self._shape: tuple[int, ...] = ()
         content = content_digest(network, self._source)
         self._shelf = Shelf(cache, content, names, views * len(self), self._rows, held=True)
-        try:
+        with room_in(cache):
             self.stored = self._fill(processes or Processes(), progress)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise disk_full(error, cache.folder) from error
-            raise
         self.bytes = self._shelf.bytes if self.stored else 0
         self.seconds = time.monotonic() - started
 
