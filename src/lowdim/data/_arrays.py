@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lowdim._reading import read_arrays
-from lowdim.data._dataset import UNLABELLED, Dataset, Kind, Split, divided, encode_labels
+from lowdim.data._contents import Contents, array_bytes, hashed
+from lowdim.data._dataset import UNLABELLED, Dataset, Indices, Kind, Split, divided, encode_labels
 from lowdim.data._images import array_image
 from lowdim.errors import InputError
 
@@ -23,9 +24,9 @@ class Rows:
     def __call__(self, index: int) -> Any:
         return array_image(self.array[index]) if self.kind == "image" else self.array[index]
 
-    def stamp(self, index: int) -> bytes:
-        """The bytes of a sample."""
-        return self.array[index].tobytes()
+    def contents(self, indices: Indices) -> Contents:
+        """Of these samples."""
+        return hashed(array_bytes(self.array[index]) for index in indices)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lowdim._random import child_seed
+from lowdim.data._contents import Contents, contents_of
 from lowdim.errors import InputError, did_you_mean
 
 Kind = Literal["image", "text", "features"]
@@ -56,14 +58,17 @@ class Split:
         """
         return self.read(int(index))
 
+    @cached_property
+    def contents(self) -> Contents:
+        """sha256 of every sample's bytes (of a picture: of its file), ``n`` of type ``S32``. Reads every sample once, when asked for."""
+        return contents_of(self.read, np.arange(len(self)))
+
     def digest(self) -> str:
-        """sha256 over labels, names and samples: arrays and texts by content, files by size and time of change."""
+        """sha256 over labels, names and contents."""
         digest = hashlib.sha256(self.labels.tobytes())
-        stamp = getattr(self.read, "stamp", None)
-        for index, item in enumerate(self.items):
+        for item in self.items:
             digest.update(f"{item}\0".encode(errors="backslashreplace"))
-            if stamp is not None:
-                digest.update(stamp(index))
+        digest.update(self.contents.tobytes())
         return digest.hexdigest()
 
     def take(self, indices: Indices) -> "Split":
@@ -77,7 +82,7 @@ class Split:
             self,
             labels=self.labels[chosen],
             items=_Chosen(self.items, chosen),
-            read=_ChosenReader(self.read, chosen),
+            read=_ChosenReader(self, chosen),
         )
 
     def counts(self, classes: int) -> Indices:
@@ -137,16 +142,17 @@ class _Chosen(Sequence[str]):
 
 @dataclass(frozen=True)
 class _ChosenReader:
-    read: Callable[[int], Any]
+    split: Split
     indices: Indices
 
     def __call__(self, index: int) -> Any:
-        return self.read(int(self.indices[index]))
+        return self.split.load(int(self.indices[index]))
 
-    def stamp(self, index: int) -> bytes:
-        """That of the reader behind it."""
-        stamp = getattr(self.read, "stamp", None)
-        return b"" if stamp is None else stamp(int(self.indices[index]))
+    def contents(self, indices: Indices) -> Contents:
+        """Of the split behind it: what is known there, or of these samples alone."""
+        behind = self.indices[indices]
+        known = self.split.__dict__.get("contents")
+        return contents_of(self.split.read, behind) if known is None else known[behind]
 
 
 def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:

@@ -9,7 +9,8 @@ from PIL import Image
 
 from lowdim._pictures import EXTENSIONS
 from lowdim._reading import is_special
-from lowdim.data._dataset import UNLABELLED, Dataset, Split
+from lowdim.data._contents import Contents, files_hashed
+from lowdim.data._dataset import UNLABELLED, Dataset, Indices, Split
 from lowdim.data._images import open_image
 from lowdim.errors import InputError
 
@@ -26,13 +27,9 @@ class ImageFiles:
     def __call__(self, index: int) -> Image.Image:
         return open_image(self.paths[index], self.root)
 
-    def stamp(self, index: int) -> bytes:
-        """Size and time of change of a file; nothing for one that is missing, which reading it will report."""
-        try:
-            state = self.paths[index].stat()
-        except OSError:
-            return b""
-        return f"{state.st_size} {state.st_mtime_ns}".encode()
+    def contents(self, indices: Indices) -> Contents:
+        """Of these files, not decoded."""
+        return files_hashed([self.paths[index] for index in indices])
 
 
 def image_split(name: str, paths: Sequence[Path], labels: Sequence[int] | np.ndarray, root: Path) -> Split:
@@ -96,7 +93,7 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
         paths = [path for name in classes for path in files.get(name, ())]
         labels = np.repeat(np.arange(len(classes)), [len(files.get(name, ())) for name in classes])
         splits[split] = image_split(split, [*loose, *paths], np.append([UNLABELLED] * len(loose), labels), root)
-    name = folder.name or root.name
+    name = root.name if folder.name in ("", "..") else folder.name
     return Dataset(name=name, kind="image", classes=classes, splits=splits, notes=tuple(notes), own_split=bool(parts))
 
 

@@ -25,10 +25,6 @@ class Texts:
     def __call__(self, index: int) -> str:
         return self.texts[index]
 
-    def stamp(self, index: int) -> bytes:
-        """The text itself."""
-        return self.texts[index].encode()
-
 
 def load_table(
     path: Path,

@@ -14,6 +14,7 @@ from lowdim._preprocessing import Preprocessing
 from lowdim._random import child_seed
 from lowdim.data import Split
 from lowdim.data._batches import Inputs, batches
+from lowdim.data._contents import Contents, hashed
 from lowdim.errors import InputError
 
 
@@ -43,11 +44,13 @@ class SplitSource:
         return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
 
     def digest(self) -> str:
-        """Of samples and preprocessing, and of the first sample's inputs: they depend on code and vocabularies, too."""
+        """Of samples and preprocessing, and of the first sample's inputs: they depend on code and vocabularies, too. Names and labels
+        of the samples have no part in it."""
         first = self.inputs(np.arange(min(1, len(self.labels)))) if len(self.labels) else {}
         tensors = first if isinstance(first, dict) else {"": first}
         seen = {name: [str(tensor.dtype), _bytes_digest(tensor)] for name, tensor in tensors.items()}
-        return json_digest([self.split.digest(), self.preprocessing.as_dict(), seen])
+        contents = hashlib.sha256(self.split.contents.tobytes()).hexdigest()
+        return json_digest([contents, self.preprocessing.as_dict(), seen])
 
 
 class TensorSource:
@@ -101,8 +104,11 @@ class _Views:
         image = image.crop((left, top, left + width, top + height))
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if generator.random() < 0.5 else image
 
-    def stamp(self, index: int) -> bytes:
-        """Of the image behind it, and of what the view is drawn from."""
-        view, index = divmod(index, len(self.split))
-        stamp = getattr(self.split.read, "stamp", None)
-        return f"{self.seed} {view} ".encode() + (b"" if stamp is None else stamp(index))
+    def contents(self, indices: np.ndarray) -> Contents:
+        """Of the images behind them, and of what each view is drawn from."""
+        views, places = np.divmod(indices, len(self.split))
+        images = self.split.contents[places].tolist()
+        return hashed(
+            f"{self.seed} {view} {place} ".encode() + image
+            for view, place, image in zip(views, places, images, strict=True)
+        )

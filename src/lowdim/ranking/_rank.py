@@ -172,7 +172,7 @@ def rank(
             delayed(_attempt)(
                 candidate,
                 data,
-                Path(where) / f"{json_digest([candidate.identity(), content])[:16]}.safetensors",
+                Path(where) / f"{json_digest([_known_by(candidate), content])[:16]}.safetensors",
                 by,
                 {**settings, "cache": cache, "cache_budget": cache_budget},
             )
@@ -201,13 +201,18 @@ def rank(
     )
 
 
+def _known_by(candidate: Candidate) -> dict[str, Any]:
+    """What decides a candidate's scores."""
+    return {key: value for key, value in candidate.identity().items() if key not in ("name", "shown_as", "group")}
+
+
 def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings: Mapping[str, Any]) -> Evaluation | str:
     """The evaluation, or why there is none: whatever a user's model raises must not end the other candidates.
 
     Of the numbers per sample it keeps those that ties are judged by: a thousand models on a million images must fit.
     """
     if file.exists():
-        return _trimmed(Evaluation.load(file), by)
+        return replace(_trimmed(Evaluation.load(file), by), name=candidate.name)
     try:
         evaluation = evaluate(candidate, data, folder=file.parent, **settings)
     except LowdimError as error:
