@@ -87,8 +87,10 @@ def predict(
     import numpy as np
 
     from lowdim.data import load_data
-    from lowdim.errors import InputError
+    from lowdim.data._finite import some
+    from lowdim.errors import InputError, NonFiniteError
     from lowdim.finetuning import split_outputs
+    from lowdim.finetuning._evaluate import without_class
 
     begun = time.monotonic()
     dataset = load_data(
@@ -116,14 +118,28 @@ def predict(
     with progress("classifying") as update:
         outputs = [split_outputs(network, part, preprocessing, batch_size=size, progress=update)[0] for part in parts]
     logarithms = np.concatenate(outputs)
+    labels = np.concatenate([part.labels for part in parts])
+    unknown = without_class(logarithms)
+    left_out = [item for item, bad in zip(items, unknown, strict=True) if bad]
+    if len(left_out) == len(items):
+        raise NonFiniteError(
+            f"Inputs or outputs of all {len(items)} items are NaN or infinite: nothing can be classified."
+        )
+    items, logarithms, labels = (
+        [i for i, bad in zip(items, unknown, strict=True) if not bad],
+        logarithms[~unknown],
+        labels[~unknown],
+    )
     best = logarithms.argmax(axis=1)
     predictions = [
         {"item": item, "class": found.classes[k], "probability": float(np.exp(row[k]))}
         for item, k, row in zip(items, best, logarithms, strict=True)
     ]
-    labels = np.concatenate([part.labels for part in parts])
     doubts = _doubts(dataset, names, seed, asked=split is not None)
     accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
+    if left_out:
+        several = f"{len(left_out)} of {len(items) + len(left_out)} items are left out, their inputs or outputs are NaN or infinite: "
+        changed = [*changed, f"{several}{some(left_out, range(len(left_out)))}"]
     warnings = [*changed, *warnings]
     for message in warnings:
         warn(message)
@@ -134,7 +150,7 @@ def predict(
         config = {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed}
         result: dict[str, Any] = {"config": config, "warnings": warnings}
         result["seconds"] = round(time.monotonic() - begun, 3)
-        emit_json("predict", {**result, "predictions": predictions, "accuracy": accuracy})
+        emit_json("predict", {**result, "predictions": predictions, "left_out": left_out, "accuracy": accuracy})
         return
     rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions[:SHOWN]]
     which = f"all {len(items)} samples" if chosen == "all" else f"{chosen} split"

@@ -14,6 +14,7 @@ from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
+from lowdim.finetuning._evaluate import require_classes
 from lowdim.finetuning._plan import Options, Plan
 from lowdim.finetuning.methods import RECORDS, Decision, ensemble, method_named
 from lowdim.probe import fold_of
@@ -132,6 +133,7 @@ def heldout_predictions(bench: Bench, plan: Plan, part: np.ndarray) -> Float[np.
         for fold in np.unique(part[part >= 0]):
             test = np.flatnonzero(part == fold)
             heldout[test] = bench.fit(plan, indices=np.flatnonzero(part != fold)).log_probabilities(test)
+            require_classes(heldout[test])
         bench.heldout[key] = heldout
     return bench.heldout[key]
 
