@@ -315,6 +315,11 @@ def _write(run: "RunFolder", result: dict[str, Any], typed: str) -> None:
     run.finish(result)
 
 
+def balanced(accuracy: float, value: float | None) -> str:
+    """The balanced accuracy for the end of a line, where classes of unequal sizes make it another number."""
+    return "" if value is None or abs(value - accuracy) < 5e-4 else f", balanced {100 * value:.1f} %"
+
+
 def print_evidence(evidence: list[dict[str, Any]]) -> None:
     """The cross-validated table of ``auto`` and ``advise``."""
     rows = [
@@ -322,7 +327,7 @@ def print_evidence(evidence: list[dict[str, Any]]) -> None:
             entry["model"],
             entry["method"],
             entry["layer"] or "-",
-            f"{100 * entry['accuracy']:.1f}",
+            f"{100 * entry['accuracy']:.1f}{balanced(entry['accuracy'], entry['balanced_accuracy'])}",
             f"{100 * entry['interval'][0]:.1f} - {100 * entry['interval'][1]:.1f}",
             number(entry["seconds"]),
         ]
@@ -345,8 +350,9 @@ def _print(result: dict[str, Any]) -> None:
     accuracy = result["accuracy"]
     if accuracy["test"] is not None:
         low, high = accuracy["interval"]
-        print(f"test accuracy: {100 * accuracy['test']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f})")
-    print(f"train accuracy: {100 * accuracy['train']:.1f} %")
+        beside = balanced(accuracy["test"], accuracy["balanced_test"])
+        print(f"test accuracy: {100 * accuracy['test']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f}){beside}")
+    print(f"train accuracy: {100 * accuracy['train']:.1f} %{balanced(accuracy['train'], accuracy['balanced_train'])}")
     print(f"NC1 of the last feature: train {number(result['nc1']['train'])}, test {number(result['nc1']['test'])}")
     print(
         f"trained: {result['trained_parameters']:,} of {result['total_parameters']:,} parameters "

@@ -20,6 +20,7 @@ from lowdim.cli._common import (
     wants_json,
     warn,
 )
+from lowdim.cli.finetune import balanced
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,6 +91,7 @@ def predict(
     from lowdim.data._finite import some
     from lowdim.errors import InputError, NonFiniteError
     from lowdim.finetuning import split_outputs
+    from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
     from lowdim.finetuning._evaluate import without_class
 
     begun = time.monotonic()
@@ -135,8 +137,24 @@ def predict(
         {"item": item, "class": found.classes[k], "probability": float(np.exp(row[k]))}
         for item, k, row in zip(items, best, logarithms, strict=True)
     ]
+    parted = len(names) == 1 and names[0] == "test" and "train" in dataset.splits
+    again = (
+        np.isin(dataset["test"].contents, dataset["train"].contents)[~unknown]
+        if parted
+        else np.zeros(len(labels), bool)
+    )
     doubts = _doubts(dataset, names, seed, asked=split is not None)
-    accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
+    right, warnings = _right(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
+    measured: dict[str, float | None] = dict.fromkeys(("accuracy", "balanced_accuracy", "accuracy_without_copies"))
+    if right is not None:
+        measured |= {"accuracy": float(right.mean()), "balanced_accuracy": balanced_accuracy(right, labels)}
+        warnings += majority_warnings("The accuracy of", right, labels, dataset.classes)
+        if 0 < again.sum() < len(right):
+            measured["accuracy_without_copies"] = float(right[~again].mean())
+            warnings.append(
+                f"{again.sum()} of {len(right)} test samples are also in train: the accuracy is {100 * right.mean():.1f} %, and "
+                f"{100 * right[~again].mean():.1f} % without them."
+            )
     if left_out:
         several = f"{len(left_out)} of {len(items) + len(left_out)} items are left out, their inputs or outputs are NaN or infinite: "
         changed = [*changed, f"{several}{some(left_out, range(len(left_out)))}"]
@@ -150,7 +168,7 @@ def predict(
         config = {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed}
         result: dict[str, Any] = {"config": config, "warnings": warnings}
         result["seconds"] = round(time.monotonic() - begun, 3)
-        emit_json("predict", {**result, "predictions": predictions, "left_out": left_out, "accuracy": accuracy})
+        emit_json("predict", {**result, "predictions": predictions, "left_out": left_out, **measured})
         return
     rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions[:SHOWN]]
     which = f"all {len(items)} samples" if chosen == "all" else f"{chosen} split"
@@ -159,8 +177,11 @@ def predict(
         print(f"and {len(predictions) - SHOWN} more; --csv FILE or --json gives them all")
     if csv is not None:
         print(f"saved: {csv}")
+    accuracy = measured["accuracy"]
     if accuracy is not None:
-        print(f"accuracy against the labels there: {100 * accuracy:.2f} %")
+        print(
+            f"accuracy against the labels there: {100 * accuracy:.2f} %{balanced(accuracy, measured['balanced_accuracy'])}"
+        )
 
 
 def _splits(dataset: "Dataset", split: str | None) -> list[str]:
@@ -170,7 +191,7 @@ def _splits(dataset: "Dataset", split: str | None) -> list[str]:
     return ["test"] if split is None and "test" in dataset.splits else list(dataset.splits)
 
 
-def _accuracy(
+def _right(
     best: "np.ndarray",
     labels: "np.ndarray",
     names: tuple[str, ...],
@@ -178,8 +199,8 @@ def _accuracy(
     doubts: list[str],
     *,
     asked: bool,
-) -> tuple[float | None, list[str]]:
-    """The share of samples with the class of their label, where it means something, and what to know about it."""
+) -> "tuple[np.ndarray | None, list[str]]":
+    """1 for the samples with the class of their label, 0 for the others, where that means something, and what to know about it."""
     import numpy as np
 
     there = [names[k] for k in np.unique(labels) if k >= 0]
@@ -192,7 +213,7 @@ def _accuracy(
     if doubts and not asked:
         return None, doubts
     truth = np.array([classes.index(names[k]) for k in labels])
-    return float((best == truth).mean()), doubts
+    return (best == truth).astype(np.float64), doubts
 
 
 def _some(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lowdim._random import child_seed
-from lowdim.data._contents import Contents, contents_of
+from lowdim.data._contents import Contents, contents_of, first_copies
 from lowdim.errors import InputError, did_you_mean
 
 Kind = Literal["image", "text", "features"]
@@ -62,6 +62,11 @@ class Split:
     def contents(self) -> Contents:
         """sha256 of every sample's bytes (of a picture: of its file), ``n`` of type ``S32``. Reads every sample once, when asked for."""
         return contents_of(self.read, np.arange(len(self)))
+
+    @cached_property
+    def copies(self) -> Indices:
+        """For every sample the position of the first one with the same bytes: its own where there is none before it."""
+        return first_copies(self.contents)
 
     def digest(self) -> str:
         """sha256 over labels, names and contents."""
@@ -171,24 +176,32 @@ def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
     return order
 
 
-def train_test_indices(labels: Indices, seed: int, *, test_share: float = 0.2) -> tuple[Indices, Indices]:
+def spread(part: Indices, copies: Indices | None) -> Indices:
+    """What was decided for the first of each group of copies, decided for all of them; `part` has one entry per group."""
+    return part if copies is None else part[np.searchsorted(np.unique(copies), copies)]
+
+
+def train_test_indices(
+    labels: Indices, seed: int, *, test_share: float = 0.2, copies: Indices | None = None
+) -> tuple[Indices, Indices]:
     """A stratified split; a class of two or more samples is on both sides, a class of one only in train.
 
     Args:
         labels: Class index per sample.
         seed: The same seed gives the same split.
         test_share: Share of each class that goes to test.
+        copies: As of `Split`; copies stay on one side, and count once.
 
     Returns:
         Sorted train and test positions.
     """
-    train: list[Indices] = []
-    test: list[Indices] = []
-    for positions in class_order(labels, seed, "split").values():
+    once = labels if copies is None else labels[np.unique(copies)]
+    held_out = np.zeros(len(once), dtype=bool)
+    for positions in class_order(once, seed, "split").values():
         held = max(1, round(test_share * len(positions))) if len(positions) > 1 else 0
-        test.append(positions[:held])
-        train.append(positions[held:])
-    return _sorted(train), _sorted(test)
+        held_out[positions[:held]] = True
+    held_out = spread(held_out, copies)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def divided(dataset: Dataset, seed: int) -> Dataset:
@@ -201,7 +214,7 @@ def divided(dataset: Dataset, seed: int) -> Dataset:
     if dataset.own_split:
         return dataset
     whole = dataset["all"]
-    parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed), strict=True))
+    parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed, copies=whole.copies), strict=True))
     splits = {name: replace(whole.take(chosen), name=name) for name, chosen in parts.items() if len(chosen)}
     note = f"split: stratified, 80 % train, 20 % test, seed {seed}"
     return replace(dataset, splits=splits, notes=(*dataset.notes, note))

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +15,7 @@ from lowdim._preprocessing import Preprocessing
 from lowdim._random import child_seed
 from lowdim.data import Split
 from lowdim.data._batches import Inputs, batches
-from lowdim.data._contents import Contents, hashed
+from lowdim.data._contents import Contents, first_copies, hashed
 from lowdim.errors import InputError
 
 
@@ -23,6 +24,11 @@ class Source(Protocol):
     """The labels of all samples, and the inputs of any of them."""
 
     labels: np.ndarray
+
+    @property
+    def copies(self) -> np.ndarray:
+        """For every sample the position of the first one that is identical."""
+        ...
 
     def inputs(self, positions: np.ndarray) -> Any:
         """A tensor, or a dictionary of tensors, for these samples."""
@@ -38,6 +44,11 @@ class SplitSource:
 
     def __init__(self, split: Split, preprocessing: Preprocessing) -> None:
         self.labels, self.split, self.preprocessing = split.labels, split, preprocessing
+
+    @property
+    def copies(self) -> np.ndarray:
+        """For every sample the position of the first one that is identical."""
+        return self.split.copies
 
     def inputs(self, positions: np.ndarray) -> Inputs:
         """A tensor, or a dictionary of tensors, for these samples."""
@@ -59,6 +70,15 @@ class TensorSource:
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.labels, self.tensor = labels.cpu().numpy().astype(np.int64), inputs
 
+    @property
+    def copies(self) -> np.ndarray:
+        """For every sample the position of the first one that is identical."""
+        return self._copies
+
+    @cached_property
+    def _copies(self) -> np.ndarray:
+        return first_copies(hashed(_bytes(row) for row in self.tensor))
+
     def inputs(self, positions: np.ndarray) -> Tensor:
         """The rows of these samples."""
         return self.tensor[torch.from_numpy(positions)]
@@ -68,8 +88,12 @@ class TensorSource:
         return json_digest([str(self.tensor.dtype), list(self.tensor.shape), _bytes_digest(self.tensor)])
 
 
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def _bytes_digest(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+    return hashlib.sha256(_bytes(tensor)).hexdigest()
 
 
 def with_views(split: Split, views: int, seed: int) -> Split:

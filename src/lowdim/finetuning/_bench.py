@@ -187,7 +187,7 @@ class Bench:
                     f"{len(bad)} of {len(indices)} training samples have NaN or infinite features in {self.network.name}: "
                     f"{some(self.train.items, indices[bad])}. Check those inputs, or the network's precision."
                 )
-            probe_head(model, features, self.labels[indices], self.job.seed, weights)
+            probe_head(model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices])
         if recipe is None:
             if self.views > 1:
                 self._warn(f"The method {plan.method} sees the plain images only: `views` has no effect on it.")

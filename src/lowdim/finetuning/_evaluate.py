@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Split, batches
+from lowdim.data._copies import Copies
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
@@ -84,11 +85,18 @@ def split_outputs(
 
 
 def probe_head(
-    model: TunedModel, features: np.ndarray, labels: np.ndarray, seed: int, class_weights: Tensor | None = None
+    model: TunedModel,
+    features: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    class_weights: Tensor | None = None,
+    copies: np.ndarray | None = None,
 ) -> None:
     """Fits the cross-validated probe to what the head sees, ``n x d``, and makes it the head."""
     weights = None if class_weights is None else class_weights.double().cpu().numpy()
-    probe = fit_probe(features, labels, classes=model.head.out_features, class_weights=weights, seed=seed).probe
+    probe = fit_probe(
+        features, labels, classes=model.head.out_features, class_weights=weights, copies=copies, seed=seed
+    ).probe
     with torch.no_grad():
         model.head.weight.copy_(torch.from_numpy(probe.weight))
         model.head.bias.copy_(torch.from_numpy(np.maximum(probe.bias, _NEVER)))
@@ -115,8 +123,21 @@ def accuracy_of(logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " 
     Raises:
         NonFiniteError: If a sample has no most probable class.
     """
+    return float(correct_of(logarithms, labels).mean())
+
+
+def correct_of(logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """1 where a sample's most probable class is its own, else 0; raises as `accuracy_of`."""
     require_classes(logarithms)
-    return float((logarithms.argmax(axis=1) == labels).mean())
+    return (logarithms.argmax(axis=1) == labels).astype(np.float64)
+
+
+def accuracy_without(
+    copies: Copies, logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]
+) -> float | None:
+    """`accuracy_of` the samples that are not also in the train split; None where none is, or all are."""
+    kept = np.setdiff1d(np.arange(len(labels)), copies.repeated[0])
+    return accuracy_of(logarithms[kept], labels[kept]) if 0 < len(kept) < len(labels) else None
 
 
 def nc1(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], classes: int) -> float | None:

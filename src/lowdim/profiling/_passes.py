@@ -36,8 +36,12 @@ class Moments:
         return total
 
 
-def halves(labels: np.ndarray) -> np.ndarray:
-    """0 or 1 for each sample: every second sample of each class, in the order of the data."""
+def halves(labels: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
+    """0 or 1 for each sample: every second sample of each class, in the order of the data; copies, told by equal numbers, count once
+    and stay together."""
+    if copies is not None:
+        _, first, group = np.unique(copies, return_index=True, return_inverse=True)
+        return halves(labels[first])[group]
     half = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         where = np.flatnonzero(labels == label)
@@ -59,7 +63,7 @@ def first_pass(
 ) -> dict[Key, Moments]:
     """Class means of both halves and a subsample, for every layer."""
     labels = stream.labels
-    half = torch.from_numpy(halves(labels))
+    half = torch.from_numpy(halves(labels, stream.source.copies))
     moments: dict[Key, Moments] = {}
     order = subsample(labels, SAMPLE, np.random.default_rng(seed))
     for batch in stream:
@@ -176,7 +180,7 @@ def second_pass(
     Samples are classified by the class means of `references`, or by those of `moments` where a layer has none there; `present`
     says which class of the data set each label of the stream stands for. Scores count where they are for `scored` classes.
     """
-    half = torch.from_numpy(halves(stream.labels))
+    half = torch.from_numpy(halves(stream.labels, stream.source.copies))
     around = {key: _around(here, references.get(key), present, weighting) for key, here in moments.items()}
     last = next(reversed(around)) if around else None
     head, suspects = Head(), Suspects(outliers)

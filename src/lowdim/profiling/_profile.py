@@ -13,6 +13,7 @@ from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim._random import child_seed
 from lowdim.data import Dataset
+from lowdim.data._copies import copy_warnings
 from lowdim.errors import InputError, ResourceError, is_out_of_memory
 from lowdim.features import (
     FeatureCache,
@@ -115,6 +116,8 @@ def profile(
         seed=seed,
     )
     builder = Builder(module, names, model.classes if isinstance(model, LoadedModel) else None, recipe)
+    for warning in copy_warnings(data, list(sources)) if isinstance(data, Dataset) else ():
+        builder.warn(warning)
     with opened_cache(cache, folder, cache_budget) as features:
         try:
             module.to(place)

@@ -291,7 +291,7 @@ class _Work:
             raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
         self.labels = torch.from_numpy(labels)
         self.classes = len(self.present)
-        self.half = torch.from_numpy(halves(rows.labels))
+        self.half = torch.from_numpy(halves(rows.labels, rows.split.copies))
         self.usable = np.zeros(len(self.labels), dtype=bool)
         self.parts: list[ClassStatistics] = []
         self.source: SourceTable | None = None
@@ -363,7 +363,14 @@ class _Work:
         ]
         positions, features = (np.concatenate(part) for part in zip(*picked, strict=True))
         result = self._try(
-            "probe_accuracy", lambda: fit_probe(features, labels[positions], classes=self.classes, seed=seed)
+            "probe_accuracy",
+            lambda: fit_probe(
+                features,
+                labels[positions],
+                classes=self.classes,
+                copies=self.rows.split.copies[positions],
+                seed=seed,
+            ),
         )
         if result is None:
             return None

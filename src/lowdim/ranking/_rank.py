@@ -15,6 +15,7 @@ from lowdim._files import json_digest
 from lowdim._intervals import Z
 from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset
+from lowdim.data._copies import copy_warnings
 from lowdim.data._finite import some
 from lowdim.errors import InputError, LowdimError, NonFiniteError, UsageError, did_you_mean
 from lowdim.ranking._agreement import Agreement, agreement, kendall
@@ -160,6 +161,7 @@ def rank(
         raise UsageError(f"There is no score {by!r}. {did_you_mean(by, SCORES)}")
     if SCORES[by].of_probe and not probe:
         raise UsageError(f"Ordering by {by} needs the probe.")
+    tested = probe and probe_on == "test" and split == "train" and "test" in data.splits
     settings = {
         "split": split,
         "selection": selection,
@@ -205,7 +207,7 @@ def rank(
         agreement=_agreements(places, seed),
         equal_width=_equal_width(places),
         failed=failed,
-        warnings=(*notes, *_warnings(places, by)),
+        warnings=(*notes, *copy_warnings(data, [split, "test"] if tested else [split]), *_warnings(places, by)),
     )
 
 
