@@ -17,7 +17,7 @@ MODEL_HELP = (
     "digits · timm:NAME · timm:local-dir:DIR · hf:ORG/NAME · hf:DIR · FILE.py:FACTORY (runs that code) · features. "
     "timm:NAME and hf:ORG/NAME mean the pre-trained hub weights."
 )
-DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv · torchvision:NAME@ROOT."
+DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv|jsonl|parquet|xlsx · torchvision:NAME@ROOT."
 
 DataOption: TypeAlias = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 DataUnlessListing: TypeAlias = Annotated[
@@ -50,6 +50,12 @@ ImageSize: TypeAlias = Annotated[
 PathColumn: TypeAlias = Annotated[str | None, typer.Option("--path-column", help="Of a table: image files.")]
 TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="Of a table: texts.")]
 LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="Of a table: labels.")]
+PathRoot: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--path-root", help="Of a table: folder that picture paths start from and may not leave [default: the table's]."
+    ),
+]
 Limit: TypeAlias = Annotated[
     int | None, typer.Option("--limit", help="At most so many samples of each split, stratified.")
 ]

@@ -1,14 +1,13 @@
 """Labelled data as lowdim sees it, and seeded choices among its samples."""
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lowdim._random import child_seed
 from lowdim.data._contents import Contents, contents_of, first_copies
@@ -255,63 +254,3 @@ def few_shot_indices(labels: Indices, shots: int, seed: int) -> Indices:
 
 def _sorted(parts: list[Indices]) -> Indices:
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
-
-
-def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
-    """Labels of any form as indices into sorted class names.
-
-    Args:
-        values: Integers (with gaps or not), integral floats, strings or bytes.
-        classes: Known names; integer labels then index into them.
-
-    Returns:
-        int64 indices and the class names; numbers sort as numbers.
-
-    Raises:
-        InputError: If a label is missing, not a whole number, or outside the known classes.
-    """
-    array: np.ndarray = np.asarray(values)
-    if array.dtype.kind == "S":
-        try:
-            array = np.char.decode(array, "utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"Labels are bytes that are not text ({error}). Save them as strings.") from error
-    if array.dtype.kind in "OT" and all(isinstance(value, str) for value in array):
-        array = array.astype(str)
-    if array.dtype.kind == "f":
-        if not np.all(np.abs(array) < _WHOLE) or np.any(array != np.round(array)):
-            raise InputError("Labels must be whole numbers or strings, but some are fractions, NaN, infinite or huge.")
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iubU":
-        raise InputError(f"Labels must be integers or strings, got an array of type {array.dtype}.")
-    if array.dtype.kind == "U":
-        array = _numbers_if_all(array)
-    unique, indices = np.unique(array, return_inverse=True)
-    if classes is not None and array.dtype.kind == "U":
-        number = {name: index for index, name in enumerate(classes)}
-        strangers = [str(value) for value in unique if str(value) not in number]
-        if strangers:
-            raise InputError(
-                f"Labels {strangers[:3]} are not among the class names. {did_you_mean(strangers[0], classes)}"
-            )
-        return np.array([number[str(value)] for value in unique], dtype=np.int64)[indices.reshape(-1)], tuple(classes)
-    if classes is not None:
-        if len(unique) and (unique[0] < 0 or unique[-1] >= len(classes)):
-            raise InputError(f"Labels run from {unique[0]} to {unique[-1]}, but there are {len(classes)} class names.")
-        return array.astype(np.int64), tuple(classes)
-    return indices.astype(np.int64).reshape(-1), tuple(str(value) for value in unique)
-
-
-_WHOLE = 2**53
-"""Beyond it, floats are whole without having been meant so."""
-_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
-
-
-def are_numbers(names: Iterable[str]) -> bool:
-    """Whether all of these names of classes are whole numbers as one writes them: "01" is a name, and differs from "1"."""
-    return all(_NUMBER.fullmatch(name) for name in names)
-
-
-def _numbers_if_all(array: np.ndarray) -> np.ndarray:
-    # So that "10" comes after "9".
-    return array.astype(np.int64) if len(array) and are_numbers(np.unique(array)) else array
