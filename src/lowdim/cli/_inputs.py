@@ -18,7 +18,7 @@ MODEL_HELP = (
     "digits · timm:NAME · timm:local-dir:DIR · hf:ORG/NAME · hf:DIR · FILE.py:FACTORY (runs that code) · features. "
     "timm:NAME and hf:ORG/NAME mean the pre-trained hub weights."
 )
-DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv · torchvision:NAME@ROOT."
+DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv|jsonl|parquet|xlsx · torchvision:NAME@ROOT."
 
 Model: TypeAlias = Annotated[str, typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP)]
 DataOption: TypeAlias = Annotated[str | None, typer.Option("--data", rich_help_panel="Data", help=DATA_HELP)]
@@ -66,6 +66,14 @@ TextColumn: TypeAlias = Annotated[
 ]
 LabelColumn: TypeAlias = Annotated[
     str | None, typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels.")
+]
+PathRoot: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--path-root",
+        rich_help_panel="Data",
+        help="Of a table: folder that picture paths start from and may not leave [default: the table's].",
+    ),
 ]
 Limit: TypeAlias = Annotated[
     int | None,
@@ -225,6 +233,8 @@ def untrained(network: "LoadedModel") -> list[str]:
 
 def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[str]:
     """The warning where an embedded network was trained on images of this very data; elsewhere none."""
+    import numpy as np
+
     from lowdim.data import load_data
     from lowdim.models._digits import EMBEDDED
 
@@ -237,8 +247,7 @@ def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[s
     ):
         return []
     source, train = load_data(EMBEDDED[spec])["train"], data["train"]
-    known = {source.load(index).tobytes() for index in range(len(source))}
-    again = sum(train.load(index).tobytes() in known for index in range(len(train)))
+    again = int(np.isin(train.contents, source.contents).sum())
     if not again:
         return []
     return [f"{spec} was itself trained on {again} of these {len(train)} images: its numbers here are too good."]
@@ -246,14 +255,22 @@ def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[s
 
 def data_identity(data: "Dataset") -> dict[str, Any]:
     """What tells one data set from another in a run's configuration."""
-    return {name: {"samples": len(split), "sha256": split.digest()[:16]} for name, split in data.splits.items()}
+    from lowdim._files import json_digest
+
+    return {
+        name: {"samples": len(split), "sha256": json_digest([split.digest(), data.classes])[:16]}
+        for name, split in data.splits.items()
+    }
 
 
 def model_identity(model: "LoadedModel") -> dict[str, Any]:
     """What tells one network from another in a run's configuration."""
+    from lowdim.features import network_content
+
     return {
         "name": model.name,
         "fingerprint": model.fingerprint,
+        "code": network_content(model.module, "")[1][:16],
         "random_weights": model.random_weights,
         "preprocessing": model.preprocessing.as_dict(),
     }

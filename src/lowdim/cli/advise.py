@@ -55,6 +55,7 @@ def advise(
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
+    path_root: given.PathRoot = None,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     cache_budget: Annotated[
@@ -95,6 +96,7 @@ def advise(
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
+        path_root=path_root,
         limit=limit,
         seed=seed,
         skip_unreadable=skip_unreadable,
@@ -115,6 +117,7 @@ def advise(
         "--path-column": path_column,
         "--text-column": text_column,
         "--label-column": label_column,
+        "--path-root": path_root,
         "--skip-unreadable": skip_unreadable,
         "--device": None if device == "auto" else device,
         "--seed": seed or None,

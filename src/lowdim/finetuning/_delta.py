@@ -281,7 +281,11 @@ def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessin
     exception = ", with the base's tokenizer" if "tokenizer" in then else ""
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in then.items()}
     settings.pop("tokenizer", None)
-    return replace(base, **settings), [f"{warning}{exception}."] if changed else []
+    try:
+        prepared = replace(base, **settings)
+    except (InputError, TypeError) as error:
+        raise InputError(f"The delta's preprocessing cannot be used. {error}") from error
+    return prepared, [f"{warning}{exception}."] if changed else []
 
 
 def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Inputs) -> None:

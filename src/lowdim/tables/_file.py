@@ -143,6 +143,7 @@ def read_file(
     decimal: str | None = None,
     encoding: str | None = None,
     header: bool | None = None,
+    labels: bool = False,
 ) -> Source:
     """Read a table: text with any separator (also compressed by gzip or in a zip of one file), Parquet, Excel; ``"-"`` is standard input.
 
@@ -152,6 +153,7 @@ def read_file(
         decimal: ``"."`` or ``","``.
         encoding: As Python names it.
         header: Whether the first line names the columns.
+        labels: Whether the table holds texts with labels, as of `read_text`.
 
     Raises:
         InputError: If it cannot be read, with the reason.
@@ -175,7 +177,7 @@ def read_file(
                     data = _limited(file, name)
     except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{name} is a damaged or encrypted archive: {error}") from error
-    text = read_text(data, name, separator=separator, decimal=decimal, encoding=encoding, header=header)
+    text = read_text(data, name, separator=separator, decimal=decimal, encoding=encoding, header=header, labels=labels)
     return TextSource(text, name, _suffix(path, packing), packing, member)
 
 
