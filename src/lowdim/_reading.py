@@ -176,29 +176,31 @@ def _told(message: str, kind: Any) -> str:
     """A message of msgspec as a sentence about a key."""
     what, _, place = message.partition(" - at `")
     place = re.sub(r"^key in \$|^\$", "", place.rstrip("`")).lstrip(".") or "the content"
-    what = re.sub(r"`([^`]*)`", lambda found: _WORDS.get(found[1], found[1]), what)
+    what = re.sub(r"`([^`]*)`", lambda found: " or ".join(_WORDS.get(w, w) for w in found[1].split(" | ")), what)
     if missing := re.match(r"Object missing required field (.*)", what):
         return f"{place} lacks the key {missing[1]!r}."
     if unknown := re.match(r"Object contains unknown field (.*)", what):
         near = did_you_mean(unknown[1], _keys(kind))
         return f"{place} has a key {unknown[1]!r}, which this lowdim does not know. {near if near.startswith('Did') else 'Update lowdim.'}"
-    what = re.sub(r"^Expected ", "must be ", what).replace(", got ", ", not ").replace(" | nothing", "")
-    return f"{place} {what if what.startswith('must') else f'is not allowed: {what}'}.".replace(" | ", " or ")
+    what = re.sub(r"^Expected ", "must be ", what).replace(", got ", ", not ").replace(" or nothing", "")
+    return f"{place} {what if what.startswith('must') else f'is not allowed: {what}'}."
 
 
 def _keys(kind: Any) -> list[str]:
     """The keys of a table, and of the tables in it."""
     found: tuple[str, ...] = getattr(kind, "__struct_encode_fields__", ())
-    inner = [part for hint in getattr(kind, "__annotations__", {}).values() for part in getattr(hint, "__args__", ())]
+    inner = [*getattr(kind, "__annotations__", {}).values(), *getattr(kind, "__args__", ())]
     return [*found, *(key for part in inner for key in _keys(part))]
 
 
-def read_arrays(path: Path, wanted: Collection[str], *, remedy: str) -> "tuple[dict[str, np.ndarray], list[str]]":
+def read_arrays(
+    path: Path, wanted: Collection[str] | None, *, remedy: str
+) -> "tuple[dict[str, np.ndarray], list[str]]":
     """Some arrays of an ``.npz`` file; objects are refused, so nothing is executed.
 
     Args:
         path: The file.
-        wanted: Names of the arrays to read, where they are there.
+        wanted: Names of the arrays to read, where they are there; None for all.
         remedy: What to do about a damaged file.
 
     Returns:
@@ -215,13 +217,15 @@ def read_arrays(path: Path, wanted: Collection[str], *, remedy: str) -> "tuple[d
         _require_room(raw, wanted)
         raw.seek(0)
         with np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in wanted if name in file.files}, list(file.files)
+            names = file.files if wanted is None else [name for name in wanted if name in file.files]
+            return {name: file[name] for name in names}, list(file.files)
 
 
-def _require_room(raw: IO[bytes], wanted: Collection[str]) -> None:
+def _require_room(raw: IO[bytes], wanted: Collection[str] | None) -> None:
     """A small archive can unpack to more than any memory holds; its directory bounds what reading it gives."""
     with zipfile.ZipFile(raw) as archive:
-        size = sum(entry.file_size for entry in archive.infolist() if entry.filename.removesuffix(".npy") in wanted)
+        read = (one for one in archive.infolist() if wanted is None or one.filename.removesuffix(".npy") in wanted)
+        size = sum(entry.file_size for entry in read)
     if size > memory():
         raise MemoryError(f"{size / 1e9:,.0f} GB unpacked")
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ class Outcome:
     def internal(self) -> bool:
         """Whether lowdim did not know what happened to it."""
         told = self.out + self.err
-        return self.code not in (0, 2, 3, 4, 5, 130) or "internal error" in told or "Traceback" in told
+        return self.code not in (0, 2, 3, 4, 5, 130, 141) or "internal error" in told or "Traceback" in told
 
 
 def preload() -> None:
@@ -68,6 +69,7 @@ def start(words: Sequence[str], folder: Path, before: Callable[[], object] | Non
         # What pytest has put in their place writes elsewhere.
         sys.stdin, sys.stdout, sys.stderr = (open(k, mode, closefd=False) for k, mode in enumerate("rww"))  # noqa: SIM115
         sys.argv = ["lowdim", *words]
+        sys.modules["__main__"] = types.ModuleType("__main__")  # which processes of its own would import
         code = _run(before)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):

@@ -5,15 +5,18 @@ the fields; the command gets the filled dataclass.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from itertools import groupby
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from pathlib import PurePath
+from typing import Annotated, Any, ClassVar, cast, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from lowdim.cli import _voice
+from lowdim.cli._session import ReaderGone
 
 
 class Group:
@@ -28,7 +31,17 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Runs it, and lets messages be told in its options."""
         _voice.use({parameter.name: parameter for parameter in self.params})
-        return super().invoke(ctx)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name)
+            for one in value if isinstance(value, list | tuple) else [value]:
+                if problem := _unusable(one):
+                    raise typer.BadParameter(problem, ctx=ctx, param=cast(Any, parameter))
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:  # which the parser would take for a user who closes a prompt
+            raise RuntimeError(f"a file ended too early ({error})") from error
+        except BrokenPipeError as error:  # and this for the end of everything
+            raise ReaderGone from error
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Paragraphs are wrapped; an example is continued with a backslash before an option."""
@@ -50,6 +63,17 @@ class Command(TyperCommand):
         ):
             with formatter.section(heading):
                 formatter.write_dl([record for _, record in part])
+
+
+def _unusable(value: Any) -> str:
+    """Why no option or argument takes such a value; empty if one may."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no finite number."
+    if isinstance(value, int) and abs(value) >= 2**32:
+        return "The number is too large."
+    if isinstance(value, str | PurePath) and "\0" in str(value):
+        return "It holds a character of value 0, which no name can."
+    return ""
 
 
 def _heading(parameter: Any) -> str:

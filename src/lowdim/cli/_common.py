@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from lowdim.cli._voice import say, this_process, warn
+from lowdim.cli._session import doing, plain, visible
+from lowdim.cli._voice import say, this_process, warn, warn_all
 from lowdim.schemas import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from lowdim._processes import Processes
 
 
-__all__ = ["say", "warn"]
+__all__ = ["say", "warn", "warn_all"]
 
 
 class Format(StrEnum):
@@ -42,7 +43,7 @@ Out: TypeAlias = Annotated[
     typer.Option("--out", help="Run folder [default: lowdim-runs/COMMAND-HASH]. Starting again with it continues."),
 ]
 Fresh: TypeAlias = Annotated[bool, typer.Option("--fresh", help="Discard what an earlier run left in the run folder.")]
-Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed: TypeAlias = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
 
 
 def wants_json(json: bool, format: Format) -> bool:
@@ -80,14 +81,14 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=Text(visible(title)), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(Text(visible(column)), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     if this_process() == 0:
         width = None if sys.stdout.isatty() else 160
-        Console(width=width).print(table)
+        Console(width=width, file=plain(sys.stdout)).print(table)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -107,19 +108,22 @@ def number(value: float | None, digits: int = 3) -> str:
 @contextlib.contextmanager
 def progress(description: str) -> Generator[Callable[..., None]]:
     """A progress bar with the time left, on stderr; yields ``update(done, total, what)``, where `what` names the part of the work
-    and may be left out. Silent when stderr is no terminal."""
+    and may be left out. Where stderr is no terminal, `signs_of_life` tells instead."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    doing(description)
+    console = Console(file=plain(sys.stderr))
     if this_process() != 0 or not console.is_terminal:
-        yield lambda done, total, what="": None
+        yield lambda done, total, what=description: doing(what, done, total)
+        doing("writing the results")
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
 
         def update(done: int, total: int, what: str = description) -> None:
+            what = visible(what)
             if what != bar.tasks[0].description:
                 bar.reset(task, description=what)
             bar.update(task, completed=done, total=total)

@@ -1,5 +1,6 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -45,15 +46,18 @@ Std: TypeAlias = Annotated[
     str | None, typer.Option("--std", help="a,b,c of inputs in 0..1, instead of the model's own.")
 ]
 ImageSize: TypeAlias = Annotated[
-    int | None, typer.Option("--image-size", help="Side in pixels, instead of the model's own.")
+    int | None, typer.Option("--image-size", min=1, help="Side in pixels, instead of the model's own.")
 ]
 PathColumn: TypeAlias = Annotated[str | None, typer.Option("--path-column", help="Of a table: image files.")]
 TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="Of a table: texts.")]
 LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="Of a table: labels.")]
 Limit: TypeAlias = Annotated[
-    int | None, typer.Option("--limit", help="At most so many samples of each split, stratified.")
+    int | None, typer.Option("--limit", min=1, help="At most so many samples of each split, stratified.")
 ]
-Shots: TypeAlias = Annotated[int | None, typer.Option("--shots", help="So many training samples of each class.")]
+Shots: TypeAlias = Annotated[int | None, typer.Option("--shots", min=1, help="So many training samples of each class.")]
+CacheBudget: TypeAlias = Annotated[
+    float, typer.Option("--cache-budget", min=0, help="GB of features kept on disk, least recently used deleted first.")
+]
 SkipUnreadable: TypeAlias = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, instead of stopping.")
 ]
@@ -84,7 +88,7 @@ def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
             raise UsageError(f"{pair!r} is not KEY=VALUE.")
         try:
             arguments[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # of a number with thousands of digits, too
             arguments[key] = value
     return arguments
 
@@ -128,10 +132,18 @@ def named(data: str | None) -> str:
 
 def batch_size(text: str) -> int | None:
     """A positive number, or None for ``auto``."""
-    if text == "auto":
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--batch-size takes auto or a positive number, not {text!r}.")
+    return None if text == "auto" else positive(text, "--batch-size takes auto or a positive number")
+
+
+def positive(text: str, expected: str) -> int:
+    """A whole number from 1 on in plain digits; any other text is an error that begins with what was `expected`.
+
+    Example:
+        >>> positive("12", "--rank takes a positive number")
+        12
+    """
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise UsageError(f"{expected}, not {text[:40]!r}.")
     return int(text)
 
 
@@ -146,8 +158,9 @@ def device(name: str) -> str:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    kind = name.split(":")[0]
-    if not there.get(kind, False):
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there.get(kind, False) or (":" in name and not (index.isdecimal() and int(index[:9]) < count)):
         raise UsageError(
             f"--device {name} is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
         )

@@ -9,7 +9,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 ALIASES = {
@@ -45,6 +46,11 @@ def use(parameters: Mapping[str, Any]) -> None:
     """Says which command runs: its parameters by name, as the parser knows them."""
     _running.clear()
     _running.update(parameters)
+
+
+def has_option(name: str) -> bool:
+    """Whether the running command has an option of this name."""
+    return name in _running
 
 
 def in_flags(message: str) -> str:
@@ -131,3 +137,9 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """A warning, on stderr."""
     say(f"warning: {message}")
+
+
+def warn_all(messages: Iterable[str]) -> None:
+    """Warnings, on stderr; equal ones are one with its count."""
+    for message, count in Counter(messages).items():
+        warn(message if count == 1 else f"{message} ({count} times)")

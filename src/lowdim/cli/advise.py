@@ -24,7 +24,7 @@ from lowdim.cli._common import (
     progress,
     say,
     wants_json,
-    warn,
+    warn_all,
 )
 from lowdim.cli.finetune import print_evidence
 from lowdim.errors import UsageError
@@ -63,9 +63,7 @@ def advise(
     label_column: given.LabelColumn = None,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
-    cache_budget: Annotated[
-        float, typer.Option("--cache-budget", help="GB on disk for stored prefixes, least recently used deleted first.")
-    ] = 4.0,
+    cache_budget: given.CacheBudget = 4.0,
     cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
@@ -135,8 +133,7 @@ def advise(
     measured = [candidate.name for candidate in candidates if candidate.layer]
     unread = [f"layer = … of {name} is for lowdim rank; here the feature before the head was used" for name in measured]
     result["warnings"] = [*given.seen_by_any(candidates, dataset), *unread, *result["warnings"]]
-    for message in result["warnings"]:
-        warn(message)
+    warn_all(result["warnings"])
     if wants_json(json, format):
         emit_json("advise", result)
     else:
@@ -145,10 +142,8 @@ def advise(
 
 
 def _sizes(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"--shots takes positive numbers separated by commas, not {text!r}.")
-    return [int(part) for part in parts]
+    expected = "--shots takes positive numbers separated by commas"
+    return [given.positive(part.strip(), expected) for part in text.split(",") if part.strip()]
 
 
 def _model_words(candidate: "Candidate") -> list[str]:

@@ -21,6 +21,7 @@ from lowdim.cli._common import (
     say,
     wants_json,
     warn,
+    warn_all,
 )
 from lowdim.completion.solvers import SOLVERS
 
@@ -137,8 +138,11 @@ def complete(
     import time
 
     from lowdim._files import RunFolder, sha256
+    from lowdim.errors import UsageError
 
     begun = time.monotonic()
+    if decimal not in (None, ".", ","):
+        raise UsageError(f"--decimal takes . or a comma, not {decimal[:40]!r}.")
     form = {"separator": _delimiter(delimiter), "decimal": decimal, "encoding": encoding, "header": header}
     columns: dict[str, Any] = {
         "kinds": _kinds(kind),
@@ -394,8 +398,7 @@ def _filled_sentence(result: dict[str, Any]) -> str:
 
 
 def _print(folder: "RunFolder", result: dict[str, Any]) -> None:
-    for warning in result["warnings"]:
-        warn(warning)
+    warn_all(result["warnings"])
     rows = [
         ["solver", f"{result['solver']} ({result['reason']})"],
         ["rank", str(result["rank"])],
@@ -438,11 +441,9 @@ def _kinds(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def _rank(text: str) -> int | str:
-    from lowdim.errors import UsageError
+    from lowdim.cli._inputs import positive
 
-    if text != "auto" and not text.isdigit():
-        raise UsageError(f"--rank takes auto or a number, not {text!r}.")
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else positive(text, "--rank takes auto or a positive number")
 
 
 def _max_rank(source: "Source") -> int:

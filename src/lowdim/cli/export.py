@@ -8,7 +8,7 @@ import typer
 
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import Command
-from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json, warn
+from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json, warn_all
 from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
 
@@ -80,8 +80,7 @@ def export(
     found, network, preprocessing, warnings = tuned_network(
         delta, model, weights, arguments, "cpu", allow_pickle=allow_pickle, offline=offline
     )
-    for message in warnings:
-        warn(message)
+    warn_all(warnings)
     path = file or delta.resolve().parent / _NAMES[to]
     example = example_of(found)
     if to in (TargetChoice.peft, TargetChoice.checkpoint):

@@ -24,7 +24,7 @@ from lowdim.cli._common import (
     progress,
     say,
     wants_json,
-    warn,
+    warn_all,
 )
 from lowdim.cli._common import (
     this_process as this_rank,
@@ -124,9 +124,7 @@ def finetune(
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto, or samples per training step.")] = "auto",
-    cache_budget: Annotated[
-        float, typer.Option("--cache-budget", help="GB on disk for stored prefixes, least recently used deleted first.")
-    ] = 4.0,
+    cache_budget: given.CacheBudget = 4.0,
     cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
@@ -205,8 +203,7 @@ def finetune(
     result, folder = _run(network, dataset, config, typed, rows, track, out, cache=cache, fresh=fresh)
     seen = given.seen_before(model, dataset, untrained=random_weights)
     result["warnings"] = [*seen, *result["warnings"]]
-    for message in result["warnings"]:
-        warn(message)
+    warn_all(result["warnings"])
     if wants_json(json, format):
         emit_json("finetune", result)
     elif this_rank() == 0:

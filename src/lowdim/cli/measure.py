@@ -24,7 +24,7 @@ from lowdim.cli._common import (
     say,
     this_process,
     wants_json,
-    warn,
+    warn_all,
 )
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ def measure(
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
-    cache_budget: Annotated[
-        float, typer.Option("--cache-budget", help="GB of features kept on disk, least recently used deleted first.")
-    ] = 4.0,
+    cache_budget: given.CacheBudget = 4.0,
     cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
@@ -164,8 +162,7 @@ def measure(
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     result, folder = _run(network, dataset, config, out, cache=cache, fresh=fresh)
-    for message in result["warnings"]:
-        warn(message)
+    warn_all(result["warnings"])
     if wants_json(json, format):
         emit_json("measure", result)
     elif this_process() == 0:

@@ -18,7 +18,7 @@ from lowdim.cli._common import (
     progress,
     say,
     wants_json,
-    warn,
+    warn_all,
 )
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def predict(
     doubts = _doubts(dataset, names, seed, asked=split is not None)
     accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
     warnings = [*changed, *warnings]
-    for message in warnings:
-        warn(message)
+    warn_all(warnings)
     chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
         _write_csv(csv, predictions)

@@ -23,6 +23,7 @@ from lowdim.cli._common import (
     say,
     wants_json,
     warn,
+    warn_all,
 )
 
 if TYPE_CHECKING:
@@ -146,8 +147,7 @@ def rank(
     for row in result["failed"]:
         warn(f"{row['model']} could not be scored: {row['error']}")
     result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
-    for message in result["warnings"]:
-        warn(message)
+    warn_all(result["warnings"])
     if wants_json(json, format):
         emit_json("rank", result)
     else:

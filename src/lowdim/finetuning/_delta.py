@@ -21,7 +21,8 @@ from lowdim.finetuning._plan import BatchNorm, Combine, Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
 from lowdim.finetuning.methods import RECORDS
-from lowdim.models import fingerprint, load_model
+from lowdim.models import fingerprint
+from lowdim.models._load import load_model
 
 FORMAT = "lowdim-delta"
 VERSION = 1
