@@ -6,7 +6,6 @@ import os
 import pickle
 import resource
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,55 +107,68 @@ def forge(folder: Path, target: Path, edit: Callable[[dict[str, Any]], object]) 
 
 
 WRONG: tuple[Any, ...] = (None, 3, "text", [1, 2], {"a": 1}, -1, [[1]], True)
+GONE = object()
+Place = tuple[str | int, ...]
+
+
+def places(content: dict[str, Any]) -> list[Place]:
+    """Where a delta's content holds a value that is not free."""
+    found: list[Place] = [(key,) for key in content if key not in ("sha256", "logits", "notes", "format", "version")]
+    found += [("base", key) for key in content["base"]]
+    found += [("base", "source", key) for key in content["base"]["source"]]
+    found += [("preprocessing", key) for key in content["preprocessing"]]
+    found += [("parts", 0, key) for key in content["parts"][0]]
+    return [*found, *(("example", "", key) for key in content["example"][""])]
+
+
+def at(place: Place, value: Any) -> Callable[[dict[str, Any]], object]:
+    """An edit that puts a value somewhere, or takes it away."""
+
+    def edit(content: Any) -> None:
+        for key in place[:-1]:
+            content = content[key]
+        if value is GONE:
+            del content[place[-1]]
+        else:
+            content[place[-1]] = value
+
+    return edit
+
+
+_RANGES: dict[str, tuple[dict[Place, Any], str]] = {
+    "source-unknown": ({("base", "source", "surprise"): 1}, "surprise"),
+    "layer-unknown": ({("parts", 0, "blocks"): ["no.such"]}, "no.such"),
+    "size-negative": ({("preprocessing", "image_size"): [-1, -1]}, r"image_size\[0\] must be .* >= 1"),
+    "size-huge": ({("preprocessing", "image_size"): [100_000, 100_000]}, "image_size"),
+    "crop-zero": ({("preprocessing", "crop"): 0}, "crop"),
+    "std-zero": ({("preprocessing", "std"): [0.0]}, "std"),
+    "std-many": ({("preprocessing", "std"): [1.0, 1.0]}, "std"),
+    "rank-huge": ({("parts", 0, "rank"): 10**12, ("parts", 0, "method"): "lora"}, "rank"),
+    "shape-huge": ({("example", "", "shape"): [2, 10**9, 10**9]}, "shape"),
+    "shape-other": ({("example", "", "shape"): [2, 5]}, "2 x 5"),
+    "shape-negative": ({("example", "", "shape"): [2, -5]}, "shape"),
+    "dtype-unknown": ({("example", "", "dtype"): "torch.nn"}, "dtype"),
+    "no-part": ({("parts",): []}, "parts"),
+    "no-class": ({("classes",): []}, "classes"),
+    "version-newer": ({("version",): 99}, "Update lowdim"),
+    "logits-text": ({("logits",): "x"}, "logits"),
+    "logits-ragged": ({("logits",): [[1], [1, 2]]}, "logits"),
+}
+OUT_OF_RANGE = [(name, message) for name, (_, message) in _RANGES.items()]
 
 
 def forgeries(content: dict[str, Any]) -> Iterator[tuple[str, Callable[[dict[str, Any]], object]]]:
     """Edits of a delta's content by name: each key gone, or of each wrong type; and values out of range."""
-    places: list[tuple[str, ...]] = [(key,) for key in content if key not in ("sha256", "logits", "notes")]
-    places += [("base", key) for key in content["base"]]
-    places += [("base", "source", key) for key in content["base"]["source"]]
-    places += [("preprocessing", key) for key in content["preprocessing"]]
-    places += [("parts", 0, key) for key in content["parts"][0]]  # type: ignore[list-item]
-    places += [("example", "", key) for key in content["example"][""]]
-    for place in places:
-        name = "-".join(map(str, place))
-        yield f"{name}-gone", lambda found, place=place: _inside(found, place).pop(place[-1])
-        for index, wrong in enumerate(WRONG):
-            yield (
-                f"{name}-{index}",
-                lambda found, place=place, wrong=wrong: _inside(found, place).__setitem__(place[-1], wrong),
-            )
-    edits: dict[str, dict[tuple[Any, ...], Any]] = {
-        "source-unknown": {("base", "source", "surprise"): 1},
-        "source-spec": {("base", "source", "spec"): "no such model"},
-        "layer-unknown": {("parts", 0, "blocks"): ["no.such.layer"], ("parts", 0, "method"): "layer"},
-        "size-negative": {("preprocessing", "image_size"): [-1, -1]},
-        "size-huge": {("preprocessing", "image_size"): [100_000, 100_000]},
-        "crop-zero": {("preprocessing", "crop"): 0},
-        "std-zero": {("preprocessing", "std"): [0.0]},
-        "rank-huge": {("parts", 0, "rank"): 10**12, ("parts", 0, "method"): "lora"},
-        "shape-huge": {("example", "", "shape"): [2, 10**9, 10**9]},
-        "shape-negative": {("example", "", "shape"): [2, -5]},
-        "dtype-unknown": {("example", "", "dtype"): "torch.nn"},
-        "no-part": {("parts",): []},
-        "no-class": {("classes",): []},
-        "version-newer": {("version",): 99},
-        "logits-text": {("logits",): "x"},
-        "logits-ragged": {("logits",): [[1], [1, 2]]},
-    }
-    for name, values in edits.items():
+    for place in places(content):
+        for index, wrong in enumerate((GONE, *WRONG)):
+            yield f"{'-'.join(map(str, place))}-{index}", at(place, wrong)
+    for name, (values, _) in _RANGES.items():
 
-        def edit(found: dict[str, Any], values: dict[tuple[Any, ...], Any] = values) -> None:
+        def edit(found: dict[str, Any], values: dict[Place, Any] = values) -> None:
             for place, value in values.items():
-                _inside(found, place)[place[-1]] = value
+                at(place, value)(found)
 
         yield name, edit
-
-
-def _inside(content: Any, place: tuple[Any, ...]) -> Any:
-    for key in place[:-1]:
-        content = content[key]
-    return content
 
 
 def _deltas(root: Path) -> Iterator[Call]:
@@ -463,7 +475,6 @@ def small_files() -> None:
 def closed(name: str) -> None:
     """As under `>&-`: Python then has no such stream."""
     os.close(1 if name == "stdout" else 2)
-    setattr(sys, name, None)
 
 
 def broken_pipe() -> None:

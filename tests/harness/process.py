@@ -1,6 +1,7 @@
 """The command line in a child that starts at once: forked from a process that has imported everything already."""
 
 import contextlib
+import importlib
 import os
 import resource
 import signal
@@ -11,6 +12,9 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -30,21 +34,16 @@ class Outcome:
         return self.code not in (0, 2, 3, 4, 5, 130, 141) or "internal error" in told or "Traceback" in told
 
 
+_MODULES = (
+    "importlib.readers", "sklearn.datasets", "torch._dynamo", "numba", "lowdim.cli", "lowdim.completion", "lowdim.experiments",
+    "lowdim.finetuning", "lowdim.models", "lowdim.profiling", "lowdim.ranking", "lowdim.report",
+)  # fmt: skip
+
+
 def preload() -> None:
     """Imports what the commands import, once."""
-    import sklearn.datasets  # noqa: F401
-    import torch
-    import torch._dynamo
-
-    import lowdim.cli
-    import lowdim.completion
-    import lowdim.experiments
-    import lowdim.finetuning
-    import lowdim.models
-    import lowdim.profiling
-    import lowdim.ranking
-    import lowdim.report  # noqa: F401
-
+    for name in _MODULES:
+        importlib.import_module(name)
     torch.set_num_threads(1)
 
 
@@ -66,27 +65,35 @@ def start(words: Sequence[str], folder: Path, before: Callable[[], object] | Non
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.chdir(folder)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if before is not None:
+            before()
         # What pytest has put in their place writes elsewhere.
-        sys.stdin, sys.stdout, sys.stderr = (open(k, mode, closefd=False) for k, mode in enumerate("rww"))  # noqa: SIM115
+        sys.stdin, sys.stdout, sys.stderr = (_stream(k, mode) for k, mode in enumerate("rww"))
         sys.argv = ["lowdim", *words]
         sys.modules["__main__"] = types.ModuleType("__main__")  # which processes of its own would import
-        code = _run(before)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        os._exit(code)
+        os._exit(_run())
     finally:
         os._exit(99)
 
 
-def _run(before: Callable[[], object] | None) -> int:
+def _stream(descriptor: int, mode: str) -> TextIO | None:
+    """As Python opens it when it starts: None where the descriptor is closed."""
     try:
-        if before is not None:
-            before()
+        os.fstat(descriptor)
+    except OSError:
+        return None
+    return open(descriptor, mode, closefd=False)
+
+
+def _run() -> int:
+    try:
         from lowdim.cli import main
 
         main()
     except SystemExit as stopped:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with contextlib.suppress(Exception):
+                stream.flush()
         return stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
     except BaseException:
         traceback.print_exc()

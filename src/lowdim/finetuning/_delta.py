@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lowdim._files import load_tensors, read_checked, read_json, save_tensors, sha256, write_checked
+from lowdim._pictures import MAX_PIXELS
 from lowdim._preprocessing import Interpolation, Preprocessing
 from lowdim._reading import typed
 from lowdim.errors import InputError
@@ -91,6 +92,11 @@ class _Image(msgspec.Struct, tag_field="kind", tag="image"):
     resize: _Size | None = None
 
     def __post_init__(self) -> None:
+        for size in (self.image_size, self.resize):
+            if size is not None and math.prod(size) > MAX_PIXELS // 4:
+                raise ValueError(
+                    f"image_size and resize of {size[0]} x {size[1]} pixels are larger than any that is made"
+                )
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"mean and std must have {self.channels} values, one per channel")
 
