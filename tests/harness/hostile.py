@@ -402,7 +402,7 @@ def _places(root: Path) -> Iterator[Call]:
             ("finetune", "--model", "features", "--data", "features.npz", "--method", "linear-probe"),
             ("rank", "--models", "zoo.toml", "--data", "features.npz"),
             ("reproduce", "parsimony-svd"),
-            ("complete", "matrix.npy"),
+            ("complete", "triplets.csv", "--row", "user", "--col", "item", "--value", "value"),
         ):
             yield _call(*words, "--out", out, codes=(0, 2, 3, 5) if out in ("", "/dev/null") else (2, 3, 5))
     for file in ("x" * 4100, "a\0b", "/", "file/x", "loop", "/proc/x", "photos"):
@@ -436,7 +436,7 @@ def _resources(root: Path) -> Iterator[Call]:
         ("rank", "--models", "closed-zoo.toml", "--data", "features.npz"),
         ("measure", "--model", "features", "--data", "features.npz", "--out", "closed-folder/run"),
         ("measure", "--model", "features", "--data", "features.npz"),
-        ("complete", "matrix.npy"),
+        ("complete", "triplets.csv", "--row", "user", "--col", "item", "--value", "value"),
         ("check", "closed-folder", "--theorem", "parsimony"),
         ("predict", "--delta", "delta-features", "--data", "features.npz", "--csv", "closed-folder/x.csv"),
     ):
@@ -449,7 +449,7 @@ def _resources(root: Path) -> Iterator[Call]:
         ("export", "--delta", "delta-digits", "--to", "torch", "--file", "x.pt2"),
         ("export", "--delta", "delta-digits", "--to", "onnx", "--file", "x.onnx"),
         ("export", "--delta", "delta-digits", "--to", "peft", "--file", "x-peft"),
-        ("complete", "matrix.npy"),
+        ("complete", "triplets.csv", "--row", "user", "--col", "item", "--value", "value"),
         ("reproduce", "separation-theorem"),
         ("check", "steps", "--theorem", "parsimony"),
     )

@@ -354,10 +354,17 @@ def test_a_hub_that_is_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPa
     for spec in ("timm:resnet18", "hf:a/b"):
         with pytest.raises(InputError, match="cannot be reached: Name or service not known"):
             load_model(spec)
+    answer = threading.Event()
+
+    def silent() -> None:
+        answer.wait(20)
+        raise OSError
+
     monkeypatch.setattr("lowdim.models._hub.PATIENCE", 0.01)
-    monkeypatch.setattr("socket.create_connection", lambda *args, **options: threading.Event().wait(5))
+    monkeypatch.setattr("socket.create_connection", lambda *args, **options: silent())
     with pytest.raises(InputError, match="no answer in"):
         load_model("timm:resnet18")
+    answer.set()
 
 
 def test_hub_weights_come_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
