@@ -1,5 +1,6 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -56,7 +57,7 @@ Std: TypeAlias = Annotated[
 ]
 ImageSize: TypeAlias = Annotated[
     int | None,
-    typer.Option("--image-size", rich_help_panel="Model", help="Side in pixels, instead of the model's own."),
+    typer.Option("--image-size", rich_help_panel="Model", min=1, help="Side in pixels, instead of the model's own."),
 ]
 PathColumn: TypeAlias = Annotated[
     str | None, typer.Option("--path-column", rich_help_panel="Data", help="Of a table: image files.")
@@ -77,10 +78,19 @@ PathRoot: TypeAlias = Annotated[
 ]
 Limit: TypeAlias = Annotated[
     int | None,
-    typer.Option("--limit", rich_help_panel="Data", help="At most so many samples of each split, stratified."),
+    typer.Option("--limit", rich_help_panel="Data", min=1, help="At most so many samples of each split, stratified."),
 ]
 Shots: TypeAlias = Annotated[
-    int | None, typer.Option("--shots", rich_help_panel="Data", help="So many training samples of each class.")
+    int | None, typer.Option("--shots", rich_help_panel="Data", min=1, help="So many training samples of each class.")
+]
+CacheBudget: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--cache-budget",
+        rich_help_panel="Run",
+        min=0,
+        help="GB of features kept on disk, least recently used deleted first.",
+    ),
 ]
 SkipUnreadable: TypeAlias = Annotated[
     bool,
@@ -118,7 +128,7 @@ def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
             raise UsageError(f"{pair!r} is not KEY=VALUE.")
         try:
             arguments[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # of a number with thousands of digits, too
             arguments[key] = value
     return arguments
 
@@ -173,12 +183,19 @@ def named(data: Any) -> Any:
 
 def batch_size(given: str | int | None) -> int | None:
     """A positive number, or None for ``auto``."""
-    text = str(given)
-    if given is None or text == "auto":
-        return None
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise UsageError(f"`batch_size` takes auto or a positive number, not {given!r}.")
-    return int(text)
+    return None if given in (None, "auto") else positive(given, "`batch_size` takes auto or a positive number")
+
+
+def positive(given: Any, expected: str) -> int:
+    """A whole number from 1 on in plain digits; anything else is an error that begins with what was `expected`.
+
+    Example:
+        >>> positive("12", "`rank` takes a positive number")
+        12
+    """
+    if not re.fullmatch("[1-9][0-9]{0,8}", str(given)):
+        raise UsageError(f"{expected}, not {str(given)[:40]!r}.")
+    return int(given)
 
 
 def typed(model: Any, data: Any, **options: Any) -> str:
@@ -216,8 +233,9 @@ def device(name: str) -> str:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    kind = name.split(":")[0]
-    if not there.get(kind, False):
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there.get(kind, False) or (":" in name and not (index.isdecimal() and int(index[:9]) < count)):
         raise UsageError(
             f"`device={name}` is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
         )

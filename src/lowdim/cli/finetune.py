@@ -107,9 +107,7 @@ def finetune(
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto, or samples per training step.")] = "auto",
-    cache_budget: Annotated[
-        float, typer.Option("--cache-budget", help="GB on disk for stored prefixes, least recently used deleted first.")
-    ] = 4.0,
+    cache_budget: given.CacheBudget = 4.0,
     cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,

@@ -80,9 +80,7 @@ def measure(
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
-    cache_budget: Annotated[
-        float, typer.Option("--cache-budget", help="GB of features kept on disk, least recently used deleted first.")
-    ] = 4.0,
+    cache_budget: given.CacheBudget = 4.0,
     cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,

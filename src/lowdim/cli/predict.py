@@ -241,11 +241,12 @@ def _write_csv(path: Path, predictions: "list[dict[str, Any]]") -> None:
     import io
 
     from lowdim._files import write_atomic
+    from lowdim.report._tables import inert
 
     text = io.StringIO()
     writer = csv.DictWriter(text, ["item", "class", "probability"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(predictions)
+    writer.writerows({**row, "class": inert(row["class"])} for row in predictions)
     write_atomic(path, text.getvalue())
 
 
