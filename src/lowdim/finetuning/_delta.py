@@ -1,7 +1,7 @@
 """The delta: what fine-tuning changed, in a small file that fits one network only and says so."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -266,22 +266,34 @@ def _logits(model: nn.Module, inputs: Inputs) -> list[list[float]] | None:
 def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessing, list[str]]:
     """How the samples were prepared that a delta was tuned with, by the tokenizer of the base as it is now; and a warning where the
     base has another preprocessing now."""
-    then, now = delta.preprocessing, base.as_dict()
+    # Where a delta names no processor, the settings themselves say how images were prepared.
+    named = {"processor": None} if delta.preprocessing["kind"] == "image" else {}
+    then, now = {**named, **delta.preprocessing}, {**named, **base.as_dict()}
     if then["kind"] != now["kind"]:
         raise InputError(
             f"This delta was tuned with {then['kind']} inputs, but the base takes {now['kind']}. Name another."
         )
-    unknown = sorted(then.keys() - now.keys())
+    unknown = sorted(then.keys() - {entry.name for entry in fields(Preprocessing)})
     if unknown:
         raise InputError(
             f"The delta's preprocessing has settings that this lowdim does not know: {unknown}. Update lowdim."
         )
-    changed = [f"{name} is {now[name]}, was {value}" for name, value in then.items() if now[name] != value]
+    flat = _flat(now)
+    changed = [
+        f"{name} is {flat.get(name)}, was {value}" for name, value in _flat(then).items() if flat.get(name) != value
+    ]
     warning = f"The base prepares samples in another way than when the delta was tuned: {'; '.join(changed)}. The delta's way is used"
     exception = ", with the base's tokenizer" if "tokenizer" in then else ""
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in then.items()}
     settings.pop("tokenizer", None)
     return replace(base, **settings), [f"{warning}{exception}."] if changed else []
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of a processor among them."""
+    return {name: value for name, value in settings.items() if name != "processor"} | dict(
+        settings.get("processor") or {}
+    )
 
 
 def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Inputs) -> None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lowdim._preprocessing import Preprocessing
+from lowdim._processor import output_size, settings_of
 from lowdim.errors import InputError, UsageError, require
 
 _MAX_LENGTH = 512
-_FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 
 
 def load_hf(
@@ -140,32 +140,25 @@ def _preprocessing(transformers: Any, location: str, config: Any, local: bool) -
         processor = transformers.AutoImageProcessor.from_pretrained(
             location, local_files_only=local, trust_remote_code=False
         )
-        return image_preprocessing(processor.to_dict())
+        return image_preprocessing(processor, channels=getattr(config, "num_channels", 3))
     tokenizer = transformers.AutoTokenizer.from_pretrained(location, local_files_only=local, trust_remote_code=False)
     longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", _MAX_LENGTH), _MAX_LENGTH)
     return Preprocessing(kind="text", max_length=int(longest), tokenizer=tokenizer)
 
 
-def image_preprocessing(settings: dict[str, Any]) -> Preprocessing:
-    """What a transformers image processor does, as a `Preprocessing`.
+def image_preprocessing(processor: Any, *, channels: int = 3) -> Preprocessing:
+    """What an image processor of transformers does, as a `Preprocessing` that runs it.
 
     Args:
-        settings: The processor's ``to_dict()``.
+        processor: The processor.
+        channels: That the network takes.
+
+    Raises:
+        InputError: If it does not make one picture of one, or its configuration holds what its class does not know.
     """
-    size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
-    crops = settings.get("do_center_crop")
-    shortest = size.get("shortest_edge")
-    resized = (shortest, shortest) if shortest else (size["height"], size["width"])
-    final = (crop["height"], crop["width"]) if crops else resized
-    normalises = settings.get("do_normalize", True)
-    return Preprocessing(
-        image_size=final,
-        resize=resized,
-        crop_mode="center" if shortest else "squash",
-        interpolation=_FILTERS[int(settings.get("resample", 2))],  # type: ignore[arg-type]
-        mean=tuple(settings["image_mean"]) if normalises else (0.0, 0.0, 0.0),
-        std=tuple(settings["image_std"]) if normalises else (1.0, 1.0, 1.0),
-    )
+    settings = settings_of(processor)
+    channels = 1 if channels == 1 else 3
+    return Preprocessing(image_size=output_size(settings, channels), channels=channels, processor=settings)
 
 
 def load_text_encoder(name: str, *, allow_pickle: bool, offline: bool) -> tuple[Callable[[list[str]], Tensor], float]:
