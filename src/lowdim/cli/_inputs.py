@@ -48,7 +48,7 @@ ImageSize: TypeAlias = Annotated[
     int | None, typer.Option("--image-size", help="Side in pixels, instead of the model's own.")
 ]
 PathColumn: TypeAlias = Annotated[str | None, typer.Option("--path-column", help="Of a table: image files.")]
-TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="Of a table: texts.")]
+TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="Of a table: texts; A,B for pairs.")]
 LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="Of a table: labels.")]
 Limit: TypeAlias = Annotated[
     int | None, typer.Option("--limit", help="At most so many samples of each split, stratified.")

@@ -87,6 +87,7 @@ def predict(
     import numpy as np
 
     from lowdim.data import load_data
+    from lowdim.data._batches import cut_texts
     from lowdim.errors import InputError
     from lowdim.finetuning import split_outputs
 
@@ -124,7 +125,8 @@ def predict(
     labels = np.concatenate([part.labels for part in parts])
     doubts = _doubts(dataset, names, seed, asked=split is not None)
     accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
-    warnings = [*changed, *warnings]
+    cut = [message for part in parts for message in cut_texts(part, preprocessing)]
+    warnings = [*changed, *cut, *warnings]
     for message in warnings:
         warn(message)
     chosen = names[0] if len(names) == 1 else "all"

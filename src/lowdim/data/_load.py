@@ -34,7 +34,7 @@ def load_data(
         spec: ``digits`` (and its tasks, see `load_digits`), an image folder, ``FILE.npz``, ``FILE.csv``, ``FILE.tsv`` or
             ``torchvision:NAME@ROOT``.
         path_column: Of a table: picture files.
-        text_column: Of a table: texts.
+        text_column: Of a table: texts; two columns of pairs of texts, separated by a comma.
         label_column: Of a table: labels.
         limit: Keep so many samples of each split, stratified.
         shots: Keep so many samples of each class of the train split.

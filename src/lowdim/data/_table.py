@@ -14,20 +14,29 @@ from lowdim.errors import InputError, did_you_mean
 
 _SPLITS = {"train": "train", "test": "test", "val": "test", "valid": "test", "validation": "test", "dev": "test"}
 _MAX_FIELD = 10_000_000
+_SHOWN = 80
+"""Characters of a text where it stands for its row."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Reads texts by index."""
+    """Reads texts by index; of several columns, the texts of a row together."""
 
-    texts: Sequence[str]
+    columns: Sequence[Sequence[str]]
 
-    def __call__(self, index: int) -> str:
-        return self.texts[index]
+    def __call__(self, index: int) -> str | tuple[str, ...]:
+        row = [column[index] for column in self.columns]
+        return row[0] if len(row) == 1 else tuple(row)
 
     def stamp(self, index: int) -> bytes:
-        """The text itself."""
-        return self.texts[index].encode()
+        """The texts themselves."""
+        return "\0".join(column[index] for column in self.columns).encode()
+
+
+def _shown(row: int, texts: Sequence[str]) -> str:
+    """A row as results name it: its number in the file and how its text begins."""
+    text = " / ".join(" ".join(text.split()) for text in texts)
+    return f"row {row}: {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
 
 def load_table(
@@ -46,7 +55,7 @@ def load_table(
     Args:
         path: The table; its first line names the columns.
         path_column: Column with picture files.
-        text_column: Column with texts.
+        text_column: Column with texts; two columns of pairs of texts are separated by a comma.
         label_column: Column with labels; by default the column called ``label`` or ``class``.
         labelled: Whether there has to be a column with labels.
 
@@ -59,7 +68,9 @@ def load_table(
     if not path_column and not text_column:
         guesses = [name for name in ("text", "sentence", "path", "image", "file") if name in columns]
         path_column, text_column = _as_path_or_text(guesses[0]) if guesses else (None, None)
-    content = _column(path, columns, path_column or text_column, "the samples", "`text_column` or `path_column`")
+    names = [path_column] if path_column else _text_columns(columns, text_column)
+    contents = [_column(path, columns, name, "the samples", "`text_column` or `path_column`") for name in names]
+    content = contents[0]
     guess = next((name for name in ("label", "class", "target") if name in columns), None)
     named = label_column or guess
     labels, classes = np.full(len(content), UNLABELLED), ()
@@ -71,10 +82,19 @@ def load_table(
         root = path.parent.resolve()
         whole = image_split("all", _inside(content, root, path), labels, root)
     else:
-        items = [f"row {row}" for row in range(2, len(content) + 2)]
-        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(content))
+        items = [_shown(row, texts) for row, texts in enumerate(zip(*contents, strict=True), start=2)]
+        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(contents))
     dataset = Dataset(name=path.stem, kind=whole.kind, classes=classes, splits={"all": whole}, own_split=False)
     return dataset if "split" not in columns else _split(dataset, columns["split"], path)
+
+
+def _text_columns(columns: dict[str, list[str]], name: str | None) -> list[str | None]:
+    if name is None or name in columns or "," not in name:
+        return [name]
+    names = [part.strip() for part in name.split(",")]
+    if len(names) != 2:
+        raise InputError(f"Texts come alone or in pairs, but {name!r} names {len(names)} columns.")
+    return [*names]
 
 
 def _as_path_or_text(name: str) -> tuple[str | None, str | None]:

@@ -318,7 +318,7 @@ def _changed(part: TunedModel, base: nn.Module) -> dict[str, Tensor]:
     for name, tensor in part.state_dict().items():
         # Adapters wrap a layer and move its weight to an inner name.
         before = original.get(name.replace(".base_layer.", "."))
-        if name in trained or before is None or not torch.equal(before.to(tensor.device), tensor):
+        if name in trained or before is None or not torch.equal(before.to(tensor), tensor):
             changed[name] = tensor
     return changed
 

@@ -175,7 +175,9 @@ def evaluate(
             content = content_digest(network, source) if features.lasting else name
             return FeatureStream(forward, source, source.labels, cache=features, content=content, batch_size=batch_size)
 
-        work = _Work(stream(split), scored=model.head is not None)
+        measured = stream(split)
+        work = _Work(measured, scored=model.head is not None)
+        work.warnings += measured.source.warnings()
         work.first_pass()
         work.measure(work.fit_probe(stream("test") if on_test else None, seed) if probe else None)
     influences = work.influences()
