@@ -66,7 +66,7 @@ def load_hf(
     except Exception as error:
         raise InputError(f"hf:{name} cannot be loaded: {_reason(error)}") from error
     classes = None
-    if factory not in (transformers.AutoModel, transformers.CLIPVisionModelWithProjection):
+    if factory in (transformers.AutoModelForSequenceClassification, transformers.AutoModelForImageClassification):
         classes = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         if all(label == f"LABEL_{index}" for index, label in enumerate(classes)):
             classes = None
@@ -113,6 +113,9 @@ def _factory(transformers: Any, config: Any) -> Any:
     ):
         if architectures[0].endswith(ending):
             return factory
+    if architectures[0].endswith("EncoderModel"):
+        # Saved without the half that writes, which the automatic choice would miss.
+        return getattr(transformers, architectures[0], transformers.AutoModel)
     return transformers.AutoModel
 
 
@@ -149,9 +152,9 @@ def _pretrained(
 
 def _encoder(module: Any) -> nn.Module:
     """Of a network that reads with one half and writes with the other, the half that reads; classifiers keep both."""
-    if not module.config.is_encoder_decoder or type(module).__name__.endswith("ForSequenceClassification"):
-        return module
-    return module.get_encoder()
+    name = type(module).__name__
+    halves = module.config.is_encoder_decoder and not name.endswith("ForSequenceClassification")
+    return module.get_encoder() if halves or name.endswith("EncoderModel") else module
 
 
 @contextmanager
