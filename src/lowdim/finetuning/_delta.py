@@ -338,7 +338,12 @@ def _shapes(inputs: Inputs) -> dict[str, Any]:
         name: {"shape": [2, *tensor.shape[1:]], "dtype": str(tensor.dtype)} for name, tensor in named.items()
     }
     if "input_ids" in named:
-        shapes["input_ids"]["below"] = min(_IDS, int(named["input_ids"].max()) + 1)
+        ids = named["input_ids"]
+        shapes["input_ids"]["below"] = min(_IDS, int(ids.max()) + 1)
+        mask = named.get("attention_mask", torch.ones_like(ids))
+        ends = {int(row[kept > 0][-1]) for row, kept in zip(ids, mask, strict=True)}
+        if len(ends) == 1 and ids.shape[1] > 1:
+            shapes["input_ids"]["end"] = ends.pop()
     return shapes
 
 
@@ -350,7 +355,12 @@ def _inputs(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
         if dtype.is_floating_point:
             return torch.randn(entry["shape"], generator=generator, dtype=dtype)
         if name == "input_ids":
-            return torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
+            ids = torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
+            if "end" in entry:
+                # Some classifiers read the one token that ends a text.
+                ids[ids == entry["end"]] = 1 if entry["end"] == 0 else entry["end"] - 1
+                ids[:, -1] = entry["end"]
+            return ids
         return torch.full(entry["shape"], int("mask" in name), dtype=dtype)
 
     tensors = {name: make(name, entry).to(device) for name, entry in shapes.items()}

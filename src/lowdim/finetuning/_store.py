@@ -151,10 +151,12 @@ class Store:
             piece = (plain if self._compute is None else by_length(self._compute, inputs)) | tokens
             pieces.append({name: tensor.cpu() for name, tensor in piece.items()})
         longest = max((piece["attention_mask"].shape[1] for piece in pieces if "attention_mask" in piece), default=0)
-        fills = {name: self._fill_ids.get(name, 0) for name in pieces[0]}
-        return Rows.of(
-            {n: torch.cat([_padded(piece[n], longest, fill) for piece in pieces]) for n, fill in fills.items()}
-        )
+        joined: dict[str, Tensor] = {}
+        for name, first in pieces[0].items():
+            # A value with one row per token has three dimensions; one of two is as wide as the feature.
+            wide = longest if first.ndim > 2 or name not in (self._value, SCORES) else 0
+            joined[name] = torch.cat([_padded(piece[name], wide, self._fill_ids.get(name, 0)) for piece in pieces])
+        return Rows.of(joined)
 
     def _fill(self, processes: Processes, progress: Callable[[int, int], None] | None) -> bool:
         """Computes this process's share of what is missing; whether everything is there at the end."""
