@@ -18,11 +18,18 @@ transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "how", "many", "cats", "a", "b"]
-SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-SMALL |= {"intermediate_size": 32, "max_position_embeddings": 66}
-SEQ2SEQ: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "eos_token_id": 2}
-SEQ2SEQ |= {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
-SEQ2SEQ |= {"encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_start_token_id": 2}
+SMALL: dict[str, Any] = dict.fromkeys(("num_hidden_layers", "num_attention_heads"), 2)
+SMALL.update(vocab_size=64, hidden_size=16, intermediate_size=32, max_position_embeddings=66)
+HALVES = (
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "num_layers",
+    "num_heads",
+)
+SEQ2SEQ: dict[str, Any] = dict.fromkeys((*HALVES, "eos_token_id", "decoder_start_token_id"), 2)
+SEQ2SEQ.update(d_model=16, d_kv=8, d_ff=32, encoder_ffn_dim=32, decoder_ffn_dim=32)
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 66}
 TEXTS = ["how many cats a b", "a b", " ".join(["many cats"] * 60)]
 

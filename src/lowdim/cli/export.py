@@ -74,6 +74,7 @@ def export(
 
     from lowdim.finetuning import export_model, save_checkpoint, save_peft
     from lowdim.finetuning._delta import example_of
+    from lowdim.finetuning._export import tokenizer_path
 
     begun = time.monotonic()
     arguments = given.parse_arguments(model_arg)
@@ -95,6 +96,10 @@ def export(
         )
     else:
         difference = export_model(network, found, preprocessing, path, to=to.value, example=example)
+    tokenizer = (
+        tokenizer_path(path) if to in (TargetChoice.torch, TargetChoice.onnx) and preprocessing.kind == "text" else None
+    )
+    tokenizer = tokenizer if tokenizer is not None and tokenizer.is_file() else None
     files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
     result = {
         "config": {"delta": str(delta), "to": to.value},
@@ -102,10 +107,13 @@ def export(
         "seconds": round(time.monotonic() - begun, 3),
         "path": str(path),
         "bytes": sum(entry.stat().st_size for entry in files),
+        "tokenizer": None if tokenizer is None else str(tokenizer),
         "max_difference": difference,
     }
     if wants_json(json, format):
         emit_json("export", result)
         return
     print(f"saved: {path} ({result['bytes']:,} bytes)")
+    if tokenizer is not None:
+        print(f"tokenizer: {tokenizer}")
     print(f"largest difference of an output from the network: {difference:.2g}")

@@ -29,7 +29,7 @@ from lowdim.features import (
     with_views,
 )
 from lowdim.finetuning._prefix import Inputs, samples_in
-from lowdim.finetuning._tuned import TunedModel
+from lowdim.finetuning._tuned import TunedModel, in_float32
 from lowdim.models import penultimate
 
 Compute = Callable[[Inputs], dict[str, Tensor]]
@@ -195,7 +195,7 @@ class HeadInput:
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """Values and scores by name, by a copy of the network in one memory layout: outputs differ in the last bits between them."""
         if self._forward is None:
-            module = copy.deepcopy(self._module).to(self._device).to(memory_format=torch.contiguous_format)
+            module = in_float32(copy.deepcopy(self._module)).to(self._device).to(memory_format=torch.contiguous_format)
             self._forward = Forward(module.eval(), [self._layer], [self._pool], self._device)
         return self._forward(inputs)
 

@@ -189,13 +189,13 @@ class _Loop:
             self.optimizer.step()
         return value, count
 
-    def _loss(self, positions: np.ndarray, epoch: int, *, autocast: bool = True) -> float:
+    def _loss(self, positions: np.ndarray, epoch: int) -> float:
         with torch.no_grad():
-            loss, _ = self._forward(positions, epoch, autocast=autocast)
+            loss, _ = self._forward(positions, epoch)
         self.processes.reduce([loss := loss.reshape(1)])
         return float(loss)
 
-    def _forward(self, positions: np.ndarray, epoch: int, *, autocast: bool = True) -> tuple[Tensor, Tensor]:
+    def _forward(self, positions: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         """This process's part of a batch's mean loss, and how many of its answers are right."""
         whole = torch.from_numpy(self.store.labels[positions]).to(self.device)
         total = float(len(whole) if self.class_weights is None else self.class_weights[whole].sum())
@@ -207,7 +207,7 @@ class _Loop:
         labels = torch.from_numpy(self.store.labels[mine]).to(self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.rank))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast and self.device.type == "cuda"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.model.head(batch.features(self.model))
             loss = F.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum") * (weight / total)
         return loss, weight * (logits.argmax(dim=1) == labels).sum()
@@ -215,7 +215,8 @@ class _Loop:
     def _stop(self, loss: float, epoch: int) -> None:
         if self.good_epochs == 0:
             raise NonFiniteError(
-                f"The training loss is {loss} at step {self.step + 1}, before an epoch left a usable network. {self._cause(epoch)}"
+                f"The training loss is {loss} at step {self.step + 1}, before an epoch left a usable network. "
+                "Check the inputs for NaN, or lower `rate`."
             )
         with torch.no_grad():
             for name, tensor in self.changing.items():
@@ -224,15 +225,6 @@ class _Loop:
             f"the training loss became {loss} in epoch {epoch + 1}; the network after epoch {self.good_epochs} was kept. "
             "Try a lower `rate`."
         )
-
-    def _cause(self, epoch: int) -> str:
-        """What made the very first loss NaN or infinite, and what to do about it."""
-        for name, tensor in self.model.named_parameters():
-            if name not in self.parameters and not bool(tensor.isfinite().all()):
-                return f"The network's {name} holds NaN or infinity; load whole weights, saved in float32."
-        if self.device.type == "cuda" and np.isfinite(self._loss(self._order(epoch)[0], epoch, autocast=False)):
-            return "It is finite in float32, so bfloat16 is not precise enough for this network. Use `device='cpu'`."
-        return "Check the inputs for NaN, or lower `rate`."
 
     def _too_large(self, positions: np.ndarray, epoch: int) -> ResourceError:
         size = len(positions) // 2
