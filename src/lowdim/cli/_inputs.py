@@ -26,6 +26,10 @@ DataUnlessListing: TypeAlias = Annotated[
 Weights: TypeAlias = Annotated[
     Path | None, typer.Option("--weights", help="Local safetensors file for that architecture.")
 ]
+WeightsKey: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--weights-key", help="Which table of a weights file with several (state_dict_ema, teacher …)."),
+]
 ModelArguments: TypeAlias = Annotated[
     list[str] | None, typer.Option("--model-arg", help="KEY=VALUE for the factory; may be repeated.")
 ]

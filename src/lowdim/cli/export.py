@@ -51,6 +51,7 @@ def export(
     ] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     allow_pickle: given.AllowPickle = False,
     offline: given.Offline = False,
@@ -79,14 +80,16 @@ def export(
     begun = time.monotonic()
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, warnings = tuned_network(
-        delta, model, weights, arguments, "cpu", allow_pickle=allow_pickle, offline=offline
+        delta, model, weights, arguments, "cpu", weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
     for message in warnings:
         warn(message)
     path = file or delta.resolve().parent / _NAMES[to]
     example = example_of(found)
     if to in (TargetChoice.peft, TargetChoice.checkpoint):
-        base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline).module
+        base = load_base(
+            found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
+        ).module
         difference = (
             save_peft(network, base, path, example)
             if to is TargetChoice.peft

@@ -111,6 +111,7 @@ def finetune(
     limit: given.Limit = None,
     shots: given.Shots = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     random_weights: given.RandomWeights = False,
     allow_pickle: given.AllowPickle = False,
@@ -153,6 +154,7 @@ def finetune(
     network = load_model(
         model,
         weights=weights,
+        weights_key=weights_key,
         arguments=given.parse_arguments(model_arg),
         random_weights=random_weights,
         allow_pickle=allow_pickle,

@@ -60,6 +60,7 @@ def predict(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
@@ -109,7 +110,7 @@ def predict(
         raise InputError(f"{data} has no sample that can be classified.")
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, changed = tuned_network(
-        delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
+        delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
     for note in dataset.notes:
         say(f"note: {note}")
@@ -217,6 +218,7 @@ def tuned_network(
     arguments: dict[str, Any],
     device: str,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "tuple[Delta, nn.Module, Preprocessing, list[str]]":
@@ -228,7 +230,9 @@ def tuned_network(
     from lowdim.finetuning._delta import apply_delta, read_delta, tuned_preprocessing
 
     found = read_delta(folder)
-    base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline)
+    base = load_base(
+        found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
+    )
     network = apply_delta(base.module, found).to(given.device(device))
     return found, network, *tuned_preprocessing(found, base.preprocessing)
 
@@ -239,6 +243,7 @@ def load_base(
     weights: Path | None,
     arguments: "dict[str, Any] | None" = None,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "LoadedModel":
@@ -264,6 +269,8 @@ def load_base(
         )
     if weights is not None:
         source["weights"] = weights
+    if weights_key is not None:
+        source["weights_key"] = weights_key
     if offline:
         source["offline"] = True
     return load_model(**source)

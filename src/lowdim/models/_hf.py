@@ -15,8 +15,10 @@ from lowdim._files import read_json
 from lowdim._preprocessing import Preprocessing
 from lowdim._processor import output_size, settings_of
 from lowdim.errors import InputError, LowdimError, UsageError, require
+from lowdim.models._weights import matched, read_weights
 
 _MAX_LENGTH = 512
+_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 def load_hf(
@@ -57,9 +59,9 @@ def load_hf(
         if random_weights:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                module, missing = _encoder(_untrained(factory, config)), []
+                module, notes = _encoder(_untrained(factory, config)), ()
         else:
-            module, missing = _pretrained(factory, location, config, local=local, allow_pickle=allow_pickle)
+            module, notes = _pretrained(factory, location, config, local=local, allow_pickle=allow_pickle)
         preprocessing = _preprocessing(transformers, location, module, local)
     except LowdimError:
         raise
@@ -70,7 +72,6 @@ def load_hf(
         classes = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         if all(label == f"LABEL_{index}" for index, label in enumerate(classes)):
             classes = None
-    notes = (f"not in the checkpoint, left untrained: {', '.join(missing)}",) if missing else ()
     # Half precision overflows in training and rounds what is measured.
     return module.float().eval(), preprocessing, classes, notes
 
@@ -125,7 +126,7 @@ def _untrained(factory: Any, config: Any) -> nn.Module:
 
 def _pretrained(
     factory: Any, location: str, config: Any, *, local: bool, allow_pickle: bool
-) -> tuple[nn.Module, list[str]]:
+) -> tuple[nn.Module, tuple[str, ...]]:
     # What a file lacks (an untrained pooler) is drawn at random: it must be the same network at every load.
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -138,16 +139,32 @@ def _pretrained(
             weights_only=True,
             output_loading_info=True,
         )
-    missing = sorted(info["missing_keys"])
-    names = {id(tensor): name for name, tensor in module.state_dict(keep_vars=True).items()}
-    kept = _encoder(module)
-    if kept is not module:
-        own = {names[id(tensor)] for tensor in kept.state_dict(keep_vars=True).values() if id(tensor) in names}
-        missing = [name for name in missing if name in own]
-    # An encoder without a trained pooler is common, and no layer that is measured depends on it.
-    if any("pooler" not in key for key in missing):
+    kept, missing = _encoder(module), _lacking(module, info)
+    notes: tuple[str, ...] = ()
+    file = next((path for path in map(Path(location).joinpath, _FILES) if path.is_file()), None)
+    if missing and file is not None:
+        # Names that transformers does not find: of what wrapped the network, or of tied weights that the file holds once.
+        weights, notes = matched(module, read_weights(file))
+        if notes:
+            with _quiet():
+                module, info = type(module).from_pretrained(
+                    None, config=config, state_dict=weights, output_loading_info=True
+                )
+            kept, missing = _encoder(module), _lacking(module, info)
+    if missing:
         raise InputError(f"the weights of {location} lack {', '.join(missing[:3])}; is it for another architecture?")
-    return kept, missing
+    untrained = sorted(info["missing_keys"])
+    # An encoder without a trained pooler is common, and no layer that is measured depends on it.
+    untrained = [name for name in untrained if "pooler" in name]
+    left = (f"not in the checkpoint, left untrained: {', '.join(untrained)}",) if untrained else ()
+    return kept, (*notes, *left)
+
+
+def _lacking(module: Any, info: dict[str, Any]) -> list[str]:
+    """What a checkpoint should have and does not: of the half that reads where only that is wanted, and no pooler."""
+    names = {id(tensor): name for name, tensor in module.state_dict(keep_vars=True).items()}
+    own = {names.get(id(tensor)) for tensor in _encoder(module).state_dict(keep_vars=True).values()}
+    return sorted(name for name in info["missing_keys"] if name in own and "pooler" not in name)
 
 
 def _encoder(module: Any) -> nn.Module:

@@ -14,6 +14,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "model": (str,),
     "features": (str,),
     "weights": (str,),
+    "weights_key": (str,),
     "arguments": (dict,),
     "mean": (list,),
     "std": (list,),
@@ -129,7 +130,11 @@ def _candidate(table: dict[str, Any], index: int, path: Path, common: Mapping[st
     if ("model" in table) == ("features" in table):
         raise UsageError(f"{where}: give either model or features.")
     base = path.resolve().parent
-    options = {key: table[key] for key in ("arguments", "mean", "std", "image_size", "random_weights") if key in table}
+    options = {
+        key: table[key]
+        for key in ("arguments", "mean", "std", "image_size", "random_weights", "weights_key")
+        if key in table
+    }
     if "weights" in table:
         options["weights"] = str(base / Path(table["weights"]).expanduser())
     if isinstance(options.get("image_size"), list):
