@@ -72,6 +72,12 @@ def complete(
     predict: Annotated[
         Path | None, typer.Option("--predict", help="File of pairs (the same two columns): writes only these.")
     ] = None,
+    user_table: Annotated[
+        Path | None, typer.Option("--user-table", help="Table of what is known of the ids of rows (the first column).")
+    ] = None,
+    item_table: Annotated[
+        Path | None, typer.Option("--item-table", help="The same of the ids of columns; new ids can be predicted.")
+    ] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where FILE's pixels are missing.")] = None,
     missing: Annotated[float, typer.Option("--missing", help="Share of a sample picture to hide.")] = 0.6,
     rank: Annotated[str, typer.Option("--rank", help="auto, or the number of factors.")] = "auto",
@@ -149,6 +155,7 @@ def complete(
     columns["sentinels"] = sentinels
     source = _read(file, (row, col, value), as_, mask, missing, form, columns, seed)
     pairs = _read_pairs(source, predict, delimiter) if predict else None
+    known = _read_known(source, {"user_table": user_table, "item_table": item_table})
     options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": solver.value}
     options |= {"scale": scale, "clip": _clip(clip, source), "random_state": seed}
     config = {"file": file, "entries": _digest(source), "row": row, "col": col, "value": value, **options}
@@ -157,11 +164,16 @@ def complete(
         "columns": {name: value for name, value in columns.items() if name != "missing"} | {"missing": list(na or [])},
         "as": as_.value,
     }
+    config |= {
+        name: {"file": str(path), "sha256": sha256(path)}
+        for name, path in (("user_table", user_table), ("item_table", item_table))
+        if path
+    }
     config |= {"mask": str(mask) if mask else None, "missing": missing}
     with RunFolder(out, "complete", config, fresh=fresh) as folder:
         result = folder.finished()
         if result is None:
-            result = {"config": folder.config, **_run(folder, source, options, pairs)}
+            result = {"config": folder.config, **_run(folder, source, options, pairs, known)}
             result["seconds"] = round(time.monotonic() - begun, 3)
             folder.finish(result)
         if wants_json(json, format):
@@ -241,7 +253,24 @@ def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pair
     return reading.read_pairs(path, source.names[0], source.names[1], delimiter=_delimiter(delimiter))
 
 
-def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None") -> dict[str, Any]:
+def _read_known(source: "Source", paths: dict[str, Path | None]) -> dict[str, Any]:
+    """What tables say about ids, by the argument of the fit."""
+    from lowdim._files import existing_file
+    from lowdim.completion.entries import _reading as reading
+    from lowdim.errors import UsageError
+
+    given = {name: existing_file(path, "The table of ids") for name, path in paths.items() if path}
+    if not given:
+        return {}
+    if not isinstance(source, reading.Triplets):
+        raise UsageError("--user-table and --item-table are for ratings, so FILE must hold triplets.")
+    ids = dict(zip(paths, source.names, strict=False))
+    return {name: reading.read_known(path, ids[name]) for name, path in given.items()}
+
+
+def _run(
+    folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None", known: dict[str, Any]
+) -> dict[str, Any]:
     import warnings
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
@@ -258,7 +287,7 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompletionWarning)
         with progress("sweeps") as update:
-            fit_with_journal(model, _matrix(source), Journal(folder.state, update))
+            fit_with_journal(model, _matrix(source), Journal(folder.state, update), **known)
         pictures, tables = [], {}
         if isinstance(source, Picture):
             filled = source.filled(model.transform(entries))
@@ -312,15 +341,30 @@ def _write(folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion
     """Writes what was asked for into the run folder; returns its path."""
     if pairs is not None:
         return str(folder.write("predictions.csv", _csv(_predictions(source, model, *pairs))))
-    if source.entries.shape[0] * source.entries.shape[1] > LARGEST_TABLE:
+    if model.shape_[0] * model.shape_[1] > LARGEST_TABLE:
         warn("the matrix is too large to write it all; name the pairs that you need in a file and pass --predict.")
         return None
-    header = [source.names[0], *source.column_ids.tolist()]
-    rows = (
-        [id, *map(repr, values.tolist())]
-        for id, values in zip(source.row_ids, model.transform(source.entries), strict=True)
+    completed = (
+        model.transform(source.entries) if model.shape_ == source.entries.shape else _with_new_ids(source, model)
     )
+    row_ids: Any = model.row_ids_
+    column_ids: Any = model.column_ids_
+    header = [source.names[0], *column_ids]
+    rows = ([id, *map(repr, values.tolist())] for id, values in zip(row_ids, completed, strict=True))
     return str(folder.write("completed.csv", _csv([header, *rows])))
+
+
+def _with_new_ids(source: "Triplets", model: "DeepMatrixCompletion") -> Any:
+    """The whole matrix where tables have brought ids without entries."""
+    import numpy as np
+
+    rows: Any = model.row_ids_
+    cols: Any = model.column_ids_
+    completed = np.asarray(model.predict(np.repeat(rows, len(cols)), np.tile(cols, len(rows)))).reshape(model.shape_)
+    entries = source.entries
+    own = np.searchsorted(rows, source.row_ids)[entries.rows], np.searchsorted(cols, source.column_ids)[entries.cols]
+    completed[own] = entries.values
+    return completed
 
 
 def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, cols: Any) -> list[list[str]]:

@@ -15,7 +15,9 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
 from lowdim.completion.entries import Entries, _inputs, require_memory
+from lowdim.completion.entries._known import with_tables
 from lowdim.completion.solvers import SOLVERS
+from lowdim.completion.solvers import solver as solver_named
 from lowdim.completion.solvers._solver import Journal, Settings, hold_out, singular_values
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.tables import Filled, Kind, Table, is_frame, table_of_frame, to_pandas, with_filled
@@ -140,12 +142,16 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.only = only
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, user_table: Any = None, item_table: Any = None) -> Self:
         """Learn the model from the observed entries.
 
         Args:
             X: Array, frame, sparse matrix or triplets; see the class.
             y: Ignored.
+            user_table: Of triplets: a pandas or polars frame whose first column holds ids of rows, and the others what is known of them
+                (columns of any kind, with holes). Ids without an entry become rows of their own, which are predicted from that.
+                The `ratings` solvers read it.
+            item_table: The same of columns.
 
         Raises:
             UsageError: If an argument is out of its range.
@@ -153,7 +159,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             ResourceError: If memory would not suffice.
         """
         settings = self._settings()
-        entries = self._read_training(X)
+        entries, user_features, item_features = self._with_tables(self._read_training(X), user_table, item_table)
+        settings = replace(settings, row_features=user_features, col_features=item_features)
         if self._table is not None:
             settings = replace(settings, together=tuple(self._table.blocks))
         smaller = min(entries.shape)
@@ -166,7 +173,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self._completed = complete(entries, settings, solver=solver, scale=self.scale, start=previous)
         self.shape_ = entries.shape
         counts = entries.col_counts
-        self._seen = counts > 0
+        told = item_features is not None and self._completed.shared
+        self._seen = (counts > 0) | told
         self._kept = np.flatnonzero(self._seen | self.keep_empty_features)
         self._indicated = np.flatnonzero(counts < entries.shape[0])
         means = np.bincount(entries.cols, entries.values, counts.size) / np.maximum(counts, 1)
@@ -379,6 +387,23 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             return triplets.entries
         return _inputs.entries_of(validate_data(self, _inputs.numeric(X), **_CHECKS))
 
+    def _with_tables(
+        self, entries: Entries, user_table: Any, item_table: Any
+    ) -> tuple[Entries, Floats | None, Floats | None]:
+        """The entries with the ids of the tables, and what these say."""
+        if user_table is None and item_table is None:
+            return entries, None, None
+        if self._table is not None or hasattr(self, "feature_names_in_"):
+            raise UsageError("user_table and item_table are for triplets (rows, columns, values).")
+        readers = [name for name in SOLVERS if "features" in solver_named(name).reads]
+        if self.solver not in ("auto", *readers):
+            raise UsageError(f"user_table and item_table are read by {' and '.join(readers)}, not by {self.solver!r}.")
+        numbered = _inputs.Numbered(entries, self.row_ids_, self.column_ids_)
+        numbered, user_features, item_features = with_tables(numbered, user_table, item_table)
+        self.row_ids_, self.column_ids_ = numbered.row_ids, numbered.column_ids
+        self.n_features_in_ = numbered.entries.shape[1]
+        return numbered.entries, user_features, item_features
+
     def _read_rows(self, X: Any) -> tuple[Entries, Any]:
         if _inputs.is_triplets(X):
             read = _inputs.read_triplets(X, columns=self.n_features_in_, column_ids=self.column_ids_)
@@ -453,11 +478,11 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             warnings.warn(remark, CompletionWarning, stacklevel=3)
 
 
-def fit_with_journal(model: DeepMatrixCompletion, X: Any, journal: Journal) -> DeepMatrixCompletion:
-    """`fit`, reporting to a journal and continuing what it holds: of an interrupted fit of the same model to the same entries."""
+def fit_with_journal(model: DeepMatrixCompletion, X: Any, journal: Journal, **tables: Any) -> DeepMatrixCompletion:
+    """`fit`, with its `tables`, reporting to a journal and continuing what it holds: of an interrupted fit of the same model to the same entries."""
     model._journal = journal
     try:
-        return model.fit(X)
+        return model.fit(X, **tables)
     finally:
         model._journal = None
 

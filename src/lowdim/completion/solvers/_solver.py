@@ -125,6 +125,8 @@ class Settings:
         seed: Of everything random.
         journal: Where long fits report and keep their state.
         together: For each column, those that are unknown whenever it is: the levels of one category. None if each stands alone.
+        row_features: ``(m, d)``, what a table says about the rows, standardised, 0 where it says nothing; or None.
+        col_features: ``(n, d)``, the same of the columns.
     """
 
     rank: int | None = None
@@ -136,6 +138,8 @@ class Settings:
     seed: int = 0
     journal: Journal = field(default_factory=Journal, compare=False)
     together: tuple[Indices, ...] | None = field(default=None, compare=False)
+    row_features: Array | None = field(default=None, compare=False)
+    col_features: Array | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
