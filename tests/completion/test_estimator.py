@@ -423,3 +423,24 @@ def test_tables_are_for_triplets_and_their_solvers() -> None:
         DeepMatrixCompletion(solver="als").fit(ratings, user_table=table)
     with pytest.raises(UsageError, match="for triplets"):
         DeepMatrixCompletion().fit(pd.DataFrame({"a": [1.0, np.nan], "b": [2.0, 3.0]}), user_table=table)
+
+
+def test_a_frame_with_dates_is_filled_along_them() -> None:
+    generator = np.random.default_rng(0)
+    wave = np.sin(np.arange(200) / 9)
+    frame = pd.DataFrame(
+        {
+            "day": pd.date_range("2024-01-01", periods=200),
+            "a": wave + 0.05 * generator.normal(size=200),
+            "b": generator.normal(size=200),
+        }
+    )
+    dark = np.r_[24:32, 52:60, 109:117]
+    holed = frame.copy()
+    holed.loc[dark, "a"] = np.nan
+    model = DeepMatrixCompletion().fit(holed)
+    filled = model.transform(holed)
+    assert "neighbours in time" in model.reason_
+    assert np.sqrt(np.mean((filled["a"] - frame["a"])[dark] ** 2)) < 0.3 * frame["a"].std()
+    with pytest.raises(UsageError, match="name columns of a pandas or polars frame"):
+        DeepMatrixCompletion(time="day").fit(holed[["a", "b"]].to_numpy())

@@ -106,6 +106,13 @@ def complete(
         str | None, typer.Option("--only", help="Columns to complete, by commas; others pass through.")
     ] = None,
     passed: Annotated[str | None, typer.Option("--pass", help="Columns that pass through, by commas.")] = None,
+    time: Annotated[
+        str | None,
+        typer.Option("--time", help="Column with the time of each row [default: dates that are all known and ascend]."),
+    ] = None,
+    entity: Annotated[
+        str | None, typer.Option("--entity", help="Column with the entities that each have times of their own.")
+    ] = None,
     na: Annotated[
         list[str] | None, typer.Option("--na", help="A text that stands for a missing cell; may be repeated.")
     ] = None,
@@ -140,17 +147,19 @@ def complete(
     intervals. Of ratings, the pairs of --predict are written with their deviations, or all of a small matrix. The error on known
     entries, predicted without them, is reported beside that of row and column means alone.
     """
-    import time
+    from time import monotonic
 
     from lowdim._files import RunFolder, sha256
 
-    begun = time.monotonic()
+    begun = monotonic()
     form = {"separator": _delimiter(delimiter), "decimal": decimal, "encoding": encoding, "header": header}
     columns: dict[str, Any] = {
         "kinds": _kinds(kind),
         "passed": _names(passed) or (),
         "only": _names(only),
         "missing": tuple(na or ()),
+        "time": time,
+        "entity": entity,
     }
     columns["sentinels"] = sentinels
     source = _read(file, (row, col, value), as_, mask, missing, form, columns, seed)
@@ -174,7 +183,7 @@ def complete(
         result = folder.finished()
         if result is None:
             result = {"config": folder.config, **_run(folder, source, options, pairs, known)}
-            result["seconds"] = round(time.monotonic() - begun, 3)
+            result["seconds"] = round(monotonic() - begun, 3)
             folder.finish(result)
         if wants_json(json, format):
             emit_json("complete", {"run_folder": folder.path, **result})

@@ -66,6 +66,9 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             ``"category"``, ``"date"``, ``"id"`` or ``"text"``.
         passed: Columns of a frame that pass through and are not completed.
         only: Columns of a frame that are completed; all others then pass through.
+        time: The column of a frame with the time of each row (dates or numbers): what lies before and after a hole helps to fill it, where
+            held-out cells say so (`table`). By default the first column of dates that are all known and ascend.
+        entity: The column of a frame with the entities that each have times of their own (a panel).
         warm_start: Start the last fit from the previous one, if that had the same shape, solver, `rank`, `max_rank` and `biases` (`table`
             and `als`).
         random_state: Seed of everything random. The same seed gives the same result to the last bit.
@@ -123,6 +126,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         kinds: Mapping[str, Kind] | None = None,
         passed: Sequence[str] = (),
         only: Sequence[str] | None = None,
+        time: str | None = None,
+        entity: str | None = None,
         random_state: Any = 0,
     ) -> None:
         self.rank = rank
@@ -140,6 +145,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.kinds = kinds
         self.passed = passed
         self.only = only
+        self.time = time
+        self.entity = entity
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, *, user_table: Any = None, item_table: Any = None) -> Self:
@@ -162,7 +169,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         entries, user_features, item_features = self._with_tables(self._read_training(X), user_table, item_table)
         settings = replace(settings, row_features=user_features, col_features=item_features)
         if self._table is not None:
-            settings = replace(settings, together=tuple(self._table.blocks))
+            settings = replace(settings, together=tuple(self._table.blocks), clock=self._table.clock)
         smaller = min(entries.shape)
         if settings.rank is not None and settings.rank >= smaller:
             raise UsageError(f"rank={self.rank} must be below the smaller side of the matrix, which is {smaller}.")
@@ -351,7 +358,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         """What stands in the holes of a table with the columns of training, by (row, column)."""
         entries = _inputs.entries_of(table.matrix, allow_empty=True)
         known = self._of_seen_columns(entries)
-        completed = self._within_bounds(self._completed.complete(known), np.arange(entries.shape[1]))
+        completed = self._completed.complete(known, table.clock)
+        completed = self._within_bounds(completed, np.arange(entries.shape[1]))
         completed[entries.rows, entries.cols] = entries.values
         return table.filled(completed, self._deviations(known, entries), rows=entries.row_counts > 0)
 
@@ -368,13 +376,18 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             self.feature_names_in_ = np.array([column.name for column in X.columns], dtype=object)
             self.n_features_in_ = len(X.columns)
             return _inputs.entries_of(X.matrix)
-        if _inputs.is_mixed(X):
+        ordered = self.time is not None or self.entity is not None
+        if ordered and not is_frame(X):
+            raise UsageError("time and entity name columns of a pandas or polars frame.")
+        if ordered or _inputs.is_mixed(X):
             frame = to_pandas(X)
             if self.add_indicator:
                 raise UsageError(
                     "add_indicator is for arrays and frames of numbers; this frame has columns of several kinds."
                 )
-            self._table = table_of_frame(frame, kinds=self.kinds, passed=self.passed, only=self.only)
+            self._table = table_of_frame(
+                frame, kinds=self.kinds, passed=self.passed, only=self.only, time=self.time, entity=self.entity
+            )
             self.feature_names_in_ = np.array([str(name) for name in frame.columns], dtype=object)
             self.n_features_in_ = len(self.feature_names_in_)
             self.column_kinds_ = {column.name: column.kind for column in self._table.columns}
