@@ -110,7 +110,7 @@ def test_a_sample_picture(run, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["nothing.csv"], 3, "nothing.csv does not exist"),
-        (["t.csv", "--rank", "few"], 2, "--rank takes auto or a number"),
+        (["t.csv", "--rank", "few"], 2, "--rank takes auto or a positive number"),
         (["t.csv", "--rank", "9"], 2, "rank=9 must be below the smaller side"),
         (["t.csv", "--clip", "1"], 2, "--clip takes LOW,HIGH"),
         (["t.csv", "--delimiter", "ab"], 2, "--delimiter takes one character"),
