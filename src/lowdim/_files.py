@@ -177,6 +177,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def path_digest(path: Path) -> str:
+    """`sha256` of a file; of a folder that of the names and contents of all files in it."""
+    if not path.is_dir():
+        return sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return json_digest({file.relative_to(path).as_posix(): sha256(file) for file in files})
+
+
 def _tensor_digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
     for key in sorted(metadata):
@@ -269,7 +277,7 @@ class RunFolder:
 
     def __init__(self, path: Path | None, command: str, config: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.config: dict[str, Any] = {"command": command, **json.loads(to_json(config))}
-        key = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:10]
+        key = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode()).hexdigest()[:10]
         self.path = path if path is not None else Path("lowdim-runs") / f"{command}-{key}"
         self.state = self.path / "state"
         self._fresh = fresh
@@ -351,10 +359,11 @@ class RunFolder:
         return [entry for entry in self.path.iterdir() if entry.name != LOCK]
 
     def _compare(self, earlier: Any) -> None:
-        if earlier == self.config:
+        before, now = _identity(earlier), _identity(self.config)
+        if before == now:
             return
         raise UsageError(
-            f"{self.path} holds a run with other settings ({'; '.join(_differences(earlier, self.config))}). "
+            f"{self.path} holds a run with other settings ({'; '.join(_differences(before, now))}). "
             "Use `fresh` to replace it, or another `out`."
         )
 
@@ -403,6 +412,16 @@ class RunFolder:
 
 
 _DIGESTS = ("sha256", "fingerprint", "entries")
+_CONTENTS = {"sha256", "fingerprint", "splits"}
+
+
+def _identity(value: Any) -> Any:
+    """The settings without the names of what is known by its content: those depend on the spelling of a path."""
+    if isinstance(value, dict):
+        settings = cast(dict[str, Any], value)
+        known = settings.keys() & _CONTENTS
+        return {key: _identity(item) for key, item in settings.items() if not (known and key == "name")}
+    return [_identity(item) for item in cast(list[Any], value)] if isinstance(value, list) else value
 
 
 def _differences(earlier: Any, now: Any) -> list[str]:

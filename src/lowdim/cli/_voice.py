@@ -9,8 +9,7 @@ import os
 import re
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 ALIASES = {
@@ -137,9 +136,3 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """A warning, on stderr."""
     say(f"warning: {message}")
-
-
-def warn_all(messages: Iterable[str]) -> None:
-    """Warnings, on stderr; equal ones are one with its count."""
-    for message, count in Counter(messages).items():
-        warn(message if count == 1 else f"{message} ({count} times)")

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Json,
-    Seed,
-    emit_json,
-    print_table,
-    progress,
-    say,
-    wants_json,
-    warn_all,
-)
+from lowdim.cli._command import TYPED, command
+from lowdim.cli._common import PageFile, Seed, progress, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +18,7 @@ if TYPE_CHECKING:
     from lowdim.data import Dataset
     from lowdim.finetuning import Delta
     from lowdim.models import LoadedModel
+    from lowdim.report import Page, Result
 
 DeltaOption = Annotated[Path, typer.Option("--delta", help="Folder that lowdim finetune printed.")]
 BaseOption = Annotated[
@@ -42,7 +32,7 @@ SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(predict)
+    command(app)(predict)
 
 
 def predict(
@@ -60,19 +50,20 @@ def predict(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
+    path_root: given.PathRoot = None,
     limit: given.Limit = None,
     skip_unreadable: given.SkipUnreadable = False,
     allow_pickle: given.AllowPickle = False,
     offline: given.Offline = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+    page: PageFile = None,
+) -> "Result":
     """Classify data with a fine-tuned network.
 
     lowdim predict --delta lowdim-runs/finetune-0123456789/delta --data photos/ --csv predictions.csv
@@ -86,16 +77,22 @@ def predict(
 
     import numpy as np
 
-    from lowdim.data import load_data
-    from lowdim.errors import InputError
+    from lowdim.data import as_dataset
+    from lowdim.data._batches import cut_texts
+    from lowdim.data._finite import some
+    from lowdim.errors import InputError, NonFiniteError
     from lowdim.finetuning import split_outputs
+    from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
+    from lowdim.finetuning._evaluate import without_class
+    from lowdim.report import Result
 
     begun = time.monotonic()
-    dataset = load_data(
+    dataset = as_dataset(
         data,
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
+        path_root=path_root,
         limit=limit,
         seed=seed,
         skip_unreadable=skip_unreadable,
@@ -108,7 +105,7 @@ def predict(
         raise InputError(f"{data} has no sample that can be classified.")
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, changed = tuned_network(
-        delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
+        delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
     for note in dataset.notes:
         say(f"note: {note}")
@@ -116,34 +113,82 @@ def predict(
     with progress("classifying") as update:
         outputs = [split_outputs(network, part, preprocessing, batch_size=size, progress=update)[0] for part in parts]
     logarithms = np.concatenate(outputs)
+    labels = np.concatenate([part.labels for part in parts])
+    unknown = without_class(logarithms)
+    left_out = [item for item, bad in zip(items, unknown, strict=True) if bad]
+    if len(left_out) == len(items):
+        raise NonFiniteError(
+            f"Inputs or outputs of all {len(items)} items are NaN or infinite: nothing can be classified."
+        )
+    items, logarithms, labels = (
+        [i for i, bad in zip(items, unknown, strict=True) if not bad],
+        logarithms[~unknown],
+        labels[~unknown],
+    )
     best = logarithms.argmax(axis=1)
     predictions = [
         {"item": item, "class": found.classes[k], "probability": float(np.exp(row[k]))}
         for item, k, row in zip(items, best, logarithms, strict=True)
     ]
-    labels = np.concatenate([part.labels for part in parts])
+    parted = len(names) == 1 and names[0] == "test" and "train" in dataset.splits
+    again = (
+        np.isin(dataset["test"].contents, dataset["train"].contents)[~unknown]
+        if parted
+        else np.zeros(len(labels), bool)
+    )
     doubts = _doubts(dataset, names, seed, asked=split is not None)
-    accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
-    warnings = [*changed, *warnings]
-    warn_all(warnings)
+    right, warnings = _right(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
+    measured: dict[str, float | None] = dict.fromkeys(("accuracy", "balanced_accuracy", "accuracy_without_copies"))
+    if right is not None:
+        measured |= {"accuracy": float(right.mean()), "balanced_accuracy": balanced_accuracy(right, labels)}
+        warnings += majority_warnings("The accuracy of", right, labels, dataset.classes)
+        if 0 < again.sum() < len(right):
+            measured["accuracy_without_copies"] = float(right[~again].mean())
+            warnings.append(
+                f"{again.sum()} of {len(right)} test samples are also in train: the accuracy is {100 * right.mean():.1f} %, and "
+                f"{100 * right[~again].mean():.1f} % without them."
+            )
+    if left_out:
+        several = f"{len(left_out)} of {len(items) + len(left_out)} items are left out, their inputs or outputs are NaN or infinite: "
+        changed = [*changed, f"{several}{some(left_out, range(len(left_out)))}"]
+    cut = [message for part in parts for message in cut_texts(part, preprocessing)]
+    warnings = [*changed, *cut, *warnings]
     chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
         _write_csv(csv, predictions)
-    if wants_json(json, format):
-        config = {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed}
-        result: dict[str, Any] = {"config": config, "warnings": warnings}
-        result["seconds"] = round(time.monotonic() - begun, 3)
-        emit_json("predict", {**result, "predictions": predictions, "accuracy": accuracy})
-        return
-    rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions[:SHOWN]]
-    which = f"all {len(items)} samples" if chosen == "all" else f"{chosen} split"
-    print_table(f"{which} of {dataset.name}", ["item", "class", "probability"], rows)
-    if len(predictions) > SHOWN:
-        print(f"and {len(predictions) - SHOWN} more; --csv FILE or --json gives them all")
-    if csv is not None:
-        print(f"saved: {csv}")
-    if accuracy is not None:
-        print(f"accuracy against the labels there: {100 * accuracy:.2f} %")
+    result: dict[str, Any] = {
+        "config": {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed},
+        "warnings": warnings,
+        "seconds": round(time.monotonic() - begun, 3),
+        "predictions": predictions,
+        "left_out": left_out,
+        **measured,
+    }
+    shown = _page(result)
+    found_result = Result("predict", result, shown, remarks=_remarks(result, csv))
+    if page is not None:
+        found_result.save_page(page)
+    return found_result
+
+
+def _page(result: dict[str, Any]) -> "Page":
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
+    from lowdim.report.finetuning import prediction_sections
+
+    return Page(
+        title=f"Classes of {result['config']['data']}",
+        lead=headline("predict", result),
+        sections=prediction_sections(result, SHOWN),
+        command=TYPED.get(),
+    )
+
+
+def _remarks(result: dict[str, Any], csv: Path | None) -> list[str]:
+    lines: list[str] = []
+    if len(result["predictions"]) > SHOWN:
+        lines.append(f"and {len(result['predictions']) - SHOWN} more; `csv=FILE` or `json=True` gives them all")
+    return [*lines, *([f"saved: {csv}"] if csv is not None else [])]
 
 
 def _splits(dataset: "Dataset", split: str | None) -> list[str]:
@@ -153,7 +198,7 @@ def _splits(dataset: "Dataset", split: str | None) -> list[str]:
     return ["test"] if split is None and "test" in dataset.splits else list(dataset.splits)
 
 
-def _accuracy(
+def _right(
     best: "np.ndarray",
     labels: "np.ndarray",
     names: tuple[str, ...],
@@ -161,8 +206,8 @@ def _accuracy(
     doubts: list[str],
     *,
     asked: bool,
-) -> tuple[float | None, list[str]]:
-    """The share of samples with the class of their label, where it means something, and what to know about it."""
+) -> "tuple[np.ndarray | None, list[str]]":
+    """1 for the samples with the class of their label, 0 for the others, where that means something, and what to know about it."""
     import numpy as np
 
     there = [names[k] for k in np.unique(labels) if k >= 0]
@@ -175,7 +220,7 @@ def _accuracy(
     if doubts and not asked:
         return None, doubts
     truth = np.array([classes.index(names[k]) for k in labels])
-    return float((best == truth).mean()), doubts
+    return (best == truth).astype(np.float64), doubts
 
 
 def _some(names: Sequence[str]) -> str:
@@ -186,11 +231,11 @@ def _doubts(dataset: "Dataset", names: list[str], seed: int, *, asked: bool) -> 
     """The warning where the network may have been tuned on these samples."""
     if names == ["test"]:
         drawn = (
-            f"The test split was drawn with --seed {seed}: after finetune with another seed it holds training samples."
+            f"The test split was drawn with `seed={seed}`: after finetune with another seed it holds training samples."
         )
         return [] if dataset.own_split else [drawn]
     seen = "These samples are no test split: training samples may be among them."
-    remedy = "So no accuracy is given; --split all gives it, and --split test --seed S that of the test split of finetune --seed S."
+    remedy = "So no accuracy is given; `split=all` gives it, and `split=test` with `seed` that of the test split of finetune with that seed."
     return [seen if asked else f"{seen} {remedy}"]
 
 
@@ -215,6 +260,7 @@ def tuned_network(
     arguments: dict[str, Any],
     device: str,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "tuple[Delta, nn.Module, Preprocessing, list[str]]":
@@ -226,7 +272,9 @@ def tuned_network(
     from lowdim.finetuning._delta import apply_delta, read_delta, tuned_preprocessing
 
     found = read_delta(folder)
-    base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline)
+    base = load_base(
+        found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
+    )
     network = apply_delta(base.module, found).to(given.device(device))
     return found, network, *tuned_preprocessing(found, base.preprocessing)
 
@@ -237,6 +285,7 @@ def load_base(
     weights: Path | None,
     arguments: "dict[str, Any] | None" = None,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "LoadedModel":
@@ -262,6 +311,8 @@ def load_base(
         )
     if weights is not None:
         source["weights"] = weights
+    if weights_key is not None:
+        source["weights_key"] = weights_key
     if offline:
         source["offline"] = True
     return load_model(**source)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from lowdim._files import sha256
+from lowdim._files import path_digest
 from lowdim._reading import reading, typed
 from lowdim.errors import UsageError
 
@@ -24,6 +24,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str | None = None
     features: str | None = None
     weights: str | None = None
+    weights_key: str | None = None
     arguments: dict[str, Any] | None = None
     mean: list[float] | None = None
     std: list[Annotated[float, msgspec.Meta(gt=0)]] | None = None
@@ -75,10 +76,31 @@ class Candidate:
     source_accuracy: float | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What tells this candidate from another in a run's configuration, with digests of the files it names."""
-        files = [self.features, self.options.get("weights"), (self.model or "").rpartition(":")[0]]
-        digests = {str(name): sha256(Path(name))[:16] for name in files if name and Path(name).is_file()}
-        return {**asdict(self), "sha256": digests}
+        """What tells this candidate from another in a run's configuration: of the files and folders it names the contents, not the
+        paths."""
+        prefix, path, factory = _parts(self.model or "")
+        named = {"features": self.features, "weights": self.options.get("weights"), "model": path}
+        found = {key: Path(name).expanduser() for key, name in named.items() if name}
+        digests = {key: path_digest(where)[:16] for key, where in found.items() if where.is_file() or where.is_dir()}
+        own = self.name not in (self.model, self.features)
+        return {
+            **asdict(self),
+            "shown_as": self.name if own else None,
+            "model": f"{prefix}{found['model'].resolve().name}{factory}" if "model" in digests else self.model,
+            "features": None if "features" in digests else self.features,
+            "options": {key: value for key, value in self.options.items() if key not in digests},
+            "sha256": digests,
+        }
+
+
+def _parts(spec: str) -> tuple[str, str, str]:
+    """What stands before the file or folder in a spec, it itself (empty where there is none), and what stands after it."""
+    for prefix in ("timm:local-dir:", "hf:"):
+        folder = spec.removeprefix(prefix)
+        if spec.startswith(prefix) and Path(folder).expanduser().is_dir():
+            return prefix, folder, ""
+    where, colon, factory = spec.rpartition(":")
+    return ("", where, f"{colon}{factory}") if where.endswith(".py") else ("", "", spec)
 
 
 def candidates_of(specs: Sequence[str], **options: Any) -> list[Candidate]:
@@ -139,7 +161,7 @@ def read_candidates(path: Path, **options: Any) -> list[Candidate]:
 
 def _candidate(table: _Table, path: Path, common: Mapping[str, Any]) -> Candidate:
     base = path.resolve().parent
-    names = ("arguments", "mean", "std", "image_size", "random_weights")
+    names = ("arguments", "mean", "std", "image_size", "random_weights", "weights_key")
     options: dict[str, Any] = {name: value for name in names if (value := getattr(table, name)) is not None}
     if table.weights is not None:
         options["weights"] = str(base / Path(table.weights).expanduser())

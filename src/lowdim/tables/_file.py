@@ -64,11 +64,13 @@ class TextSource:
         only: Sequence[str] | None = None,
         missing: Sequence[str] = (),
         sentinels: bool = True,
+        time: str | None = None,
+        entity: str | None = None,
     ) -> Table:
         """Its columns; arguments as for `table_of_texts`."""
         return table_of_texts(
             self.text.cells, self.text.names, self.text.form,
-            kinds=kinds, passed=passed, only=only, missing=missing, sentinels=sentinels,
+            kinds=kinds, passed=passed, only=only, missing=missing, sentinels=sentinels, time=time, entity=entity,
         )  # fmt: skip
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
@@ -121,11 +123,13 @@ class FrameSource:
         only: Sequence[str] | None = None,
         missing: Sequence[str] = (),
         sentinels: bool = True,
+        time: str | None = None,
+        entity: str | None = None,
     ) -> Table:
         """Its columns; arguments as for `table_of_texts`."""
         del sentinels  # a typed file has a way of its own to say that a value is missing
         frame = self.frame.replace(list(missing), None) if missing else self.frame
-        return table_of_frame(frame, kinds=kinds, passed=passed, only=only)
+        return table_of_frame(frame, kinds=kinds, passed=passed, only=only, time=time, entity=entity)
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
         """The file with its holes filled."""
@@ -143,6 +147,7 @@ def read_file(
     decimal: str | None = None,
     encoding: str | None = None,
     header: bool | None = None,
+    labels: bool = False,
 ) -> Source:
     """Read a table: text with any separator (also compressed by gzip or in a zip of one file), Parquet, Excel; ``"-"`` is standard input.
 
@@ -152,6 +157,7 @@ def read_file(
         decimal: ``"."`` or ``","``.
         encoding: As Python names it.
         header: Whether the first line names the columns.
+        labels: Whether the table holds texts with labels, as of `read_text`.
 
     Raises:
         InputError: If it cannot be read, with the reason.
@@ -173,7 +179,9 @@ def read_file(
                 packing, member = "zip", _only_member(archive, name)
                 with archive.open(member) as file:
                     data = _limited(file, name)
-        text = read_text(data, name, separator=separator, decimal=decimal, encoding=encoding, header=header)
+        text = read_text(
+            data, name, separator=separator, decimal=decimal, encoding=encoding, header=header, labels=labels
+        )
     return TextSource(text, name, _suffix(path, packing), packing, member)
 
 
