@@ -163,7 +163,7 @@ def _pretrained(
 def _lacking(module: Any, info: dict[str, Any]) -> list[str]:
     """What a checkpoint should have and does not: of the half that reads where only that is wanted, and no pooler."""
     names = {id(tensor): name for name, tensor in module.state_dict(keep_vars=True).items()}
-    own = {names.get(id(tensor)) for tensor in _encoder(module).state_dict(keep_vars=True).values()}
+    own = {names.get(id(tensor), "") for tensor in _encoder(module).state_dict(keep_vars=True).values()}
     return sorted(name for name in info["missing_keys"] if name in own and "pooler" not in name)
 
 
