@@ -176,7 +176,7 @@ def test_pictures_outside_the_folder_of_the_table_are_read_where_that_is_allowed
         file.write_text(f"File,label\n{rows}")
         data = load_data(str(file), path_root=root, whole=True)
         assert [int(np.asarray(data["all"].load(number)).max()) for number in range(4)] == [0, 1, 2, 3]
-    with pytest.raises(InputError, match="leads out of .* `path_root`"):
+    with pytest.raises(InputError, match=r"leads out of .* `path_root`"):
         load_data(str(file))
     with pytest.raises(InputError, match="leads out of"):
         load_data(str(file), path_root=tmp_path / "labels")

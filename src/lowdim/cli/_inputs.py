@@ -1,11 +1,13 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from lowdim._names import short_names
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,59 +21,103 @@ MODEL_HELP = (
 )
 DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv|jsonl|parquet|xlsx · torchvision:NAME@ROOT."
 
-DataOption: TypeAlias = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+Model: TypeAlias = Annotated[str, typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP)]
+DataOption: TypeAlias = Annotated[str | None, typer.Option("--data", rich_help_panel="Data", help=DATA_HELP)]
 DataUnlessListing: TypeAlias = Annotated[
-    str | None, typer.Option("--data", help=f"{DATA_HELP} Not needed for --list-layers.")
+    str | None, typer.Option("--data", rich_help_panel="Data", help=f"{DATA_HELP} Not needed for --list-layers.")
 ]
 Weights: TypeAlias = Annotated[
-    Path | None, typer.Option("--weights", help="Local safetensors file for that architecture.")
+    Path | None,
+    typer.Option("--weights", rich_help_panel="Model", help="Local safetensors file for that architecture."),
+]
+WeightsKey: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        rich_help_panel="Model",
+        help="Which table of a weights file with several (state_dict_ema, teacher …).",
+    ),
 ]
 ModelArguments: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--model-arg", help="KEY=VALUE for the factory; may be repeated.")
+    list[str] | None,
+    typer.Option("--model-arg", rich_help_panel="Model", help="KEY=VALUE for the factory; may be repeated."),
 ]
 RandomWeights: TypeAlias = Annotated[
-    bool, typer.Option("--random-weights", help="Untrained weights; marked in every output.")
+    bool, typer.Option("--random-weights", rich_help_panel="Model", help="Untrained weights; marked in every output.")
 ]
 AllowPickle: TypeAlias = Annotated[
-    bool, typer.Option("--allow-pickle", help="Accept pickled weights (.pt, .pth, .bin, .th), tensors only.")
+    bool,
+    typer.Option(
+        "--allow-pickle", rich_help_panel="Model", help="Accept pickled weights (.pt, .pth, .bin, .th), tensors only."
+    ),
 ]
 Offline: TypeAlias = Annotated[
-    bool, typer.Option("--offline", help="Never use the network; hub models come from the cache.")
+    bool,
+    typer.Option("--offline", rich_help_panel="Model", help="Never use the network; hub models come from the cache."),
 ]
 Mean: TypeAlias = Annotated[
-    str | None, typer.Option("--mean", help="a,b,c of inputs in 0..1, instead of the model's own.")
+    str | None,
+    typer.Option("--mean", rich_help_panel="Model", help="a,b,c of inputs in 0..1, instead of the model's own."),
 ]
 Std: TypeAlias = Annotated[
-    str | None, typer.Option("--std", help="a,b,c of inputs in 0..1, instead of the model's own.")
+    str | None,
+    typer.Option("--std", rich_help_panel="Model", help="a,b,c of inputs in 0..1, instead of the model's own."),
 ]
 ImageSize: TypeAlias = Annotated[
-    int | None, typer.Option("--image-size", help="Side in pixels, instead of the model's own.")
+    int | None,
+    typer.Option("--image-size", rich_help_panel="Model", min=1, help="Side in pixels, instead of the model's own."),
 ]
-PathColumn: TypeAlias = Annotated[str | None, typer.Option("--path-column", help="Of a table: image files.")]
-TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="Of a table: texts.")]
-LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="Of a table: labels.")]
+PathColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--path-column", rich_help_panel="Data", help="Of a table: image files.")
+]
+TextColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts; A,B for pairs.")
+]
+LabelColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels.")
+]
 PathRoot: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--path-root", help="Of a table: folder that picture paths start from and may not leave [default: the table's]."
+        "--path-root",
+        rich_help_panel="Data",
+        help="Of a table: folder that picture paths start from and may not leave [default: the table's].",
     ),
 ]
 Limit: TypeAlias = Annotated[
-    int | None, typer.Option("--limit", help="At most so many samples of each split, stratified.")
+    int | None,
+    typer.Option("--limit", rich_help_panel="Data", min=1, help="At most so many samples of each split, stratified."),
 ]
-Shots: TypeAlias = Annotated[int | None, typer.Option("--shots", help="So many training samples of each class.")]
+Shots: TypeAlias = Annotated[
+    int | None, typer.Option("--shots", rich_help_panel="Data", min=1, help="So many training samples of each class.")
+]
+CacheBudget: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--cache-budget",
+        rich_help_panel="Run",
+        min=0,
+        help="GB of features kept on disk, least recently used deleted first.",
+    ),
+]
 SkipUnreadable: TypeAlias = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, instead of stopping.")
+    bool,
+    typer.Option(
+        "--skip-unreadable", rich_help_panel="Data", help="Leave out images that cannot be read, instead of stopping."
+    ),
 ]
-Device: TypeAlias = Annotated[str, typer.Option("--device", help="auto · cpu · cuda · mps.")]
+Device: TypeAlias = Annotated[str, typer.Option("--device", rich_help_panel="Run", help="auto · cpu · cuda · mps.")]
 Cache: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--cache",
+        rich_help_panel="Run",
         help="Folder of computed features that measure, rank, advise and finetune share [default: none shared].",
     ),
 ]
-BatchSize: TypeAlias = Annotated[str, typer.Option("--batch-size", help="auto, or samples per forward pass.")]
+BatchSize: TypeAlias = Annotated[
+    str, typer.Option("--batch-size", rich_help_panel="Run", help="auto, or samples per forward pass.")
+]
 
 
 def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
@@ -90,55 +136,98 @@ def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
             raise UsageError(f"{pair!r} is not KEY=VALUE.")
         try:
             arguments[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # of a number with thousands of digits, too
             arguments[key] = value
     return arguments
 
 
-def candidates(specs: list[str] | None, file: Path | None, options: dict[str, Any]) -> "list[Candidate]":
-    """The networks of ``--model`` (repeated) or ``--models`` (a TOML file); exactly one of the two must be given."""
-    from lowdim.ranking import candidates_of, read_candidates
+def candidates(specs: Any, file: Path | None, options: dict[str, Any]) -> "list[Candidate]":
+    """The networks of ``--model`` (repeated) or ``--models`` (a TOML file); exactly one of the two must be given. From Python, one
+    spec or several, or `Candidate` objects."""
+    from lowdim.ranking import Candidate, candidates_of, read_candidates
+
+    specs = [specs] if isinstance(specs, str | Candidate) else specs
+    strange = next((spec for spec in specs or [] if not isinstance(spec, str | Candidate)), None)
+    if strange is not None:
+        raise UsageError(
+            f"A candidate is a name such as 'timm:resnet18', a .npz file or a Candidate, not {type(strange).__name__}."
+        )
 
     if (file is None) == (not specs):
-        raise UsageError("Name candidates with --model (once for each), or a file of them with --models.")
-    return candidates_of(specs or [], **options) if file is None else read_candidates(file, **options)
+        raise UsageError("Name candidates with `model` (once for each), or a file of them with `models`.")
+    if file is not None:
+        return read_candidates(file, **options)
+    named = iter(candidates_of([spec for spec in specs if isinstance(spec, str)], **options))
+    return [spec if isinstance(spec, Candidate) else next(named) for spec in specs]
 
 
-def numbers(text: str | None, option: str) -> list[float] | None:
+def numbers(given: str | Sequence[float] | None, option: str) -> list[float] | None:
     """``a,b,c`` as numbers.
 
     Example:
-        >>> numbers("0.5,.25", "--mean")
+        >>> numbers("0.5,.25", "mean")
         [0.5, 0.25]
     """
-    if text is None:
+    if given is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        return [float(part) for part in (given.split(",") if isinstance(given, str) else given)]
     except ValueError as error:
-        raise UsageError(f"{option} takes numbers separated by commas, not {text!r}.") from error
+        raise UsageError(f"`{option}` takes numbers separated by commas, not {given!r}.") from error
 
 
-def named(data: str | None) -> str:
-    """The data set that was named.
+def named(data: Any) -> Any:
+    """The data set that was given.
 
     Raises:
         UsageError: If none was.
     """
     if data is None:
         raise UsageError(
-            "Say which data with --data: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
+            "Say which data with `data`: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
         )
     return data
 
 
-def batch_size(text: str) -> int | None:
+def batch_size(given: str | int | None) -> int | None:
     """A positive number, or None for ``auto``."""
-    if text == "auto":
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--batch-size takes auto or a positive number, not {text!r}.")
-    return int(text)
+    return None if given in (None, "auto") else positive(given, "`batch_size` takes auto or a positive number")
+
+
+def positive(given: Any, expected: str) -> int:
+    """A whole number from 1 on in plain digits; anything else is an error that begins with what was `expected`.
+
+    Example:
+        >>> positive("12", "`rank` takes a positive number")
+        12
+    """
+    if not re.fullmatch("[1-9][0-9]{0,8}", str(given)):
+        raise UsageError(f"{expected}, not {str(given)[:40]!r}.")
+    return int(given)
+
+
+def typed(model: Any, data: Any, **options: Any) -> str:
+    """The options that name a network and data, as they are typed; empty where they are objects.
+
+    Example:
+        >>> typed("digits", "my photos", image_size=64, weights=None)
+        "--model digits --data 'my photos' --image-size 64"
+    """
+    import shlex
+
+    if not isinstance(data, str) or not isinstance(model, str):
+        return ""
+    return shlex.join(
+        words(
+            {"--model": model, "--data": data}
+            | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+        )
+    )
+
+
+def short(name: str) -> str:
+    """The last part of a path."""
+    return short_names([name])[0]
 
 
 def device(name: str) -> str:
@@ -152,10 +241,11 @@ def device(name: str) -> str:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    kind = name.split(":")[0]
-    if not there.get(kind, False):
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there.get(kind, False) or (":" in name and not (index.isdecimal() and int(index[:9]) < count)):
         raise UsageError(
-            f"--device {name} is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
+            f"`device={name}` is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
         )
     return name
 
@@ -174,7 +264,13 @@ def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[s
     from lowdim.data import load_data
     from lowdim.models._digits import EMBEDDED
 
-    if untrained or spec not in EMBEDDED or data.kind != "image" or not data.name.startswith("digits"):
+    if (
+        untrained
+        or not isinstance(spec, str)
+        or spec not in EMBEDDED
+        or data.kind != "image"
+        or not data.name.startswith("digits")
+    ):
         return []
     source, train = load_data(EMBEDDED[spec])["train"], data["train"]
     again = int(np.isin(train.contents, source.contents).sum())

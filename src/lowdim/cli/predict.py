@@ -7,20 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Json,
-    Seed,
-    emit_json,
-    print_table,
-    progress,
-    say,
-    wants_json,
-    warn,
-)
-from lowdim.cli.finetune import balanced
+from lowdim.cli._command import TYPED, command
+from lowdim.cli._common import PageFile, Seed, progress, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +18,7 @@ if TYPE_CHECKING:
     from lowdim.data import Dataset
     from lowdim.finetuning import Delta
     from lowdim.models import LoadedModel
+    from lowdim.report import Page, Result
 
 DeltaOption = Annotated[Path, typer.Option("--delta", help="Folder that lowdim finetune printed.")]
 BaseOption = Annotated[
@@ -43,7 +32,7 @@ SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(predict)
+    command(app)(predict)
 
 
 def predict(
@@ -61,6 +50,7 @@ def predict(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
@@ -72,9 +62,8 @@ def predict(
     offline: given.Offline = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+    page: PageFile = None,
+) -> "Result":
     """Classify data with a fine-tuned network.
 
     lowdim predict --delta lowdim-runs/finetune-0123456789/delta --data photos/ --csv predictions.csv
@@ -88,15 +77,17 @@ def predict(
 
     import numpy as np
 
-    from lowdim.data import load_data
+    from lowdim.data import as_dataset
+    from lowdim.data._batches import cut_texts
     from lowdim.data._finite import some
     from lowdim.errors import InputError, NonFiniteError
     from lowdim.finetuning import split_outputs
     from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
     from lowdim.finetuning._evaluate import without_class
+    from lowdim.report import Result
 
     begun = time.monotonic()
-    dataset = load_data(
+    dataset = as_dataset(
         data,
         path_column=path_column,
         text_column=text_column,
@@ -114,7 +105,7 @@ def predict(
         raise InputError(f"{data} has no sample that can be classified.")
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, changed = tuned_network(
-        delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
+        delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
     for note in dataset.notes:
         say(f"note: {note}")
@@ -160,30 +151,44 @@ def predict(
     if left_out:
         several = f"{len(left_out)} of {len(items) + len(left_out)} items are left out, their inputs or outputs are NaN or infinite: "
         changed = [*changed, f"{several}{some(left_out, range(len(left_out)))}"]
-    warnings = [*changed, *warnings]
-    for message in warnings:
-        warn(message)
+    cut = [message for part in parts for message in cut_texts(part, preprocessing)]
+    warnings = [*changed, *cut, *warnings]
     chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
         _write_csv(csv, predictions)
-    if wants_json(json, format):
-        config = {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed}
-        result: dict[str, Any] = {"config": config, "warnings": warnings}
-        result["seconds"] = round(time.monotonic() - begun, 3)
-        emit_json("predict", {**result, "predictions": predictions, "left_out": left_out, **measured})
-        return
-    rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions[:SHOWN]]
-    which = f"all {len(items)} samples" if chosen == "all" else f"{chosen} split"
-    print_table(f"{which} of {dataset.name}", ["item", "class", "probability"], rows)
-    if len(predictions) > SHOWN:
-        print(f"and {len(predictions) - SHOWN} more; --csv FILE or --json gives them all")
-    if csv is not None:
-        print(f"saved: {csv}")
-    accuracy = measured["accuracy"]
-    if accuracy is not None:
-        print(
-            f"accuracy against the labels there: {100 * accuracy:.2f} %{balanced(accuracy, measured['balanced_accuracy'])}"
-        )
+    result: dict[str, Any] = {
+        "config": {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed},
+        "warnings": warnings,
+        "seconds": round(time.monotonic() - begun, 3),
+        "predictions": predictions,
+        "left_out": left_out,
+        **measured,
+    }
+    shown = _page(result)
+    found_result = Result("predict", result, shown, remarks=_remarks(result, csv))
+    if page is not None:
+        found_result.save_page(page)
+    return found_result
+
+
+def _page(result: dict[str, Any]) -> "Page":
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
+    from lowdim.report.finetuning import prediction_sections
+
+    return Page(
+        title=f"Classes of {result['config']['data']}",
+        lead=headline("predict", result),
+        sections=prediction_sections(result, SHOWN),
+        command=TYPED.get(),
+    )
+
+
+def _remarks(result: dict[str, Any], csv: Path | None) -> list[str]:
+    lines: list[str] = []
+    if len(result["predictions"]) > SHOWN:
+        lines.append(f"and {len(result['predictions']) - SHOWN} more; `csv=FILE` or `json=True` gives them all")
+    return [*lines, *([f"saved: {csv}"] if csv is not None else [])]
 
 
 def _splits(dataset: "Dataset", split: str | None) -> list[str]:
@@ -226,11 +231,11 @@ def _doubts(dataset: "Dataset", names: list[str], seed: int, *, asked: bool) -> 
     """The warning where the network may have been tuned on these samples."""
     if names == ["test"]:
         drawn = (
-            f"The test split was drawn with --seed {seed}: after finetune with another seed it holds training samples."
+            f"The test split was drawn with `seed={seed}`: after finetune with another seed it holds training samples."
         )
         return [] if dataset.own_split else [drawn]
     seen = "These samples are no test split: training samples may be among them."
-    remedy = "So no accuracy is given; --split all gives it, and --split test --seed S that of the test split of finetune --seed S."
+    remedy = "So no accuracy is given; `split=all` gives it, and `split=test` with `seed` that of the test split of finetune with that seed."
     return [seen if asked else f"{seen} {remedy}"]
 
 
@@ -239,11 +244,12 @@ def _write_csv(path: Path, predictions: "list[dict[str, Any]]") -> None:
     import io
 
     from lowdim._files import write_atomic
+    from lowdim.report._tables import inert
 
     text = io.StringIO()
     writer = csv.DictWriter(text, ["item", "class", "probability"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(predictions)
+    writer.writerows({**row, "class": inert(row["class"])} for row in predictions)
     write_atomic(path, text.getvalue())
 
 
@@ -254,6 +260,7 @@ def tuned_network(
     arguments: dict[str, Any],
     device: str,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "tuple[Delta, nn.Module, Preprocessing, list[str]]":
@@ -265,7 +272,9 @@ def tuned_network(
     from lowdim.finetuning._delta import apply_delta, read_delta, tuned_preprocessing
 
     found = read_delta(folder)
-    base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline)
+    base = load_base(
+        found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
+    )
     network = apply_delta(base.module, found).to(given.device(device))
     return found, network, *tuned_preprocessing(found, base.preprocessing)
 
@@ -276,6 +285,7 @@ def load_base(
     weights: Path | None,
     arguments: "dict[str, Any] | None" = None,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "LoadedModel":
@@ -301,6 +311,8 @@ def load_base(
         )
     if weights is not None:
         source["weights"] = weights
+    if weights_key is not None:
+        source["weights_key"] = weights_key
     if offline:
         source["offline"] = True
     return load_model(**source)

@@ -37,16 +37,25 @@ _DIFFERENT = 0.8
 """Values of a column over its rows, from which it holds no classes."""
 _ENOUGH = 20
 """Rows from which that is told."""
+_SHOWN = 80
+"""Characters of a text where it stands for its row."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Reads texts by index."""
+    """Reads texts by index; of several columns, the texts of a row together."""
 
-    texts: Sequence[str]
+    columns: Sequence[Sequence[str]]
 
-    def __call__(self, index: int) -> str:
-        return self.texts[index]
+    def __call__(self, index: int) -> str | tuple[str, ...]:
+        row = [column[index] for column in self.columns]
+        return row[0] if len(row) == 1 else tuple(row)
+
+
+def _shown(row: int, texts: Sequence[str]) -> str:
+    """A row as results name it: its number in the file and how its text begins."""
+    text = " / ".join(" ".join(text.split()) for text in texts)
+    return f"row {row}: {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
 
 def load_table(
@@ -66,7 +75,7 @@ def load_table(
     Args:
         path: The table; its first line names the columns.
         path_column: Column with picture files.
-        text_column: Column with texts.
+        text_column: Column with texts; two columns of pairs of texts are separated by a comma.
         label_column: Column with labels; by default the column called ``label``, ``class`` or ``target``.
         path_root: Folder that picture paths start from and may not leave; default that of the table.
         labelled: Whether there has to be a column with labels.
@@ -80,9 +89,14 @@ def load_table(
     if not path_column and not text_column:
         text_column = _named(columns, TEXTS)
         path_column = None if text_column else _named(columns, PATHS)
-    content = _column(path, columns, path_column or text_column, "the samples", "`text_column` or `path_column`")
+    chosen = [path_column] if path_column else _text_columns(columns, text_column)
+    contents = [_column(path, columns, name, "the samples", "`text_column` or `path_column`") for name in chosen]
+    content = contents[0]
     notes: list[str] = []
-    items = [f"row {row}" for row in range(2, len(content) + 2)]
+    items = [
+        f"row {row}" if path_column else _shown(row, texts)
+        for row, texts in enumerate(zip(*contents, strict=True), start=2)
+    ]
     labels, classes = np.full(len(content), UNLABELLED), ()
     named = label_column or _named(columns, LABELS)
     if named or labelled:
@@ -99,7 +113,7 @@ def load_table(
         root = (path_root or path.parent).resolve()
         whole = image_split("all", _inside(content, root, path), labels, root)
     else:
-        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(content))
+        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(contents))
     dataset = Dataset(
         name=path.name.split(".")[0], kind=whole.kind, classes=classes, splits={"all": whole}, own_split=False
     )
@@ -119,6 +133,15 @@ def _named(columns: dict[str, list[str]], names: Sequence[str]) -> str | None:
     return next((known[name] for name in names if name in known), None)
 
 
+def _text_columns(columns: dict[str, list[str]], name: str | None) -> list[str | None]:
+    if name is None or name in columns or "," not in name:
+        return [name]
+    names = [part.strip() for part in name.split(",")]
+    if len(names) != 2:
+        raise InputError(f"Texts come alone or in pairs, but {name!r} names {len(names)} columns.")
+    return [*names]
+
+
 def _read_columns(path: Path) -> dict[str, list[str]]:
     if ".jsonl" in path.suffixes or ".ndjson" in path.suffixes:
         return _json_lines(path)
@@ -135,17 +158,16 @@ def _json_lines(path: Path) -> dict[str, list[str]]:
     """One object per line; a name that a line does not have is empty there."""
     rows: list[dict[str, Any]] = []
     opened = gzip.open if path.suffix == ".gz" else open
-    with reading(path, "JSON lines"):
-        with opened(path, "rt", encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise InputError(
-                        f'{path}, line {number}: an object with names is needed, such as {{"text": …, "label": …}}.'
-                    )
-                rows.append(cast("dict[str, Any]", row))
+    with reading(path, "JSON lines"), opened(path, "rt", encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise InputError(
+                    f'{path}, line {number}: an object with names is needed, such as {{"text": …, "label": …}}.'
+                )
+            rows.append(cast("dict[str, Any]", row))
     if not rows:
         raise InputError(f"{path} is empty.")
     names = dict.fromkeys(name for row in rows for name in row)

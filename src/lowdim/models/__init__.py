@@ -2,6 +2,7 @@
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.models._digits import DigitsMLP, DigitsNet
+from lowdim.models._given import as_model
 from lowdim.models._layers import INPUT, block_names, default_layers, find_head, match_layers, penultimate
 from lowdim.models._load import load_model, runs_code, text_encoder
 from lowdim.models._loaded import LoadedModel, fingerprint
@@ -12,6 +13,7 @@ __all__ = [
     "DigitsNet",
     "LoadedModel",
     "Preprocessing",
+    "as_model",
     "block_names",
     "default_layers",
     "find_head",
