@@ -31,7 +31,11 @@ Weights: TypeAlias = Annotated[
 ]
 WeightsKey: TypeAlias = Annotated[
     str | None,
-    typer.Option("--weights-key", rich_help_panel="Model", help="Which table of a weights file with several (state_dict_ema, teacher …)."),
+    typer.Option(
+        "--weights-key",
+        rich_help_panel="Model",
+        help="Which table of a weights file with several (state_dict_ema, teacher …).",
+    ),
 ]
 ModelArguments: TypeAlias = Annotated[
     list[str] | None,
