@@ -56,6 +56,12 @@ def load_hf(
             # The image side alone; its projection has the width that both sides share.
             config.vision_config.projection_dim = config.projection_dim
             config = config.vision_config
+        elif (
+            factory is transformers.AutoModel
+            and type(getattr(config, "vision_config", None)) in transformers.MODEL_MAPPING
+        ):
+            # Of two networks for pictures and texts (SigLIP), the one for pictures.
+            config = config.vision_config
         if random_weights:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
