@@ -55,6 +55,10 @@ class Preprocessing:
                 raise InputError(
                     f"The {name} must be at least 1 x 1 and at most {MAX_PIXELS // 4_000_000} million pixels, got {size[0]} x {size[1]}."
                 )
+        if not all(math.isfinite(value) for value in self.mean):
+            raise InputError(f"The mean of each channel must be a finite number, got {_listed(self.mean)}.")
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
+            raise InputError(f"The std of each channel must be a finite number above 0, got {_listed(self.std)}.")
         if not 0 < self.crop < math.inf:
             raise InputError(f"The crop must be a positive share, got {self.crop}.")
 
@@ -222,3 +226,7 @@ def _center_crop(image: Image.Image, size: tuple[int, int], fill: tuple[int, ...
     # Python's rounding (half to even), as in torchvision.
     top, left = round((image.height - height) / 2), round((image.width - width) / 2)
     return image.crop((left, top, left + width, top + height))
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -252,13 +252,6 @@ def test_tables_that_cannot_be_used(tmp_path: Path, content: str, options: dict[
         load_data(str(table), **options)  # type: ignore[arg-type]
 
 
-def test_a_table_that_is_not_utf8(tmp_path: Path) -> None:
-    table = tmp_path / "t.csv"
-    table.write_bytes("text,label\nä,b\n".encode("latin1"))
-    with pytest.raises(InputError, match="UTF-8"):
-        load_data(str(table))
-
-
 def test_workers_change_nothing(folder: Path) -> None:
     data = load_data(str(folder))
     for indices in (None, [5, 1, 1, 7]):

@@ -8,6 +8,7 @@ import typer
 
 from lowdim.cli._command import TYPED, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
+from lowdim.cli._inputs import positive
 from lowdim.completion.solvers import SOLVERS
 
 if TYPE_CHECKING:
@@ -122,9 +123,12 @@ def complete(
     import time
 
     from lowdim._files import sha256
+    from lowdim.errors import UsageError
     from lowdim.report import Result
 
     begun = time.monotonic()
+    if decimal not in (None, ".", ","):
+        raise UsageError(f"`decimal` takes . or a comma, not {decimal[:40]!r}.")
     form = {"separator": _delimiter(delimiter), "decimal": decimal, "encoding": encoding, "header": header}
     columns: dict[str, Any] = {
         "kinds": _kinds(kind),
@@ -408,11 +412,7 @@ def _kinds(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def _rank(text: str) -> int | str:
-    from lowdim.errors import UsageError
-
-    if text != "auto" and not text.isdigit():
-        raise UsageError(f"`rank` takes auto or a number, not {text!r}.")
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else positive(text, "`rank` takes auto or a positive number")
 
 
 def _max_rank(source: "Source") -> int:

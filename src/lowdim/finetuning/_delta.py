@@ -1,23 +1,29 @@
 """The delta: what fine-tuning changed, in a small file that fits one network only and says so."""
 
+import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lowdim._files import json_digest, load_tensors, read_json, save_tensors, sha256, write_json
-from lowdim._preprocessing import Preprocessing
+from lowdim._files import load_tensors, read_checked, read_json, save_tensors, sha256, write_checked
+from lowdim._pictures import MAX_PIXELS
+from lowdim._preprocessing import Interpolation, Preprocessing
+from lowdim._reading import typed
 from lowdim.errors import InputError
 from lowdim.finetuning._compress import with_expanded
-from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._plan import BatchNorm, Combine, Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
 from lowdim.finetuning.methods import RECORDS
 from lowdim.models import fingerprint
+from lowdim.models._load import load_model
 
 FORMAT = "lowdim-delta"
 VERSION = 1
@@ -51,6 +57,107 @@ class Delta:
     example: Mapping[str, Any]
     notes: Mapping[str, Any]
     logits: Sequence[Sequence[float]] | None = None
+
+
+_Size = tuple[Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(ge=1)]]
+_Channels = tuple[float, ...]
+Element = TypeVar("Element")
+_Filled = Annotated[tuple[Element, ...], msgspec.Meta(min_length=1)]
+_MOST = 2**28
+"""Numbers in an example that a delta asks for."""
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
+    method: str
+    blocks: tuple[str, ...] = ()
+    combine: Combine | None = None
+    rank: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 8
+    batch_norm: BatchNorm = "frozen"
+    head: str | None = None
+    """How the head had started, in deltas of one earlier version; it means nothing afterwards."""
+
+    def plan(self) -> Plan:
+        """As `TunedModel` takes it."""
+        return Plan(self.method, self.blocks, self.combine, self.rank, self.batch_norm)
+
+
+class _Image(msgspec.Struct, tag_field="kind", tag="image"):
+    image_size: _Size | None
+    crop: Annotated[float, msgspec.Meta(gt=0)]
+    crop_mode: Literal["center", "squash", "border"]
+    interpolation: Interpolation
+    mean: _Channels
+    std: tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
+    channels: Literal[1, 3]
+    resize: _Size | None = None
+
+    def __post_init__(self) -> None:
+        for size in (self.image_size, self.resize):
+            if size is not None and math.prod(size) > MAX_PIXELS // 4:
+                raise ValueError(
+                    f"image_size and resize of {size[0]} x {size[1]} pixels are larger than any that is made"
+                )
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std must have {self.channels} values, one per channel")
+
+
+class _Text(msgspec.Struct, tag_field="kind", tag="text"):
+    max_length: Annotated[int, msgspec.Meta(ge=1)] | None
+    tokenizer: str
+
+
+class _Features(msgspec.Struct, tag_field="kind", tag="features"):
+    pass
+
+
+class _Source(msgspec.Struct):
+    spec: str = ""
+    weights: str | None = None
+    arguments: dict[str, Any] = {}
+    random_weights: bool = False
+    allow_pickle: bool = False
+    offline: bool = False
+    mean: _Channels | None = None
+    std: _Channels | None = None
+    image_size: int | _Size | None = None
+
+
+class _Base(msgspec.Struct):
+    name: str
+    fingerprint: str
+    source: _Source
+
+
+class _Tensor(msgspec.Struct):
+    shape: _Filled[Annotated[int, msgspec.Meta(ge=1)]]
+    dtype: Literal[
+        "torch.float16", "torch.bfloat16", "torch.float32", "torch.float64", "torch.bool", "torch.uint8", "torch.int32", "torch.int64"
+    ]  # fmt: skip
+    below: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+    def __post_init__(self) -> None:
+        if math.prod(self.shape) > _MOST:
+            raise ValueError(f"an example of shape {list(self.shape)} is larger than any network takes")
+
+
+class _Content(msgspec.Struct):
+    """What a delta's JSON must hold; of what is free (arguments, notes), and of settings of later versions, nothing is said."""
+
+    method: str
+    parts: _Filled[_Part]
+    classes: _Filled[str]
+    preprocessing: _Image | _Text | _Features
+    base: _Base
+    example: dict[str, _Tensor]
+    tensors: str
+    notes: dict[str, Any] = {}
+    logits: list[list[float]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.logits is not None and any(len(row) != len(self.classes) for row in self.logits):
+            raise ValueError("the outputs in logits must have one number per class")
+        if not self.example:
+            raise ValueError("the example must name an input")
 
 
 def tuned_parts(model: nn.Module) -> list[TunedModel]:
@@ -123,7 +230,7 @@ def save_delta(
         "notes": dict(notes or {}),
         "tensors": sha256(folder / _TENSORS),
     }
-    write_json(folder / _JSON, {**content, "sha256": json_digest(content)})
+    write_checked(folder / _JSON, content)
     return sum((folder / file).stat().st_size for file in (_JSON, _TENSORS))
 
 
@@ -149,34 +256,39 @@ def read_delta(path: Path) -> Delta:
     """
     if not (path / _JSON).is_file():
         raise InputError(f"{path} is no delta: {_JSON} is missing. Give the folder that `lowdim finetune` printed.")
-    content = read_json(path / _JSON)
+    remedy = "Save the delta again."
+    content = read_json(path / _JSON, remedy=remedy)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path / _JSON} is not a lowdim delta.")
     if content.get("version") != VERSION:
         raise InputError(
             f"{path} is a delta of format {content.get('version')}, but this lowdim reads format {VERSION}. Update lowdim."
         )
-    digest = content.pop("sha256", None)
-    if digest != json_digest(content):
-        raise InputError(f"{path / _JSON} is damaged: its content does not match its checksum. Save the delta again.")
+    content = read_checked(path / _JSON, remedy=remedy)
+    found = typed(content, _Content, str(path / _JSON))
     arrays, _ = load_tensors(path / _TENSORS)
-    if sha256(path / _TENSORS) != content["tensors"]:
+    if sha256(path / _TENSORS) != found.tensors:
         raise InputError(f"{path / _TENSORS} does not belong to {_JSON}. Save the delta again.")
-    unknown = sorted({part["method"] for part in content["parts"]} - set(RECORDS))
+    unknown = sorted({part.method for part in found.parts} - set(RECORDS))
     if unknown:
         raise InputError(
             f"{path} was tuned with the method {unknown[0]!r}, which this lowdim does not have. Update lowdim."
         )
+    strange = sorted(content["base"]["source"].keys() - inspect.signature(load_model).parameters.keys())
+    if strange:
+        raise InputError(
+            f"{path / _JSON}: base.source has a key {strange[0]!r}, which this lowdim does not know. Update lowdim."
+        )
     return Delta(
-        method=content["method"],
-        plans=tuple(Plan.from_dict(part) for part in content["parts"]),
-        classes=tuple(content["classes"]),
+        method=found.method,
+        plans=tuple(part.plan() for part in found.parts),
+        classes=found.classes,
         preprocessing=content["preprocessing"],
         base=content["base"],
         tensors=arrays,
         example=content["example"],
-        notes=content["notes"],
-        logits=content.get("logits"),
+        notes=found.notes,
+        logits=found.logits,
     )
 
 
@@ -223,7 +335,10 @@ def _applied(model: nn.Module, delta: Delta) -> nn.Module:
         )
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     parts: list[TunedModel] = []
+    names = {name for name, _ in model.named_modules()}
     for index, plan in enumerate(delta.plans):
+        if strange := set(plan.blocks) - names:
+            raise InputError(f"The delta trained the block {strange.pop()!r}, which the network does not have.")
         part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device))
         state = part.state_dict()
         stored = {key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")}
@@ -281,7 +396,11 @@ def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessin
     exception = ", with the base's tokenizer" if "tokenizer" in then else ""
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in then.items()}
     settings.pop("tokenizer", None)
-    return replace(base, **settings), [f"{warning}{exception}."] if changed else []
+    try:
+        prepared = replace(base, **settings)
+    except (InputError, TypeError) as error:
+        raise InputError(f"The delta's preprocessing cannot be used. {error}") from error
+    return prepared, [f"{warning}{exception}."] if changed else []
 
 
 def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Inputs) -> None:

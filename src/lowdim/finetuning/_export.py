@@ -1,7 +1,7 @@
 """One file to deploy: the tuned network with its preprocessing and classes inside, as PyTorch program or ONNX."""
 
+import io
 import json
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -54,7 +54,7 @@ def export_model(
         The largest absolute difference of a probability between the file and the network, over the example and its first sample.
 
     Raises:
-        InputError: If the network cannot be exported, or the outputs differ by more than 1e-5; the file is then removed.
+        InputError: If the network cannot be exported, or the outputs differ by more than 1e-5; nothing is written then.
 
     Example:
         >>> import tempfile
@@ -80,24 +80,25 @@ def export_model(
     }
     try:
         program = _program(deployed, tensors)
-        if to == "torch":
-            _write_torch(program, path, information)
-        else:
-            _write_onnx(program, path, information, names or ("inputs",))
+        content = (
+            _torch_bytes(program, information)
+            if to == "torch"
+            else _onnx_bytes(program, information, names or ("inputs",))
+        )
     except (RuntimeError, ValueError, TypeError, torch._dynamo.exc.TorchDynamoException) as error:  # pyright: ignore[reportAttributeAccessIssue]
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"The network cannot be exported to {to}: {reason}") from error
-    run = _torch_runner(path) if to == "torch" else _onnx_runner(path, names or ("inputs",))
+    run = _torch_runner(content) if to == "torch" else _onnx_runner(content, names or ("inputs",))
     difference = 0.0
     with torch.inference_mode():
         for count in (samples_in(example), 1):
             part = tuple(tensor[:count] for tensor in tensors)
             difference = max(difference, float((run(part) - deployed(*part)).abs().max()))
     if not difference <= TOLERANCE:
-        path.unlink()
         raise InputError(
-            f"The exported file differs from the network by {difference:.2g}, more than {TOLERANCE:g}. It was removed."
+            f"The export differs from the network by {difference:.2g}, more than {TOLERANCE:g}. It was not written."
         )
+    write_atomic(path, content)
     return difference
 
 
@@ -111,7 +112,7 @@ def logit_difference(network: nn.Module, model: nn.Module, example: Inputs) -> f
     if not difference <= TOLERANCE * largest:
         raise InputError(
             f"The exported weights give outputs that differ from the network's by {difference:.2g}, more than {TOLERANCE:g} of the "
-            f"largest ({largest:.2g}). They were removed. Export to torch or onnx instead."
+            f"largest ({largest:.2g}). They were not written. Export to torch or onnx instead."
         )
     return difference
 
@@ -127,16 +128,16 @@ def _program(deployed: nn.Module, tensors: tuple[Tensor, ...]) -> Any:
         return torch.export.export(deployed, tensors, dynamic_shapes=(shapes,), strict=False)
 
 
-def _write_torch(program: Any, path: Path, information: dict[str, Any]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.pt2"
-        torch.export.save(program, file, extra_files={_INFO: json.dumps(information)})
-        write_atomic(path, file.read_bytes())
+def _torch_bytes(program: Any, information: dict[str, Any]) -> bytes:
+    # Not to a file: where the disk is full, PyTorch's writer ends the process.
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={_INFO: json.dumps(information)})
+    return buffer.getvalue()
 
 
-def _write_onnx(program: Any, path: Path, information: dict[str, Any], names: tuple[str, ...]) -> None:
+def _onnx_bytes(program: Any, information: dict[str, Any], names: tuple[str, ...]) -> bytes:
     require("onnxscript", "Export to ONNX")
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = torch.onnx.export(
             program, input_names=list(names), output_names=["probabilities"], dynamo=True, verbose=False
@@ -144,19 +145,17 @@ def _write_onnx(program: Any, path: Path, information: dict[str, Any], names: tu
         assert converted is not None
         for key, value in information.items():
             converted.model.metadata_props[key] = json.dumps(value)
-        file = Path(folder) / "model.onnx"
-        converted.save(file, external_data=False)
-        write_atomic(path, file.read_bytes())
+        return converted.model_proto.SerializeToString()
 
 
-def _torch_runner(path: Path) -> Any:
-    loaded = torch.export.load(path).module()
+def _torch_runner(content: bytes) -> Any:
+    loaded = torch.export.load(io.BytesIO(content)).module()
     return lambda tensors: loaded(*tensors)
 
 
-def _onnx_runner(path: Path, names: tuple[str, ...]) -> Any:
+def _onnx_runner(content: bytes, names: tuple[str, ...]) -> Any:
     runtime = require("onnxruntime", "Checking an ONNX file")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     inputs = [entry.name for entry in session.get_inputs()]
 
     def run(tensors: tuple[Tensor, ...]) -> Tensor:

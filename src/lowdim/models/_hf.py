@@ -1,6 +1,5 @@
 """Text and vision encoders of transformers, from the hub or a folder."""
 
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError, UsageError, require
+from lowdim.models._hub import announce
 
 _MAX_LENGTH = 512
 _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
@@ -76,7 +76,7 @@ def _announce(name: str) -> bool:
     cached = (hub.try_to_load_from_cache(name, file) for file in ("model.safetensors", "model.safetensors.index.json"))
     if any(isinstance(path, str) for path in cached):
         return False
-    print(f"Downloading {name} from the hub …", file=sys.stderr, flush=True)
+    announce(f"{name} of the hub")
     return True
 
 
