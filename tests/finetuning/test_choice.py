@@ -31,7 +31,8 @@ from lowdim.probe import fit_probe, fold_of
 
 
 def entry(method: str, right: Sequence[float], layer: str = "") -> Evidence:
-    return evidence_of("m", method, [Plan(method, (layer,))] if layer else [], np.array(right, dtype=float), 1.0)
+    plans = [Plan(method, (layer,))] if layer else []
+    return evidence_of("m", method, plans, np.array(right, dtype=float), np.zeros(len(right), dtype=int), 1.0)
 
 
 def gathered(probe: np.ndarray, block: np.ndarray, average: np.ndarray, **also: np.ndarray) -> Gathered:
@@ -148,10 +149,11 @@ def test_a_block_is_trained_on_no_more_folds_than_are_needed(
 
 
 def test_rows_of_a_part_agree_with_the_comparison_of_pairs() -> None:
-    whole = evidence_of("m", "probe", [], pattern(60))
+    labels = np.zeros(100, dtype=int)
+    whole = evidence_of("m", "probe", [], pattern(60), labels)
     part = np.where(np.arange(100) < 20, pattern(20), np.nan)  # right on 20 samples on which the other is right, too
-    assert evidence_of("m", "scl", [], part, 0.0, whole).accuracy == pytest.approx(0.6)
-    assert evidence_of("m", "scl", [], part).accuracy == 1
+    assert evidence_of("m", "scl", [], part, labels, 0.0, whole).accuracy == pytest.approx(0.6)
+    assert evidence_of("m", "scl", [], part, labels).accuracy == 1
 
 
 def test_the_baseline_is_judged_on_what_no_choice_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:

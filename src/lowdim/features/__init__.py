@@ -30,5 +30,6 @@ from lowdim.features._stream import collected as collected
 from lowdim.features._stream import content_digest as content_digest
 from lowdim.features._stream import network_content as network_content
 from lowdim.features._stream import tamed_layers as tamed_layers
+from lowdim.features._stream import usable as usable
 
 __all__ = ["Recorder", "pool_output", "recording", "reduce_output"]

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lowdim.data._batches import Inputs
-from lowdim.errors import UsageError, did_you_mean
+from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean, is_out_of_memory
 from lowdim.features._pooling import Pool, reduce_output
 
 INPUT = ":input"
@@ -103,14 +103,34 @@ def _hook(module: nn.Module, recorder: Recorder, layer: str) -> Any:
 
 
 def call(network: nn.Module, inputs: Inputs) -> Any:
-    """The network's output for a tensor, or for named tensors (tokens)."""
+    """The network's output for a tensor, or for named tensors (tokens).
+
+    Raises:
+        InputError: If the network's code fails on these inputs.
+    """
     # PyTorch's fused attention rounds differently and gives way to the plain one as soon as a hook is there.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         return network(**inputs) if isinstance(inputs, dict) else network(inputs)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, LowdimError) or is_out_of_memory(error) or torch.compiler.is_exporting():
+            raise
+        raise _refused(inputs, error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _refused(inputs: Inputs, error: BaseException) -> InputError:
+    """The error for code of a network that fails on its inputs."""
+    named = inputs if isinstance(inputs, dict) else {"": inputs}
+    shapes = ", ".join(f"{name} {' x '.join(map(str, tensor.shape))}".strip() for name, tensor in named.items())
+    why = " ".join(str(error).split()) or "no reason given"
+    images = not isinstance(inputs, dict) and inputs.ndim == 4
+    remedy = "another `image_size`" if images else "data of the form it was made for"
+    return InputError(
+        f"The network fails on inputs of shape {shapes}: {type(error).__name__}: {why[:300]}. Try {remedy}, or another network."
+    )
 
 
 def moved(inputs: Inputs, device: torch.device) -> Inputs:

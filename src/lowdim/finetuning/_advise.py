@@ -11,8 +11,10 @@ from torch import nn
 
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim.data import Dataset
+from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import few_shot_indices
 from lowdim.errors import InputError, LowdimError
+from lowdim.finetuning._balance import majority_warnings
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
@@ -164,7 +166,12 @@ def advise(
         more_labels=more,
         classes=[_named(entry, data) for entry in measured.classes],
         outliers=[_named_outlier(entry, data) for entry in measured.outliers],
-        warnings=[*warnings, *bench.warnings],
+        warnings=[
+            *warnings,
+            *copy_warnings(data, ["train"]),
+            *majority_warnings("expected accuracy", chosen.correct, bench.labels, data.classes),
+            *bench.warnings,
+        ],
     )
 
 
@@ -202,7 +209,7 @@ def _finalists(benches: list[Bench], probes: list[Evidence]) -> tuple[list[tuple
 def _learning_curve(bench: Bench, shots: Sequence[int]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Probe and baseline by images per class, every size by the same left-out images; and what the last doubling gained."""
     labels, seed = bench.labels, bench.job.seed
-    part = fold_of(labels, _FOLDS, seed)
+    part = fold_of(labels, _FOLDS, seed, bench.train.copies)
     full = round(len(labels) / len(np.unique(labels)) * (1 - 1 / _FOLDS))
     sizes = sorted({size for size in (*shots, full // 2, full) if 2 <= size <= full})
     right = {(size, method): np.full(len(labels), np.nan) for size in sizes for method in _CURVES}

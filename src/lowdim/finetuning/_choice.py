@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lowdim._files import json_digest
 from lowdim._intervals import FOLD_LOSS, wilson_interval
 from lowdim.errors import InputError
+from lowdim.finetuning._balance import balanced_accuracy
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
+from lowdim.finetuning._evaluate import require_classes
 from lowdim.finetuning._plan import Options, Plan
 from lowdim.finetuning.methods import RECORDS, Decision, ensemble, linear_probe, method_named
-from lowdim.probe import fold_of
+from lowdim.probe import fold_of, require_heldout
 
 _PROBE, _BLOCK = ensemble.METHOD.parts
 _FURTHER = 0.55
@@ -36,6 +38,7 @@ class Evidence:
         seconds: What the estimate cost.
         correct: 1 or 0 per sample; NaN for those never held out.
         plans: What to fit for it; several are averaged.
+        balanced_accuracy: Mean over the classes of the accuracy on their samples.
     """
 
     model: str
@@ -46,10 +49,14 @@ class Evidence:
     seconds: float
     correct: Float[np.ndarray, " n"]
     plans: tuple[Plan, ...] = ()
+    balanced_accuracy: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, without the single samples."""
-        values = {name: getattr(self, name) for name in ("model", "method", "layer", "accuracy", "seconds")}
+        values = {
+            name: getattr(self, name)
+            for name in ("model", "method", "layer", "accuracy", "balanced_accuracy", "seconds")
+        }
         return {**values, "interval": list(self.interval)}
 
 
@@ -73,6 +80,7 @@ def evidence_of(
     method: str,
     plans: Sequence[Plan],
     correct: Float[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
     seconds: float = 0.0,
     beside: Evidence | None = None,
 ) -> Evidence:
@@ -87,7 +95,8 @@ def evidence_of(
         accuracy = min(max(beside.accuracy + paired_difference(correct, beside.correct)[0], 0.0), 1.0)
     interval = expected_interval(accuracy, len(known))
     layer = ", ".join(block for plan in plans for block in plan.blocks) or None
-    return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans))
+    balanced = balanced_accuracy(correct, labels)
+    return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), balanced)
 
 
 def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
@@ -111,7 +120,8 @@ def gather_evidence(
     samples, or that would not be done by the time `until` (as of `time.monotonic`).
     """
     started = time.monotonic()
-    part = fold_of(bench.labels, folds, bench.job.seed)
+    part = fold_of(bench.labels, folds, bench.job.seed, bench.train.copies)
+    require_heldout(part)
 
     def judged(
         method: str,
@@ -121,7 +131,7 @@ def gather_evidence(
         model: str = bench.network.name,
     ) -> Evidence:
         right = _right(heldout, bench.labels)
-        return evidence_of(model, method, plans, right, time.monotonic() - started, beside)
+        return evidence_of(model, method, plans, right, bench.labels, time.monotonic() - started, beside)
 
     plain = None
     if baseline:
@@ -164,6 +174,7 @@ def heldout_predictions(bench: Bench, plan: Plan, part: np.ndarray) -> Float[np.
         for fold in np.unique(part[part >= 0]):
             test = np.flatnonzero(part == fold)
             heldout[test] = bench.fit(plan, indices=np.flatnonzero(part != fold)).log_probabilities(test)
+            require_classes(heldout[test])
         bench.heldout[key] = heldout
     return bench.heldout[key]
 
@@ -242,8 +253,8 @@ def block_may_pay(bench: Bench) -> tuple[bool, str]:
 def decide(bench: Bench, options: Options) -> Decision:
     """What ``"auto"`` fits."""
     probe = probe_plan(bench)
-    if np.bincount(bench.labels).max() < 2:
-        why = "every class has one sample: nothing can be left out to compare methods by, so the cheapest is used"
+    if (fold_of(bench.labels, 2, bench.job.seed, bench.train.copies) < 0).all():
+        why = "every class has one sample (copies count once): nothing can be left out to compare methods by, so the cheapest is used"
         return Decision(method=probe.method, plans=(probe,), reasons=(why,))
     until = np.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     also = [plan_of(method_named(name), bench.network.module, options) for name in options.also]

@@ -1,18 +1,19 @@
 """A tuned block as a stock peft adapter, which opens without lowdim."""
 
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
 
 from torch import nn
 
-from lowdim._files import _placed
+from lowdim._files import write_atomic
 from lowdim.errors import require
 from lowdim.finetuning._export import logit_difference
 from lowdim.finetuning._heads import head_name, in_form, with_head
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning.methods import names_of
+
+_CONFIG = "adapter_config.json"
 
 
 def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) -> float:
@@ -70,9 +71,25 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
         empty = nn.Linear(part.head.in_features, part.head.out_features).to(part.head.weight.device)
         opened = peft.PeftModel.from_pretrained(with_head(base, head, empty), written).eval()
         difference = logit_difference(opened.base_model.model, model, example)
-        with _placed(folder):
-            shutil.copytree(written, folder, dirs_exist_ok=True)
+        _place(written, folder)
     return difference
+
+
+def _place(written: Path, folder: Path) -> None:
+    """Copies the files, the configuration last: without it, the others are no adapter. After a failure nothing new is left."""
+    files = sorted(written.iterdir(), key=lambda file: file.name == _CONFIG)
+    new = [folder / file.name for file in files if not (folder / file.name).exists()]
+    (folder / _CONFIG).unlink(missing_ok=True)
+    existed = folder.exists()
+    try:
+        for file in files:
+            write_atomic(folder / file.name, file.read_bytes())
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        if not existed and folder.is_dir():
+            folder.rmdir()
+        raise
 
 
 def _is_leaf(module: nn.Module) -> bool:

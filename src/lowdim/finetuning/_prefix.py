@@ -12,7 +12,7 @@ from lowdim.errors import InputError
 from lowdim.features import Inputs, call
 
 
-class _Reached(Exception):
+class _Reached(BaseException):
     """The block was entered; the rest of the forward pass is not wanted."""
 
 

@@ -104,6 +104,7 @@ def fit_frozen_head(
     *,
     classes: int,
     class_weights: Float[np.ndarray, " K"] | None = None,
+    copies: Int[np.ndarray, " n"] | None = None,
     seed: int = 0,
 ) -> FrozenHead:
     r"""Fits the frozen head: penalised logistic regressions on several layers and the class means, weighted by evidence.
@@ -122,6 +123,7 @@ def fit_frozen_head(
         labels: Integers 0 … K - 1.
         classes: ``K``; a class without samples gets probability 0.
         class_weights: Weight of each class's samples in the loss; equal by default.
+        copies: A number per sample, the same for identical ones, which stay in one fold.
         seed: Of the samples by which strengths are chosen, where there are more than 3,000.
 
     Raises:
@@ -133,7 +135,7 @@ def fit_frozen_head(
         >>> fit_frozen_head([x], np.array([0, 0, 0, 1, 1, 1]), classes=2).accuracy
         1.0
     """
-    x, y = checked(np.hstack(list(layers)), labels, classes, fewest=1)
+    x, y = checked(np.hstack(list(layers)), labels, classes)
     present, y = np.unique(y, return_inverse=True)
     weights = np.ones(len(y)) if class_weights is None else class_weights[present][y]
     first = layers[0].shape[1]
@@ -145,7 +147,7 @@ def fit_frozen_head(
             raise InputError("The features are constant, so no head can be fitted. Look at an earlier layer.")
         few = limited_indices(y, _ENOUGH, seed)
         part = np.full(len(y), _UNUSED)
-        part[few] = fold_of(y[few], _FOLDS, seed)
+        part[few] = fold_of(y[few], _FOLDS, seed, None if copies is None else copies[few])
         parts, index = [_class_means(groups, y, part)], _TYPICAL
         for weight in WEIGHTS if len(groups[1].variances) else WEIGHTS[:1]:
             regression, index = _regression(groups, weight, y, weights, part, index)
@@ -175,6 +177,7 @@ def fit_frozen_views(
     *,
     classes: int,
     class_weights: Float[np.ndarray, " K"] | None = None,
+    copies: Int[np.ndarray, " n"] | None = None,
     seed: int = 0,
 ) -> tuple[FrozenHead, bool]:
     """The head on the mean of two views of each image, or on the first view where that leaves a smaller log loss.
@@ -186,6 +189,7 @@ def fit_frozen_views(
         labels: The same.
         classes: The same.
         class_weights: The same.
+        copies: The same.
         seed: The same.
 
     Returns:
@@ -198,12 +202,13 @@ def fit_frozen_views(
     """
     fit = partial(fit_frozen_head, classes=classes, class_weights=class_weights, seed=seed)
     if len(views) == 1:
-        return fit(views[0], labels), False
+        return fit(views[0], labels, copies=copies), False
     ways = [views[0], [(first + second) / 2 for first, second in zip(*views, strict=True)]]
     few = limited_indices(labels, _JUDGES, seed)
-    heads = [fit([layer[few] for layer in way], labels[few]) for way in ways]
+    same = None if copies is None else copies[few]
+    heads = [fit([layer[few] for layer in way], labels[few], copies=same) for way in ways]
     mean = not heads[0].log_loss < heads[1].log_loss
-    return heads[mean] if len(few) == len(labels) else fit(ways[mean], labels), mean
+    return heads[mean] if len(few) == len(labels) else fit(ways[mean], labels, copies=copies), mean
 
 
 def _rotated(group: np.ndarray) -> Rotated:

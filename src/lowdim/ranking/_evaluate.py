@@ -16,7 +16,8 @@ from lowdim._intervals import FOLD_LOSS, Z, wilson_interval
 from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset, Split, load_data
 from lowdim.data._dataset import limited_indices
-from lowdim.errors import InputError
+from lowdim.data._finite import some
+from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import (
     FeatureStream,
     Forward,
@@ -29,9 +30,10 @@ from lowdim.features import (
     network_content,
     opened_cache,
     tamed_layers,
+    usable,
 )
 from lowdim.models import LoadedModel, default_layers, later_blocks, load_model, match_layers, penultimate
-from lowdim.probe import FrozenHead, ProbeResult, fit_frozen_views, fit_probe
+from lowdim.probe import FrozenHead, ProbeResult, fit_frozen_views, fit_probe, fold_of, require_heldout
 from lowdim.profiling._passes import halves
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking.scores import SCORES
@@ -43,6 +45,8 @@ ProbeOn = Literal["test", "cv"]
 
 PROBE_SAMPLES = 10_000
 """The probe is fitted to at most so many samples, so that memory does not grow with the data."""
+MOST_NOT_FINITE = 0.1
+"""Part of a split that may be left out because of what is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,7 @@ class Evaluation:
         preprocessing: What its inputs went through.
         warnings: What a reader must know.
         seconds: Forward passes and scores, together.
+        not_finite: By split, the positions of samples that have NaN, infinite or overflowing features or outputs.
 
     Example:
         >>> import tempfile
@@ -90,6 +95,7 @@ class Evaluation:
     preprocessing: str
     warnings: tuple[str, ...]
     seconds: float
+    not_finite: Mapping[str, Sequence[int]]
 
     def interval(self, score: str) -> tuple[float, float] | None:
         """90 % interval of a score under resampling of the samples; None where it is not known."""
@@ -133,6 +139,7 @@ def evaluate(
     seed: int = 0,
     cache: Path | None = None,
     cache_budget: float = CACHE_BUDGET,
+    leave_out: Mapping[str, Sequence[int]] | None = None,
 ) -> Evaluation:
     """Scores one candidate: one pass of the network over the data, a second one over its stored features; for the probe, images
     are also seen mirrored.
@@ -146,7 +153,7 @@ def evaluate(
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
         probe: Also fit the frozen head, a linear classifier on the feature and the second half of the blocks
-            (`lowdim.probe.fit_frozen_head`); with a layer that is named, on that one alone.
+            (`lowdim.probe.fit_frozen_head`); with a layer that is named, on that one alone, and the linear probe on saved features.
         probe_on: Where its accuracy is measured: on the ``"test"`` split (where there is one beside `split`), or by
             cross-validation (``"cv"``).
         batch_size: Samples per forward pass.
@@ -154,9 +161,11 @@ def evaluate(
         seed: Of the probe's folds.
         cache: Folder where the features are kept instead, and found again by other calls that want them.
         cache_budget: Bytes of features kept.
+        leave_out: By split, positions of samples that are left out beside those that have no finite features here.
 
     Raises:
         InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
+        NonFiniteError: If more than a tenth of a split has no finite features or outputs.
 
     Example:
         >>> import tempfile
@@ -179,17 +188,25 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
-        def stream(name: str, *, mirrored: bool = False) -> FeatureStream:
+        def stream(name: str, like: FeatureStream | None = None, *, mirrored: bool = False) -> _Rows:
             part = _split(candidate, data, name, selection or {})
             source = SplitSource(part, model.preprocessing, mirrored=mirrored)
             network = network_content(model.module, model.fingerprint)
             content = content_digest(network, source) if features.lasting else f"{name}-mirrored" if mirrored else name
-            return FeatureStream(forward, source, source.labels, cache=features, content=content, batch_size=batch_size)
+            found = FeatureStream(
+                forward, source, source.labels, cache=features, content=content, batch_size=batch_size, like=like
+            )
+            left = (leave_out or {}).get(name, ())
+            return _Rows(found, data[name], left, scored=model.head is not None)
 
-        work = _Work(stream(split), scored=model.head is not None, saved=candidate.features is not None)
+        rows = {split: stream(split)}
+        work = _Work(rows[split], saved=candidate.features is not None)
+        work.warnings += rows[split].stream.source.warnings()
         work.first_pass()
-        streams = [[stream(name, mirrored=mirrored) for mirrored in views] for name in (split, "test")[: 1 + on_test]]
-        work.measure(work.fit_probe(*streams, seed=seed) if probe else None)
+        if probe and on_test:
+            rows["test"] = stream("test", rows[split].stream)
+        seen = [[found, *(stream(name, mirrored=True) for _ in views[1:])] for name, found in rows.items()]
+        work.measure(work.fit_probe(*seen, seed=seed) if probe else None)
     influences = work.influences()
     return Evaluation(
         name=candidate.name,
@@ -206,6 +223,7 @@ def evaluate(
         preprocessing=model.preprocessing.describe(),
         warnings=(*model.notes, *work.warnings),
         seconds=time.perf_counter() - start,
+        not_finite={name: found.bad.tolist() for name, found in rows.items()},
     )
 
 
@@ -241,17 +259,52 @@ def _layer(model: LoadedModel, wanted: str | None) -> str:
     return layer
 
 
+class _Rows:
+    """The features of one split, without the samples that are left out, and those for which there are no finite ones."""
+
+    def __init__(self, stream: FeatureStream, split: Split, leave_out: Sequence[int], *, scored: bool) -> None:
+        self.stream, self.split, self._scored = stream, split, scored
+        self.labels = stream.labels
+        self._left = np.zeros(len(split), dtype=bool)
+        self._left[list(leave_out)] = True
+        self._bad = np.zeros(len(split), dtype=bool)
+
+    @property
+    def bad(self) -> np.ndarray:
+        """Positions without finite features or outputs, of the batches read."""
+        return np.flatnonzero(self._bad)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
+        """Positions, float64 features and the outputs of a network with a head."""
+        for batch in self.stream:
+            features = next(iter(batch.features.values()))
+            good, scores = usable(features), batch.scores if self._scored else None
+            if scores is not None:
+                good &= torch.isfinite(scores).all(dim=1)
+            self._bad[batch.positions[~good.numpy()]] = True
+            good &= torch.from_numpy(~self._left[batch.positions])
+            yield batch.positions[good.numpy()], as_float64(features[good]), None if scores is None else scores[good]
+
+    def require_few(self) -> None:
+        """Refuses what would compare a candidate on other samples than the rest."""
+        if len(self.bad) > MOST_NOT_FINITE * len(self.split):
+            raise NonFiniteError(
+                f"{len(self.bad)} of {len(self.split)} samples of the {self.split.name} split have NaN, infinite or overflowing features "
+                f"or outputs ({some(self.split.items, self.bad)}), more than a tenth: what is left could not be compared."
+            )
+
+
 class _Work:
     """The passes over one candidate's features, and what they leave."""
 
-    def __init__(self, stream: FeatureStream, *, scored: bool, saved: bool) -> None:
-        self.stream, self.scored, self.saved = stream, scored, saved
-        self.present, labels = np.unique(stream.labels, return_inverse=True)
+    def __init__(self, rows: _Rows, *, saved: bool) -> None:
+        self.rows, self.saved = rows, saved
+        self.present, labels = np.unique(rows.labels, return_inverse=True)
         if len(self.present) < 2:
             raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
         self.labels = torch.from_numpy(labels)
         self.classes = len(self.present)
-        self.half = torch.from_numpy(halves(stream.labels))
+        self.half = torch.from_numpy(halves(rows.labels, rows.split.copies))
         self.usable = np.zeros(len(self.labels), dtype=bool)
         self.parts: list[ClassStatistics] = []
         self.source: SourceTable | None = None
@@ -275,9 +328,9 @@ class _Work:
                 self.source = self.source or SourceTable(self.classes, scores.shape[1])
                 self.source.update(scores, labels)
             self.usable[positions] = True
-        left = int((~self.usable).sum())
-        if left:
-            self.warnings.append(f"{left} of {len(self.usable)} samples have NaN or infinite features and are left out")
+        self.rows.require_few()
+        if not self.usable.any():
+            raise NonFiniteError(f"No sample of the {self.rows.split.name} split is left.")
         first, second = self.parts
         self.statistics = ClassStatistics.empty(self.classes, first.width, scatter="pooled")
         self.statistics.merge(first)
@@ -309,23 +362,23 @@ class _Work:
             if score is not None:
                 self.sizes[name] = int(np.isfinite(self.moved[name]).sum())
                 self.scores[name] = float(np.nanmean(self.moved[name]))
+        for name in [name for name, value in self.scores.items() if not np.isfinite(value)]:
+            self.warnings.append(f"no {name}: it is {self.scores.pop(name)}")
 
     def fit_probe(
-        self, views: Sequence[FeatureStream], test: Sequence[FeatureStream] | None = None, *, seed: int
+        self, views: Sequence[_Rows], test: Sequence[_Rows] | None = None, *, seed: int
     ) -> ProbeOutcome | None:
         """The frozen head, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
         labels = self.labels.numpy()
-        chosen = limited_indices(labels, PROBE_SAMPLES, seed)
+        chosen = np.flatnonzero(self.usable)
+        chosen = chosen[limited_indices(labels[chosen], PROBE_SAMPLES, seed)]
         layers, finite = self._layers_of(views, chosen)
         positions = chosen[finite]
-        kept, own = [[rows[finite] for rows in view] for view in layers], labels[positions]
-        found = self._try("probe_accuracy", lambda: self._classifier(kept, own, seed))
+        kept = [[rows[finite] for rows in view] for view in layers]
+        found = self._try("probe_accuracy", lambda: self._classifier(kept, labels[positions], positions, seed))
         if found is None:
             return None
         head, mean = found
-        if np.isnan(head.accuracy):
-            self.warnings.append("no probe_accuracy: every class has one sample, so that none can be left out")
-            return None
         if len(positions) < len(self.usable):
             self.warnings.append(f"the probe was fitted to {len(positions)} of {len(self.usable)} samples")
         right = np.full(len(labels), np.nan)
@@ -334,29 +387,34 @@ class _Work:
         self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
         if test is None:
             return ProbeOutcome(crossed, crossed)
-        # A class without training samples cannot be predicted, and a sample without finite features is not.
-        hits = np.zeros(len(test[0].labels))
-        layers, finite = self._layers_of(test if mean else test[:1], np.arange(len(hits)))
+        # A class without training samples cannot be predicted: its samples are misses.
+        plain = test[0]
+        hits = np.full(len(plain.labels), np.nan)
+        there = np.concatenate([where for where, _, _ in plain])
+        plain.require_few()
+        layers, finite = self._layers_of(test if mean else test[:1], there)
         rows = np.mean([np.hstack(view) for view in layers], axis=0)[finite]
         logarithms = (head if isinstance(head, FrozenHead) else head.probe).log_probabilities(rows)
-        hits[finite] = self.present[logarithms.argmax(axis=1)] == test[0].labels[finite]
-        self.probe_samples = len(hits)
-        return ProbeOutcome(crossed, SampleValues(hits, test[0].labels))
+        hits[there[finite]] = self.present[logarithms.argmax(axis=1)] == plain.labels[there[finite]]
+        if np.isnan(hits).all():
+            raise NonFiniteError(f"No sample of the {plain.split.name} split is left.")
+        self.probe_samples = int(np.isfinite(hits).sum())
+        return ProbeOutcome(crossed, SampleValues(hits, plain.labels))
 
     def _classifier(
-        self, views: list[list[np.ndarray]], labels: np.ndarray, seed: int
+        self, views: list[list[np.ndarray]], labels: np.ndarray, positions: np.ndarray, seed: int
     ) -> tuple[FrozenHead | ProbeResult, bool]:
         """The frozen head, and whether it is for the mean of the views; the linear probe for saved features, which may be anything."""
+        copies = self.rows.split.copies[positions]
         if self.saved:
-            return fit_probe(views[0][0], labels, classes=self.classes, seed=seed), False
-        return fit_frozen_views(views, labels, classes=self.classes, seed=seed)
+            return fit_probe(views[0][0], labels, classes=self.classes, copies=copies, seed=seed), False
+        require_heldout(fold_of(labels, 2, seed, copies))
+        return fit_frozen_views(views, labels, classes=self.classes, copies=copies, seed=seed)
 
-    def _layers_of(
-        self, views: Sequence[FeatureStream], chosen: np.ndarray
-    ) -> tuple[list[list[np.ndarray]], np.ndarray]:
+    def _layers_of(self, views: Sequence[_Rows], chosen: np.ndarray) -> tuple[list[list[np.ndarray]], np.ndarray]:
         """By view what the probe reads of each layer of the chosen samples, and which samples are finite in all."""
         read = collected if self.saved else tamed_layers
-        layers = [[rows.numpy() for rows in read(view, chosen).values()] for view in views]
+        layers = [[rows.numpy() for rows in read(view.stream, chosen).values()] for view in views]
         return layers, np.all([np.isfinite(rows).all(axis=1) for view in layers for rows in view], axis=0)
 
     def influences(self) -> dict[str, np.ndarray]:
@@ -370,8 +428,8 @@ class _Work:
         return result
 
     def _batches(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
-        for positions, rows, scores in _finite(self.stream):
-            yield positions, rows, self.labels[positions], scores if self.scored else None
+        for positions, rows, scores in self.rows:
+            yield positions, rows, self.labels[positions], scores
 
     def _try(self, name: str, compute: Callable[[], Any]) -> Any:
         """A score that has no value on this data is left out, and the reader is told."""
@@ -385,16 +443,6 @@ class _Work:
         self.moved.setdefault(name, np.full(len(self.usable), np.nan))[positions] = values.numpy()
 
 
-def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    moved = np.zeros(len(values))
-    for label in np.unique(labels[known]):
-        here = known & (labels == label)
-        count = int(here.sum())
-        if count > 1:
-            moved[here] = (values[here] - values[here].mean()) * np.sqrt(count / (count - 1))
-    return moved
-
-
 def _with_blocks(plain: Forward, sample: Inputs) -> Forward:
     """The same passes that also read the second half of the blocks, where all of these give features."""
     pools: tuple[Pool, ...] = ("avg", "cls") if getattr(plain.module, "global_pool", None) == "token" else ("avg",)
@@ -406,10 +454,11 @@ def _with_blocks(plain: Forward, sample: Inputs) -> Forward:
     return more
 
 
-def _finite(stream: FeatureStream) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
-    """Positions, float64 features and the network's outputs of the samples whose features are finite."""
-    for batch in stream:
-        features = next(iter(batch.features.values()))
-        finite = torch.isfinite(features).all(dim=1)
-        scores = None if batch.scores is None else batch.scores[finite]
-        yield batch.positions[finite.numpy()], as_float64(features[finite]), scores
+def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    moved = np.zeros(len(values))
+    for label in np.unique(labels[known]):
+        here = known & (labels == label)
+        count = int(here.sum())
+        if count > 1:
+            moved[here] = (values[here] - values[here].mean()) * np.sqrt(count / (count - 1))
+    return moved
