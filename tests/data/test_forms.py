@@ -204,7 +204,7 @@ def test_a_table_of_texts(tmp_path: Path) -> None:
     data = load_data(str(table))
     assert (data.kind, data.classes) == ("text", ("x", "y"))
     assert [data["train"].load(0), data["test"].load(0)] == ['say "no', "c, d"]
-    assert data["test"].items[0] == "row 4"
+    assert data["test"].items[0] == "row 4: c, d"
     csv = tmp_path / "t.csv"
     csv.write_text('kind,sentence\n1,"a, ""b"""\n2,c\n1,d\n2,e\n', encoding="utf-8")
     data = load_data(str(csv), label_column="kind")

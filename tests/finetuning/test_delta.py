@@ -225,6 +225,13 @@ def test_samples_are_prepared_as_for_tuning(network: LoadedModel, tmp_path: Path
     found, warnings = tuned_preprocessing(delta, replace(own, mean=(0.25,), image_size=(16, 16), resize=(20, 20)))
     assert found == own
     assert "mean" in warnings[0] and "[0.25]" in warnings[0] and "image_size" in warnings[0]
+    settings = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}, "resample": 2}
+    newer = Preprocessing(image_size=(8, 8), processor={**settings, "resample": 3})
+    assert tuned_preprocessing(delta, newer)[0].processor is None
+    then = Preprocessing(image_size=(8, 8), processor=settings)
+    found, warnings = tuned_preprocessing(replace(delta, preprocessing=then.as_dict()), newer)
+    assert found == then
+    assert "resample is 3, was 2. The" in warnings[0]
     tokenizer = object()
     text = Preprocessing(kind="text", max_length=64, tokenizer=tokenizer)
     stored = replace(delta, preprocessing={"kind": "text", "max_length": 32, "tokenizer": "Other"})

@@ -30,6 +30,14 @@ Weights: TypeAlias = Annotated[
     Path | None,
     typer.Option("--weights", rich_help_panel="Model", help="Local safetensors file for that architecture."),
 ]
+WeightsKey: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        rich_help_panel="Model",
+        help="Which table of a weights file with several (state_dict_ema, teacher …).",
+    ),
+]
 ModelArguments: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--model-arg", rich_help_panel="Model", help="KEY=VALUE for the factory; may be repeated."),
@@ -63,7 +71,7 @@ PathColumn: TypeAlias = Annotated[
     str | None, typer.Option("--path-column", rich_help_panel="Data", help="Of a table: image files.")
 ]
 TextColumn: TypeAlias = Annotated[
-    str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts.")
+    str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts; A,B for pairs.")
 ]
 LabelColumn: TypeAlias = Annotated[
     str | None, typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels.")

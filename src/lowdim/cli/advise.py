@@ -146,6 +146,7 @@ def _model_words(candidate: "Candidate") -> list[str]:
     return given.words(
         {
             "--weights": settings.get("weights"),
+            "--weights-key": settings.get("weights_key"),
             "--model-arg": [f"{key}={json_text(value)}" for key, value in settings.get("arguments", {}).items()],
             "--random-weights": settings.get("random_weights"),
             "--allow-pickle": settings.get("allow_pickle"),

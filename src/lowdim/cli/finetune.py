@@ -93,6 +93,7 @@ def finetune(
     limit: given.Limit = None,
     shots: given.Shots = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     random_weights: given.RandomWeights = False,
     allow_pickle: given.AllowPickle = False,
@@ -131,6 +132,7 @@ def finetune(
 
     options: dict[str, Any] = {
         "weights": weights,
+        "weights_key": weights_key,
         "arguments": given.parse_arguments(model_arg),
         "random_weights": random_weights,
         "allow_pickle": allow_pickle,

@@ -66,6 +66,7 @@ def measure(
     limit: given.Limit = None,
     shots: given.Shots = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     random_weights: given.RandomWeights = False,
     allow_pickle: given.AllowPickle = False,
@@ -103,6 +104,7 @@ def measure(
 
     options: dict[str, Any] = {
         "weights": weights,
+        "weights_key": weights_key,
         "arguments": given.parse_arguments(model_arg),
         "random_weights": random_weights,
         "allow_pickle": allow_pickle,
@@ -144,7 +146,13 @@ def measure(
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     typed = given.typed(
-        model, data, weights=weights, model_arg=model_arg, image_size=image_size, label_column=label_column
+        model,
+        data,
+        weights=weights,
+        weights_key=weights_key,
+        model_arg=model_arg,
+        image_size=image_size,
+        label_column=label_column,
     )
     return _run(network, dataset, config, out, cache=cache, fresh=fresh, typed=typed)
 

@@ -50,6 +50,7 @@ def predict(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
@@ -77,6 +78,7 @@ def predict(
     import numpy as np
 
     from lowdim.data import as_dataset
+    from lowdim.data._batches import cut_texts
     from lowdim.data._finite import some
     from lowdim.errors import InputError, NonFiniteError
     from lowdim.finetuning import split_outputs
@@ -103,7 +105,7 @@ def predict(
         raise InputError(f"{data} has no sample that can be classified.")
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, changed = tuned_network(
-        delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
+        delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
     for note in dataset.notes:
         say(f"note: {note}")
@@ -149,7 +151,8 @@ def predict(
     if left_out:
         several = f"{len(left_out)} of {len(items) + len(left_out)} items are left out, their inputs or outputs are NaN or infinite: "
         changed = [*changed, f"{several}{some(left_out, range(len(left_out)))}"]
-    warnings = [*changed, *warnings]
+    cut = [message for part in parts for message in cut_texts(part, preprocessing)]
+    warnings = [*changed, *cut, *warnings]
     chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
         _write_csv(csv, predictions)
@@ -257,6 +260,7 @@ def tuned_network(
     arguments: dict[str, Any],
     device: str,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "tuple[Delta, nn.Module, Preprocessing, list[str]]":
@@ -268,7 +272,9 @@ def tuned_network(
     from lowdim.finetuning._delta import apply_delta, read_delta, tuned_preprocessing
 
     found = read_delta(folder)
-    base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline)
+    base = load_base(
+        found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
+    )
     network = apply_delta(base.module, found).to(given.device(device))
     return found, network, *tuned_preprocessing(found, base.preprocessing)
 
@@ -279,6 +285,7 @@ def load_base(
     weights: Path | None,
     arguments: "dict[str, Any] | None" = None,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "LoadedModel":
@@ -304,6 +311,8 @@ def load_base(
         )
     if weights is not None:
         source["weights"] = weights
+    if weights_key is not None:
+        source["weights_key"] = weights_key
     if offline:
         source["offline"] = True
     return load_model(**source)

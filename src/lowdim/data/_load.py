@@ -36,7 +36,7 @@ def load_data(
         spec: ``digits`` (and its tasks, see `load_digits`), an image folder, ``FILE.npz``, a table (``FILE.csv``, ``.tsv``, ``.jsonl``,
             ``.parquet``, ``.xlsx``; text also as ``.gz`` or ``.zip``) or ``torchvision:NAME@ROOT``.
         path_column: Of a table: picture files.
-        text_column: Of a table: texts.
+        text_column: Of a table: texts; two columns of pairs of texts, separated by a comma.
         label_column: Of a table: labels.
         path_root: Of a table: folder that picture paths start from and may not leave; default that of the table.
         limit: Keep so many samples of each split, stratified.

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from lowdim._reading import reading
+from lowdim._reading import reading, said
 from lowdim.data._dataset import UNLABELLED, Dataset, Split
 from lowdim.data._finite import some
 from lowdim.data._folder import TEST_NAMES, image_split
@@ -37,16 +37,25 @@ _DIFFERENT = 0.8
 """Values of a column over its rows, from which it holds no classes."""
 _ENOUGH = 20
 """Rows from which that is told."""
+_SHOWN = 80
+"""Characters of a text where it stands for its row."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Reads texts by index."""
+    """Reads texts by index; of several columns, the texts of a row together."""
 
-    texts: Sequence[str]
+    columns: Sequence[Sequence[str]]
 
-    def __call__(self, index: int) -> str:
-        return self.texts[index]
+    def __call__(self, index: int) -> str | tuple[str, ...]:
+        row = [column[index] for column in self.columns]
+        return row[0] if len(row) == 1 else tuple(row)
+
+
+def _shown(row: int, texts: Sequence[str]) -> str:
+    """A row as results name it: its number in the file and how its text begins."""
+    text = " / ".join(" ".join(text.split()) for text in texts)
+    return f"row {row}: {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
 
 def load_table(
@@ -66,7 +75,7 @@ def load_table(
     Args:
         path: The table; its first line names the columns.
         path_column: Column with picture files.
-        text_column: Column with texts.
+        text_column: Column with texts; two columns of pairs of texts are separated by a comma.
         label_column: Column with labels; by default the column called ``label``, ``class`` or ``target``.
         path_root: Folder that picture paths start from and may not leave; default that of the table.
         labelled: Whether there has to be a column with labels.
@@ -80,9 +89,14 @@ def load_table(
     if not path_column and not text_column:
         text_column = _named(columns, TEXTS)
         path_column = None if text_column else _named(columns, PATHS)
-    content = _column(path, columns, path_column or text_column, "the samples", "`text_column` or `path_column`")
+    chosen = [path_column] if path_column else _text_columns(columns, text_column)
+    contents = [_column(path, columns, name, "the samples", "`text_column` or `path_column`") for name in chosen]
+    content = contents[0]
     notes: list[str] = []
-    items = [f"row {row}" for row in range(2, len(content) + 2)]
+    items = [
+        f"row {row}" if path_column else _shown(row, texts)
+        for row, texts in enumerate(zip(*contents, strict=True), start=2)
+    ]
     labels, classes = np.full(len(content), UNLABELLED), ()
     named = label_column or _named(columns, LABELS)
     if named or labelled:
@@ -99,7 +113,7 @@ def load_table(
         root = (path_root or path.parent).resolve()
         whole = image_split("all", _inside(content, root, path), labels, root)
     else:
-        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(content))
+        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(contents))
     dataset = Dataset(
         name=path.name.split(".")[0], kind=whole.kind, classes=classes, splits={"all": whole}, own_split=False
     )
@@ -117,6 +131,15 @@ def _named(columns: dict[str, list[str]], names: Sequence[str]) -> str | None:
     """The first column with one of these names, in any case."""
     known = {column.strip().lower(): column for column in reversed(columns)}
     return next((known[name] for name in names if name in known), None)
+
+
+def _text_columns(columns: dict[str, list[str]], name: str | None) -> list[str | None]:
+    if name is None or name in columns or "," not in name:
+        return [name]
+    names = [part.strip() for part in name.split(",")]
+    if len(names) != 2:
+        raise InputError(f"Texts come alone or in pairs, but {name!r} names {len(names)} columns.")
+    return [*names]
 
 
 def _read_columns(path: Path) -> dict[str, list[str]]:
@@ -184,7 +207,8 @@ def _require_classes(path: Path, columns: dict[str, list[str]], name: str | None
 def _inside(names: list[str], root: Path, table: Path) -> list[Path]:
     paths: list[Path] = []
     for row, name in enumerate(names, start=2):
-        target = (root / name).resolve()
+        with said(table, "a table of pictures", name=f"{table}, row {row}"):
+            target = (root / name).resolve()
         if not target.is_relative_to(root):
             raise InputError(
                 f"{table}, row {row}: {name!r} leads out of {root}. Say with `path_root` from which folder pictures may be read."

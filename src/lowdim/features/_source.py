@@ -14,7 +14,7 @@ from lowdim._files import json_digest
 from lowdim._preprocessing import Preprocessing
 from lowdim._random import child_seed
 from lowdim.data import Split
-from lowdim.data._batches import Inputs, batches
+from lowdim.data._batches import Inputs, batches, cut_texts
 from lowdim.data._contents import Contents, first_copies, hashed
 from lowdim.errors import InputError
 
@@ -36,6 +36,10 @@ class Source(Protocol):
 
     def digest(self) -> str:
         """Of everything that decides the inputs."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """What a reader of results must know about the inputs."""
         ...
 
 
@@ -63,6 +67,10 @@ class SplitSource:
         contents = hashlib.sha256(self.split.contents.tobytes()).hexdigest()
         return json_digest([contents, self.preprocessing.as_dict(), seen])
 
+    def warnings(self) -> list[str]:
+        """Texts that are longer than what the network reads."""
+        return cut_texts(self.split, self.preprocessing)
+
 
 class TensorSource:
     """Inputs at hand."""
@@ -86,6 +94,10 @@ class TensorSource:
     def digest(self) -> str:
         """Of type, shape and content."""
         return json_digest([str(self.tensor.dtype), list(self.tensor.shape), _bytes_digest(self.tensor)])
+
+    def warnings(self) -> list[str]:
+        """None: nothing happens to them."""
+        return []
 
 
 def _bytes(tensor: Tensor) -> bytes:

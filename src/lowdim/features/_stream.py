@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lowdim._files import json_digest
 from lowdim._processes import Processes
-from lowdim.data._batches import Inputs
+from lowdim.data._batches import Inputs, by_length
 from lowdim.errors import InputError
 from lowdim.features._cache import FeatureCache
 from lowdim.features._pooling import Pool
@@ -71,7 +71,10 @@ class Forward:
         return ["|".join((layer, pool)) for layer in self.layers for pool in self.pools]
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
-        """One forward pass without gradients. Whatever a network makes of NaN or infinity, here it is NaN."""
+        """The samples without gradients, texts of like length together. Whatever a network makes of NaN or infinity, here it is NaN."""
+        return by_length(self._pass, inputs)
+
+    def _pass(self, inputs: Inputs) -> dict[str, Tensor]:
         with recording(self.module, self.layers, pools=self.pools) as recorder:
             if isinstance(inputs, dict) and "attention_mask" in inputs:
                 recorder.mask = inputs["attention_mask"].to(self.device)

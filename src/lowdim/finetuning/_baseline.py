@@ -25,10 +25,15 @@ def plain_features(train: Split, other: Split | None = None) -> list[Real[np.nda
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), max_features=_NGRAMS, sublinear_tf=True)
-        vectorizer.fit([train.load(index) for index in range(len(train))])
-        return [vectorizer.transform([split.load(i) for i in range(len(split))]).toarray() for split in splits]
+        texts = [[_joined(split.load(index)) for index in range(len(split))] for split in splits]
+        vectorizer.fit(texts[0])
+        return [vectorizer.transform(part).toarray() for part in texts]
     rows = _pixels if train.kind == "image" else np.asarray
     return [np.stack([rows(split.load(index)) for index in range(len(split))]) for split in splits]
+
+
+def _joined(text: str | tuple[str, ...]) -> str:
+    return text if isinstance(text, str) else "\n".join(text)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

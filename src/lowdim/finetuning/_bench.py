@@ -12,6 +12,7 @@ from torch import Tensor
 from lowdim._files import json_digest
 from lowdim._job import Job
 from lowdim.data import Dataset, Split
+from lowdim.data._batches import cut_texts
 from lowdim.data._finite import require_finite, some
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import FeatureCache, network_content
@@ -101,7 +102,7 @@ class Bench:
         self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
-        self.warnings: list[str] = []
+        self.warnings = [text for part in data.splits.values() for text in cut_texts(part, network.preprocessing)]
 
     @property
     def labels(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -381,17 +381,22 @@ def _logits(model: nn.Module, inputs: Inputs) -> list[list[float]] | None:
 def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessing, list[str]]:
     """How the samples were prepared that a delta was tuned with, by the tokenizer of the base as it is now; and a warning where the
     base has another preprocessing now."""
-    then, now = delta.preprocessing, base.as_dict()
+    # Where a delta names no processor, the settings themselves say how images were prepared.
+    named = {"processor": None} if delta.preprocessing["kind"] == "image" else {}
+    then, now = {**named, **delta.preprocessing}, {**named, **base.as_dict()}
     if then["kind"] != now["kind"]:
         raise InputError(
             f"This delta was tuned with {then['kind']} inputs, but the base takes {now['kind']}. Name another."
         )
-    unknown = sorted(then.keys() - now.keys())
+    unknown = sorted(then.keys() - {entry.name for entry in fields(Preprocessing)})
     if unknown:
         raise InputError(
             f"The delta's preprocessing has settings that this lowdim does not know: {unknown}. Update lowdim."
         )
-    changed = [f"{name} is {now[name]}, was {value}" for name, value in then.items() if now[name] != value]
+    flat = _flat(now)
+    changed = [
+        f"{name} is {flat.get(name)}, was {value}" for name, value in _flat(then).items() if flat.get(name) != value
+    ]
     warning = f"The base prepares samples in another way than when the delta was tuned: {'; '.join(changed)}. The delta's way is used"
     exception = ", with the base's tokenizer" if "tokenizer" in then else ""
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in then.items()}
@@ -401,6 +406,13 @@ def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessin
     except (InputError, TypeError) as error:
         raise InputError(f"The delta's preprocessing cannot be used. {error}") from error
     return prepared, [f"{warning}{exception}."] if changed else []
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of a processor among them."""
+    return {name: value for name, value in settings.items() if name != "processor"} | dict(
+        settings.get("processor") or {}
+    )
 
 
 def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Inputs) -> None:
@@ -425,7 +437,7 @@ def _changed(part: TunedModel, base: nn.Module) -> dict[str, Tensor]:
     for name, tensor in part.state_dict().items():
         # Adapters wrap a layer and move its weight to an inner name.
         before = original.get(name.replace(".base_layer.", "."))
-        if name in trained or before is None or not torch.equal(before.to(tensor.device), tensor):
+        if name in trained or before is None or not torch.equal(before.to(tensor), tensor):
             changed[name] = tensor
     return changed
 
@@ -445,7 +457,12 @@ def _shapes(inputs: Inputs) -> dict[str, Any]:
         name: {"shape": [2, *tensor.shape[1:]], "dtype": str(tensor.dtype)} for name, tensor in named.items()
     }
     if "input_ids" in named:
-        shapes["input_ids"]["below"] = min(_IDS, int(named["input_ids"].max()) + 1)
+        ids = named["input_ids"]
+        shapes["input_ids"]["below"] = min(_IDS, int(ids.max()) + 1)
+        mask = named.get("attention_mask", torch.ones_like(ids))
+        ends = {int(row[kept > 0][-1]) for row, kept in zip(ids, mask, strict=True)}
+        if len(ends) == 1 and ids.shape[1] > 1:
+            shapes["input_ids"]["end"] = ends.pop()
     return shapes
 
 
@@ -457,7 +474,12 @@ def _inputs(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
         if dtype.is_floating_point:
             return torch.randn(entry["shape"], generator=generator, dtype=dtype)
         if name == "input_ids":
-            return torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
+            ids = torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
+            if "end" in entry:
+                # Some classifiers read the one token that ends a text.
+                ids[ids == entry["end"]] = 1 if entry["end"] == 0 else entry["end"] - 1
+                ids[:, -1] = entry["end"]
+            return ids
         return torch.full(entry["shape"], int("mask" in name), dtype=dtype)
 
     tensors = {name: make(name, entry).to(device) for name, entry in shapes.items()}

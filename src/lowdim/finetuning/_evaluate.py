@@ -1,6 +1,7 @@
 """Features and log probabilities of tuned networks over stored samples or a split, and the head that the probe gives."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Split, batches
+from lowdim.data._batches import Inputs, by_length
 from lowdim.data._copies import Copies
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.finetuning._store import Store
@@ -29,7 +31,7 @@ def stored_features(model: TunedModel, store: Store, indices: Int[np.ndarray, " 
     with torch.inference_mode():
         for start in range(0, len(indices), PER_PASS):
             batch = store.batch(indices[start : start + PER_PASS])
-            rows.append(model.features(batch.inputs, batch.value).float().cpu().numpy())
+            rows.append(batch.features(model).float().cpu().numpy())
     return np.concatenate(rows)
 
 
@@ -69,11 +71,9 @@ def split_outputs(
     with torch.inference_mode():
         for inputs, _, _ in batches(split, preprocessing, batch_size=batch_size):
             inputs = {k: v.to(device) for k, v in inputs.items()} if isinstance(inputs, dict) else inputs.to(device)
-            if isinstance(model, TunedModel):
-                features.append(model.features(inputs))
-                logits = model.head(features[-1])
-            else:
-                logits = model(inputs)
+            found = by_length(partial(_outputs, model), inputs)
+            features += [found["features"]] if "features" in found else []
+            logits = found["logits"]
             # MPS has no float64.
             logits = logits.cpu() if device.type == "mps" else logits
             logarithms.append(logits.double().log_softmax(dim=1).cpu())
@@ -82,6 +82,13 @@ def split_outputs(
             if progress is not None:
                 progress(sum(map(len, logarithms)), len(split))
     return torch.cat(logarithms).numpy(), torch.cat(features).float().cpu().numpy() if features else None
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    if not isinstance(model, TunedModel):
+        return {"logits": model(inputs)}
+    features = model.features(inputs)
+    return {"features": features, "logits": model.head(features)}
 
 
 def probe_head(

@@ -20,6 +20,8 @@ from lowdim.finetuning._tuned import _first_tensor
 Target = Literal["torch", "onnx"]
 TOLERANCE = 1e-5
 _INFO = "lowdim.json"
+_TOKENS = 512
+"""In a sequence at most, where nothing else is said."""
 
 
 class _Deployed(nn.Module):
@@ -40,7 +42,8 @@ def export_model(
     """Writes one self-contained file and compares its outputs with the network's.
 
     The file's output are class probabilities for any number of samples. Its metadata (``lowdim.json`` in a ``.pt2`` file, the
-    model's properties in ONNX) hold the preprocessing and the class names.
+    model's properties in ONNX) hold the preprocessing and the class names. A network for texts gets its tokenizer as a second file,
+    `tokenizer_path`, which the package ``tokenizers`` reads; it cuts and fills up as the network wants it.
 
     Args:
         model: The tuned network.
@@ -78,8 +81,11 @@ def export_model(
         "inputs": list(names) or ["inputs"],
         "output": "class probabilities",
     }
+    rules = _tokenizer(preprocessing)
+    if rules is not None:
+        information["tokenizer"] = tokenizer_path(path).name
     try:
-        program = _program(deployed, tensors)
+        program = _program(deployed, tensors, preprocessing.max_length or _TOKENS)
         content = (
             _torch_bytes(program, information)
             if to == "torch"
@@ -98,8 +104,29 @@ def export_model(
         raise InputError(
             f"The export differs from the network by {difference:.2g}, more than {TOLERANCE:g}. It was not written."
         )
+    if rules is not None:
+        write_atomic(tokenizer_path(path), rules.encode())
     write_atomic(path, content)
     return difference
+
+
+def tokenizer_path(path: Path) -> Path:
+    """Where the tokenizer of an exported network for texts lies: beside it, ``model.tokenizer.json`` for ``model.onnx``."""
+    return path.with_suffix(".tokenizer.json")
+
+
+def _tokenizer(preprocessing: Preprocessing) -> str | None:
+    """The tokenizer of a network as `tokenizers` reads it, set as lowdim uses it; None where there is none of that kind."""
+    backend = getattr(preprocessing.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    own = preprocessing.tokenizer
+    copied = type(backend).from_str(backend.to_str())
+    copied.enable_truncation(preprocessing.max_length)
+    copied.enable_padding(
+        direction=own.padding_side, pad_id=own.pad_token_id, pad_type_id=own.pad_token_type_id, pad_token=own.pad_token
+    )
+    return copied.to_str(pretty=True)
 
 
 def logit_difference(network: nn.Module, model: nn.Module, example: Inputs) -> float:
@@ -117,11 +144,11 @@ def logit_difference(network: nn.Module, model: nn.Module, example: Inputs) -> f
     return difference
 
 
-def _program(deployed: nn.Module, tensors: tuple[Tensor, ...]) -> Any:
+def _program(deployed: nn.Module, tensors: tuple[Tensor, ...], longest: int) -> Any:
     samples = torch.export.Dim("samples", min=1)
     shapes: tuple[dict[int, Any], ...] = tuple({0: samples} for _ in tensors)
     if tensors[0].ndim == 2 and len(tensors) > 1:
-        tokens = torch.export.Dim("tokens", min=2, max=512)
+        tokens = torch.export.Dim("tokens", min=2, max=longest)
         shapes = tuple({0: samples, 1: tokens} for _ in tensors)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,9 +170,22 @@ def _onnx_bytes(program: Any, information: dict[str, Any], names: tuple[str, ...
             program, input_names=list(names), output_names=["probabilities"], dynamo=True, verbose=False
         )
         assert converted is not None
+        _name_dimensions(converted.model.graph)
         for key, value in information.items():
             converted.model.metadata_props[key] = json.dumps(value)
         return converted.model_proto.SerializeToString()
+
+
+def _name_dimensions(graph: Any) -> None:
+    """Calls the dimensions that may vary ``batch`` and ``sequence`` instead of by PyTorch's own symbols."""
+    from onnx_ir import SymbolicDim
+
+    varying = [str(size.value) for size in graph.inputs[0].shape if isinstance(size, SymbolicDim)]
+    names = dict(zip(varying, ("batch", "sequence"), strict=False))
+    for value in [*graph.inputs, *graph.outputs, *(output for node in graph for output in node.outputs)]:
+        for axis, size in enumerate(value.shape or ()):
+            if str(getattr(size, "value", size)) in names:
+                value.shape[axis] = SymbolicDim(names[str(size.value)])
 
 
 def _torch_runner(content: bytes) -> Any:

@@ -44,7 +44,7 @@ class TunedModel(nn.Module):
         self.plan = plan
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
         # One memory layout, whatever the network came in: outputs differ in the last bits between them.
-        self.base = copy.deepcopy(network).to(device).to(memory_format=torch.contiguous_format).eval()
+        self.base = in_float32(copy.deepcopy(network)).to(device).to(memory_format=torch.contiguous_format).eval()
         self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "avg"
         self._caught: dict[str, Tensor] | None = None
         self._mask: Tensor | None = None
@@ -109,7 +109,7 @@ class TunedModel(nn.Module):
         else:
             with self.prefix.replay(value):
                 combined = self._combine(*self._parts(stand_in(inputs)))
-        # Saved features may be float64, and a network half precision; the head is float32.
+        # Saved features may be float64; the head is float32.
         return combined.to(self.head.weight.dtype)
 
     def train(self, mode: bool = True) -> "TunedModel":
@@ -227,6 +227,12 @@ class Average(nn.Module):
         """Logarithms of the averaged class probabilities."""
         logarithms = torch.stack([part(inputs).log_softmax(dim=1) for part in self.parts])
         return logarithms.logsumexp(dim=0) - math.log(len(self.parts))
+
+
+def in_float32(network: nn.Module) -> nn.Module:
+    """A network in half precision as float32: in training, gradients overflow or vanish there, and small steps are rounded away."""
+    half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters())
+    return network.float() if half else network
 
 
 def _first_tensor(output: Any) -> Tensor:

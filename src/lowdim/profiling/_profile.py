@@ -190,6 +190,8 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             raise InputError(
                 f"The {name} split has samples of {len(present[name])} classes; collapse is about at least two."
             )
+        for message in source.warnings():
+            builder.warn(message)
         content = content_digest(network, source) if features.lasting else name
         streams[name] = FeatureStream(
             forward,

@@ -24,6 +24,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str | None = None
     features: str | None = None
     weights: str | None = None
+    weights_key: str | None = None
     arguments: dict[str, Any] | None = None
     mean: list[float] | None = None
     std: list[Annotated[float, msgspec.Meta(gt=0)]] | None = None
@@ -160,7 +161,7 @@ def read_candidates(path: Path, **options: Any) -> list[Candidate]:
 
 def _candidate(table: _Table, path: Path, common: Mapping[str, Any]) -> Candidate:
     base = path.resolve().parent
-    names = ("arguments", "mean", "std", "image_size", "random_weights")
+    names = ("arguments", "mean", "std", "image_size", "random_weights", "weights_key")
     options: dict[str, Any] = {name: value for name in names if (value := getattr(table, name)) is not None}
     if table.weights is not None:
         options["weights"] = str(base / Path(table.weights).expanduser())

@@ -190,6 +190,7 @@ def evaluate(
 
         rows = {split: stream(split)}
         work = _Work(rows[split])
+        work.warnings += rows[split].stream.source.warnings()
         work.first_pass()
         if probe and on_test:
             rows["test"] = stream("test", rows[split].stream)

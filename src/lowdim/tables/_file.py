@@ -64,11 +64,13 @@ class TextSource:
         only: Sequence[str] | None = None,
         missing: Sequence[str] = (),
         sentinels: bool = True,
+        time: str | None = None,
+        entity: str | None = None,
     ) -> Table:
         """Its columns; arguments as for `table_of_texts`."""
         return table_of_texts(
             self.text.cells, self.text.names, self.text.form,
-            kinds=kinds, passed=passed, only=only, missing=missing, sentinels=sentinels,
+            kinds=kinds, passed=passed, only=only, missing=missing, sentinels=sentinels, time=time, entity=entity,
         )  # fmt: skip
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
@@ -121,11 +123,13 @@ class FrameSource:
         only: Sequence[str] | None = None,
         missing: Sequence[str] = (),
         sentinels: bool = True,
+        time: str | None = None,
+        entity: str | None = None,
     ) -> Table:
         """Its columns; arguments as for `table_of_texts`."""
         del sentinels  # a typed file has a way of its own to say that a value is missing
         frame = self.frame.replace(list(missing), None) if missing else self.frame
-        return table_of_frame(frame, kinds=kinds, passed=passed, only=only)
+        return table_of_frame(frame, kinds=kinds, passed=passed, only=only, time=time, entity=entity)
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
         """The file with its holes filled."""

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim._memory import bytes_of_text, require_memory
 from lowdim._reading import read_arrays, reading
 from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, UsageError, did_you_mean, require
-from lowdim.tables import Source, Table
+from lowdim.tables import Source, Table, read_file
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
@@ -109,6 +110,16 @@ def read_pairs(path: Path, row: str, col: str, *, delimiter: str | None = None) 
     names = _named(columns, row, (), "row", path), _named(columns, col, (), "col", path)
     first, second = (_ids(columns[name], name, path, lines) for name in names)
     return first, second
+
+
+def read_known(path: Path, name: str) -> pd.DataFrame:
+    """What a file says about ids: a frame with the ids first (the column of this name, else the first), and numbers beside them."""
+    source = read_file(path)
+    ids = name if name in source.names else source.names[0]
+    table = source.table(passed=(ids,))
+    frame = pd.DataFrame(table.matrix, columns=table.names)
+    frame.insert(0, ids, source.cells.iloc[:, source.names.index(ids)].astype(str).to_numpy(), allow_duplicates=True)
+    return frame
 
 
 def read_table(source: Source, **options: Any) -> TableFile:
