@@ -112,7 +112,7 @@ def test_labels_that_are_missing_or_differ_by_little_are_named(tmp_path: Path) -
     notes = "\n".join(data.notes)
     assert "blanks around labels are no part of them: 'pos '" in notes
     assert "number alone: '1' and '1.0', 'Pos' and 'pos'" in notes
-    assert "left out, without a label: row 5, row 6" in notes
+    assert "left out, without a label: row 5: text 3, row 6: text 4" in notes
     assert load_data(str(tmp_path / "t.csv"), whole=True)["all"].labels.tolist() == [4, 4, 2, -1, -1, 0, 1, 3, 3, 4]
 
 
