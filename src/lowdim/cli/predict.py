@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command
+from lowdim.cli._command import TYPED, command, takes_text_for_paths
 from lowdim.cli._common import PageFile, Seed, progress, say
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     command(app)(predict)
 
 
+@takes_text_for_paths
 def predict(
     delta: DeltaOption,
     data: Annotated[
