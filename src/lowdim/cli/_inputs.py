@@ -1,11 +1,13 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from lowdim.cli._voice import say
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +48,30 @@ Std: TypeAlias = Annotated[
 ]
 ImageSize: TypeAlias = Annotated[
     int | None, typer.Option("--image-size", help="Side in pixels, instead of the model's own.")
+]
+FeatureLayer: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--feature",
+        help="Module whose output is the feature (NAME:input: what it reads), not what the classifier reads.",
+    ),
+]
+
+
+class PoolChoice(StrEnum):
+    """How tokens or maps become one row per sample."""
+
+    avg = "avg"
+    flatten = "flatten"
+    cls = "cls"
+    mean = "mean"
+    last = "last"
+    map = "map"
+
+
+PoolOption: TypeAlias = Annotated[
+    PoolChoice | None,
+    typer.Option("--pool", help="How the feature's tokens or map become one row [default: as the network does it]."),
 ]
 PathColumn: TypeAlias = Annotated[str | None, typer.Option("--path-column", help="Of a table: image files.")]
 TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="Of a table: texts.")]
@@ -154,6 +180,12 @@ def device(name: str) -> str:
     return name
 
 
+def say_feature(feature: "Mapping[str, Any]", name: str = "") -> None:
+    """What was taken as the feature, with its width and why, on stderr."""
+    of = f" of {name}" if name else ""
+    say(f"feature{of}: {feature['layer']}, {feature['width']:,} wide ({feature['why']})")
+
+
 def untrained(network: "LoadedModel") -> list[str]:
     """The warning that belongs to random weights, if they are."""
     return (
@@ -187,6 +219,8 @@ def model_identity(model: "LoadedModel") -> dict[str, Any]:
         "name": model.name,
         "fingerprint": model.fingerprint,
         "random_weights": model.random_weights,
+        "feature": model.layer,
+        "pool": model.pool,
         "preprocessing": model.preprocessing.as_dict(),
     }
 

@@ -58,6 +58,8 @@ def advise(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
+    pool: given.PoolOption = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -93,6 +95,8 @@ def advise(
         "mean": given.numbers(mean, "--mean"),
         "std": given.numbers(std, "--std"),
         "image_size": image_size,
+        "feature": feature,
+        "pool": pool and pool.value,
     }
     candidates = given.candidates(model, models, {key: value for key, value in arguments.items() if value})
     saved = next((candidate.name for candidate in candidates if candidate.model is None), None)
@@ -132,9 +136,7 @@ def advise(
     ]
     words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
     result, folder = _run(loaders, dataset, data, config, words, given.words(options), out, cache=cache, fresh=fresh)
-    measured = [candidate.name for candidate in candidates if candidate.layer]
-    unread = [f"layer = … of {name} is for lowdim rank; here the feature before the head was used" for name in measured]
-    result["warnings"] = [*given.seen_by_any(candidates, dataset), *unread, *result["warnings"]]
+    result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
@@ -164,6 +166,8 @@ def _model_words(candidate: "Candidate") -> list[str]:
             "--offline": settings.get("offline"),
             "--mean": _listed(settings.get("mean")),
             "--std": _listed(settings.get("std")),
+            "--feature": settings.get("feature"),
+            "--pool": settings.get("pool"),
             "--image-size": size if isinstance(size, int | None) else _side(candidate.name, *size),
         }
     )
@@ -236,6 +240,7 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
             "interval": list(chosen.interval),
             "command": shlex.join(["lowdim", "finetune", "--model", spec, "--data", data, *how, *loading, *options]),
         },
+        "features": dict(found.features),
         "baseline_wins": found.baseline_wins,
         "reasons": list(found.reasons),
         "evidence": [entry.as_dict() for entry in found.evidence],
@@ -262,6 +267,8 @@ def _write(run: "RunFolder", result: dict[str, Any], dataset: "Dataset") -> None
 
 
 def _print(result: dict[str, Any]) -> None:
+    for name, feature in result["features"].items():
+        given.say_feature(feature, name)
     print_evidence(result["evidence"])
     for reason in result["reasons"]:
         print(reason)

@@ -118,6 +118,8 @@ def finetune(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
+    pool: given.PoolOption = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -160,6 +162,8 @@ def finetune(
         mean=given.numbers(mean, "--mean"),
         std=given.numbers(std, "--std"),
         image_size=image_size,
+        feature=feature,
+        pool=None if pool is None else pool.value,
     )
     if list_layers:
         _print_blocks(network, as_json=wants_json(json, format))
@@ -203,6 +207,7 @@ def finetune(
     columns = {"--path-column": path_column, "--text-column": text_column, "--label-column": label_column}
     typed = shlex.join(["--data", given.named(data), *given.words(columns)])
     result, folder = _run(network, dataset, config, typed, rows, track, out, cache=cache, fresh=fresh)
+    given.say_feature(result["feature"])
     seen = given.seen_before(model, dataset, untrained=random_weights)
     result["warnings"] = [*seen, *result["warnings"]]
     for message in result["warnings"]:

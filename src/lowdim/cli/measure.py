@@ -41,16 +41,6 @@ class SplitChoice(StrEnum):
     both = "both"
 
 
-class PoolChoice(StrEnum):
-    """How a layer's output becomes one row per sample."""
-
-    avg = "avg"
-    flatten = "flatten"
-    cls = "cls"
-    mean = "mean"
-    last = "last"
-
-
 class WeightingChoice(StrEnum):
     """How classes of different size count."""
 
@@ -71,7 +61,10 @@ def measure(
         str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and penultimate].")
     ] = None,
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layer names and stop.")] = False,
-    pool: Annotated[list[PoolChoice] | None, typer.Option("--pool", help="May be repeated [default: avg].")] = None,
+    pool: Annotated[
+        list[given.PoolChoice] | None,
+        typer.Option("--pool", help="May be repeated [default: avg, and the feature as the network pools it]."),
+    ] = None,
     split: Annotated[SplitChoice, typer.Option("--split", help="Which splits to measure.")] = SplitChoice.both,
     outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 0,
     weighting: Annotated[
@@ -88,6 +81,7 @@ def measure(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -129,6 +123,7 @@ def measure(
         mean=given.numbers(mean, "--mean"),
         std=given.numbers(std, "--std"),
         image_size=image_size,
+        feature=feature,
     )
     if list_layers:
         _print_layers(network, as_json=wants_json(json, format))
@@ -150,7 +145,7 @@ def measure(
         "model": given.model_identity(network),
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
         "layers": layers,
-        "pool": [choice.value for choice in pool or [PoolChoice.avg]],
+        "pool": [choice.value for choice in pool] if pool else None,
         "split": splits,
         "outliers": outliers,
         "weighting": weighting.value,
@@ -164,6 +159,7 @@ def measure(
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     result, folder = _run(network, dataset, config, out, cache=cache, fresh=fresh)
+    given.say_feature(result["feature"])
     for message in result["warnings"]:
         warn(message)
     if wants_json(json, format):
@@ -174,9 +170,9 @@ def measure(
 
 
 def _print_layers(network: "LoadedModel", *, as_json: bool) -> None:
-    from lowdim.models import default_layers
+    from lowdim.models import default_layers, example_of
 
-    chosen = set(default_layers(network.module))
+    chosen = set(default_layers(network.module, network.feature(example_of(network.preprocessing))))
     names = [name for name, _ in network.module.named_modules() if name]
     names += sorted(chosen - set(names))
     if as_json:
@@ -243,12 +239,13 @@ def _write(run: "RunFolder", result: dict[str, Any], dataset: "Dataset") -> None
 
 
 def _print(result: dict[str, Any]) -> None:
-    for pool in result["config"]["pool"]:
+    pools = dict.fromkeys(layer["pool"] for layer in result["layers"])
+    for pool in result["config"]["pool"] or [next(iter(pools))]:
         for entry in result["data"]:
             split = entry["split"]
             rows = [
                 [
-                    layer["name"],
+                    layer["name"] if layer["pool"] == pool else f"{layer['name']} ({layer['pool']})",
                     str(layer["width"]),
                     number(layer["nc1"]),
                     number(layer["nc1_heldout"]),
@@ -259,7 +256,7 @@ def _print(result: dict[str, Any]) -> None:
                     number(layer["noise_share"], 2),
                 ]
                 for layer in result["layers"]
-                if layer["split"] == split and layer["pool"] == pool
+                if layer["split"] == split and (layer["pool"] == pool or not result["config"]["pool"])
             ]
             title = f"{split}: {entry['samples']} samples, {entry['classes']} classes, pooled by {pool}"
             head = ["layer", "width", "NC1", "held-out", "chance", "D", "NCC accuracy", "eff. rank", "noise share"]

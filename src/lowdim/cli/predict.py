@@ -89,6 +89,7 @@ def predict(
     from lowdim.data import load_data
     from lowdim.errors import InputError
     from lowdim.finetuning import split_outputs
+    from lowdim.finetuning._delta import tuned_parts
 
     begun = time.monotonic()
     dataset = load_data(
@@ -110,6 +111,7 @@ def predict(
     found, network, preprocessing, changed = tuned_network(
         delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
     )
+    given.say_feature(tuned_parts(network)[0].feature.as_dict())
     for note in dataset.notes:
         say(f"note: {note}")
     size = given.batch_size(batch_size) or 64

@@ -81,6 +81,8 @@ def rank(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
+    pool: given.PoolOption = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -117,6 +119,8 @@ def rank(
         "mean": given.numbers(mean, "--mean"),
         "std": given.numbers(std, "--std"),
         "image_size": image_size,
+        "feature": feature,
+        "pool": pool and pool.value,
     }
     candidates = given.candidates(model, models, {key: value for key, value in common.items() if value})
     dataset = load_data(
@@ -143,6 +147,8 @@ def rank(
     for note in dataset.notes:
         say(f"note: {note}")
     result, folder = _run(candidates, dataset, config, out, selection=selection, jobs=jobs, cache=cache, fresh=fresh)
+    for row in result["scores"]:
+        given.say_feature(row["feature"], row["model"])
     for row in result["failed"]:
         warn(f"{row['model']} could not be scored: {row['error']}")
     result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]

@@ -314,12 +314,14 @@ class LayerwiseSettings(TransferSettings):
 def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     """Profiles of the tuned networks on training and test images."""
     from lowdim.data import load_data
+    from lowdim.finetuning._store import example_inputs
     from lowdim.models import default_layers
     from lowdim.profiling import profile
 
     case = _case(settings)
     data = load_data(case.images, shots=settings.shots, seed=settings.seed)
-    base = default_layers(case.network.module)
+    feature = case.network.feature(example_inputs(data["train"], case.network.preprocessing))
+    base = default_layers(case.network.module, feature)
     series: dict[str, list[Series]] = {"train": [], "test": []}
     last: dict[str, dict[str, float]] = {}
     for count, method in enumerate(settings.methods):

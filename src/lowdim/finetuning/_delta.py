@@ -1,7 +1,7 @@
 """The delta: what fine-tuning changed, in a small file that fits one network only and says so."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from lowdim._files import json_digest, load_tensors, read_json, save_tensors, sha256, write_json
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError
+from lowdim.finetuning._by_names import feature_by_names
 from lowdim.finetuning._compress import with_expanded
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
 from lowdim.finetuning.methods import RECORDS
-from lowdim.models import fingerprint
+from lowdim.models import Feature, fingerprint, unwrapped
 
 FORMAT = "lowdim-delta"
 VERSION = 1
@@ -39,6 +40,7 @@ class Delta:
         tensors: Changed parameters and buffers, by part and name.
         example: Shapes and types of the network's inputs for two samples.
         notes: Free facts of the run, such as its accuracy.
+        feature: What the head sees; None in deltas of earlier versions, which found it by names.
         logits: Outputs for `example_of` the delta; None in deltas of earlier versions, or where they were not finite.
     """
 
@@ -51,6 +53,7 @@ class Delta:
     example: Mapping[str, Any]
     notes: Mapping[str, Any]
     logits: Sequence[Sequence[float]] | None = None
+    feature: Feature | None = None
 
 
 def tuned_parts(model: nn.Module) -> list[TunedModel]:
@@ -118,6 +121,7 @@ def save_delta(
         "classes": list(classes),
         "preprocessing": preprocessing.as_dict(),
         "base": {"name": name, "fingerprint": fingerprint(base), "source": dict(source or {})},
+        "feature": asdict(replace(parts[0].feature, ran=())),
         "example": shapes,
         "logits": _logits(model, _inputs(shapes, device)),
         "notes": dict(notes or {}),
@@ -177,7 +181,20 @@ def read_delta(path: Path) -> Delta:
         example=content["example"],
         notes=content["notes"],
         logits=content.get("logits"),
+        feature=_feature(content.get("feature"), path),
     )
+
+
+def _feature(values: Any, path: Path) -> Feature | None:
+    """As it was written; None where it was not."""
+    if values is None:
+        return None
+    try:
+        return replace(Feature(**values), heads=tuple(values["heads"]), ran=())
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{path / _JSON} says about the feature what this lowdim does not know: {error}. Update lowdim."
+        ) from error
 
 
 def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
@@ -215,6 +232,7 @@ def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
 
 
 def _applied(model: nn.Module, delta: Delta) -> nn.Module:
+    model = unwrapped(model)
     given = fingerprint(model)
     if given != delta.base["fingerprint"]:
         raise InputError(
@@ -222,9 +240,10 @@ def _applied(model: nn.Module, delta: Delta) -> nn.Module:
             f"the network given has {given[:12]}…. Use the same architecture and weights."
         )
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    feature = delta.feature or feature_by_names(model)
     parts: list[TunedModel] = []
     for index, plan in enumerate(delta.plans):
-        part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device))
+        part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device), feature=feature)
         state = part.state_dict()
         stored = {key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")}
         for name, tensor in with_expanded(stored, state).items():

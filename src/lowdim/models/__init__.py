@@ -1,24 +1,29 @@
 """Networks: the embedded ones, timm, transformers and a user's own, loaded safely with their own preprocessing."""
 
 from lowdim._preprocessing import Preprocessing
+from lowdim.features import INPUT
 from lowdim.models._digits import DigitsMLP, DigitsNet
-from lowdim.models._layers import INPUT, block_names, default_layers, find_head, match_layers, penultimate
+from lowdim.models._feature import OUTPUT, Feature, default_layers, find_feature
+from lowdim.models._layers import block_names, match_layers
 from lowdim.models._load import load_model, runs_code, text_encoder
-from lowdim.models._loaded import LoadedModel, fingerprint
+from lowdim.models._loaded import LoadedModel, example_of, fingerprint, unwrapped
 
 __all__ = [
     "INPUT",
+    "OUTPUT",
     "DigitsMLP",
     "DigitsNet",
+    "Feature",
     "LoadedModel",
     "Preprocessing",
     "block_names",
     "default_layers",
-    "find_head",
+    "example_of",
+    "find_feature",
     "fingerprint",
     "load_model",
     "match_layers",
-    "penultimate",
     "runs_code",
     "text_encoder",
+    "unwrapped",
 ]

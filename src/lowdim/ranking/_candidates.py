@@ -20,6 +20,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "image_size": (int, list),
     "group": (str,),
     "layer": (str,),
+    "pool": (str,),
     "source_accuracy": (int, float),
     "random_weights": (bool,),
 }
@@ -33,9 +34,8 @@ class Candidate:
         name: Shown in the ranking; unique.
         model: As for `lowdim.models.load_model`; None for saved features.
         features: A ``.npz`` file of features (``x_train, y_train``) instead of a model.
-        options: Further arguments of `load_model`.
+        options: Further arguments of `load_model`, such as ``feature`` and ``pool``.
         group: Candidates of one group (checkpoints of one run) are resampled together.
-        layer: The layer to measure; default the penultimate feature.
         source_accuracy: Accuracy on the data it was trained on, where known.
 
     Example:
@@ -48,7 +48,6 @@ class Candidate:
     features: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     group: str | None = None
-    layer: str | None = None
     source_accuracy: float | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -129,7 +128,10 @@ def _candidate(table: dict[str, Any], index: int, path: Path, common: Mapping[st
     if ("model" in table) == ("features" in table):
         raise UsageError(f"{where}: give either model or features.")
     base = path.resolve().parent
-    options = {key: table[key] for key in ("arguments", "mean", "std", "image_size", "random_weights") if key in table}
+    named = ("arguments", "mean", "std", "image_size", "random_weights", "pool")
+    options = {key: table[key] for key in named if key in table}
+    if "layer" in table:
+        options["feature"] = table["layer"]
     if "weights" in table:
         options["weights"] = str(base / Path(table["weights"]).expanduser())
     if isinstance(options.get("image_size"), list):
@@ -141,7 +143,6 @@ def _candidate(table: dict[str, Any], index: int, path: Path, common: Mapping[st
         features=None if features is None else str(base / Path(features).expanduser()),
         options={} if features else {**common, **options},
         group=table.get("group"),
-        layer=table.get("layer"),
         source_accuracy=table.get("source_accuracy"),
     )
 

@@ -20,12 +20,14 @@ from lowdim.errors import InputError
 from lowdim.features import (
     FeatureStream,
     Forward,
+    Key,
     SplitSource,
     content_digest,
+    moved,
     network_content,
     opened_cache,
 )
-from lowdim.models import LoadedModel, default_layers, load_model, match_layers, penultimate
+from lowdim.models import LoadedModel, load_model
 from lowdim.probe import fit_probe
 from lowdim.profiling._passes import halves
 from lowdim.ranking._candidates import Candidate
@@ -50,7 +52,8 @@ class Evaluation:
         deviations: By score, its standard deviation under resampling of the samples.
         influences: By score, what each sample of the split adds to it, centred within classes: the sum of squares is the score's
             variance under resampling. After `rank` those of the ordering score alone.
-        layer: The layer that was measured.
+        feature: What was measured: ``layer``, ``pool``, ``width`` and ``why``.
+        layer: Its layer.
         width: Its feature dimension.
         parameters: Of the network; None for saved features.
         samples: Samples used.
@@ -75,6 +78,7 @@ class Evaluation:
     scores: Mapping[str, float]
     deviations: Mapping[str, float]
     influences: Mapping[str, np.ndarray] = field(repr=False)
+    feature: Mapping[str, Any]
     layer: str
     width: int
     parameters: int | None
@@ -149,7 +153,7 @@ def evaluate(
         cache_budget: Bytes of features kept.
 
     Raises:
-        InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
+        InputError: If the model cannot be loaded, has no feature that can be told, or the data has fewer than two classes.
 
     Example:
         >>> import tempfile
@@ -162,20 +166,25 @@ def evaluate(
     """
     start = time.perf_counter()
     model = _model(candidate)
-    layer = _layer(model, candidate.layer)
     place = torch.device(device or "cpu")
-    forward = Forward(model.module.to(place), [layer], ["avg"], place)
+    model.module.to(place)
+    samples = SplitSource(_split(candidate, data, split, selection or {}), model.preprocessing)
+    feature = model.feature(moved(samples.inputs(np.arange(2) % max(1, len(samples.labels))), place))
+    forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
     on_test = probe_on == "test" and "test" in data.splits and split != "test"
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
         def stream(name: str) -> FeatureStream:
-            source = SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing)
+            other = name != split
+            source = (
+                SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing) if other else samples
+            )
             network = network_content(model.module, model.fingerprint)
             content = content_digest(network, source) if features.lasting else name
             return FeatureStream(forward, source, source.labels, cache=features, content=content, batch_size=batch_size)
 
-        work = _Work(stream(split), scored=model.head is not None)
+        work = _Work(stream(split), feature.key, scored=feature.outputs > 1)
         work.first_pass()
         work.measure(work.fit_probe(stream("test") if on_test else None, seed) if probe else None)
     influences = work.influences()
@@ -184,7 +193,8 @@ def evaluate(
         scores=work.scores,
         deviations={name: float(np.sqrt(np.sum(values**2))) for name, values in influences.items()},
         influences=influences,
-        layer=layer,
+        feature=feature.as_dict(),
+        layer=feature.name,
         width=work.statistics.width,
         parameters=None if candidate.features else sum(p.numel() for p in model.module.parameters()),
         samples=work.statistics.samples,
@@ -217,23 +227,11 @@ def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[st
     return saved
 
 
-def _layer(model: LoadedModel, wanted: str | None) -> str:
-    if wanted is not None:
-        matching = match_layers(model.module, wanted)
-        if len(matching) > 1:
-            raise InputError(f"{wanted!r} matches {len(matching)} layers of {model.name}; name one.")
-        return matching[0]
-    layer = penultimate(model.module) or next(reversed(default_layers(model.module)), None)
-    if layer is None:
-        raise InputError(f'{model.name} has no recognisable penultimate feature. Name a layer: layer = "…".')
-    return layer
-
-
 class _Work:
     """The passes over one candidate's features, and what they leave."""
 
-    def __init__(self, stream: FeatureStream, *, scored: bool) -> None:
-        self.stream, self.scored = stream, scored
+    def __init__(self, stream: FeatureStream, key: Key, *, scored: bool) -> None:
+        self.stream, self.key, self.scored = stream, key, scored
         self.present, labels = np.unique(stream.labels, return_inverse=True)
         if len(self.present) < 2:
             raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
@@ -323,7 +321,7 @@ class _Work:
             return ProbeOutcome(crossed, crossed)
         # A class without training samples cannot be predicted, and a sample without finite features is not.
         hits = np.zeros(len(test.labels))
-        for where, rows, _ in _finite(test):
+        for where, rows, _ in _finite(test, self.key):
             predicted = self.present[result.probe.log_probabilities(rows.numpy()).argmax(axis=1)]
             hits[where] = predicted == test.labels[where]
         self.probe_samples = len(hits)
@@ -340,7 +338,7 @@ class _Work:
         return result
 
     def _batches(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
-        for positions, rows, scores in _finite(self.stream):
+        for positions, rows, scores in _finite(self.stream, self.key):
             yield positions, rows, self.labels[positions], scores if self.scored else None
 
     def _try(self, name: str, compute: Callable[[], Any]) -> Any:
@@ -365,10 +363,10 @@ def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.nd
     return moved
 
 
-def _finite(stream: FeatureStream) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
+def _finite(stream: FeatureStream, key: Key) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
     """Positions, float64 features and the network's outputs of the samples whose features are finite."""
     for batch in stream:
-        (features,) = batch.features.values()
+        features = batch.features[key]
         finite = torch.isfinite(features).all(dim=1)
         scores = None if batch.scores is None else batch.scores[finite]
         yield batch.positions[finite.numpy()], as_float64(features[finite]), scores
