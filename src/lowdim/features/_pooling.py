@@ -30,7 +30,8 @@ def main_tensor(output: Any) -> Tensor | None:
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):
-        return main_tensor(output["logits"] if output.get("logits") is not None else list(output.values()))
+        parts = [output.get("logits"), *output.values()]
+        return next((tensor for part in parts if (tensor := main_tensor(part)) is not None), None)
     if isinstance(output, tuple | list):
         found = [tensor for tensor in map(main_tensor, output) if tensor is not None]
         sides = [tensor.shape[2:] for tensor in found if tensor.ndim == 4]

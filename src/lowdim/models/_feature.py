@@ -60,7 +60,7 @@ class Feature:
 
     Example:
         >>> find_feature(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.ones(2, 4)).describe()
-        '2:input, 8 wide: what the classifier 2 reads'
+        '2:input, 8 wide: what 2 reads, the classifier'
     """
 
     layer: str
@@ -165,6 +165,7 @@ class _Finder:
     def __init__(self, module: nn.Module, example: Inputs) -> None:
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
         self.module, self.example = module, (example := moved(example, device))
+        self.samples = len(next(iter(example.values())) if isinstance(example, dict) else example)
         self.seen: Trace = trace(module, example)
         self.text = isinstance(example, dict) and "input_ids" in example
         output = main_tensor(self.seen.output)
@@ -177,7 +178,7 @@ class _Finder:
 
     def found(self) -> Feature:
         """The feature by the rules of `find_feature`."""
-        heads, after = _classifiers(self.value) if _is_row(self.value) else ([], {})
+        heads, after = _classifiers(self.value) if self._is_row(self.value) else ([], {})
         points = sorted(map(self._point, heads), key=lambda point: self.seen.ran.index(point.head) if point.head else 0)
         layers = list(dict.fromkeys(point.layer for point in points))
         if len(layers) == 1:
@@ -204,8 +205,8 @@ class _Finder:
         own = self._rows(feature.layer, (feature.pool,))[feature.pool]
         layer = feature.layer
         value = next((v for v in ancestors(self.value) if layer in [*v.starts, *v.ends]), None)
-        if value is not None and _is_row(value):
-            origin = next((v for v in _path(value, _SIMPLE | _NORMS) if not _is_row(v) and self._ends(v)), None)
+        if value is not None and self._is_row(value):
+            origin = next((v for v in _path(value, _SIMPLE | _NORMS) if not self._is_row(v) and self._ends(v)), None)
             if origin is None:
                 return replace(feature, why=f"{feature.why} (one row per sample: no pooling)")
             layer = self._ends(origin)
@@ -216,7 +217,12 @@ class _Finder:
         return self._feature(layer, pool, f"{feature.why}, with the pooling asked for", heads)
 
     def _feature(self, layer: str, pool: Pool, why: str, heads: Sequence[str] = ()) -> Feature:
-        rows = self._rows(layer, (pool,))[pool]
+        rows, again = (self._rows(layer, (pool,))[pool] for _ in range(2))
+        if not _same(rows, again) and bool(rows.isfinite().all()):
+            raise InputError(
+                f"{type(self.module).__name__} gives other features for the same inputs each time, in evaluation mode too (random masks?). "
+                "Switch that off with `arguments`, or name another layer with `feature`."
+            )
         outputs = int(torch.Size(self.value.shape[1:]).numel()) if heads and not self._removed() else 0
         return Feature(
             layer=layer,
@@ -234,7 +240,7 @@ class _Finder:
     def _blocks(self, layer: str, pool: Pool) -> Pool:
         """How tokens became the row that is the feature, where a layer gives it pooled."""
         value = next((v for v in ancestors(self.value) if layer in [*v.starts, *v.ends]), None)
-        if value is None or not _is_row(value):
+        if value is None or not self._is_row(value):
             return pool if pool in ("cls", "last") else "avg"
         path = list(_path(value, _SIMPLE | _NORMS))
         chosen = any(v.operation == "select" and len(v.before()[0].shape) == 3 for v in path)
@@ -264,9 +270,11 @@ class _Finder:
     def _read(self, head: Value, points: "list[_Point]", after: dict[int, Value]) -> Feature:
         """The feature of one classifier, or of several that read the same."""
         point, names = points[0], tuple(dict.fromkeys(point.head for point in points if point.head))
-        which = f"the classifier {names[0]} reads" if len(names) == 1 else f"the classifiers {' and '.join(names)} read"
+        which = (
+            f"{names[0]} reads, the classifier" if len(names) == 1 else f"{' and '.join(names)} read, the classifiers"
+        )
         why = f"what {which}" if names else "what the output is a product of"
-        if _is_row(point.value):
+        if self._is_row(point.value):
             return self._feature(point.layer, "avg", why, names)
         if len(point.value.shape) >= 4:
             kernel = head.parents[1].shape[2:] if head.operation == "convolution" else ()
@@ -284,16 +292,15 @@ class _Finder:
 
     def _gives(self, point: "_Point", head: Value, rows: Tensor, after: dict[int, Value]) -> bool:
         """Whether the classifier makes of these rows what the network made of them."""
-        value, operand = head, head.before()[0]
-        if operand.tensor is not None and _is_row(operand):
+        operand = head.before()[0]
+        if operand.tensor is not None and self._is_row(operand):
             return _same(rows, operand.tensor.flatten(1), scaled=True)
-        while not _is_row(value) and id(value) in after:
-            value = after[id(value)]
-        if value.tensor is None or not point.head or not _is_row(value):
+        if not point.head:
             return False
         with torch.no_grad(), contextlib.suppress(RuntimeError, TypeError, ValueError):
             found = main_tensor(self.module.get_submodule(point.head)(rows))
-            return found is not None and _same(found.flatten(1), value.tensor.reshape(len(rows), -1))
+            later = [v for v in _between([head], after) if self._is_row(v) and v.tensor is not None]
+            return found is not None and any(_same(found.flatten(1), v.tensor.reshape(self.samples, -1)) for v in later)
         return False
 
     def _joined(self, points: "list[_Point]", after: dict[int, Value], heads: list[Value]) -> Feature:
@@ -301,7 +308,7 @@ class _Finder:
         names = tuple(dict.fromkeys(point.head for point in points))
         said = " and ".join(name or "(unnamed)" for name in names)
         joins = {value.operation for value in _between(heads, after)}
-        if any(not _is_row(point.value) for point in points) or "cat" in joins or not all(names):
+        if any(not self._is_row(point.value) for point in points) or "cat" in joins or not all(names):
             raise InputError(
                 f"{type(self.module).__name__} has several classifiers ({said}) that read different features. Name one with `feature`, such as "
                 f'`feature="{points[0].layer}"`.'
@@ -310,12 +317,12 @@ class _Finder:
         widths = {point.value.shape[-1] if len(point.value.shape) > 1 else 1 for point in points}
         if len(widths) == 1:
             return self._feature(
-                "+".join(layers), "avg", f"what the classifiers {said} read, averaged as their answers are", names
+                "+".join(layers), "avg", f"what {said} read, the classifiers: averaged as their answers are", names
             )
         return self._feature(
             "&".join(layers),
             "avg",
-            f"what the classifiers {said} read, concatenated: their answers are averaged",
+            f"what {said} read, the classifiers: side by side, as their answers are averaged",
             names,
         )
 
@@ -324,11 +331,12 @@ class _Finder:
         removed = self._removed()
         if removed:
             return self._feature(
-                f"{removed}{INPUT}", "avg", f"what {removed} reads, a classifier that was taken out", (removed,)
+                f"{removed}{INPUT}", "avg", f"what {removed} reads, the place of a classifier", (removed,)
             )
-        layer = self._ends(self.value)
-        why = f"the output of {layer or 'the network'}, which has no classifier"
-        if _is_row(self.value):
+        same = (v for v in _path(self.value, _SHAPES | _COPIES) if v.shape == self.value.shape)
+        layer = next((self._ends(v) for v in same if self._ends(v)), "")
+        why = f"the output of {layer or 'the network'}; no classifier"
+        if self._is_row(self.value):
             return self._feature(layer, "avg", why)
         pooler = _pooler(self.seen)
         if pooler is not None:
@@ -371,18 +379,22 @@ class _Finder:
 
     def _removed(self) -> str | None:
         """A classifier that was taken out of a timm network, and left an identity in its place."""
-        if not _is_row(self.value) or not self.value.operation:
+        if not self._is_row(self.value) or not self.value.operation:
             return None
         inside = [name for name in self.value.ends if isinstance(self.module.get_submodule(_plain(name)), nn.Identity)]
         declared = getattr(self.module, "pretrained_cfg", None) or {}
         name = declared.get("classifier") if hasattr(declared, "get") else None
         return name if isinstance(name, str) and name in inside else next(reversed(inside), None)
 
+    def _is_row(self, value: Value) -> bool:
+        """Whether a value has one row per sample, perhaps with further dimensions of length one."""
+        return value.shape[:1] == (self.samples,) and sum(side != 1 for side in value.shape[1:]) <= 1
+
     def _ends(self, value: Value) -> str:
         """The module that gives a value: a block, or the innermost one."""
         named = [name for name in value.ends if name]
         blocks = set(block_names(self.module))
-        return next((name for name in named if name in blocks), named[0] if named else "")
+        return next((name for name in named if _plain(name) in blocks), named[0] if named else "")
 
 
 @dataclass(frozen=True)
@@ -394,11 +406,6 @@ class _Point:
 
 def _plain(layer: str) -> str:
     return layer.partition("#")[0].removesuffix(INPUT)
-
-
-def _is_row(value: Value) -> bool:
-    """Whether a value has one row per sample, perhaps with further dimensions of length one."""
-    return len(value.shape) >= 1 and sum(side != 1 for side in value.shape[1:]) <= 1
 
 
 def _classifiers(output: Value) -> tuple[list[Value], dict[int, Value]]:
