@@ -180,10 +180,9 @@ class _Finder:
         """The feature by the rules of `find_feature`."""
         heads, after = _classifiers(self.value) if self._is_row(self.value) else ([], {})
         points = sorted(map(self._point, heads), key=lambda point: self.seen.ran.index(point.head) if point.head else 0)
-        layers = list(dict.fromkeys(point.layer for point in points))
-        if len(layers) == 1:
+        if len({id(point.value) for point in points}) == 1:
             return self._read(heads[0], points, after)
-        if layers:
+        if points:
             return self._joined(points, after, heads)
         return self._encoded()
 
