@@ -109,7 +109,7 @@ def rank(
     apart. Settings per model: a TOML file with tables
 
     [[models]]  name = "…"  model = "…" (or features = "FILE.npz")  weights = "…"  arguments = {…}  mean = […]  std = […]
-    image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  source_accuracy = 0.7
+    image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  pool = "…"  source_accuracy = 0.7
     """
     from lowdim.data import load_data
 

@@ -3,14 +3,16 @@
 from lowdim._preprocessing import Preprocessing
 from lowdim.features import INPUT
 from lowdim.models._digits import DigitsMLP, DigitsNet
-from lowdim.models._feature import OUTPUT, Feature, default_layers, find_feature
+from lowdim.models._feature import OUTPUT as OUTPUT
+from lowdim.models._feature import Feature, default_layers, find_feature
 from lowdim.models._layers import block_names, match_layers
 from lowdim.models._load import load_model, runs_code, text_encoder
-from lowdim.models._loaded import LoadedModel, example_of, fingerprint, unwrapped
+from lowdim.models._loaded import LoadedModel, fingerprint
+from lowdim.models._loaded import example_of as example_of
+from lowdim.models._loaded import unwrapped as unwrapped
 
 __all__ = [
     "INPUT",
-    "OUTPUT",
     "DigitsMLP",
     "DigitsNet",
     "Feature",
@@ -18,12 +20,10 @@ __all__ = [
     "Preprocessing",
     "block_names",
     "default_layers",
-    "example_of",
     "find_feature",
     "fingerprint",
     "load_model",
     "match_layers",
     "runs_code",
     "text_encoder",
-    "unwrapped",
 ]

@@ -361,6 +361,8 @@ class _Finder:
             if _same(rows, pooler.flatten(1)):
                 return self._feature(layer, pool, f"{why}, {said[pool]}, as the network pools it")
         value = self.seen.values[pooler]
+        if not self._is_row(value):
+            return None
         between = [v for v in ancestors(value) if v is not self.value and any(a is self.value for a in ancestors(v))]
         operations = {v.operation for v in between}
         attends = any(
