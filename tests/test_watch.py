@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from lowdim.dynamics import GradientDescent, Problem, initialize, low_rank_target, simulate
+from lowdim.dynamics import GradientDescent, Problem, initialize, low_rank_target, report_parsimony, simulate
 from lowdim.errors import NonFiniteError, UsageError
 from lowdim.figures import Lines, Panels
 from lowdim.watch import WeightWatcher
@@ -60,8 +60,15 @@ def test_share_and_angles_against_the_definitions(watched):
     slope = weights[1].T @ weights[2].T @ (weights[2] @ weights[1] @ weights[0] - run.problem.phi)
     left, _, right = np.linalg.svd(slope)
     change = run.weight(1, 39) - run.weight(1, 0)
-    assert np.linalg.matrix_rank(slope) == 2  # of the 2K = 4 directions only these exist
-    inside = left[:, :2] @ left[:, :2].T @ change @ right[:2].T @ right[:2]
+    assert np.linalg.matrix_rank(slope) == 2
+    first = weights[0]
+    sides = [
+        np.linalg.qr(np.concatenate([own, moved], 1))[0]
+        for own, moved in ((left[:, :2], first @ right[:2].T), (right[:2].T, first.T @ left[:, :2]))
+    ]
+    p, q = (side @ side.T for side in sides)
+    beside = (np.eye(12) - p) @ first @ (np.eye(12) - q)
+    inside = p @ change @ q + np.sum(change * beside) / np.sum(beside**2) * beside
     history = watcher.history["0.weight"]
     assert history[0].share is None
     assert history[-1].share == pytest.approx(np.sum(inside**2) / np.sum(change**2), rel=1e-8)
@@ -71,6 +78,34 @@ def test_share_and_angles_against_the_definitions(watched):
     np.testing.assert_allclose(history[-1].right_angles[:2], expected[:2], rtol=1e-6)
     assert history[1].right_angles.max() < 1e-12
     assert history[1].subspace_angle < 1e-7
+
+
+@pytest.mark.parametrize(("outputs", "rank"), [(12, 2), (2, 2)])
+def test_the_share_is_that_of_the_law(outputs, rank):
+    """1 under gradient descent with decay, as `report_parsimony` has it; between chance and 1 under Adam; chance for noise."""
+    random = np.random.default_rng(0)
+    problem = Problem(low_rank_target((outputs, 12), rank, random))
+    weights = initialize([12, 12, 12, outputs], random, scale=0.5)
+    target, eye = torch.tensor(problem.phi), torch.eye(12, dtype=torch.float64)
+    loss = lambda net: 0.5 * (net(eye).T - target).square().sum()  # noqa: E731
+    for make, low, high in (
+        (lambda p: torch.optim.SGD(p, lr=1e-2, weight_decay=0.1), 1 - 1e-10, 1 + 1e-10),
+        (lambda p: torch.optim.Adam(p, lr=1e-2), 0.2, 0.95),
+    ):
+        model = linear_network(weights)
+        watcher = WeightWatcher(model, classes=rank)
+        history = []
+        train(model, make(model.parameters()), loss, lambda step: (watcher(step), history.append([p.detach().numpy().copy() for p in model.parameters()])), 30)  # noqa: B023  # fmt: skip
+        report = report_parsimony(history, problem=problem)
+        for layer, seen in enumerate(watcher.history.values()):
+            assert low <= seen[-1].share <= high
+            assert seen[-1].share == pytest.approx(report.share[-1, layer], abs=1e-9)
+            assert seen[-1].chance == pytest.approx(
+                report.chance[layer], abs=1.1 / 24
+            )  # the last factor may lack the number
+    start = next(iter(watcher._start.values()))
+    noise = [start.share(random.standard_normal((12, 12))) for _ in range(500)]
+    assert np.mean(noise) == pytest.approx(start.chance, abs=0.01)  # standard error 1e-3
 
 
 def test_the_angle_of_the_leading_subspace():

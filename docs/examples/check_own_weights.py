@@ -10,6 +10,7 @@ from torch import nn
 from lowdim.dynamics import WeightHistory, check_parsimony
 
 WIDTH, RANK, DEPTH = 30, 3, 3
+WORDS = {True: "holds", False: "does not hold", None: "cannot be decided"}
 
 
 def train(optimizer_class, folder: Path, **options) -> None:
@@ -40,4 +41,4 @@ for optimizer_class, options in (
         print(optimizer_class.__name__)
         # The same on the command line: lowdim check FOLDER --theorem parsimony
         for check in check_parsimony(WeightHistory.from_folder(folder)):
-            print(f"  {check.name}: {'holds' if check.holds else 'does not hold'} (residual {check.residual:.1e})")
+            print(f"  {check.name}: {WORDS[check.holds]} (residual {check.residual:.1e})")

@@ -1,5 +1,5 @@
-"""Where do the weights of a network go while it trains? Spectra, effective rank, and the share of the change that lies in
-the first gradient's 2K leading directions."""
+"""Where do the weights of a network go while it trains? Spectra, effective rank, and the share of the change that
+the law of parsimony allows."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -27,6 +27,6 @@ for name, seen in watcher.history.items():
     for one in seen[1:]:
         print(
             f"{name} step {one.step:3}: largest singular value {one.values[0]:.3f}, effective rank {one.effective_rank:.1f}, "
-            f"change {one.relative_change:.2f}, share of it in the first gradient's subspace {one.share:.3f}"
+            f"change {one.relative_change:.2f}, share of it that the law of parsimony allows {one.share:.3f} (by chance {one.chance:.3f})"
         )
 # watcher.figures() describes surfaces of all singular values and angles.

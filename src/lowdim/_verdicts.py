@@ -23,14 +23,15 @@ class Check:
 
     Attributes:
         name: The statement.
-        holds: True when ``residual <= tolerance`` (or as `reason` says).
+        holds: True when ``residual <= tolerance`` (or as `reason` says); None where the numbers are too coarse, or changed too
+            little, to tell.
         residual: How far the matrices are from it, in the unit that `reason` names.
         tolerance: The largest residual that counts as holding.
         reason: One sentence: what was compared, and why it does not hold where it does not.
     """
 
     name: str
-    holds: bool
+    holds: bool | None
     residual: float
     tolerance: float
     reason: str

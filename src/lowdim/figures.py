@@ -83,13 +83,14 @@ class Images:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values under column names."""
+    """Rows of values under column names. Where there is no room for all columns, those of `drop` are left out first, in that order."""
 
     name: str
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
+    drop: Sequence[str] = ()
 
 
 Figure: TypeAlias = Lines | Surface | Panels | Images

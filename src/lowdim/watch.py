@@ -1,4 +1,4 @@
-"""The weights of any PyTorch model followed over training: spectra, angles, and where the updates lie."""
+"""The weights of any PyTorch model followed over training: spectra, angles, and where their change lies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from lowdim._linalg import effective_rank, leading_vectors, share_inside
+from lowdim._linalg import effective_rank, leading_vectors, orthonormal_basis
 from lowdim.errors import NonFiniteError, UsageError, did_you_mean
 from lowdim.figures import Figure, Lines, Panels, Series, Surface
 
@@ -28,8 +28,12 @@ class Observation:
         subspace_angle: Largest principal angle between the spans of the leading 2K right singular vectors, now and then.
         effective_rank: Exponential of the entropy of the singular values.
         relative_change: $\lVert W - W_0\rVert_F / \lVert W_0\rVert_F$.
-        share: $\lVert UU^\top (W - W_0) VV^\top\rVert_F^2 / \lVert W - W_0\rVert_F^2$ with U, V the leading 2K singular vectors of
-            the first gradient (fewer where its rank is lower); None before the first change and where there was no gradient.
+        share: Part of the squared change $\lVert W - W_0\rVert_F^2$ that the law of parsimony allows: the block between the spans of
+            $(U, W_0 V)$ and $(V, W_0^\top U)$, with U, V the leading K singular vectors of the first gradient (fewer where its rank
+            is lower), and one multiple of what $W_0$ is beside them. 1 for a deep linear network from orthogonal weights under
+            full-batch gradient descent on whitened inputs (where the law has one invariant part). None before the first
+            change and where there was no gradient.
+        chance: The share that a change of random direction has.
     """
 
     step: int
@@ -40,6 +44,7 @@ class Observation:
     effective_rank: float
     relative_change: float
     share: float | None
+    chance: float | None
 
 
 class WeightWatcher:
@@ -51,7 +56,7 @@ class WeightWatcher:
     Args:
         model: Any module.
         weights: Names or globs of parameters, as in ``model.named_parameters()``; all weight matrices when left out.
-        classes: K, the number of classes (or the rank of the target): updates are compared with 2K directions.
+        classes: K, the number of classes (or the rank of the target): changes are compared with 2K directions on each side.
         every: Look at steps that are multiples of this.
         reference: The first step looked at from here on is what angles refer to. With orthogonal initial weights take 1:
             at step 0 all singular values are equal and the vectors arbitrary.
@@ -107,7 +112,7 @@ class WeightWatcher:
             if not np.isfinite(matrix).all():
                 raise NonFiniteError(f"{name} contains NaN or infinity at step {step}: the training diverged.")
             if name not in self._start:
-                self._start[name] = _Start(matrix, _gradient_subspace(parameter, 2 * self.classes))
+                self._start[name] = _Start.of(matrix, _leading_gradient(parameter, self.classes))
             vectors = _Vectors(*np.linalg.svd(matrix, full_matrices=False))
             if name not in self._reference or self._reference_pending(name):
                 self._reference[name] = vectors
@@ -128,9 +133,7 @@ class WeightWatcher:
             Panels("watch-left", f"Left singular vectors. {angles}", self._surfaces("left_angles", "angle (rad)")),
             self._lines("effective_rank", "Effective rank of each matrix", "effective rank"),
             self._lines("subspace_angle", f"Leading {2 * self.classes} right singular vectors", "largest angle (rad)"),
-            self._lines(
-                "share", f"Share of the change inside the first gradient's {2 * self.classes} directions", "share"
-            ),
+            self._lines("share", "Share of the squared change that the law of parsimony allows", "share", by="chance"),
         ]
 
     def _reference_pending(self, name: str) -> bool:
@@ -150,6 +153,7 @@ class WeightWatcher:
             effective_rank=effective_rank(vectors.values),
             relative_change=size / float(np.linalg.norm(start.matrix)) if np.any(start.matrix) else float("inf"),
             share=start.share(change) if size else None,
+            chance=start.chance,
         )
 
     def _surfaces(self, field: str, label: str) -> list[Surface]:
@@ -160,10 +164,21 @@ class WeightWatcher:
             result.append(Surface(f"{field}-{name}", name, index, steps, table, "index", "step", label))
         return result
 
-    def _lines(self, field: str, title: str, label: str) -> Lines:
+    def _lines(self, field: str, title: str, label: str, by: str = "") -> Lines:
         series = [
-            Series(name, [one.step for one in seen], [_or_nan(getattr(one, field)) for one in seen])
-            for name, seen in self.history.items()
+            Series(name, [one.step for one in seen], [_or_nan(getattr(one, field)) for one in seen], colour=colour)
+            for colour, (name, seen) in enumerate(self.history.items())
+        ]
+        series += [
+            Series(
+                f"{name}, by {by}",
+                [one.step for one in seen],
+                [_or_nan(getattr(one, by)) for one in seen],
+                style="dotted",
+                colour=colour,
+            )
+            for colour, (name, seen) in enumerate(self.history.items())
+            if by
         ]
         return Lines(f"watch-{field.replace('_', '-')}", title, "step", label, series)
 
@@ -177,15 +192,45 @@ class _Vectors:
 
 @dataclass(frozen=True)
 class _Start:
-    """A matrix at the first step, and the leading singular vectors of its gradient."""
+    """A matrix at the first step; the block in which the law lets it change, and its own direction beside that block."""
 
     matrix: Float[np.ndarray, "m n"]
-    subspace: tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "k n"]] | None
+    block: tuple[Float[np.ndarray, "m p"], Float[np.ndarray, "q n"]] | None
+    beside: Float[np.ndarray, "m n"] | None
+
+    @classmethod
+    def of(
+        cls,
+        matrix: Float[np.ndarray, "m n"],
+        gradient: tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "k n"]] | None,
+    ) -> "_Start":
+        if gradient is None:
+            return cls(matrix, None, None)
+        left, right = gradient
+        size = np.linalg.norm(matrix, 2) or 1.0
+        left, right = (
+            orthonormal_basis(np.concatenate([left, matrix @ right.T / size], 1)),
+            orthonormal_basis(np.concatenate([right.T, matrix.T @ left / size], 1)).T,
+        )
+        across = matrix - left @ (left.T @ matrix)
+        beside = across - across @ right.T @ right
+        if np.linalg.norm(beside) <= 1e-8 * np.linalg.norm(matrix):  # the block is all there is
+            return cls(matrix, (left, right), None)
+        return cls(matrix, (left, right), beside / np.linalg.norm(beside))
+
+    @property
+    def chance(self) -> float | None:
+        if self.block is None:
+            return None
+        left, right = self.block
+        return (left.shape[1] * len(right) + (self.beside is not None)) / self.matrix.size
 
     def share(self, change: Float[np.ndarray, "m n"]) -> float | None:
-        if self.subspace is None:
+        if self.block is None:
             return None
-        return share_inside(change, *self.subspace)
+        inside = float(np.linalg.norm(self.block[0].T @ change @ self.block[1].T)) ** 2
+        along = 0.0 if self.beside is None else float(np.sum(change * self.beside)) ** 2
+        return (inside + along) / float(np.sum(change**2))
 
 
 def _choose(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Parameter]:
@@ -206,7 +251,7 @@ def _matrix(tensor: torch.Tensor) -> Float[np.ndarray, "m n"]:
     return tensor.detach().flatten(1).cpu().double().numpy().copy()
 
 
-def _gradient_subspace(parameter: nn.Parameter, size: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _leading_gradient(parameter: nn.Parameter, size: int) -> tuple[np.ndarray, np.ndarray] | None:
     if parameter.grad is None:
         return None
     gradient = _matrix(parameter.grad)

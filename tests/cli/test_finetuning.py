@@ -178,7 +178,7 @@ def test_advise_reads_a_file_of_models_and_says_when_none_helps(tmp_path: Path) 
     )
     words = ["advise", "--data", "digits-5-9", "--models", "zoo.toml", "--limit", "60", "--shots", "3"]
     done = lowdim(*words, "--outliers", "0", folder=tmp_path)
-    assert "no network here does better than the baseline" in done.stdout
+    assert "No network here does better than none" in done.stdout
     assert "layer = … of untrained is for lowdim rank" in done.stderr
     found = json.loads(next(tmp_path.glob("lowdim-runs/advise-*/result.json")).read_text())
     assert found["baseline_wins"] is True
@@ -266,7 +266,7 @@ def test_two_processes_give_the_metrics_of_one(run: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("method: scl") == 1, "only one process prints"
+    assert done.stdout.count("Tuned with scl") == 1, "only one process prints"
     one, two = (json.loads((run / name / "result.json").read_text()) for name in ("alone", "two"))
     assert two["accuracy"] == one["accuracy"]
     assert two["nc1"] == pytest.approx(one["nc1"], rel=1e-6)

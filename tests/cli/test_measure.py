@@ -79,7 +79,7 @@ def test_json_has_the_promised_fields(lowdim, tmp_path):
     assert [(layer["name"], layer["index"]) for layer in result["layers"]] == 2 * [(n, i) for i, n in enumerate(names)]
     for layer in result["layers"]:
         assert set(layer) >= LAYER
-        assert set(layer["nc2"]) == {"equinorm", "equiangularity", "etf_distance"}
+        assert set(layer["nc2"]) == {"equinorm", "equiangularity", "etf_distance", "cosine_excess"}
         assert 0 < layer["nc1"] < layer["nc1_chance"]
         assert (layer["width"], layer["pool"], layer["rank"], layer["dtype"]) == (24, "avg", 9, "float32")
     assert result["head"].keys() == {"nc3", "nc4"}
@@ -116,8 +116,8 @@ def test_the_table_is_for_people(lowdim):
     assert "model: digits, grey 8 x 8" in err
     for text in ("train: 150 samples, 10 classes", "test: 150 samples", "NC1", "held-out", "chance", "blocks.5", "R^2"):
         assert text in out
-    assert "accuracy of the network's own head, test: 0.9" in out
-    assert "suspected labels" in out
+    assert "accuracy of the network's own head, test: 9" in out
+    assert "Suspected labels" in out
     assert "report.html" in out
     assert "\x1b" not in out, "no colour codes in a pipe"
 
@@ -267,7 +267,7 @@ def test_internal_errors_show_a_traceback_only_when_asked(lowdim, monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("lowdim.models.load_model", broken)
+    monkeypatch.setattr("lowdim.models.as_model", broken)
     code, _, err = lowdim("measure", *SMALL)
     assert code == 1
     assert "internal error: ZeroDivisionError: oops" in err

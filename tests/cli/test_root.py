@@ -32,7 +32,7 @@ def test_a_missing_optional_package_is_no_internal_error(lowdim, monkeypatch):
     def absent(*args, **kwargs):
         raise ModuleNotFoundError("No module named 'timm'", name="timm.models")
 
-    monkeypatch.setattr("lowdim.models.load_model", absent)
+    monkeypatch.setattr("lowdim.models.as_model", absent)
     code, out, err = lowdim("measure", "--model", "digits", "--data", "digits")
     assert (code, out) == (2, "")
     assert err == (
@@ -88,20 +88,22 @@ def test_failures_have_their_exit_codes(lowdim, monkeypatch, error, code, messag
     def fails(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("lowdim.models.load_model", fails)
+    monkeypatch.setattr("lowdim.models.as_model", fails)
     found, out, err = lowdim("measure", "--model", "digits", "--data", "digits")
     assert (found, out) == (code, "")
     assert message in err
 
 
 def test_the_tour_for_people(lowdim, monkeypatch, tmp_path):
-    monkeypatch.setattr(demo, "TOUR", ("parsimony-svd", "separation-scale"))
+    monkeypatch.setattr(
+        demo, "TOUR", {"parsimony-svd": "lowdim check weights/ --theorem parsimony", "separation-scale": ""}
+    )
     code, out, _ = lowdim("demo", "--out", "tour")
     assert code == 0
-    assert "2 experiments passed" in out
+    assert out.startswith("lowdim measures networks") and "16 of 16 verdicts hold" in " ".join(out.split())
+    assert "Theory: gradient descent" in out and "    lowdim check weights/ --theorem parsimony\n" in out
     assert f"page: {Path('tour') / 'report.html'}" in out
-    assert out.splitlines()[-1].strip() == "lowdim reproduce all"
-    assert "lowdim complete table.csv" in (tmp_path / "tour" / "report.html").read_text()
+    assert "lowdim check weights/" in (tmp_path / "tour" / "report.html").read_text()
 
 
 def test_the_tour_without_torch_names_what_it_left_out(lowdim, monkeypatch):
@@ -109,21 +111,27 @@ def test_the_tour_without_torch_names_what_it_left_out(lowdim, monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else found(name, *rest)
     )
-    monkeypatch.setattr(demo, "TOUR", ("few-labels", "separation-scale"))
+    monkeypatch.setattr(demo, "TOUR", {"few-labels": "", "separation-scale": ""})
     code, out, err = lowdim("demo", "--out", "tour")
     assert code == 0
     assert "torch is not installed" in err
-    assert "1 experiments passed" in out
-    assert out.splitlines()[-1].strip() == "pip install 'lowdim[all]'"
+    assert "    pip install 'lowdim[all]'\n" in out
 
 
 def test_a_ranking_for_people(lowdim):
     models = [word for name in ("digits", "digits-0-4", "digits-split") for word in ("--model", name)]
     code, out, err = lowdim("rank", *models, "--data", "digits", "--limit", "100", "--out", "ranked")
     assert code == 0, err
-    for text in ("best first by nc1", "digits-0-4", "held-out", "Kendall", "90 % interval", "page: ranked/report.html"):
+    for text in (
+        "digits suits this data best, by nc1",
+        "digits-0-4",
+        "held-out",
+        "Kendall",
+        "90 % interval",
+        "page: ranked/report.html",
+    ):
         assert text in out
-    assert re.search(r"NC1 .*\n.*\n +1 +digits ", out)
+    assert re.search(r"model .*NC1 .*\n.*\ndigits +1 ", out)
     assert lowdim("rank", *models, "--data", "digits", "--limit", "100", "--out", "ranked")[1] == out  # from the folder
 
 

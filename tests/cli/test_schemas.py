@@ -68,7 +68,7 @@ def call(folder, *words):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_output_obeys_the_schema(folder, command, monkeypatch):
-    monkeypatch.setattr(demo, "TOUR", ("parsimony-svd", "separation-scale"))
+    monkeypatch.setattr(demo, "TOUR", {"parsimony-svd": "", "separation-scale": ""})
     result = call(folder, command, *LINES[command])
     assert violations(result) == []
     assert {"schema_version", "command", "config", "warnings", "seconds"} <= result.keys()

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 
 def lowdim(*arguments, cwd=None):
@@ -47,11 +47,25 @@ def test_check_holds_for_plain_descent_and_not_for_adam(tmp_path):
     result = json.loads(good.stdout)
     assert (result["schema_version"], result["command"], result["holds"]) == (1, "check", True)
     assert all(set(check) == {"name", "holds", "residual", "tolerance", "reason"} for check in result["checks"])
+    assert result["shares"]["steps"] == ["0", "40", "80", "120"]
+    assert min(result["shares"]["share"][-1]) > 1 - 1e-12
     adam = write_history(tmp_path / "adam", "adam")
     bad = lowdim("check", adam, "--theorem", "parsimony")
     assert bad.returncode == 4
     assert "DOES NOT" in bad.stdout
     assert "Adam" in bad.stdout
+    assert "by chance" in bad.stdout
+
+
+def test_check_says_undecided_for_coarse_numbers(tmp_path):
+    plain = write_history(tmp_path / "plain", "sgd")
+    for file in plain.glob("*.safetensors"):
+        save_file({name: weight.astype(np.float16) for name, weight in load_file(file).items()}, file)
+    done = lowdim("check", plain, "--theorem", "parsimony", "--data", plain / "data.npz")
+    assert done.returncode == 4
+    assert "undecided" in done.stdout and "DOES NOT" not in done.stdout
+    assert "precision" in done.stdout
+    assert json.loads(lowdim("check", plain, "--theorem", "parsimony", "--json").stdout)["holds"] is None
 
 
 @pytest.mark.parametrize(

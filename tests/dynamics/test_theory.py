@@ -66,7 +66,7 @@ def test_all_checks_hold(case, rule, mode):
     assert len(checks) == 6
     for check in checks:
         assert check.holds, check
-        assert check.residual <= 1e-12, check
+        assert check.residual <= 1e-11, check  # in units of a change that begins at 1e-3 of the weights
 
 
 @pytest.mark.parametrize("rule", [Adam(1e-2), RMSprop(1e-2)])

@@ -18,7 +18,7 @@ QUICK = {
     "layerwise-collapse": {},
     "prevalence-of-separation": {"data": "", "mlp_epochs": 10},
     "unconstrained-features": {"starts": 1},
-    "few-labels": {},
+    "few-labels": {"draws": 1},
     "damaged-picture": {"height": 80, "width": 120},
     "collapse-and-transfer": {"data": ""},
     "transfer-table": {"data": "", "shots": 5, "seeds": 1},

@@ -129,3 +129,19 @@ def test_coinciding_pairs_and_bad_input():
     for metric in (simplex_distance, cdnv, discrimination, class_distances):
         with pytest.raises(EmptyClassError):
             metric(collect(features, labels, 4))
+
+
+def test_the_largest_cosine_is_held_against_what_fits_in_the_dimension():
+    cross = torch.cat([torch.eye(3), -torch.eye(3)]).double()
+    for count, expected in ((6, 0.0), (4, None)):
+        means = cross[:count] if count == 6 else torch.eye(4).double()[:, :3] - 0.25
+        statistics = ClassStatistics.from_samples(means, torch.arange(count), classes=count)
+        excess = simplex_distance(statistics).cosine_excess
+        centred = means - means.mean(dim=0)
+        cosines = torch.nn.functional.cosine_similarity(centred[:, None], centred[None], dim=-1).fill_diagonal_(-1)
+        assert excess == pytest.approx(float(cosines.max()) + (1 / 3 if count == 4 else 0), abs=1e-12)
+        assert expected is None or excess == pytest.approx(expected, abs=1e-12)
+    plane = ClassStatistics.from_samples(
+        torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), torch.arange(5), classes=5
+    )
+    assert simplex_distance(plane).cosine_excess is None

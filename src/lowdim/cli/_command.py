@@ -1,25 +1,63 @@
-"""How a command is declared: groups of options as frozen dataclasses, shown as groups in the help.
+"""How a command is declared, and what is done with its result: one place for all of them.
 
-A command takes a group as one argument, annotated with the dataclass, whose fields are options in the manner of Typer. The parser sees
-the fields; the command gets the filled dataclass.
+A command is a function that Python calls, too. It gives a `Result` (or a `Listing`); at the terminal that is printed, as text or JSON.
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from itertools import groupby
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+import os
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from lowdim.cli import _voice
+from lowdim.cli._voice import this_process, warn
+
+if TYPE_CHECKING:
+    from lowdim._files import RunFolder
+    from lowdim.report import Result
+
+HEADINGS = ("Arguments", "Model", "Data", "Options", "Run", "Output")
+"""Groups of options in the help, in this order; an option names its group as its panel."""
+
+TYPED: ContextVar[str] = ContextVar("TYPED", default="")
+"""The command line that is running; empty where Python called."""
 
 
-class Group:
-    """A group of options. A subclass is a frozen dataclass; `heading` stands above its options in the help."""
+class Format(StrEnum):
+    """How results are printed."""
 
-    heading: ClassVar[str] = "Options"
+    auto = "auto"
+    human = "human"
+    json = "json"
+
+
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON (same as --format json).", rich_help_panel="Output")
+]
+FormatOption: TypeAlias = Annotated[
+    Format,
+    typer.Option(
+        "--format", help="auto is human, unless the environment has LOWDIM_FORMAT=json.", rich_help_panel="Output"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Names that were asked for instead of a result: lines for people, `data` as JSON."""
+
+    command: str
+    data: Mapping[str, Any]
+    lines: Sequence[str]
 
 
 class Command(TyperCommand):
@@ -43,19 +81,17 @@ class Command(TyperCommand):
                     formatter.write_text(paragraph)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """One list for each group, in the order of the command's arguments."""
-        shown = [(parameter, parameter.get_help_record(ctx)) for parameter in self.get_params(ctx)]
-        for heading, part in groupby(
-            ((parameter, record) for parameter, record in shown if record), key=lambda pair: _heading(pair[0])
-        ):
-            with formatter.section(heading):
-                formatter.write_dl([record for _, record in part])
-
-
-def _heading(parameter: Any) -> str:
-    if parameter.param_type_name == "argument":
-        return "Arguments"
-    return parameter.rich_help_panel or Group.heading
+        """One list for each group."""
+        records: dict[str, list[Any]] = {heading: [] for heading in HEADINGS}
+        parameters: list[Any] = self.get_params(ctx)
+        for parameter in parameters:
+            if (record := parameter.get_help_record(ctx)) is not None:
+                argument = parameter.param_type_name == "argument"
+                records["Arguments" if argument else parameter.rich_help_panel or "Options"].append(record)
+        for heading, part in records.items():
+            if part:
+                with formatter.section(heading):
+                    formatter.write_dl(part)
 
 
 def _folded(example: str, width: int) -> str:
@@ -77,46 +113,92 @@ def _folded(example: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def command(app: typer.Typer) -> Callable[[Callable[..., None]], None]:
-    """Adds a function to the application, with the fields of its groups as its options."""
+def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
+    """Adds a function to the application, with options for the form of the output."""
 
-    def add(function: Callable[..., None]) -> None:
-        signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
-        groups = {name: kind for name, kind in hints.items() if isinstance(kind, type) and issubclass(kind, Group)}
+    def add(function: Callable[..., Any]) -> None:
+        hints = get_type_hints(function, localns={"Result": object, "Listing": object}, include_extras=True)
+        signature = inspect.signature(function)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            parameter.replace(annotation=hints[name], kind=keyword) for name, parameter in signature.parameters.items()
+        ]
+        parameters += [
+            inspect.Parameter("json", keyword, default=False, annotation=Json),
+            inspect.Parameter("format", keyword, default=Format.auto, annotation=FormatOption),
+        ]
 
-        def call(**given: Any) -> None:
-            for name, kind in groups.items():
-                assert is_dataclass(kind)
-                given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
-            function(**given)
+        def call(json: bool, format: Format, **given: Any) -> None:
+            token = TYPED.set(_typed())
+            try:
+                result = function(**given)
+            finally:
+                TYPED.reset(token)
+            _show(result, as_json=json or format is Format.json or (format is Format.auto and _wants_json()))
 
-        parameters: list[inspect.Parameter] = []
-        for name, parameter in signature.parameters.items():
-            if name in groups:
-                parameters += _parameters(groups[name])
-            else:
-                parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
         call.__name__, call.__doc__ = function.__name__, function.__doc__
-        call.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportFunctionMemberAccess]
+        call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(cls=Command)(call)
 
     return add
 
 
-def _parameters(group: type[Group]) -> list[inspect.Parameter]:
-    """The fields of a group as parameters of a command."""
-    assert is_dataclass(group)
-    hints, parameters = get_type_hints(group, include_extras=True), []
-    for field in fields(group):
-        kind, option = get_args(hints[field.name])
-        option.rich_help_panel = group.heading
-        parameters.append(
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default if field.default is not field.default_factory else inspect.Parameter.empty,
-                annotation=Annotated[kind, option],
-            )
+def _wants_json() -> bool:
+    return os.environ.get("LOWDIM_FORMAT") == "json"
+
+
+def _typed() -> str:
+    import shlex
+
+    return shlex.join(["lowdim", *(argument for argument in sys.argv[1:] if argument != "--debug")])
+
+
+def emit_json(command: str, result: Mapping[str, Any]) -> None:
+    """Prints a result on stdout with its schema version."""
+    from lowdim._files import to_json
+    from lowdim.schemas import SCHEMA_VERSION
+
+    if this_process() == 0:
+        sys.stdout.write(to_json({"schema_version": SCHEMA_VERSION, "command": command, **result}))
+        sys.stdout.flush()
+
+
+def _show(result: "Result | Listing", *, as_json: bool) -> None:
+    """Prints what a command gave; ends with its exit code."""
+    from lowdim._warnings import merged
+
+    if isinstance(result, Listing):
+        if as_json:
+            emit_json(result.command, result.data)
+        else:
+            print("\n".join(result.lines))
+        return
+    for message in merged(result.data["warnings"]):
+        warn(message)
+    if as_json:
+        emit_json(
+            result.command, {"headline": _voice.in_flags(result.headline), **_voice.result_in_flags(dict(result.data))}
         )
-    return parameters
+    elif this_process() == 0:
+        print(_voice.in_flags(str(result)))
+        if result.folder is not None:
+            print(f"page: {result.folder / 'report.html'}")
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+@contextmanager
+def run_folder(
+    out: str | Path | None, command: str, config: Mapping[str, Any], *, fresh: bool, keep: bool = False
+) -> "Generator[tuple[RunFolder, Path | None]]":
+    """The run folder of a command, not yet open, and its path where it stays: the one asked for; at the terminal, or to
+    `keep` it, a default one; from Python one that is deleted afterwards."""
+    from lowdim._files import RunFolder
+
+    if out is not None or keep or TYPED.get():
+        run = RunFolder(None if out is None else Path(out), command, config, fresh=fresh)
+        yield run, run.path
+    else:
+        with TemporaryDirectory(prefix="lowdim-") as folder:
+            yield RunFolder(Path(folder) / "run", command, config), None

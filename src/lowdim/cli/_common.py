@@ -1,53 +1,38 @@
 """What every command shares: options, output, progress, exit codes."""
 
 import contextlib
-import os
-import sys
-from collections.abc import Callable, Generator, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from lowdim.cli._voice import say, this_process, warn
-from lowdim.schemas import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim._processes import Processes
 
 
-__all__ = ["say", "warn"]
+__all__ = ["say", "this_process", "warn"]
 
 
-class Format(StrEnum):
-    """How results are printed."""
-
-    auto = "auto"
-    human = "human"
-    json = "json"
-
-
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON (same as --format json).")]
-FormatOption: TypeAlias = Annotated[
-    Format,
-    typer.Option(
-        "--format",
-        help="auto is human, unless the environment has LOWDIM_FORMAT=json.",
-    ),
-]
 Out: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--out", help="Run folder [default: lowdim-runs/COMMAND-HASH]. Starting again with it continues."),
+    typer.Option(
+        "--out",
+        rich_help_panel="Output",
+        help="Run folder [default: lowdim-runs/COMMAND-HASH]. Starting again with it continues.",
+    ),
 ]
-Fresh: TypeAlias = Annotated[bool, typer.Option("--fresh", help="Discard what an earlier run left in the run folder.")]
-Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-
-
-def wants_json(json: bool, format: Format) -> bool:
-    """Whether the result goes to stdout as JSON."""
-    return json or format is Format.json or (format is Format.auto and os.environ.get("LOWDIM_FORMAT") == "json")
+Fresh: TypeAlias = Annotated[
+    bool, typer.Option("--fresh", rich_help_panel="Output", help="Discard what an earlier run left in the run folder.")
+]
+PageFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--page", rich_help_panel="Output", help="Write the page with tables and figures to this file."),
+]
+Seed: TypeAlias = Annotated[int, typer.Option("--seed", rich_help_panel="Run", help="Seed of everything random.")]
 
 
 @contextlib.contextmanager
@@ -62,46 +47,6 @@ def joined(run: "RunFolder", device: str) -> "Generator[tuple[Processes, dict[st
         if job.rank == 0:
             stack.enter_context(run)
         yield job, job.gather(run.finished() if job.rank == 0 else None)[0]
-
-
-def emit_json(command: str, result: Mapping[str, Any]) -> None:
-    """Prints a result on stdout with its schema version."""
-    from lowdim._files import to_json
-
-    if this_process() == 0:
-        sys.stdout.write(to_json({"schema_version": SCHEMA_VERSION, "command": command, **result}))
-        sys.stdout.flush()
-
-
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout; text is never read as markup, and nothing is cut off when stdout is not a terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    if this_process() == 0:
-        width = None if sys.stdout.isatty() else 160
-        Console(width=width).print(table)
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for a table: significant digits, a dash for None and NaN.
-
-    Example:
-        >>> number(0.12345), number(1234.5), number(None), number(1e-9)
-        ('0.123', '1,234', '-', '1e-09')
-    """
-    if value is None or value != value:
-        return "-"
-    if abs(value) >= 1000 and abs(value) < 1e6:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
 
 
 @contextlib.contextmanager

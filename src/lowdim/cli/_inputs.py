@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from lowdim.cli._voice import say
+from lowdim._names import short_names
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,38 +21,49 @@ MODEL_HELP = (
 )
 DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv · torchvision:NAME@ROOT."
 
-DataOption: TypeAlias = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+Model: TypeAlias = Annotated[str, typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP)]
+DataOption: TypeAlias = Annotated[str | None, typer.Option("--data", rich_help_panel="Data", help=DATA_HELP)]
 DataUnlessListing: TypeAlias = Annotated[
-    str | None, typer.Option("--data", help=f"{DATA_HELP} Not needed for --list-layers.")
+    str | None, typer.Option("--data", rich_help_panel="Data", help=f"{DATA_HELP} Not needed for --list-layers.")
 ]
 Weights: TypeAlias = Annotated[
-    Path | None, typer.Option("--weights", help="Local safetensors file for that architecture.")
+    Path | None,
+    typer.Option("--weights", rich_help_panel="Model", help="Local safetensors file for that architecture."),
 ]
 ModelArguments: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--model-arg", help="KEY=VALUE for the factory; may be repeated.")
+    list[str] | None,
+    typer.Option("--model-arg", rich_help_panel="Model", help="KEY=VALUE for the factory; may be repeated."),
 ]
 RandomWeights: TypeAlias = Annotated[
-    bool, typer.Option("--random-weights", help="Untrained weights; marked in every output.")
+    bool, typer.Option("--random-weights", rich_help_panel="Model", help="Untrained weights; marked in every output.")
 ]
 AllowPickle: TypeAlias = Annotated[
-    bool, typer.Option("--allow-pickle", help="Accept pickled weights (.pt, .pth, .bin, .th), tensors only.")
+    bool,
+    typer.Option(
+        "--allow-pickle", rich_help_panel="Model", help="Accept pickled weights (.pt, .pth, .bin, .th), tensors only."
+    ),
 ]
 Offline: TypeAlias = Annotated[
-    bool, typer.Option("--offline", help="Never use the network; hub models come from the cache.")
+    bool,
+    typer.Option("--offline", rich_help_panel="Model", help="Never use the network; hub models come from the cache."),
 ]
 Mean: TypeAlias = Annotated[
-    str | None, typer.Option("--mean", help="a,b,c of inputs in 0..1, instead of the model's own.")
+    str | None,
+    typer.Option("--mean", rich_help_panel="Model", help="a,b,c of inputs in 0..1, instead of the model's own."),
 ]
 Std: TypeAlias = Annotated[
-    str | None, typer.Option("--std", help="a,b,c of inputs in 0..1, instead of the model's own.")
+    str | None,
+    typer.Option("--std", rich_help_panel="Model", help="a,b,c of inputs in 0..1, instead of the model's own."),
 ]
 ImageSize: TypeAlias = Annotated[
-    int | None, typer.Option("--image-size", help="Side in pixels, instead of the model's own.")
+    int | None,
+    typer.Option("--image-size", rich_help_panel="Model", help="Side in pixels, instead of the model's own."),
 ]
 FeatureLayer: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--feature",
+        rich_help_panel="Model",
         help="Module whose output is the feature (NAME:input: what it reads), not what the classifier reads.",
     ),
 ]
@@ -71,27 +82,46 @@ class PoolChoice(StrEnum):
 
 PoolOption: TypeAlias = Annotated[
     PoolChoice | None,
-    typer.Option("--pool", help="How the feature's tokens or map become one row [default: as the network does it]."),
+    typer.Option(
+        "--pool",
+        rich_help_panel="Model",
+        help="How the feature's tokens or map become one row [default: as the network does it].",
+    ),
 ]
-PathColumn: TypeAlias = Annotated[str | None, typer.Option("--path-column", help="Of a table: image files.")]
-TextColumn: TypeAlias = Annotated[str | None, typer.Option("--text-column", help="Of a table: texts.")]
-LabelColumn: TypeAlias = Annotated[str | None, typer.Option("--label-column", help="Of a table: labels.")]
+PathColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--path-column", rich_help_panel="Data", help="Of a table: image files.")
+]
+TextColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts.")
+]
+LabelColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels.")
+]
 Limit: TypeAlias = Annotated[
-    int | None, typer.Option("--limit", help="At most so many samples of each split, stratified.")
+    int | None,
+    typer.Option("--limit", rich_help_panel="Data", help="At most so many samples of each split, stratified."),
 ]
-Shots: TypeAlias = Annotated[int | None, typer.Option("--shots", help="So many training samples of each class.")]
+Shots: TypeAlias = Annotated[
+    int | None, typer.Option("--shots", rich_help_panel="Data", help="So many training samples of each class.")
+]
 SkipUnreadable: TypeAlias = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, instead of stopping.")
+    bool,
+    typer.Option(
+        "--skip-unreadable", rich_help_panel="Data", help="Leave out images that cannot be read, instead of stopping."
+    ),
 ]
-Device: TypeAlias = Annotated[str, typer.Option("--device", help="auto · cpu · cuda · mps.")]
+Device: TypeAlias = Annotated[str, typer.Option("--device", rich_help_panel="Run", help="auto · cpu · cuda · mps.")]
 Cache: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--cache",
+        rich_help_panel="Run",
         help="Folder of computed features that measure, rank, advise and finetune share [default: none shared].",
     ),
 ]
-BatchSize: TypeAlias = Annotated[str, typer.Option("--batch-size", help="auto, or samples per forward pass.")]
+BatchSize: TypeAlias = Annotated[
+    str, typer.Option("--batch-size", rich_help_panel="Run", help="auto, or samples per forward pass.")
+]
 
 
 def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
@@ -115,50 +145,86 @@ def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
     return arguments
 
 
-def candidates(specs: list[str] | None, file: Path | None, options: dict[str, Any]) -> "list[Candidate]":
-    """The networks of ``--model`` (repeated) or ``--models`` (a TOML file); exactly one of the two must be given."""
-    from lowdim.ranking import candidates_of, read_candidates
+def candidates(specs: Any, file: Path | None, options: dict[str, Any]) -> "list[Candidate]":
+    """The networks of ``--model`` (repeated) or ``--models`` (a TOML file); exactly one of the two must be given. From Python, one
+    spec or several, or `Candidate` objects."""
+    from lowdim.ranking import Candidate, candidates_of, read_candidates
+
+    specs = [specs] if isinstance(specs, str | Candidate) else specs
+    strange = next((spec for spec in specs or [] if not isinstance(spec, str | Candidate)), None)
+    if strange is not None:
+        raise UsageError(
+            f"A candidate is a name such as 'timm:resnet18', a .npz file or a Candidate, not {type(strange).__name__}."
+        )
 
     if (file is None) == (not specs):
-        raise UsageError("Name candidates with --model (once for each), or a file of them with --models.")
-    return candidates_of(specs or [], **options) if file is None else read_candidates(file, **options)
+        raise UsageError("Name candidates with `model` (once for each), or a file of them with `models`.")
+    if file is not None:
+        return read_candidates(file, **options)
+    named = iter(candidates_of([spec for spec in specs if isinstance(spec, str)], **options))
+    return [spec if isinstance(spec, Candidate) else next(named) for spec in specs]
 
 
-def numbers(text: str | None, option: str) -> list[float] | None:
+def numbers(given: str | Sequence[float] | None, option: str) -> list[float] | None:
     """``a,b,c`` as numbers.
 
     Example:
-        >>> numbers("0.5,.25", "--mean")
+        >>> numbers("0.5,.25", "mean")
         [0.5, 0.25]
     """
-    if text is None:
+    if given is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        return [float(part) for part in (given.split(",") if isinstance(given, str) else given)]
     except ValueError as error:
-        raise UsageError(f"{option} takes numbers separated by commas, not {text!r}.") from error
+        raise UsageError(f"`{option}` takes numbers separated by commas, not {given!r}.") from error
 
 
-def named(data: str | None) -> str:
-    """The data set that was named.
+def named(data: Any) -> Any:
+    """The data set that was given.
 
     Raises:
         UsageError: If none was.
     """
     if data is None:
         raise UsageError(
-            "Say which data with --data: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
+            "Say which data with `data`: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
         )
     return data
 
 
-def batch_size(text: str) -> int | None:
+def batch_size(given: str | int | None) -> int | None:
     """A positive number, or None for ``auto``."""
-    if text == "auto":
+    text = str(given)
+    if given is None or text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--batch-size takes auto or a positive number, not {text!r}.")
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise UsageError(f"`batch_size` takes auto or a positive number, not {given!r}.")
     return int(text)
+
+
+def typed(model: Any, data: Any, **options: Any) -> str:
+    """The options that name a network and data, as they are typed; empty where they are objects.
+
+    Example:
+        >>> typed("digits", "my photos", image_size=64, weights=None)
+        "--model digits --data 'my photos' --image-size 64"
+    """
+    import shlex
+
+    if not isinstance(data, str) or not isinstance(model, str):
+        return ""
+    return shlex.join(
+        words(
+            {"--model": model, "--data": data}
+            | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+        )
+    )
+
+
+def short(name: str) -> str:
+    """The last part of a path."""
+    return short_names([name])[0]
 
 
 def device(name: str) -> str:
@@ -175,15 +241,15 @@ def device(name: str) -> str:
     kind = name.split(":")[0]
     if not there.get(kind, False):
         raise UsageError(
-            f"--device {name} is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
+            f"`device={name}` is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
         )
     return name
 
 
-def say_feature(feature: "Mapping[str, Any]", name: str = "") -> None:
-    """What was taken as the feature, with its width and why, on stderr."""
+def feature_line(feature: "Mapping[str, Any]", name: str = "") -> str:
+    """What was taken as the feature, with its width and why."""
     of = f" of {name}" if name else ""
-    say(f"feature{of}: {feature['layer']}, {feature['width']:,} wide ({feature['why']})")
+    return f"feature{of}: {feature['layer']}, {feature['width']:,} wide ({feature['why']})"
 
 
 def untrained(network: "LoadedModel") -> list[str]:
@@ -198,7 +264,13 @@ def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[s
     from lowdim.data import load_data
     from lowdim.models._digits import EMBEDDED
 
-    if untrained or spec not in EMBEDDED or data.kind != "image" or not data.name.startswith("digits"):
+    if (
+        untrained
+        or not isinstance(spec, str)
+        or spec not in EMBEDDED
+        or data.kind != "image"
+        or not data.name.startswith("digits")
+    ):
         return []
     source, train = load_data(EMBEDDED[spec])["train"], data["train"]
     known = {source.load(index).tobytes() for index in range(len(source))}

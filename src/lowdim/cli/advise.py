@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 from functools import partial
 from json import dumps as json_text
 from pathlib import Path
@@ -9,44 +10,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim._numbers import between, percent
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Fresh,
-    Json,
-    Out,
-    Seed,
-    emit_json,
-    number,
-    print_table,
-    progress,
-    say,
-    wants_json,
-    warn,
-)
-from lowdim.cli.finetune import print_evidence
+from lowdim.cli._command import TYPED, command, run_folder
+from lowdim.cli._common import Fresh, Out, Seed, progress, say
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
-    from lowdim._files import RunFolder
     from lowdim.data import Dataset
     from lowdim.finetuning import Advice
     from lowdim.ranking import Candidate
+    from lowdim.report import Page, Result
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(advise)
+    command(app)(advise)
 
 
 def advise(
-    data: given.DataOption,
-    model: Annotated[list[str] | None, typer.Option("--model", help=f"May be repeated. {given.MODEL_HELP}")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", rich_help_panel="Model", help=f"May be repeated. {given.MODEL_HELP}"),
+    ] = None,
+    data: given.DataOption = None,
     models: Annotated[
         Path | None,
-        typer.Option("--models", help="TOML file with one [[models]] table per candidate, as for lowdim rank."),
+        typer.Option(
+            "--models",
+            rich_help_panel="Model",
+            help="TOML file with one [[models]] table per candidate, as for lowdim rank.",
+        ),
     ] = None,
     shots: Annotated[str, typer.Option("--shots", help="Images per class of the learning curve.")] = "5,10,20",
     outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 10,
@@ -72,9 +66,7 @@ def advise(
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+) -> "Result":
     """I have few labels and some networks: what should I do?
 
     lowdim advise --data photos/ --model timm:resnet50 --model timm:vit_base_patch16_224
@@ -84,7 +76,7 @@ def advise(
     Says which network and method to use, the accuracy to expect with its interval, whether more labels would help, which
     classes and images are the trouble, and prints the command to run. Looks at the training split only.
     """
-    from lowdim.data import load_data
+    from lowdim.data import as_dataset
     from lowdim.models import load_model
 
     arguments: dict[str, Any] = {
@@ -92,18 +84,18 @@ def advise(
         "random_weights": random_weights,
         "allow_pickle": allow_pickle,
         "offline": offline,
-        "mean": given.numbers(mean, "--mean"),
-        "std": given.numbers(std, "--std"),
+        "mean": given.numbers(mean, "mean"),
+        "std": given.numbers(std, "std"),
         "image_size": image_size,
         "feature": feature,
-        "pool": pool and pool.value,
+        "pool": None if pool is None else str(pool),
     }
     candidates = given.candidates(model, models, {key: value for key, value in arguments.items() if value})
     saved = next((candidate.name for candidate in candidates if candidate.model is None), None)
     if saved is not None:
         raise UsageError(f"{saved} is saved features, which cannot be trained further. Compare it with lowdim rank.")
-    dataset = load_data(
-        data,
+    dataset = as_dataset(
+        given.named(data),
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
@@ -135,21 +127,17 @@ def advise(
         partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
     ]
     words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
-    result, folder = _run(loaders, dataset, data, config, words, given.words(options), out, cache=cache, fresh=fresh)
-    result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
-    for message in result["warnings"]:
-        warn(message)
-    if wants_json(json, format):
-        emit_json("advise", result)
-    else:
-        _print(result)
-        print(f"\npage: {folder / 'report.html'}")
+    notes = given.seen_by_any(candidates, dataset)
+    spoken = data if isinstance(data, str) else "DATA"
+    return _run(loaders, dataset, spoken, config, words, given.words(options), notes, out, cache=cache, fresh=fresh)
 
 
-def _sizes(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"--shots takes positive numbers separated by commas, not {text!r}.")
+def _sizes(given: str | Sequence[int]) -> list[int]:
+    parts = (
+        [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else list(map(str, given))
+    )
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"`shots` takes positive numbers separated by commas, not {given!r}.")
     return [int(part) for part in parts]
 
 
@@ -190,19 +178,20 @@ def _run(
     config: dict[str, Any],
     words: dict[str, list[str]],
     options: list[str],
+    notes: list[str],
     out: Path | None,
     *,
     cache: Path | None,
     fresh: bool,
-) -> tuple[dict[str, Any], Path]:
-    from lowdim._files import RunFolder
+) -> "Result":
     from lowdim.finetuning import advise as look
+    from lowdim.report import Result, write_report
 
     started = time.monotonic()
-    with RunFolder(out, "advise", config, fresh=fresh) as run:
+    with run_folder(out, "advise", config, fresh=fresh) as (run, folder), run:
         known = run.finished()
         if known is not None:
-            return known, run.path
+            return Result("advise", known, _page(known, dataset), folder=folder, remarks=_remarks(known))
         with progress("looking") as update:
             found = look(
                 loaders,
@@ -217,9 +206,12 @@ def _run(
                 progress=lambda what, done, total: update(done, total, what),
             )
         result = {"config": run.config, **_as_dict(found, data, words, options)}
+        result["warnings"] = [*notes, *result["warnings"]]
         result["seconds"] = round(time.monotonic() - started, 3)
-        _write(run, result, dataset)
-    return result, run.path
+        page = _page(result, dataset)
+        result["figures"] = write_report(run, page)
+        run.finish(result)
+    return Result("advise", result, page, value=found, folder=folder, remarks=_remarks(result))
 
 
 def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: list[str]) -> dict[str, Any]:
@@ -251,47 +243,27 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
     }
 
 
-def _write(run: "RunFolder", result: dict[str, Any], dataset: "Dataset") -> None:
-    from lowdim.report import Page, write_report
+def _page(result: dict[str, Any], dataset: "Dataset") -> "Page":
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
     from lowdim.report.finetuning import advice_sections
 
-    recommended = result["recommendation"]
-    page = Page(
+    return Page(
         title=f"What to do with {result['config']['data']['name']}",
-        lead=f"{recommended['model']}, {recommended['method']}: about {100 * recommended['expected_accuracy']:.0f} % to expect.",
+        lead=headline("advise", result),
         sections=advice_sections(result, dataset),
-        next_steps=[("Do it:", recommended["command"])],
+        next_steps=[("Do it:", result["recommendation"]["command"])],
+        command=TYPED.get(),
     )
-    result["figures"] = write_report(run, page)
-    run.finish(result)
 
 
-def _print(result: dict[str, Any]) -> None:
-    for name, feature in result["features"].items():
-        given.say_feature(feature, name)
-    print_evidence(result["evidence"])
-    for reason in result["reasons"]:
-        print(reason)
+def _remarks(result: dict[str, Any]) -> list[str]:
+    lines = [*(given.feature_line(feature, name) for name, feature in result["features"].items()), *result["reasons"]]
     for row in result["learning_curve"]:
-        low, high = row["interval"]
-        print(
-            f"{row['shots']} per class, {row['method']}: {100 * row['accuracy']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f})"
-        )
+        lines.append(f"{row['shots']} per class, {row['method']}: {percent(row['accuracy'])}{between(row['interval'])}")
     worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
-    print("hardest classes: " + ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst))
-    if result["outliers"]:
-        rows = [
-            [entry["item"], entry["class"], entry["nearest_class"], number(entry["excess"])]
-            for entry in result["outliers"]
-        ]
-        print_table("suspected labels, most suspicious first", ["item", "labelled", "looks like", "excess"], rows)
-    recommended = result["recommendation"]
-    low, high = recommended["interval"]
+    hardest = ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst)
+    lines.append(f"hardest classes: {hardest}")
     if result["baseline_wins"]:
-        print(
-            "\nno network here does better than the baseline without a model (raw pixels or words, logistic regression)."
-        )
-        print("try other networks; of these, the best is:")
-    print(f"\nuse {recommended['model']}, {recommended['method']} {recommended['layer'] or ''}")
-    print(f"expect {100 * recommended['expected_accuracy']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f})")
-    print(f"\n{recommended['command']}")
+        lines.append("the baseline without a model is logistic regression on raw pixels or words; try other networks")
+    return lines

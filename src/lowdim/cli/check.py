@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import Command
-from lowdim.cli._common import Format, FormatOption, Json, emit_json, number, print_table, wants_json
+from lowdim.cli._command import TYPED, command
+from lowdim.cli._common import PageFile
 
 if TYPE_CHECKING:
     from lowdim._verdicts import Check
+    from lowdim.report import Result
 
 
 class Theorem(StrEnum):
@@ -23,7 +24,7 @@ class Theorem(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(check)
+    command(app)(check)
 
 
 def check(
@@ -43,56 +44,70 @@ def check(
         str | None,
         typer.Option("--weights", help="Names of the factors by commas, first layer first [default: 1,2,…]."),
     ] = None,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+    page: PageFile = None,
+) -> "Result":
     """Is the theory true of my own deep linear network, trained anywhere?
 
     lowdim check weights/ --theorem parsimony
 
     lowdim check weights/ --theorem separation --data train.npz --weights fc1.weight,fc2.weight,fc3.weight
 
-    Exit code 4 if a statement does not hold, with the reason. The law of parsimony can be checked from weights alone;
-    with the data its bases come from the theorem's formula and the loss identity is checked too.
+    Exit code 4 if a statement does not hold, with the reason, or if it cannot be decided at the precision in which the numbers
+    are stored. The law of parsimony can be checked from weights alone; with the data its bases come from the theorem's formula,
+    the loss identity is checked too, and more reasons can be told apart.
     """
     import time
 
+    from lowdim.report import Page, Result
+    from lowdim.report.answers import headline
+    from lowdim.report.check import check_sections
+
     begun = time.monotonic()
-    checks = _check(folder, theorem, rank, data, weights.split(",") if weights else None)
-    holds = all(one.holds for one in checks)
-    if wants_json(json, format):
-        config = {"folder": folder, "theorem": theorem.value, "rank": rank, "data": data, "weights": weights}
-        entries = [one.as_dict() for one in checks]
-        result: dict[str, Any] = {"config": config, "warnings": [], "seconds": round(time.monotonic() - begun, 3)}
-        emit_json("check", {**result, "holds": holds, "checks": entries})
-    else:
-        _print(f"{theorem.value}: {folder}", checks)
-    raise typer.Exit(0 if holds else 4)
+    checks, degrees = _check(Path(folder), Theorem(theorem), rank, data, weights.split(",") if weights else None)
+    config = {"folder": folder, "theorem": str(theorem), "rank": rank, "data": data, "weights": weights}
+    result: dict[str, Any] = {
+        "config": config,
+        "warnings": [],
+        "seconds": round(time.monotonic() - begun, 3),
+        "holds": _together([one.holds for one in checks]),
+        "checks": [one.as_dict() for one in checks],
+        **degrees,
+    }
+    shown = Page(
+        title=f"The theorem of {theorem} on {folder}",
+        lead=headline("check", result),
+        sections=check_sections(result),
+        command=TYPED.get(),
+    )
+    remarks = [f"{one.name}: {one.reason}" for one in checks]
+    remarks += [f"update: {degrees['update']}"] if degrees.get("update") else []
+    remarks += [f"cause: {cause}" for cause in degrees.get("causes", ())]
+    found = Result("check", result, shown, value=checks, remarks=remarks, exit_code=0 if result["holds"] else 4)
+    if page is not None:
+        found.save_page(page)
+    return found
 
 
-def _print(title: str, checks: "Sequence[Check]") -> None:
-    rows = [
-        [one.name, "holds" if one.holds else "DOES NOT", number(one.residual), number(one.tolerance)] for one in checks
-    ]
-    print_table(title, ["statement", "", "residual", "tolerance"], rows)
-    for one in checks:
-        print(f"{one.name}: {one.reason}")
+def _together(answers: Sequence[bool | None]) -> bool | None:
+    """False where one is broken, None where none is and one is undecided."""
+    return False if False in answers else None if None in answers else True
 
 
 def _check(
     folder: Path, theorem: Theorem, rank: int | None, data: Path | None, names: list[str] | None
-) -> list["Check"]:
-    from lowdim.dynamics import WeightHistory, check_parsimony, check_separation
+) -> tuple[list["Check"], dict[str, Any]]:
+    from lowdim.dynamics import WeightHistory, check_separation, report_parsimony
     from lowdim.dynamics.samples import read_samples
     from lowdim.errors import UsageError
 
-    if theorem is Theorem.separation and data is None:
-        raise UsageError("--theorem separation needs the inputs and classes: add --data FILE.npz with x and y.")
-    if theorem is Theorem.separation and rank is not None:
-        raise UsageError("--rank belongs to --theorem parsimony; separation uses the number of classes.")
+    if theorem == Theorem.separation and data is None:
+        raise UsageError("`theorem=separation` needs the inputs and classes: add `data=FILE.npz` with x and y.")
+    if theorem == Theorem.separation and rank is not None:
+        raise UsageError("`rank` belongs to `theorem=parsimony`; separation uses the number of classes.")
     history = WeightHistory.from_folder(folder, names)
     samples = read_samples(data) if data is not None else None
-    if theorem is Theorem.separation:
+    if theorem == Theorem.separation:
         assert samples is not None
-        return check_separation(history, samples.problem, samples.classes())
-    return check_parsimony(history, problem=samples.problem if samples else None, rank=rank)
+        return check_separation(history, samples.problem, samples.classes()), {}
+    report = report_parsimony(history, problem=samples.problem if samples else None, rank=rank)
+    return report.checks, report.degrees()

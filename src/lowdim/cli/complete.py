@@ -6,22 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Fresh,
-    Json,
-    Out,
-    Seed,
-    emit_json,
-    number,
-    print_table,
-    progress,
-    say,
-    wants_json,
-    warn,
-)
+from lowdim.cli._command import TYPED, command, run_folder
+from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 from lowdim.completion.solvers import SOLVERS
 
 if TYPE_CHECKING:
@@ -29,6 +15,7 @@ if TYPE_CHECKING:
     from lowdim.completion import DeepMatrixCompletion
     from lowdim.completion.entries._pictures import Picture
     from lowdim.completion.entries._reading import TableFile, Texts, Triplets
+    from lowdim.report import Page, Result
 
     Source = Triplets | TableFile | Picture
     Pairs = tuple[Texts, Texts]
@@ -54,7 +41,7 @@ class As(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(complete)
+    command(app)(complete)
 
 
 def complete(
@@ -117,9 +104,7 @@ def complete(
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+) -> "Result":
     """Complete a matrix of which only some entries are known.
 
     lowdim complete table.csv
@@ -136,7 +121,8 @@ def complete(
     """
     import time
 
-    from lowdim._files import RunFolder, sha256
+    from lowdim._files import sha256
+    from lowdim.report import Result
 
     begun = time.monotonic()
     form = {"separator": _delimiter(delimiter), "decimal": decimal, "encoding": encoding, "header": header}
@@ -149,25 +135,25 @@ def complete(
     columns["sentinels"] = sentinels
     source = _read(file, (row, col, value), as_, mask, missing, form, columns, seed)
     pairs = _read_pairs(source, predict, delimiter) if predict else None
-    options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": solver.value}
+    options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": str(solver)}
     options |= {"scale": scale, "clip": _clip(clip, source), "random_state": seed}
     config = {"file": file, "entries": _digest(source), "row": row, "col": col, "value": value, **options}
     config |= {"predict": {"file": str(predict), "sha256": sha256(predict)} if predict else None}
     config |= {
         "columns": {name: value for name, value in columns.items() if name != "missing"} | {"missing": list(na or [])},
-        "as": as_.value,
+        "as": str(as_),
     }
     config |= {"mask": str(mask) if mask else None, "missing": missing}
-    with RunFolder(out, "complete", config, fresh=fresh) as folder:
+    with run_folder(out, "complete", config, fresh=fresh, keep=True) as (folder, path), folder:
         result = folder.finished()
-        if result is None:
-            result = {"config": folder.config, **_run(folder, source, options, pairs)}
-            result["seconds"] = round(time.monotonic() - begun, 3)
-            folder.finish(result)
-        if wants_json(json, format):
-            emit_json("complete", {"run_folder": folder.path, **result})
-        else:
-            _print(folder, result)
+        if result is not None:
+            return Result(
+                "complete", {"run_folder": path, **result}, _page(result), folder=path, remarks=_remarks(result)
+            )
+        result, page, model = _run(folder, source, options, pairs)
+        result["seconds"] = round(time.monotonic() - begun, 3)
+        folder.finish(result)
+    return Result("complete", {"run_folder": path, **result}, page, value=model, folder=path, remarks=_remarks(result))
 
 
 def _read(
@@ -188,7 +174,7 @@ def _read(
 
     sample, path = file.startswith("sample:"), Path(file)
     if mask and (sample or path.suffix.lower() not in pictures.SUFFIXES):
-        raise UsageError("--mask is for a picture in a file. Of a sample, --missing says how many pixels to hide.")
+        raise UsageError("`mask` is for a picture in a file. Of a sample, `missing` says how many pixels to hide.")
     if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), missing, seed)
     if file != "-" and not path.is_fifo():
@@ -197,14 +183,14 @@ def _read(
             return pictures.read_picture(path, existing_file(mask, "The mask") if mask else None)
         if path.suffix == ".npz":
             return reading.read_triplets(path, *triplets)
-        if as_ is not As.table and _large_triplets(path, triplets, form["separator"]):
+        if as_ != As.table and _large_triplets(path, triplets, form["separator"]):
             return reading.read_triplets(path, *triplets, delimiter=form["separator"])
     source = read_file(file if file == "-" else path, **form)
     if source.form:
         say(f"read as: {source.form}")
-    if as_ is As.ratings or any(triplets) or (as_ is As.auto and reading.is_ratings(source)):
+    if as_ == As.ratings or any(triplets) or (as_ == As.auto and reading.is_ratings(source)):
         others = reading.other_columns_with_holes(source)
-        if others and as_ is As.auto and not any(triplets):
+        if others and as_ == As.auto and not any(triplets):
             raise UsageError(
                 f"{file} has the columns of ratings, and {', '.join(map(repr, others))} with empty cells. Say what to complete: the "
                 f"ratings, `lowdim complete {file} --as ratings`, or the table, `lowdim complete {file} --as table`."
@@ -236,12 +222,14 @@ def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pair
     from lowdim.errors import UsageError
 
     if not isinstance(source, reading.Triplets):
-        raise UsageError("--predict takes pairs of ids, so FILE must hold triplets. Of a table, all cells are filled.")
+        raise UsageError("`predict` takes pairs of ids, so FILE must hold triplets. Of a table, all cells are filled.")
     path = existing_file(predict, "The file of pairs")
     return reading.read_pairs(path, source.names[0], source.names[1], delimiter=_delimiter(delimiter))
 
 
-def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None") -> dict[str, Any]:
+def _run(
+    folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None"
+) -> "tuple[dict[str, Any], Page, DeepMatrixCompletion]":
     import warnings
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
@@ -249,8 +237,7 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
     from lowdim.completion.entries._pictures import Picture, to_png
     from lowdim.completion.entries._reading import TableFile
     from lowdim.completion.solvers._journal import Journal
-    from lowdim.report._page import Page, write_report
-    from lowdim.report.completion import completion_sections
+    from lowdim.report import write_report
 
     entries = source.entries
     say(f"completing {entries.shape[0]} x {entries.shape[1]}, {entries.size} entries known")
@@ -269,10 +256,33 @@ def _run(folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: 
         else:
             output = _write(folder, source, model, pairs)
     remarks = [str(one.message) for one in caught] + _unknown_columns(source)
-    result = _describe(model, entries.size) | tables | {"output": output, "warnings": remarks}
-    page = Page("Completed matrix", _sentence(result), completion_sections(result, model.held_out_entries_, pictures))
+    result = {
+        "config": folder.config,
+        **_describe(model, entries.size),
+        **tables,
+        "output": output,
+        "warnings": remarks,
+    }
+    page = _page(result, model.held_out_entries_, pictures)
     result["figures"] = write_report(folder, page)
-    return result
+    return result, page, model
+
+
+def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = ()) -> "Page":
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
+    from lowdim.report.completion import completion_sections
+
+    return Page(
+        title=f"{Path(result['config']['file']).name}, completed",
+        lead=headline("complete", result),
+        sections=completion_sections(result, held_out, pictures),
+        command=TYPED.get(),
+    )
+
+
+def _remarks(result: dict[str, Any]) -> list[str]:
+    return [f"written: {result['output']}"] if result["output"] else []
 
 
 def _matrix(source: "Source") -> Any:
@@ -313,7 +323,7 @@ def _write(folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion
     if pairs is not None:
         return str(folder.write("predictions.csv", _csv(_predictions(source, model, *pairs))))
     if source.entries.shape[0] * source.entries.shape[1] > LARGEST_TABLE:
-        warn("the matrix is too large to write it all; name the pairs that you need in a file and pass --predict.")
+        warn("the matrix is too large to write it all; name the pairs that you need in a file and pass `predict`.")
         return None
     header = [source.names[0], *source.column_ids.tolist()]
     rows = (
@@ -373,46 +383,6 @@ def _describe(model: "DeepMatrixCompletion", observed: int) -> dict[str, Any]:
     }
 
 
-def _sentence(result: dict[str, Any]) -> str:
-    if "filled" in result:
-        return _filled_sentence(result)
-    return (
-        f"{result['shape'][0]} x {result['shape'][1]} with {result['observed']} known entries: held-out error "
-        f"{number(result['held_out_rmse'])}, of row and column means alone {number(result['biases_only_rmse'])}."
-    )
-
-
-def _filled_sentence(result: dict[str, Any]) -> str:
-    ratio = result["held_out_ratio"]
-    error = (
-        ""
-        if ratio is None or ratio != ratio
-        else f", with {ratio:.2f} times the error of row and column means (on known cells, predicted as if empty)"
-    )
-    columns = sum(1 for column in result["columns"] if column["filled"])
-    return f"{result['filled']} empty cells filled in {columns} columns{error}."
-
-
-def _print(folder: "RunFolder", result: dict[str, Any]) -> None:
-    for warning in result["warnings"]:
-        warn(warning)
-    rows = [
-        ["solver", f"{result['solver']} ({result['reason']})"],
-        ["rank", str(result["rank"])],
-        ["entries per degree of freedom", number(result["oversampling"])],
-        ["held-out error", number(result["held_out_rmse"])],
-        ["of row and column means alone", number(result["biases_only_rmse"])],
-        ["the former over the latter, columns scaled", number(result["held_out_ratio"])],
-        ["converged", f"{'yes' if result['converged'] else 'NO'}, {result['iterations']} sweeps"],
-    ]
-    if "filled" in result:
-        print(_filled_sentence(result))
-    print_table(f"{result['shape'][0]} x {result['shape'][1]}, {result['observed']} entries known", ["", ""], rows)
-    if result["output"]:
-        print(f"written: {result['output']}")
-    print(f"page: {folder.path / 'report.html'}")
-
-
 def _delimiter(text: str | None) -> str | None:
     from lowdim.completion.entries._reading import delimiter_of
 
@@ -432,7 +402,7 @@ def _kinds(pairs: list[str] | None) -> dict[str, Any]:
     for pair in pairs or []:
         name, sign, kind = pair.rpartition("=")
         if not sign or not name:
-            raise UsageError(f"--kind takes NAME=KIND, not {pair!r}.")
+            raise UsageError(f"`kind` takes NAME=KIND, not {pair!r}.")
         kinds[name] = kind
     return kinds
 
@@ -441,7 +411,7 @@ def _rank(text: str) -> int | str:
     from lowdim.errors import UsageError
 
     if text != "auto" and not text.isdigit():
-        raise UsageError(f"--rank takes auto or a number, not {text!r}.")
+        raise UsageError(f"`rank` takes auto or a number, not {text!r}.")
     return text if text == "auto" else int(text)
 
 
@@ -462,7 +432,7 @@ def _clip(text: str | None, source: "Source") -> Any:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--clip takes LOW,HIGH or observed, not {text!r}.") from error
+        raise UsageError(f"`clip` takes LOW,HIGH or observed, not {text!r}.") from error
     return [low, high]
 
 

@@ -1,55 +1,46 @@
 """``lowdim demo``: the tour on what ships with the package."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from lowdim.cli._command import Command
-from lowdim.cli._common import Format, FormatOption, Fresh, Json, Out, emit_json, say, wants_json
+from lowdim.cli._command import command
+from lowdim.cli._common import Fresh, Out, say
 
-TOUR = ("layerwise-collapse", "few-labels", "parsimony-svd", "separation-scale", "damaged-picture")
-NEXT = (
-    (
-        "How do the classes of your images separate in a network, layer by layer?",
-        "lowdim measure --model timm:resnet18 --data photos/",
-    ),
-    (
-        "You have few labels: which model, which layer, or just a probe?",
-        "lowdim advise --data photos/ --model timm:resnet18",
-    ),
-    ("Your table has holes:", "lowdim complete table.csv"),
-    ("The whole lecture:", "lowdim reproduce all"),
-)
+if TYPE_CHECKING:
+    from lowdim.report import Result
+
+TOUR = {
+    "layerwise-collapse": "lowdim measure --model timm:resnet18 --data photos/",
+    "few-labels": "lowdim advise --data photos/ --model timm:resnet18",
+    "damaged-picture": "lowdim complete table.csv",
+    "parsimony-svd": "lowdim check weights/ --theorem parsimony",
+}
+"""What is shown, and what to type for other data."""
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(demo)
+    command(app)(demo)
 
 
-def demo(out: Out = None, fresh: Fresh = False, json: Json = False, format: FormatOption = Format.auto) -> None:
+def demo(out: Out = None, fresh: Fresh = False) -> "Result":
     """What is this? A tour of a minute, on data that ships with the package.
 
     lowdim demo
 
-    Measures a network, tries few labels, shows the law of parsimony and progressive separation, completes a damaged picture.
-    One page, nothing is downloaded. Without torch it shows the half that needs none.
+    Measures a network, tries few labels, completes a damaged picture, shows the law of parsimony: four cards on one page, each with
+    the command for your own data. Nothing is downloaded. Without torch it shows the half that needs none.
     """
     import importlib.util
 
-    from lowdim.cli.reproduce import exit_code, print_result, run
+    from lowdim.cli.reproduce import run
     from lowdim.experiments import load
 
     experiments = [load(id) for id in TOUR]
     without = [one for one in experiments if all(importlib.util.find_spec(package) for package in one.needs)]
-    steps = NEXT
+    steps: list[tuple[str, str]] = []
     if len(without) < len(experiments):
         say("torch is not installed: showing the parts that need none.")
-        steps = (*NEXT, ("The rest of this tour, and everything about networks:", "pip install 'lowdim[all]'"))
-    result, path = run(without, command="demo", out=out, fresh=fresh, next_steps=steps)
-    if wants_json(json, format):
-        emit_json("demo", result)
-    else:
-        print_result(result)
-        print(f"\npage: {path / 'report.html'}\n")
-        for question, command in steps:
-            print(f"{question}\n    {command}")
-    raise typer.Exit(exit_code(result))
+        steps = [("The rest of this tour, and everything about networks:", "pip install 'lowdim[all]'")]
+    return run(without, name="demo", commands=TOUR, out=out, fresh=fresh, next_steps=steps)

@@ -2,15 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Command
-from lowdim.cli._common import Format, FormatOption, Json, emit_json, wants_json, warn
+from lowdim.cli._command import TYPED, command
 from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
+
+if TYPE_CHECKING:
+    from lowdim.report import Result
 
 
 class TargetChoice(StrEnum):
@@ -32,7 +34,7 @@ _NAMES = {
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(export)
+    command(app)(export)
 
 
 def export(
@@ -54,9 +56,7 @@ def export(
     model_arg: given.ModelArguments = None,
     allow_pickle: given.AllowPickle = False,
     offline: given.Offline = False,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+) -> "Result":
     """Write a fine-tuned network for use without lowdim.
 
     lowdim export --delta lowdim-runs/finetune-0123456789/delta --to onnx
@@ -74,38 +74,40 @@ def export(
 
     from lowdim.finetuning import export_model, save_checkpoint, save_peft
     from lowdim.finetuning._delta import example_of
+    from lowdim.report import Page, Result, Section
+    from lowdim.report.answers import headline
 
-    begun = time.monotonic()
+    begun, to = time.monotonic(), TargetChoice(to)
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, warnings = tuned_network(
         delta, model, weights, arguments, "cpu", allow_pickle=allow_pickle, offline=offline
     )
-    for message in warnings:
-        warn(message)
-    path = file or delta.resolve().parent / _NAMES[to]
+    path = file or Path(delta).resolve().parent / _NAMES[to]
     example = example_of(found)
-    if to in (TargetChoice.peft, TargetChoice.checkpoint):
+    if to in ("peft", "checkpoint"):
         base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline).module
         difference = (
             save_peft(network, base, path, example)
-            if to is TargetChoice.peft
+            if to == "peft"
             else save_checkpoint(
                 network, base, path, classes=found.classes, preprocessing=preprocessing, example=example
             )
         )
     else:
-        difference = export_model(network, found, preprocessing, path, to=to.value, example=example)
+        difference = export_model(network, found, preprocessing, path, to=str(to), example=example)  # pyright: ignore[reportArgumentType]
     files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
-    result = {
-        "config": {"delta": str(delta), "to": to.value},
+    result: dict[str, Any] = {
+        "config": {"delta": str(delta), "to": str(to)},
         "warnings": warnings,
         "seconds": round(time.monotonic() - begun, 3),
         "path": str(path),
         "bytes": sum(entry.stat().st_size for entry in files),
         "max_difference": difference,
     }
-    if wants_json(json, format):
-        emit_json("export", result)
-        return
-    print(f"saved: {path} ({result['bytes']:,} bytes)")
-    print(f"largest difference of an output from the network: {difference:.2g}")
+    page = Page(
+        title=f"{path.name} from {delta}",
+        lead=headline("export", result),
+        sections=[Section("export", "Export", settings=result["config"], seconds=result["seconds"])],
+        command=TYPED.get(),
+    )
+    return Result("export", result, page)

@@ -9,32 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Fresh,
-    Json,
-    Out,
-    Seed,
-    emit_json,
-    joined,
-    number,
-    print_table,
-    progress,
-    say,
-    wants_json,
-    warn,
-)
-from lowdim.cli._common import (
-    this_process as this_rank,
-)
+from lowdim.cli._command import TYPED, Listing, command, run_folder
+from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 
 if TYPE_CHECKING:
-    from lowdim._files import RunFolder
     from lowdim.data import Dataset
     from lowdim.models import LoadedModel
+    from lowdim.report import Page, Result
 
 
 class BatchNormChoice(StrEnum):
@@ -61,11 +43,11 @@ class CombineChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(finetune)
+    command(app)(finetune)
 
 
 def finetune(
-    model: Annotated[str, typer.Option("--model", help=given.MODEL_HELP)],
+    model: given.Model,
     data: given.DataUnlessListing = None,
     method: Annotated[
         MethodChoice,
@@ -133,9 +115,7 @@ def finetune(
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+) -> "Result | Listing":
     """Adapt a network to my classes: one block, or just a probe.
 
     lowdim finetune --model digits-0-4 --data digits-5-9 --shots 10
@@ -148,27 +128,25 @@ def finetune(
     The same command continues a run that was killed.
     """
     from lowdim._files import existing_file, sha256
-    from lowdim.data import load_data
+    from lowdim.data import as_dataset
     from lowdim.finetuning._zero_shot import PROMPT, read_npy
-    from lowdim.models import load_model
+    from lowdim.models import as_model
 
-    network = load_model(
-        model,
-        weights=weights,
-        arguments=given.parse_arguments(model_arg),
-        random_weights=random_weights,
-        allow_pickle=allow_pickle,
-        offline=offline,
-        mean=given.numbers(mean, "--mean"),
-        std=given.numbers(std, "--std"),
-        image_size=image_size,
-        feature=feature,
-        pool=None if pool is None else pool.value,
-    )
+    options: dict[str, Any] = {
+        "weights": weights,
+        "arguments": given.parse_arguments(model_arg),
+        "random_weights": random_weights,
+        "allow_pickle": allow_pickle,
+        "offline": offline,
+        "mean": given.numbers(mean, "mean"),
+        "std": given.numbers(std, "std"),
+        "image_size": image_size,
+        "feature": feature,
+        "pool": None if pool is None else str(pool),
+    }
     if list_layers:
-        _print_blocks(network, as_json=wants_json(json, format))
-        return
-    dataset = load_data(
+        return _listing(as_model(model, **options))
+    dataset = as_dataset(
         given.named(data),
         path_column=path_column,
         text_column=text_column,
@@ -178,15 +156,16 @@ def finetune(
         seed=seed,
         skip_unreadable=skip_unreadable,
     )
+    network = as_model(model, kind=dataset.kind, **options)
     config: dict[str, Any] = {
         "model": given.model_identity(network),
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
-        "method": method.value,
-        "also": [choice.value for choice in also or []],
+        "method": str(method),
+        "also": [str(choice) for choice in also or []],
         "layer": layer,
-        "combine": combine.value,
+        "combine": str(combine),
         "rank": rank,
-        "batch_norm": batch_norm.value,
+        "batch_norm": str(batch_norm),
         "rate": rate,
         "epochs": epochs,
         "prompts": prompt or [PROMPT],
@@ -205,31 +184,19 @@ def finetune(
         say(f"note: {note}")
     rows = None if text_features is None else read_npy(text_features)
     columns = {"--path-column": path_column, "--text-column": text_column, "--label-column": label_column}
-    typed = shlex.join(["--data", given.named(data), *given.words(columns)])
-    result, folder = _run(network, dataset, config, typed, rows, track, out, cache=cache, fresh=fresh)
-    given.say_feature(result["feature"])
+    typed = shlex.join(["--data", data if isinstance(data, str) else "DATA", *given.words(columns)])
     seen = given.seen_before(model, dataset, untrained=random_weights)
-    result["warnings"] = [*seen, *result["warnings"]]
-    for message in result["warnings"]:
-        warn(message)
-    if wants_json(json, format):
-        emit_json("finetune", result)
-    elif this_rank() == 0:
-        _print(result)
-        print(f"\npage: {folder / 'report.html'}")
+    return _run(network, dataset, config, typed, seen, rows, track, out, cache=cache, fresh=fresh)
 
 
-def _print_blocks(network: "LoadedModel", *, as_json: bool) -> None:
+def _listing(network: "LoadedModel") -> Listing:
     from lowdim.finetuning import auto_block
     from lowdim.models import block_names
 
     names = block_names(network.module)
     chosen = auto_block(network.module) if names else None
-    if as_json:
-        emit_json("finetune", {"layers": [{"name": name, "default": name == chosen} for name in names]})
-        return
-    for name in names:
-        print(f"{name}{'   (auto)' if name == chosen else ''}")
+    data = {"layers": [{"name": name, "default": name == chosen} for name in names]}
+    return Listing("finetune", data, [f"{name}{'   (auto)' * (name == chosen)}" for name in names])
 
 
 def _run(
@@ -237,23 +204,29 @@ def _run(
     dataset: "Dataset",
     config: dict[str, Any],
     typed: str,
+    seen: list[str],
     text_features: Any,
     track: TrackChoice | None,
     out: Path | None,
     *,
     cache: Path | None,
     fresh: bool,
-) -> tuple[dict[str, Any], Path]:
-    from lowdim._files import RunFolder
+) -> "Result":
+    from copy import deepcopy
+
     from lowdim.finetuning import finetune as tune
     from lowdim.finetuning import tracker
     from lowdim.models import load_model
+    from lowdim.report import Page, Result, write_report
 
     started = time.monotonic()
-    run = RunFolder(out, "finetune", config, fresh=fresh)
-    with joined(run, config["device"]) as (job, known):
+    with (
+        run_folder(out, "finetune", config, fresh=fresh, keep=True) as (run, folder),
+        joined(run, config["device"]) as (job, known),
+    ):
         if known is not None:
-            return known, run.path
+            return Result("finetune", known, _page(known, run.path, typed), folder=folder, remarks=_remarks(known))
+        untouched = None if network.source else deepcopy(network.module)
         with progress("fine-tuning") as update:
             tuned = tune(
                 network,
@@ -265,21 +238,24 @@ def _run(
                 folder=run.state,
                 processes=job,
                 progress=lambda what, done, total: update(done, total, what),
-                on_epoch=tracker(track.value, run.path / "track") if track and job.rank == 0 else None,
+                on_epoch=tracker(TrackChoice(track).value, run.path / "track") if track and job.rank == 0 else None,
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
-        if job.rank:
-            return result, run.path
-        anew = load_model(**network.source).module
-        if config["compress_delta"]:
-            heldout = dataset["test" if "test" in dataset.splits else "train"]
-            result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)
-        else:
-            result["delta"] = tuned.save(run.path / "delta", network, anew)
-        result["warnings"] = [*given.untrained(network), *tuned.warnings]
-        result["seconds"] = round(time.monotonic() - started, 3)
-        _write(run, result, typed)
-    return result, run.path
+        if job.rank == 0:
+            anew = untouched or load_model(**network.source).module
+            if config["compress_delta"]:
+                heldout = dataset["test" if "test" in dataset.splits else "train"]
+                result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)
+            else:
+                result["delta"] = tuned.save(run.path / "delta", network, anew)
+            result["warnings"] = [*seen, *given.untrained(network), *tuned.warnings]
+            result["seconds"] = round(time.monotonic() - started, 3)
+            result["figures"] = write_report(run, _page(result, run.path, typed))
+            run.finish(result)
+        if job.rank:  # the delta and all that is said of it belong to the first
+            return Result("finetune", {**result, "warnings": []}, Page("", "", []), value=tuned)
+    page = _page(result, run.path, typed)
+    return Result("finetune", result, page, value=tuned, folder=folder, remarks=_remarks(result))
 
 
 _PASSED = (
@@ -301,68 +277,35 @@ _PASSED = (
 )
 
 
-def _write(run: "RunFolder", result: dict[str, Any], typed: str) -> None:
-    from lowdim.report import Page, write_report
+def _page(result: dict[str, Any], folder: Path, typed: str) -> "Page":
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
 
-    name, data = result["config"]["model"]["name"], result["config"]["data"]["name"]
-    delta = shlex.join(["--delta", str(run.path / "delta")])
-    page = Page(
-        title=f"{name} fine-tuned on {data}",
-        lead=f"Method {result['method']}{', ' + result['layer'] if result['layer'] else ''}.",
+    delta = shlex.join(["--delta", str(folder / "delta")])
+    return Page(
+        title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
+        lead=headline("finetune", result),
         sections=finetune_sections(result),
         next_steps=[
             ("Classify other data with it:", f"lowdim predict {delta} {typed}"),
             ("One file to deploy:", f"lowdim export {delta} --to onnx"),
         ],
-    )
-    result["figures"] = write_report(run, page)
-    run.finish(result)
-
-
-def print_evidence(evidence: list[dict[str, Any]]) -> None:
-    """The cross-validated table of ``auto`` and ``advise``."""
-    rows = [
-        [
-            entry["model"],
-            entry["method"],
-            entry["layer"] or "-",
-            f"{100 * entry['accuracy']:.1f}",
-            f"{100 * entry['interval'][0]:.1f} - {100 * entry['interval'][1]:.1f}",
-            number(entry["seconds"]),
-        ]
-        for entry in evidence
-    ]
-    print_table(
-        "cross-validated on the training split (accuracy in %)",
-        ["model", "method", "layer", "accuracy", "90 % interval", "seconds"],
-        rows,
+        command=TYPED.get(),
     )
 
 
-def _print(result: dict[str, Any]) -> None:
-    if result["evidence"]:
-        print_evidence(result["evidence"])
-    for reason in result["reasons"]:
-        print(reason)
-    layer = f", {result['layer']}" if result["layer"] else ""
-    print(f"\nmethod: {result['method']}{layer}")
-    accuracy = result["accuracy"]
-    if accuracy["test"] is not None:
-        low, high = accuracy["interval"]
-        print(f"test accuracy: {100 * accuracy['test']:.1f} %  (90 %: {100 * low:.1f} - {100 * high:.1f})")
-    print(f"train accuracy: {100 * accuracy['train']:.1f} %")
-    print(f"NC1 of the last feature: train {number(result['nc1']['train'])}, test {number(result['nc1']['test'])}")
-    print(
+def _remarks(result: dict[str, Any]) -> list[str]:
+    delta, update = result["delta"], result["update"]
+    lines = [
+        given.feature_line(result["feature"]),
+        *result["reasons"],
         f"trained: {result['trained_parameters']:,} of {result['total_parameters']:,} parameters "
-        f"({100 * result['trained_share']:.2f} %)"
-    )
-    update = result["update"]
+        f"({100 * result['trained_share']:.2f} %)",
+    ]
     if update["share_in_initial_subspace"] is not None:
-        print(
+        lines.append(
             f"update: rank up to {update['rank']}; {100 * update['share_in_initial_subspace']:.0f} % of it lies in the first "
             f"gradient's 2K-dimensional subspace ({100 * update['share_by_chance']:.0f} % by chance)"
         )
-    delta = result["delta"]
-    print(f"saved: {delta['path']} ({delta['bytes']:,} bytes), verified bit for bit on the base loaded anew")
-    print(f"\nnext: lowdim predict {shlex.join(['--delta', delta['path']])} --data DATA")
+    return [*lines, f"saved: {delta['path']} ({delta['bytes']:,} bytes), verified bit for bit on the base loaded anew"]

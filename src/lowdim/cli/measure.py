@@ -7,30 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim._numbers import number, percent
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Fresh,
-    Json,
-    Out,
-    Seed,
-    emit_json,
-    joined,
-    number,
-    print_table,
-    progress,
-    say,
-    this_process,
-    wants_json,
-    warn,
-)
+from lowdim.cli._command import TYPED, Listing, command, run_folder
+from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
 
 if TYPE_CHECKING:
-    from lowdim._files import RunFolder
     from lowdim.data import Dataset
     from lowdim.models import LoadedModel
+    from lowdim.report import Page, Result
 
 
 class SplitChoice(StrEnum):
@@ -51,14 +36,14 @@ class WeightingChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(measure)
+    command(app)(measure)
 
 
 def measure(
-    model: Annotated[str, typer.Option("--model", help=given.MODEL_HELP)],
+    model: given.Model,
     data: given.DataUnlessListing = None,
     layers: Annotated[
-        str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and penultimate].")
+        str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and the feature].")
     ] = None,
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layer names and stop.")] = False,
     pool: Annotated[
@@ -95,9 +80,7 @@ def measure(
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+) -> "Result | Listing":
     """How good are this model's features on my data, layer by layer?
 
     lowdim measure --model digits --data digits
@@ -110,25 +93,23 @@ def measure(
     value, the separation D, the accuracy of the nearest class mean, and writes a page with the figures.
     Several processes: torchrun --nproc-per-node 2 -m lowdim measure ...
     """
-    from lowdim.data import load_data
-    from lowdim.models import load_model
+    from lowdim.data import as_dataset
+    from lowdim.models import as_model
 
-    network = load_model(
-        model,
-        weights=weights,
-        arguments=given.parse_arguments(model_arg),
-        random_weights=random_weights,
-        allow_pickle=allow_pickle,
-        offline=offline,
-        mean=given.numbers(mean, "--mean"),
-        std=given.numbers(std, "--std"),
-        image_size=image_size,
-        feature=feature,
-    )
+    options: dict[str, Any] = {
+        "weights": weights,
+        "arguments": given.parse_arguments(model_arg),
+        "random_weights": random_weights,
+        "allow_pickle": allow_pickle,
+        "offline": offline,
+        "mean": given.numbers(mean, "mean"),
+        "std": given.numbers(std, "std"),
+        "image_size": image_size,
+        "feature": feature,
+    }
     if list_layers:
-        _print_layers(network, as_json=wants_json(json, format))
-        return
-    dataset = load_data(
+        return _listing(as_model(model, **options))
+    dataset = as_dataset(
         given.named(data),
         path_column=path_column,
         text_column=text_column,
@@ -138,17 +119,16 @@ def measure(
         seed=seed,
         skip_unreadable=skip_unreadable,
     )
-    splits = [name for name in dataset.splits if split is SplitChoice.both or name == split.value] or [
-        dataset[split.value].name
-    ]
+    network = as_model(model, kind=dataset.kind, **options)
+    splits = [name for name in dataset.splits if split == "both" or name == split] or [dataset[split].name]
     config: dict[str, Any] = {
         "model": given.model_identity(network),
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
         "layers": layers,
-        "pool": [choice.value for choice in pool] if pool else None,
+        "pool": [str(choice) for choice in pool] if pool else None,
         "split": splits,
         "outliers": outliers,
-        "weighting": weighting.value,
+        "weighting": str(weighting),
         "unbiased": unbiased,
         "device": given.device(device),
         "batch_size": given.batch_size(batch_size),
@@ -158,28 +138,20 @@ def measure(
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    result, folder = _run(network, dataset, config, out, cache=cache, fresh=fresh)
-    given.say_feature(result["feature"])
-    for message in result["warnings"]:
-        warn(message)
-    if wants_json(json, format):
-        emit_json("measure", result)
-    elif this_process() == 0:
-        _print(result)
-        print(f"\npage: {folder / 'report.html'}")
+    typed = given.typed(
+        model, data, weights=weights, model_arg=model_arg, image_size=image_size, label_column=label_column
+    )
+    return _run(network, dataset, config, out, cache=cache, fresh=fresh, typed=typed)
 
 
-def _print_layers(network: "LoadedModel", *, as_json: bool) -> None:
+def _listing(network: "LoadedModel") -> Listing:
     from lowdim.models import default_layers, example_of
 
     chosen = set(default_layers(network.module, network.feature(example_of(network.preprocessing))))
     names = [name for name, _ in network.module.named_modules() if name]
     names += sorted(chosen - set(names))
-    if as_json:
-        emit_json("measure", {"layers": [{"name": name, "default": name in chosen} for name in names]})
-        return
-    for name in names:
-        print(f"{name}{'   (measured by default)' if name in chosen else ''}")
+    data = {"layers": [{"name": name, "default": name in chosen} for name in names]}
+    return Listing("measure", data, [f"{name}{'   (measured by default)' * (name in chosen)}" for name in names])
 
 
 def _run(
@@ -190,15 +162,19 @@ def _run(
     *,
     cache: Path | None,
     fresh: bool,
-) -> tuple[dict[str, Any], Path]:
-    from lowdim._files import RunFolder
+    typed: str,
+) -> "Result":
     from lowdim.profiling import profile
+    from lowdim.report import write_report
 
     started = time.monotonic()
-    run = RunFolder(out, "measure", config, fresh=fresh)
-    with joined(run, config["device"]) as (job, known), progress("measuring") as update:
+    with (
+        run_folder(out, "measure", config, fresh=fresh) as (run, folder),
+        joined(run, config["device"]) as (job, known),
+        progress("measuring") as update,
+    ):
         if known is not None:
-            return known, run.path
+            return _result(known, _page(known, dataset, typed), folder)
         found = profile(
             network,
             dataset,
@@ -219,67 +195,50 @@ def _run(
         )
         result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
         result["warnings"] = [*given.untrained(network), *found.warnings]
+        page = _page(result, dataset, typed)
         if job.rank == 0:
-            _write(run, result, dataset)
-    return result, run.path
+            result["figures"] = write_report(run, page)
+            run.finish(result)
+    return _result(result, page, folder, found)
 
 
-def _write(run: "RunFolder", result: dict[str, Any], dataset: "Dataset") -> None:
-    from lowdim.report import Page, write_report
+def _result(result: dict[str, Any], page: "Page", folder: Path | None, found: Any = None) -> "Result":
+    from lowdim.report import Result
+    from lowdim.report.profile import layer_tables, suspect_table
+
+    tables = [*layer_tables(result), *([suspect_table(result)] if result["outliers"] else [])]
+    return Result("measure", result, page, value=found, folder=folder, remarks=_remarks(result), tables=tables)
+
+
+def _page(result: dict[str, Any], dataset: "Dataset", typed: str) -> "Page":
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
     from lowdim.report.profile import profile_sections
 
-    name = result["config"]["model"]["name"]
-    page = Page(
-        title=f"{name} on {result['config']['data']['name']}",
-        lead="How the classes separate, layer by layer.",
+    return Page(
+        title=f"How the classes of {result['config']['data']['name']} separate in {given.short(result['config']['model']['name'])}",
+        lead=headline("measure", result),
         sections=profile_sections(result, dataset),
-    )
-    result["figures"] = write_report(run, page)
-    run.finish(result)
-
-
-def _print(result: dict[str, Any]) -> None:
-    pools = dict.fromkeys(layer["pool"] for layer in result["layers"])
-    for pool in result["config"]["pool"] or [next(iter(pools))]:
-        for entry in result["data"]:
-            split = entry["split"]
-            rows = [
-                [
-                    layer["name"] if layer["pool"] == pool else f"{layer['name']} ({layer['pool']})",
-                    str(layer["width"]),
-                    number(layer["nc1"]),
-                    number(layer["nc1_heldout"]),
-                    number(layer["nc1_chance"]),
-                    number(layer["separation"]),
-                    number(layer["ncc_accuracy"]),
-                    number(layer["effective_rank"]),
-                    number(layer["noise_share"], 2),
-                ]
-                for layer in result["layers"]
-                if layer["split"] == split and (layer["pool"] == pool or not result["config"]["pool"])
-            ]
-            title = f"{split}: {entry['samples']} samples, {entry['classes']} classes, pooled by {pool}"
-            head = ["layer", "width", "NC1", "held-out", "chance", "D", "NCC accuracy", "eff. rank", "noise share"]
-            print_table(title, head, rows)
-    _print_summary(result)
-
-
-def _print_summary(result: dict[str, Any]) -> None:
-    for split, accuracy in result["accuracy"].items():
-        print(f"accuracy of the network's own head, {split}: {accuracy:.4f}")
-    for split, law in result["law"].items():
-        print(f"law of data separation, {split}: log D changes by {law['slope']:.3f} per layer, R^2 {law['r2']:.3f}")
-    for split in dict.fromkeys(row["split"] for row in result["classes"]):
-        rows = [row for row in result["classes"] if row["split"] == split][:3]
-        worst = ", ".join(
-            f"{row['name']} ({number(row['nc1_share'], 2)}, nearest {row['nearest_class']})" for row in rows
-        )
-        print(f"most of NC1 at the last layer, {split}: {worst}")
-    if result["outliers"]:
-        rows = [
-            [outlier["item"], outlier["split"], outlier["class"], outlier["nearest_class"], number(outlier["excess"])]
-            for outlier in result["outliers"]
+        next_steps=[
+            ("What these features are worth with a few labels, and which method to use:", f"lowdim advise {typed}")
         ]
-        print_table(
-            "suspected labels, most suspicious first", ["item", "split", "labelled", "looks like", "excess"], rows
-        )
+        if typed
+        else [],
+        command=TYPED.get(),
+    )
+
+
+def _remarks(result: dict[str, Any]) -> list[str]:
+    lines = [given.feature_line(result["feature"])]
+    lines += [
+        f"accuracy of the network's own head, {split}: {percent(value)}" for split, value in result["accuracy"].items()
+    ]
+    lines += [
+        f"law of data separation, {split}: log D changes by {law['slope']:.3f} per layer, R^2 {law['r2']:.3f}"
+        for split, law in result["law"].items()
+    ]
+    for split in dict.fromkeys(row["split"] for row in result["classes"]):
+        worst = [row for row in result["classes"] if row["split"] == split][:3]
+        told = [f"{row['name']} ({number(row['nc1_share'], 2)}, nearest {row['nearest_class']})" for row in worst]
+        lines.append(f"most of NC1 at the last layer, {split}: {', '.join(told)}")
+    return lines

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Json,
-    Seed,
-    emit_json,
-    print_table,
-    progress,
-    say,
-    wants_json,
-    warn,
-)
+from lowdim.cli._command import TYPED, command
+from lowdim.cli._common import PageFile, Seed, progress, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +18,7 @@ if TYPE_CHECKING:
     from lowdim.data import Dataset
     from lowdim.finetuning import Delta
     from lowdim.models import LoadedModel
+    from lowdim.report import Page, Result
 
 DeltaOption = Annotated[Path, typer.Option("--delta", help="Folder that lowdim finetune printed.")]
 BaseOption = Annotated[
@@ -42,7 +32,7 @@ SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(predict)
+    command(app)(predict)
 
 
 def predict(
@@ -70,9 +60,8 @@ def predict(
     offline: given.Offline = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+    page: PageFile = None,
+) -> "Result":
     """Classify data with a fine-tuned network.
 
     lowdim predict --delta lowdim-runs/finetune-0123456789/delta --data photos/ --csv predictions.csv
@@ -86,13 +75,14 @@ def predict(
 
     import numpy as np
 
-    from lowdim.data import load_data
+    from lowdim.data import as_dataset
     from lowdim.errors import InputError
     from lowdim.finetuning import split_outputs
     from lowdim.finetuning._delta import tuned_parts
+    from lowdim.report import Result
 
     begun = time.monotonic()
-    dataset = load_data(
+    dataset = as_dataset(
         data,
         path_column=path_column,
         text_column=text_column,
@@ -111,7 +101,7 @@ def predict(
     found, network, preprocessing, changed = tuned_network(
         delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
     )
-    given.say_feature(tuned_parts(network)[0].feature.as_dict())
+    say(given.feature_line(tuned_parts(network)[0].feature.as_dict()))
     for note in dataset.notes:
         say(f"note: {note}")
     size = given.batch_size(batch_size) or 64
@@ -127,26 +117,41 @@ def predict(
     doubts = _doubts(dataset, names, seed, asked=split is not None)
     accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
     warnings = [*changed, *warnings]
-    for message in warnings:
-        warn(message)
     chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
         _write_csv(csv, predictions)
-    if wants_json(json, format):
-        config = {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed}
-        result: dict[str, Any] = {"config": config, "warnings": warnings}
-        result["seconds"] = round(time.monotonic() - begun, 3)
-        emit_json("predict", {**result, "predictions": predictions, "accuracy": accuracy})
-        return
-    rows = [[str(row["item"]), str(row["class"]), f"{row['probability']:.3f}"] for row in predictions[:SHOWN]]
-    which = f"all {len(items)} samples" if chosen == "all" else f"{chosen} split"
-    print_table(f"{which} of {dataset.name}", ["item", "class", "probability"], rows)
-    if len(predictions) > SHOWN:
-        print(f"and {len(predictions) - SHOWN} more; --csv FILE or --json gives them all")
-    if csv is not None:
-        print(f"saved: {csv}")
-    if accuracy is not None:
-        print(f"accuracy against the labels there: {100 * accuracy:.2f} %")
+    result: dict[str, Any] = {
+        "config": {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed},
+        "warnings": warnings,
+        "seconds": round(time.monotonic() - begun, 3),
+        "predictions": predictions,
+        "accuracy": accuracy,
+    }
+    shown = _page(result)
+    found_result = Result("predict", result, shown, remarks=_remarks(result, csv))
+    if page is not None:
+        found_result.save_page(page)
+    return found_result
+
+
+def _page(result: dict[str, Any]) -> "Page":
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
+    from lowdim.report.finetuning import prediction_sections
+
+    return Page(
+        title=f"Classes of {result['config']['data']}",
+        lead=headline("predict", result),
+        sections=prediction_sections(result, SHOWN),
+        command=TYPED.get(),
+    )
+
+
+def _remarks(result: dict[str, Any], csv: Path | None) -> list[str]:
+    lines: list[str] = []
+    if len(result["predictions"]) > SHOWN:
+        lines.append(f"and {len(result['predictions']) - SHOWN} more; `csv=FILE` or `json=True` gives them all")
+    return [*lines, *([f"saved: {csv}"] if csv is not None else [])]
 
 
 def _splits(dataset: "Dataset", split: str | None) -> list[str]:
@@ -189,11 +194,11 @@ def _doubts(dataset: "Dataset", names: list[str], seed: int, *, asked: bool) -> 
     """The warning where the network may have been tuned on these samples."""
     if names == ["test"]:
         drawn = (
-            f"The test split was drawn with --seed {seed}: after finetune with another seed it holds training samples."
+            f"The test split was drawn with `seed={seed}`: after finetune with another seed it holds training samples."
         )
         return [] if dataset.own_split else [drawn]
     seen = "These samples are no test split: training samples may be among them."
-    remedy = "So no accuracy is given; --split all gives it, and --split test --seed S that of the test split of finetune --seed S."
+    remedy = "So no accuracy is given; `split=all` gives it, and `split=test` with `seed` that of the test split of finetune with that seed."
     return [seen if asked else f"{seen} {remedy}"]
 
 

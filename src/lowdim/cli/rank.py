@@ -1,5 +1,6 @@
 """``lowdim rank``: which of these pre-trained models will transfer best."""
 
+import shlex
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -8,27 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Fresh,
-    Json,
-    Out,
-    Seed,
-    emit_json,
-    number,
-    print_table,
-    progress,
-    say,
-    wants_json,
-    warn,
-)
+from lowdim.cli._command import TYPED, command, run_folder
+from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 
 if TYPE_CHECKING:
-    from lowdim._files import RunFolder
     from lowdim.data import Dataset
     from lowdim.ranking import Candidate
+    from lowdim.report import Page, Result
 
 
 class ScoreChoice(StrEnum):
@@ -57,16 +44,20 @@ class ProbeChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(rank)
+    command(app)(rank)
 
 
 def rank(
-    data: given.DataOption,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help=f"May be repeated. {given.MODEL_HELP} FILE.npz: saved features.")
+        list[str] | None,
+        typer.Option(
+            "--model", rich_help_panel="Model", help=f"May be repeated. {given.MODEL_HELP} FILE.npz: saved features."
+        ),
     ] = None,
+    data: given.DataOption = None,
     models: Annotated[
-        Path | None, typer.Option("--models", help="TOML file with one [[models]] table per candidate.")
+        Path | None,
+        typer.Option("--models", rich_help_panel="Model", help="TOML file with one [[models]] table per candidate."),
     ] = None,
     by: Annotated[ScoreChoice, typer.Option("--by", help="The score that orders.")] = ScoreChoice.nc1,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Scores alone, without the linear probe.")] = False,
@@ -93,9 +84,7 @@ def rank(
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+) -> "Result":
     """Which of these pre-trained models will transfer best to my data?
 
     lowdim rank --model digits-split --model digits-0-4 --data digits-noisy
@@ -111,20 +100,20 @@ def rank(
     [[models]]  name = "…"  model = "…" (or features = "FILE.npz")  weights = "…"  arguments = {…}  mean = […]  std = […]
     image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  pool = "…"  source_accuracy = 0.7
     """
-    from lowdim.data import load_data
+    from lowdim.data import as_dataset
 
     common = {
         "allow_pickle": allow_pickle,
         "offline": offline,
-        "mean": given.numbers(mean, "--mean"),
-        "std": given.numbers(std, "--std"),
+        "mean": given.numbers(mean, "mean"),
+        "std": given.numbers(std, "std"),
         "image_size": image_size,
         "feature": feature,
-        "pool": pool and pool.value,
+        "pool": None if pool is None else str(pool),
     }
     candidates = given.candidates(model, models, {key: value for key, value in common.items() if value})
-    dataset = load_data(
-        data,
+    dataset = as_dataset(
+        given.named(data),
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
@@ -137,28 +126,29 @@ def rank(
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
-        "by": by.value,
+        "by": str(by),
         "probe": not no_probe,
-        "probe_on": probe_on.value,
+        "probe_on": str(probe_on),
         "device": given.device(device),
         "batch_size": given.batch_size(batch_size) or 64,
         "seed": seed,
     }
     for note in dataset.notes:
         say(f"note: {note}")
-    result, folder = _run(candidates, dataset, config, out, selection=selection, jobs=jobs, cache=cache, fresh=fresh)
-    for row in result["scores"]:
-        given.say_feature(row["feature"], row["model"])
-    for row in result["failed"]:
-        warn(f"{row['model']} could not be scored: {row['error']}")
-    result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
-    for message in result["warnings"]:
-        warn(message)
-    if wants_json(json, format):
-        emit_json("rank", result)
-    else:
-        _print(result)
-        print(f"\npage: {folder / 'report.html'}")
+    typed = given.words(
+        {"--data": data if isinstance(data, str) else None, "--limit": limit, "--label-column": label_column}
+    )
+    return _run(
+        candidates,
+        dataset,
+        config,
+        out,
+        selection=selection,
+        jobs=jobs,
+        cache=cache,
+        fresh=fresh,
+        typed=shlex.join(typed),
+    )
 
 
 def _run(
@@ -171,15 +161,17 @@ def _run(
     jobs: int,
     cache: Path | None,
     fresh: bool,
-) -> tuple[dict[str, Any], Path]:
-    from lowdim._files import RunFolder
+    typed: str,
+) -> "Result":
     from lowdim.ranking import rank as rank_models
+    from lowdim.report import Result, write_report
 
     started = time.monotonic()
-    with RunFolder(out, "rank", config, fresh=fresh) as run:
+    specs = {candidate.name: candidate.model for candidate in candidates}
+    with run_folder(out, "rank", config, fresh=fresh) as (run, folder), run:
         known = run.finished()
         if known is not None:
-            return known, run.path
+            return Result("rank", known, _page(known, specs, typed), folder=folder, remarks=_remarks(known))
         with progress("ranking") as update:
             found = rank_models(
                 candidates,
@@ -196,68 +188,38 @@ def _run(
                 cache=cache,
                 progress=update,
             )
-        result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
-        _write(run, result)
-    return result, run.path
+        result: dict[str, Any] = {
+            "config": run.config,
+            **found.as_dict(),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
+        for row in result["failed"]:
+            warn(f"{row['model']} could not be scored: {row['error']}")
+        page = _page(result, specs, typed)
+        result["figures"] = write_report(run, page)
+        run.finish(result)
+    return Result("rank", result, page, value=found, folder=folder, remarks=_remarks(result))
 
 
-def _write(run: "RunFolder", result: dict[str, Any]) -> None:
-    from lowdim.report import Page, write_report
+def _remarks(result: dict[str, Any]) -> list[str]:
+    return [given.feature_line(row["feature"], row["model"]) for row in result["scores"]]
+
+
+def _page(result: dict[str, Any], specs: dict[str, str | None], typed: str) -> "Page":
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
     from lowdim.report.ranking import ranking_sections
 
-    page = Page(
-        title=f"{len(result['scores'])} models on {result['config']['data']['name']}",
-        lead="Which pre-trained features suit this data.",
+    best = next((row["model"] for row in result["scores"]), None)
+    spec = specs.get(best) if best else None
+    count = len(result["scores"])
+    return Page(
+        title=f"{count} model{'s' * (count != 1)} for {result['config']['data']['name']}",
+        lead=headline("rank", result),
         sections=ranking_sections(result),
+        next_steps=[("Tune the best of them:", f"lowdim finetune {shlex.join(['--model', spec])} {typed}")]
+        if spec and typed
+        else [],
+        command=TYPED.get(),
     )
-    result["figures"] = write_report(run, page)
-    run.finish(result)
-
-
-_SHOWN = {
-    "nc1": "NC1",
-    "nc1_heldout": "held-out",
-    "h_score_regularised": "H-score (reg.)",
-    "logme": "LogME",
-    "sfda": "SFDA",
-    "ncc_accuracy": "NCC",
-    "probe_accuracy": "probe",
-}
-
-
-def _print(result: dict[str, Any]) -> None:
-    names = list(dict.fromkeys([result["by"], *_SHOWN]))
-    shown = [name for name in names if any(row[name] is not None for row in result["scores"])]
-    rows = [
-        [
-            str(row["rank"]),
-            row["model"],
-            *(_cell(row, name, result["by"]) for name in shown),
-            f"{row['width']:,}",
-            f"{row['parameters']:,}" if row["parameters"] else "-",
-        ]
-        for row in result["scores"]
-    ]
-    head = ["rank", "model", *(_SHOWN.get(name, name) for name in shown), "width", "parameters"]
-    print_table(f"best first by {result['by']}; the same rank: cannot be told apart", head, rows)
-    if not result["agreement"]:
-        return
-    rows = [
-        [
-            name,
-            number(found["kendall"], 2),
-            number(found["weighted"], 2),
-            number(found["spearman"], 2),
-            "-" if found["interval"] is None else "{:.2f} to {:.2f}".format(*found["interval"]),
-        ]
-        for name, found in result["agreement"].items()
-    ]
-    title = "agreement with the probe (1: the same order); last: what is known without any data"
-    print_table(title, ["score", "Kendall", "weighted", "Spearman", "90 % interval"], rows)
-
-
-def _cell(row: dict[str, Any], name: str, by: str) -> str:
-    interval = row["intervals"].get(name)
-    if interval is None or name not in (by, "probe_accuracy"):
-        return number(row[name])
-    return f"{number(row[name])} [{number(interval[0])}, {number(interval[1])}]"

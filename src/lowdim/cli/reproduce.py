@@ -9,31 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import Command
-from lowdim.cli._common import (
-    Format,
-    FormatOption,
-    Fresh,
-    Json,
-    Out,
-    emit_json,
-    number,
-    print_table,
-    progress,
-    say,
-    wants_json,
-)
+from lowdim.cli._command import TYPED, Listing, command, run_folder
+from lowdim.cli._common import Fresh, Out, progress, say
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.experiments import Experiment
     from lowdim.experiments._runner import Finished
-    from lowdim.report import Page
+    from lowdim.report import Page, Result
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(cls=Command)(reproduce)
+    command(app)(reproduce)
 
 
 def reproduce(
@@ -50,9 +38,7 @@ def reproduce(
     ] = None,
     out: Out = None,
     fresh: Fresh = False,
-    json: Json = False,
-    format: FormatOption = Format.auto,
-) -> None:
+) -> "Result | Listing":
     """Is the theory true? Each figure of the lecture, computed here, with numeric verdicts.
 
     lowdim reproduce --list
@@ -69,41 +55,35 @@ def reproduce(
     from lowdim.errors import UsageError
     from lowdim.experiments import MODULES, load
 
-    as_json = wants_json(json, format)
     if list_all:
-        _list([load(id) for id in MODULES], as_json=as_json)
-        return
+        return _listing([load(id) for id in MODULES])
     if not ids:
         raise UsageError("Say which experiments: lowdim reproduce all, or ids from lowdim reproduce --list.")
     names = list(MODULES) if "all" in ids else [id for id in MODULES if id in ids]
     experiments = [load(id) for id in (names if set(ids) <= {*MODULES, "all"} else ids)]
-    result, path = run(experiments, assignments or [], full=full, jobs=jobs, out=out, fresh=fresh)
-    if as_json:
-        emit_json("reproduce", result)
-    else:
-        print_result(result)
-        print(f"\npage: {path / 'report.html'}")
-    raise typer.Exit(exit_code(result))
+    return run(experiments, assignments or [], full=full, jobs=jobs, out=out, fresh=fresh)
 
 
 def run(
     experiments: Sequence["Experiment"],
     assignments: Sequence[str] = (),
     *,
-    command: str = "reproduce",
+    name: str = "reproduce",
+    commands: Mapping[str, str] | None = None,
     full: bool = False,
     jobs: int | None = None,
     out: Path | None,
     fresh: bool,
     next_steps: Sequence[tuple[str, str]] = (),
-) -> tuple[dict[str, Any], Path]:
-    """Runs experiments in a run folder; returns the result and the folder."""
+) -> "Result":
+    """Runs experiments in a run folder."""
     from importlib.metadata import version
 
-    from lowdim._files import RunFolder
     from lowdim.experiments._runner import choose_jobs, run_experiments
     from lowdim.experiments._settings import parse_assignments, resolve_settings
-    from lowdim.report.reproduce import experiments_page
+    from lowdim.report import Result
+    from lowdim.report.demo import as_tour
+    from lowdim.report.reproduce import experiment_tables, experiments_page, finished_page
 
     settings = resolve_settings(experiments, parse_assignments(assignments), full=full)
     config = {
@@ -111,10 +91,11 @@ def run(
         "experiments": {id: dataclasses.asdict(one) for id, one in settings.items()},
     }
     begun = time.monotonic()
-    with RunFolder(out, command, config, fresh=fresh) as folder, contextlib.ExitStack() as stack:
+    with run_folder(out, name, config, fresh=fresh) as (folder, path), folder, contextlib.ExitStack() as stack:
         known = folder.finished()
         if known is not None:
-            return known, folder.path
+            page = finished_page(known, next_steps)
+            return Result(name, known, page, folder=path, tables=experiment_tables(known), exit_code=exit_code(known))
         update = stack.enter_context(progress("experiments"))
         finished: dict[str, Finished] = {}
         for one in run_experiments(
@@ -127,8 +108,12 @@ def run(
             say(_line(one, len(finished), len(settings)))
         options = "".join(f" --set {text}" for text in assignments) + (" --full" if full else "")
         page = experiments_page(experiments, finished, settings, options, next_steps)
-        result = _write(folder, page, experiments, finished, settings, time.monotonic() - begun)
-    return result, folder.path
+        if commands is not None:
+            page = as_tour(page, experiments, finished, commands)
+        page = dataclasses.replace(page, command=TYPED.get())
+        result, page = _write(folder, page, experiments, finished, settings, time.monotonic() - begun)
+    tables = experiment_tables(result) if name != "demo" or exit_code(result) else []
+    return Result(name, result, page, folder=path, tables=tables, exit_code=exit_code(result))
 
 
 def _line(one: "Finished", count: int, total: int) -> str:
@@ -147,7 +132,7 @@ def _write(
     finished: Mapping[str, "Finished"],
     settings: Mapping[str, Any],
     seconds: float,
-) -> dict[str, Any]:
+) -> "tuple[dict[str, Any], Page]":
     from lowdim.report import write_report
     from lowdim.report.reproduce import experiment_result
 
@@ -168,7 +153,7 @@ def _write(
         run.write_result(result)
     else:
         run.finish(result)
-    return result
+    return result, page
 
 
 def exit_code(result: Mapping[str, Any]) -> int:
@@ -176,7 +161,10 @@ def exit_code(result: Mapping[str, Any]) -> int:
     return 4 if result["failed"] else result["exit_code"]
 
 
-def _list(experiments: Sequence["Experiment"], *, as_json: bool) -> None:
+def _listing(experiments: Sequence["Experiment"]) -> Listing:
+    from lowdim.figures import Table
+    from lowdim.report._terminal import to_terminal
+
     entries = [
         {
             "id": one.id,
@@ -189,45 +177,13 @@ def _list(experiments: Sequence["Experiment"], *, as_json: bool) -> None:
         }
         for one in experiments
     ]
-    if as_json:
-        emit_json("reproduce", {"experiments": entries})
-        return
+    lines: list[str] = []
     for section in sorted({one.section for one in experiments}):
         rows = [
-            [one.id, one.title, one.lecture, ", ".join(field.name for field in dataclasses.fields(one.settings))]
+            [one.id, one.title, one.lecture, " ".join(field.name for field in dataclasses.fields(one.settings))]
             for one in experiments
             if one.section == section
         ]
-        print_table(f"section {section}", ["id", "what one sees", "in the lecture", "settings (--set)"], rows)
-
-
-def print_result(result: Mapping[str, Any]) -> None:
-    """Tables and verdicts of every experiment, then the counts."""
-    for entry in result["experiments"]:
-        for table in entry["tables"]:
-            rows = [
-                [number(cell) if isinstance(cell, float) else "-" if cell is None else str(cell) for cell in row]
-                for row in table["rows"]
-            ]
-            print_table(f"{entry['id']}: {table['title']}", table["columns"], rows)
-        rows = [
-            [
-                verdict["name"],
-                number(verdict["value"], 6),
-                f"{verdict['relation']} {number(verdict['threshold'], 6)}",
-                ("holds" if verdict["holds"] else "FAILS") if verdict["judged"] else f"not judged: {verdict['note']}",
-            ]
-            for verdict in entry["verdicts"]
-        ]
-        title = f"{entry['id']} ({entry['seconds']:.1f} s)"
-        if rows:
-            print_table(title, ["verdict", "value", "threshold", ""], rows)
-        else:
-            print(f"{title}: {entry['status']}: {entry['message']}")
-    counts = {
-        status: sum(entry["status"] == status for entry in result["experiments"]) for status in ("skipped", "error")
-    }
-    print(
-        f"{result['passed']} experiments passed, {result['failed']} failed a verdict, {counts['error']} ended in an error, "
-        f"{counts['skipped']} skipped; {result['seconds']:.0f} s"
-    )
+        columns = ["id", "what one sees", "in the lecture", "settings (--set)"]
+        lines.append(to_terminal(Table("ids", f"section {section}", columns, rows, drop=["in the lecture"])))
+    return Listing("reproduce", {"experiments": entries}, lines)

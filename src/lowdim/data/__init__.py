@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from lowdim.data._arrays import dataset_from_arrays
 from lowdim.data._dataset import Dataset, Split
 from lowdim.data._digits import DIGITS_TASKS, load_digits
+from lowdim.data._given import as_dataset
 from lowdim.data._images import thumbnail
 from lowdim.data._load import choose, load_data
 
@@ -15,6 +16,7 @@ __all__ = [
     "DIGITS_TASKS",
     "Dataset",
     "Split",
+    "as_dataset",
     "batches",
     "choose",
     "dataset_from_arrays",

@@ -1,10 +1,12 @@
 """Deep linear networks: training runs (full, exactly reduced, gradient flow) and theorem checks, in NumPy."""
 
+from lowdim.dynamics._aligned import aligned_descent, balancing_factor, learning_time, period_two_orbit
 from lowdim.dynamics._bases import Bases, NoInvariantPartError, block_sizes
 from lowdim.dynamics._blocks import BlockForms, block_forms
+from lowdim.dynamics._free_features import FreeFeatures, factor_cost, free_features
 from lowdim.dynamics._history import WeightHistory
 from lowdim.dynamics._initialization import initialize
-from lowdim.dynamics._parsimony import check_parsimony
+from lowdim.dynamics._parsimony import ParsimonyReport, check_parsimony, report_parsimony
 from lowdim.dynamics._problem import (
     Problem,
     balanced_labels,
@@ -38,8 +40,10 @@ __all__ = [
     "Adam",
     "Bases",
     "BlockForms",
+    "FreeFeatures",
     "GradientDescent",
     "NoInvariantPartError",
+    "ParsimonyReport",
     "Polar",
     "Problem",
     "RMSprop",
@@ -49,23 +53,30 @@ __all__ = [
     "Svd",
     "Trajectory",
     "WeightHistory",
+    "aligned_descent",
     "balanced_labels",
     "balancedness_gaps",
+    "balancing_factor",
     "block_forms",
     "block_sizes",
     "check_parsimony",
     "check_separation",
     "class_separation",
+    "factor_cost",
+    "free_features",
     "initialize",
     "input_separation",
     "insert_unbalanced",
     "last_pair_bound",
+    "learning_time",
     "log_line",
     "low_rank_target",
     "one_hot",
     "orthogonal_inputs",
+    "period_two_orbit",
     "ratio_bound",
     "reduce",
+    "report_parsimony",
     "scale_recursion",
     "separation_over_time",
     "separation_profile",

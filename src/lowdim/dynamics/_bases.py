@@ -229,11 +229,15 @@ class Bases:
 
     @classmethod
     def from_change(
-        cls, weights: Sequence[np.ndarray], first: Float[np.ndarray, "d k"], rank: int | None = None
+        cls,
+        weights: Sequence[np.ndarray],
+        first: Float[np.ndarray, "d k"],
+        rank: int | None = None,
+        precision: float = float(np.finfo(np.float64).eps),
     ) -> "Bases":
         """From a basis of the directions in which the first factor changed, and the weights at the start.
 
-        The rank is the least one that has room for these directions.
+        The rank is the least one that has room for these directions, known to the weights' `precision`.
         """
         directions = [orthogonal_part(weight)[0] for weight in weights]
         reached = first
@@ -242,7 +246,8 @@ class Bases:
         pulled = reached
         for direction in reversed(directions):
             pulled = direction.T @ pulled
-        seen, unseen = _leading(reached), _leading(first - pulled)
+        cut = max(1e-8, 1e3 * precision)
+        seen, unseen = _leading(reached, cut), _leading(first - pulled, cut)
         return cls.build(directions, seen, unseen, rank or max(1, -(-seen.shape[1] // 2), unseen.shape[1]))
 
 
@@ -292,7 +297,7 @@ def _orthonormal(columns: Float[np.ndarray, "*batch d p"], size: int) -> Float[n
     return np.linalg.qr(_beside(columns, filler))[0][..., :size]
 
 
-def _leading(matrix: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m p"]:
-    """Left singular vectors of what a projection left of orthonormal columns; below 1e-8 it left rounding."""
+def _leading(matrix: Float[np.ndarray, "m k"], cut: float) -> Float[np.ndarray, "m p"]:
+    """Left singular vectors of what a projection left of orthonormal columns; below `cut` it left rounding."""
     left, values, _ = np.linalg.svd(matrix, full_matrices=False)
-    return left[:, values > 1e-8]
+    return left[:, values > cut]

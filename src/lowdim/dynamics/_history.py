@@ -1,18 +1,25 @@
 """Weights over time from anywhere: a run, arrays, or a folder with one safetensors file per step."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 
 from lowdim._files import verify_tensors
 from lowdim._reading import reading
+from lowdim.dynamics._bases import orthogonal_part
 from lowdim.dynamics._trajectory import Trajectory
 from lowdim.errors import InputError, NonFiniteError, did_you_mean
+
+COARSE = 1e-5
+"""Rounding unit above which (float16, bfloat16) no exact statement can be decided."""
+
+EXACT = 1e-10
+"""Smallest relative tolerance: exact arithmetic in float64."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class WeightHistory:
     Attributes:
         names: What to call each time: a step number or file name.
         shapes: Shape of each factor, first layer first.
-        precision: Rounding unit of the stored numbers.
+        precision: Rounding unit of the coarsest numbers in it: of their type, or of a coarser one that holds them all exactly.
         read: ``read(layer, index)`` with layers from 1 and times from 0; float64.
 
     Example:
@@ -40,6 +47,31 @@ class WeightHistory:
     def depth(self) -> int:
         """L."""
         return len(self.shapes)
+
+    @property
+    def iterations(self) -> Float[np.ndarray, " T"]:
+        """Iterations since the first time: from the last number in each name; where names have none, 10^4 for each time."""
+        found = [re.findall(r"\d+", name) for name in self.names]
+        numbers = np.array([float(parts[-1]) if parts else np.nan for parts in found])
+        if np.isfinite(numbers).all() and (np.diff(numbers) > 0).all():
+            return numbers - numbers[0]
+        return 1e4 * np.arange(len(self.names))
+
+    @property
+    def rounding(self) -> Float[np.ndarray, " T"]:
+        r"""How much of $\lVert W\rVert_F$ rounding may have moved by each time: of what is stored, and of every step until then.
+
+        Errors of T steps add up like a random walk. Steps below the rounding unit are rounded the same way every time; those are
+        seen by the change being small, see `resolved`.
+        """
+        return self.precision * (2 + 4 * np.sqrt(self.iterations))
+
+    @property
+    def unit(self) -> float:
+        """`precision`, or that of the start where it is coarser: float32 weights that were trained on in float64."""
+        start = self.weights(0)
+        gaps = [orthogonal_part(weight)[2] for weight in start if weight.any() and len(weight) <= len(weight.T)]
+        return max(self.precision, rounding_unit(start)) if max(gaps, default=0.0) > EXACT else self.precision
 
     def weight(self, layer: int, index: int) -> Float[np.ndarray, "m n"]:
         """A factor at the index-th time.
@@ -83,7 +115,7 @@ class WeightHistory:
                 raise InputError(f"step {index} has {len(step)} factors, but step 0 has {len(steps[0])}.")
         shapes = [np.shape(weight) for weight in steps[0]]
         _require_chain(shapes)
-        precision = max(float(np.finfo(np.asarray(weight).dtype).eps) for weight in steps[0])
+        precision = rounding_unit(np.asarray(weight) for step in steps for weight in step)
         return cls(
             [str(index) for index in range(len(steps))], shapes, precision, lambda layer, index: steps[index][layer - 1]
         )
@@ -132,7 +164,7 @@ class WeightHistory:
                         "a history needs the same network at every step."
                     )
         _require_chain([held[0][name] for name in names])
-        precision = max(_precision(files[0], name) for name in names)
+        precision = rounding_unit(_read(path, name) for path in files for name in names)
         return cls(
             [path.stem for path in files],
             [held[0][name] for name in names],
@@ -157,18 +189,41 @@ def _tensors(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _read(path: Path, name: str) -> Float[np.ndarray, "m n"]:
-    with (
-        reading(path, "a NumPy array", name=f"tensor {name!r} of {path}", also=(SafetensorError,)),
-        safe_open(path, framework="numpy") as file,
-    ):
-        return file.get_tensor(name)
+    with reading(path, "a NumPy array", name=f"tensor {name!r} of {path}", also=(SafetensorError,)):
+        with safe_open(path, framework="numpy") as file:
+            kind = file.get_slice(name).get_dtype()
+            matrix = None if kind == "BF16" else file.get_tensor(name)
+        if matrix is not None:
+            if matrix.dtype.kind != "f":
+                raise InputError(f"tensor {name!r} of {path} holds {matrix.dtype}, not floating-point weights.")
+            return matrix
+        # NumPy has no bfloat16: its 16 bits are the upper half of a float32
+        stored = dict(deserialize(path.read_bytes()))[name]
+        halves = np.frombuffer(stored["data"], np.uint16).reshape(stored["shape"])
+        return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
-def _precision(path: Path, name: str) -> float:
-    matrix = _read(path, name)
-    if matrix.dtype.kind != "f":
-        raise InputError(f"tensor {name!r} of {path} holds {matrix.dtype}, not floating-point weights.")
-    return float(np.finfo(matrix.dtype).eps)
+def rounding_unit(arrays: Iterable[np.ndarray]) -> float:
+    """Distance of 1 from the next number, in the coarsest type among the arrays or in a coarser one that holds them all.
+
+    Weights that were trained in bfloat16 and saved as float32 are still bfloat16 numbers.
+    """
+    unit, bits = float(np.finfo(np.float64).eps), 0
+    for array in arrays:
+        if array.dtype.kind == "f":
+            unit = max(unit, float(np.finfo(array.dtype).eps))
+        bits = max(bits, _bits(array))
+    return max(unit, 2.0 ** (1 - bits))
+
+
+def _bits(array: np.ndarray) -> int:
+    """Length of the mantissa that holds all entries: of bfloat16, float16, float32, or all of float64."""
+    mantissa = np.frexp(array.astype(np.float64))[0]
+    for bits in (8, 11, 24):
+        scaled = np.ldexp(mantissa, bits)
+        if (scaled == np.rint(scaled)).all():
+            return bits
+    return 53
 
 
 def _require_chain(shapes: Sequence[tuple[int, ...]]) -> None:

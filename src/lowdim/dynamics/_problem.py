@@ -20,7 +20,7 @@ class Problem:
     Attributes:
         targets: Y, one column per sample (for `inputs` None: the matrix to factorize).
         inputs: X, one column per sample; None means the identity (whitened, one sample per input dimension).
-        precision: Rounding unit of the coarser of the two arrays as they came; they are kept in float64.
+        precision: Rounding unit of the coarser of the two arrays as they came (whole numbers are exact); kept in float64.
 
     Raises:
         InputError: If the shapes disagree or there is nothing to fit.
@@ -38,7 +38,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         given = [np.asarray(array) for array in (self.targets, self.inputs) if array is not None]
-        units = [float(np.finfo(array.dtype).eps) for array in given if array.dtype.kind == "f"]
+        units = [float(np.finfo(array.dtype).eps) for array in given if array.dtype.kind == "f" and _fractions(array)]
         object.__setattr__(self, "precision", max(units, default=float(np.finfo(np.float64).eps)))
         for name, array in zip(("targets", "inputs"), given, strict=False):
             object.__setattr__(self, name, np.asarray(array, np.float64))
@@ -85,6 +85,13 @@ class Problem:
         return float(values[0] / values[-1]) if full else float("inf")
 
     @property
+    def unwhitened(self) -> float:
+        """Largest entry of ``X X^T - I``, which `white` is held against."""
+        if self.inputs is None:
+            return 0.0
+        return float(np.abs(self.inputs @ self.inputs.T - np.eye(len(self.inputs))).max())
+
+    @property
     def whitening_gap(self) -> float:
         """Spectral norm of ``X X^T - I``; 0 when the inputs count as whitened."""
         return 0.0 if self.gram is None else float(np.linalg.norm(self.gram - np.eye(len(self.gram)), 2))
@@ -102,9 +109,19 @@ class Problem:
             return 0.5 * _squared_norm(matrix - self.phi) + self.constant
         return 0.5 * _squared_norm(matrix @ self.inputs - self.targets)
 
+    def scaled(self, factor: float) -> "Problem":
+        """The same minimiser from inputs and targets that are `factor` times as large."""
+        result = Problem(factor * self.targets, None if self.inputs is None else factor * self.inputs)
+        object.__setattr__(result, "precision", self.precision)
+        return result
+
     def whitened(self) -> "Problem":
         """The same targets with `whiten` applied to the inputs."""
         return self if self.inputs is None else Problem(self.targets, whiten(self.inputs))
+
+
+def _fractions(array: np.ndarray) -> bool:
+    return not bool((array == np.rint(array)).all())
 
 
 def _squared_norm(matrix: Float[np.ndarray, "*batch m n"]) -> Float[np.ndarray, "*batch"]:

@@ -41,12 +41,12 @@ def read_samples(path: Path) -> Samples:
             raise InputError(f"{path} has no array {name!r}; it has {', '.join(names) or 'none'}.")
         if arrays[name].dtype.kind not in "fiu":
             raise InputError(f"{name} in {path} holds {arrays[name].dtype}, not numbers.")
-    x, y = np.asarray(arrays["x"], float), arrays["y"]
+    x, y = arrays["x"], arrays["y"]
     if y.ndim == 1:
         if y.dtype.kind not in "iu" or y.size == 0 or y.min() < 0 or y.max() >= y.size:
             raise InputError(f"y in {path} must hold class numbers from 0 as integers.")
         labels = y.astype(np.int64)
         return Samples(Problem(one_hot(labels, int(labels.max()) + 1), x), labels)
-    problem = Problem(np.asarray(y, float), x)
+    problem = Problem(y, x)
     is_one_hot = bool(np.isin(y, (0, 1)).all() and (y.sum(axis=0) == 1).all())
     return Samples(problem, y.argmax(axis=0) if is_one_hot else None)

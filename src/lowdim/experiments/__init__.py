@@ -34,8 +34,16 @@ MODULES: dict[str, str] = {
     "completion-sample-complexity": "deep_completion",
     "completion-compressed": "deep_completion",
     "completion-narrow": "deep_completion",
+    "edge-of-stability": "edge_of_stability",
+    "saddle-to-saddle": "learning_order",
+    "muon-growth": "learning_order",
+    "class-imbalance": "class_imbalance",
+    "more-classes-than-dimensions": "many_classes",
+    "deep-unconstrained-features": "deep_features",
+    "smooth-networks": "smooth_networks",
+    "regression-collapse": "regression_collapse",
 }
-"""Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture."""
+"""Experiment id -> the module of this package whose ``EXPERIMENTS`` holds it, in the order of the lecture; then what came after it."""
 
 
 TOUR = {"few-labels": "tour", "damaged-picture": "tour"}

@@ -73,7 +73,7 @@ METRICS: list[Metric] = [
     Metric("separation", -1, "D", "trace(Sigma_W) / trace(Sigma_B).", _separation),
     Metric("ncc_accuracy", 1, "NCC accuracy", "Of the nearest class mean; those of the training split where measured.", _ncc),
     Metric("cdnv", -1, "CDNV", "Class-distance normalised variance, mean over pairs of classes.", _mean_cdnv),
-    Metric("nc2", 0, "", "Distance of the class means from a simplex: equinorm, equiangularity, etf_distance.", _nc2),
+    Metric("nc2", 0, "", "Distance of the class means from a simplex: equinorm, equiangularity, etf_distance; cosine_excess also where there are more classes than dimensions.", _nc2),
     Metric("discrimination", 1, "", "1 - the largest cosine between two class means.", lambda s: discrimination(s.statistics)),
     Metric("effective_rank", 0, "effective rank", "Of the centred features, of at most 2,048 samples.", _effective_rank),
     Metric("rank", 0, "rank", "Of Sigma_B: the directions that NC1 uses.", lambda s: s.variability.rank),

@@ -13,17 +13,20 @@ from lowdim.statistics import ClassStatistics, centred_means, class_shares, mean
 
 @dataclass(frozen=True)
 class SimplexDistance:
-    """NC2: how far the centred class means are from a simplex equiangular tight frame; all three are 0 on it.
+    """NC2: how far the centred class means are from a simplex equiangular tight frame; all are 0 on it.
 
     Attributes:
         equinorm: Standard deviation over mean of the norms.
         equiangularity: Mean over pairs of ``|cos + 1 / (K - 1)|``.
         etf_distance: Frobenius distance of the Gram matrices, each scaled to norm 1; at most ``sqrt(2)``.
+        cosine_excess: Largest cosine between two means, less the smallest possible in d dimensions: ``-1 / (K - 1)`` for
+            ``K <= d + 1``, 0 for ``d + 2 <= K <= 2 d``, where the simplex does not fit; None for more classes.
     """
 
     equinorm: float
     equiangularity: float
     etf_distance: float
+    cosine_excess: float | None
 
 
 def _centred(statistics: ClassStatistics) -> Float[Tensor, "K d"]:
@@ -38,26 +41,32 @@ def simplex_distance(statistics: ClassStatistics) -> SimplexDistance:
     r"""NC2: distance of the centred class means from a simplex equiangular tight frame.
 
     With $m_k = \mu_k - \mu_G$ and $G_{kl} = m_k^\top m_l$: the relative spread of the norms, the mean deviation of the
-    cosines from $-1/(K-1)$, and $\|G/\|G\|_F - G_{etf}/\|G_{etf}\|_F\|_F$ with $G_{etf} = I - \mathbf{1}\mathbf{1}^\top/K$.
+    cosines from $-1/(K-1)$, and $\|G/\|G\|_F - G_{etf}/\|G_{etf}\|_F\|_F$ with $G_{etf} = I - \mathbf{1}\mathbf{1}^\top/K$; and the
+    largest cosine less the smallest that K vectors in d dimensions can have as their largest.
 
     Args:
         statistics: Of K >= 2 classes; means alone are enough.
 
     Returns:
-        Three dimensionless distances, 0 on the frame; unchanged when the features are rotated, shifted or rescaled.
+        Four dimensionless distances >= 0, 0 on the frame; unchanged when the features are rotated, shifted or rescaled.
 
     Raises:
         EmptyClassError: If a class has no sample.
         InputError: If a centred class mean is zero, so that it has no direction.
 
     References:
-        Papyan, Han and Donoho (2020), PNAS, doi:10.1073/pnas.2015509117.
+        Papyan, Han and Donoho (2020), PNAS, doi:10.1073/pnas.2015509117; for d + 2 <= K <= 2 d Alcala et al. (2026),
+        arXiv:2603.20587.
 
     Example:
         >>> frame = torch.eye(3).repeat(2, 1)
         >>> distance = simplex_distance(ClassStatistics.from_samples(frame, torch.arange(3).repeat(2), classes=3))
         >>> round(distance.equinorm, 12), round(distance.equiangularity, 12), round(distance.etf_distance, 12)
         (0.0, 0.0, 0.0)
+        >>> square = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # four classes in the plane
+        >>> distance = simplex_distance(ClassStatistics.from_samples(square, torch.arange(4), classes=4))
+        >>> round(distance.equiangularity, 3), round(distance.cosine_excess, 12)
+        (0.444, 0.0)
     """
     centred = _centred(statistics)
     classes = statistics.classes
@@ -75,7 +84,15 @@ def simplex_distance(statistics: ClassStatistics) -> SimplexDistance:
         equinorm=float(norms.std(correction=0) / norms.mean()),
         equiangularity=float((cosines + 1 / (classes - 1))[off].abs().mean()),
         etf_distance=float(torch.linalg.matrix_norm(difference)),
+        cosine_excess=_cosine_excess(float(cosines[off].max()), classes, statistics.width),
     )
+
+
+def _cosine_excess(largest: float, classes: int, width: int) -> float | None:
+    """The largest cosine less the smallest possible one, where that has a closed form."""
+    if classes > 2 * width:
+        return None
+    return largest - (-1 / (classes - 1) if classes <= width + 1 else 0.0)
 
 
 def self_duality(statistics: ClassStatistics, weight: Float[Tensor, "K d"]) -> float:

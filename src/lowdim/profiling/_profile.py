@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from lowdim._job import CACHE_BUDGET, Job
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim._random import child_seed
-from lowdim.data import Dataset
+from lowdim.data import Dataset, as_dataset
 from lowdim.errors import InputError, ResourceError, is_out_of_memory
 from lowdim.features import (
     FeatureCache,
@@ -28,7 +28,16 @@ from lowdim.features import (
     network_content,
     opened_cache,
 )
-from lowdim.models import Feature, LoadedModel, default_layers, find_feature, fingerprint, match_layers, unwrapped
+from lowdim.models import (
+    Feature,
+    LoadedModel,
+    as_model,
+    default_layers,
+    find_feature,
+    fingerprint,
+    match_layers,
+    unwrapped,
+)
 from lowdim.profiling._builder import Builder, Measured, Recipe
 from lowdim.profiling._passes import first_pass, second_pass
 from lowdim.profiling._result import Profile
@@ -36,8 +45,8 @@ from lowdim.statistics import Weighting
 
 
 def profile(
-    model: nn.Module | LoadedModel,
-    data: Dataset | Mapping[str, tuple[Tensor, Tensor]] | tuple[Tensor, Tensor],
+    model: nn.Module | LoadedModel | str,
+    data: Any,
     *,
     layers: str | Sequence[str] | None = None,
     pools: Sequence[Pool] | None = None,
@@ -61,9 +70,9 @@ def profile(
     of samples. The network is left as it was found.
 
     Args:
-        model: A network, or one from `lowdim.models.load_model` (which brings its preprocessing).
-        data: A data set from `lowdim.data.load_data`; or ready inputs and integer labels ``(n x …, n)``, for one split or by
-            split name.
+        model: A network, one from `lowdim.models.load_model` (which brings its preprocessing), or its name.
+        data: A data set from `lowdim.data.load_data`; ready inputs and integer labels ``(n x …, n)`` as tensors, for one split or by
+            split name; or anything else that `lowdim.data.as_dataset` takes: a name, arrays, a ``DataLoader``.
         layers: Names or globs as in ``module.named_modules()``; default the outputs of blocks and the penultimate feature.
         pools: How outputs become one row per sample; each gives its own entries. By default maps and tokens are averaged, and the
             feature is what the network itself takes (`lowdim.models.find_feature`).
@@ -95,6 +104,10 @@ def profile(
         >>> [layer.name for layer in result.layers]
         ['1', '2:input']
     """
+    if not isinstance(data, Dataset) and not _are_tensors(data):
+        data = as_dataset(data)
+    if not isinstance(model, nn.Module | LoadedModel):
+        model = as_model(model, kind=data.kind if isinstance(data, Dataset) else "features")
     module = unwrapped(model.module if isinstance(model, LoadedModel) else model)
     sources, names = _sources(model, data, splits)
     before = _device_of(module)
@@ -155,6 +168,17 @@ def _keys(
     return [(name, pool) for name in names for pool in (own if name == feature.layer else pools or ("avg",))]
 
 
+def _are_tensors(data: Any) -> bool:
+    """Whether these are ready inputs with labels, for one split or by split name."""
+    pairs: list[Any] = list(cast("Mapping[Any, Any]", data).values()) if isinstance(data, Mapping) else [data]
+    return all(
+        isinstance(pair, tuple)
+        and len(cast("Any", pair)) == 2
+        and all(isinstance(part, Tensor) for part in cast("Any", pair))
+        for pair in pairs
+    )
+
+
 def _device_of(module: nn.Module) -> torch.device:
     parameter = next(module.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
@@ -164,7 +188,8 @@ def _sources(
     model: nn.Module | LoadedModel, data: Any, splits: Sequence[str] | None
 ) -> tuple[dict[str, Source], tuple[str, ...]]:
     if isinstance(data, Dataset):
-        preprocessing = model.preprocessing if isinstance(model, LoadedModel) else Preprocessing()
+        plain = Preprocessing(kind="features") if data.kind == "features" else Preprocessing()
+        preprocessing = model.preprocessing if isinstance(model, LoadedModel) else plain
         return {name: SplitSource(data[name], preprocessing) for name in splits or data.splits}, data.classes
     if isinstance(data, tuple):
         data = {"train": data}

@@ -2,19 +2,25 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
 from lowdim._files import RunFolder, plain
+from lowdim._names import short_names
+from lowdim._numbers import number
 from lowdim._verdicts import Verdict
-from lowdim.figures import Figure, Images, Panels, Table
+from lowdim._warnings import merged
+from lowdim.figures import Figure, Images, Lines, Panels, Table
 from lowdim.report._interactive import plotly_script, to_plotly
 from lowdim.report._svg import to_svg
 from lowdim.report._tables import to_csv
+from lowdim.report._terms import Terms
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Section:
         id: Anchor and prefix of its files; letters, digits and dashes.
         title: Heading.
         why: What is shown and how to read it, one paragraph each.
-        figures: Drawn in this order.
+        figures: Drawn in this order; the first of the first section stands right below the answer.
         tables: Shown after the figures.
         verdicts: Numbers against thresholds.
         settings: What the numbers depend on.
@@ -35,6 +41,8 @@ class Section:
         seconds: How long it took.
         failure: Why there is no result.
         group: Heading above a run of sections.
+        terms: What its terms mean, beside those that every page explains.
+        folded: Whether all of it is behind its title.
     """
 
     id: str
@@ -50,17 +58,42 @@ class Section:
     seconds: float | None = None
     failure: str = ""
     group: str = ""
+    terms: Mapping[str, str] = field(default_factory=dict[str, str])
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """One thing at a glance: a sentence, a number, a figure, a command for other data."""
+
+    title: str
+    sentence: str
+    number: str
+    figure: Figure | None
+    command: str
 
 
 @dataclass(frozen=True)
 class Page:
-    """A title, a sentence, sections; with `overview` a table of all verdicts stands first."""
+    """The answer, then sections.
+
+    Attributes:
+        title: What it is about.
+        lead: The answer, in a sentence.
+        sections: In their order.
+        overview: Whether a table of all verdicts follows them.
+        next_steps: What to do now: a sentence and a command each.
+        cards: Side by side below the answer, instead of the first figure.
+        command: The command that made the page; empty where it was made from Python.
+    """
 
     title: str
     lead: str
     sections: Sequence[Section]
     overview: bool = False
     next_steps: Sequence[tuple[str, str]] = ()
+    cards: Sequence[Card] = ()
+    command: str = ""
 
 
 def write_report(folder: RunFolder, page: Page) -> list[str]:
@@ -70,51 +103,69 @@ def write_report(folder: RunFolder, page: Page) -> list[str]:
         Paths of the figures and tables, relative to the folder.
     """
     written: list[str] = []
-    sections: list[dict[str, Any]] = []
-    for section in page.sections:
-        figures = [_figure(folder, section, figure, written) for figure in section.figures]
-        tables = [_table(folder, section, table, written) for table in section.tables]
-        sections.append({"section": section, "figures": figures, "tables": tables})
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": format_number, "setting": _setting, "bound": "{:g}".format}
-    interactive = any(figure["plotly"] for part in sections for figure in part["figures"])
-    folder.write(
-        "report.html",
-        environment.get_template("page.html.j2").render(
-            page=page, parts=sections, plotly=plotly_script() if interactive else ""
-        ),
-    )
+
+    def keep(path: str, text: str) -> None:
+        folder.write(path, text)
+        written.append(path)
+
+    folder.write("report.html", to_html(page, keep))
     return written
 
 
-def format_number(value: Any) -> str:
-    """A number for people; anything else as text.
+def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: None) -> str:
+    """The page as one HTML file that loads nothing.
 
-    Example:
-        >>> format_number(0.000123456), format_number(True), format_number(None)
-        ('0.000123', 'yes', '-')
+    Args:
+        page: What it shows.
+        keep: Called with the name and the text of each figure (SVG) and its numbers (CSV).
     """
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None or (isinstance(value, float) and value != value):
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _setting(value: Any) -> str:
-    return (
-        json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | tuple | dict) else format_number(value)
+    terms, parts = Terms(), list[dict[str, Any]]()
+    for section in page.sections:
+        figures = [_figure(section, figure, keep) for figure in section.figures]
+        tables = [_table(section, table, keep) for table in section.tables]
+        explained = terms.new(_words(section), section.terms)
+        notes = merged(section.notes)
+        parts.append({"section": section, "figures": figures, "tables": tables, "terms": explained, "notes": notes})
+    cards = [
+        (card, "" if card.figure is None else _data_uri("image/svg+xml", to_svg(card.figure))) for card in page.cards
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "setting": _setting, "bound": "{:g}".format}
+    interactive = any(figure["plotly"] for part in parts for figure in part["figures"])
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        parts=parts,
+        cards=cards,
+        plotly=plotly_script() if interactive else "",
+        version=version("lowdim"),
+        day=date.today().isoformat(),
     )
 
 
-def _figure(folder: RunFolder, section: Section, figure: Figure, written: list[str]) -> dict[str, Any]:
+def _words(section: Section) -> Iterator[str]:
+    """The texts of a section in which terms may stand."""
+    yield section.title
+    for figure in section.figures:
+        yield from (figure.title, figure.caption)
+        for panel in figure.panels if isinstance(figure, Panels) else [figure]:
+            if isinstance(panel, Lines):
+                yield from (panel.title, panel.x_label, panel.y_label, *(series.name for series in panel.series))
+                yield from panel.x_ticks or ()
+    for table in section.tables:
+        yield from (table.title, table.caption, *table.columns, *(str(row[0]) for row in table.rows))
+
+
+def _setting(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | tuple | dict) else number(value)
+
+
+def _figure(section: Section, figure: Figure, keep: Callable[[str, str], None]) -> dict[str, Any]:
     stem = f"figures/{section.id}-{figure.name}"
     svg, numbers = to_svg(figure), to_csv(figure)
-    for suffix, text in ((".svg", svg), (".csv", numbers)):
-        folder.write(stem + suffix, text)
-        written.append(stem + suffix)
+    keep(f"{stem}.svg", svg)
+    keep(f"{stem}.csv", numbers)
     drawn = [] if isinstance(figure, Images) else to_plotly(figure)
     return {
         "figure": figure,
@@ -130,11 +181,16 @@ def _figure(folder: RunFolder, section: Section, figure: Figure, written: list[s
     }
 
 
-def _table(folder: RunFolder, section: Section, table: Table, written: list[str]) -> dict[str, Any]:
+def _table(section: Section, table: Table, keep: Callable[[str, str], None]) -> dict[str, Any]:
     name, text = f"{section.id}-{table.name}.csv", to_csv(table)
-    folder.write(f"figures/{name}", text)
-    written.append(f"figures/{name}")
-    return {"table": table, "csv": _data_uri("text/csv", text), "file": name}
+    keep(f"figures/{name}", text)
+    firsts = [str(row[0]) for row in table.rows]
+    return {
+        "table": table,
+        "csv": _data_uri("text/csv", text),
+        "file": name,
+        "short": dict(zip(firsts, short_names(firsts), strict=True)),
+    }
 
 
 def _data_uri(kind: str, text: str) -> str:

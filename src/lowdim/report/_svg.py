@@ -1,10 +1,11 @@
 """Figures as SVG, by Matplotlib: the same bytes for the same data."""
 
+import contextlib
 import io
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -44,14 +45,26 @@ def to_svg(figure: Figure) -> str:
     Returns:
         SVG text without dates or random identifiers.
     """
-    figure = _printable(figure)
+    with _style():
+        buffer = io.StringIO()
+        _canvas(_printable(figure)).savefig(
+            buffer, format="svg", dpi=90, bbox_inches="tight", metadata={"Date": None, "Creator": "lowdim"}
+        )
+    return buffer.getvalue()
+
+
+def to_canvas(figure: Figure) -> Canvas:
+    """Draws a figure description as a Matplotlib figure."""
+    with _style():
+        return _canvas(_printable(figure))
+
+
+@contextlib.contextmanager
+def _style() -> Generator[None]:
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # Letters stay letters in the SVG; that the measuring font lacks some of them only shifts the layout a little.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        canvas = _canvas(figure)
-        buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", dpi=90, bbox_inches="tight", metadata={"Date": None, "Creator": "lowdim"})
-    return buffer.getvalue()
+        yield
 
 
 def _printable(value: Any) -> Any:

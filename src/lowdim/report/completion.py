@@ -10,13 +10,15 @@ from lowdim.report._page import Section
 
 
 def completion_sections(
-    result: Mapping[str, Any], held_out: tuple[np.ndarray, np.ndarray], pictures: Sequence[tuple[str, np.ndarray]] = ()
+    result: Mapping[str, Any],
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    pictures: Sequence[tuple[str, np.ndarray]] = (),
 ) -> list[Section]:
     """What was done and how well it predicts, for `write_report`.
 
     Args:
         result: The command's result.
-        held_out: Values and predictions of the held-out entries.
+        held_out: Values and predictions of the held-out entries, where they are known.
         pictures: Captions and pixels, for a picture.
     """
     figures: list[Figure] = []
@@ -41,7 +43,7 @@ def completion_sections(
         figures.append(
             Lines("singular-values", "Singular values of the low-rank part", "index", "value", spectrum, log_y=True)
         )
-    checks = _held_out(*held_out)
+    checks = _held_out(*held_out) if held_out is not None else []
     figures = [*checks, *figures] if "columns" in result else [*figures, *checks]
     why = [
         "Known entries were predicted without them (of a table all, each as if its column were unknown in its row; otherwise a tenth that "

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lowdim.data import Dataset, thumbnail
 from lowdim.figures import Figure, Images, Lines, Series, Table
 from lowdim.report._page import Section
@@ -181,6 +183,60 @@ def _updates(result: Mapping[str, Any]) -> Section:
         tables=[Table("updates", "Updates by matrix", columns, rows)],
         source="Yaras et al. 2023, arXiv 2306.01154 (law of parsimony).",
     )
+
+
+def prediction_sections(result: Mapping[str, Any], shown: int) -> list[Section]:
+    """Sections of a classification: how many of each class, how sure, and the first items.
+
+    Args:
+        result: The command's result.
+        shown: How many items.
+    """
+    predictions = result["predictions"]
+    names = list(dict.fromkeys(one["class"] for one in sorted(predictions, key=lambda one: one["class"])))
+    counts = [sum(one["class"] == name for one in predictions) for name in names]
+    sure = np.sort([one["probability"] for one in predictions])
+    share = (np.arange(len(sure)) + 0.5) / max(len(sure), 1)
+    rows = [[one["item"], one["class"], one["probability"]] for one in predictions[:shown]]
+    split = result["config"]["split"]
+    which = f"all {len(predictions)} samples" if split == "all" else f"{split} split"
+    title = f"{which} of {result['config']['data']}" + (
+        f": the first {len(rows)}" if len(rows) < len(predictions) else ""
+    )
+    return [
+        Section(
+            id="predictions",
+            title="Predictions",
+            figures=[
+                Lines(
+                    "counts",
+                    "Samples of each class",
+                    "class",
+                    "samples",
+                    [Series("samples", list(range(len(names))), counts, style="points")],
+                    x_ticks=names,
+                ),
+                Lines(
+                    "sure",
+                    "How sure the network is",
+                    "probability of the class given",
+                    "share of samples below",
+                    [Series("share", sure, share)],
+                ),
+            ],
+            tables=[
+                Table(
+                    "first",
+                    title,
+                    ["item", "class", "probability"],
+                    rows,
+                )
+            ],
+            notes=result["warnings"],
+            settings=result["config"],
+            seconds=result["seconds"],
+        )
+    ]
 
 
 def advice_sections(result: Mapping[str, Any], dataset: Dataset) -> list[Section]:

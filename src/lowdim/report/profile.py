@@ -40,6 +40,7 @@ def profile_sections(result: Mapping[str, Any], dataset: Dataset | None = None, 
             tables=[layer_table(result)],
             settings=result["config"],
             source=_SOURCE,
+            terms={metric.title: metric.explanation for metric in METRICS if metric.title},
             notes=result["warnings"],
             seconds=result.get("seconds"),
         )
@@ -61,6 +62,7 @@ _CLASSES = (
 
 def layer_figures(result: Mapping[str, Any]) -> list[Panels | Lines]:
     """NC1 and D against depth for each pooling, accuracy of the nearest class mean, and the spectrum of the class means."""
+    result = _in_one_line(result)
     pools = list(dict.fromkeys(layer["pool"] for layer in result["layers"]))
     collapse = [_collapse(result, pool) for pool in pools]
     separation = [_separation(result, pool) for pool in pools]
@@ -165,6 +167,35 @@ def _spectrum(result: Mapping[str, Any], pool: str) -> Lines:
     )
 
 
+def layer_tables(result: Mapping[str, Any]) -> list[Table]:
+    """The same as `layer_table`, one for each pooling and split, for the terminal.
+
+    Args:
+        result: The command's result.
+    """
+    result, tables = _in_one_line(result), list[Table]()
+    for pool in dict.fromkeys(layer["pool"] for layer in result["layers"]):
+        for entry in result["data"]:
+            rows = [row for row in result["layers"] if row["pool"] == pool and row["split"] == entry["split"]]
+            title = f"{entry['split']}: {entry['samples']} samples, {entry['classes']} classes, pooled by {pool}"
+            metrics = [metric for metric in METRICS if metric.title]
+            cells = [[row["name"], row["width"], *(row.get(metric.name) for metric in metrics)] for row in rows]
+            tables.append(Table("layers", title, ["layer", "width", *(metric.title for metric in metrics)], cells))
+    return tables
+
+
+def _in_one_line(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where no pooling was asked for, all layers as of one, and what the network pools in another way says so in its name."""
+    if result["config"].get("pool", True) is not None:
+        return result
+    first = result["layers"][0]["pool"]
+    named = [
+        layer | {"pool": first, "name": layer["name"] if layer["pool"] == first else f"{layer['name']} ({layer['pool']})"}
+        for layer in result["layers"]
+    ]
+    return {**result, "layers": named}
+
+
 def layer_table(result: Mapping[str, Any]) -> Table:
     """All layers, with what is needed to read NC1."""
     order = {pool: place for place, pool in enumerate(dict.fromkeys(layer["pool"] for layer in result["layers"]))}
@@ -202,6 +233,23 @@ def _classes(result: Mapping[str, Any]) -> Table:
     )
 
 
+def suspect_table(result: Mapping[str, Any]) -> Table:
+    """Suspected labels, most suspicious first.
+
+    Args:
+        result: The command's result.
+    """
+    keys = ["item", "split", "class", "nearest_class", "excess"]
+    return Table(
+        "suspects",
+        "Suspected labels, most suspicious first",
+        ["item", "split", "labelled", "looks like", "excess"],
+        [[outlier[key] for key in keys] for outlier in result["outliers"]],
+        "Excess: squared distance to the own class mean minus that to the nearest other, over the mean squared distance between "
+        "class means; the means come from samples other than the one judged.",
+    )
+
+
 def _suspects(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Section:
     outliers = result["outliers"]
     figures: list[Images] = []
@@ -216,14 +264,6 @@ def _suspects(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Se
         figures = [
             Images("suspects", "Suspected labels", images, "Label → the class it looks like; most suspicious first.")
         ]
-    keys = ["item", "split", "class", "nearest_class", "excess"]
-    table = Table(
-        "suspects",
-        "Suspected labels, most suspicious first",
-        ["item", "split", "labelled", "looks like", "excess"],
-        [[outlier[key] for key in keys] for outlier in outliers],
-        "Excess: squared distance to the own class mean minus that to the nearest other, over the mean squared distance between "
-        "class means; the means come from samples other than the one judged.",
-    )
+    table = suspect_table(result)
     why = ("Samples that are far from their class and near another one: wrong labels, or hard cases. Look at them.",)
     return Section(id=f"{id}-suspects", title="Suspected labels", why=why, figures=figures, tables=[table])

@@ -36,6 +36,7 @@ def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[
             tables=tables,
             settings=result["config"],
             source=_SOURCE,
+            terms={kind.title: kind.explanation for kind in SCORES.values()},
             notes=[*result["warnings"], *own],
             seconds=result.get("seconds"),
         )
@@ -64,11 +65,11 @@ def _scores(result: Mapping[str, Any]) -> Table:
     first = [result["by"], "probe_accuracy"]
     names = [*dict.fromkeys([*first, *SCORES])]
     shown = [name for name in names if any(row.get(name) is not None for row in result["scores"])]
-    columns = ["rank", "model", *(SCORES[name].title for name in shown), "width", "parameters", "layer"]
+    columns = ["model", "rank", *(SCORES[name].title for name in shown), "width", "parameters", "layer"]
     rows = [
         [
-            row["rank"],
             row["model"],
+            row["rank"],
             *(_cell(row, name) if name in first else row.get(name) for name in shown),
             row["width"],
             row["parameters"],

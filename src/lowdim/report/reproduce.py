@@ -4,17 +4,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lowdim._numbers import number
 from lowdim._verdicts import Verdict
 from lowdim.experiments import Experiment
 from lowdim.experiments._runner import Finished
 from lowdim.figures import Table
 from lowdim.report._page import Page, Section
+from lowdim.report.answers import headline
 
+TITLE = "Low-dimensional representations in deep networks, reproduced"
 SECTIONS = {
     1: "1. Neural collapse and transfer",
     2: "2. The law of parsimony",
     3: "3. Progressive separation",
     4: "4. Deep matrix completion",
+    5: "5. After the lecture",
 }
 
 
@@ -25,14 +29,70 @@ def experiments_page(
     options: str,
     next_steps: Sequence[tuple[str, str]] = (),
 ) -> Page:
-    """One section per experiment, in the order of the lecture, with the overview of all verdicts first."""
+    """One section per experiment, in the order of the lecture, and a table of all verdicts."""
+    results = [experiment_result(one, finished[one.id], settings[one.id], ()) for one in experiments]
     return Page(
-        title="Low-dimensional representations in deep networks, reproduced",
-        lead="Each figure of the lecture, computed here, with a number that could have failed.",
+        title=TITLE,
+        lead=headline("reproduce", {"experiments": results}),
         sections=[_section(one, finished[one.id], settings[one.id], options) for one in experiments],
         overview=True,
         next_steps=next_steps,
     )
+
+
+def finished_page(result: Mapping[str, Any], next_steps: Sequence[tuple[str, str]] = ()) -> Page:
+    """The page of a run that was read from its folder: tables and verdicts; its figures lie in the folder.
+
+    Args:
+        result: The command's result.
+        next_steps: As in `Page`.
+    """
+    sections = [
+        Section(
+            id=entry["id"],
+            title=entry["title"],
+            tables=[_given(table) for table in entry["tables"]],
+            notes=entry["notes"],
+            settings=entry["settings"],
+            seconds=entry["seconds"],
+        )
+        for entry in result["experiments"]
+    ]
+    return Page(TITLE, headline("reproduce", result), sections, next_steps=next_steps)
+
+
+def experiment_tables(result: Mapping[str, Any]) -> list[Table]:
+    """Tables and verdicts of every experiment, for the terminal.
+
+    Args:
+        result: The command's result.
+    """
+    tables: list[Table] = []
+    for entry in result["experiments"]:
+        tables += [
+            dataclasses.replace(_given(table), title=f"{entry['id']}: {table['title']}") for table in entry["tables"]
+        ]
+        title = f"{entry['id']} ({entry['seconds']:.1f} s)"
+        rows = [
+            [verdict["name"], verdict["value"], f"{verdict['relation']} {number(verdict['threshold'])}", _mark(verdict)]
+            for verdict in entry["verdicts"]
+        ]
+        if not rows:
+            title = f"{title}: {entry['status']}: {entry['message']}"
+        tables.append(
+            Table("verdicts", title, ["verdict", "value", "threshold", ""], rows, drop=["threshold", "value"])
+        )
+    return tables
+
+
+def _mark(verdict: Mapping[str, Any]) -> str:
+    if not verdict["judged"]:
+        return f"not judged: {verdict['note']}"
+    return "holds" if verdict["holds"] else "FAILS"
+
+
+def _given(table: Mapping[str, Any]) -> Table:
+    return Table(table["name"], table["title"], table["columns"], table["rows"])
 
 
 def _section(experiment: Experiment, finished: Finished, settings: Any, options: str) -> Section:

@@ -1,0 +1,29 @@
+"""Short forms of long names."""
+
+import re
+from collections.abc import Sequence
+
+_PATH = re.compile(r"(?:[a-z-]+:)*(?:/|~|\.\.?/)[^\n<>]*")
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """The shortest ends of paths that still differ from each other; other names stay as they are. Paths are names that begin like one,
+    after prefixes such as ``timm:local-dir:``.
+
+    Example:
+        >>> short_names(["timm:local-dir:/data/models/mobilenet", "timm:local-dir:/data/models/resnet", "digits"])
+        ['mobilenet', 'resnet', 'digits']
+        >>> short_names(["/a/x", "/b/x"])
+        ['a/x', 'b/x']
+    """
+    different = list(dict.fromkeys(names))
+    parts = {name: name.rstrip("/").split("/") if _PATH.fullmatch(name) else [name] for name in different}
+    taken = dict.fromkeys(different, 1)
+    while True:
+        ends = {name: "/".join(parts[name][-taken[name] :]) for name in different}
+        twice = [name for name in different if list(ends.values()).count(ends[name]) > 1]
+        longer = [name for name in twice if taken[name] < len(parts[name])]
+        if not longer:
+            return [ends[name] or name for name in names]
+        for name in longer:
+            taken[name] += 1

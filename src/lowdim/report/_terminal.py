@@ -1,0 +1,103 @@
+"""A table in the terminal: names are never broken, and what does not fit is left out and named."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+from lowdim._names import short_names
+from lowdim._numbers import number
+from lowdim.figures import Table
+
+_GAP = 2
+
+
+def to_terminal(table: Table, width: int | None = None) -> str:
+    """The table as lines of text.
+
+    Names in the first column are cut to their last parts where they are paths; where they would still take more than half of the
+    line, numbers stand for them and a list below says which is which. No word is broken anywhere. Columns that do not fit are left
+    out, in the order of `Table.drop` and then from the right, and named below.
+
+    Args:
+        table: Its cells are text or numbers.
+        width: Characters in a line; default those of the terminal, 160 where there is none.
+    """
+    width = width or shutil.get_terminal_size((160, 24)).columns
+    columns = [str(column) for column in table.columns]
+    cells = [[_plain(number(cell)) for cell in row] for row in table.rows]
+    names = short_names([row[0] for row in cells])
+    key: dict[str, str] = {}
+    if max(map(len, names), default=0) > width // 2:
+        key = {name: f"[{place}]" for place, name in enumerate(dict.fromkeys(names), start=1)}
+    cells = [[key.get(name, name), *row[1:]] for name, row in zip(names, cells, strict=True)]
+    kept, left_out = _fitting(columns, cells, table.drop, width)
+    text = _drawn(table, columns, cells, kept, width)
+    text += "".join(f"{place} {name}\n" for name, place in key.items())
+    if left_out:
+        text += f"not shown for want of width: {', '.join(left_out)}\n"
+    return text
+
+
+def print_table(table: Table) -> None:
+    """The table on standard output."""
+    sys.stdout.write(to_terminal(table) + "\n")
+
+
+def _plain(text: str) -> str:
+    """Text without characters that steer a terminal."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _needed(columns: Sequence[str], cells: Sequence[Sequence[str]], index: int) -> int:
+    """Characters of the longest word of a column; of the first, of the longest cell."""
+    texts = [columns[index], *(row[index] for row in cells)]
+    words = texts if index == 0 else [word for text in texts for word in text.split()]
+    return max(map(len, words), default=1)
+
+
+def _fitting(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], drop: Sequence[str], width: int
+) -> tuple[list[int], list[str]]:
+    """Places of the columns that fit, and names of those that do not."""
+    kept = list(range(len(columns)))
+    needed = [_needed(columns, cells, index) + _GAP for index in kept]
+    order = [columns.index(name) for name in drop if name in columns]
+    order += [index for index in reversed(kept) if index not in order]
+    left_out: list[int] = []
+    for index in order:
+        if sum(needed[place] for place in kept) <= width or len(kept) <= 2:
+            break
+        kept.remove(index)
+        left_out.append(index)
+    return kept, [columns[index] for index in sorted(left_out)]
+
+
+def _drawn(
+    table: Table, columns: Sequence[str], cells: Sequence[Sequence[str]], kept: Sequence[int], width: int
+) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    numeric = [all(not isinstance(row[index], str) for row in table.rows) for index in range(len(columns))]
+    drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for index in kept:
+        drawn.add_column(
+            Text(columns[index]),
+            justify="right" if numeric[index] and index else "left",
+            min_width=_needed(columns, cells, index),
+            no_wrap=index == 0,
+            overflow="ignore" if index == 0 else "fold",
+        )
+    for row in cells:
+        drawn.add_row(*(Text(row[index]) for index in kept))
+    least = sum(_needed(columns, cells, index) + _GAP for index in kept)
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    console = Console(width=max(width, least), color_system="standard" if colour else None, force_terminal=colour)
+    with console.capture() as captured:
+        if table.title:
+            console.print(Text(table.title, style="bold"), soft_wrap=True)
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"

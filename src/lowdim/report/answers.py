@@ -1,0 +1,184 @@
+"""The answer of each command in one sentence: what stands first in the terminal, in the JSON (``headline``) and on the page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lowdim._intervals import wilson_interval
+from lowdim._names import short_names
+from lowdim._numbers import between, listed, number, percent
+
+Result = Mapping[str, Any]
+
+
+def headline(command: str, result: Result) -> str:
+    """The sentence that answers the question of a command.
+
+    Args:
+        command: Its name.
+        result: What it gives as JSON.
+    """
+    return _ANSWERS[command](result)
+
+
+def best_layer(result: Result) -> Mapping[str, Any] | None:
+    """The layer of a measured network that separates the classes best on samples which had no part in the class means: by the
+    accuracy of the nearest class mean on the test split, or by the held-out NC1 where only one split was measured."""
+    splits = [entry["split"] for entry in result["data"]]
+    rows = [layer for layer in result["layers"] if layer["split"] == splits[-1]]
+    known = [layer for layer in rows if layer["nc1_heldout"] is not None]
+    if len(splits) > 1 and (judged := [layer for layer in rows if layer["ncc_accuracy"] is not None]):
+        return max(judged, key=lambda layer: (layer["ncc_accuracy"], -(layer["nc1_heldout"] or float("inf"))))
+    return min(known, key=lambda layer: layer["nc1_heldout"], default=None)
+
+
+def _measure(result: Result) -> str:
+    best = best_layer(result)
+    if best is None:
+        return "No layer could be judged on held-out samples: there are too few of them in each class."
+    last = [layer for layer in result["layers"] if layer["split"] == best["split"] and layer["pool"] == best["pool"]][
+        -1
+    ]
+    ratio = _ratio(best["nc1_heldout"], best["nc1_chance"])
+    if len(result["data"]) < 2:
+        return f"The classes separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
+    samples = next(entry["samples"] for entry in result["data"] if entry["split"] == best["split"])
+    interval = wilson_interval(best["ncc_accuracy"], samples)
+    said = (
+        f"The classes separate best at {best['name']}: the nearest class mean is right for {percent(best['ncc_accuracy'])} of the "
+        f"{best['split']} samples{between(interval)}, NC1 {number(best['nc1'])}{ratio}."
+    )
+    if last["ncc_accuracy"] is None or last["name"] == best["name"]:
+        return said
+    if last["ncc_accuracy"] >= interval[0]:
+        return f"{said} The last layer is as good within that interval ({percent(last['ncc_accuracy'])})."
+    return f"{said} The last layer separates them less well ({percent(last['ncc_accuracy'])}): it was made for other classes."
+
+
+def _ratio(value: float | None, chance: float | None) -> str:
+    return f" ({number(chance)} by chance)" if value is not None and chance else ""
+
+
+def _rank(result: Result) -> str:
+    rows = result["scores"]
+    if not rows:
+        return "No candidate could be scored."
+    names = dict(zip([row["model"] for row in rows], short_names([row["model"] for row in rows]), strict=True))
+    best = rows[0]
+    probe = best.get("probe_accuracy")
+    reached = (
+        ""
+        if probe is None
+        else f": a probe on its features reaches {percent(probe)}{between(best['intervals'].get('probe_accuracy'))}"
+    )
+    ties = [names[row["model"]] for row in rows[1:] if row["rank"] == best["rank"]]
+    tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
+    if len(rows) == 1:
+        return f"{names[best['model']]} is the only candidate{reached}."
+    return f"{names[best['model']]} suits this data best, by {result['by']}{reached}.{tied}"
+
+
+def _advise(result: Result) -> str:
+    chosen = result["recommendation"]
+    layer = f" of {chosen['layer']}" if chosen["layer"] else ""
+    expected = f"{percent(chosen['expected_accuracy'])}{between(chosen['interval'])}"
+    name = short_names([chosen["model"]])[0]
+    if result["baseline_wins"]:
+        return f"No network here does better than none; the best of them, {name} with {chosen['method']}{layer}, should reach {expected}."
+    return f"Use {name} with {chosen['method']}{layer}: it should reach {expected} on new samples."
+
+
+def _finetune(result: Result) -> str:
+    accuracy, layer = result["accuracy"], f" of {result['layer']}" if result["layer"] else ""
+    if accuracy["test"] is None:
+        return f"Tuned with {result['method']}{layer}; there is no test split to measure it on."
+    said = f"Tuned with {result['method']}{layer}: {percent(accuracy['test'])} of the test samples are right{between(accuracy['interval'])}."
+    probe = next((entry for entry in result["evidence"] if entry["method"] == "linear-probe"), None)
+    if probe is not None and result["method"] != "linear-probe":
+        said += f" The linear probe reaches {percent(probe['accuracy'])} in cross-validation."
+    return said
+
+
+def _predict(result: Result) -> str:
+    predictions = result["predictions"]
+    counts: dict[str, int] = {}
+    for one in predictions:
+        counts[one["class"]] = counts.get(one["class"], 0) + 1
+    said = f"{len(predictions):,} samples classified: " + listed(
+        [f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])]
+    )
+    right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
+    return f"{said}{right}."
+
+
+def _export(result: Result) -> str:
+    return (
+        f"Written: {result['path']} ({result['bytes']:,} bytes); read back, its outputs differ from the network's by at most "
+        f"{result['max_difference']:.2g}."
+    )
+
+
+def _complete(result: Result) -> str:
+    ratio = result["held_out_ratio"]
+    known = ratio is not None and ratio == ratio
+    error = f", with {ratio:.2f} times the error of row and column means" if known else ""
+    if "filled" in result:
+        columns = sum(1 for column in result["columns"] if column["filled"])
+        cells = f"{result['filled']:,} empty cells filled in {columns} column{'s' * (columns != 1)}"
+        return f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
+    rows, columns = result["shape"]
+    rmse = f" (root mean square {number(result['held_out_rmse'])})" if result["held_out_rmse"] is not None else ""
+    recovered = " The matrix is recovered for sure." if result["sure"] else ""
+    return f"A matrix of {rows:,} x {columns:,} completed from {result['observed']:,} entries{error}{rmse}.{recovered}"
+
+
+def _check(result: Result) -> str:
+    kinds = {True: "holds", False: "does not hold", None: "cannot be decided"}
+    groups = {kind: [one for one in result["checks"] if one["holds"] is kind] for kind in kinds}
+    if len(groups[True]) == len(result["checks"]):
+        return f"All {len(groups[True])} statements hold on these weights."
+    parts = [
+        f"{len(group)} {kinds[kind] if len(group) == 1 else _plural(kinds[kind])}"
+        for kind, group in groups.items()
+        if group
+    ]
+    first = next(one for kind in (False, None) for one in groups[kind])
+    return f"Of {len(result['checks'])} statements {listed(parts)}. {first['name']}: {first['reason']}"
+
+
+def _plural(kind: str) -> str:
+    return {"holds": "hold", "does not hold": "do not hold"}.get(kind, kind)
+
+
+def _reproduce(result: Result) -> str:
+    entries: Sequence[Result] = result["experiments"]
+    verdicts = [verdict for entry in entries for verdict in entry["verdicts"] if verdict["judged"]]
+    held = sum(verdict["holds"] for verdict in verdicts)
+    said = f"{held} of {len(verdicts)} verdicts hold"
+    if len(entries) == 1:
+        said = f"{entries[0]['title']}: {said}"
+    failed = [
+        entry["id"]
+        for entry in entries
+        if entry["status"] == "error" or (entry["status"] == "done" and not entry["passed"])
+    ]
+    skipped = [entry["id"] for entry in entries if entry["status"] == "skipped"]
+    said += f"; not as it should be: {listed(failed)}" if failed else ""
+    return said + (f"; skipped: {listed(skipped)}." if skipped else ".")
+
+
+def _demo(result: Result) -> str:
+    return f"lowdim measures networks, chooses and tunes them, fills holes in data, and checks the theory behind. Shown here: {_reproduce(result)}"
+
+
+_ANSWERS: dict[str, Callable[[Result], str]] = {
+    "measure": _measure,
+    "rank": _rank,
+    "advise": _advise,
+    "finetune": _finetune,
+    "predict": _predict,
+    "export": _export,
+    "complete": _complete,
+    "check": _check,
+    "reproduce": _reproduce,
+    "demo": _demo,
+}

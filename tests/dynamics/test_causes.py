@@ -1,0 +1,329 @@
+"""Weights trained by PyTorch, which shares no code with the package: what `check` says of them, and why."""
+
+import functools
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from lowdim.dynamics import (
+    GradientDescent,
+    Polar,
+    Problem,
+    WeightHistory,
+    balanced_labels,
+    check_parsimony,
+    check_separation,
+    initialize,
+    low_rank_target,
+    one_hot,
+    orthogonal_inputs,
+    report_parsimony,
+    simulate,
+)
+from lowdim.dynamics.samples import read_samples
+
+WIDTH, SAMPLES = 30, 90
+INPUTS = {
+    "whitened": lambda random: orthogonal_inputs(WIDTH, SAMPLES, random),
+    "covariance": lambda random: np.sqrt(SAMPLES) * orthogonal_inputs(WIDTH, SAMPLES, random),
+    "gaussian": lambda random: random.standard_normal((WIDTH, SAMPLES)) / np.sqrt(SAMPLES),
+}
+OUTPUTS = {30: 3, 20: 2, 3: 3}  # and rank: Case 2, both parts, Case 1
+
+
+@functools.cache
+def samples(kind, outputs):
+    random = np.random.default_rng(0)
+    inputs = INPUTS[kind](random)
+    targets = 2 * low_rank_target((outputs, WIDTH), OUTPUTS[outputs], random) @ inputs
+    return inputs.astype(np.float32), targets.astype(np.float32)
+
+
+def sgd(**options):
+    return lambda network: torch.optim.SGD(network.parameters(), **options)
+
+
+def adam(rate):
+    return lambda network: torch.optim.Adam(network.parameters(), lr=rate)
+
+
+def muon(network):
+    return torch.optim.Muon([p for p in network.parameters() if p.ndim == 2], lr=1e-2)
+
+
+def train(inputs, targets, optimizer, *, steps=40, eps=1.0, depth=3, bias=False, batch=None, kind=torch.float32):
+    torch.manual_seed(0)
+    widths = [len(inputs)] * depth + [len(targets)]
+    layers = [nn.Linear(a, b, bias=bias) for a, b in pairwise(widths)]
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, gain=eps)
+    network = nn.Sequential(*layers).to(kind)
+    x, y = torch.tensor(inputs.T, dtype=kind), torch.tensor(targets.T, dtype=kind)
+    step = optimizer(network)
+    history = []
+    for _ in range(steps + 1):
+        history.append([layer.weight.detach().numpy().copy() for layer in layers])
+        rows = slice(None) if batch is None else torch.randperm(len(x))[:batch]
+        step.zero_grad()
+        (0.5 * (network(x[rows]) - y[rows]).square().sum()).backward()
+        step.step()
+    return history
+
+
+def answers(history, problem=None):
+    return [check.holds for check in check_parsimony(history, problem=problem)]
+
+
+def cast(history, kind):
+    return [[weight.astype(kind) for weight in step] for step in history]
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (sgd(lr=1e-2), []),
+        (sgd(lr=2e-3, momentum=0.9), ["momentum 0.9"]),
+        (sgd(lr=1e-2, weight_decay=0.5), ["weight decay 0.5"]),
+        (sgd(lr=2e-3, momentum=0.9, weight_decay=0.5), ["momentum 0.9", "weight decay 0.5"]),
+    ],
+    ids=["plain", "heavy ball", "decay", "both"],
+)
+def test_full_batches_hold_and_their_update_is_named(outputs, kind, optimizer, words):
+    inputs, targets = samples("whitened", outputs)
+    history = train(inputs, targets, optimizer, kind=kind)
+    report = report_parsimony(history, problem=Problem(targets, inputs))
+    assert all(check.holds for check in report.checks), report.checks
+    assert answers(history) == [True] * 3
+    assert "gradient descent on all of the data" in report.update
+    assert all(word in report.update for word in words)
+    assert ("momentum" in report.update, "decay" in report.update) == ("momentum" in str(words), "decay" in str(words))
+    assert report.causes == []
+    assert report.share[-1].min() > 1 - 1e-6
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"optimizer": sgd(lr=3e-3), "bias": True}, "biases"),
+        ({"optimizer": sgd(lr=1e-2), "batch": 16}, "minibatches"),
+        ({"optimizer": sgd(lr=1e-2, momentum=0.5, weight_decay=0.1), "batch": 30}, "minibatches"),
+        ({"optimizer": muon}, "Newton-Schulz"),
+        ({"optimizer": muon, "eps": 0.3}, "Newton-Schulz"),
+        ({"optimizer": adam(1e-3)}, "as Adam"),
+    ],
+    ids=["bias", "minibatch", "minibatch with momentum", "Muon", "Muon, small start", "Adam"],
+)
+def test_the_first_reason_is_the_true_one(outputs, options, cause):
+    inputs, targets = samples("whitened", outputs)
+    history = train(inputs, targets, **options)
+    report = report_parsimony(history, problem=Problem(targets, inputs))
+    broken = [check for check in report.checks if not check.holds]
+    assert broken[0].name == "invariant subspaces"
+    assert cause in broken[0].reason
+    assert cause in report.causes[0]
+    assert len(report.causes) == 1
+    assert report.share[-1].min() < 1 - 1e-6
+
+
+def test_inputs_that_are_not_whitened_come_first_with_their_condition():
+    inputs, targets = samples("gaussian", 20)
+    condition = np.linalg.cond(inputs.astype(float))
+    for optimizer, more in ((sgd(lr=1e-2), 0), (adam(1e-3), 1)):
+        report = report_parsimony(train(inputs, targets, optimizer), problem=Problem(targets, inputs))
+        first = next(check for check in report.checks if not check.holds)
+        assert first.name == "whitened inputs"
+        assert f"condition of X: {condition:.3g}" in first.reason
+        assert first.reason.endswith(report.causes[0])
+        assert len(report.causes) == 1 + more
+    assert "as Adam" in report.causes[1]
+
+
+def test_a_covariance_of_any_size_is_whitened():
+    """X X^T = N I, as standardised data have it: only the clock is another."""
+    inputs, targets = samples("covariance", 20)
+    history = train(inputs, targets, sgd(lr=1e-2 / SAMPLES))
+    checks = check_parsimony(history, problem=Problem(targets, inputs))
+    assert all(check.holds for check in checks), checks
+    assert "X X^T / 90" in checks[1].reason
+
+
+def test_from_weights_alone_the_kind_of_step_is_known():
+    inputs, targets = samples("whitened", 20)
+    for options, cause in (
+        ({"optimizer": sgd(lr=1e-2), "batch": 16}, "The data (`data`) would tell"),
+        ({"optimizer": adam(1e-3)}, "as Adam"),
+        ({"optimizer": muon}, "Newton-Schulz"),
+    ):
+        report = report_parsimony(train(inputs, targets, **options))
+        assert not report.checks[-1].holds
+        assert cause in report.causes[0]
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("eps", [1.0, 0.05])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_adam_never_holds_and_float16_decides_nothing(rate, eps, kind):
+    inputs, targets = samples("whitened", 30)
+    problem = Problem(targets, inputs)
+    history = train(inputs, targets, adam(rate), steps=20, eps=eps, kind=kind)
+    for given in (problem, None):
+        found = answers(history, given)
+        assert False in found
+        assert found[-1] is not True or given is not None
+        coarse = answers(cast(history, np.float16), given)
+        assert set(coarse) <= {None, True}
+        assert coarse[-1] is None and coarse[-2] is None
+
+
+def test_a_change_below_the_precision_is_undecided():
+    inputs, targets = samples("whitened", 30)
+    problem = Problem(targets, inputs)
+    short = train(inputs, targets, sgd(lr=1e-6), steps=3)
+    assert answers(short, problem)[2:] == [None] * 3
+    assert "Undecided at this precision" in check_parsimony(short, problem=problem)[2].reason
+    tiny = train(inputs, targets, adam(1e-9), steps=3)
+    assert False not in answers(tiny, problem)
+    assert None in answers(tiny, problem)
+
+
+def test_bfloat16_stays_bfloat16_in_other_files(tmp_path):
+    """NumPy has no bfloat16; and numbers that are bfloat16 numbers are not more precise for being stored as float32."""
+    inputs, targets = samples("whitened", 30)
+    history = train(inputs, targets, sgd(lr=1e-2), steps=2)
+    for step, weights in enumerate(history):
+        tensors = {str(number): torch.tensor(weight).bfloat16() for number, weight in enumerate(weights, 1)}
+        save_file(tensors, tmp_path / f"{step}.safetensors")
+    found = WeightHistory.from_folder(tmp_path)
+    assert found.precision == 2**-7
+    np.testing.assert_array_equal(found.weight(2, 1), torch.tensor(history[1][1]).bfloat16().double().numpy())
+    again = WeightHistory.of(
+        [[np.asarray(found.weight(layer, t), np.float32) for layer in (1, 2, 3)] for t in range(3)]
+    )
+    assert again.precision == 2**-7
+    assert answers(again)[-1] is None
+
+
+def test_precision_and_time_of_a_history(tmp_path):
+    random = np.random.default_rng(0)
+    for name, kind in (("step-0", np.float64), ("step-100", np.float32)):
+        save_file({"1": torch.tensor(random.standard_normal((4, 4)).astype(kind))}, tmp_path / f"{name}.safetensors")
+    history = WeightHistory.from_folder(tmp_path)
+    assert history.precision == np.finfo(np.float32).eps  # of the coarsest file, not of the first
+    assert history.iterations.tolist() == [0, 100]
+    np.testing.assert_allclose(history.rounding, 2.0**-23 * np.array([2, 42]))
+    assert WeightHistory(["start", "end"], [(4, 4)], 1e-16, history.read).iterations.tolist() == [0, 1e4]
+
+
+def test_the_files_of_a_float32_training(tmp_path):
+    """What `check --data` reads: both arrays in float32, the rank cut-off follows them."""
+    inputs, targets = samples("whitened", 30)
+    np.savez(tmp_path / "data.npz", x=inputs, y=targets)
+    problem = read_samples(tmp_path / "data.npz").problem
+    assert problem.precision == np.finfo(np.float32).eps
+    assert answers(train(inputs, targets, sgd(lr=1e-2)), problem) == [True] * 5
+    np.savez(tmp_path / "data.npz", x=np.eye(3, dtype=np.float16), y=np.eye(3, dtype=np.float16))
+    assert read_samples(tmp_path / "data.npz").problem.precision == np.finfo(float).eps  # whole numbers are exact
+
+
+def history_of(*shapes, zero=None):
+    random = np.random.default_rng(0)
+    start = [np.linalg.svd(random.standard_normal(shape), full_matrices=False) for shape in shapes]
+    weights = [u @ v for u, _, v in start]
+    if zero is not None:
+        weights[zero] = 0 * weights[zero]
+    return [weights, [w + 0.1 * random.standard_normal(w.shape) for w in weights]]
+
+
+@pytest.mark.parametrize(
+    ("history", "words"),
+    [
+        (history_of((4, 30), (30, 4), zero=1), ["meet in 4 dimensions, as those of LoRA", "factor 2 starts at zero"]),
+        (history_of((30, 30), (30, 30), zero=1), ["factor 2 is zero at the start", "no gradient"]),
+        (history_of((40, 30), (30, 40)), ["factor 1 is 40 x 30", "square factors"]),
+        (history_of((30, 30), (30, 30))[1:] * 2, ["drawn otherwise, or are not the first"]),
+    ],
+    ids=["LoRA", "zero", "not square", "Gaussian"],
+)
+def test_factors_outside_the_theorem_get_a_true_sentence(history, words):
+    report = report_parsimony(history)
+    assert [check.holds for check in report.checks] == [False]
+    assert all(word in report.checks[0].reason for word in words)
+    assert report.causes == [report.checks[0].reason]
+
+
+def test_a_history_that_begins_later_says_so():
+    inputs, targets = samples("whitened", 20)
+    history = train(inputs, targets, sgd(lr=1e-2))
+    check = check_parsimony(history[10:])[0]
+    assert check.holds is False
+    assert "does not begin at the start" in check.reason
+
+
+def test_a_single_factor_is_linear_regression():
+    random = np.random.default_rng(0)
+    phi = low_rank_target((12, 12), 2, random)
+    weights = [initialize([12, 12], random)[0]]
+    for _ in range(20):
+        weights.append(weights[-1] - 0.05 * (weights[-1] - phi))
+    checks = check_parsimony([[weight] for weight in weights], problem=Problem(phi))
+    assert all(check.holds for check in checks)
+    assert "linear regression" in checks[0].reason
+
+
+def test_exact_polar_steps_hold_while_rho_is_away_from_zero():
+    """Of steps 1e-2 from rho = 1 the hundredth reaches 0; from then on rounding is amplified."""
+    random = np.random.default_rng(0)
+    problem = Problem(low_rank_target((12, 12), 2, random))
+    run = simulate(problem, initialize([12] * 4, random), Polar(1e-2), steps=200, mode="full")
+    history = [run.weights(time) for time in run.times]
+    assert answers(history[:51], problem) == [True] * 5
+    report = report_parsimony(history, problem=problem)
+    assert "exact polar factor" in report.causes[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_both_parts_are_found_in_weights_alone(seed):
+    """m_1 = 8 and m_2 = 16 of 30: one common number for both took the smaller part for learned directions."""
+    random = np.random.default_rng(seed)
+    problem = Problem(low_rank_target((20, 30), 2, random))
+    run = simulate(problem, initialize([30, 30, 30, 20], random, scale=0.3), GradientDescent(0.02, 0.01), steps=200, mode="full", record=10)  # fmt: skip
+    report = report_parsimony(run)
+    assert all(check.holds for check in report.checks), report.checks
+    assert (
+        "8 singular values of each factor but the last and 16 singular values of each factor" in report.checks[2].reason
+    )
+    np.testing.assert_allclose(report.chance, report_parsimony(run, problem=problem).chance)
+
+
+def separating(kind=np.float32):
+    random = np.random.default_rng(0)
+    labels = balanced_labels(3, 10)
+    inputs = orthogonal_inputs(30, 30, random)
+    problem = Problem(one_hot(labels, 3), inputs)
+    run = simulate(problem, initialize([30, 30, 30, 3], random, scale=0.2), GradientDescent(4e-3), steps=4000, mode="full", record=4000)  # fmt: skip
+    return [run.weights(0), run.weights(4000)], Problem(one_hot(labels, 3), inputs.astype(kind)), labels
+
+
+def test_separation_in_float32_holds_and_in_float16_is_undecided():
+    history, problem, labels = separating()
+    checks = check_separation(cast(history, np.float32), problem, labels)
+    assert all(check.holds for check in checks), checks
+    assert next(check for check in checks if check.name == "D_0 by formula").residual > 1e-12
+    _, coarse, _ = separating(np.float16)
+    found = {check.name: check.holds for check in check_separation(cast(history, np.float16), coarse, labels)}
+    assert found["D_0 by formula"] is None and found["unchanged spectrum"] is None
+    assert False not in found.values()
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-4, 1e-2])
+def test_separation_never_holds_for_adam(rate):
+    _, problem, labels = separating()
+    history = train(np.asarray(problem.inputs), problem.targets, adam(rate), steps=300, eps=0.2)
+    assert False in [check.holds for check in check_separation([history[0], history[-1]], problem, labels)]
