@@ -46,7 +46,9 @@ def dataset(kind: Any, side: int) -> Dataset:
     rng = np.random.default_rng(0)
     labels = np.array([0, 1] * 4)
     if kind == "text":
-        samples: list[Any] = [" ".join(rng.choice(["one", "two", "three", "four"], 4 + index % 3)) for index in range(8)]
+        samples: list[Any] = [
+            " ".join(rng.choice(["one", "two", "three", "four"], 4 + index % 3)) for index in range(8)
+        ]
     else:
         samples = [Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)) for _ in range(8)]
     items = [str(index) for index in range(8)]
@@ -143,7 +145,9 @@ def test_families_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def one(family: str) -> str:
         kind, settings, *reference = {**TEXTS, **PICTURES}[family]
         stem, _, model = kind.partition(":")
-        network = getattr(transformers, model or f"{stem}Model")(getattr(transformers, f"{stem}Config")(**settings)).eval()
+        network = getattr(transformers, model or f"{stem}Model")(
+            getattr(transformers, f"{stem}Config")(**settings)
+        ).eval()
         with torch.no_grad():
             # Some families leave weights as they lie in memory.
             for parameter in network.parameters():

@@ -5,8 +5,8 @@ from lowdim.features import INPUT
 from lowdim.models._digits import DigitsMLP, DigitsNet
 from lowdim.models._feature import OUTPUT as OUTPUT
 from lowdim.models._feature import Feature, default_layers, find_feature
-from lowdim.models._layers import block_names, match_layers
 from lowdim.models._given import as_model
+from lowdim.models._layers import block_names, match_layers
 from lowdim.models._load import load_model, runs_code, text_encoder
 from lowdim.models._loaded import LoadedModel, fingerprint
 from lowdim.models._loaded import example_of as example_of

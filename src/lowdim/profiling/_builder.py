@@ -202,10 +202,16 @@ class Builder:
         ]
         self.outliers = sorted([*self.outliers, *outliers], key=lambda one: -one.excess)[: self.recipe.outliers]
 
+    def _feature(self) -> dict[str, Any]:
+        """With the width that it was measured with: another pooling may have been asked for."""
+        said = self.recipe.feature.as_dict()
+        width = (one.width for one in self.layers if (one.name, one.pool) == (said["layer"], said["pool"]))
+        return {**said, "width": next(width, said["width"])}
+
     def result(self) -> Profile:
         """What was added."""
         return Profile(
-            feature=self.recipe.feature.as_dict(),
+            feature=self._feature(),
             data=self.data,
             accuracy=self.accuracy,
             layers=self.layers,

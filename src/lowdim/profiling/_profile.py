@@ -1,6 +1,7 @@
 """The collapse profile of a network on labelled data: every chosen layer, train and test."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -132,8 +133,10 @@ def profile(
         module,
         example,
         layer=feature or (asked and asked.layer),
-        pool=next(iter(pools), None) if pools else asked and asked.pool,
+        pool=asked and asked.pool,
     )
+    if pools and found.pool not in pools:
+        found = replace(found, pool=pools[0])
     recipe = Recipe(
         keys=_keys(module, layers, pools, found),
         feature=found,

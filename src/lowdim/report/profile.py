@@ -190,7 +190,8 @@ def _in_one_line(result: Mapping[str, Any]) -> Mapping[str, Any]:
         return result
     first = result["layers"][0]["pool"]
     named = [
-        layer | {"pool": first, "name": layer["name"] if layer["pool"] == first else f"{layer['name']} ({layer['pool']})"}
+        layer
+        | {"pool": first, "name": layer["name"] if layer["pool"] == first else f"{layer['name']} ({layer['pool']})"}
         for layer in result["layers"]
     ]
     return {**result, "layers": named}
