@@ -7,16 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from lowdim import finetune, profile, rank
 from lowdim.data import load_data
 from lowdim.errors import InputError
-from lowdim.finetuning import Plan, TunedModel, advise, load_delta, save_checkpoint
+from lowdim.finetuning import Plan, TunedModel, advise, finetune, load_delta, save_checkpoint
 from lowdim.finetuning._delta import read_delta
 from lowdim.finetuning._heads import heads_for, with_heads
 from lowdim.models import find_feature, load_model
-from lowdim.ranking import Candidate
+from lowdim.profiling import profile
+from lowdim.ranking import Candidate, rank
 
 FORMS = """
+import warnings
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -71,7 +73,9 @@ def form(kind):
         network.blocks = torch.compile(network.blocks, backend="eager")
         network(torch.zeros(2, 1, 8, 8))
     if kind == "traced":
-        network = torch.jit.trace(network, torch.zeros(2, 1, 8, 8))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = torch.jit.trace(network, torch.zeros(2, 1, 8, 8))
     return network
 
 pretrained_cfg = {"mean": (0.0,), "std": (1.0,), "input_size": (1, 8, 8)}

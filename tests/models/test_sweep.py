@@ -15,13 +15,14 @@ from families import PICTURES, TEXTS, mean, pictures, tokens
 from PIL import Image
 from torch import Tensor, nn
 
-from lowdim import finetune, profile
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Dataset, Split
 from lowdim.errors import InputError
 from lowdim.features import recorded
+from lowdim.finetuning import finetune
 from lowdim.models import LoadedModel, find_feature, fingerprint
 from lowdim.models._timm import timm_preprocessing
+from lowdim.profiling import profile
 from lowdim.ranking import Candidate, _evaluate, evaluate
 
 pytestmark = pytest.mark.slow
