@@ -238,11 +238,10 @@ class TunedModel(nn.Module):
             raise InputError(
                 f"The layer {layer or OUTPUT} gives {shape}, no feature vector per sample. Choose another."
             )
-        prefix = (
-            self.feature.prefix
-            if tensor.ndim == 3 and tensor.shape[1] + self.feature.prefix != self.feature.tokens
-            else 0
-        )
+        prefix = self.feature.prefix
+        # Without one, nothing may depend on the length of a sequence: exports are for any.
+        if prefix and (tensor.ndim != 3 or tensor.shape[1] + prefix == self.feature.tokens):
+            prefix = 0
         return pool_output(tensor, pool, self._mask, layer or OUTPUT, module, prefix=prefix)
 
     def _combine(self, feature: Tensor, skip: Tensor | None) -> Tensor:
