@@ -6,18 +6,21 @@ import hashlib
 import json
 import math
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 
-from lowdim._reading import reading, said
-from lowdim.errors import InputError, ResourceError, UsageError, did_you_mean
+from lowdim._reading import reading, said, typed
+from lowdim.errors import InputError, LowdimError, ResourceError, UsageError, did_you_mean
 from lowdim.schemas import SCHEMA_VERSION
 
 TEMPORARY = ".tmp-"
@@ -27,31 +30,53 @@ LOCK = ".lock"
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Writes a file so that a kill at any moment leaves the old content or the new, never a part.
 
-    Temporary file in the same folder, fsync, rename, fsync of the folder. Text is UTF-8; parts of a file name that are not
-    are written as escapes.
+    A new file gets the mode that the umask allows, an existing one keeps its own; a link is followed. A pipe, a device or a socket
+    is written into. Text is UTF-8; parts of a file name that are not are written as escapes.
+
+    Raises:
+        UsageError: If nothing can be written there.
     """
     data = data.encode(errors="backslashreplace") if isinstance(data, str) else data
     with _placed(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "there is a folder of this name")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        found = path.stat() if path.exists() else None
+        if (found is not None and not stat.S_ISREG(found.st_mode)) or path.is_relative_to("/dev"):
+            with path.open("wb", buffering=0) as file:  # refuses a folder
+                file.write(data)
+            return
+        if found is not None and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _replace(target, data, None if found is None else stat.S_IMODE(found.st_mode))
+
+
+def _replace(path: Path, data: bytes, mode: int | None) -> None:
+    """Writes beside the file, makes that durable, and puts it in its place."""
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        # Where the system can, a file without a name: a kill leaves nothing of it.
+        descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o666)
+        named = False
+    except (OSError, AttributeError):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        named = True
+    try:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+            if mode is not None and hasattr(os, "fchmod"):
+                os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+            if not named:  # given a descriptor, Python follows the link in /proc
+                os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
-_NO_PLACE = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
-)  # fmt: skip
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 
 
 @contextlib.contextmanager
@@ -59,17 +84,22 @@ def _placed(path: Path) -> Generator[None]:
     """Says which file or folder cannot be made, and why. A full disk and the like go on as they are."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
+    except (OSError, ValueError) as error:
+        if isinstance(error, LowdimError) or (isinstance(error, OSError) and error.errno in _FULL):
             raise
-        raise UsageError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        shown = str(path) if len(str(path)) < 300 else f"{str(path)[:100]}… ({len(str(path))} characters)"
+        raise UsageError(f"{shown!r} cannot be written: {why}. Choose another place.") from error
 
 
 def sync_folder(folder: Path) -> None:
     """Makes renames and deletions inside the folder durable."""
     if os.name == "nt":  # where a folder cannot be opened
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may write into a folder that one may not list
+        return
     try:
         os.fsync(descriptor)
     finally:
@@ -108,20 +138,51 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, to_json(value))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, remedy: str = "It may be damaged: restore or delete it.") -> Any:
     """Reads a JSON file.
 
     Raises:
         InputError: If the file is missing or not JSON.
     """
-    with reading(path, "JSON", remedy="It may be damaged: restore or delete it."):
-        return json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "JSON", remedy=remedy):
+        return msgspec.json.decode(path.read_bytes())
+
+
+def write_checked(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_json` of a table with a sha256 of its content, which `read_checked` compares."""
+    write_json(path, {**value, "sha256": json_digest(value)})
+
+
+def read_checked(path: Path, *, remedy: str) -> dict[str, Any]:
+    """Reads what `write_checked` wrote; files of earlier versions may lack the checksum.
+
+    Raises:
+        InputError: If the file is missing, no table, or one bit of it changed.
+    """
+    content = read_json(path, remedy=remedy)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no table: it is damaged or of another kind. {remedy}")
+    table = cast("dict[str, Any]", content)
+    digest = table.pop("sha256", None)
+    # A checksum comes last: one whose name has changed is none of the content.
+    last = str([*table.values()][-1]) if table else ""
+    if digest != json_digest(table) if digest is not None else re.fullmatch("[0-9a-f]{64}", last):
+        raise InputError(f"{path} is damaged: its content does not match its checksum. {remedy}")
+    return table
 
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def path_digest(path: Path) -> str:
+    """`sha256` of a file; of a folder that of the names and contents of all files in it."""
+    if not path.is_dir():
+        return sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return json_digest({file.relative_to(path).as_posix(): sha256(file) for file in files})
 
 
 def _tensor_digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
@@ -137,11 +198,16 @@ def _tensor_digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 
 def save_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Writes arrays as a safetensors file whose metadata holds a sha256 of its content."""
+    write_atomic(path, tensor_bytes(arrays, metadata))
+
+
+def tensor_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """What `save_tensors` writes."""
     from safetensors.numpy import save
 
     metadata = dict(metadata or {})
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    write_atomic(path, save(contiguous, metadata | {"sha256": _tensor_digest(contiguous, metadata)}))
+    return save(contiguous, metadata | {"sha256": _tensor_digest(contiguous, metadata)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -185,6 +251,16 @@ def verify_tensors(path: Path) -> bool:
         return True
 
 
+_AGAIN = "Use `fresh` to run again."
+
+
+class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """Checksums of the run's files; of these checksums, too, but in earlier versions."""
+
+    sha256: dict[str, str]
+    own: str | None = None
+
+
 class RunFolder:
     """The folder of one run: configuration, resumable state, result, figures and a manifest of checksums.
 
@@ -201,7 +277,7 @@ class RunFolder:
 
     def __init__(self, path: Path | None, command: str, config: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.config: dict[str, Any] = {"command": command, **json.loads(to_json(config))}
-        key = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:10]
+        key = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode()).hexdigest()[:10]
         self.path = path if path is not None else Path("lowdim-runs") / f"{command}-{key}"
         self.state = self.path / "state"
         self._fresh = fresh
@@ -209,17 +285,17 @@ class RunFolder:
         self._existed = self._new = False
 
     def __enter__(self) -> "RunFolder":
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"The run folder {self.path} is a file. Choose another `out`.")
-        self._existed = self.path.exists()
-        try:
-            with _placed(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
+        with _placed(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageError(f"The run folder {self.path} is a file. Choose another `out`.")
+            self._existed = self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
                 self._lock.acquire()
-        except Timeout as error:
-            raise UsageError(
-                f"Another process is using the run folder {self.path}. Wait for it, or choose another `out`."
-            ) from error
+            except Timeout as error:
+                raise UsageError(
+                    f"Another process is using the run folder {self.path}. Wait for it, or choose another `out`."
+                ) from error
         try:
             self._prepare()
         except BaseException:
@@ -255,11 +331,13 @@ class RunFolder:
     def _prepare(self) -> None:
         file = self.path / "config.json"
         ours = file.exists()
-        leftovers = [entry for entry in self.path.rglob(f"{TEMPORARY}*") if entry.is_file()]
-        if not ours and any(entry not in leftovers for entry in self._content()):
+        if not ours and any(not entry.name.startswith(TEMPORARY) for entry in self._content()):
             raise UsageError(
                 f"{self.path} holds files that are not a lowdim run. Choose an empty or new folder as `out`."
             )
+        if self.state.is_symlink():
+            raise UsageError(f"{self.state} is a link. Choose another `out`, or remove it.")
+        leftovers = [entry for entry in self.path.rglob(f"{TEMPORARY}*") if entry.is_file()]
         if ours and self._fresh:
             # The configuration goes last: a kill on the way leaves a folder that is still known as a run.
             for entry in [*(entry for entry in self._content() if entry != file), file]:
@@ -268,12 +346,12 @@ class RunFolder:
         elif ours:
             if (self.path / "manifest.json").exists():
                 self._verify()
-            self._compare(read_json(file))
+            self._compare(read_checked(file, remedy=_AGAIN))
         for entry in leftovers:
             entry.unlink(missing_ok=True)
         self._new = not ours
         if not ours:
-            write_json(file, self.config)
+            write_checked(file, self.config)
         if not (self.path / "manifest.json").exists():
             self.state.mkdir(exist_ok=True)
 
@@ -281,32 +359,32 @@ class RunFolder:
         return [entry for entry in self.path.iterdir() if entry.name != LOCK]
 
     def _compare(self, earlier: Any) -> None:
-        if earlier == self.config:
+        before, now = _identity(earlier), _identity(self.config)
+        if before == now:
             return
         raise UsageError(
-            f"{self.path} holds a run with other settings ({'; '.join(_differences(earlier, self.config))}). "
+            f"{self.path} holds a run with other settings ({'; '.join(_differences(before, now))}). "
             "Use `fresh` to replace it, or another `out`."
         )
 
     def finished(self) -> dict[str, Any] | None:
         """The result of a completed run with this configuration; None if it is not complete."""
         complete = (self.path / "manifest.json").exists()
-        return read_json(self.path / "result.json") if complete else None
+        return read_json(self.path / "result.json", remedy=_AGAIN) if complete else None
 
     def _verify(self) -> None:
-        manifest = read_json(self.path / "manifest.json")
-        files = manifest.get("sha256") if isinstance(manifest, dict) else None
-        if not isinstance(files, dict) or "result.json" not in files:
-            raise InputError(f"{self.path / 'manifest.json'} is damaged. Use `fresh` to run again.")
+        path = self.path / "manifest.json"
+        manifest = typed(read_json(path, remedy=_AGAIN), _Manifest, str(path))
+        files = manifest.sha256
+        if "result.json" not in files or manifest.own not in (None, json_digest(files)):
+            raise InputError(f"{path} is damaged: its content does not match its checksum. {_AGAIN}")
         bad = [
             name
             for name, digest in files.items()
             if not (self.path / name).is_file() or sha256(self.path / name) != digest
         ]
         if bad:
-            raise InputError(
-                f"In {self.path} these files changed since they were written: {', '.join(bad)}. Use `fresh` to run again."
-            )
+            raise InputError(f"In {self.path} these files changed since they were written: {', '.join(bad)}. {_AGAIN}")
 
     def write(self, name: str, data: bytes | str) -> Path:
         """Writes a file of the run atomically."""
@@ -325,19 +403,25 @@ class RunFolder:
         self.write_result(result)
         shutil.rmtree(self.state)
         files = sorted(path for path in self.path.rglob("*") if path.is_file())
-        write_json(
-            self.path / "manifest.json",
-            {
-                "sha256": {
-                    path.relative_to(self.path).as_posix(): sha256(path)
-                    for path in files
-                    if path.name not in ("manifest.json", LOCK)
-                }
-            },
-        )
+        digests = {
+            path.relative_to(self.path).as_posix(): sha256(path)
+            for path in files
+            if path.name not in ("manifest.json", LOCK)
+        }
+        write_json(self.path / "manifest.json", {"sha256": digests, "own": json_digest(digests)})
 
 
 _DIGESTS = ("sha256", "fingerprint", "entries")
+_CONTENTS = {"sha256", "fingerprint", "splits"}
+
+
+def _identity(value: Any) -> Any:
+    """The settings without the names of what is known by its content: those depend on the spelling of a path."""
+    if isinstance(value, dict):
+        settings = cast(dict[str, Any], value)
+        known = settings.keys() & _CONTENTS
+        return {key: _identity(item) for key, item in settings.items() if not (known and key == "name")}
+    return [_identity(item) for item in cast(list[Any], value)] if isinstance(value, list) else value
 
 
 def _differences(earlier: Any, now: Any) -> list[str]:

@@ -1,17 +1,18 @@
 """What happens to a raw sample before a network sees it.
 
 The geometry is that of timm's evaluation transform, written with Pillow so that it needs no torchvision; the tests compare the
-two bit for bit.
+two bit for bit. Networks of transformers have a processor of their own, which is run as it is.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from lowdim import _processor
 from lowdim._pictures import MAX_PIXELS, eight_bits, require_drawable
 from lowdim.errors import InputError
 
@@ -32,6 +33,8 @@ class Preprocessing:
         mean: Subtracted from each channel of an image in 0..1.
         std: Divides each channel afterwards.
         channels: 1 (grey) or 3 (RGB).
+        processor: Settings of a transformers image processor, with the name of its class. It then makes the input, and of the
+            entries above only `channels` counts; `image_size` says what it gives.
         max_length: Longest token sequence of a text; longer ones are cut.
         tokenizer: Turns a list of texts into tensors (``transformers`` convention).
     """
@@ -45,6 +48,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     channels: int = 3
+    processor: Mapping[str, Any] | None = None
     max_length: int | None = None
     tokenizer: Any = field(default=None, repr=False, compare=False)
 
@@ -55,6 +59,10 @@ class Preprocessing:
                 raise InputError(
                     f"The {name} must be at least 1 x 1 and at most {MAX_PIXELS // 4_000_000} million pixels, got {size[0]} x {size[1]}."
                 )
+        if not all(math.isfinite(value) for value in self.mean):
+            raise InputError(f"The mean of each channel must be a finite number, got {_listed(self.mean)}.")
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
+            raise InputError(f"The std of each channel must be a finite number above 0, got {_listed(self.std)}.")
         if not 0 < self.crop < math.inf:
             raise InputError(f"The crop must be a positive share, got {self.crop}.")
 
@@ -71,6 +79,9 @@ class Preprocessing:
             return f"text, at most {self.max_length} tokens ({type(self.tokenizer).__name__})"
         colour = "RGB" if self.channels == 3 else "grey"
         size = "own size"
+        if self.processor is not None:
+            shown = " x ".join(map(str, self.image_size)) if self.image_size else size
+            return f"{colour} {shown}, prepared by transformers' {self.processor[_processor.CLASS]}"
         if self.image_size is not None:
             how = f"crop {self.crop:g}, {self.crop_mode}, {self.interpolation}"
             size = f"{self.image_size[0]} x {self.image_size[1]} ({how})"
@@ -92,9 +103,11 @@ class Preprocessing:
                 "max_length": self.max_length,
                 "tokenizer": type(self.tokenizer).__name__,
             }
+        size = {"kind": "image", "image_size": list(self.image_size) if self.image_size else None}
+        if self.processor is not None:
+            return {**size, "channels": self.channels, "processor": dict(self.processor)}
         return {
-            "kind": "image",
-            "image_size": list(self.image_size) if self.image_size else None,
+            **size,
             "crop": self.crop,
             "crop_mode": self.crop_mode,
             "resize": list(self.resize) if self.resize else None,
@@ -103,20 +116,6 @@ class Preprocessing:
             "std": list(self.std),
             "channels": self.channels,
         }
-
-    def picture(self, image: Image.Image) -> Image.Image:
-        """The part of an image that the network sees, before normalisation.
-
-        Args:
-            image: Any Pillow image.
-
-        Returns:
-            An image in mode ``"RGB"`` or ``"L"`` of size ``image_size``.
-        """
-        image = _colours(image, self.channels)
-        if self.image_size is None:
-            return image
-        return _center_crop(self._resized(image), self.image_size, self._padding())
 
     def normalised(self, image: Image.Image) -> np.ndarray:
         """The network's input for one image.
@@ -127,11 +126,20 @@ class Preprocessing:
         Returns:
             float32, channels x height x width.
         """
-        pixels = np.asarray(self.picture(image), dtype=np.float32) / np.float32(255)
+        if self.processor is not None:
+            return _processor.processed(self.processor, _colours(image, self.channels))
+        pixels = np.asarray(self._picture(image), dtype=np.float32) / np.float32(255)
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         shape = (self.channels, 1, 1)
         mean = np.asarray(self.mean, dtype=np.float32).reshape(shape)
         return (pixels - mean) / np.asarray(self.std, dtype=np.float32).reshape(shape)
+
+    def _picture(self, image: Image.Image) -> Image.Image:
+        """The part of an image that the network sees, before normalisation."""
+        image = _colours(image, self.channels)
+        if self.image_size is None:
+            return image
+        return _center_crop(self._resized(image), self.image_size, self._padding())
 
     def _resized(self, image: Image.Image) -> Image.Image:
         assert self.image_size is not None
@@ -180,14 +188,25 @@ def preprocessing_with(
         return preprocessing
     if preprocessing.kind != "image":
         raise InputError(f"mean, std and image size are for images, but this model takes {preprocessing.kind}.")
-    changes: dict[str, Any] = {}
-    for name, values in (("mean", mean), ("std", std)):
-        if values is not None:
-            changes[name] = _per_channel(name, values, preprocessing.channels)
-    if image_size is not None:
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        changes |= {"image_size": size, "resize": None}
-    return replace(preprocessing, **changes)
+    channels = preprocessing.channels
+    colours = {
+        name: _per_channel(name, values, channels)
+        for name, values in (("mean", mean), ("std", std))
+        if values is not None
+    }
+    # Where it comes from a file it is a list.
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size or (0, 0)
+    sized: dict[str, Any] = {} if image_size is None else {"image_size": (height, width)}
+    settings = preprocessing.processor
+    if settings is None:
+        return replace(preprocessing, **colours, **sized, **({"resize": None} if sized else {}))
+    if sized:
+        settings = _processor.with_size(settings, (height, width), channels)
+    if colours:
+        settings = _processor.with_colours(
+            settings, mean=colours.get("mean"), std=colours.get("std"), channels=channels
+        )
+    return replace(preprocessing, processor=settings, **sized)
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
@@ -222,3 +241,7 @@ def _center_crop(image: Image.Image, size: tuple[int, int], fill: tuple[int, ...
     # Python's rounding (half to even), as in torchvision.
     top, left = round((image.height - height) / 2), round((image.width - width) / 2)
     return image.crop((left, top, left + width, top + height))
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -6,6 +6,7 @@ import errno
 import lzma
 import os
 import pickle
+import re
 import stat
 import struct
 import tokenize
@@ -13,9 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Collection, Generator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from lowdim.errors import InputError, LowdimError, ResourceError
+import msgspec
+
+from lowdim.errors import InputError, LowdimError, ResourceError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 READING_ERRORS: tuple[type[Exception], ...] = (
     OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, ArithmeticError, SyntaxError, RuntimeError, MemoryError,
     NotImplementedError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, pickle.UnpicklingError,
-    csv.Error, tokenize.TokenError,
+    csv.Error, tokenize.TokenError, msgspec.MsgspecError,
 )  # fmt: skip
 """What reading libraries raise on damaged, encrypted, forged or misnamed files."""
 
@@ -140,12 +143,64 @@ def _why(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def read_arrays(path: Path, wanted: Collection[str], *, remedy: str) -> "tuple[dict[str, np.ndarray], list[str]]":
+Kind = TypeVar("Kind")
+_WORDS = {
+    "str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list", "object": "a table",
+    "null": "nothing",
+}  # fmt: skip
+
+
+def typed(content: object, kind: type[Kind], where: str) -> Kind:
+    """What a JSON or TOML file holds, as an object of a type that says what is allowed there.
+
+    Args:
+        content: Dictionaries, lists, numbers and text.
+        kind: A dataclass or `msgspec.Struct`, with ranges as `msgspec.Meta`.
+        where: The file.
+
+    Raises:
+        InputError: Naming the key that is missing, unknown, of the wrong type or out of range.
+
+    Example:
+        >>> typed({"a": [1, "x"]}, dict[str, list[int]], "x.json")
+        Traceback (most recent call last):
+        lowdim.errors.InputError: x.json: a[1] must be a whole number, not text.
+    """
+    try:
+        return msgspec.convert(content, kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InputError(f"{where}: {_told(str(error), kind)}") from error
+
+
+def _told(message: str, kind: Any) -> str:
+    """A message of msgspec as a sentence about a key."""
+    what, _, place = message.partition(" - at `")
+    place = re.sub(r"^key in \$|^\$", "", place.rstrip("`")).lstrip(".") or "the content"
+    what = re.sub(r"`([^`]*)`", lambda found: " or ".join(_WORDS.get(w, w) for w in found[1].split(" | ")), what)
+    if missing := re.match(r"Object missing required field (.*)", what):
+        return f"{place} lacks the key {missing[1]!r}."
+    if unknown := re.match(r"Object contains unknown field (.*)", what):
+        near = did_you_mean(unknown[1], _keys(kind))
+        return f"{place} has a key {unknown[1]!r}, which this lowdim does not know. {near if near.startswith('Did') else 'Update lowdim.'}"
+    what = re.sub(r"^Expected ", "must be ", what).replace(", got ", ", not ").replace(" or nothing", "")
+    return f"{place} {what if what.startswith('must') else f'is not allowed: {what}'}."
+
+
+def _keys(kind: Any) -> list[str]:
+    """The keys of a table, and of the tables in it."""
+    found: tuple[str, ...] = getattr(kind, "__struct_encode_fields__", ())
+    inner = [*getattr(kind, "__annotations__", {}).values(), *getattr(kind, "__args__", ())]
+    return [*found, *(key for part in inner for key in _keys(part))]
+
+
+def read_arrays(
+    path: Path, wanted: Collection[str] | None, *, remedy: str
+) -> "tuple[dict[str, np.ndarray], list[str]]":
     """Some arrays of an ``.npz`` file; objects are refused, so nothing is executed.
 
     Args:
         path: The file.
-        wanted: Names of the arrays to read, where they are there.
+        wanted: Names of the arrays to read, where they are there; None for all.
         remedy: What to do about a damaged file.
 
     Returns:
@@ -162,13 +217,15 @@ def read_arrays(path: Path, wanted: Collection[str], *, remedy: str) -> "tuple[d
         _require_room(raw, wanted)
         raw.seek(0)
         with np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in wanted if name in file.files}, list(file.files)
+            names = file.files if wanted is None else [name for name in wanted if name in file.files]
+            return {name: file[name] for name in names}, list(file.files)
 
 
-def _require_room(raw: IO[bytes], wanted: Collection[str]) -> None:
+def _require_room(raw: IO[bytes], wanted: Collection[str] | None) -> None:
     """A small archive can unpack to more than any memory holds; its directory bounds what reading it gives."""
     with zipfile.ZipFile(raw) as archive:
-        size = sum(entry.file_size for entry in archive.infolist() if entry.filename.removesuffix(".npy") in wanted)
+        read = (one for one in archive.infolist() if wanted is None or one.filename.removesuffix(".npy") in wanted)
+        size = sum(entry.file_size for entry in read)
     if size > memory():
         raise MemoryError(f"{size / 1e9:,.0f} GB unpacked")
 

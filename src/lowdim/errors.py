@@ -4,6 +4,7 @@ Each one derives from `LowdimError` and from the closest built-in, and knows the
 """
 
 import difflib
+import errno
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
@@ -84,10 +85,35 @@ _EXTRAS = {
 }
 
 
+_NO_MEMORY = (
+    "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation", "cannot allocate memory", "out of memory",
+    "could not create a primitive", "could not create a memory", "could not execute a primitive", "can't start new thread",
+)  # fmt: skip
+"""How PyTorch's allocators, the C++ library, the system, oneDNN and Python's threads say it."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; PyTorch's allocator for the CPU raises a plain RuntimeError."""
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    """Whether an error says that memory ran out; most libraries have no class of their own for it.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), is_out_of_memory(RuntimeError("x"))
+        (True, False)
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    told = isinstance(error, RuntimeError) or type(error).__name__ in ("SafetensorError", "OutOfMemoryError")
+    return told and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or the share of it that one may use, is full.
+
+    Example:
+        >>> is_disk_full(OSError(errno.ENOSPC, "No space left on device")), is_disk_full(RuntimeError("x"))
+        (True, False)
+    """
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)
 
 
 def require(module: str, purpose: str) -> ModuleType:

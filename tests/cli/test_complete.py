@@ -110,7 +110,7 @@ def test_a_sample_picture(run, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["nothing.csv"], 3, "nothing.csv does not exist"),
-        (["t.csv", "--rank", "few"], 2, "--rank takes auto or a number"),
+        (["t.csv", "--rank", "few"], 2, "--rank takes auto or a positive number"),
         (["t.csv", "--rank", "9"], 2, "rank=9 must be below the smaller side"),
         (["t.csv", "--clip", "1"], 2, "--clip takes LOW,HIGH"),
         (["t.csv", "--delimiter", "ab"], 2, "--delimiter takes one character"),
@@ -341,3 +341,28 @@ def test_ratings_beside_another_column_with_holes_are_asked_about(run, tmp_path:
     )
     code, out, _ = run("v.csv", "--json")
     assert code == 0 and json.loads(out)["shape"] == [3, 2]
+
+
+def test_ids_that_only_a_table_knows_are_predicted(run, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    traits = generator.normal(size=40)
+    likes = generator.normal(size=12)
+    with (tmp_path / "r.csv").open("w") as file:
+        file.write("user,item,rating\n")
+        for user in range(30):
+            for item in generator.permutation(12)[:6]:
+                file.write(f"u{user:02d},i{item:02d},{3 + traits[user] * likes[item]:.1f}\n")
+    (tmp_path / "u.csv").write_text("user;trait\n" + "".join(f"u{u:02d};{traits[u]:.3f}\n" for u in range(40)))
+    code, out, _ = run("r.csv", "--user-table", "u.csv", "--json", "--out", "r")
+    assert code == 0 and json.loads(out)["shape"] == [40, 12]
+    with (tmp_path / "r" / "completed.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert [row[0] for row in rows[1:]] == [f"u{u:02d}" for u in range(40)]
+    filled = np.array([row[1:] for row in rows[31:]], float)
+    assert np.corrcoef(filled.ravel(), np.outer(traits[30:], likes).ravel())[0, 1] > 0.7
+
+
+def test_tables_of_ids_are_for_ratings(run, table, tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_text("user,trait\na,1\n")
+    code, _, err = run(str(table[0]), "--user-table", "u.csv")
+    assert code == 2 and "FILE must hold triplets" in err

@@ -197,3 +197,24 @@ def test_a_text_classifier_from_tuning_to_every_export(tmp_path: Path) -> None:
     for target in ("peft", "checkpoint", "torch"):
         words = ["export", "--delta", "tuned/delta", "--to", target, "--json"]
         assert result(lowdim(*words, folder=tmp_path))["max_difference"] <= 1e-5
+
+
+def test_items_that_are_not_finite_are_left_out_by_name(tmp_path: Path) -> None:
+    labels = np.arange(40) % 2
+    rows = np.random.default_rng(0).normal(size=(40, 3)) + 3 * labels[:, None]
+    np.savez(tmp_path / "good.npz", x_train=rows, y_train=labels, x_test=rows, y_test=labels)
+    words = ["finetune", "--model", "features", "--data", "good.npz", "--method", "linear-probe", "--out", "tuned"]
+    lowdim(*words, folder=tmp_path)
+    good = result(lowdim(*PREDICT, "good.npz", "--json", folder=tmp_path))
+    rows[[4, 9], 0] = np.nan, -np.inf
+    np.savez(tmp_path / "bad.npz", x_train=rows, y_train=labels, x_test=rows, y_test=labels)
+    found = result(lowdim(*PREDICT, "bad.npz", "--json", "--csv", "bad.csv", folder=tmp_path))
+    assert found["left_out"] == ["test[4]", "test[9]"]
+    assert found["predictions"] == [row for row in good["predictions"] if row["item"] not in found["left_out"]]
+    assert "2 of 40 items are left out" in found["warnings"][0] and "test[4], test[9]" in found["warnings"][0]
+    right = [row["class"] == str(int(row["item"][5:-1]) % 2) for row in found["predictions"]]
+    assert found["accuracy"] == np.mean(right)
+    assert len((tmp_path / "bad.csv").read_text().splitlines()) == 39
+    np.savez(tmp_path / "none.npz", x_train=rows * np.nan, y_train=labels)
+    done = lowdim(*PREDICT, "none.npz", "--json", folder=tmp_path, code=3)
+    assert "all 40 items are NaN or infinite" in done.stderr and done.stdout == ""

@@ -2,15 +2,18 @@
 
 import errno
 import importlib.util
+import json
 import re
+import signal
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
-import typer
 
-from lowdim.cli import demo, main
+from lowdim.cli import _session, demo, main
 
 
 @pytest.fixture
@@ -78,9 +81,11 @@ def test_the_version_is_that_of_the_package(lowdim):
     ("error", "code", "message"),
     [
         (MemoryError("too big"), 5, "out of memory (too big). Lower --batch-size or --limit."),
-        (KeyboardInterrupt(), 130, "interrupted; the same command continues"),
-        (typer.Abort(), 130, "interrupted; the same command continues"),
+        (KeyboardInterrupt(), 3, "raised KeyboardInterrupt, and nobody had interrupted it"),
+        (EOFError(), 1, "internal error: RuntimeError: a file ended too early"),
         (OSError(errno.ENOSPC, "full"), 5, "no space left on the disk"),
+        (OSError(errno.EMFILE, "many"), 5, "ulimit -n"),
+        (BrokenPipeError(errno.EPIPE, "gone"), 141, ""),
         (OSError(errno.EIO, "broken"), 1, "internal error: OSError"),
     ],
 )
@@ -92,6 +97,70 @@ def test_failures_have_their_exit_codes(lowdim, monkeypatch, error, code, messag
     found, out, err = lowdim("measure", "--model", "digits", "--data", "digits")
     assert (found, out) == (code, "")
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (signal.SIGINT, 130, "interrupted; the same command continues where this one stopped\n"),
+        (signal.SIGTERM, 143, "terminated; the same command continues where this one stopped\n"),
+    ],
+)
+def test_a_signal_is_answered_and_the_handlers_are_put_back(lowdim, monkeypatch, number, code, message):
+    before = signal.getsignal(number)
+    monkeypatch.setattr("lowdim.models.as_model", lambda *args, **options: signal.raise_signal(number))
+    assert lowdim("measure", "--model", "digits", "--data", "digits") == (code, "", message)
+    assert signal.getsignal(number) == before
+    monkeypatch.setattr("lowdim.finetuning._delta.read_delta", lambda *args: signal.raise_signal(number))
+    found, _, err = lowdim("export", "--delta", "x", "--to", "onnx")
+    assert (found, err.split("; ")[1]) == (code, "nothing was written: run the same command again\n")
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(lowdim, tmp_path):
+    name = "cat\x1b]0;owned\x07\x9b2J"
+    data = {"x_train": np.eye(6), "y_train": np.arange(6) % 2, "class_names": np.array([name, "dog"])}
+    np.savez(tmp_path / "a.npz", **data)
+    for words in (
+        ["measure", "--model", "features", "--data", "a.npz"],
+        ["measure", "--model", name, "--data", "a.npz"],
+    ):
+        _, out, err = lowdim(*words)
+        assert "owned" in out + err
+        assert not set("\x1b\x07\x9b") & set(out + err)
+    _, out, _ = lowdim("measure", "--model", "features", "--data", "a.npz", "--json")
+    assert name in {row["name"] for row in json.loads(out)["classes"]}
+
+
+def test_a_redirected_run_says_what_it_does(monkeypatch, capsys):
+    monkeypatch.setattr(_session, "FIRST", 0.01)
+    monkeypatch.setattr(_session, "LATER", 0.01)
+    with _session.signs_of_life("measure: reading"):
+        while "measure: reading, 0 s so far\n" not in (said := capsys.readouterr().err):
+            time.sleep(0.01)
+        _session.doing("measuring", 3, 40)
+        while "measuring, 3 of 40 done, 0 s so far\n" not in (said := said + capsys.readouterr().err):
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--seed", "-1"],
+        ["--seed", str(2**70)],
+        ["--batch-size", "²"],
+        ["--batch-size", "9" * 5000],
+        ["--cache-budget", "nan"],
+        ["--cache-budget", "-1"],
+        ["--limit", "0"],
+        ["--image-size", "-1"],
+        ["--outliers", "9" * 20],
+        ["--layers", "a\0b"],
+    ],
+)
+def test_numbers_that_no_option_takes(lowdim, words):
+    code, out, err = lowdim("measure", "--model", "digits", "--data", "digits", *words)
+    assert (code, out) == (2, "")
+    assert words[0] in err and err.count("\n") == 1
 
 
 def test_the_tour_for_people(lowdim, monkeypatch, tmp_path):

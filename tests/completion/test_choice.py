@@ -68,6 +68,13 @@ def test_ratings() -> None:
     assert (model._completed.scale == model._completed.scale[0]).all()
 
 
+def test_a_sparse_noisy_matrix_is_no_dense_table() -> None:
+    _, holed = planted(400, 300, 2, 0.03, 0.3, seed=6)
+    entries = Entries.from_dense(holed)
+    record, reason = _suitable(entries, Settings(), scale=True)
+    assert record.name == "ratings" and "sparse and noisy" in reason
+
+
 def test_large_matrices_need_als() -> None:
     entries = Entries.from_triplets(np.arange(10_000), np.arange(10_000), np.random.default_rng(0).normal(size=10_000))
     assert _suitable(entries, Settings(), scale=True)[0].name == "als"

@@ -362,3 +362,85 @@ def test_says_before_when_memory_would_not_suffice(wine: np.ndarray, monkeypatch
 def test_importing_needs_no_torch() -> None:
     code = "import sys, lowdim.completion; lowdim.completion.DeepMatrixCompletion; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def known_users() -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], pd.DataFrame, np.ndarray]:
+    """Ratings by the first 100 of 150 users, a table of all users that decides what they like, and the expected ratings."""
+    generator = np.random.default_rng(0)
+    traits = generator.normal(size=(150, 3))
+    tastes = traits @ generator.normal(size=(3, 2)) * 0.5
+    expected = 3.5 + tastes @ (0.8 * generator.normal(size=(2, 60))) + 0.3 * generator.normal(size=60)
+    rows, cols = np.nonzero(generator.random((100, 60)) < 0.3)
+    values = np.clip(np.round(expected[rows, cols] + 0.5 * generator.normal(size=rows.size)), 1, 5)
+    names = np.array([f"u{row:03d}" for row in range(150)])
+    table = pd.DataFrame({"user": names, "age": traits[:, 0], "height": traits[:, 1], "tall": traits[:, 2] > 0})
+    table.loc[3, "age"] = np.nan
+    return (names[rows], np.array([f"i{col:02d}" for col in range(60)])[cols], values), table, expected
+
+
+def test_new_users_get_more_than_means_from_what_is_known_of_them() -> None:
+    ratings, table, expected = known_users()
+    model = DeepMatrixCompletion().fit(ratings, user_table=table)
+    assert (model.solver_, model.shape_) == ("ratings", (150, 60))
+    users = np.repeat(table["user"].to_numpy()[100:], 60)
+    items = np.tile(np.unique(ratings[1]), 50)
+    predicted = model.predict(users, items).reshape(50, 60)
+    own_means = expected[100:].mean(1, keepdims=True)
+    assert np.sqrt(np.mean((predicted - expected[100:]) ** 2)) < 0.7 * np.sqrt(
+        np.mean((own_means - expected[100:]) ** 2)
+    )
+
+
+def test_new_items_by_their_index() -> None:
+    (users, items, values), table, expected = known_users()
+    rows, cols = np.unique(users, return_inverse=True)[1], np.unique(items, return_inverse=True)[1]
+    numbered = table.assign(user=np.arange(150))
+    model = DeepMatrixCompletion(solver="ratings-quick").fit((cols, rows, values), item_table=numbered)
+    assert model.shape_ == (60, 150)
+    completed = model.transform((cols, rows, values))
+    error = np.sqrt(np.mean((completed[:, 100:] - expected[100:].T) ** 2))
+    assert error < 0.8 * np.std(expected[100:] - expected[100:].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table[["user"]], "no column beside the ids"),
+        (lambda table: pd.concat([table, table[:1]]), "'u000' twice"),
+        (lambda table: table.assign(user=None), "empty id in row 1"),
+        (lambda table: table.to_numpy(), "must be a pandas or polars frame"),
+    ],
+)
+def test_tables_that_cannot_be_used(change, message: str) -> None:
+    ratings, table, _ = known_users()
+    with pytest.raises(InputError, match=message):
+        DeepMatrixCompletion().fit(ratings, user_table=change(table))
+
+
+def test_tables_are_for_triplets_and_their_solvers() -> None:
+    ratings, table, _ = known_users()
+    with pytest.raises(UsageError, match="are read by ratings and ratings-quick, not by 'als'"):
+        DeepMatrixCompletion(solver="als").fit(ratings, user_table=table)
+    with pytest.raises(UsageError, match="for triplets"):
+        DeepMatrixCompletion().fit(pd.DataFrame({"a": [1.0, np.nan], "b": [2.0, 3.0]}), user_table=table)
+
+
+def test_a_frame_with_dates_is_filled_along_them() -> None:
+    generator = np.random.default_rng(0)
+    wave = np.sin(np.arange(200) / 9)
+    frame = pd.DataFrame(
+        {
+            "day": pd.date_range("2024-01-01", periods=200),
+            "a": wave + 0.05 * generator.normal(size=200),
+            "b": generator.normal(size=200),
+        }
+    )
+    dark = np.r_[24:32, 52:60, 109:117]
+    holed = frame.copy()
+    holed.loc[dark, "a"] = np.nan
+    model = DeepMatrixCompletion().fit(holed)
+    filled = model.transform(holed)
+    assert "neighbours in time" in model.reason_
+    assert np.sqrt(np.mean((filled["a"] - frame["a"])[dark] ** 2)) < 0.3 * frame["a"].std()
+    with pytest.raises(UsageError, match="name columns of a pandas or polars frame"):
+        DeepMatrixCompletion(time="day").fit(holed[["a", "b"]].to_numpy())

@@ -8,7 +8,7 @@ from lowdim.completion.solvers._biases import solve_biases
 from lowdim.completion.solvers._solver import Settings, hold_out
 from lowdim.completion.solvers.ratings._kernels import update_features, update_rows
 from lowdim.completion.solvers.ratings._ratings import solve_ratings, solve_ratings_quickly
-from lowdim.completion.solvers.ratings._sampler import Sampler
+from lowdim.completion.solvers.ratings._sampler import Sampler, directions
 
 
 def planted(
@@ -200,6 +200,36 @@ def test_new_rows_are_completed_from_their_ratings(solve) -> None:
     missing = ~rated[300:]
     error = np.sqrt(np.mean((completed - expected[300:])[missing] ** 2))
     assert error < 0.5 * np.std(expected[300:][missing])
+
+
+def test_effects_of_what_is_known_are_their_conditional_means() -> None:
+    generator = np.random.default_rng(13)
+    features = generator.normal(size=(30, 3))
+    features = np.column_stack([features, features.sum(1)])  # one direction too many
+    known = directions(features)
+    assert known is not None and known.shape == (30, 3)
+    entries = Entries.from_dense(generator.normal(size=(30, 5)))
+    side = Sampler(entries, 2, 0, variational=True, known=(known, None)).rows
+    rest = generator.normal(size=(30, 3)).astype(np.float32)
+    before, precision, beta = rest.copy(), side.precision.copy(), side.beta.copy()
+    side._update_effects(rest, generator)
+    for a in range(3):
+        gram = precision[a] * known.T @ known + beta[a] * np.eye(3)
+        mean = np.linalg.solve(gram, precision[a] * known.T @ before[:, a])
+        np.testing.assert_allclose(side.effects[:, a], mean, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(side.effect_variances[:, a], np.diag(np.linalg.inv(gram)), rtol=1e-3)
+    np.testing.assert_allclose(rest, before - known @ side.effects, atol=1e-5)
+
+
+def test_few_ratings_do_not_shrink_the_quick_factors_away() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=(300, 2)) @ generator.normal(size=(2, 300)) / np.sqrt(2)
+    rated = generator.random((300, 300)) < 0.05
+    entries = Entries.from_dense(np.where(rated, truth + 0.1 * generator.normal(size=truth.shape), np.nan))
+    solved = solve_ratings_quickly(entries, hold_out(entries, 0.1, 0), Settings())
+    rows, cols = np.nonzero(~rated)
+    error = np.sqrt(np.mean((solved.completion.predict(rows, cols) - truth[rows, cols]) ** 2))
+    assert error < 0.2 * np.std(truth)
 
 
 def test_the_seed_fixes_the_draws() -> None:

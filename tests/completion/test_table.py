@@ -8,6 +8,8 @@ from sklearn.impute import KNNImputer
 
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._solver import Settings, hold_out
+from lowdim.completion.solvers.table._in_time import interpolated
+from lowdim.completion.solvers.table._pattern import held_stretches, in_stretches
 from lowdim.completion.solvers.table._table import solve_table
 
 
@@ -105,3 +107,88 @@ def test_the_seed_fixes_the_answer() -> None:
     first, entries = solve(holed, seed=3)
     second, _ = solve(holed, seed=3)
     np.testing.assert_array_equal(first.completion.complete(entries), second.completion.complete(entries))
+
+
+def waves(rows: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Six waves that say nothing about each other, each dark for stretches of 8 rows; and where."""
+    generator = np.random.default_rng(seed)
+    data = np.sin(np.arange(rows)[:, None] / generator.uniform(8, 20, 6) + generator.uniform(0, 6, 6))
+    data = standardised(data + 0.1 * generator.normal(size=data.shape))
+    missing = np.zeros(data.shape, bool)
+    for column in missing.T:
+        for start in generator.permutation(np.arange(5, rows - 20, 16))[:4]:
+            column[start : start + 8] = True
+    return data, missing
+
+
+def test_a_sensor_dark_for_a_while_is_filled_from_before_and_after() -> None:
+    data, missing = waves()
+    clock = np.column_stack([np.zeros(300), np.arange(300.0)])
+    entries = Entries.from_dense(np.where(missing, np.nan, data))
+    solved = solve_table(entries, hold_out(entries, 0.1, 0), Settings(clock=clock))
+    assert "time" in solved.reason
+    line = np.column_stack(
+        [
+            np.interp(np.arange(300), np.flatnonzero(~gone), column[~gone])
+            for column, gone in zip(data.T, missing.T, strict=True)
+        ]
+    )
+    of_line = np.sqrt(np.mean((line - data)[missing] ** 2))
+    filled = solved.completion.complete_in_time(entries, clock)
+    assert np.sqrt(np.mean((filled - data)[missing] ** 2)) < 1.2 * of_line
+    rows, cols = np.nonzero(missing)
+    np.testing.assert_allclose(solved.completion.predict(rows, cols), filled[missing], rtol=1e-9)
+    covered = np.abs(filled - data)[missing] <= 1.6449 * solved.completion.deviation(rows, cols)
+    assert covered.mean() > 0.8
+
+
+def test_an_order_that_says_nothing_is_left_alone() -> None:
+    generator = np.random.default_rng(1)
+    data = standardised(
+        generator.normal(size=(120, 2)) @ generator.normal(size=(2, 6)) + 0.3 * generator.normal(size=(120, 6))
+    )
+    holed, _ = with_holes(data, 0.2, 1)
+    entries = Entries.from_dense(holed)
+    clock = np.column_stack([np.zeros(120), np.arange(120.0)])
+    solved = solve_table(entries, hold_out(entries, 0.1, 0), Settings(clock=clock))
+    assert solved.completion.in_time is None and solved.reason == ""
+
+
+def test_interpolation_stays_within_its_group() -> None:
+    values = np.array([[0.0], [9.0], [4.0], [8.0], [6.0]])
+    observed = np.array([True, False, True, True, False])[:, None]
+    clock = np.array([[0, 1], [0, 2], [0, 5], [1, 1], [1, 3]], float)
+    line, far = interpolated(values, observed, clock)
+    np.testing.assert_allclose(line[:, 0], [0, 1, 4, 8, 8])
+    assert far[:, 0].tolist() == [0, 0, 0, 0, 0]
+    np.testing.assert_allclose(interpolated(values, observed, np.full((5, 2), np.nan))[0], np.nan)
+
+
+def test_intervals_of_stretches_cover_because_stretches_are_held_out() -> None:
+    generator = np.random.default_rng(2)
+    walk = standardised(
+        np.cumsum(generator.normal(size=(200, 3)), 0) @ generator.normal(size=(3, 8))
+        + 0.1 * generator.normal(size=(200, 8))
+    )
+    missing = np.zeros(walk.shape, bool)
+    while missing.mean() < 0.3:
+        top, left = generator.integers(200), generator.integers(8)
+        missing[top : top + generator.integers(2, 26), left : left + 2] = True
+    entries = Entries.from_dense(np.where(missing, np.nan, walk))
+    solved = solve_table(entries, hold_out(entries, 0.1, 0), Settings())
+    assert solved.at_once
+    rows, cols = np.nonzero(missing)
+    width = 1.6449 * solved.completion.deviation(rows, cols) * solved.held_out.calibration
+    assert np.mean(np.abs(solved.completion.predict(rows, cols) - walk[missing]) <= width) > 0.8
+
+
+def test_stretches_are_told_from_single_holes() -> None:
+    generator = np.random.default_rng(3)
+    assert not in_stretches(generator.random((300, 10)) < 0.3)
+    in_rows = np.repeat(generator.random((300, 1)) < 0.3, 10, axis=1)
+    in_columns = np.zeros((300, 10), bool)
+    in_columns[100:150, 2] = in_columns[20:60, 7] = True
+    assert in_stretches(in_rows) and in_stretches(in_columns)
+    held = held_stretches(~in_columns, None, 0)
+    assert held is not None and not (held & in_columns).any() and in_stretches(held)
+    assert (held | in_columns).any(0).tolist() == in_columns.any(0).tolist()

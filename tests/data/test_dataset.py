@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from lowdim.data import choose, dataset_from_arrays, load_data
 from lowdim.data._dataset import (
-    encode_labels,
     few_shot_indices,
     limited_indices,
     train_test_indices,
 )
+from lowdim.data._labels import encode_labels
 from lowdim.errors import InputError, UsageError
 
 label_arrays = st.lists(st.integers(0, 5), min_size=1, max_size=60).map(np.array)

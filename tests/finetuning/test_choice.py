@@ -30,7 +30,8 @@ from lowdim.probe import fit_probe, fold_of
 
 
 def entry(method: str, right: Sequence[float], layer: str = "") -> Evidence:
-    return evidence_of("m", method, [Plan(method, (layer,))] if layer else [], np.array(right, dtype=float), 1.0)
+    plans = [Plan(method, (layer,))] if layer else []
+    return evidence_of("m", method, plans, np.array(right, dtype=float), np.zeros(len(right), dtype=int), 1.0)
 
 
 def gathered(probe: np.ndarray, block: np.ndarray, average: np.ndarray, **also: np.ndarray) -> Gathered:

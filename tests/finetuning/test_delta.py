@@ -1,16 +1,20 @@
 """The delta: exact, small, and refused where it does not belong."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.finetuning.conftest import Encoder
+from tests.harness import hostile
 from torch import nn
 
 from lowdim._files import json_digest, write_json
-from lowdim.errors import InputError
+from lowdim.errors import InputError, UsageError
 from lowdim.finetuning import Average, Plan, TunedModel, load_delta, read_delta, save_delta
 from lowdim.finetuning._delta import apply_delta, example_of, tuned_preprocessing, verify_delta
 from lowdim.models import LoadedModel, Preprocessing, fingerprint, load_model
@@ -221,6 +225,13 @@ def test_samples_are_prepared_as_for_tuning(network: LoadedModel, tmp_path: Path
     found, warnings = tuned_preprocessing(delta, replace(own, mean=(0.25,), image_size=(16, 16), resize=(20, 20)))
     assert found == own
     assert "mean" in warnings[0] and "[0.25]" in warnings[0] and "image_size" in warnings[0]
+    settings = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}, "resample": 2}
+    newer = Preprocessing(image_size=(8, 8), processor={**settings, "resample": 3})
+    assert tuned_preprocessing(delta, newer)[0].processor is None
+    then = Preprocessing(image_size=(8, 8), processor=settings)
+    found, warnings = tuned_preprocessing(replace(delta, preprocessing=then.as_dict()), newer)
+    assert found == then
+    assert "resample is 3, was 2. The" in warnings[0]
     tokenizer = object()
     text = Preprocessing(kind="text", max_length=64, tokenizer=tokenizer)
     stored = replace(delta, preprocessing={"kind": "text", "max_length": 32, "tokenizer": "Other"})
@@ -231,3 +242,60 @@ def test_samples_are_prepared_as_for_tuning(network: LoadedModel, tmp_path: Path
         tuned_preprocessing(delta, text)
     with pytest.raises(InputError, match="Update lowdim"):
         tuned_preprocessing(replace(delta, preprocessing={**delta.preprocessing, "gamma": 2.2}), own)
+
+
+def edited(folder: Path, target: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy with other content and the right checksum."""
+    shutil.copytree(folder, target)
+    content = json.loads((target / "delta.json").read_text())
+    del content["sha256"]
+    edit(content)
+    write_json(target / "delta.json", {**content, "sha256": json_digest(content)})
+    return target
+
+
+def test_whatever_is_forged_is_an_input_error_that_names_the_key(network: LoadedModel, tmp_path: Path) -> None:
+    delta = saved(perturbed(network, Plan("layer", ("blocks.4",))), network, tmp_path / "delta")
+    content = json.loads((delta / "delta.json").read_text())
+    refused = 0
+    for place in hostile.places(content):
+        for index, wrong in enumerate((hostile.GONE, *hostile.WRONG)):
+            target = edited(delta, tmp_path / f"{'-'.join(map(str, place))}-{index}", hostile.at(place, wrong))
+            try:
+                found = read_delta(target)
+                tuned_preprocessing(found, network.preprocessing)
+                load_model(**{"spec": "digits-0-4", **found.base["source"], "allow_pickle": False})
+                apply_delta(network.module, found)
+            except (InputError, UsageError) as error:
+                refused += 1
+                assert str(error).count("\n") == 0
+                if wrong is hostile.GONE:
+                    assert str(place[-1]) in str(error)
+    assert refused > 150
+
+
+@pytest.mark.parametrize(("name", "message"), hostile.OUT_OF_RANGE)
+def test_values_out_of_range_are_named(name: str, message: str, network: LoadedModel, tmp_path: Path) -> None:
+    delta = saved(perturbed(network, Plan("layer", ("blocks.4",))), network, tmp_path / "delta")
+    content = json.loads((delta / "delta.json").read_text())
+    target = edited(delta, tmp_path / "forged", dict(hostile.forgeries(content))[name])
+    with pytest.raises((InputError, UsageError), match=message):
+        apply_delta(network.module, read_delta(target))
+
+
+def test_deltas_of_earlier_versions_load(network: LoadedModel, tmp_path: Path) -> None:
+    tuned = perturbed(network, Plan("layer", ("blocks.4",)))
+    delta = saved(tuned, network, tmp_path / "delta")
+
+    def first(content: dict[str, Any]) -> None:
+        del content["logits"], content["notes"], content["preprocessing"]["resize"]
+        content["parts"][0] = {"method": "layer", "blocks": ["blocks.4"], "combine": None, "rank": 8}
+        del content["base"]["source"]["offline"]
+
+    def later(content: dict[str, Any]) -> None:
+        content["parts"][0]["head"] = "zero"
+
+    inputs = torch.rand(3, 1, 8, 8)
+    for name, edit in (("first", first), ("later", later)):
+        network_again = load_delta(load_model("digits-0-4").module, edited(delta, tmp_path / name, edit))
+        assert torch.equal(network_again(inputs), tuned(inputs))

@@ -180,6 +180,6 @@ def test_the_samples_are_named_on_which_a_network_fails() -> None:
 
     rows = torch.arange(20.0).reshape(10, 2)
     with pytest.raises(
-        InputError, match=r"At samples 4 to 7: Picky fails on inputs of shape \(4, 2\).*KeyError: 'too bright'"
+        InputError, match=r"At samples 4 to 7: The network fails on inputs of shape 4 x 2: KeyError: 'too bright'"
     ):
         profile(Picky(), (rows, torch.from_numpy(np.arange(10) % 2)), batch_size=4)

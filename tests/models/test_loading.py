@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +343,29 @@ def test_hub_models_say_what_to_do_offline(monkeypatch: pytest.MonkeyPatch, tmp_
     pytest.importorskip("transformers")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model("hf:lowdim-tests/absent", offline=True)
+
+
+def test_a_hub_that_is_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def absent(*args: object, **options: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.create_connection", absent)
+    for spec in ("timm:resnet18", "hf:a/b"):
+        with pytest.raises(InputError, match="cannot be reached: Name or service not known"):
+            load_model(spec)
+    answer = threading.Event()
+
+    def silent() -> None:
+        answer.wait(20)
+        raise OSError
+
+    monkeypatch.setattr("lowdim.models._hub.PATIENCE", 0.01)
+    monkeypatch.setattr("socket.create_connection", lambda *args, **options: silent())
+    with pytest.raises(InputError, match="no answer in"):
+        load_model("timm:resnet18")
+    answer.set()
 
 
 def test_hub_weights_come_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 import oracles
 from lowdim._processes import Processes
 from lowdim.data import dataset_from_arrays
-from lowdim.errors import InputError, UsageError
+from lowdim.errors import InputError, NonFiniteError, UsageError
 from lowdim.features import FeatureCache, FeatureStream, Forward, TensorSource
 from lowdim.metrics import METRICS, Metric
 from lowdim.profiling import CollapseMonitor, profile, separation_law
@@ -271,9 +271,55 @@ def test_a_sample_that_is_not_finite_is_left_out_and_reported():
         for layer in found.layers:
             assert layer.nc1 == pytest.approx(oracles.nc1(features[layer.name], labels[keep].numpy(), 4), rel=1e-9)
             assert layer.samples == len(labels) - 1
-        assert sum("1 of 40 samples have NaN or infinite features" in warning for warning in found.warnings) == 3
+        assert [warning for warning in found.warnings if "1 of 40 samples have NaN" in warning] == [
+            f"train: 1 of 40 samples have NaN, infinite or overflowing features and are left out at every layer: row {row}."
+        ]
         right = (scores.argmax(axis=1) == labels[keep].numpy()).sum()
-        assert found.accuracy["train"] == pytest.approx(right / len(labels)), "scores of NaN are never right"
+        assert found.accuracy["train"] == pytest.approx(right / 39), "scores of NaN are neither right nor wrong"
+
+
+def test_a_network_that_makes_numbers_of_nan_hides_nothing():
+    """Infinite inputs saturate to ordinary features; they are no measurements all the same."""
+    (inputs, labels), module = problem(), nn.Sequential(nn.Tanh(), nn.Linear(6, 4).double())
+    bad = inputs.clone()
+    bad[[1, 5], 2] = float("inf")
+    keep = torch.tensor([row not in (1, 5) for row in range(len(labels))])
+    options = {"layers": ["0"], "seed": 3}
+    found, expected = (
+        profile(module, (bad, labels), **options),
+        profile(module, (inputs[keep], labels[keep]), **options),
+    )
+    assert found.layers[0].samples == 38
+    assert found.layers[0].nc1 == pytest.approx(expected.layers[0].nc1, rel=1e-12)
+
+
+def test_nothing_left_is_an_error():
+    inputs, labels = problem()
+    with pytest.raises(NonFiniteError, match="No sample of the train split has finite features at any layer"):
+        profile(network(), (inputs * float("nan"), labels))
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e300, 1e-300])
+def test_measures_do_not_depend_on_the_scale_of_saved_features(scale):
+    inputs, labels = problem()
+    parts = {"train": (inputs.double(), labels), "test": (inputs.flip(0).double() + 0.1, labels.flip(0))}
+    plain = profile(nn.Sequential(nn.Identity()), parts, layers=["0"], outliers=3)
+    scaled = {name: (x * scale, y) for name, (x, y) in parts.items()}
+    found = profile(nn.Sequential(nn.Identity()), scaled, layers=["0"], outliers=3)
+    for one, other in zip(plain.layers, found.layers, strict=True):
+        for name in (
+            "nc1",
+            "nc1_heldout",
+            "nc1_chance",
+            "separation",
+            "ncc_accuracy",
+            "cdnv",
+            "effective_rank",
+            "rank",
+        ):
+            assert other.values[name] == pytest.approx(one.values[name], rel=1e-9), name
+    assert [one.position for one in found.outliers] == [one.position for one in plain.outliers]
+    assert any("divided by 2^" in warning for warning in found.warnings)
 
 
 def test_one_huge_sample_is_reported():

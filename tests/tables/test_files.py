@@ -233,7 +233,7 @@ BROKEN = {
     "words.csv": (b"a,b\nx,y\nz,w\n", "No column can be completed"),
     "cut.csv.gz": (gzip.compress(FORMS["plain.csv"])[:-9], "damaged"),
     "cut.zip": (zipped(FORMS["plain.csv"])[:-30], "damaged"),
-    "cut.parquet": (b"PAR1xxxx", "cannot be read as Parquet"),
+    "cut.parquet": (b"PAR1xxxx", "cannot be read as a table: .*Parquet"),
 }
 
 

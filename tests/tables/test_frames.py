@@ -114,3 +114,25 @@ def test_what_a_frame_is() -> None:
     assert not is_frame(np.ones((2, 2))) and not is_frame([[1.0]])
     assert is_plain(pd.DataFrame({"a": [1.0], "b": [2]}))
     assert not is_plain(of_pandas()) and not is_plain(of_polars())
+
+
+def test_the_order_in_time_is_found_or_named() -> None:
+    days = pd.date_range("2024-01-01", periods=6)
+    frame = pd.DataFrame({"day": days, "who": list("aabbab"), "x": [1.0, np.nan, 3.0, 4.0, 5.0, 6.5]})
+    found = table_of_frame(frame)
+    assert found.time == "day" and found.clock is not None
+    np.testing.assert_allclose(np.diff(found.clock[:, 1]), 1)
+    panel = table_of_frame(frame, entity="who")
+    assert panel.clock is not None and panel.clock[:, 0].tolist() == [0, 0, 1, 1, 0, 1]
+    assert table_of_frame(frame.iloc[::-1]).clock is None
+    counted = table_of_frame(frame.assign(day=range(6)), time="day")
+    assert counted.columns[0].kind == "id" and counted.clock is not None
+    assert counted.clock[:, 1].tolist() == [0, 1, 2, 3, 4, 5]
+    later = panel.like(frame.iloc[3:])
+    assert later.clock is not None and later.clock.shape == (3, 2)
+    with pytest.raises(UsageError, match="cannot be read as number: it holds 'a'"):
+        table_of_frame(frame, time="who")
+    with pytest.raises(UsageError, match="needs the column with the times"):
+        table_of_frame(frame.drop(columns="day"), entity="who")
+    with pytest.raises(UsageError, match="no column 'dya'"):
+        table_of_frame(frame, time="dya")

@@ -1,12 +1,17 @@
 """The command line: parse, call one function, print."""
 
+import errno
 import io
+import os
+import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lowdim.cli import advise, check, complete, demo, export, finetune, measure, predict, rank, reproduce
+from lowdim.cli._session import ReaderGone, Signals, signs_of_life, visible_streams
 
 app = typer.Typer(
     name="lowdim",
@@ -47,41 +52,79 @@ for _command in (demo, measure, rank, advise, finetune, predict, export, complet
     _command.register(app)
 
 
+_BEGINNING = {"complete": "reading the table", "check": "checking", "export": "exporting"}
+"""What a command does first; the others read a network and data."""
+_READER_GONE = 141
+"""As a shell says it of a program whose output nobody reads any more."""
+
+
 def main() -> None:
     """Runs the command line and turns every failure into one message and an exit code."""
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
+    if sys.stdout is None:
+        print("error: standard output is closed. Redirect it to a file, or to /dev/null.", file=sys.stderr)
+        sys.exit(2)
     for stream in (sys.stdout, sys.stderr):
         # Names of files need not be text in the terminal's encoding.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    signals = Signals()
+    with visible_streams(), signals.caught():
+        code = _run(signals)
+    sys.exit(code)
+
+
+def _run(signals: Signals) -> int:
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
-        code = app(args=arguments or ["--help"], prog_name="lowdim", standalone_mode=False)
+        with signs_of_life(f"{arguments[0]}: {_BEGINNING.get(arguments[0], 'reading the network and the data')}"):
+            code = app(args=arguments, prog_name="lowdim", standalone_mode=False)
+            sys.stdout.flush()
         if code == 130:  # Typer has caught the interrupt
-            code = _interrupted()
+            code = _interrupted(signals)
     except Exception as error:
         if debug:
             raise
-        code = _explain(error)
+        code = _explain(error, signals)
     except KeyboardInterrupt:
-        code = _interrupted()
-    sys.exit(code if isinstance(code, int) else 0)
+        code = _interrupted(signals)
+    if code == _READER_GONE or not _flushed():
+        # What is left could only fail once more, while Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code if isinstance(code, int) else 0
+
+
+def _flushed() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 # Typer carries its own copy of click, or uses the installed one, depending on its version.
 _CommandLineError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
-def _interrupted() -> int:
-    print("interrupted; the same command continues where this one stopped", file=sys.stderr)
-    return 130
+def _interrupted(signals: Signals) -> int:
+    from lowdim.cli._voice import has_option
+
+    if signals.received is None:
+        print("error: the code that was run raised KeyboardInterrupt, and nobody had interrupted it.", file=sys.stderr)
+        return 3
+    what = "terminated" if signals.received == signal.SIGTERM else "interrupted"
+    continues = "the same command continues where this one stopped"
+    remedy = continues if has_option("out") else "nothing was written: run the same command again"
+    print(f"{what}; {remedy}", file=sys.stderr)
+    return 128 + signals.received
 
 
-def _explain(error: Exception) -> int:
-    import errno
+def _explain(error: Exception, signals: Signals) -> int:
+    from lowdim.errors import LowdimError, is_disk_full, is_optional, is_out_of_memory, missing_package
 
-    from lowdim.errors import LowdimError, is_optional, is_out_of_memory, missing_package
-
+    if isinstance(error, BrokenPipeError | ReaderGone):
+        return _READER_GONE
     if isinstance(error, ModuleNotFoundError) and is_optional(error):
         error = missing_package(error.name or "", "This command")
     if isinstance(error, LowdimError):
@@ -90,23 +133,50 @@ def _explain(error: Exception) -> int:
         print(f"error: {spoken(error)}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, typer.Abort):
-        return _interrupted()
+        return _interrupted(signals)
     if isinstance(error, _CommandLineError):
         from lowdim.cli._usage import usage_message
 
         print(f"error: {usage_message(error)}", file=sys.stderr)
         return 2
     if is_out_of_memory(error):
-        print(f"error: out of memory ({error}). Lower --batch-size or --limit.", file=sys.stderr)
+        print(f"error: out of memory ({_brief(error)}). {_smaller()}", file=sys.stderr)
         return 5
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         print(
             "error: no space left on the disk. Free some and run the same command again: it continues.",
             file=sys.stderr,
         )
+        return 5
+    if isinstance(error, OSError) and error.errno in _LIMITS:
+        print(f"error: {_LIMITS[error.errno]} ({error.filename or _brief(error)}).", file=sys.stderr)
         return 5
     print(
         f"internal error: {type(error).__name__}: {error}. Run again with --debug for the traceback.",
         file=sys.stderr,
     )
     return 1
+
+
+_LIMITS = {
+    errno.EMFILE: "too many files are open; allow more with: ulimit -n 1024",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EFBIG: "a file would become larger than this system or `ulimit -f` allows",
+    errno.EBADF: "a stream was closed while it was in use",
+    errno.EAGAIN: "the system gives no more processes or threads; allow more with: ulimit -u",
+}
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _smaller() -> str:
+    """What would need less memory, in options of the running command."""
+    from lowdim.cli._voice import has_option
+
+    options = [flag for name, flag in _SMALLER.items() if has_option(name)]
+    return f"Lower {' or '.join(options)}." if options else "Use a machine with more, or smaller inputs."
+
+
+_SMALLER = {"batch_size": "--batch-size", "limit": "--limit", "max_rank": "--max-rank", "jobs": "--jobs"}

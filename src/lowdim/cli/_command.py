@@ -4,6 +4,7 @@ A command is a function that Python calls, too. It gives a `Result` (or a `Listi
 """
 
 import inspect
+import math
 import os
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -11,14 +12,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from lowdim.cli import _voice
+from lowdim.cli._session import ReaderGone
 from lowdim.cli._voice import this_process, warn
 
 if TYPE_CHECKING:
@@ -66,7 +68,17 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Runs it, and lets messages be told in its options."""
         _voice.use({parameter.name: parameter for parameter in self.params})
-        return super().invoke(ctx)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name)
+            for one in value if isinstance(value, list | tuple) else [value]:
+                if problem := _unusable(one):
+                    raise typer.BadParameter(problem, ctx=ctx, param=cast(Any, parameter))
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:  # which the parser would take for a user who closes a prompt
+            raise RuntimeError(f"a file ended too early ({error})") from error
+        except BrokenPipeError as error:  # and this for the end of everything
+            raise ReaderGone from error
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Paragraphs are wrapped; an example is continued with a backslash before an option."""
@@ -92,6 +104,17 @@ class Command(TyperCommand):
             if part:
                 with formatter.section(heading):
                     formatter.write_dl(part)
+
+
+def _unusable(value: Any) -> str:
+    """Why no option or argument takes such a value; empty if one may."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no finite number."
+    if isinstance(value, int) and abs(value) >= 2**32:
+        return "The number is too large."
+    if isinstance(value, str | PurePath) and "\0" in str(value):
+        return "It holds a character of value 0, which no name can."
+    return ""
 
 
 def _folded(example: str, width: int) -> str:

@@ -1,12 +1,14 @@
 """What every command shares: options, output, progress, exit codes."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from lowdim.cli._session import doing, plain, visible
 from lowdim.cli._voice import say, this_process, warn
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ PageFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--page", rich_help_panel="Output", help="Write the page with tables and figures to this file."),
 ]
-Seed: TypeAlias = Annotated[int, typer.Option("--seed", rich_help_panel="Run", help="Seed of everything random.")]
+Seed: TypeAlias = Annotated[
+    int, typer.Option("--seed", rich_help_panel="Run", min=0, max=2**32 - 1, help="Seed of everything random.")
+]
 
 
 @contextlib.contextmanager
@@ -52,19 +56,22 @@ def joined(run: "RunFolder", device: str) -> "Generator[tuple[Processes, dict[st
 @contextlib.contextmanager
 def progress(description: str) -> Generator[Callable[..., None]]:
     """A progress bar with the time left, on stderr; yields ``update(done, total, what)``, where `what` names the part of the work
-    and may be left out. Silent when stderr is no terminal."""
+    and may be left out. Where stderr is no terminal, `signs_of_life` tells instead."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    doing(description)
+    console = Console(file=plain(sys.stderr))
     if this_process() != 0 or not console.is_terminal:
-        yield lambda done, total, what="": None
+        yield lambda done, total, what=description: doing(what, done, total)
+        doing("writing the results")
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
 
         def update(done: int, total: int, what: str = description) -> None:
+            what = visible(what)
             if what != bar.tasks[0].description:
                 bar.reset(task, description=what)
             bar.update(task, completed=done, total=total)

@@ -1,5 +1,6 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +20,7 @@ MODEL_HELP = (
     "digits · timm:NAME · timm:local-dir:DIR · hf:ORG/NAME · hf:DIR · FILE.py:FACTORY (runs that code) · features. "
     "timm:NAME and hf:ORG/NAME mean the pre-trained hub weights."
 )
-DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv · torchvision:NAME@ROOT."
+DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv|jsonl|parquet|xlsx · torchvision:NAME@ROOT."
 
 Model: TypeAlias = Annotated[str, typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP)]
 DataOption: TypeAlias = Annotated[str | None, typer.Option("--data", rich_help_panel="Data", help=DATA_HELP)]
@@ -29,6 +30,14 @@ DataUnlessListing: TypeAlias = Annotated[
 Weights: TypeAlias = Annotated[
     Path | None,
     typer.Option("--weights", rich_help_panel="Model", help="Local safetensors file for that architecture."),
+]
+WeightsKey: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        rich_help_panel="Model",
+        help="Which table of a weights file with several (state_dict_ema, teacher …).",
+    ),
 ]
 ModelArguments: TypeAlias = Annotated[
     list[str] | None,
@@ -57,7 +66,7 @@ Std: TypeAlias = Annotated[
 ]
 ImageSize: TypeAlias = Annotated[
     int | None,
-    typer.Option("--image-size", rich_help_panel="Model", help="Side in pixels, instead of the model's own."),
+    typer.Option("--image-size", rich_help_panel="Model", min=1, help="Side in pixels, instead of the model's own."),
 ]
 FeatureLayer: TypeAlias = Annotated[
     str | None,
@@ -92,17 +101,34 @@ PathColumn: TypeAlias = Annotated[
     str | None, typer.Option("--path-column", rich_help_panel="Data", help="Of a table: image files.")
 ]
 TextColumn: TypeAlias = Annotated[
-    str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts.")
+    str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts; A,B for pairs.")
 ]
 LabelColumn: TypeAlias = Annotated[
     str | None, typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels.")
 ]
+PathRoot: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--path-root",
+        rich_help_panel="Data",
+        help="Of a table: folder that picture paths start from and may not leave [default: the table's].",
+    ),
+]
 Limit: TypeAlias = Annotated[
     int | None,
-    typer.Option("--limit", rich_help_panel="Data", help="At most so many samples of each split, stratified."),
+    typer.Option("--limit", rich_help_panel="Data", min=1, help="At most so many samples of each split, stratified."),
 ]
 Shots: TypeAlias = Annotated[
-    int | None, typer.Option("--shots", rich_help_panel="Data", help="So many training samples of each class.")
+    int | None, typer.Option("--shots", rich_help_panel="Data", min=1, help="So many training samples of each class.")
+]
+CacheBudget: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--cache-budget",
+        rich_help_panel="Run",
+        min=0,
+        help="GB of features kept on disk, least recently used deleted first.",
+    ),
 ]
 SkipUnreadable: TypeAlias = Annotated[
     bool,
@@ -140,7 +166,7 @@ def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
             raise UsageError(f"{pair!r} is not KEY=VALUE.")
         try:
             arguments[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # of a number with thousands of digits, too
             arguments[key] = value
     return arguments
 
@@ -195,12 +221,19 @@ def named(data: Any) -> Any:
 
 def batch_size(given: str | int | None) -> int | None:
     """A positive number, or None for ``auto``."""
-    text = str(given)
-    if given is None or text == "auto":
-        return None
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise UsageError(f"`batch_size` takes auto or a positive number, not {given!r}.")
-    return int(text)
+    return None if given in (None, "auto") else positive(given, "`batch_size` takes auto or a positive number")
+
+
+def positive(given: Any, expected: str) -> int:
+    """A whole number from 1 on in plain digits; anything else is an error that begins with what was `expected`.
+
+    Example:
+        >>> positive("12", "`rank` takes a positive number")
+        12
+    """
+    if not re.fullmatch("[1-9][0-9]{0,8}", str(given)):
+        raise UsageError(f"{expected}, not {str(given)[:40]!r}.")
+    return int(given)
 
 
 def typed(model: Any, data: Any, **options: Any) -> str:
@@ -238,8 +271,9 @@ def device(name: str) -> str:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    kind = name.split(":")[0]
-    if not there.get(kind, False):
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there.get(kind, False) or (":" in name and not (index.isdecimal() and int(index[:9]) < count)):
         raise UsageError(
             f"`device={name}` is not available here. There are: {', '.join(n for n, ok in there.items() if ok)}."
         )
@@ -261,6 +295,8 @@ def untrained(network: "LoadedModel") -> list[str]:
 
 def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[str]:
     """The warning where an embedded network was trained on images of this very data; elsewhere none."""
+    import numpy as np
+
     from lowdim.data import load_data
     from lowdim.models._digits import EMBEDDED
 
@@ -273,8 +309,7 @@ def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[s
     ):
         return []
     source, train = load_data(EMBEDDED[spec])["train"], data["train"]
-    known = {source.load(index).tobytes() for index in range(len(source))}
-    again = sum(train.load(index).tobytes() in known for index in range(len(train)))
+    again = int(np.isin(train.contents, source.contents).sum())
     if not again:
         return []
     return [f"{spec} was itself trained on {again} of these {len(train)} images: its numbers here are too good."]
@@ -282,14 +317,22 @@ def seen_before(spec: str | None, data: "Dataset", *, untrained: bool) -> list[s
 
 def data_identity(data: "Dataset") -> dict[str, Any]:
     """What tells one data set from another in a run's configuration."""
-    return {name: {"samples": len(split), "sha256": split.digest()[:16]} for name, split in data.splits.items()}
+    from lowdim._files import json_digest
+
+    return {
+        name: {"samples": len(split), "sha256": json_digest([split.digest(), data.classes])[:16]}
+        for name, split in data.splits.items()
+    }
 
 
 def model_identity(model: "LoadedModel") -> dict[str, Any]:
     """What tells one network from another in a run's configuration."""
+    from lowdim.features import network_content
+
     return {
         "name": model.name,
         "fingerprint": model.fingerprint,
+        "code": network_content(model.module, "")[1][:16],
         "random_weights": model.random_weights,
         "feature": model.layer,
         "pool": model.pool,

@@ -47,6 +47,11 @@ def use(parameters: Mapping[str, Any]) -> None:
     _running.update(parameters)
 
 
+def has_option(name: str) -> bool:
+    """Whether the running command has an option of this name."""
+    return name in _running
+
+
 def in_flags(message: str) -> str:
     """The message with parameters of the running command as its options."""
     return _QUOTED.sub(_option, message)

@@ -14,6 +14,7 @@ from lowdim._numbers import between, percent
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say
+from lowdim.cli._inputs import positive
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,11 +58,10 @@ def advise(
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
+    path_root: given.PathRoot = None,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
-    cache_budget: Annotated[
-        float, typer.Option("--cache-budget", help="GB on disk for stored prefixes, least recently used deleted first.")
-    ] = 4.0,
+    cache_budget: given.CacheBudget = 4.0,
     cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
@@ -99,6 +99,7 @@ def advise(
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
+        path_root=path_root,
         limit=limit,
         seed=seed,
         skip_unreadable=skip_unreadable,
@@ -119,6 +120,7 @@ def advise(
         "--path-column": path_column,
         "--text-column": text_column,
         "--label-column": label_column,
+        "--path-root": path_root,
         "--skip-unreadable": skip_unreadable,
         "--device": None if device == "auto" else device,
         "--seed": seed or None,
@@ -133,12 +135,8 @@ def advise(
 
 
 def _sizes(given: str | Sequence[int]) -> list[int]:
-    parts = (
-        [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else list(map(str, given))
-    )
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"`shots` takes positive numbers separated by commas, not {given!r}.")
-    return [int(part) for part in parts]
+    parts = [part for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+    return [positive(str(part).strip(), "`shots` takes positive numbers separated by commas") for part in parts]
 
 
 def _model_words(candidate: "Candidate") -> list[str]:
@@ -148,6 +146,7 @@ def _model_words(candidate: "Candidate") -> list[str]:
     return given.words(
         {
             "--weights": settings.get("weights"),
+            "--weights-key": settings.get("weights_key"),
             "--model-arg": [f"{key}={json_text(value)}" for key, value in settings.get("arguments", {}).items()],
             "--random-weights": settings.get("random_weights"),
             "--allow-pickle": settings.get("allow_pickle"),

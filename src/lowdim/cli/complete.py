@@ -8,6 +8,7 @@ import typer
 
 from lowdim.cli._command import TYPED, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
+from lowdim.cli._inputs import positive
 from lowdim.completion.solvers import SOLVERS
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ def complete(
     predict: Annotated[
         Path | None, typer.Option("--predict", help="File of pairs (the same two columns): writes only these.")
     ] = None,
+    user_table: Annotated[
+        Path | None, typer.Option("--user-table", help="Table of what is known of the ids of rows (the first column).")
+    ] = None,
+    item_table: Annotated[
+        Path | None, typer.Option("--item-table", help="The same of the ids of columns; new ids can be predicted.")
+    ] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where FILE's pixels are missing.")] = None,
     missing: Annotated[float, typer.Option("--missing", help="Share of a sample picture to hide.")] = 0.6,
     rank: Annotated[str, typer.Option("--rank", help="auto, or the number of factors.")] = "auto",
@@ -87,6 +94,13 @@ def complete(
         str | None, typer.Option("--only", help="Columns to complete, by commas; others pass through.")
     ] = None,
     passed: Annotated[str | None, typer.Option("--pass", help="Columns that pass through, by commas.")] = None,
+    time: Annotated[
+        str | None,
+        typer.Option("--time", help="Column with the time of each row [default: dates that are all known and ascend]."),
+    ] = None,
+    entity: Annotated[
+        str | None, typer.Option("--entity", help="Column with the entities that each have times of their own.")
+    ] = None,
     na: Annotated[
         list[str] | None, typer.Option("--na", help="A text that stands for a missing cell; may be repeated.")
     ] = None,
@@ -119,22 +133,28 @@ def complete(
     intervals. Of ratings, the pairs of --predict are written with their deviations, or all of a small matrix. The error on known
     entries, predicted without them, is reported beside that of row and column means alone.
     """
-    import time
+    from time import monotonic
 
     from lowdim._files import sha256
+    from lowdim.errors import UsageError
     from lowdim.report import Result
 
-    begun = time.monotonic()
+    begun = monotonic()
+    if decimal not in (None, ".", ","):
+        raise UsageError(f"`decimal` takes . or a comma, not {decimal[:40]!r}.")
     form = {"separator": _delimiter(delimiter), "decimal": decimal, "encoding": encoding, "header": header}
     columns: dict[str, Any] = {
         "kinds": _kinds(kind),
         "passed": _names(passed) or (),
         "only": _names(only),
         "missing": tuple(na or ()),
+        "time": time,
+        "entity": entity,
     }
     columns["sentinels"] = sentinels
     source = _read(file, (row, col, value), as_, mask, missing, form, columns, seed)
     pairs = _read_pairs(source, predict, delimiter) if predict else None
+    known = _read_known(source, {"user_table": user_table, "item_table": item_table})
     options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": str(solver)}
     options |= {"scale": scale, "clip": _clip(clip, source), "random_state": seed}
     config = {"file": file, "entries": _digest(source), "row": row, "col": col, "value": value, **options}
@@ -143,6 +163,11 @@ def complete(
         "columns": {name: value for name, value in columns.items() if name != "missing"} | {"missing": list(na or [])},
         "as": str(as_),
     }
+    config |= {
+        name: {"file": str(path), "sha256": sha256(path)}
+        for name, path in (("user_table", user_table), ("item_table", item_table))
+        if path
+    }
     config |= {"mask": str(mask) if mask else None, "missing": missing}
     with run_folder(out, "complete", config, fresh=fresh, keep=True) as (folder, path), folder:
         result = folder.finished()
@@ -150,8 +175,8 @@ def complete(
             return Result(
                 "complete", {"run_folder": path, **result}, _page(result), folder=path, remarks=_remarks(result)
             )
-        result, page, model = _run(folder, source, options, pairs)
-        result["seconds"] = round(time.monotonic() - begun, 3)
+        result, page, model = _run(folder, source, options, pairs, known)
+        result["seconds"] = round(monotonic() - begun, 3)
         folder.finish(result)
     return Result("complete", {"run_folder": path, **result}, page, value=model, folder=path, remarks=_remarks(result))
 
@@ -227,8 +252,23 @@ def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pair
     return reading.read_pairs(path, source.names[0], source.names[1], delimiter=_delimiter(delimiter))
 
 
+def _read_known(source: "Source", paths: dict[str, Path | None]) -> dict[str, Any]:
+    """What tables say about ids, by the argument of the fit."""
+    from lowdim._files import existing_file
+    from lowdim.completion.entries import _reading as reading
+    from lowdim.errors import UsageError
+
+    given = {name: existing_file(path, "The table of ids") for name, path in paths.items() if path}
+    if not given:
+        return {}
+    if not isinstance(source, reading.Triplets):
+        raise UsageError("`user_table` and `item_table` are for ratings, so FILE must hold triplets.")
+    ids = dict(zip(paths, source.names, strict=False))
+    return {name: reading.read_known(path, ids[name]) for name, path in given.items()}
+
+
 def _run(
-    folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None"
+    folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None", known: dict[str, Any]
 ) -> "tuple[dict[str, Any], Page, DeepMatrixCompletion]":
     import warnings
 
@@ -245,7 +285,7 @@ def _run(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompletionWarning)
         with progress("sweeps") as update:
-            fit_with_journal(model, _matrix(source), Journal(folder.state, update))
+            fit_with_journal(model, _matrix(source), Journal(folder.state, update), **known)
         pictures, tables = [], {}
         if isinstance(source, Picture):
             filled = source.filled(model.transform(entries))
@@ -322,15 +362,30 @@ def _write(folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion
     """Writes what was asked for into the run folder; returns its path."""
     if pairs is not None:
         return str(folder.write("predictions.csv", _csv(_predictions(source, model, *pairs))))
-    if source.entries.shape[0] * source.entries.shape[1] > LARGEST_TABLE:
+    if model.shape_[0] * model.shape_[1] > LARGEST_TABLE:
         warn("the matrix is too large to write it all; name the pairs that you need in a file and pass `predict`.")
         return None
-    header = [source.names[0], *source.column_ids.tolist()]
-    rows = (
-        [id, *map(repr, values.tolist())]
-        for id, values in zip(source.row_ids, model.transform(source.entries), strict=True)
+    completed = (
+        model.transform(source.entries) if model.shape_ == source.entries.shape else _with_new_ids(source, model)
     )
+    row_ids: Any = model.row_ids_
+    column_ids: Any = model.column_ids_
+    header = [source.names[0], *column_ids]
+    rows = ([id, *map(repr, values.tolist())] for id, values in zip(row_ids, completed, strict=True))
     return str(folder.write("completed.csv", _csv([header, *rows])))
+
+
+def _with_new_ids(source: "Triplets", model: "DeepMatrixCompletion") -> Any:
+    """The whole matrix where tables have brought ids without entries."""
+    import numpy as np
+
+    rows: Any = model.row_ids_
+    cols: Any = model.column_ids_
+    completed = np.asarray(model.predict(np.repeat(rows, len(cols)), np.tile(cols, len(rows)))).reshape(model.shape_)
+    entries = source.entries
+    own = np.searchsorted(rows, source.row_ids)[entries.rows], np.searchsorted(cols, source.column_ids)[entries.cols]
+    completed[own] = entries.values
+    return completed
 
 
 def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, cols: Any) -> list[list[str]]:
@@ -408,11 +463,7 @@ def _kinds(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def _rank(text: str) -> int | str:
-    from lowdim.errors import UsageError
-
-    if text != "auto" and not text.isdigit():
-        raise UsageError(f"`rank` takes auto or a number, not {text!r}.")
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else positive(text, "`rank` takes auto or a positive number")
 
 
 def _max_rank(source: "Source") -> int:

@@ -53,6 +53,7 @@ def export(
     ] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     allow_pickle: given.AllowPickle = False,
     offline: given.Offline = False,
@@ -74,18 +75,21 @@ def export(
 
     from lowdim.finetuning import export_model, save_checkpoint, save_peft
     from lowdim.finetuning._delta import example_of
+    from lowdim.finetuning._export import tokenizer_path
     from lowdim.report import Page, Result, Section
     from lowdim.report.answers import headline
 
     begun, to = time.monotonic(), TargetChoice(to)
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, warnings = tuned_network(
-        delta, model, weights, arguments, "cpu", allow_pickle=allow_pickle, offline=offline
+        delta, model, weights, arguments, "cpu", weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
     path = file or Path(delta).resolve().parent / _NAMES[to]
     example = example_of(found)
     if to in ("peft", "checkpoint"):
-        base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline).module
+        base = load_base(
+            found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
+        ).module
         difference = (
             save_peft(network, base, path, example)
             if to == "peft"
@@ -95,6 +99,8 @@ def export(
         )
     else:
         difference = export_model(network, found, preprocessing, path, to=str(to), example=example)  # pyright: ignore[reportArgumentType]
+    tokenizer = tokenizer_path(path) if to in ("torch", "onnx") and preprocessing.kind == "text" else None
+    tokenizer = tokenizer if tokenizer is not None and tokenizer.is_file() else None
     files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
     result: dict[str, Any] = {
         "config": {"delta": str(delta), "to": str(to)},
@@ -102,6 +108,7 @@ def export(
         "seconds": round(time.monotonic() - begun, 3),
         "path": str(path),
         "bytes": sum(entry.stat().st_size for entry in files),
+        "tokenizer": None if tokenizer is None else str(tokenizer),
         "max_difference": difference,
     }
     page = Page(

@@ -93,6 +93,7 @@ def finetune(
     limit: given.Limit = None,
     shots: given.Shots = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     random_weights: given.RandomWeights = False,
     allow_pickle: given.AllowPickle = False,
@@ -105,12 +106,11 @@ def finetune(
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
+    path_root: given.PathRoot = None,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto, or samples per training step.")] = "auto",
-    cache_budget: Annotated[
-        float, typer.Option("--cache-budget", help="GB on disk for stored prefixes, least recently used deleted first.")
-    ] = 4.0,
+    cache_budget: given.CacheBudget = 4.0,
     cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
@@ -134,6 +134,7 @@ def finetune(
 
     options: dict[str, Any] = {
         "weights": weights,
+        "weights_key": weights_key,
         "arguments": given.parse_arguments(model_arg),
         "random_weights": random_weights,
         "allow_pickle": allow_pickle,
@@ -151,6 +152,7 @@ def finetune(
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
+        path_root=path_root,
         limit=limit,
         shots=shots,
         seed=seed,
@@ -183,7 +185,12 @@ def finetune(
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     rows = None if text_features is None else read_npy(text_features)
-    columns = {"--path-column": path_column, "--text-column": text_column, "--label-column": label_column}
+    columns = {
+        "--path-column": path_column,
+        "--text-column": text_column,
+        "--label-column": label_column,
+        "--path-root": path_root,
+    }
     typed = shlex.join(["--data", data if isinstance(data, str) else "DATA", *given.words(columns)])
     seen = given.seen_before(model, dataset, untrained=random_weights)
     return _run(network, dataset, config, typed, seen, rows, track, out, cache=cache, fresh=fresh)

@@ -59,6 +59,7 @@ def measure(
     limit: given.Limit = None,
     shots: given.Shots = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     random_weights: given.RandomWeights = False,
     allow_pickle: given.AllowPickle = False,
@@ -70,12 +71,11 @@ def measure(
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
+    path_root: given.PathRoot = None,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
-    cache_budget: Annotated[
-        float, typer.Option("--cache-budget", help="GB of features kept on disk, least recently used deleted first.")
-    ] = 4.0,
+    cache_budget: given.CacheBudget = 4.0,
     cache: given.Cache = None,
     seed: Seed = 0,
     out: Out = None,
@@ -98,6 +98,7 @@ def measure(
 
     options: dict[str, Any] = {
         "weights": weights,
+        "weights_key": weights_key,
         "arguments": given.parse_arguments(model_arg),
         "random_weights": random_weights,
         "allow_pickle": allow_pickle,
@@ -114,6 +115,7 @@ def measure(
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
+        path_root=path_root,
         limit=limit,
         shots=shots,
         seed=seed,
@@ -139,7 +141,13 @@ def measure(
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     typed = given.typed(
-        model, data, weights=weights, model_arg=model_arg, image_size=image_size, label_column=label_column
+        model,
+        data,
+        weights=weights,
+        weights_key=weights_key,
+        model_arg=model_arg,
+        image_size=image_size,
+        label_column=label_column,
     )
     return _run(network, dataset, config, out, cache=cache, fresh=fresh, typed=typed)
 

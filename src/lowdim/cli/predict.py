@@ -50,10 +50,12 @@ def predict(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
+    weights_key: given.WeightsKey = None,
     model_arg: given.ModelArguments = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
+    path_root: given.PathRoot = None,
     limit: given.Limit = None,
     skip_unreadable: given.SkipUnreadable = False,
     allow_pickle: given.AllowPickle = False,
@@ -76,9 +78,13 @@ def predict(
     import numpy as np
 
     from lowdim.data import as_dataset
-    from lowdim.errors import InputError
+    from lowdim.data._batches import cut_texts
+    from lowdim.data._finite import some
+    from lowdim.errors import InputError, NonFiniteError
     from lowdim.finetuning import split_outputs
+    from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
     from lowdim.finetuning._delta import tuned_parts
+    from lowdim.finetuning._evaluate import without_class
     from lowdim.report import Result
 
     begun = time.monotonic()
@@ -87,6 +93,7 @@ def predict(
         path_column=path_column,
         text_column=text_column,
         label_column=label_column,
+        path_root=path_root,
         limit=limit,
         seed=seed,
         skip_unreadable=skip_unreadable,
@@ -99,7 +106,7 @@ def predict(
         raise InputError(f"{data} has no sample that can be classified.")
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, changed = tuned_network(
-        delta, model, weights, arguments, device, allow_pickle=allow_pickle, offline=offline
+        delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
     say(given.feature_line(tuned_parts(network)[0].feature.as_dict()))
     for note in dataset.notes:
@@ -108,15 +115,46 @@ def predict(
     with progress("classifying") as update:
         outputs = [split_outputs(network, part, preprocessing, batch_size=size, progress=update)[0] for part in parts]
     logarithms = np.concatenate(outputs)
+    labels = np.concatenate([part.labels for part in parts])
+    unknown = without_class(logarithms)
+    left_out = [item for item, bad in zip(items, unknown, strict=True) if bad]
+    if len(left_out) == len(items):
+        raise NonFiniteError(
+            f"Inputs or outputs of all {len(items)} items are NaN or infinite: nothing can be classified."
+        )
+    items, logarithms, labels = (
+        [i for i, bad in zip(items, unknown, strict=True) if not bad],
+        logarithms[~unknown],
+        labels[~unknown],
+    )
     best = logarithms.argmax(axis=1)
     predictions = [
         {"item": item, "class": found.classes[k], "probability": float(np.exp(row[k]))}
         for item, k, row in zip(items, best, logarithms, strict=True)
     ]
-    labels = np.concatenate([part.labels for part in parts])
+    parted = len(names) == 1 and names[0] == "test" and "train" in dataset.splits
+    again = (
+        np.isin(dataset["test"].contents, dataset["train"].contents)[~unknown]
+        if parted
+        else np.zeros(len(labels), bool)
+    )
     doubts = _doubts(dataset, names, seed, asked=split is not None)
-    accuracy, warnings = _accuracy(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
-    warnings = [*changed, *warnings]
+    right, warnings = _right(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
+    measured: dict[str, float | None] = dict.fromkeys(("accuracy", "balanced_accuracy", "accuracy_without_copies"))
+    if right is not None:
+        measured |= {"accuracy": float(right.mean()), "balanced_accuracy": balanced_accuracy(right, labels)}
+        warnings += majority_warnings("The accuracy of", right, labels, dataset.classes)
+        if 0 < again.sum() < len(right):
+            measured["accuracy_without_copies"] = float(right[~again].mean())
+            warnings.append(
+                f"{again.sum()} of {len(right)} test samples are also in train: the accuracy is {100 * right.mean():.1f} %, and "
+                f"{100 * right[~again].mean():.1f} % without them."
+            )
+    if left_out:
+        several = f"{len(left_out)} of {len(items) + len(left_out)} items are left out, their inputs or outputs are NaN or infinite: "
+        changed = [*changed, f"{several}{some(left_out, range(len(left_out)))}"]
+    cut = [message for part in parts for message in cut_texts(part, preprocessing)]
+    warnings = [*changed, *cut, *warnings]
     chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
         _write_csv(csv, predictions)
@@ -125,7 +163,8 @@ def predict(
         "warnings": warnings,
         "seconds": round(time.monotonic() - begun, 3),
         "predictions": predictions,
-        "accuracy": accuracy,
+        "left_out": left_out,
+        **measured,
     }
     shown = _page(result)
     found_result = Result("predict", result, shown, remarks=_remarks(result, csv))
@@ -161,7 +200,7 @@ def _splits(dataset: "Dataset", split: str | None) -> list[str]:
     return ["test"] if split is None and "test" in dataset.splits else list(dataset.splits)
 
 
-def _accuracy(
+def _right(
     best: "np.ndarray",
     labels: "np.ndarray",
     names: tuple[str, ...],
@@ -169,8 +208,8 @@ def _accuracy(
     doubts: list[str],
     *,
     asked: bool,
-) -> tuple[float | None, list[str]]:
-    """The share of samples with the class of their label, where it means something, and what to know about it."""
+) -> "tuple[np.ndarray | None, list[str]]":
+    """1 for the samples with the class of their label, 0 for the others, where that means something, and what to know about it."""
     import numpy as np
 
     there = [names[k] for k in np.unique(labels) if k >= 0]
@@ -183,7 +222,7 @@ def _accuracy(
     if doubts and not asked:
         return None, doubts
     truth = np.array([classes.index(names[k]) for k in labels])
-    return float((best == truth).mean()), doubts
+    return (best == truth).astype(np.float64), doubts
 
 
 def _some(names: Sequence[str]) -> str:
@@ -207,11 +246,12 @@ def _write_csv(path: Path, predictions: "list[dict[str, Any]]") -> None:
     import io
 
     from lowdim._files import write_atomic
+    from lowdim.report._tables import inert
 
     text = io.StringIO()
     writer = csv.DictWriter(text, ["item", "class", "probability"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(predictions)
+    writer.writerows({**row, "class": inert(row["class"])} for row in predictions)
     write_atomic(path, text.getvalue())
 
 
@@ -222,6 +262,7 @@ def tuned_network(
     arguments: dict[str, Any],
     device: str,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "tuple[Delta, nn.Module, Preprocessing, list[str]]":
@@ -233,7 +274,9 @@ def tuned_network(
     from lowdim.finetuning._delta import apply_delta, read_delta, tuned_preprocessing
 
     found = read_delta(folder)
-    base = load_base(found, model, weights, arguments, allow_pickle=allow_pickle, offline=offline)
+    base = load_base(
+        found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
+    )
     network = apply_delta(base.module, found).to(given.device(device))
     return found, network, *tuned_preprocessing(found, base.preprocessing)
 
@@ -244,6 +287,7 @@ def load_base(
     weights: Path | None,
     arguments: "dict[str, Any] | None" = None,
     *,
+    weights_key: str | None = None,
     allow_pickle: bool = False,
     offline: bool = False,
 ) -> "LoadedModel":
@@ -269,6 +313,8 @@ def load_base(
         )
     if weights is not None:
         source["weights"] = weights
+    if weights_key is not None:
+        source["weights_key"] = weights_key
     if offline:
         source["offline"] = True
     return load_model(**source)

@@ -114,9 +114,11 @@ class Completed:
         """What columns were divided by; that of a typical one for -1."""
         return np.where(cols >= 0, self.scale[cols], np.median(self.scale))
 
-    def complete(self, entries: Entries) -> Array:
-        """The modelled values of all cells of any rows, from their observed entries."""
+    def complete(self, entries: Entries, clock: Array | None = None) -> Array:
+        """The modelled values of all cells of any rows, from their observed entries, and from the times of the rows where that helps."""
         scaled = entries.with_values(entries.values / self.scale[entries.cols])
+        if isinstance(self.completion, WithDeviations):
+            return self.completion.complete_in_time(scaled, clock) * self.scale
         return self.completion.complete(scaled) * self.scale
 
     @property
@@ -169,7 +171,7 @@ def complete(
     baseline = solve_biases(scaled, held, settings)
     checks = solved.held_out, baseline.held_out
     if solved.checked is not None:
-        checks = solved.held_out, cross_validated_biases(scaled, solved.checked, settings.seed)
+        checks = solved.held_out, _biases_check(scaled, solved, settings)
     ratio = _ratio(checks[0].rmse, checks[1].rmse)
     if not (ratio < 1 or solved.sure) and solved.checked is None and held.sum() < DOUBTFUL:
         checks = _more_checks(scaled, settings, record, checks)
@@ -211,6 +213,14 @@ def complete(
         thin_cols=np.flatnonzero(entries.col_counts < max(rank, 1)),
         remarks=tuple(remarks),
     )
+
+
+def _biases_check(entries: Entries, solved: Solved, settings: Settings) -> HeldOut:
+    """Biases on the entries that the solver has checked, left out as it left them out."""
+    assert solved.checked is not None
+    if solved.at_once:
+        return solve_biases(entries, solved.checked, settings).held_out
+    return cross_validated_biases(entries, solved.checked, settings.seed)
 
 
 def _unit(entries: Entries) -> float:

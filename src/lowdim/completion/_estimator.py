@@ -15,7 +15,9 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
 from lowdim.completion.entries import Entries, _inputs, require_memory
+from lowdim.completion.entries._known import with_tables
 from lowdim.completion.solvers import SOLVERS
+from lowdim.completion.solvers import solver as solver_named
 from lowdim.completion.solvers._solver import Journal, Settings, hold_out, singular_values
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.tables import Filled, Kind, Table, is_frame, table_of_frame, to_pandas, with_filled
@@ -64,6 +66,9 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             ``"category"``, ``"date"``, ``"id"`` or ``"text"``.
         passed: Columns of a frame that pass through and are not completed.
         only: Columns of a frame that are completed; all others then pass through.
+        time: The column of a frame with the time of each row (dates or numbers): what lies before and after a hole helps to fill it, where
+            held-out cells say so (`table`). By default the first column of dates that are all known and ascend.
+        entity: The column of a frame with the entities that each have times of their own (a panel).
         warm_start: Start the last fit from the previous one, if that had the same shape, solver, `rank`, `max_rank` and `biases` (`table`
             and `als`).
         random_state: Seed of everything random. The same seed gives the same result to the last bit.
@@ -121,6 +126,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         kinds: Mapping[str, Kind] | None = None,
         passed: Sequence[str] = (),
         only: Sequence[str] | None = None,
+        time: str | None = None,
+        entity: str | None = None,
         random_state: Any = 0,
     ) -> None:
         self.rank = rank
@@ -138,14 +145,20 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.kinds = kinds
         self.passed = passed
         self.only = only
+        self.time = time
+        self.entity = entity
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, user_table: Any = None, item_table: Any = None) -> Self:
         """Learn the model from the observed entries.
 
         Args:
             X: Array, frame, sparse matrix or triplets; see the class.
             y: Ignored.
+            user_table: Of triplets: a pandas or polars frame whose first column holds ids of rows, and the others what is known of them
+                (columns of any kind, with holes). Ids without an entry become rows of their own, which are predicted from that.
+                The `ratings` solvers read it.
+            item_table: The same of columns.
 
         Raises:
             UsageError: If an argument is out of its range.
@@ -153,9 +166,10 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             ResourceError: If memory would not suffice.
         """
         settings = self._settings()
-        entries = self._read_training(X)
+        entries, user_features, item_features = self._with_tables(self._read_training(X), user_table, item_table)
+        settings = replace(settings, row_features=user_features, col_features=item_features)
         if self._table is not None:
-            settings = replace(settings, together=tuple(self._table.blocks))
+            settings = replace(settings, together=tuple(self._table.blocks), clock=self._table.clock)
         smaller = min(entries.shape)
         if settings.rank is not None and settings.rank >= smaller:
             raise UsageError(f"rank={self.rank} must be below the smaller side of the matrix, which is {smaller}.")
@@ -166,7 +180,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self._completed = complete(entries, settings, solver=solver, scale=self.scale, start=previous)
         self.shape_ = entries.shape
         counts = entries.col_counts
-        self._seen = counts > 0
+        told = item_features is not None and self._completed.shared
+        self._seen = (counts > 0) | told
         self._kept = np.flatnonzero(self._seen | self.keep_empty_features)
         self._indicated = np.flatnonzero(counts < entries.shape[0])
         means = np.bincount(entries.cols, entries.values, counts.size) / np.maximum(counts, 1)
@@ -343,7 +358,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         """What stands in the holes of a table with the columns of training, by (row, column)."""
         entries = _inputs.entries_of(table.matrix, allow_empty=True)
         known = self._of_seen_columns(entries)
-        completed = self._within_bounds(self._completed.complete(known), np.arange(entries.shape[1]))
+        completed = self._completed.complete(known, table.clock)
+        completed = self._within_bounds(completed, np.arange(entries.shape[1]))
         completed[entries.rows, entries.cols] = entries.values
         return table.filled(completed, self._deviations(known, entries), rows=entries.row_counts > 0)
 
@@ -360,13 +376,18 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             self.feature_names_in_ = np.array([column.name for column in X.columns], dtype=object)
             self.n_features_in_ = len(X.columns)
             return _inputs.entries_of(X.matrix)
-        if _inputs.is_mixed(X):
+        ordered = self.time is not None or self.entity is not None
+        if ordered and not is_frame(X):
+            raise UsageError("time and entity name columns of a pandas or polars frame.")
+        if ordered or _inputs.is_mixed(X):
             frame = to_pandas(X)
             if self.add_indicator:
                 raise UsageError(
                     "add_indicator is for arrays and frames of numbers; this frame has columns of several kinds."
                 )
-            self._table = table_of_frame(frame, kinds=self.kinds, passed=self.passed, only=self.only)
+            self._table = table_of_frame(
+                frame, kinds=self.kinds, passed=self.passed, only=self.only, time=self.time, entity=self.entity
+            )
             self.feature_names_in_ = np.array([str(name) for name in frame.columns], dtype=object)
             self.n_features_in_ = len(self.feature_names_in_)
             self.column_kinds_ = {column.name: column.kind for column in self._table.columns}
@@ -378,6 +399,23 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             vars(self).pop("feature_names_in_", None)  # of an earlier fit to a frame
             return triplets.entries
         return _inputs.entries_of(validate_data(self, _inputs.numeric(X), **_CHECKS))
+
+    def _with_tables(
+        self, entries: Entries, user_table: Any, item_table: Any
+    ) -> tuple[Entries, Floats | None, Floats | None]:
+        """The entries with the ids of the tables, and what these say."""
+        if user_table is None and item_table is None:
+            return entries, None, None
+        if self._table is not None or hasattr(self, "feature_names_in_"):
+            raise UsageError("user_table and item_table are for triplets (rows, columns, values).")
+        readers = [name for name in SOLVERS if "features" in solver_named(name).reads]
+        if self.solver not in ("auto", *readers):
+            raise UsageError(f"user_table and item_table are read by {' and '.join(readers)}, not by {self.solver!r}.")
+        numbered = _inputs.Numbered(entries, self.row_ids_, self.column_ids_)
+        numbered, user_features, item_features = with_tables(numbered, user_table, item_table)
+        self.row_ids_, self.column_ids_ = numbered.row_ids, numbered.column_ids
+        self.n_features_in_ = numbered.entries.shape[1]
+        return numbered.entries, user_features, item_features
 
     def _read_rows(self, X: Any) -> tuple[Entries, Any]:
         if _inputs.is_triplets(X):
@@ -453,11 +491,11 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             warnings.warn(remark, CompletionWarning, stacklevel=3)
 
 
-def fit_with_journal(model: DeepMatrixCompletion, X: Any, journal: Journal) -> DeepMatrixCompletion:
-    """`fit`, reporting to a journal and continuing what it holds: of an interrupted fit of the same model to the same entries."""
+def fit_with_journal(model: DeepMatrixCompletion, X: Any, journal: Journal, **tables: Any) -> DeepMatrixCompletion:
+    """`fit`, with its `tables`, reporting to a journal and continuing what it holds: of an interrupted fit of the same model to the same entries."""
     model._journal = journal
     try:
-        return model.fit(X)
+        return model.fit(X, **tables)
     finally:
         model._journal = None
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from lowdim._reading import read_arrays
-from lowdim.data._dataset import UNLABELLED, Dataset, Kind, Split, divided, encode_labels
+from lowdim.data._contents import Contents, array_bytes, hashed
+from lowdim.data._dataset import UNLABELLED, Dataset, Indices, Kind, Split, divided
 from lowdim.data._images import array_image
+from lowdim.data._labels import encode_labels, label_notes, padded_notes
 from lowdim.errors import InputError
 
 
@@ -23,9 +25,9 @@ class Rows:
     def __call__(self, index: int) -> Any:
         return array_image(self.array[index]) if self.kind == "image" else self.array[index]
 
-    def stamp(self, index: int) -> bytes:
-        """The bytes of a sample."""
-        return self.array[index].tobytes()
+    def contents(self, indices: Indices) -> Contents:
+        """Of these samples."""
+        return hashed(array_bytes(self.array[index]) for index in indices)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ def _from_arrays(
         if _kind("x_test", x_test) != kind or x_test.shape[1:] != x_train.shape[1:]:
             raise InputError(f"{name}: x_train {x_train.shape} and x_test {x_test.shape} do not match.")
     raw = [_labels(f"y_{part}", y, len(x)) for part, (x, y) in parts.items()]
-    labels, names = encode_labels(np.concatenate(raw), classes)
+    together = np.concatenate(raw)
+    labels, names = encode_labels(together, classes)
+    notes = (*(padded_notes(together.tolist()) if together.dtype.kind == "U" else ()), *label_notes(names))
     splits: dict[str, Split] = {}
     start = 0
     for part, (array, _) in parts.items():
@@ -98,7 +102,7 @@ def _from_arrays(
     own = x_test is not None
     if not own:
         splits = {"all": replace(splits["train"], name="all")}
-    return Dataset(name=name, kind=kind, classes=names, splits=splits, own_split=own)
+    return Dataset(name=name, kind=kind, classes=names, splits=splits, notes=notes, own_split=own)
 
 
 def load_npz(path: Path, *, labelled: bool = True) -> Dataset:

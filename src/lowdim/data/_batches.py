@@ -1,6 +1,6 @@
 """Batches of network inputs, in a fixed order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -19,6 +19,10 @@ Batch = tuple[Inputs, Tensor, Indices]
 
 _AHEAD = 2
 """Batches prepared in advance per worker; memory stays the same however many samples there are."""
+_AT_ONCE = 1_000
+"""Texts that are counted together."""
+_SMALL = 2_048
+"""Tokens of a batch below which a second pass costs more than it saves."""
 
 
 def batches(
@@ -94,7 +98,7 @@ def _batch(split: Split, preprocessing: Preprocessing, positions: Indices) -> Ba
     samples = [split.load(int(position)) for position in positions]
     labels = torch.from_numpy(split.labels[positions])
     if split.kind == "text":
-        return _tokens(preprocessing, samples), labels, positions
+        return _tokens(split, preprocessing, positions, samples), labels, positions
     if split.kind == "features":
         return torch.from_numpy(np.stack(samples)), labels, positions
     arrays = [_normalised(split, preprocessing, *entry) for entry in zip(positions, samples, strict=True)]
@@ -114,8 +118,119 @@ def _normalised(split: Split, preprocessing: Preprocessing, position: np.int64, 
         raise InputError(f"{split.items[int(position)]}: {error}") from error
 
 
-def _tokens(preprocessing: Preprocessing, texts: list[Any]) -> dict[str, Tensor]:
-    encoded = preprocessing.tokenizer(
-        texts, padding=True, truncation=True, max_length=preprocessing.max_length, return_tensors="pt"
-    )
-    return dict(encoded)
+def _tokens(split: Split, preprocessing: Preprocessing, positions: Indices, texts: list[Any]) -> dict[str, Tensor]:
+    options = {"padding": True, "truncation": True, "max_length": preprocessing.max_length, "return_tensors": "pt"}
+    try:
+        encoded = dict(preprocessing.tokenizer(*_columns(texts), **options))
+    except Exception as error:
+        if len(texts) > 1:  # which one is it?
+            for position, text in zip(positions, texts, strict=True):
+                _tokens(split, preprocessing, np.array([position]), [text])
+        why = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        kind = type(preprocessing.tokenizer).__name__
+        raise InputError(f"{split.items[int(positions[0])]}: the network's {kind} fails on this text: {why}") from error
+    empty = np.flatnonzero(encoded["attention_mask"].sum(dim=1).numpy() == 0)
+    if len(empty):
+        raise InputError(
+            f"{split.items[int(positions[empty[0]])]}: the network's tokenizer finds no token in this text. Leave it out."
+        )
+    return encoded
+
+
+def _columns(texts: Sequence[Any]) -> list[list[str]]:
+    """Texts, or the first and the second texts of pairs."""
+    return [list(column) for column in zip(*texts, strict=True)] if isinstance(texts[0], tuple) else [list(texts)]
+
+
+def cut_texts(split: Split, preprocessing: Preprocessing) -> list[str]:
+    """The warning that some texts are longer than what the network reads of them; none where all are read to their end.
+
+    Args:
+        split: The samples.
+        preprocessing: The network's.
+    """
+    if split.kind != "text" or preprocessing.kind != "text":
+        return []
+    longest, cut = 0, 0
+    for start in range(0, len(split), _AT_ONCE):
+        texts = [split.load(index) for index in range(start, min(start + _AT_ONCE, len(split)))]
+        try:
+            lengths = [len(tokens) for tokens in preprocessing.tokenizer(*_columns(texts), verbose=False)["input_ids"]]
+        except Exception:
+            return []  # the batches say which text it is
+        longest, cut = (
+            max([longest, *lengths]),
+            cut + sum(length > (preprocessing.max_length or 0) for length in lengths),
+        )
+    if not cut:
+        return []
+    return [
+        f"{cut} of {len(split)} texts of the {split.name} split are longer than the {preprocessing.max_length} tokens that the network "
+        f"reads (the longest: {longest:,}); their ends are left out."
+    ]
+
+
+def by_length(run: Callable[[Any], dict[str, Tensor]], inputs: Inputs) -> dict[str, Tensor]:
+    """What a function gives for each sample, with texts of like length together, so that one long text does not fill up all others.
+
+    Args:
+        run: From inputs to tensors with one row per sample; what has one entry per token has them in its second dimension.
+        inputs: A batch. Without a mask of tokens, or where little is to be gained, `run` gets it as it is.
+
+    Returns:
+        Rows in the order of the inputs; tokens that were not there are zero.
+
+    Example:
+        >>> seen = []
+        >>> def run(inputs):
+        ...     seen.append(tuple(inputs["ids"].shape))
+        ...     return {"sum": inputs["ids"].sum(dim=1, keepdim=True)}
+        >>> mask = (torch.arange(512) < torch.tensor([[3], [512], [5], [7], [9]])).long()
+        >>> by_length(run, {"ids": mask, "attention_mask": mask})["sum"].flatten().tolist(), seen
+        ([3, 512, 5, 7, 9], [(1, 512), (4, 9)])
+    """
+    groups = _like_length(inputs["attention_mask"]) if isinstance(inputs, dict) and "attention_mask" in inputs else []
+    if len(groups) < 2 or not isinstance(inputs, dict):
+        return run(inputs)
+    longest = inputs["attention_mask"].shape[1]
+    parts: list[dict[str, Tensor]] = []
+    for rows, columns in groups:
+        part = {
+            name: tensor[rows][:, columns] if tensor.ndim > 1 and tensor.shape[1] == longest else tensor[rows]
+            for name, tensor in inputs.items()
+        }
+        width = part["attention_mask"].shape[1]
+        found = run(part)
+        parts.append({name: _widened(tensor, width, longest, columns) for name, tensor in found.items()})
+    if any(tensor.shape[1:] != parts[0][name].shape[1:] for part in parts for name, tensor in part.items()):
+        return run(inputs)  # the number of tokens decides the width: of flattened tokens
+    order = torch.cat([rows for rows, _ in groups]).argsort()
+    return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
+
+
+def _like_length(mask: Tensor) -> list[tuple[Tensor, slice]]:
+    """Samples whose length differs by less than a factor of two, longest first, with the columns that hold their tokens."""
+    lengths = mask.sum(dim=1)
+    longest = mask.shape[1]
+    right, left = bool((mask[:, 0] > 0).all()), bool((mask[:, -1] > 0).all())
+    if mask.numel() < _SMALL or not (right or left):
+        return []
+    order = lengths.argsort(descending=True, stable=True)
+    ordered = lengths[order].tolist()
+    groups: list[tuple[Tensor, slice]] = []
+    start = 0
+    for index in range(1, len(ordered) + 1):
+        if index == len(ordered) or 2 * ordered[index] <= ordered[start]:
+            columns = slice(0, ordered[start]) if right else slice(longest - ordered[start], longest)
+            groups.append((order[start:index], columns))
+            start = index
+    return groups
+
+
+def _widened(tensor: Tensor, width: int, longest: int, columns: slice) -> Tensor:
+    """Tokens of a group among as many as the whole batch has; other tensors as they are."""
+    if tensor.ndim < 3 or tensor.shape[1] != width or width == longest:
+        return tensor
+    wide = tensor.new_zeros(len(tensor), longest, *tensor.shape[2:])
+    wide[:, columns] = tensor
+    return wide

@@ -1,15 +1,16 @@
 """Labelled data as lowdim sees it, and seeded choices among its samples."""
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lowdim._random import child_seed
+from lowdim.data._contents import Contents, contents_of, first_copies
 from lowdim.errors import InputError, did_you_mean
 
 Kind = Literal["image", "text", "features"]
@@ -56,14 +57,22 @@ class Split:
         """
         return self.read(int(index))
 
+    @cached_property
+    def contents(self) -> Contents:
+        """sha256 of every sample's bytes (of a picture: of its file), ``n`` of type ``S32``. Reads every sample once, when asked for."""
+        return contents_of(self.read, np.arange(len(self)))
+
+    @cached_property
+    def copies(self) -> Indices:
+        """For every sample the position of the first one with the same bytes: its own where there is none before it."""
+        return first_copies(self.contents)
+
     def digest(self) -> str:
-        """sha256 over labels, names and samples: arrays and texts by content, files by size and time of change."""
+        """sha256 over labels, names and contents."""
         digest = hashlib.sha256(self.labels.tobytes())
-        stamp = getattr(self.read, "stamp", None)
-        for index, item in enumerate(self.items):
+        for item in self.items:
             digest.update(f"{item}\0".encode(errors="backslashreplace"))
-            if stamp is not None:
-                digest.update(stamp(index))
+        digest.update(self.contents.tobytes())
         return digest.hexdigest()
 
     def take(self, indices: Indices) -> "Split":
@@ -77,7 +86,7 @@ class Split:
             self,
             labels=self.labels[chosen],
             items=_Chosen(self.items, chosen),
-            read=_ChosenReader(self.read, chosen),
+            read=_ChosenReader(self, chosen),
         )
 
     def counts(self, classes: int) -> Indices:
@@ -137,16 +146,17 @@ class _Chosen(Sequence[str]):
 
 @dataclass(frozen=True)
 class _ChosenReader:
-    read: Callable[[int], Any]
+    split: Split
     indices: Indices
 
     def __call__(self, index: int) -> Any:
-        return self.read(int(self.indices[index]))
+        return self.split.load(int(self.indices[index]))
 
-    def stamp(self, index: int) -> bytes:
-        """That of the reader behind it."""
-        stamp = getattr(self.read, "stamp", None)
-        return b"" if stamp is None else stamp(int(self.indices[index]))
+    def contents(self, indices: Indices) -> Contents:
+        """Of the split behind it: what is known there, or of these samples alone."""
+        behind = self.indices[indices]
+        known = self.split.__dict__.get("contents")
+        return contents_of(self.split.read, behind) if known is None else known[behind]
 
 
 def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
@@ -165,24 +175,32 @@ def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
     return order
 
 
-def train_test_indices(labels: Indices, seed: int, *, test_share: float = 0.2) -> tuple[Indices, Indices]:
+def spread(part: Indices, copies: Indices | None) -> Indices:
+    """What was decided for the first of each group of copies, decided for all of them; `part` has one entry per group."""
+    return part if copies is None else part[np.searchsorted(np.unique(copies), copies)]
+
+
+def train_test_indices(
+    labels: Indices, seed: int, *, test_share: float = 0.2, copies: Indices | None = None
+) -> tuple[Indices, Indices]:
     """A stratified split; a class of two or more samples is on both sides, a class of one only in train.
 
     Args:
         labels: Class index per sample.
         seed: The same seed gives the same split.
         test_share: Share of each class that goes to test.
+        copies: As of `Split`; copies stay on one side, and count once.
 
     Returns:
         Sorted train and test positions.
     """
-    train: list[Indices] = []
-    test: list[Indices] = []
-    for positions in class_order(labels, seed, "split").values():
+    once = labels if copies is None else labels[np.unique(copies)]
+    held_out = np.zeros(len(once), dtype=bool)
+    for positions in class_order(once, seed, "split").values():
         held = max(1, round(test_share * len(positions))) if len(positions) > 1 else 0
-        test.append(positions[:held])
-        train.append(positions[held:])
-    return _sorted(train), _sorted(test)
+        held_out[positions[:held]] = True
+    held_out = spread(held_out, copies)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def divided(dataset: Dataset, seed: int) -> Dataset:
@@ -195,7 +213,7 @@ def divided(dataset: Dataset, seed: int) -> Dataset:
     if dataset.own_split:
         return dataset
     whole = dataset["all"]
-    parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed), strict=True))
+    parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed, copies=whole.copies), strict=True))
     splits = {name: replace(whole.take(chosen), name=name) for name, chosen in parts.items() if len(chosen)}
     note = f"split: stratified, 80 % train, 20 % test, seed {seed}"
     return replace(dataset, splits=splits, notes=(*dataset.notes, note))
@@ -236,63 +254,3 @@ def few_shot_indices(labels: Indices, shots: int, seed: int) -> Indices:
 
 def _sorted(parts: list[Indices]) -> Indices:
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
-
-
-def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
-    """Labels of any form as indices into sorted class names.
-
-    Args:
-        values: Integers (with gaps or not), integral floats, strings or bytes.
-        classes: Known names; integer labels then index into them.
-
-    Returns:
-        int64 indices and the class names; numbers sort as numbers.
-
-    Raises:
-        InputError: If a label is missing, not a whole number, or outside the known classes.
-    """
-    array: np.ndarray = np.asarray(values)
-    if array.dtype.kind == "S":
-        try:
-            array = np.char.decode(array, "utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"Labels are bytes that are not text ({error}). Save them as strings.") from error
-    if array.dtype.kind in "OT" and all(isinstance(value, str) for value in array):
-        array = array.astype(str)
-    if array.dtype.kind == "f":
-        if not np.all(np.abs(array) < _WHOLE) or np.any(array != np.round(array)):
-            raise InputError("Labels must be whole numbers or strings, but some are fractions, NaN, infinite or huge.")
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iubU":
-        raise InputError(f"Labels must be integers or strings, got an array of type {array.dtype}.")
-    if array.dtype.kind == "U":
-        array = _numbers_if_all(array)
-    unique, indices = np.unique(array, return_inverse=True)
-    if classes is not None and array.dtype.kind == "U":
-        number = {name: index for index, name in enumerate(classes)}
-        strangers = [str(value) for value in unique if str(value) not in number]
-        if strangers:
-            raise InputError(
-                f"Labels {strangers[:3]} are not among the class names. {did_you_mean(strangers[0], classes)}"
-            )
-        return np.array([number[str(value)] for value in unique], dtype=np.int64)[indices.reshape(-1)], tuple(classes)
-    if classes is not None:
-        if len(unique) and (unique[0] < 0 or unique[-1] >= len(classes)):
-            raise InputError(f"Labels run from {unique[0]} to {unique[-1]}, but there are {len(classes)} class names.")
-        return array.astype(np.int64), tuple(classes)
-    return indices.astype(np.int64).reshape(-1), tuple(str(value) for value in unique)
-
-
-_WHOLE = 2**53
-"""Beyond it, floats are whole without having been meant so."""
-_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
-
-
-def are_numbers(names: Iterable[str]) -> bool:
-    """Whether all of these names of classes are whole numbers as one writes them: "01" is a name, and differs from "1"."""
-    return all(_NUMBER.fullmatch(name) for name in names)
-
-
-def _numbers_if_all(array: np.ndarray) -> np.ndarray:
-    # So that "10" comes after "9".
-    return array.astype(np.int64) if len(array) and are_numbers(np.unique(array)) else array

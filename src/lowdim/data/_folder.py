@@ -9,11 +9,14 @@ from PIL import Image
 
 from lowdim._pictures import EXTENSIONS
 from lowdim._reading import is_special
-from lowdim.data._dataset import UNLABELLED, Dataset, Split
+from lowdim.data._contents import Contents, files_hashed
+from lowdim.data._dataset import UNLABELLED, Dataset, Indices, Split
 from lowdim.data._images import open_image
+from lowdim.data._labels import in_order, label_notes
 from lowdim.errors import InputError
 
-_TEST_NAMES = ("test", "val", "valid", "validation")
+TEST_NAMES = ("test", "val", "valid", "validation")
+"""Of the part that is tested on: the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,9 @@ class ImageFiles:
     def __call__(self, index: int) -> Image.Image:
         return open_image(self.paths[index], self.root)
 
-    def stamp(self, index: int) -> bytes:
-        """Size and time of change of a file; nothing for one that is missing, which reading it will report."""
-        try:
-            state = self.paths[index].stat()
-        except OSError:
-            return b""
-        return f"{state.st_size} {state.st_mtime_ns}".encode()
+    def contents(self, indices: Indices) -> Contents:
+        """Of these files, not decoded."""
+        return files_hashed([self.paths[index] for index in indices])
 
 
 def image_split(name: str, paths: Sequence[Path], labels: Sequence[int] | np.ndarray, root: Path) -> Split:
@@ -80,7 +79,7 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
     notes: list[str] = []
     names = {child.name: child for child in root.iterdir() if child.is_dir()}
     parts = {"train": names["train"]} if _holds_folders(names.get("train")) else {}
-    tests = [name for name in _TEST_NAMES if _holds_folders(names.get(name))]
+    tests = [name for name in TEST_NAMES if _holds_folders(names.get(name))]
     if tests:
         parts["test"] = names[tests[0]]
     if tests[1:] or (parts and set(names) - {"train", *tests}):
@@ -88,7 +87,13 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
         notes.append(f"folders beside the splits were not used: {', '.join(unused)}")
     found = {split: _class_files(part, root, notes) for split, part in (parts or {"all": root}).items()}
     loose = [] if parts or labelled else _loose(root, notes)
-    classes = tuple(sorted({name for files in found.values() for name in files}))
+    classes = in_order(name for files in found.values() for name in files)
+    notes += label_notes(classes)
+    if list(classes) != sorted(classes):
+        notes.append(
+            f"classes are in the order of their numbers ({_beginning(classes)}), not of their letters ({_beginning(sorted(classes))}): a network "
+            "trained in that order calls them by other numbers"
+        )
     if not loose and not any(paths for files in found.values() for paths in files.values()):
         raise InputError(_nothing_found(folder, notes, labelled=labelled))
     splits: dict[str, Split] = {}
@@ -96,8 +101,12 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
         paths = [path for name in classes for path in files.get(name, ())]
         labels = np.repeat(np.arange(len(classes)), [len(files.get(name, ())) for name in classes])
         splits[split] = image_split(split, [*loose, *paths], np.append([UNLABELLED] * len(loose), labels), root)
-    name = folder.name or root.name
+    name = root.name if folder.name in ("", "..") else folder.name
     return Dataset(name=name, kind="image", classes=classes, splits=splits, notes=tuple(notes), own_split=bool(parts))
+
+
+def _beginning(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
 
 def _holds_folders(folder: Path | None) -> bool:

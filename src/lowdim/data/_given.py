@@ -8,7 +8,8 @@ from typing import Any, cast
 import numpy as np
 
 from lowdim.data._arrays import Numbered, Rows, dataset_from_arrays
-from lowdim.data._dataset import Dataset, Split, divided, encode_labels
+from lowdim.data._dataset import Dataset, Split, divided
+from lowdim.data._labels import encode_labels
 from lowdim.data._load import choose, load_data
 from lowdim.errors import InputError, UsageError
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from lowdim.data._dataset import Dataset, Split, divided, few_shot_indices, limi
 from lowdim.data._digits import DIGITS_TASKS, load_digits
 from lowdim.data._folder import load_folder, load_picture
 from lowdim.data._official import load_official
-from lowdim.data._table import load_table
+from lowdim.data._table import ENDINGS, load_table
 from lowdim.errors import InputError, UsageError, did_you_mean
 
 
@@ -22,6 +23,7 @@ def load_data(
     path_column: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    path_root: Path | None = None,
     limit: int | None = None,
     shots: int | None = None,
     seed: int = 0,
@@ -31,11 +33,12 @@ def load_data(
     """A labelled data set from its name.
 
     Args:
-        spec: ``digits`` (and its tasks, see `load_digits`), an image folder, ``FILE.npz``, ``FILE.csv``, ``FILE.tsv`` or
-            ``torchvision:NAME@ROOT``.
+        spec: ``digits`` (and its tasks, see `load_digits`), an image folder, ``FILE.npz``, a table (``FILE.csv``, ``.tsv``, ``.jsonl``,
+            ``.parquet``, ``.xlsx``; text also as ``.gz`` or ``.zip``) or ``torchvision:NAME@ROOT``.
         path_column: Of a table: picture files.
-        text_column: Of a table: texts.
+        text_column: Of a table: texts; two columns of pairs of texts, separated by a comma.
         label_column: Of a table: labels.
+        path_root: Of a table: folder that picture paths start from and may not leave; default that of the table.
         limit: Keep so many samples of each split, stratified.
         shots: Keep so many samples of each class of the train split.
         seed: Of the split (where there is none) and of ``limit`` and ``shots``.
@@ -58,7 +61,14 @@ def load_data(
     for name, value in (("limit", limit), ("shots", shots)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}.")
-    dataset = _read(spec, path_column, text_column, label_column, labelled=not whole)
+    dataset = _read(
+        spec,
+        labelled=not whole,
+        path_column=path_column,
+        text_column=text_column,
+        label_column=label_column,
+        path_root=path_root,
+    )
     if not whole:
         dataset = divided(dataset, seed)
     if skip_unreadable and dataset.kind == "image":
@@ -101,14 +111,12 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
     return replace(dataset, splits=splits, notes=tuple(notes))
 
 
-def _read(
-    spec: str, path_column: str | None, text_column: str | None, label_column: str | None, *, labelled: bool
-) -> Dataset:
+def _read(spec: str, *, labelled: bool, **columns: Any) -> Dataset:
     path = Path(spec).expanduser()
     suffix = path.suffix.lower()
-    is_table = suffix in (".csv", ".tsv")
-    if not is_table and (path_column or text_column or label_column):
-        raise UsageError(f"Columns are named for .csv and .tsv files only, not for {spec}.")
+    is_table = path.name.lower().endswith(ENDINGS)
+    if not is_table and any(columns.values()):
+        raise UsageError(f"Columns are named for tables only (.csv, .tsv, .jsonl and others), not for {spec}.")
     if spec.startswith("torchvision:"):
         return load_official(spec.removeprefix("torchvision:"))
     with said(path, "data"):
@@ -130,9 +138,7 @@ def _read(
     if suffix in EXTENSIONS and not labelled:
         return load_picture(path)
     if is_table:
-        return load_table(
-            path, path_column=path_column, text_column=text_column, label_column=label_column, labelled=labelled
-        )
+        return load_table(path, labelled=labelled, **columns)
     raise InputError(f"{spec} is no data lowdim reads: give an image folder or a .npz, .csv or .tsv file.")
 
 

@@ -1,53 +1,83 @@
-"""Tables: a ``.csv`` or ``.tsv`` file with a label column and a column of texts or of picture paths."""
+"""Tables in any usual form with a column of labels, and a column of texts or of picture paths."""
 
-import csv
-import itertools
+import gzip
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
-from lowdim.data._dataset import UNLABELLED, Dataset, Split, encode_labels
-from lowdim.data._folder import image_split
+from lowdim._reading import reading, said
+from lowdim.data._dataset import UNLABELLED, Dataset, Split
+from lowdim.data._finite import some
+from lowdim.data._folder import TEST_NAMES, image_split
+from lowdim.data._labels import encode_labels, is_missing, label_notes, padded_notes
 from lowdim.errors import InputError, did_you_mean
 
-_SPLITS = {"train": "train", "test": "test", "val": "test", "valid": "test", "validation": "test", "dev": "test"}
-_MAX_FIELD = 10_000_000
+ENDINGS = (
+    ".csv",
+    ".tsv",
+    ".jsonl",
+    ".ndjson",
+    ".parquet",
+    ".xlsx",
+    ".csv.gz",
+    ".tsv.gz",
+    ".jsonl.gz",
+    ".ndjson.gz",
+    ".zip",
+)
+"""Of the names of files that are read as tables."""
+TEXTS = ("text", "sentence")
+PATHS = ("path", "image", "file", "filename")
+LABELS = ("label", "class", "target")
+_DIFFERENT = 0.8
+"""Values of a column over its rows, from which it holds no classes."""
+_ENOUGH = 20
+"""Rows from which that is told."""
+_SHOWN = 80
+"""Characters of a text where it stands for its row."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Reads texts by index."""
+    """Reads texts by index; of several columns, the texts of a row together."""
 
-    texts: Sequence[str]
+    columns: Sequence[Sequence[str]]
 
-    def __call__(self, index: int) -> str:
-        return self.texts[index]
+    def __call__(self, index: int) -> str | tuple[str, ...]:
+        row = [column[index] for column in self.columns]
+        return row[0] if len(row) == 1 else tuple(row)
 
-    def stamp(self, index: int) -> bytes:
-        """The text itself."""
-        return self.texts[index].encode()
+
+def _shown(row: int, texts: Sequence[str]) -> str:
+    """A row as results name it: its number in the file and how its text begins."""
+    text = " / ".join(" ".join(text.split()) for text in texts)
+    return f"row {row}: {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
 
 def load_table(
     path: Path,
     *,
-    path_column: str | None,
-    text_column: str | None,
-    label_column: str | None,
+    path_column: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    path_root: Path | None = None,
     labelled: bool = True,
 ) -> Dataset:
-    """A table of texts, or of pictures named relative to the table's folder.
+    """A table of texts, or of pictures.
 
-    A ``.tsv`` file is read without quoting, a ``.csv`` file with double quotes. A column ``split`` with train and
-    test (or val) is honoured.
+    Text with any separator, encoding and quoting, JSON lines, Parquet and Excel, compressed or not. A column ``split`` with train and
+    test (or val, where there is no test) is honoured. Rows without a label (empty or ``nan``) are left out, with a note.
 
     Args:
         path: The table; its first line names the columns.
         path_column: Column with picture files.
-        text_column: Column with texts.
-        label_column: Column with labels; by default the column called ``label`` or ``class``.
+        text_column: Column with texts; two columns of pairs of texts are separated by a comma.
+        label_column: Column with labels; by default the column called ``label``, ``class`` or ``target``.
+        path_root: Folder that picture paths start from and may not leave; default that of the table.
         labelled: Whether there has to be a column with labels.
 
     Raises:
@@ -57,57 +87,100 @@ def load_table(
     if path_column and text_column:
         raise InputError("Name a path column or a text column, not both.")
     if not path_column and not text_column:
-        guesses = [name for name in ("text", "sentence", "path", "image", "file") if name in columns]
-        path_column, text_column = _as_path_or_text(guesses[0]) if guesses else (None, None)
-    content = _column(path, columns, path_column or text_column, "the samples", "`text_column` or `path_column`")
-    guess = next((name for name in ("label", "class", "target") if name in columns), None)
-    named = label_column or guess
+        text_column = _named(columns, TEXTS)
+        path_column = None if text_column else _named(columns, PATHS)
+    chosen = [path_column] if path_column else _text_columns(columns, text_column)
+    contents = [_column(path, columns, name, "the samples", "`text_column` or `path_column`") for name in chosen]
+    content = contents[0]
+    notes: list[str] = []
+    items = [
+        f"row {row}" if path_column else _shown(row, texts)
+        for row, texts in enumerate(zip(*contents, strict=True), start=2)
+    ]
     labels, classes = np.full(len(content), UNLABELLED), ()
+    named = label_column or _named(columns, LABELS)
     if named or labelled:
-        labels, classes = encode_labels(_column(path, columns, named, "the labels", "`label_column`"))
-    if not content:
-        raise InputError(f"{path} has no rows.")
+        texts = _column(path, columns, named, "the labels", "`label_column`")
+        there = np.array([not is_missing(text) for text in texts])
+        known = [text for text, known in zip(texts, there, strict=True) if known]
+        _require_classes(path, columns, named, known)
+        labels[there], classes = encode_labels(known)
+        notes += [*padded_notes(known), *label_notes(classes)]
+        if labelled and not there.all():
+            left = np.flatnonzero(~there)
+            notes.append(f"left out, without a label: {some(items, left)}")
     if path_column:
-        root = path.parent.resolve()
+        root = (path_root or path.parent).resolve()
         whole = image_split("all", _inside(content, root, path), labels, root)
     else:
-        items = [f"row {row}" for row in range(2, len(content) + 2)]
-        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(content))
-    dataset = Dataset(name=path.stem, kind=whole.kind, classes=classes, splits={"all": whole}, own_split=False)
-    return dataset if "split" not in columns else _split(dataset, columns["split"], path)
+        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(contents))
+    dataset = Dataset(
+        name=path.name.split(".")[0], kind=whole.kind, classes=classes, splits={"all": whole}, own_split=False
+    )
+    rows = np.flatnonzero(labels != UNLABELLED) if labelled else np.arange(len(labels))
+    if not len(rows):
+        raise InputError(f"{path} has no row with a label.")
+    dataset = replace(
+        dataset, notes=tuple(notes), splits={"all": whole.take(rows) if len(rows) < len(labels) else whole}
+    )
+    divided = _named(columns, ("split",))
+    return dataset if divided is None else _split(dataset, [columns[divided][row] for row in rows], path)
 
 
-def _as_path_or_text(name: str) -> tuple[str | None, str | None]:
-    return (None, name) if name in ("text", "sentence") else (name, None)
+def _named(columns: dict[str, list[str]], names: Sequence[str]) -> str | None:
+    """The first column with one of these names, in any case."""
+    known = {column.strip().lower(): column for column in reversed(columns)}
+    return next((known[name] for name in names if name in known), None)
+
+
+def _text_columns(columns: dict[str, list[str]], name: str | None) -> list[str | None]:
+    if name is None or name in columns or "," not in name:
+        return [name]
+    names = [part.strip() for part in name.split(",")]
+    if len(names) != 2:
+        raise InputError(f"Texts come alone or in pairs, but {name!r} names {len(names)} columns.")
+    return [*names]
 
 
 def _read_columns(path: Path) -> dict[str, list[str]]:
-    csv.field_size_limit(_MAX_FIELD)
-    tabs = path.suffix.lower() == ".tsv"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-            reader = csv.reader(file, delimiter="\t" if tabs else ",", quoting=quoting, strict=True)
-            header = next(reader, None)
-            if not header:
-                raise InputError(f"{path} is empty; its first line should name the columns.")
-            columns: list[list[str]] = [[] for _ in header]
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise InputError(
-                        f"{path}, line {reader.line_num}: {len(row)} fields, but the first line names {len(header)}."
-                    )
-                for column, value in zip(columns, row, strict=True):
-                    column.append(value)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
-    except csv.Error as error:
-        raise InputError(f"{path} is not a readable table: {error}.") from error
-    if len(set(header)) < len(header):
-        raise InputError(f"{path} names a column twice: {', '.join(header)}.")
-    return dict(zip(header, columns, strict=True))
+    if ".jsonl" in path.suffixes or ".ndjson" in path.suffixes:
+        return _json_lines(path)
+    from lowdim.tables import read_file
+
+    with reading(path, "a table"):
+        source = read_file(path, header=True, labels=True)
+    frame = source.cells
+    columns = [[_as_text(cell) for cell in frame.iloc[:, place].tolist()] for place in range(len(source.names))]
+    return dict(zip(source.names, columns, strict=True))
+
+
+def _json_lines(path: Path) -> dict[str, list[str]]:
+    """One object per line; a name that a line does not have is empty there."""
+    rows: list[dict[str, Any]] = []
+    opened = gzip.open if path.suffix == ".gz" else open
+    with reading(path, "JSON lines"), opened(path, "rt", encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise InputError(
+                    f'{path}, line {number}: an object with names is needed, such as {{"text": …, "label": …}}.'
+                )
+            rows.append(cast("dict[str, Any]", row))
+    if not rows:
+        raise InputError(f"{path} is empty.")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [_as_text(row.get(name)) for row in rows] for name in names}
+
+
+def _as_text(cell: Any) -> str:
+    """A cell of a typed table as a text table would have it."""
+    if isinstance(cell, str):
+        return cell
+    if cell is None or cell != cell or type(cell).__name__ == "NAType":
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _column(path: Path, columns: dict[str, list[str]], name: str | None, what: str, option: str) -> list[str]:
@@ -118,23 +191,50 @@ def _column(path: Path, columns: dict[str, list[str]], name: str | None, what: s
     return columns[name]
 
 
+def _require_classes(path: Path, columns: dict[str, list[str]], name: str | None, labels: list[str]) -> None:
+    """Refuses a column in which nearly every row has a value of its own."""
+    values = len(set(labels))
+    if len(labels) < _ENOUGH or values < _DIFFERENT * len(labels):
+        return
+    few = {other: len(set(cells)) for other, cells in columns.items() if 1 < len(set(cells)) <= len(cells) / 10}
+    others = ", ".join(f"{other} ({count} values)" for other, count in few.items())
+    advice = f"name another with `label_column`: {others}" if others else "no column here holds classes"
+    raise InputError(
+        f"{path}: the column {name!r} has {values:,} different values in {len(labels):,} rows, so they are no classes; {advice}."
+    )
+
+
 def _inside(names: list[str], root: Path, table: Path) -> list[Path]:
     paths: list[Path] = []
     for row, name in enumerate(names, start=2):
-        target = (root / name).resolve()
+        with said(table, "a table of pictures", name=f"{table}, row {row}"):
+            target = (root / name).resolve()
         if not target.is_relative_to(root):
-            raise InputError(f"{table}, row {row}: {name!r} leads out of {root}. Paths are relative to the table.")
+            raise InputError(
+                f"{table}, row {row}: {name!r} leads out of {root}. Say with `path_root` from which folder pictures may be read."
+            )
         paths.append(target)
     return paths
 
 
 def _split(dataset: Dataset, column: list[str], path: Path) -> Dataset:
-    unknown = sorted(set(column) - set(_SPLITS))
+    values = np.array([value.strip().lower() for value in column])
+    known = {"train": "train", "training": "train", "dev": "val", **{name: name for name in TEST_NAMES}}
+    unknown = sorted({value for value, plain in zip(column, values, strict=True) if plain not in known})
     if unknown:
-        raise InputError(
-            f"{path}: column 'split' holds {', '.join(map(repr, itertools.islice(unknown, 5)))}; expected train and test."
-        )
-    whole, parts = dataset["all"], np.array([_SPLITS[value] for value in column])
-    chosen = {name: np.flatnonzero(parts == name) for name in ("train", "test")}
-    splits = {name: replace(whole.take(rows), name=name) for name, rows in chosen.items() if len(rows)}
-    return replace(dataset, splits=splits, notes=("split: the table's own column 'split'",), own_split=True)
+        raise InputError(f"{path}: column 'split' holds {', '.join(map(repr, unknown[:5]))}; expected train and test.")
+    parts = np.array([known[value] for value in values])
+    tests = [name for name in TEST_NAMES if name in parts]
+    chosen = {"train": parts == "train", "test": parts == tests[0] if tests else np.zeros(len(parts), bool)}
+    splits = {
+        name: replace(dataset["all"].take(np.flatnonzero(rows)), name=name)
+        for name, rows in chosen.items()
+        if rows.any()
+    }
+    unused = [f"{name} ({int((parts == name).sum())} rows)" for name in tests[1:]]
+    notes = (
+        *dataset.notes,
+        "split: the table's own column 'split'",
+        *([f"not used: {', '.join(unused)}"] if unused else []),
+    )
+    return replace(dataset, splits=splits, notes=notes, own_split=True)

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from lowdim._files import read_json, write_json
+from lowdim._files import read_checked, write_checked
 from lowdim.errors import LowdimError
 from lowdim.experiments import load
 from lowdim.experiments._experiment import Outcome, Skipped
@@ -137,7 +137,7 @@ def _receive(worker: _Worker) -> Finished | None:
 
 
 def _read(id: str, state: Path) -> Finished:
-    stored = read_json(state / f"{id}.json")
+    stored = read_checked(state / f"{id}.json", remedy="Delete it and run again.")
     return Finished(id, "done", stored["seconds"], from_stored(stored["outcome"]))
 
 
@@ -161,7 +161,7 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
             "settings": asdict(settings),
             "outcome": to_stored(outcome),
         }
-        write_json(state / f"{id}.json", stored)
+        write_checked(state / f"{id}.json", stored)
         connection.send("done")
     except KeyboardInterrupt:
         connection.close()

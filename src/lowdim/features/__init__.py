@@ -28,5 +28,6 @@ from lowdim.features._stream import Forward as Forward
 from lowdim.features._stream import Key as Key
 from lowdim.features._stream import content_digest as content_digest
 from lowdim.features._stream import network_content as network_content
+from lowdim.features._stream import usable as usable
 
 __all__ = ["Recorder", "pool_output", "recording", "reduce_output"]

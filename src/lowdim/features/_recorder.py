@@ -153,17 +153,21 @@ def recorded(
 
 
 def call(network: nn.Module, inputs: Inputs) -> Any:
-    """The network's output for a tensor, or for named tensors (tokens)."""
+    """The network's output for a tensor, or for named tensors (tokens).
+
+    Raises:
+        InputError: If the network's code fails on these inputs.
+    """
     # PyTorch's fused attention rounds differently and gives way to the plain one as soon as a hook is there.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with _uncompiled():
             return network(**inputs) if isinstance(inputs, dict) else network(inputs)
-    except Exception as error:
-        if isinstance(error, LowdimError) or is_out_of_memory(error) or torch.compiler.is_compiling():
+    except (Exception, SystemExit) as error:
+        if isinstance(error, LowdimError) or is_out_of_memory(error) or torch.compiler.is_exporting():
             raise
-        raise InputError(_failure(network, inputs, error)) from error
+        raise _refused(inputs, error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
 
@@ -175,15 +179,16 @@ def _uncompiled() -> contextlib.AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager")
 
 
-def _failure(network: nn.Module, inputs: Inputs, error: Exception) -> str:
-    reason = next(iter(str(error).strip().splitlines()), "")
-    if isinstance(inputs, dict):
-        given = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
-        remedy = "Do the tokenizer and its longest sequence belong to this network?"
-    else:
-        given = f"{tuple(inputs.shape)} ({str(inputs.dtype).removeprefix('torch.')})"
-        remedy = "Does it take samples of this shape? For images try `image_size`, and a network made for this many channels."
-    return f"{type(network).__name__} fails on inputs of shape {given}: {type(error).__name__}: {reason} {remedy}"
+def _refused(inputs: Inputs, error: BaseException) -> InputError:
+    """The error for code of a network that fails on its inputs."""
+    named = inputs if isinstance(inputs, dict) else {"": inputs}
+    shapes = ", ".join(f"{name} {' x '.join(map(str, tensor.shape))}".strip() for name, tensor in named.items())
+    why = " ".join(str(error).split()) or "no reason given"
+    images = not isinstance(inputs, dict) and inputs.ndim == 4
+    remedy = "another `image_size`" if images else "data of the form it was made for"
+    return InputError(
+        f"The network fails on inputs of shape {shapes}: {type(error).__name__}: {why[:300]}. Try {remedy}, or another network."
+    )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +14,8 @@ from lowdim._files import json_digest
 from lowdim._preprocessing import Preprocessing
 from lowdim._random import child_seed
 from lowdim.data import Split
-from lowdim.data._batches import Inputs, batches
+from lowdim.data._batches import Inputs, batches, cut_texts
+from lowdim.data._contents import Contents, first_copies, hashed
 from lowdim.errors import InputError
 
 
@@ -23,12 +25,21 @@ class Source(Protocol):
 
     labels: np.ndarray
 
+    @property
+    def copies(self) -> np.ndarray:
+        """For every sample the position of the first one that is identical."""
+        ...
+
     def inputs(self, positions: np.ndarray) -> Any:
         """A tensor, or a dictionary of tensors, for these samples."""
         ...
 
     def digest(self) -> str:
         """Of everything that decides the inputs."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """What a reader of results must know about the inputs."""
         ...
 
 
@@ -38,16 +49,27 @@ class SplitSource:
     def __init__(self, split: Split, preprocessing: Preprocessing) -> None:
         self.labels, self.split, self.preprocessing = split.labels, split, preprocessing
 
+    @property
+    def copies(self) -> np.ndarray:
+        """For every sample the position of the first one that is identical."""
+        return self.split.copies
+
     def inputs(self, positions: np.ndarray) -> Inputs:
         """A tensor, or a dictionary of tensors, for these samples."""
         return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
 
     def digest(self) -> str:
-        """Of samples and preprocessing, and of the first sample's inputs: they depend on code and vocabularies, too."""
+        """Of samples and preprocessing, and of the first sample's inputs: they depend on code and vocabularies, too. Names and labels
+        of the samples have no part in it."""
         first = self.inputs(np.arange(min(1, len(self.labels)))) if len(self.labels) else {}
         tensors = first if isinstance(first, dict) else {"": first}
         seen = {name: [str(tensor.dtype), _bytes_digest(tensor)] for name, tensor in tensors.items()}
-        return json_digest([self.split.digest(), self.preprocessing.as_dict(), seen])
+        contents = hashlib.sha256(self.split.contents.tobytes()).hexdigest()
+        return json_digest([contents, self.preprocessing.as_dict(), seen])
+
+    def warnings(self) -> list[str]:
+        """Texts that are longer than what the network reads."""
+        return cut_texts(self.split, self.preprocessing)
 
 
 class TensorSource:
@@ -55,6 +77,15 @@ class TensorSource:
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.labels, self.tensor = labels.cpu().numpy().astype(np.int64), inputs
+
+    @property
+    def copies(self) -> np.ndarray:
+        """For every sample the position of the first one that is identical."""
+        return self._copies
+
+    @cached_property
+    def _copies(self) -> np.ndarray:
+        return first_copies(hashed(_bytes(row) for row in self.tensor))
 
     def inputs(self, positions: np.ndarray) -> Tensor:
         """The rows of these samples."""
@@ -64,9 +95,17 @@ class TensorSource:
         """Of type, shape and content."""
         return json_digest([str(self.tensor.dtype), list(self.tensor.shape), _bytes_digest(self.tensor)])
 
+    def warnings(self) -> list[str]:
+        """None: nothing happens to them."""
+        return []
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
 
 def _bytes_digest(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+    return hashlib.sha256(_bytes(tensor)).hexdigest()
 
 
 def with_views(split: Split, views: int, seed: int) -> Split:
@@ -101,8 +140,11 @@ class _Views:
         image = image.crop((left, top, left + width, top + height))
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if generator.random() < 0.5 else image
 
-    def stamp(self, index: int) -> bytes:
-        """Of the image behind it, and of what the view is drawn from."""
-        view, index = divmod(index, len(self.split))
-        stamp = getattr(self.split.read, "stamp", None)
-        return f"{self.seed} {view} ".encode() + (b"" if stamp is None else stamp(index))
+    def contents(self, indices: np.ndarray) -> Contents:
+        """Of the images behind them, and of what each view is drawn from."""
+        views, places = np.divmod(indices, len(self.split))
+        images = self.split.contents[places].tolist()
+        return hashed(
+            f"{self.seed} {view} {place} ".encode() + image
+            for view, place, image in zip(views, places, images, strict=True)
+        )

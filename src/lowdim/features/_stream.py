@@ -1,8 +1,10 @@
 """A stream of features that can be run through several times: computed once, then replayed from the cache."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from lowdim._files import json_digest
 from lowdim._processes import Processes
-from lowdim.data._batches import Inputs
+from lowdim.data._batches import Inputs, by_length
 from lowdim.errors import InputError
 from lowdim.features._cache import FeatureCache
 from lowdim.features._pooling import Pool
@@ -23,6 +25,18 @@ Key: TypeAlias = tuple[str, Pool]
 SCORES = "scores"
 _POOLING = "no mean holds a class token"
 """Features that an earlier lowdim kept by another rule are not found."""
+LARGEST = 2.0**200
+"""Numbers up to it, and down to its inverse, have squares of squares in float64."""
+
+
+def usable(features: Tensor) -> Tensor:
+    """Of the rows, which ones hold neither NaN nor infinity nor numbers whose squares overflow.
+
+    Example:
+        >>> usable(torch.tensor([[1.0, 2.0], [1.0, torch.nan], [-torch.inf, 0.0]])).tolist()
+        [True, False, False]
+    """
+    return (features.abs() <= LARGEST).all(dim=1)
 
 
 def network_content(module: nn.Module, fingerprint: str) -> list[str]:
@@ -61,7 +75,10 @@ class Forward:
         return ["|".join(key) for key in self.keys]
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
-        """One forward pass without gradients."""
+        """The samples without gradients, texts of like length together. Whatever a network makes of NaN or infinity, here it is NaN."""
+        return by_length(self._pass, inputs)
+
+    def _pass(self, inputs: Inputs) -> dict[str, Tensor]:
         pools: dict[str, list[Pool]] = {}
         for layer, pool in self.keys:
             pools.setdefault(layer, []).append(pool)
@@ -79,8 +96,19 @@ class Forward:
                     "only layers with one row per sample can be measured."
                 )
         scored = output is not None and output.ndim == 2 and len(output) == samples
-        scores = {SCORES: output} if output is not None and scored else {}
-        return {"|".join(key): tensor for key, tensor in caught.items()} | scores
+        found = {"|".join(key): tensor for key, tensor in caught.items()}
+        if output is not None and scored:
+            found[SCORES] = output
+        return found if isinstance(inputs, dict) else _without_value(found, inputs)
+
+
+def _without_value(found: dict[str, Tensor], inputs: Tensor) -> dict[str, Tensor]:
+    bad = ~torch.isfinite(inputs).flatten(1).all(dim=1)
+    if bool(bad.any()):
+        for name, tensor in found.items():
+            rows = bad.to(tensor.device).reshape(-1, *(1,) * (tensor.ndim - 1))
+            found[name] = tensor.masked_fill(rows, float("nan")) if tensor.is_floating_point() else tensor
+    return found
 
 
 @dataclass(frozen=True)
@@ -98,7 +126,8 @@ class FeatureStream:
     """Batches of features of one source, in the same order at every pass; a batch belongs to one process.
 
     What fits into the cache's budget is computed once, the rest in every pass. `content` comes from `content_digest`, or is any
-    name where the cache is no lasting one.
+    name where the cache is no lasting one. Features in float64 whose squares would overflow or vanish are divided by a power of two
+    (`exponents`), the same as in the stream that they are compared with (`like`); nothing that is measured depends on it.
     """
 
     def __init__(
@@ -111,17 +140,35 @@ class FeatureStream:
         content: str,
         batch_size: int,
         processes: Processes | None = None,
+        like: "FeatureStream | None" = None,
     ) -> None:
         self.forward, self.source, self.labels, self._size = forward, source, labels, batch_size
+        self._like = like
         samples = len(labels)
         self.mine = (processes or Processes()).share(-(-samples // batch_size))
         self._shelf = Shelf(cache, content, forward.names, samples, self._compute)
+
+    @cached_property
+    def exponents(self) -> dict[Key, int]:
+        """By layer and pooling the power of two that features are divided by, where there is one. The first batch decides."""
+        if self._like is not None:
+            return self._like.exponents
+        rows = self._shelf.rows(0, min(self._size, len(self.labels))) if len(self.labels) else Rows({}, {})
+        found: dict[Key, int] = {}
+        for name, tensor in rows.tensors.items():
+            finite = tensor[torch.isfinite(tensor)] if tensor.dtype == torch.float64 and name != SCORES else tensor[:0]
+            largest = float(finite.abs().max()) if finite.numel() else 1.0
+            if largest > 0 and not 1 / LARGEST <= largest <= LARGEST:
+                found[_key(name)] = math.frexp(largest)[1]
+        return found
 
     def __iter__(self) -> Iterator[FeatureBatch]:
         for batch in self.mine:
             positions = np.arange(batch * self._size, min((batch + 1) * self._size, len(self.labels)))
             rows = self._shelf.rows(int(positions[0]), int(positions[-1]) + 1)
             features = {_key(name): _full(tensor) for name, tensor in rows.tensors.items() if name != SCORES}
+            for key, exponent in self.exponents.items():
+                features[key] = torch.ldexp(features[key], torch.tensor(-exponent))
             yield FeatureBatch(
                 positions,
                 torch.from_numpy(self.labels[positions]),

@@ -11,8 +11,10 @@ from torch import nn
 
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim.data import Dataset
+from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import few_shot_indices
 from lowdim.errors import InputError, LowdimError
+from lowdim.finetuning._balance import majority_warnings
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
@@ -157,7 +159,12 @@ def advise(
         learning_curve=_learning_curve(bench, shots, [probe, baseline, *([] if chosen is probe else [chosen])]),
         classes=[_named(entry, data) for entry in measured.classes],
         outliers=[_named_outlier(entry, data) for entry in measured.outliers],
-        warnings=[*warnings, *bench.warnings],
+        warnings=[
+            *warnings,
+            *copy_warnings(data, ["train"]),
+            *majority_warnings("expected accuracy", chosen.correct, bench.labels, data.classes),
+            *bench.warnings,
+        ],
     )
 
 
@@ -200,7 +207,7 @@ def _learning_curve(bench: Bench, shots: Sequence[int], last: Sequence[Evidence]
     rows: list[dict[str, Any]] = []
     for size in sorted(set(shots)):
         train = few_shot_indices(labels, size, bench.job.seed)
-        test = np.setdiff1d(np.arange(len(labels)), train)
+        test = np.flatnonzero(~np.isin(bench.train.copies, bench.train.copies[train]))
         if len(test) < classes or size < 2:
             continue
         few, rest = bench.train.take(train), bench.train.take(test)

@@ -25,10 +25,15 @@ def plain_features(train: Split, other: Split | None = None) -> list[Real[np.nda
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), max_features=_NGRAMS, sublinear_tf=True)
-        vectorizer.fit([train.load(index) for index in range(len(train))])
-        return [vectorizer.transform([split.load(i) for i in range(len(split))]).toarray() for split in splits]
+        texts = [[_joined(split.load(index)) for index in range(len(split))] for split in splits]
+        vectorizer.fit(texts[0])
+        return [vectorizer.transform(part).toarray() for part in texts]
     rows = _pixels if train.kind == "image" else np.asarray
     return [np.stack([rows(split.load(index)) for index in range(len(split))]) for split in splits]
+
+
+def _joined(text: str | tuple[str, ...]) -> str:
+    return text if isinstance(text, str) else "\n".join(text)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -44,7 +49,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
 def baseline_predictions(train: Split, other: Split, *, classes: int, seed: int = 0) -> Float[np.ndarray, "n K"]:
     """Log probabilities of another split by a probe on the `plain_features` of the train split."""
     features = plain_features(train, other)
-    return fit_probe(features[0], train.labels, classes=classes, seed=seed).probe.log_probabilities(features[1])
+    fitted = fit_probe(features[0], train.labels, classes=classes, copies=train.copies, seed=seed)
+    return fitted.probe.log_probabilities(features[1])
 
 
 def heldout_baseline(
@@ -54,10 +60,10 @@ def heldout_baseline(
     that are never held out); NaN where there is none. Of many samples a part is used, evenly: the features of texts are wide."""
     used = np.arange(0, len(train), -(-len(train) // _MOST))
     (features,) = plain_features(train.take(used))
-    labels, part = train.labels[used], part[used]
+    labels, part, copies = train.labels[used], part[used], train.copies[used]
     heldout = np.full((len(train), classes), np.nan)
     for fold in np.unique(part[part >= 0]):
         fitted, judged = part != fold, part == fold
-        probe = fit_probe(features[fitted], labels[fitted], classes=classes, seed=seed).probe
+        probe = fit_probe(features[fitted], labels[fitted], classes=classes, copies=copies[fitted], seed=seed).probe
         heldout[used[judged]] = probe.log_probabilities(features[judged])
     return heldout

@@ -12,9 +12,11 @@ from torch import Tensor
 from lowdim._files import json_digest
 from lowdim._job import Job
 from lowdim.data import Dataset, Split
-from lowdim.errors import InputError
+from lowdim.data._batches import cut_texts
+from lowdim.data._finite import require_finite, some
+from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import FeatureCache, network_content
-from lowdim.finetuning._evaluate import nc1, probe_head, stored_features
+from lowdim.finetuning._evaluate import accuracy_of, nc1, probe_head, stored_features
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
@@ -91,6 +93,8 @@ class Bench:
         self.changes = {name: value for name, value in changes.items() if value is not None}
         if len(np.unique(self.train.labels)) < 2:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
+        for split in data.splits.values():
+            require_finite(split)
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
         self.feature = network.feature(self.example)
         content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
@@ -100,7 +104,7 @@ class Bench:
         self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
-        self.warnings: list[str] = []
+        self.warnings = [text for part in data.splits.values() for text in cut_texts(part, network.preprocessing)]
 
     @property
     def labels(self) -> np.ndarray:
@@ -179,7 +183,14 @@ class Bench:
         weights = self._weights(indices) if self.class_weights else None
         recipe = None if method.recipe is None else recipe or self.recipe(plan, len(indices))
         if method.head is None and (recipe is None or recipe.from_probe):
-            probe_head(model, fitted.features(indices), self.labels[indices], self.job.seed, weights)
+            features = fitted.features(indices)
+            bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+            if len(bad):
+                raise NonFiniteError(
+                    f"{len(bad)} of {len(indices)} training samples have NaN or infinite features in {self.network.name}: "
+                    f"{some(self.train.items, indices[bad])}. Check those inputs, or the network's precision."
+                )
+            probe_head(model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices])
         if recipe is None:
             if self.views > 1:
                 self._warn(f"The method {plan.method} sees the plain images only: `views` has no effect on it.")
@@ -209,8 +220,7 @@ class Bench:
 
         def test() -> tuple[float, float | None]:
             features = samples.features()
-            right = samples.scores(features).argmax(axis=1) == watched.labels
-            return float(right.mean()), nc1(features, watched.labels, self.classes)
+            return accuracy_of(samples.scores(features), watched.labels), nc1(features, watched.labels, self.classes)
 
         return test
 

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
-from lowdim._files import save_tensors
+from lowdim._files import tensor_bytes, write_atomic
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError
 from lowdim.finetuning._export import logit_difference
@@ -41,8 +41,8 @@ def save_checkpoint(
 
     Raises:
         UsageError: If the method has no form in the base's architecture.
-        InputError: If the network has no head that could be replaced, or the logits differ by more than 1e-5 of the largest; the
-            file is then removed.
+        InputError: If the network has no head that could be replaced, or the logits differ by more than 1e-5 of the largest;
+            nothing is written then.
 
     Example:
         >>> import tempfile, torch
@@ -69,13 +69,11 @@ def save_checkpoint(
     there.load_state_dict({**state, **tuned})
     information = {"classes": json.dumps(classes), "preprocessing": json.dumps(preprocessing.as_dict())}
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in there.state_dict().items()}
-    save_tensors(path, tensors, information)
-    there.load_state_dict(load_file(path))
-    try:
-        return logit_difference(there, model, example)
-    except InputError:
-        path.unlink()
-        raise
+    content = tensor_bytes(tensors, information)
+    there.load_state_dict(load(content))
+    difference = logit_difference(there, model, example)
+    write_atomic(path, content)
+    return difference
 
 
 def _merged(base: nn.Module) -> dict[str, Tensor]:

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lowdim._files import json_digest
 from lowdim._intervals import FOLD_LOSS, wilson_interval
 from lowdim.errors import InputError
+from lowdim.finetuning._balance import balanced_accuracy
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
+from lowdim.finetuning._evaluate import require_classes
 from lowdim.finetuning._plan import Options, Plan
 from lowdim.finetuning.methods import RECORDS, Decision, ensemble, method_named
-from lowdim.probe import fold_of
+from lowdim.probe import fold_of, require_heldout
 
 _PROBE, _BLOCK = ensemble.METHOD.parts
 PROBE = Plan(_PROBE)
@@ -35,6 +37,7 @@ class Evidence:
         seconds: What the estimate cost.
         correct: 1 or 0 per sample; NaN for those never held out.
         plans: What to fit for it; several are averaged.
+        balanced_accuracy: Mean over the classes of the accuracy on their samples.
     """
 
     model: str
@@ -45,10 +48,14 @@ class Evidence:
     seconds: float
     correct: Float[np.ndarray, " n"]
     plans: tuple[Plan, ...] = ()
+    balanced_accuracy: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, without the single samples."""
-        values = {name: getattr(self, name) for name in ("model", "method", "layer", "accuracy", "seconds")}
+        values = {
+            name: getattr(self, name)
+            for name in ("model", "method", "layer", "accuracy", "balanced_accuracy", "seconds")
+        }
         return {**values, "interval": list(self.interval)}
 
 
@@ -68,14 +75,20 @@ class Gathered:
 
 
 def evidence_of(
-    model: str, method: str, plans: Sequence[Plan], correct: Float[np.ndarray, " n"], seconds: float = 0.0
+    model: str,
+    method: str,
+    plans: Sequence[Plan],
+    correct: Float[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    seconds: float = 0.0,
 ) -> Evidence:
     """Evidence from right and wrong held-out predictions: 1, 0 or NaN per sample."""
     known = correct[~np.isnan(correct)]
     accuracy = float(known.mean())
     interval = expected_interval(accuracy, len(known))
     layer = ", ".join(block for plan in plans for block in plan.blocks) or None
-    return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans))
+    balanced = balanced_accuracy(correct, labels)
+    return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), balanced)
 
 
 def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
@@ -97,10 +110,12 @@ def gather_evidence(
     After `enough` left-out samples the plan is not trained on further folds.
     """
     started = time.monotonic()
-    part = fold_of(bench.labels, folds, bench.job.seed)
+    part = fold_of(bench.labels, folds, bench.job.seed, bench.train.copies)
+    require_heldout(part)
 
     def judged(method: str, plans: Sequence[Plan], heldout: np.ndarray, model: str = bench.network.name) -> Evidence:
-        return evidence_of(model, method, plans, _right(heldout, bench.labels), time.monotonic() - started)
+        right = _right(heldout, bench.labels)
+        return evidence_of(model, method, plans, right, bench.labels, time.monotonic() - started)
 
     plain = None
     if baseline:
@@ -132,6 +147,7 @@ def heldout_predictions(bench: Bench, plan: Plan, part: np.ndarray) -> Float[np.
         for fold in np.unique(part[part >= 0]):
             test = np.flatnonzero(part == fold)
             heldout[test] = bench.fit(plan, indices=np.flatnonzero(part != fold)).log_probabilities(test)
+            require_classes(heldout[test])
         bench.heldout[key] = heldout
     return bench.heldout[key]
 
@@ -187,7 +203,7 @@ def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
     """What is looked at beside the probe: ``"scl"`` at 3/4 of the depth, or at the block that is named; None, with a warning, for a
     network without blocks, of which only the probe is left."""
     try:
-        return plan_of(method_named(_BLOCK), bench.network.module, options or Options())
+        return plan_of(method_named(_BLOCK), bench.network.module, options or Options(), bench.feature)
     except InputError as error:
         bench.warnings.append(f"Only the probe was tried. {error}")
         return None
@@ -195,7 +211,7 @@ def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
 
 def decide(bench: Bench, options: Options) -> Decision:
     """What ``"auto"`` fits."""
-    also = [plan_of(method_named(name), bench.network.module, options) for name in options.also]
+    also = [plan_of(method_named(name), bench.network.module, options, bench.feature) for name in options.also]
     gathered = gather_evidence(bench, auto_plan(bench, options), also)
     chosen, reasons = choose_method(gathered)
     untried = [

@@ -1,24 +1,31 @@
 """The delta: what fine-tuning changed, in a small file that fits one network only and says so."""
 
+import inspect
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lowdim._files import json_digest, load_tensors, read_json, save_tensors, sha256, write_json
-from lowdim._preprocessing import Preprocessing
+from lowdim._files import load_tensors, read_checked, read_json, save_tensors, sha256, write_checked
+from lowdim._pictures import MAX_PIXELS
+from lowdim._preprocessing import Interpolation, Preprocessing
+from lowdim._reading import typed
 from lowdim.errors import InputError
+from lowdim.features import Pool
 from lowdim.finetuning._by_names import feature_by_names
 from lowdim.finetuning._compress import with_expanded
-from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._plan import BatchNorm, Combine, Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
 from lowdim.finetuning.methods import RECORDS
 from lowdim.models import Feature, fingerprint, unwrapped
+from lowdim.models._load import load_model
 
 FORMAT = "lowdim-delta"
 VERSION = 1
@@ -54,6 +61,126 @@ class Delta:
     notes: Mapping[str, Any]
     logits: Sequence[Sequence[float]] | None = None
     feature: Feature | None = None
+
+
+_Size = tuple[Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(ge=1)]]
+_Channels = tuple[float, ...]
+Element = TypeVar("Element")
+_Filled = Annotated[tuple[Element, ...], msgspec.Meta(min_length=1)]
+_MOST = 2**28
+"""Numbers in an example that a delta asks for."""
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
+    method: str
+    blocks: tuple[str, ...] = ()
+    combine: Combine | None = None
+    rank: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 8
+    batch_norm: BatchNorm = "frozen"
+    head: str | None = None
+    """How the head had started, in deltas of one earlier version; it means nothing afterwards."""
+
+    def plan(self) -> Plan:
+        """As `TunedModel` takes it."""
+        return Plan(self.method, self.blocks, self.combine, self.rank, self.batch_norm)
+
+
+class _Image(msgspec.Struct, tag_field="kind", tag="image"):
+    image_size: _Size | None
+    crop: Annotated[float, msgspec.Meta(gt=0)]
+    crop_mode: Literal["center", "squash", "border"]
+    interpolation: Interpolation
+    mean: _Channels
+    std: tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
+    channels: Literal[1, 3]
+    resize: _Size | None = None
+
+    def __post_init__(self) -> None:
+        for size in (self.image_size, self.resize):
+            if size is not None and math.prod(size) > MAX_PIXELS // 4:
+                raise ValueError(
+                    f"image_size and resize of {size[0]} x {size[1]} pixels are larger than any that is made"
+                )
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std must have {self.channels} values, one per channel")
+
+
+class _Text(msgspec.Struct, tag_field="kind", tag="text"):
+    max_length: Annotated[int, msgspec.Meta(ge=1)] | None
+    tokenizer: str
+
+
+class _Features(msgspec.Struct, tag_field="kind", tag="features"):
+    pass
+
+
+class _Feature(msgspec.Struct):
+    layer: str
+    pool: Pool
+    width: int
+    why: str
+    heads: tuple[str, ...] = ()
+    prefix: int = 0
+    tokens: int = 0
+    outputs: int = 0
+    blocks: Pool = "avg"
+
+    def feature(self) -> Feature:
+        """As `TunedModel` takes it."""
+        return Feature(**msgspec.structs.asdict(self))
+
+
+class _Source(msgspec.Struct):
+    spec: str = ""
+    weights: str | None = None
+    arguments: dict[str, Any] = {}
+    random_weights: bool = False
+    allow_pickle: bool = False
+    offline: bool = False
+    mean: _Channels | None = None
+    std: _Channels | None = None
+    image_size: int | _Size | None = None
+    feature: str | None = None
+    pool: Pool | None = None
+
+
+class _Base(msgspec.Struct):
+    name: str
+    fingerprint: str
+    source: _Source
+
+
+class _Tensor(msgspec.Struct):
+    shape: _Filled[Annotated[int, msgspec.Meta(ge=1)]]
+    dtype: Literal[
+        "torch.float16", "torch.bfloat16", "torch.float32", "torch.float64", "torch.bool", "torch.uint8", "torch.int32", "torch.int64"
+    ]  # fmt: skip
+    below: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+    def __post_init__(self) -> None:
+        if math.prod(self.shape) > _MOST:
+            raise ValueError(f"an example of shape {list(self.shape)} is larger than any network takes")
+
+
+class _Content(msgspec.Struct):
+    """What a delta's JSON must hold; of what is free (arguments, notes), and of settings of later versions, nothing is said."""
+
+    method: str
+    parts: _Filled[_Part]
+    classes: _Filled[str]
+    preprocessing: _Image | _Text | _Features
+    base: _Base
+    example: dict[str, _Tensor]
+    tensors: str
+    notes: dict[str, Any] = {}
+    logits: list[list[float]] | None = None
+    feature: _Feature | None = None
+
+    def __post_init__(self) -> None:
+        if self.logits is not None and any(len(row) != len(self.classes) for row in self.logits):
+            raise ValueError("the outputs in logits must have one number per class")
+        if not self.example:
+            raise ValueError("the example must name an input")
 
 
 def tuned_parts(model: nn.Module) -> list[TunedModel]:
@@ -127,7 +254,7 @@ def save_delta(
         "notes": dict(notes or {}),
         "tensors": sha256(folder / _TENSORS),
     }
-    write_json(folder / _JSON, {**content, "sha256": json_digest(content)})
+    write_checked(folder / _JSON, content)
     return sum((folder / file).stat().st_size for file in (_JSON, _TENSORS))
 
 
@@ -153,48 +280,41 @@ def read_delta(path: Path) -> Delta:
     """
     if not (path / _JSON).is_file():
         raise InputError(f"{path} is no delta: {_JSON} is missing. Give the folder that `lowdim finetune` printed.")
-    content = read_json(path / _JSON)
+    remedy = "Save the delta again."
+    content = read_json(path / _JSON, remedy=remedy)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path / _JSON} is not a lowdim delta.")
     if content.get("version") != VERSION:
         raise InputError(
             f"{path} is a delta of format {content.get('version')}, but this lowdim reads format {VERSION}. Update lowdim."
         )
-    digest = content.pop("sha256", None)
-    if digest != json_digest(content):
-        raise InputError(f"{path / _JSON} is damaged: its content does not match its checksum. Save the delta again.")
+    content = read_checked(path / _JSON, remedy=remedy)
+    found = typed(content, _Content, str(path / _JSON))
     arrays, _ = load_tensors(path / _TENSORS)
-    if sha256(path / _TENSORS) != content["tensors"]:
+    if sha256(path / _TENSORS) != found.tensors:
         raise InputError(f"{path / _TENSORS} does not belong to {_JSON}. Save the delta again.")
-    unknown = sorted({part["method"] for part in content["parts"]} - set(RECORDS))
+    unknown = sorted({part.method for part in found.parts} - set(RECORDS))
     if unknown:
         raise InputError(
             f"{path} was tuned with the method {unknown[0]!r}, which this lowdim does not have. Update lowdim."
         )
+    strange = sorted(content["base"]["source"].keys() - inspect.signature(load_model).parameters.keys())
+    if strange:
+        raise InputError(
+            f"{path / _JSON}: base.source has a key {strange[0]!r}, which this lowdim does not know. Update lowdim."
+        )
     return Delta(
-        method=content["method"],
-        plans=tuple(Plan.from_dict(part) for part in content["parts"]),
-        classes=tuple(content["classes"]),
+        method=found.method,
+        plans=tuple(part.plan() for part in found.parts),
+        classes=found.classes,
         preprocessing=content["preprocessing"],
         base=content["base"],
         tensors=arrays,
         example=content["example"],
-        notes=content["notes"],
-        logits=content.get("logits"),
-        feature=_feature(content.get("feature"), path),
+        notes=found.notes,
+        logits=found.logits,
+        feature=None if found.feature is None else found.feature.feature(),
     )
-
-
-def _feature(values: Any, path: Path) -> Feature | None:
-    """As it was written; None where it was not."""
-    if values is None:
-        return None
-    try:
-        return replace(Feature(**values), heads=tuple(values["heads"]), ran=())
-    except (TypeError, KeyError) as error:
-        raise InputError(
-            f"{path / _JSON} says about the feature what this lowdim does not know: {error}. Update lowdim."
-        ) from error
 
 
 def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
@@ -242,7 +362,10 @@ def _applied(model: nn.Module, delta: Delta) -> nn.Module:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     feature = delta.feature or feature_by_names(model)
     parts: list[TunedModel] = []
+    names = {name for name, _ in model.named_modules()}
     for index, plan in enumerate(delta.plans):
+        if strange := {*plan.blocks, *feature.modules()} - names:
+            raise InputError(f"The delta names the module {strange.pop()!r}, which the network does not have.")
         part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device), feature=feature)
         state = part.state_dict()
         stored = {key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")}
@@ -285,22 +408,38 @@ def _logits(model: nn.Module, inputs: Inputs) -> list[list[float]] | None:
 def tuned_preprocessing(delta: Delta, base: Preprocessing) -> tuple[Preprocessing, list[str]]:
     """How the samples were prepared that a delta was tuned with, by the tokenizer of the base as it is now; and a warning where the
     base has another preprocessing now."""
-    then, now = delta.preprocessing, base.as_dict()
+    # Where a delta names no processor, the settings themselves say how images were prepared.
+    named = {"processor": None} if delta.preprocessing["kind"] == "image" else {}
+    then, now = {**named, **delta.preprocessing}, {**named, **base.as_dict()}
     if then["kind"] != now["kind"]:
         raise InputError(
             f"This delta was tuned with {then['kind']} inputs, but the base takes {now['kind']}. Name another."
         )
-    unknown = sorted(then.keys() - now.keys())
+    unknown = sorted(then.keys() - {entry.name for entry in fields(Preprocessing)})
     if unknown:
         raise InputError(
             f"The delta's preprocessing has settings that this lowdim does not know: {unknown}. Update lowdim."
         )
-    changed = [f"{name} is {now[name]}, was {value}" for name, value in then.items() if now[name] != value]
+    flat = _flat(now)
+    changed = [
+        f"{name} is {flat.get(name)}, was {value}" for name, value in _flat(then).items() if flat.get(name) != value
+    ]
     warning = f"The base prepares samples in another way than when the delta was tuned: {'; '.join(changed)}. The delta's way is used"
     exception = ", with the base's tokenizer" if "tokenizer" in then else ""
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in then.items()}
     settings.pop("tokenizer", None)
-    return replace(base, **settings), [f"{warning}{exception}."] if changed else []
+    try:
+        prepared = replace(base, **settings)
+    except (InputError, TypeError) as error:
+        raise InputError(f"The delta's preprocessing cannot be used. {error}") from error
+    return prepared, [f"{warning}{exception}."] if changed else []
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of a processor among them."""
+    return {name: value for name, value in settings.items() if name != "processor"} | dict(
+        settings.get("processor") or {}
+    )
 
 
 def verify_delta(model: nn.Module, fresh: nn.Module, folder: Path, inputs: Inputs) -> None:
@@ -325,7 +464,7 @@ def _changed(part: TunedModel, base: nn.Module) -> dict[str, Tensor]:
     for name, tensor in part.state_dict().items():
         # Adapters wrap a layer and move its weight to an inner name.
         before = original.get(name.replace(".base_layer.", "."))
-        if name in trained or before is None or not torch.equal(before.to(tensor.device), tensor):
+        if name in trained or before is None or not torch.equal(before.to(tensor), tensor):
             changed[name] = tensor
     return changed
 
@@ -345,7 +484,12 @@ def _shapes(inputs: Inputs) -> dict[str, Any]:
         name: {"shape": [2, *tensor.shape[1:]], "dtype": str(tensor.dtype)} for name, tensor in named.items()
     }
     if "input_ids" in named:
-        shapes["input_ids"]["below"] = min(_IDS, int(named["input_ids"].max()) + 1)
+        ids = named["input_ids"]
+        shapes["input_ids"]["below"] = min(_IDS, int(ids.max()) + 1)
+        mask = named.get("attention_mask", torch.ones_like(ids))
+        ends = {int(row[kept > 0][-1]) for row, kept in zip(ids, mask, strict=True)}
+        if len(ends) == 1 and ids.shape[1] > 1:
+            shapes["input_ids"]["end"] = ends.pop()
     return shapes
 
 
@@ -357,7 +501,12 @@ def _inputs(shapes: Mapping[str, Any], device: torch.device) -> Inputs:
         if dtype.is_floating_point:
             return torch.randn(entry["shape"], generator=generator, dtype=dtype)
         if name == "input_ids":
-            return torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
+            ids = torch.randint(0, entry.get("below", _IDS), entry["shape"], generator=generator, dtype=dtype)
+            if "end" in entry:
+                # Some classifiers read the one token that ends a text.
+                ids[ids == entry["end"]] = 1 if entry["end"] == 0 else entry["end"] - 1
+                ids[:, -1] = entry["end"]
+            return ids
         return torch.full(entry["shape"], int("mask" in name), dtype=dtype)
 
     tensors = {name: make(name, entry).to(device) for name, entry in shapes.items()}

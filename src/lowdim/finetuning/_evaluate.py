@@ -1,15 +1,18 @@
 """Features and log probabilities of tuned networks over stored samples or a split, and the head that the probe gives."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Split, batches
-from lowdim.errors import InputError
+from lowdim.data._batches import Inputs, by_length
+from lowdim.data._copies import Copies
+from lowdim.errors import InputError, NonFiniteError
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.metrics import variability
@@ -28,7 +31,7 @@ def stored_features(model: TunedModel, store: Store, indices: Int[np.ndarray, " 
     with torch.inference_mode():
         for start in range(0, len(indices), PER_PASS):
             batch = store.batch(indices[start : start + PER_PASS])
-            rows.append(model.features(batch.inputs, batch.value).float().cpu().numpy())
+            rows.append(batch.features(model).float().cpu().numpy())
     return np.concatenate(rows)
 
 
@@ -50,7 +53,7 @@ def split_outputs(
         progress: Called with (samples done, samples in all).
 
     Returns:
-        ``n x K``, natural logarithms; and ``n x d``, or None for an average.
+        ``n x K``, natural logarithms, NaN for samples whose inputs or outputs are not finite; and ``n x d``, or None for an average.
 
     Example:
         >>> from lowdim.data import load_data
@@ -68,33 +71,80 @@ def split_outputs(
     with torch.inference_mode():
         for inputs, _, _ in batches(split, preprocessing, batch_size=batch_size):
             inputs = {k: v.to(device) for k, v in inputs.items()} if isinstance(inputs, dict) else inputs.to(device)
-            if isinstance(model, TunedModel):
-                features.append(model.features(inputs))
-                logits = model.head(features[-1])
-            else:
-                logits = model(inputs)
+            found = by_length(partial(_outputs, model), inputs)
+            features += [found["features"]] if "features" in found else []
+            logits = found["logits"]
             # MPS has no float64.
             logits = logits.cpu() if device.type == "mps" else logits
             logarithms.append(logits.double().log_softmax(dim=1).cpu())
+            if not isinstance(inputs, dict):
+                logarithms[-1][~torch.isfinite(inputs).flatten(1).all(dim=1).cpu()] = float("nan")
             if progress is not None:
                 progress(sum(map(len, logarithms)), len(split))
     return torch.cat(logarithms).numpy(), torch.cat(features).float().cpu().numpy() if features else None
 
 
+def _outputs(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    if not isinstance(model, TunedModel):
+        return {"logits": model(inputs)}
+    features = model.features(inputs)
+    return {"features": features, "logits": model.head(features)}
+
+
 def probe_head(
-    model: TunedModel, features: np.ndarray, labels: np.ndarray, seed: int, class_weights: Tensor | None = None
+    model: TunedModel,
+    features: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    class_weights: Tensor | None = None,
+    copies: np.ndarray | None = None,
 ) -> None:
     """Fits the cross-validated probe to what the head sees, ``n x d``, and makes it the head."""
     weights = None if class_weights is None else class_weights.double().cpu().numpy()
-    probe = fit_probe(features, labels, classes=model.head.out_features, class_weights=weights, seed=seed).probe
+    probe = fit_probe(
+        features, labels, classes=model.head.out_features, class_weights=weights, copies=copies, seed=seed
+    ).probe
     with torch.no_grad():
         model.head.weight.copy_(torch.from_numpy(probe.weight))
         model.head.bias.copy_(torch.from_numpy(np.maximum(probe.bias, _NEVER)))
 
 
+def without_class(logarithms: Float[np.ndarray, "n K"]) -> Bool[np.ndarray, " n"]:
+    """Which samples have no most probable class, because outputs or inputs are not finite."""
+    return np.asarray(np.isnan(logarithms).any(axis=1))
+
+
+def require_classes(logarithms: Float[np.ndarray, "n K"]) -> None:
+    """Refuses outputs of which the most probable class is not known."""
+    bad = np.flatnonzero(without_class(logarithms))
+    if len(bad):
+        raise NonFiniteError(
+            f"The outputs of {len(bad)} of {len(logarithms)} samples are NaN or infinite (the first: number {bad[0]}). Check those "
+            "inputs, or the network's precision."
+        )
+
+
 def accuracy_of(logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]) -> float:
-    """Share of the samples whose most probable class is theirs."""
-    return float((logarithms.argmax(axis=1) == labels).mean())
+    """Share of the samples whose most probable class is theirs.
+
+    Raises:
+        NonFiniteError: If a sample has no most probable class.
+    """
+    return float(correct_of(logarithms, labels).mean())
+
+
+def correct_of(logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """1 where a sample's most probable class is its own, else 0; raises as `accuracy_of`."""
+    require_classes(logarithms)
+    return (logarithms.argmax(axis=1) == labels).astype(np.float64)
+
+
+def accuracy_without(
+    copies: Copies, logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]
+) -> float | None:
+    """`accuracy_of` the samples that are not also in the train split; None where none is, or all are."""
+    kept = np.setdiff1d(np.arange(len(labels)), copies.repeated[0])
+    return accuracy_of(logarithms[kept], labels[kept]) if 0 < len(kept) < len(labels) else None
 
 
 def nc1(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], classes: int) -> float | None:

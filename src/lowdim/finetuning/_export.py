@@ -1,7 +1,7 @@
 """One file to deploy: the tuned network with its preprocessing and classes inside, as PyTorch program or ONNX."""
 
+import io
 import json
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,8 @@ from lowdim.finetuning._prefix import Inputs, call, samples_in
 Target = Literal["torch", "onnx"]
 TOLERANCE = 1e-5
 _INFO = "lowdim.json"
+_TOKENS = 512
+"""In a sequence at most, where nothing else is said."""
 
 
 class _Deployed(nn.Module):
@@ -40,7 +42,8 @@ def export_model(
     """Writes one self-contained file and compares its outputs with the network's.
 
     The file's output are class probabilities for any number of samples. Its metadata (``lowdim.json`` in a ``.pt2`` file, the
-    model's properties in ONNX) hold the preprocessing and the class names.
+    model's properties in ONNX) hold the preprocessing and the class names. A network for texts gets its tokenizer as a second file,
+    `tokenizer_path`, which the package ``tokenizers`` reads; it cuts and fills up as the network wants it.
 
     Args:
         model: The tuned network.
@@ -54,7 +57,7 @@ def export_model(
         The largest absolute difference of a probability between the file and the network, over the example and its first sample.
 
     Raises:
-        InputError: If the network cannot be exported, or the outputs differ by more than 1e-5; the file is then removed.
+        InputError: If the network cannot be exported, or the outputs differ by more than 1e-5; nothing is written then.
 
     Example:
         >>> import tempfile
@@ -78,27 +81,52 @@ def export_model(
         "inputs": list(names) or ["inputs"],
         "output": "class probabilities",
     }
+    rules = _tokenizer(preprocessing)
+    if rules is not None:
+        information["tokenizer"] = tokenizer_path(path).name
     try:
-        program = _program(deployed, tensors)
-        if to == "torch":
-            _write_torch(program, path, information)
-        else:
-            _write_onnx(program, path, information, names or ("inputs",))
+        program = _program(deployed, tensors, preprocessing.max_length or _TOKENS)
+        content = (
+            _torch_bytes(program, information)
+            if to == "torch"
+            else _onnx_bytes(program, information, names or ("inputs",))
+        )
     except (RuntimeError, ValueError, TypeError, torch._dynamo.exc.TorchDynamoException) as error:  # pyright: ignore[reportAttributeAccessIssue]
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"The network cannot be exported to {to}: {reason}") from error
-    run = _torch_runner(path) if to == "torch" else _onnx_runner(path, names or ("inputs",))
+    run = _torch_runner(content) if to == "torch" else _onnx_runner(content, names or ("inputs",))
     difference = 0.0
     with torch.inference_mode():
         for count in (samples_in(example), 1):
             part = tuple(tensor[:count] for tensor in tensors)
             difference = max(difference, float((run(part) - deployed(*part)).abs().max()))
     if not difference <= TOLERANCE:
-        path.unlink()
         raise InputError(
-            f"The exported file differs from the network by {difference:.2g}, more than {TOLERANCE:g}. It was removed."
+            f"The export differs from the network by {difference:.2g}, more than {TOLERANCE:g}. It was not written."
         )
+    if rules is not None:
+        write_atomic(tokenizer_path(path), rules.encode())
+    write_atomic(path, content)
     return difference
+
+
+def tokenizer_path(path: Path) -> Path:
+    """Where the tokenizer of an exported network for texts lies: beside it, ``model.tokenizer.json`` for ``model.onnx``."""
+    return path.with_suffix(".tokenizer.json")
+
+
+def _tokenizer(preprocessing: Preprocessing) -> str | None:
+    """The tokenizer of a network as `tokenizers` reads it, set as lowdim uses it; None where there is none of that kind."""
+    backend = getattr(preprocessing.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    own = preprocessing.tokenizer
+    copied = type(backend).from_str(backend.to_str())
+    copied.enable_truncation(preprocessing.max_length)
+    copied.enable_padding(
+        direction=own.padding_side, pad_id=own.pad_token_id, pad_type_id=own.pad_token_type_id, pad_token=own.pad_token
+    )
+    return copied.to_str(pretty=True)
 
 
 def logit_difference(network: nn.Module, model: nn.Module, example: Inputs) -> float:
@@ -113,52 +141,63 @@ def logit_difference(network: nn.Module, model: nn.Module, example: Inputs) -> f
     if not difference <= TOLERANCE * largest:
         raise InputError(
             f"The exported weights give outputs that differ from the network's by {difference:.2g}, more than {TOLERANCE:g} of the "
-            f"largest ({largest:.2g}). They were removed. Export to torch or onnx instead."
+            f"largest ({largest:.2g}). They were not written. Export to torch or onnx instead."
         )
     return difference
 
 
-def _program(deployed: nn.Module, tensors: tuple[Tensor, ...]) -> Any:
+def _program(deployed: nn.Module, tensors: tuple[Tensor, ...], longest: int) -> Any:
     samples = torch.export.Dim("samples", min=1)
     shapes: tuple[dict[int, Any], ...] = tuple({0: samples} for _ in tensors)
     if tensors[0].ndim == 2 and len(tensors) > 1:
-        tokens = torch.export.Dim("tokens", min=2, max=512)
+        tokens = torch.export.Dim("tokens", min=2, max=longest)
         shapes = tuple({0: samples, 1: tokens} for _ in tensors)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(deployed, tensors, dynamic_shapes=(shapes,), strict=False)
 
 
-def _write_torch(program: Any, path: Path, information: dict[str, Any]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.pt2"
-        torch.export.save(program, file, extra_files={_INFO: json.dumps(information)})
-        write_atomic(path, file.read_bytes())
+def _torch_bytes(program: Any, information: dict[str, Any]) -> bytes:
+    # Not to a file: where the disk is full, PyTorch's writer ends the process.
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={_INFO: json.dumps(information)})
+    return buffer.getvalue()
 
 
-def _write_onnx(program: Any, path: Path, information: dict[str, Any], names: tuple[str, ...]) -> None:
+def _onnx_bytes(program: Any, information: dict[str, Any], names: tuple[str, ...]) -> bytes:
     require("onnxscript", "Export to ONNX")
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = torch.onnx.export(
             program, input_names=list(names), output_names=["probabilities"], dynamo=True, verbose=False
         )
         assert converted is not None
+        _name_dimensions(converted.model.graph)
         for key, value in information.items():
             converted.model.metadata_props[key] = json.dumps(value)
-        file = Path(folder) / "model.onnx"
-        converted.save(file, external_data=False)
-        write_atomic(path, file.read_bytes())
+        return converted.model_proto.SerializeToString()
 
 
-def _torch_runner(path: Path) -> Any:
-    loaded = torch.export.load(path).module()
+def _name_dimensions(graph: Any) -> None:
+    """Calls the dimensions that may vary ``batch`` and ``sequence`` instead of by PyTorch's own symbols."""
+    from onnx_ir import SymbolicDim
+
+    varying = [str(size.value) for size in graph.inputs[0].shape if isinstance(size, SymbolicDim)]
+    names = dict(zip(varying, ("batch", "sequence"), strict=False))
+    for value in [*graph.inputs, *graph.outputs, *(output for node in graph for output in node.outputs)]:
+        for axis, size in enumerate(value.shape or ()):
+            if str(getattr(size, "value", size)) in names:
+                value.shape[axis] = SymbolicDim(names[str(size.value)])
+
+
+def _torch_runner(content: bytes) -> Any:
+    loaded = torch.export.load(io.BytesIO(content)).module()
     return lambda tensors: loaded(*tensors)
 
 
-def _onnx_runner(path: Path, names: tuple[str, ...]) -> Any:
+def _onnx_runner(content: bytes, names: tuple[str, ...]) -> Any:
     runtime = require("onnxruntime", "Checking an ONNX file")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     inputs = [entry.name for entry in session.get_inputs()]
 
     def run(tensors: tuple[Tensor, ...]) -> Tensor:

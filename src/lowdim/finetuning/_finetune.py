@@ -12,11 +12,13 @@ from lowdim._intervals import wilson_interval
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
+from lowdim.data._copies import copies_across, copy_warnings
 from lowdim.errors import LowdimError, UsageError
+from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._delta import tuned_parts
-from lowdim.finetuning._evaluate import accuracy_of, nc1, split_outputs
+from lowdim.finetuning._evaluate import accuracy_of, accuracy_without, correct_of, nc1, split_outputs
 from lowdim.finetuning._plan import BatchNorm, Combine, Options
 from lowdim.finetuning._result import Tuned
 from lowdim.finetuning._track import OnEpoch
@@ -145,7 +147,9 @@ def _decision(record: Method, bench: Bench, options: Options) -> Decision:
     if record.decide is not None:
         return record.decide(bench, options)
     parts = [method_named(part) for part in record.parts] or [record]
-    return Decision(method=record.name, plans=tuple(plan_of(part, bench.network.module, options) for part in parts))
+    return Decision(
+        method=record.name, plans=tuple(plan_of(part, bench.network.module, options, bench.feature) for part in parts)
+    )
 
 
 def _layers(bench: Bench, data: Dataset) -> list[dict[str, Any]]:
@@ -172,15 +176,38 @@ def _measured(
     model: nn.Module = fits[0].model if len(fits) == 1 else Average(*(fitted.model for fitted in fits)).eval()
     last = fits[-1]
     logarithms, split = np.logaddexp.reduce([fitted.log_probabilities() for fitted in fits]), data["train"]
-    accuracy: dict[str, Any] = {"train": accuracy_of(logarithms, bench.labels), "test": None, "interval": None}
+    accuracy: dict[str, Any] = dict.fromkeys(
+        ("train", "test", "interval", "balanced_train", "balanced_test", "test_without_copies")
+    )
     values: dict[str, float | None] = {"train": nc1(last.features(), bench.labels, bench.classes), "test": None}
-    warnings = [*bench.warnings, *(f"{f.model.plan.method}: {f.history.stopped}" for f in fits if f.history.stopped)]
+    warnings = [
+        *copy_warnings(data, [name for name in ("train", "test") if len(data.splits.get(name, ()))]),
+        *bench.warnings,
+    ]
+    warnings += [*(f"{f.model.plan.method}: {f.history.stopped}" for f in fits if f.history.stopped)]
+
+    def judge(name: str, logarithms: np.ndarray, labels: np.ndarray) -> None:
+        right = correct_of(logarithms, labels)
+        accuracy.update({name: float(right.mean()), f"balanced_{name}": balanced_accuracy(right, labels)})
+        warnings.extend(
+            majority_warnings(f"{name} accuracy", right, labels, data.classes, weighted=bench.class_weights)
+        )
+
+    judge("train", logarithms, bench.labels)
     if len(data.splits.get("test", ())):
         split = data["test"]
         outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
         logarithms = np.logaddexp.reduce([part[0] for part in outputs])
-        accuracy["test"] = accuracy_of(logarithms, split.labels)
+        judge("test", logarithms, split.labels)
         accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split)))
+        accuracy["test_without_copies"] = accuracy_without(
+            copies_across(data["train"], split), logarithms, split.labels
+        )
+        if accuracy["test_without_copies"] is not None:
+            warnings.append(
+                f"test accuracy without the samples that are also in train: {100 * accuracy['test_without_copies']:.1f} % "
+                f"(with them {100 * accuracy['test']:.1f} %)"
+            )
         features = outputs[-1][1]
         values["test"] = None if features is None else nc1(features, split.labels, bench.classes)
         unseen = sorted(set(split.labels.tolist()) - set(bench.labels.tolist()))

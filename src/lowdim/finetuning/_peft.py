@@ -1,7 +1,6 @@
 """A tuned block as a stock peft adapter, which opens without lowdim."""
 
 import copy
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -9,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lowdim._files import _placed
+from lowdim._files import write_atomic
 from lowdim.errors import require
 from lowdim.finetuning._export import logit_difference
 from lowdim.finetuning._heads import heads_for, in_form, with_heads
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning.methods import names_of
+
+_CONFIG = "adapter_config.json"
 
 
 def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) -> float:
@@ -71,8 +72,7 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
         adapter.save_pretrained(written)
         opened = peft.PeftModel.from_pretrained(with_heads(base, _emptied(heads)), written).eval()
         difference = logit_difference(opened.base_model.model, model, example)
-        with _placed(folder):
-            shutil.copytree(written, folder, dirs_exist_ok=True)
+        _place(written, folder)
     return difference
 
 
@@ -82,6 +82,23 @@ def _emptied(heads: dict[str, nn.Module]) -> dict[str, nn.Module]:
     for head in empty.values():
         head.load_state_dict({name: torch.zeros_like(tensor) for name, tensor in head.state_dict().items()})
     return empty
+
+
+def _place(written: Path, folder: Path) -> None:
+    """Copies the files, the configuration last: without it, the others are no adapter. After a failure nothing new is left."""
+    files = sorted(written.iterdir(), key=lambda file: file.name == _CONFIG)
+    new = [folder / file.name for file in files if not (folder / file.name).exists()]
+    (folder / _CONFIG).unlink(missing_ok=True)
+    existed = folder.exists()
+    try:
+        for file in files:
+            write_atomic(folder / file.name, file.read_bytes())
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        if not existed and folder.is_dir():
+            folder.rmdir()
+        raise
 
 
 def _is_leaf(module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ import errno
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from lowdim._files import disk_full
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim.data import Split
+from lowdim.data._batches import by_length
 from lowdim.features import (
     SCORES,
     FeatureCache,
@@ -27,6 +29,7 @@ from lowdim.features import (
     with_views,
 )
 from lowdim.finetuning._prefix import Inputs, samples_in
+from lowdim.finetuning._tuned import TunedModel, in_float32
 from lowdim.models import Feature
 
 Compute = Callable[[Inputs], dict[str, Tensor]]
@@ -34,6 +37,8 @@ Compute = Callable[[Inputs], dict[str, Tensor]]
 SHARD = 256
 """Samples per file: what a kill can lose."""
 INPUTS = "inputs"
+VALUE = ":value"
+"""What is stored for a sample, among its tokens."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,18 @@ class Batch:
 
     inputs: Inputs
     value: Tensor | None
+
+    def features(self, model: TunedModel) -> Tensor:
+        """What the head of a model sees, texts of like length together."""
+        if not isinstance(self.inputs, dict):
+            return model.features(self.inputs, self.value)
+        value = {} if self.value is None else {VALUE: self.value}
+        return by_length(partial(_features, model), {**self.inputs, **value})[VALUE]
+
+
+def _features(model: TunedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    named = {name: tensor for name, tensor in inputs.items() if name != VALUE}
+    return {VALUE: model.features(named, inputs.get(VALUE))}
 
 
 class Store:
@@ -76,6 +93,10 @@ class Store:
     ) -> None:
         started = time.monotonic()
         self.labels, self.views = split.labels, views
+        tokenizer = preprocessing.tokenizer
+        # Classifiers of decoders find the last token by what fills up the text, on the right.
+        self._fill_ids = {"input_ids": getattr(tokenizer, "pad_token_id", None) or 0}
+        self._storable = getattr(tokenizer, "padding_side", "right") == "right"
         self._source = SplitSource(with_views(split, views, seed), preprocessing)
         self._compute, self._value = compute, names[0]
         self._batch_size, self._device = batch_size, torch.device(device)
@@ -105,7 +126,8 @@ class Store:
         arrays: dict[str, Tensor] = {}
         for name in rows[0].keys() - {SCORES}:
             tokens = name != self._value or self._tokens(rows[0])
-            arrays[name] = _stacked([row[name] for row in rows], longest, tokens).to(self._device)
+            fill = self._fill_ids.get(name, 0)
+            arrays[name] = _stacked([row[name] for row in rows], longest, tokens, fill).to(self._device)
         value = None if self._compute is None else arrays.pop(self._value)
         if value is None or "attention_mask" in arrays:
             return Batch(arrays.get(INPUTS, arrays), value)
@@ -128,13 +150,20 @@ class Store:
             tokens = dict(inputs) if isinstance(inputs, dict) else {}
             plain = {} if isinstance(inputs, dict) else {INPUTS: inputs}
             with samples_named(first, last):
-                piece = (plain if self._compute is None else self._compute(inputs)) | tokens
+                piece = (plain if self._compute is None else by_length(self._compute, inputs)) | tokens
             pieces.append({name: tensor.cpu() for name, tensor in piece.items()})
         longest = max((piece["attention_mask"].shape[1] for piece in pieces if "attention_mask" in piece), default=0)
-        return Rows.of({name: torch.cat([_padded(piece[name], longest) for piece in pieces]) for name in pieces[0]})
+        joined: dict[str, Tensor] = {}
+        for name, first in pieces[0].items():
+            # A value with one row per token has three dimensions; one of two is as wide as the feature.
+            wide = longest if first.ndim > 2 or name not in (self._value, SCORES) else 0
+            joined[name] = torch.cat([_padded(piece[name], wide, self._fill_ids.get(name, 0)) for piece in pieces])
+        return Rows.of(joined)
 
     def _fill(self, processes: Processes, progress: Callable[[int, int], None] | None) -> bool:
         """Computes this process's share of what is missing; whether everything is there at the end."""
+        if not self._storable:
+            return False
         few, total = min(4, len(self)), self.views * len(self)
         first = self._read(np.arange(min(1, few)))
         self._shape = () if isinstance(first, dict) else tuple(first.shape[1:])
@@ -164,27 +193,25 @@ class HeadInput:
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """Values and scores by name, by a copy of the network in one memory layout: outputs differ in the last bits between them."""
         if self._forward is None:
-            module = copy.deepcopy(self._module).to(self._device).to(memory_format=torch.contiguous_format)
+            module = in_float32(copy.deepcopy(self._module)).to(self._device).to(memory_format=torch.contiguous_format)
             feature = self._feature
             self._forward = Forward(module.eval(), [feature.key], self._device, feature.prefix, feature.tokens)
         return self._forward(inputs)
 
 
-def _padded(tensor: Tensor, longest: int) -> Tensor:
+def _padded(tensor: Tensor, longest: int, fill: int) -> Tensor:
     """Tokens of a batch filled up to a length; other tensors as they are."""
     if longest == 0 or tensor.ndim < 2 or tensor.shape[1] >= longest:
         return tensor
-    return torch.cat([tensor, tensor.new_zeros(len(tensor), longest - tensor.shape[1], *tensor.shape[2:])], dim=1)
+    return torch.cat(
+        [tensor, tensor.new_full((len(tensor), longest - tensor.shape[1], *tensor.shape[2:]), fill)], dim=1
+    )
 
 
-def _stacked(rows: list[Tensor], longest: int, tokens: bool) -> Tensor:
+def _stacked(rows: list[Tensor], longest: int, tokens: bool, fill: int) -> Tensor:
     """Rows of different lengths, cut or filled up to the longest sequence among them."""
     if longest and tokens:
-        rows = [row[:longest] for row in rows]
-        rows = [
-            torch.cat([row, row.new_zeros(longest - len(row), *row.shape[1:])]) if len(row) < longest else row
-            for row in rows
-        ]
+        rows = [_padded(row[None, :longest], longest, fill)[0] for row in rows]
     return torch.stack(rows)
 
 

@@ -208,7 +208,7 @@ class _Loop:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.rank))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                logits = self.model.head(self.model.features(batch.inputs, batch.value))
+                logits = self.model.head(batch.features(self.model))
             loss = F.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum") * (weight / total)
         return loss, weight * (logits.argmax(dim=1) == labels).sum()
 

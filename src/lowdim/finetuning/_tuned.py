@@ -54,7 +54,7 @@ class TunedModel(nn.Module):
         self.plan, network = plan, unwrapped(network)
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
         # One memory layout, whatever the network came in: outputs differ in the last bits between them.
-        self.base = copy.deepcopy(network).to(device).to(memory_format=torch.contiguous_format).eval()
+        self.base = in_float32(copy.deepcopy(network)).to(device).to(memory_format=torch.contiguous_format).eval()
         found = feature or find_feature(self.base, example)
         # Methods that compare outputs have the network's output as feature.
         self.feature = replace(found, layer="", pool="avg", heads=()) if self.method.own_output else found
@@ -122,7 +122,7 @@ class TunedModel(nn.Module):
         else:
             with self.prefix.replay(value):
                 combined = self._combine(*self._parts(stand_in(inputs)))
-        # Saved features may be float64, and a network half precision; the head is float32.
+        # Saved features may be float64; the head is float32.
         return combined.to(self.head.weight.dtype)
 
     def train(self, mode: bool = True) -> "TunedModel":
@@ -321,6 +321,12 @@ def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str,
         for handle in handles:
             handle.remove()
     return found
+
+
+def in_float32(network: nn.Module) -> nn.Module:
+    """A network in half precision as float32: in training, gradients overflow or vanish there, and small steps are rounded away."""
+    half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters())
+    return network.float() if half else network
 
 
 def _zeros(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:

@@ -1,6 +1,7 @@
 """The one meaning of "the feature" of a network: what its classifier reads, found by running it on one batch."""
 
 import contextlib
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -78,6 +79,15 @@ class Feature:
     def name(self) -> str:
         """Of the layer, for people."""
         return self.layer or OUTPUT
+
+    def modules(self) -> list[str]:
+        """Names of the modules that it is taken at, and of the heads."""
+        return [*map(_plain, re.split(r"[+&]", self.layer)), *self.heads]
+
+    def trains(self, block: str) -> bool:
+        """Whether what a module gives can change the feature: it ran before that was complete."""
+        ends = [self.ran.index(name) for name in map(_plain, re.split(r"[+&]", self.layer)) if name in self.ran]
+        return not self.layer or (block in self.ran and self.ran.index(block) <= max(ends, default=0))
 
     def describe(self) -> str:
         """One line: the layer, its width, and why it was taken."""
@@ -164,7 +174,9 @@ def evaluating(module: nn.Module) -> Generator[None]:
 class _Finder:
     def __init__(self, module: nn.Module, example: Inputs) -> None:
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
-        self.module, self.example = module, (example := moved(example, device))
+        halves = (parameter.dtype for parameter in module.parameters() if parameter.dtype.itemsize == 2)
+        example = _in_type(moved(example, device), next(halves, None))
+        self.module, self.example = module, example
         self.samples = len(next(iter(example.values())) if isinstance(example, dict) else example)
         self.seen: Trace = trace(module, example)
         self.text = isinstance(example, dict) and "input_ids" in example
@@ -403,6 +415,11 @@ class _Point:
     layer: str
     value: Value
     head: str
+
+
+def _in_type(inputs: Inputs, dtype: torch.dtype | None) -> Inputs:
+    """Pictures in a network's half precision; anything else as it is."""
+    return inputs if dtype is None or isinstance(inputs, dict) else inputs.to(dtype)
 
 
 def _plain(layer: str) -> str:

@@ -37,6 +37,7 @@ def load_model(
     *,
     name: str | None = None,
     weights: str | Path | None = None,
+    weights_key: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     random_weights: bool = False,
     allow_pickle: bool = False,
@@ -54,7 +55,9 @@ def load_model(
             ``hf:DIR``, ``FILE.py:FACTORY`` or ``MODULE:FACTORY`` (runs that code), or ``features`` for data that already is
             features.
         name: Shown in results instead of ``spec``.
-        weights: A local weights file for that architecture; it must fit exactly.
+        weights: A local weights file for that architecture (safetensors, the index of several, or a pickle); it must fit exactly.
+            Prefixes of what wrapped the network, tied weights and counters of batches are put right, and named in `notes`.
+        weights_key: Which table of a file that holds several, such as ``state_dict_ema`` or ``teacher``.
         arguments: Keyword arguments of the factory, of ``timm.create_model`` or of the transformers configuration.
         random_weights: Draw untrained weights (seed 0).
         allow_pickle: Permit pickled weights files, tensors only.
@@ -81,6 +84,7 @@ def load_model(
     source = {
         "spec": _absolute(spec),
         "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
+        "weights_key": weights_key,
         "arguments": dict(arguments or {}),
         "random_weights": random_weights,
         "allow_pickle": allow_pickle,
@@ -93,6 +97,8 @@ def load_model(
     }
     if random_weights and weights is not None:
         raise UsageError("Give a weights file or ask for random weights, not both.")
+    if weights_key is not None and weights is None:
+        raise UsageError("A key chooses among the tables of a weights file. Give one with `weights`.")
     loaded = _load(source)
     preprocessing = preprocessing_with(loaded.preprocessing, mean=mean, std=std, image_size=image_size)
     return replace(loaded, name=name or spec, preprocessing=preprocessing)
@@ -144,7 +150,7 @@ def _load(source: dict[str, Any]) -> LoadedModel:
         module, preprocessing, classes = _embedded(spec, source["random_weights"])
     elif spec.startswith("timm:"):
         size = source["image_size"]
-        module, preprocessing = load_timm(
+        module, preprocessing, notes = load_timm(
             spec.removeprefix("timm:"),
             weights=file,
             arguments=arguments,
@@ -152,6 +158,7 @@ def _load(source: dict[str, Any]) -> LoadedModel:
             allow_pickle=source["allow_pickle"],
             offline=source["offline"],
             image_size=(size, size) if isinstance(size, int) else size,
+            weights_key=source["weights_key"],
         )
         file = None
     elif spec.startswith("hf:"):
@@ -170,7 +177,9 @@ def _load(source: dict[str, Any]) -> LoadedModel:
     else:
         raise _unknown(spec)
     if file is not None:
-        load_strictly(module, read_weights(file, allow_pickle=source["allow_pickle"]), str(file))
+        found = read_weights(file, allow_pickle=source["allow_pickle"], key=source["weights_key"])
+        # What the network's own file lacked, this one has.
+        notes = load_strictly(module, found, str(file))
     return LoadedModel(
         name=spec,
         module=module.eval(),

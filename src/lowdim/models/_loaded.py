@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError
@@ -61,6 +62,9 @@ def fingerprint(module: nn.Module) -> str:
     Returns:
         64 hexadecimal digits, the same for equal weights of the same architecture.
 
+    Raises:
+        InputError: If a layer is lazy and was never run.
+
     Example:
         >>> first, second = nn.Linear(2, 2), nn.Linear(2, 2)
         >>> _ = second.load_state_dict(first.state_dict())
@@ -69,6 +73,10 @@ def fingerprint(module: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
+        if is_lazy(tensor):
+            raise InputError(
+                f"The network's weight {name} has no shape yet (a lazy layer). Run the network once on an input before giving it to lowdim."
+            )
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

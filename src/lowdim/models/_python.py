@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import nn
 
+from lowdim._files import existing_file
 from lowdim._preprocessing import Preprocessing
-from lowdim.errors import InputError, UsageError, did_you_mean
+from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean, is_out_of_memory
 
 
 def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
@@ -46,23 +47,35 @@ def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Prepr
 
 def _import(where: str) -> ModuleType:
     if not where.endswith(".py"):
-        try:
-            return importlib.import_module(where)
-        except ModuleNotFoundError as error:
-            raise InputError(f"There is no Python module {where!r} ({error}).") from error
+        if not all(part.isidentifier() for part in where.split(".")):
+            raise UsageError(f"{where!r} names no Python module. Write FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION.")
+        with _guarded(where, "fails when it is imported"):
+            try:
+                return importlib.import_module(where)
+            except ModuleNotFoundError as error:
+                raise InputError(f"There is no Python module {where!r} ({error}).") from error
     path = Path(where).expanduser().resolve()
-    if not path.is_file():
-        raise InputError(f"There is no file {where}.")
+    existing_file(path, "The file")
     name = f"lowdim_user_{path.stem}"
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    with _importable(name, module, path.parent):
-        try:
-            specification.loader.exec_module(module)
-        except Exception as error:
-            raise InputError(f"{where} fails when it is imported: {type(error).__name__}: {error}") from error
+    with _importable(name, module, path.parent), _guarded(where, "fails when it is imported"):
+        specification.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _guarded(what: str, fails: str) -> Generator[None]:
+    """Around code of the user's: whatever it raises is said with its name."""
+    try:
+        yield
+    except SystemExit as error:
+        raise InputError(f"{what} {fails}: it ends Python ({type(error).__name__}: {error}).") from error
+    except Exception as error:
+        if isinstance(error, LowdimError) or is_out_of_memory(error):
+            raise
+        raise InputError(f"{what} {fails}: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -78,13 +91,16 @@ def _importable(name: str, module: ModuleType, folder: Path) -> Generator[None]:
 
 def _call(factory: Callable[..., Any], spec: str, arguments: dict[str, Any]) -> Any:
     try:
-        inspect.signature(factory).bind(**arguments)
-    except TypeError as error:
-        raise UsageError(f"{spec}{inspect.signature(factory)} does not take {arguments}: {error}.") from error
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # functions written in C need not say what they take
+        signature = None
     try:
+        if signature is not None:
+            signature.bind(**arguments)
+    except TypeError as error:
+        raise UsageError(f"{spec}{signature} does not take {arguments}: {error}.") from error
+    with _guarded(spec, "fails"):
         return factory(**arguments)
-    except Exception as error:
-        raise InputError(f"{spec} fails: {type(error).__name__}: {error}") from error
 
 
 def _preprocessing(settings: Any, spec: str) -> Preprocessing:

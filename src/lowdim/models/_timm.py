@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError, UsageError, did_you_mean, require
 from lowdim.models._hub import cached_or_downloaded
-from lowdim.models._weights import load_strictly, misfit, read_weights
+from lowdim.models._weights import load_strictly, matched, misfit, read_weights, renamed
 
 _LOCAL = "local-dir:"
 
@@ -24,7 +24,8 @@ def load_timm(
     allow_pickle: bool,
     offline: bool,
     image_size: tuple[int, int] | None,
-) -> tuple[nn.Module, Preprocessing]:
+    weights_key: str | None = None,
+) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
     """A timm network and its own evaluation preprocessing.
 
     Args:
@@ -35,6 +36,10 @@ def load_timm(
         allow_pickle: Permit a pickled weights file.
         offline: Use the cache only.
         image_size: Input size that a network with a fixed size is built for.
+        weights_key: Which table of the file.
+
+    Returns:
+        The network, its preprocessing, and what was done to make the file fit.
 
     Raises:
         UsageError: If the name or an argument is unknown.
@@ -57,19 +62,21 @@ def load_timm(
                     f"timm has no pre-trained weights for {name}. Give `weights=FILE` or `random_weights=True`."
                 )
             weights = cached_or_downloaded(hub_id, "model.safetensors", offline=offline)
-    loaded = None if random_weights or weights is None else read_weights(weights, allow_pickle=allow_pickle)
+    loaded = (
+        None if random_weights or weights is None else read_weights(weights, allow_pickle=allow_pickle, key=weights_key)
+    )
     if fixed and image_size is not None:
         arguments = {"img_size": image_size, **arguments}
     module = _build(timm, name, loaded, arguments)
-    if loaded is not None:
-        _load(module, loaded, str(weights))
-    return module.eval(), timm_preprocessing(module)
+    notes = () if loaded is None else _load(module, loaded, str(weights))
+    return module.eval(), timm_preprocessing(module), notes
 
 
 def _local_weights(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is no timm model folder: config.json is missing.")
-    found = [folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()]
+    known = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    found = [folder / name for name in known if (folder / name).is_file()]
     if not found:
         raise InputError(f"{folder} holds no model.safetensors.")
     return found[0]
@@ -102,18 +109,19 @@ def _classes_in(module: nn.Module, weights: dict[str, Tensor] | None) -> int | N
     classifier = module.pretrained_cfg.get("classifier")  # type: ignore[union-attr]
     if weights is None or not isinstance(classifier, str):
         return None
-    weight = weights.get(f"{classifier}.weight", weights.get(f"module.{classifier}.weight"))
+    weight = renamed(weights, module.state_dict())[0].get(f"{classifier}.weight")
     return 0 if weight is None else weight.shape[0]
 
 
-def _load(module: nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    if misfit(module, weights):
+def _load(module: nn.Module, weights: dict[str, Tensor], where: str) -> tuple[str, ...]:
+    found, notes = matched(module, weights)
+    if misfit(module, found):
         # timm knows older names of an architecture and resamples position embeddings to another input size.
         home = sys.modules[type(module).__module__]
         convert = getattr(home, "checkpoint_filter_fn", None)
         if convert is not None:
-            weights = convert(weights, module)
-    load_strictly(module, weights, where)
+            return tuple(dict.fromkeys((*notes, *load_strictly(module, convert(found, module), where))))
+    return load_strictly(module, weights, where)
 
 
 def timm_preprocessing(module: nn.Module) -> Preprocessing:

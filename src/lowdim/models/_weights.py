@@ -1,8 +1,8 @@
-"""Weights from files that nobody has vouched for: safetensors, or pickles restricted to tensors."""
+"""Weights from files that nobody has vouched for (safetensors, or pickles restricted to tensors), under the names of a network."""
 
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,33 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lowdim._files import verify_tensors
+from lowdim._files import read_json, verify_tensors
 from lowdim.errors import InputError, UsageError
 
 _PICKLES = frozenset({".pt", ".pth", ".bin", ".th", ".ckpt", ".tar"})
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_INDEX = ".index.json"
+_COMPILED = "_orig_mod."
+_PREFIXES = ("module.", "model.", "backbone.", "net.")
+_AVERAGED = "n_averaged"
+_COUNTERS = ("num_batches_tracked", _AVERAGED)
+"""Of batches: they decide nothing in evaluation, and files of other programs leave them out."""
+_DEEPEST = 2
+"""Levels of tables in tables that are looked through."""
 
 
-def read_weights(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]:
+def read_weights(path: Path, *, allow_pickle: bool = False, key: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name.
 
     Args:
-        path: A ``.safetensors`` file; with ``allow_pickle`` also a pickle, from which only tensors are rebuilt.
+        path: A ``.safetensors`` file, or the ``.safetensors.index.json`` of several; with ``allow_pickle`` also a pickle, from which
+            only tensors are rebuilt.
         allow_pickle: Permit pickles (``weights_only=True``, no fallback).
+        key: Which of several tables of tensors: of a pickle, the entry that holds it; of other files, what stands before the dot in
+            its names.
 
     Raises:
-        UsageError: If the file is a pickle and pickles were not permitted.
-        InputError: If the file is missing, damaged, or not what its name says.
+        UsageError: If the file is a pickle and pickles were not permitted, or has no table of this key.
+        InputError: If the file is missing, damaged, not what its name says, or holds several tables and none was chosen.
     """
     if not path.is_file():
         raise InputError(f"There is no weights file {path}.")
@@ -37,15 +47,47 @@ def read_weights(path: Path, *, allow_pickle: bool = False) -> dict[str, Tensor]
                 f"{path.name} is a pickle, which can run code. Convert it to safetensors, or permit it with "
                 "`allow_pickle=True` (tensors only)."
             )
-        return _read_pickle(path)
-    if path.suffix.lower() != ".safetensors":
+        return _read_pickle(path, key)
+    if path.name.lower().endswith(_INDEX):
+        weights = _read_shards(path)
+    elif path.suffix.lower() == ".safetensors":
+        weights = _read_safetensors(path)
+    else:
         raise InputError(f"{path.name} is no weights file lowdim reads: give a .safetensors file.")
+    if key is None:
+        return weights
+    chosen = {name.removeprefix(f"{key}."): tensor for name, tensor in weights.items() if name.startswith(f"{key}.")}
+    if not chosen:
+        raise _no_table(path, key, sorted({name.split(".")[0] for name in weights}))
+    return chosen
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         loaded = load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a readable safetensors file: {_why(path, error)}.") from error
     verify_tensors(path)
     return loaded
+
+
+def _read_shards(path: Path) -> dict[str, Tensor]:
+    """The tensors of all files that an index names; they lie beside it."""
+    content = read_json(path)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not all(
+        isinstance(file, str) and Path(file).name == file for file in places.values()
+    ):
+        raise InputError(f"{path} is no index of safetensors files: its weight_map does not name files beside it.")
+    found: dict[str, Tensor] = {}
+    for file in sorted(set(places.values())):
+        if not (path.parent / file).is_file():
+            raise InputError(f"{path.name} names {file}, which is not beside it. Fetch all files of the checkpoint.")
+        found |= _read_safetensors(path.parent / file)
+    lacking = [name for name in places if name not in found]
+    if lacking:
+        raise InputError(f"The files of {path.name} lack {', '.join(lacking[:3])}. Fetch them again.")
+    return found
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -55,7 +97,7 @@ def _why(path: Path, error: Exception) -> str:
     return f"it is damaged or cut short ({error})"
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path, key: str | None) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -63,38 +105,123 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} holds more than tensors, or is damaged, and is not loaded: {why}") from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    tables = _tables(content)
+    if not tables:
         raise InputError(f"{path} holds no table of tensors by name (a state dict).")
-    return dict(content)
+    if key is None and len(tables) > 1:
+        listed = ", ".join(f"{name} ({len(table)} tensors)" for name, table in tables.items())
+        raise InputError(f"{path} holds several tables of weights: {listed}. Choose one with `weights_key`.")
+    if key is not None and key not in tables:
+        raise _no_table(path, key, [name for name in tables if name])
+    return tables[next(iter(tables)) if key is None else key]
 
 
-def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+def _tables(content: Any, depth: int = _DEEPEST) -> dict[str, dict[str, Tensor]]:
+    """Tables of tensors in a pickle by the path of their entries; ``""`` where the whole is one."""
+    if not isinstance(content, Mapping) or not content or not all(isinstance(name, str) for name in content):
+        return {}
+    if all(isinstance(value, Tensor) for value in content.values()):
+        return {"": dict(content)}
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in content.items() if depth else ():
+        found |= {f"{name}.{inner}".rstrip("."): table for inner, table in _tables(value, depth - 1).items()}
+    return found
+
+
+def _no_table(path: Path, key: str, known: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"{path.name} has no weights under {key!r}. There are: {', '.join(known[:8]) or 'none, it is one table'}.",
+        argument="weights_key",
+    )
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> tuple[str, ...]:
     """Loads weights that must fit exactly: every name, every shape.
 
     Args:
         module: Receives them.
-        weights: Tensors by name; a ``module.`` in front of all names is removed.
+        weights: Tensors by name, as `matched` takes them.
         where: The file, for the error.
+
+    Returns:
+        What was done to make them fit, of `matched`.
 
     Raises:
         InputError: If a tensor is missing, left over or of another shape.
     """
-    weights = without_prefix(weights, "module.")
+    weights, notes = matched(module, weights)
     problem = misfit(module, weights)
     if problem:
-        raise InputError(f"{where} does not fit {type(module).__name__}: {problem}. Is it for another architecture?")
-    module.load_state_dict(dict(weights))
+        adapter = "It is an adapter: merge it into its base first." if any(".lora_" in name for name in weights) else ""
+        hint = adapter or "Is it for another architecture?"
+        raise InputError(f"{where} does not fit {type(module).__name__}: {problem}. {hint}")
+    module.load_state_dict(weights)
+    return notes
 
 
-def without_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The same tensors without a prefix that all names share."""
-    if weights and all(name.startswith(prefix) for name in weights):
-        return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-    return dict(weights)
+def matched(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Weights under the names of a network, with what follows from the others; nothing else is added or left out.
+
+    What wraps a network puts a prefix before its names (`renamed`). Of tensors that the network itself holds under several names a
+    file may keep one, and it may lack, or have, counters of batches.
+
+    Args:
+        module: The network.
+        weights: Tensors by name.
+
+    Returns:
+        The weights, and a note for each of these that was used.
+    """
+    own = module.state_dict(keep_vars=True)
+    found, notes = renamed(weights, own)
+    names: dict[int, list[str]] = {}
+    for name, tensor in own.items():
+        names.setdefault(id(tensor), []).append(name)
+    tied: list[str] = []
+    for group in names.values():
+        there = next((name for name in group if name in found), None)
+        for name in group:
+            if there is not None and name not in found:
+                found[name] = found[there]
+                tied.append(f"{name} from {there}")
+    counters = [name for name in own if name not in found and name.endswith(_COUNTERS)]
+    found |= {name: own[name].detach() for name in counters}
+    beside = [name for name in found if name not in own and name.endswith(_COUNTERS)]
+    for name in beside:
+        del found[name]
+    said = (
+        ("tied weights that the file holds once", tied),
+        ("counters that the file lacks", counters),
+        ("counters left out", beside),
+    )
+    return found, (*notes, *(f"{what}: {_some(which)}" for what, which in said if which))
+
+
+def renamed(weights: Mapping[str, Tensor], own: Collection[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Weights without the prefixes of what wrapped their network, as far as that brings their names closer to its own.
+
+    Args:
+        weights: Tensors by name. ``_orig_mod.`` goes wherever it stands; ``module.``, ``model.``, ``backbone.`` and ``net.`` where
+            all names begin with one.
+        own: The network's names.
+
+    Returns:
+        The weights, and a note that names the prefixes.
+    """
+    found, gone = dict(weights), []
+    best, kept = found, ()
+    if any(_COMPILED in name for name in found) and not any(_COMPILED in name for name in own):
+        found, gone = {name.replace(_COMPILED, ""): tensor for name, tensor in found.items()}, [_COMPILED]
+        best, kept = found, tuple(gone)
+    while True:
+        wrapped = [name for name in found if name != _AVERAGED]
+        prefix = next((one for one in _PREFIXES if wrapped and all(name.startswith(one) for name in wrapped)), None)
+        if prefix is None:
+            break
+        found, gone = {name.removeprefix(prefix): tensor for name, tensor in found.items()}, [*gone, prefix]
+        if len(found.keys() & set(own)) > len(best.keys() & set(own)):
+            best, kept = found, tuple(gone)
+    return best, (f"names in the file without {', '.join(kept)}",) if kept else ()
 
 
 def misfit(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
@@ -110,16 +237,13 @@ def misfit(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
         for name, tensor in own.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
-    parts = [
-        _listed("missing", [name for name in own if name not in weights]),
-        _listed("not in the model", [name for name in weights if name not in own]),
-        _listed("other shape", shapes),
-    ]
-    return "; ".join(part for part in parts if part)
+    lists = (
+        ("missing", [name for name in own if name not in weights]),
+        ("not in the model", [name for name in weights if name not in own]),
+        ("other shape", shapes),
+    )
+    return "; ".join(f"{what}: {_some(names)}" for what, names in lists if names)
 
 
-def _listed(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{what}: {', '.join(names[:3])}{more}"
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

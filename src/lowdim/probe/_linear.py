@@ -10,7 +10,7 @@ from scipy.special import entr, log_softmax
 from threadpoolctl import threadpool_limits
 
 from lowdim.errors import InputError, NonFiniteError
-from lowdim.probe._folds import fold_of
+from lowdim.probe._folds import fold_of, require_heldout
 from lowdim.probe._logistic import FINE, ROUGH, Rotated, minimise
 
 STRENGTHS: tuple[float, ...] = tuple(10.0 ** (exponent / 2) for exponent in range(0, -19, -1))
@@ -91,6 +91,7 @@ def fit_probe(
     folds: int = 5,
     strengths: Sequence[float] = STRENGTHS,
     class_weights: Float[np.ndarray, " K"] | None = None,
+    copies: Int[np.ndarray, " n"] | None = None,
     seed: int = 0,
 ) -> ProbeResult:
     r"""Fits a linear probe whose L2 strength is chosen by cross-validated log loss.
@@ -110,6 +111,7 @@ def fit_probe(
         folds: Parts of the data, stratified; a class with one sample is never held out.
         strengths: Values of lambda, strong to weak.
         class_weights: Weight of each class's samples in the loss; equal by default.
+        copies: A number per sample, the same for identical ones, which stay in one fold.
         seed: Of the folds.
 
     Returns:
@@ -128,7 +130,8 @@ def fit_probe(
     x, y = _checked(features, labels, classes)
     if not strengths:
         raise InputError("Name at least one strength in `strengths`.")
-    part = fold_of(y, folds, seed)
+    part = fold_of(y, folds, seed, copies)
+    require_heldout(part)
     present = np.unique(y)
     y = np.searchsorted(present, y)
     weights = np.ones(len(y)) if class_weights is None else class_weights[present][y]
@@ -224,9 +227,8 @@ def _checked(features: Any, labels: Any, classes: int) -> tuple[np.ndarray, np.n
     if not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
         raise NonFiniteError(f"{len(bad)} samples have NaN or infinite features (rows {bad[:5].tolist()}). Drop them.")
-    counts = np.bincount(y, minlength=classes)
-    if (counts > 0).sum() < 2 or counts.max(initial=0) < 2:
-        raise InputError("A probe needs samples of two classes, and two samples of at least one of them.")
+    if len(np.unique(y)) < 2:
+        raise InputError("A probe needs samples of at least two classes.")
     return x, y
 
 

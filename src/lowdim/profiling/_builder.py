@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lowdim.errors import LowdimError
+from lowdim.data._finite import some
+from lowdim.errors import LowdimError, NonFiniteError
 from lowdim.features import Key, Pool
 from lowdim.metrics import METRICS, LayerSums, cdnv, class_distances, self_duality, variability
 from lowdim.models import OUTPUT, Feature
@@ -41,6 +42,7 @@ class Measured:
     head: Head
     suspects: Suspects
     items: Sequence[str] | None
+    exponents: Mapping[Key, int]
 
 
 class Builder:
@@ -79,10 +81,16 @@ class Builder:
         split = measured.split
         names = [self.names[index] for index in measured.present]
         self._count(measured, names)
+        self._left_out(measured)
         order = {layer: index for index, layer in enumerate(dict.fromkeys(layer for layer, _ in measured.moments))}
         sums = {key: self._layer(measured, order[key[0]], key) for key in measured.moments}
         if measured.head.samples:
             self.accuracy[split] = measured.head.correct / measured.head.samples
+        if measured.head.unknown:
+            self.warn(
+                f"{split}: the network's own scores of {measured.head.unknown} samples are NaN or infinite; they are left out of "
+                "its accuracy."
+            )
         self._head(measured)
         first = dict(reversed(list(measured.moments)))
         line = [one for one in self.layers if one.split == split and (one.name, one.pool) in _named(first)]
@@ -104,6 +112,30 @@ class Builder:
         if single:
             self.warn(f"{split}: classes with one sample have no within-class scatter: {', '.join(map(repr, single))}.")
 
+    def _left_out(self, measured: Measured) -> None:
+        """Which samples have no part in a layer's numbers; layers that leave out the same are named together."""
+        samples = len(measured.labels)
+        by_samples: dict[tuple[int, ...], list[str]] = {}
+        for (layer, pool), moments in measured.moments.items():
+            if moments.excluded:
+                by_samples.setdefault(tuple(sorted(moments.excluded)), []).append(f"{layer} ({pool})")
+        if sum(len(layers) for left, layers in by_samples.items() if len(left) == samples) == len(measured.moments):
+            raise NonFiniteError(
+                f"No sample of the {measured.split} split has finite features at any layer. Check the inputs, or the network's precision."
+            )
+        items = measured.items or [f"row {position}" for position in range(samples)]
+        for left, layers in by_samples.items():
+            where = "every layer" if len(layers) == len(measured.moments) else ", ".join(layers)
+            self.warn(
+                f"{measured.split}: {len(left)} of {samples} samples have NaN, infinite or overflowing features and are left out "
+                f"at {where}: {some(items, left)}."
+            )
+        for (layer, pool), exponent in measured.exponents.items():
+            self.warn(
+                f"{measured.split}, {layer} ({pool}): features are divided by 2^{exponent}, so that their squares are numbers; only "
+                "the cut-off depends on it."
+            )
+
     def _try(self, what: str, function: Callable[[], Any]) -> Any:
         try:
             return function()
@@ -115,11 +147,6 @@ class Builder:
         split, (layer, pool) = measured.split, key
         moments, around = measured.moments[key], measured.around[key]
         what = f"{split}, {layer} ({pool})"
-        if moments.excluded:
-            samples = len(measured.labels)
-            self.warn(
-                f"{what}: {moments.excluded} of {samples} samples have NaN or infinite features and are left out."
-            )
         every, positions = moments.all(), sorted(moments.sample)
         rows = [moments.sample[position] for position in positions]
         sums = LayerSums(

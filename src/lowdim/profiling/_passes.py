@@ -1,7 +1,7 @@
 """The two passes over a stream of features: means first, then everything that is measured around them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lowdim._processes import Processes
 from lowdim.errors import InputError
-from lowdim.features import FeatureStream, Key
+from lowdim.features import FeatureStream, Key, usable
 from lowdim.metrics import nearest_mean
 from lowdim.statistics import BetweenSpan, ClassStatistics, SpanScatter, Weighting, as_float64, between_span
 
@@ -20,11 +20,11 @@ SAMPLE_BYTES = 256e6
 
 @dataclass
 class Moments:
-    """First pass at one layer: statistics of the two halves, and a subsample."""
+    """First pass at one layer: statistics of the two halves, a subsample, and the positions of what is left out."""
 
     halves: list[ClassStatistics]
     sample: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
-    excluded: int = 0
+    excluded: list[int] = field(default_factory=list[int])
     dtype: str = ""
 
     def all(self) -> ClassStatistics:
@@ -36,8 +36,12 @@ class Moments:
         return total
 
 
-def halves(labels: np.ndarray) -> np.ndarray:
-    """0 or 1 for each sample: every second sample of each class, in the order of the data."""
+def halves(labels: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
+    """0 or 1 for each sample: every second sample of each class, in the order of the data; copies, told by equal numbers, count once
+    and stay together."""
+    if copies is not None:
+        _, first, group = np.unique(copies, return_index=True, return_inverse=True)
+        return halves(labels[first])[group]
     half = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         where = np.flatnonzero(labels == label)
@@ -59,7 +63,7 @@ def first_pass(
 ) -> dict[Key, Moments]:
     """Class means of both halves and a subsample, for every layer."""
     labels = stream.labels
-    half = torch.from_numpy(halves(labels))
+    half = torch.from_numpy(halves(labels, stream.source.copies))
     moments: dict[Key, Moments] = {}
     order = subsample(labels, SAMPLE, np.random.default_rng(seed))
     for batch in stream:
@@ -72,17 +76,13 @@ def first_pass(
                 empty = [ClassStatistics.empty(classes, features.shape[1]) for _ in range(2)]
                 moments[key] = Moments(empty, dtype=batch.dtypes[key])
             here = moments[key]
-            usable = torch.isfinite(features).all(dim=1)
-            here.excluded += int((~usable).sum())
-            rows, classes_here, parts = (
-                as_float64(features)[usable],
-                batch.labels[usable],
-                half[batch.positions][usable],
-            )
+            good = usable(features)
+            here.excluded += batch.positions[~good.cpu().numpy()].tolist()
+            rows, classes_here, parts = as_float64(features)[good], batch.labels[good], half[batch.positions][good]
             for part in range(2):
                 here.halves[part].add(rows[parts == part], classes_here[parts == part])
             # A row alone would keep its whole batch in memory.
-            here.sample |= {int(batch.positions[row]): features[row].clone() for row in sampled if usable[row]}
+            here.sample |= {int(batch.positions[row]): features[row].clone() for row in sampled if good[row]}
         progress(1)
     return _merge(processes.gather(moments))
 
@@ -136,12 +136,13 @@ class Around:
 
 @dataclass
 class Head:
-    """What the network's own scores say."""
+    """What the network's own scores say, of the samples for which they are finite."""
 
     correct: int = 0
     disagree: int = 0
     compared: int = 0
     samples: int = 0
+    unknown: int = 0
 
 
 @dataclass
@@ -179,33 +180,33 @@ def second_pass(
     Samples are classified by the class means of `references`, or by those of `moments` where a layer has none there; `present`
     says which class of the data set each label of the stream stands for. Scores count where they are for `scored` classes.
     """
-    half = torch.from_numpy(halves(stream.labels))
+    half = torch.from_numpy(halves(stream.labels, stream.source.copies))
     around = {key: _around(here, references.get(key), present, weighting) for key, here in moments.items()}
     last = next(reversed(around)) if around else None
     head, suspects = Head(), Suspects(outliers)
     for batch in stream:
         scores = batch.scores if batch.scores is not None and batch.scores.shape[1] == scored else None
         for key, features in batch.features.items():
-            usable = torch.isfinite(features).all(dim=1)
-            rows, labels = as_float64(features[usable]), batch.labels[usable]
-            parts = half[batch.positions][usable]
+            good = usable(features)
+            rows, labels = as_float64(features[good]), batch.labels[good]
+            parts = half[batch.positions][good]
             nearest = _update(around[key], rows, labels, parts, present)
             if key == head_key and scores is not None and nearest is not None:
-                head.disagree += int((scores[usable].argmax(dim=1) != nearest).sum())
-                head.compared += len(labels)
+                known = torch.isfinite(scores[good]).all(dim=1)
+                head.disagree += int((scores[good].argmax(dim=1) != nearest)[known].sum())
+                head.compared += int(known.sum())
             if key == last and outliers:
-                _suspect(around[key], rows, labels, parts, batch.positions[usable.numpy()], suspects)
+                _suspect(around[key], rows, labels, parts, batch.positions[good.numpy()], suspects)
         if scores is not None:
-            right = (scores.argmax(dim=1) == present[batch.labels]) & torch.isfinite(scores).all(dim=1)
-            head.correct += int(right.sum())
-            head.samples += len(batch.labels)
+            known = torch.isfinite(scores).all(dim=1)
+            head.correct += int((scores.argmax(dim=1) == present[batch.labels])[known].sum())
+            head.samples += int(known.sum())
+            head.unknown += int((~known).sum())
         progress(1)
     _sum(around, processes)
     parts = processes.gather((head, suspects.worst))
     suspects.trim([row for _, worst in parts for row in worst])
-    total = Head(
-        *(sum(getattr(part, name) for part, _ in parts) for name in ("correct", "disagree", "compared", "samples"))
-    )
+    total = Head(*(sum(getattr(part, entry.name) for part, _ in parts) for entry in fields(Head)))
     return around, total, suspects
 
 

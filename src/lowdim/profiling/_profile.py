@@ -14,6 +14,7 @@ from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim._random import child_seed
 from lowdim.data import Dataset, as_dataset
+from lowdim.data._copies import copy_warnings
 from lowdim.errors import InputError, ResourceError, is_out_of_memory
 from lowdim.features import (
     FeatureCache,
@@ -92,10 +93,11 @@ def profile(
         progress: Called with (batches done, batches in all).
 
     Returns:
-        The profile. Samples with NaN or infinite features are left out of that layer and named in the warnings.
+        The profile. Samples with NaN, infinite or overflowing features are left out of that layer and named in the warnings.
 
     Raises:
         InputError: If the data has fewer than two classes, or a layer has no row per sample.
+        NonFiniteError: If no sample of a split has finite features at any layer.
         UsageError: If a layer does not exist.
 
     Example:
@@ -146,6 +148,8 @@ def profile(
         seed=seed,
     )
     builder = Builder(module, names, asked and asked.classes, recipe)
+    for warning in copy_warnings(data, list(sources)) if isinstance(data, Dataset) else ():
+        builder.warn(warning)
     with opened_cache(cache, folder, cache_budget) as features:
         try:
             module.to(place)
@@ -220,9 +224,18 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
     streams: dict[str, FeatureStream] = {}
     for name, source in sources.items():
         present[name], labels = np.unique(source.labels, return_inverse=True)
+        for message in source.warnings():
+            builder.warn(message)
         content = content_digest(network, source) if features.lasting else name
         streams[name] = FeatureStream(
-            forward, source, labels, cache=features, content=content, batch_size=job.batch_size, processes=job.processes
+            forward,
+            source,
+            labels,
+            cache=features,
+            content=content,
+            batch_size=job.batch_size,
+            processes=job.processes,
+            like=next(iter(streams.values()), None),
         )
     step = _Counter(2 * sum(len(stream.mine) for stream in streams.values()), job.reporter("measuring"))
     for name, stream in streams.items():
@@ -242,7 +255,9 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             progress=step,
         )
         items = data[name].items if isinstance(data, Dataset) else None
-        builder.add(Measured(name, stream.labels, present[name], moments, around, head, suspects, items))
+        builder.add(
+            Measured(name, stream.labels, present[name], moments, around, head, suspects, items, stream.exponents)
+        )
     return builder.result()
 
 

@@ -4,26 +4,50 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from lowdim._files import sha256
-from lowdim.errors import InputError, UsageError, did_you_mean
+import msgspec
 
-_KEYS: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "model": (str,),
-    "features": (str,),
-    "weights": (str,),
-    "arguments": (dict,),
-    "mean": (list,),
-    "std": (list,),
-    "image_size": (int, list),
-    "group": (str,),
-    "layer": (str,),
-    "pool": (str,),
-    "source_accuracy": (int, float),
-    "random_weights": (bool,),
-}
+from lowdim._files import path_digest
+from lowdim._reading import reading, typed
+from lowdim.errors import UsageError
+
+_LARGEST = 4_000
+"""Pixels of a side; more than that is refused of any network."""
+_Side = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a table of a TOML file may hold."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    model: str | None = None
+    features: str | None = None
+    weights: str | None = None
+    weights_key: str | None = None
+    arguments: dict[str, Any] | None = None
+    mean: list[float] | None = None
+    std: list[Annotated[float, msgspec.Meta(gt=0)]] | None = None
+    image_size: int | tuple[_Side, _Side] | None = None  # with bounds on the first, msgspec 0.22 reads foreign memory
+    group: str | None = None
+    layer: str | None = None
+    pool: Literal["avg", "flatten", "cls", "mean", "last", "map"] | None = None
+    source_accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    random_weights: bool | None = None
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.features is None):
+            raise ValueError("give either model or features")
+        if isinstance(self.image_size, int) and not 1 <= self.image_size <= _LARGEST:
+            raise ValueError(f"image_size must be from 1 to {_LARGEST:,}")
+
+
+_DEEPEST = 100
+"""Dots in a line: a key of thousands of parts is nested so deeply that freeing it ends Python."""
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    models: Annotated[list[_Table], msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +75,31 @@ class Candidate:
     source_accuracy: float | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What tells this candidate from another in a run's configuration, with digests of the files it names."""
-        files = [self.features, self.options.get("weights"), (self.model or "").rpartition(":")[0]]
-        digests = {str(name): sha256(Path(name))[:16] for name in files if name and Path(name).is_file()}
-        return {**asdict(self), "sha256": digests}
+        """What tells this candidate from another in a run's configuration: of the files and folders it names the contents, not the
+        paths."""
+        prefix, path, factory = _parts(self.model or "")
+        named = {"features": self.features, "weights": self.options.get("weights"), "model": path}
+        found = {key: Path(name).expanduser() for key, name in named.items() if name}
+        digests = {key: path_digest(where)[:16] for key, where in found.items() if where.is_file() or where.is_dir()}
+        own = self.name not in (self.model, self.features)
+        return {
+            **asdict(self),
+            "shown_as": self.name if own else None,
+            "model": f"{prefix}{found['model'].resolve().name}{factory}" if "model" in digests else self.model,
+            "features": None if "features" in digests else self.features,
+            "options": {key: value for key, value in self.options.items() if key not in digests},
+            "sha256": digests,
+        }
+
+
+def _parts(spec: str) -> tuple[str, str, str]:
+    """What stands before the file or folder in a spec, it itself (empty where there is none), and what stands after it."""
+    for prefix in ("timm:local-dir:", "hf:"):
+        folder = spec.removeprefix(prefix)
+        if spec.startswith(prefix) and Path(folder).expanduser().is_dir():
+            return prefix, folder, ""
+    where, colon, factory = spec.rpartition(":")
+    return ("", where, f"{colon}{factory}") if where.endswith(".py") else ("", "", spec)
 
 
 def candidates_of(specs: Sequence[str], **options: Any) -> list[Candidate]:
@@ -89,9 +134,9 @@ def read_candidates(path: Path, **options: Any) -> list[Candidate]:
         options: Arguments of `load_model` for all of them; an entry's own come first.
 
     Raises:
-        InputError: If the file is missing or no TOML.
-        UsageError: If a table has an unknown key, a value of the wrong type, neither or both of ``model`` and ``features``,
-            or a name that is taken.
+        InputError: If the file is missing or no TOML, or a table has an unknown key, a value of the wrong type, or neither or both
+            of ``model`` and ``features``.
+        UsageError: If a name is taken.
 
     Example:
         >>> import tempfile
@@ -102,48 +147,33 @@ def read_candidates(path: Path, **options: Any) -> list[Candidate]:
         ...     [(one.name, one.model, one.source_accuracy) for one in read_candidates(path)]
         [('small', 'digits', 0.98)]
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from error
-    tables = content.get("models")
-    if not isinstance(tables, list) or not tables or set(content) != {"models"}:
-        raise UsageError(
-            f"{path} must hold [[models]] tables and nothing else; it holds {', '.join(content) or 'nothing'}."
-        )
-    candidates = [_candidate(table, index, path, options) for index, table in enumerate(tables, start=1)]
+    with reading(path, "TOML"):
+        text = path.read_text(encoding="utf-8")
+        if max(line.count(".") for line in ["", *text.splitlines()]) > _DEEPEST:
+            raise RecursionError
+        content = tomllib.loads(text)
+    tables = typed(content, _File, str(path)).models
+    candidates = [_candidate(table, path, options) for table in tables]
     _require_unique([candidate.name for candidate in candidates], str(path))
     return candidates
 
 
-def _candidate(table: dict[str, Any], index: int, path: Path, common: Mapping[str, Any]) -> Candidate:
-    where = f"{path}, model {index}"
-    for key, value in table.items():
-        if key not in _KEYS:
-            raise UsageError(f"{where}: unknown key {key!r}. {did_you_mean(key, _KEYS)}")
-        if not isinstance(value, _KEYS[key]) or (isinstance(value, bool) and bool not in _KEYS[key]):
-            raise UsageError(f"{where}: {key} = {value!r} has the wrong type.")
-    if ("model" in table) == ("features" in table):
-        raise UsageError(f"{where}: give either model or features.")
+def _candidate(table: _Table, path: Path, common: Mapping[str, Any]) -> Candidate:
     base = path.resolve().parent
-    named = ("arguments", "mean", "std", "image_size", "random_weights", "pool")
-    options = {key: table[key] for key in named if key in table}
-    if "layer" in table:
-        options["feature"] = table["layer"]
-    if "weights" in table:
-        options["weights"] = str(base / Path(table["weights"]).expanduser())
-    if isinstance(options.get("image_size"), list):
-        options["image_size"] = tuple(options["image_size"])
-    features = table.get("features")
+    names = ("arguments", "mean", "std", "image_size", "random_weights", "weights_key", "pool")
+    options: dict[str, Any] = {name: value for name in names if (value := getattr(table, name)) is not None}
+    if table.layer is not None:
+        options["feature"] = table.layer
+    if table.weights is not None:
+        options["weights"] = str(base / Path(table.weights).expanduser())
+    features = None if table.features is None else str(base / Path(table.features).expanduser())
     return Candidate(
-        name=table.get("name") or table.get("model") or str(features),
-        model=_relative(table["model"], base) if "model" in table else None,
-        features=None if features is None else str(base / Path(features).expanduser()),
+        name=table.name or table.model or str(table.features),
+        model=None if table.model is None else _relative(table.model, base),
+        features=features,
         options={} if features else {**common, **options},
-        group=table.get("group"),
-        source_accuracy=table.get("source_accuracy"),
+        group=table.group,
+        source_accuracy=table.source_accuracy,
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from lowdim._intervals import FOLD_LOSS, Z, wilson_interval
 from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset, Split, load_data
 from lowdim.data._dataset import limited_indices
-from lowdim.errors import InputError
+from lowdim.data._finite import some
+from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import (
     FeatureStream,
     Forward,
@@ -26,6 +27,7 @@ from lowdim.features import (
     moved,
     network_content,
     opened_cache,
+    usable,
 )
 from lowdim.models import LoadedModel, load_model
 from lowdim.probe import fit_probe
@@ -40,6 +42,8 @@ ProbeOn = Literal["test", "cv"]
 
 PROBE_SAMPLES = 10_000
 """The probe is fitted to at most so many samples, so that memory does not grow with the data."""
+MOST_NOT_FINITE = 0.1
+"""Part of a split that may be left out because of what is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ class Evaluation:
         preprocessing: What its inputs went through.
         warnings: What a reader must know.
         seconds: Forward passes and scores, together.
+        not_finite: By split, the positions of samples that have NaN, infinite or overflowing features or outputs.
 
     Example:
         >>> import tempfile
@@ -89,6 +94,7 @@ class Evaluation:
     preprocessing: str
     warnings: tuple[str, ...]
     seconds: float
+    not_finite: Mapping[str, Sequence[int]]
 
     def interval(self, score: str) -> tuple[float, float] | None:
         """90 % interval of a score under resampling of the samples; None where it is not known."""
@@ -132,6 +138,7 @@ def evaluate(
     seed: int = 0,
     cache: Path | None = None,
     cache_budget: float = CACHE_BUDGET,
+    leave_out: Mapping[str, Sequence[int]] | None = None,
 ) -> Evaluation:
     """Scores one candidate: one pass of the network over the data, a second one over its stored features.
 
@@ -151,9 +158,11 @@ def evaluate(
         seed: Of the probe's folds.
         cache: Folder where the features are kept instead, and found again by other calls that want them.
         cache_budget: Bytes of features kept.
+        leave_out: By split, positions of samples that are left out beside those that have no finite features here.
 
     Raises:
         InputError: If the model cannot be loaded, has no feature that can be told, or the data has fewer than two classes.
+        NonFiniteError: If more than a tenth of a split has no finite features or outputs.
 
     Example:
         >>> import tempfile
@@ -175,18 +184,26 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
-        def stream(name: str) -> FeatureStream:
+        def stream(name: str, like: FeatureStream | None = None) -> _Rows:
             other = name != split
             source = (
                 SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing) if other else samples
             )
             network = network_content(model.module, model.fingerprint)
             content = content_digest(network, source) if features.lasting else name
-            return FeatureStream(forward, source, source.labels, cache=features, content=content, batch_size=batch_size)
+            found = FeatureStream(
+                forward, source, source.labels, cache=features, content=content, batch_size=batch_size, like=like
+            )
+            left = (leave_out or {}).get(name, ())
+            return _Rows(found, feature.key, data[name], left, scored=feature.outputs > 1)
 
-        work = _Work(stream(split), feature.key, scored=feature.outputs > 1)
+        rows = {split: stream(split)}
+        work = _Work(rows[split])
+        work.warnings += rows[split].stream.source.warnings()
         work.first_pass()
-        work.measure(work.fit_probe(stream("test") if on_test else None, seed) if probe else None)
+        if probe and on_test:
+            rows["test"] = stream("test", rows[split].stream)
+        work.measure(work.fit_probe(rows["test"] if on_test else None, seed) if probe else None)
     influences = work.influences()
     return Evaluation(
         name=candidate.name,
@@ -204,6 +221,7 @@ def evaluate(
         preprocessing=model.preprocessing.describe(),
         warnings=(*model.notes, *work.warnings),
         seconds=time.perf_counter() - start,
+        not_finite={name: found.bad.tolist() for name, found in rows.items()},
     )
 
 
@@ -227,17 +245,54 @@ def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[st
     return saved
 
 
+class _Rows:
+    """The features of one split, without the samples that are left out, and those for which there are no finite ones."""
+
+    def __init__(
+        self, stream: FeatureStream, key: Key, split: Split, leave_out: Sequence[int], *, scored: bool
+    ) -> None:
+        self.stream, self.key, self.split, self._scored = stream, key, split, scored
+        self.labels = stream.labels
+        self._left = np.zeros(len(split), dtype=bool)
+        self._left[list(leave_out)] = True
+        self._bad = np.zeros(len(split), dtype=bool)
+
+    @property
+    def bad(self) -> np.ndarray:
+        """Positions without finite features or outputs, of the batches read."""
+        return np.flatnonzero(self._bad)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
+        """Positions, float64 features and the outputs of a network with a head."""
+        for batch in self.stream:
+            features = batch.features[self.key]
+            good, scores = usable(features), batch.scores if self._scored else None
+            if scores is not None:
+                good &= torch.isfinite(scores).all(dim=1)
+            self._bad[batch.positions[~good.numpy()]] = True
+            good &= torch.from_numpy(~self._left[batch.positions])
+            yield batch.positions[good.numpy()], as_float64(features[good]), None if scores is None else scores[good]
+
+    def require_few(self) -> None:
+        """Refuses what would compare a candidate on other samples than the rest."""
+        if len(self.bad) > MOST_NOT_FINITE * len(self.split):
+            raise NonFiniteError(
+                f"{len(self.bad)} of {len(self.split)} samples of the {self.split.name} split have NaN, infinite or overflowing features "
+                f"or outputs ({some(self.split.items, self.bad)}), more than a tenth: what is left could not be compared."
+            )
+
+
 class _Work:
     """The passes over one candidate's features, and what they leave."""
 
-    def __init__(self, stream: FeatureStream, key: Key, *, scored: bool) -> None:
-        self.stream, self.key, self.scored = stream, key, scored
-        self.present, labels = np.unique(stream.labels, return_inverse=True)
+    def __init__(self, rows: _Rows) -> None:
+        self.rows = rows
+        self.present, labels = np.unique(rows.labels, return_inverse=True)
         if len(self.present) < 2:
             raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
         self.labels = torch.from_numpy(labels)
         self.classes = len(self.present)
-        self.half = torch.from_numpy(halves(stream.labels))
+        self.half = torch.from_numpy(halves(rows.labels, rows.split.copies))
         self.usable = np.zeros(len(self.labels), dtype=bool)
         self.parts: list[ClassStatistics] = []
         self.source: SourceTable | None = None
@@ -261,9 +316,9 @@ class _Work:
                 self.source = self.source or SourceTable(self.classes, scores.shape[1])
                 self.source.update(scores, labels)
             self.usable[positions] = True
-        left = int((~self.usable).sum())
-        if left:
-            self.warnings.append(f"{left} of {len(self.usable)} samples have NaN or infinite features and are left out")
+        self.rows.require_few()
+        if not self.usable.any():
+            raise NonFiniteError(f"No sample of the {self.rows.split.name} split is left.")
         first, second = self.parts
         self.statistics = ClassStatistics.empty(self.classes, first.width, scatter="pooled")
         self.statistics.merge(first)
@@ -295,8 +350,10 @@ class _Work:
             if score is not None:
                 self.sizes[name] = int(np.isfinite(self.moved[name]).sum())
                 self.scores[name] = float(np.nanmean(self.moved[name]))
+        for name in [name for name, value in self.scores.items() if not np.isfinite(value)]:
+            self.warnings.append(f"no {name}: it is {self.scores.pop(name)}")
 
-    def fit_probe(self, test: FeatureStream | None, seed: int) -> ProbeOutcome | None:
+    def fit_probe(self, test: _Rows | None, seed: int) -> ProbeOutcome | None:
         """The linear probe, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
         labels = self.labels.numpy()
         chosen = limited_indices(labels, PROBE_SAMPLES, seed)
@@ -307,7 +364,14 @@ class _Work:
         ]
         positions, features = (np.concatenate(part) for part in zip(*picked, strict=True))
         result = self._try(
-            "probe_accuracy", lambda: fit_probe(features, labels[positions], classes=self.classes, seed=seed)
+            "probe_accuracy",
+            lambda: fit_probe(
+                features,
+                labels[positions],
+                classes=self.classes,
+                copies=self.rows.split.copies[positions],
+                seed=seed,
+            ),
         )
         if result is None:
             return None
@@ -319,12 +383,15 @@ class _Work:
         self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
         if test is None:
             return ProbeOutcome(crossed, crossed)
-        # A class without training samples cannot be predicted, and a sample without finite features is not.
-        hits = np.zeros(len(test.labels))
-        for where, rows, _ in _finite(test, self.key):
+        # A class without training samples cannot be predicted: its samples are misses.
+        hits = np.full(len(test.labels), np.nan)
+        for where, rows, _ in test:
             predicted = self.present[result.probe.log_probabilities(rows.numpy()).argmax(axis=1)]
             hits[where] = predicted == test.labels[where]
-        self.probe_samples = len(hits)
+        test.require_few()
+        if np.isnan(hits).all():
+            raise NonFiniteError(f"No sample of the {test.split.name} split is left.")
+        self.probe_samples = int(np.isfinite(hits).sum())
         return ProbeOutcome(crossed, SampleValues(hits, test.labels))
 
     def influences(self) -> dict[str, np.ndarray]:
@@ -338,8 +405,8 @@ class _Work:
         return result
 
     def _batches(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
-        for positions, rows, scores in _finite(self.stream, self.key):
-            yield positions, rows, self.labels[positions], scores if self.scored else None
+        for positions, rows, scores in self.rows:
+            yield positions, rows, self.labels[positions], scores
 
     def _try(self, name: str, compute: Callable[[], Any]) -> Any:
         """A score that has no value on this data is left out, and the reader is told."""
@@ -361,12 +428,3 @@ def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.nd
         if count > 1:
             moved[here] = (values[here] - values[here].mean()) * np.sqrt(count / (count - 1))
     return moved
-
-
-def _finite(stream: FeatureStream, key: Key) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
-    """Positions, float64 features and the network's outputs of the samples whose features are finite."""
-    for batch in stream:
-        features = batch.features[key]
-        finite = torch.isfinite(features).all(dim=1)
-        scores = None if batch.scores is None else batch.scores[finite]
-        yield batch.positions[finite.numpy()], as_float64(features[finite]), scores

@@ -15,10 +15,12 @@ from lowdim._files import json_digest
 from lowdim._intervals import Z
 from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset
-from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean
+from lowdim.data._copies import copy_warnings
+from lowdim.data._finite import some
+from lowdim.errors import InputError, LowdimError, NonFiniteError, UsageError, did_you_mean
 from lowdim.ranking._agreement import Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
-from lowdim.ranking._evaluate import Evaluation, ProbeOn, evaluate
+from lowdim.ranking._evaluate import MOST_NOT_FINITE, Evaluation, ProbeOn, evaluate
 from lowdim.ranking.scores import SCORES
 
 BASELINES = ("parameters", "width", "source_accuracy")
@@ -139,11 +141,13 @@ def rank(
         progress: Called with (candidates done, candidates in all).
 
     Returns:
-        The ranking; a candidate that fails is reported and hides none of the others.
+        The ranking; a candidate that fails is reported and hides none of the others. A sample with NaN or infinite features in one
+        candidate is left out for all of them; a candidate with more than a tenth of those fails.
 
     Raises:
         UsageError: If there is no candidate, or `by` is no score.
         InputError: If every candidate failed.
+        NonFiniteError: If more than a tenth of the samples would be left out for all.
 
     Example:
         >>> from lowdim.data import load_data
@@ -158,6 +162,7 @@ def rank(
         raise UsageError(f"There is no score {by!r}. {did_you_mean(by, SCORES)}")
     if SCORES[by].of_probe and not probe:
         raise UsageError(f"Ordering by {by} needs the probe.")
+    tested = probe and probe_on == "test" and split == "train" and "test" in data.splits
     settings = {
         "split": split,
         "selection": selection,
@@ -169,22 +174,27 @@ def rank(
     }
     content = {"data": {name: part.digest() for name, part in data.splits.items()}, **settings}
     with tempfile.TemporaryDirectory(prefix="lowdim-") if folder is None else nullcontext(str(folder)) as where:
-        tasks = (
-            delayed(_attempt)(
-                candidate,
-                data,
-                Path(where) / f"{json_digest([candidate.identity(), content])[:16]}.safetensors",
-                by,
-                {**settings, "cache": cache, "cache_budget": cache_budget},
+
+        def results_of(leave_out: Mapping[str, Sequence[int]]) -> list[Evaluation | str]:
+            """One result per candidate. What is kept of one is not kept under other samples."""
+            keys = [json_digest([_known_by(candidate), content, leave_out])[:16] for candidate in candidates]
+            places = [Path(where) / f"{key}.safetensors" for key in keys]
+            options = {**settings, "cache": cache, "cache_budget": cache_budget, "leave_out": leave_out}
+            tasks = (
+                delayed(_attempt)(candidate, data, place, by, options)
+                for candidate, place in zip(candidates, places, strict=True)
             )
-            for candidate in candidates
-        )
-        results: list[Evaluation | str] = []
-        done = cast("Iterable[Evaluation | str]", Parallel(n_jobs=jobs, return_as="generator")(tasks))
-        for result in done:
-            results.append(result)
-            if progress is not None:
-                progress(len(results), len(candidates))
+            found: list[Evaluation | str] = []
+            for result in cast("Iterable[Evaluation | str]", Parallel(n_jobs=jobs, return_as="generator")(tasks)):
+                found.append(result)
+                if progress is not None:
+                    progress(len(found), len(candidates))
+            return found
+
+        results = results_of({})
+        left_out, notes = _not_finite(results, data)
+        if left_out:
+            results = results_of(left_out)
     pairs = list(zip(candidates, results, strict=True))
     failed = {candidate.name: error for candidate, error in pairs if isinstance(error, str)}
     if len(failed) == len(pairs):
@@ -198,8 +208,32 @@ def rank(
         agreement=_agreements(places, seed),
         equal_width=_equal_width(places),
         failed=failed,
-        warnings=tuple(_warnings(places, by)),
+        warnings=(*notes, *copy_warnings(data, [split, "test"] if tested else [split]), *_warnings(places, by)),
     )
+
+
+def _not_finite(results: Sequence[Evaluation | str], data: Dataset) -> tuple[dict[str, list[int]], list[str]]:
+    """By split the samples that have no finite features in some candidate, and what to say about them."""
+    scored = [result for result in results if isinstance(result, Evaluation)]
+    left_out: dict[str, list[int]] = {}
+    notes: list[str] = []
+    for name, split in data.splits.items():
+        counts = {one.name: len(one.not_finite.get(name, ())) for one in scored}
+        bad = sorted({position for one in scored for position in one.not_finite.get(name, ())})
+        if not bad:
+            continue
+        where = ", ".join(f"{model}: {count}" for model, count in counts.items() if count)
+        what = f"{len(bad)} of {len(split)} samples of the {name} split have NaN, infinite or overflowing features or outputs ({where})"
+        if len(bad) > MOST_NOT_FINITE * len(split):
+            raise NonFiniteError(f"{what}, more than a tenth. Leave the worst candidates out, or drop those samples.")
+        left_out[name] = bad
+        notes.append(f"{what} and are left out for every candidate: {some(split.items, bad)}")
+    return left_out, notes
+
+
+def _known_by(candidate: Candidate) -> dict[str, Any]:
+    """What decides a candidate's scores."""
+    return {key: value for key, value in candidate.identity().items() if key not in ("name", "shown_as", "group")}
 
 
 def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings: Mapping[str, Any]) -> Evaluation | str:
@@ -208,7 +242,7 @@ def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings:
     Of the numbers per sample it keeps those that ties are judged by: a thousand models on a million images must fit.
     """
     if file.exists():
-        return _trimmed(Evaluation.load(file), by)
+        return replace(_trimmed(Evaluation.load(file), by), name=candidate.name)
     try:
         evaluation = evaluate(candidate, data, folder=file.parent, **settings)
     except LowdimError as error:

@@ -61,7 +61,10 @@ def to_canvas(figure: Figure) -> Canvas:
 
 @contextlib.contextmanager
 def _style() -> Generator[None]:
-    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # A matplotlibrc in the folder where one happens to stand, or anyone's own, changes nothing.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
         # Letters stay letters in the SVG; that the measuring font lacks some of them only shifts the layout a little.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,23 +11,41 @@ from lowdim.figures import Figure, Images, Lines, Panels, Surface, Table
 
 
 def to_csv(item: Figure | Table) -> str:
-    """The data of a figure in long form, or the rows of a table; for images their captions and sizes."""
+    """The data of a figure in long form, or the rows of a table; for images their captions and sizes. Names are `inert`."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    if isinstance(item, Table):
-        writer.writerow(item.columns)
-        writer.writerows(item.rows)
-        return buffer.getvalue()
-    if isinstance(item, Images):
-        writer.writerow(["caption", "height", "width"])
-        writer.writerows([caption, *image.shape[:2]] for caption, image in item.images)
-        return buffer.getvalue()
-    panels = list(item.panels) if isinstance(item, Panels) else [item]
-    solid = isinstance(panels[0], Surface)
-    writer.writerow(["panel", "x", "y", "z"] if solid else ["panel", "series", "x", "y", "low", "high", "label"])
-    for panel in panels:
-        writer.writerows(_points(panel) if isinstance(panel, Surface) else _rows(panel))
+    csv.writer(buffer, lineterminator="\n").writerows(map(inert, line) for line in _lines(item))
     return buffer.getvalue()
+
+
+def inert(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: a name that begins like one gets an apostrophe in front.
+
+    Example:
+        >>> inert("=1+1"), inert("-cat"), inert("-1.5"), inert(-1.5), inert("cat")
+        ("'=1+1", "'-cat", '-1.5', -1.5, 'cat')
+    """
+    if not isinstance(cell, str) or not cell.lstrip().startswith(("=", "+", "-", "@")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def _lines(item: Figure | Table) -> Iterator[Sequence[Any]]:
+    if isinstance(item, Table):
+        yield item.columns
+        yield from item.rows
+    elif isinstance(item, Images):
+        yield ["caption", "height", "width"]
+        yield from ([caption, *image.shape[:2]] for caption, image in item.images)
+    else:
+        panels = list(item.panels) if isinstance(item, Panels) else [item]
+        solid = isinstance(panels[0], Surface)
+        yield ["panel", "x", "y", "z"] if solid else ["panel", "series", "x", "y", "low", "high", "label"]
+        for panel in panels:
+            yield from _points(panel) if isinstance(panel, Surface) else _rows(panel)
 
 
 def _points(surface: Surface) -> Iterator[list[Any]]:

@@ -1,8 +1,6 @@
 """A table in the terminal: names are never broken, and what does not fit is left out and named."""
 
-import os
 import shutil
-import sys
 from collections.abc import Sequence
 
 from lowdim._names import short_names
@@ -37,11 +35,6 @@ def to_terminal(table: Table, width: int | None = None) -> str:
     if left_out:
         text += f"not shown for want of width: {', '.join(left_out)}\n"
     return text
-
-
-def print_table(table: Table) -> None:
-    """The table on standard output."""
-    sys.stdout.write(to_terminal(table) + "\n")
 
 
 def _plain(text: str) -> str:
@@ -94,10 +87,9 @@ def _drawn(
     for row in cells:
         drawn.add_row(*(Text(row[index]) for index in kept))
     least = sum(_needed(columns, cells, index) + _GAP for index in kept)
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    console = Console(width=max(width, least), color_system="standard" if colour else None, force_terminal=colour)
+    console = Console(width=max(width, least), color_system=None, force_terminal=False)
     with console.capture() as captured:
         if table.title:
-            console.print(Text(table.title, style="bold"), soft_wrap=True)
+            console.print(Text(table.title), soft_wrap=True)
         console.print(drawn)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"

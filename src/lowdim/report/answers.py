@@ -111,9 +111,10 @@ def _predict(result: Result) -> str:
 
 
 def _export(result: Result) -> str:
+    beside = f" Its tokenizer: {result['tokenizer']}." if result.get("tokenizer") else ""
     return (
         f"Written: {result['path']} ({result['bytes']:,} bytes); read back, its outputs differ from the network's by at most "
-        f"{result['max_difference']:.2g}."
+        f"{result['max_difference']:.2g}.{beside}"
     )
 
 

@@ -105,6 +105,7 @@ def _facts(result: Mapping[str, Any], accuracy: Mapping[str, Any]) -> list[tuple
     return [
         ("test accuracy %", None if accuracy["test"] is None else 100 * accuracy["test"]),
         ("90 % interval", None if interval is None else f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"),
+        ("balanced test accuracy %", None if accuracy["test"] is None else 100 * accuracy["balanced_test"]),
         ("train accuracy %", 100 * accuracy["train"]),
         ("NC1 of the last feature, train", result["nc1"]["train"]),
         ("NC1 of the last feature, test", result["nc1"]["test"]),

@@ -5,7 +5,6 @@ import io
 import stat
 import sys
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from lowdim._reading import said
 from lowdim.errors import InputError, require
 from lowdim.tables._columns import Kind
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
@@ -64,11 +64,13 @@ class TextSource:
         only: Sequence[str] | None = None,
         missing: Sequence[str] = (),
         sentinels: bool = True,
+        time: str | None = None,
+        entity: str | None = None,
     ) -> Table:
         """Its columns; arguments as for `table_of_texts`."""
         return table_of_texts(
             self.text.cells, self.text.names, self.text.form,
-            kinds=kinds, passed=passed, only=only, missing=missing, sentinels=sentinels,
+            kinds=kinds, passed=passed, only=only, missing=missing, sentinels=sentinels, time=time, entity=entity,
         )  # fmt: skip
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
@@ -121,11 +123,13 @@ class FrameSource:
         only: Sequence[str] | None = None,
         missing: Sequence[str] = (),
         sentinels: bool = True,
+        time: str | None = None,
+        entity: str | None = None,
     ) -> Table:
         """Its columns; arguments as for `table_of_texts`."""
         del sentinels  # a typed file has a way of its own to say that a value is missing
         frame = self.frame.replace(list(missing), None) if missing else self.frame
-        return table_of_frame(frame, kinds=kinds, passed=passed, only=only)
+        return table_of_frame(frame, kinds=kinds, passed=passed, only=only, time=time, entity=entity)
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
         """The file with its holes filled."""
@@ -143,6 +147,7 @@ def read_file(
     decimal: str | None = None,
     encoding: str | None = None,
     header: bool | None = None,
+    labels: bool = False,
 ) -> Source:
     """Read a table: text with any separator (also compressed by gzip or in a zip of one file), Parquet, Excel; ``"-"`` is standard input.
 
@@ -152,17 +157,18 @@ def read_file(
         decimal: ``"."`` or ``","``.
         encoding: As Python names it.
         header: Whether the first line names the columns.
+        labels: Whether the table holds texts with labels, as of `read_text`.
 
     Raises:
         InputError: If it cannot be read, with the reason.
     """
     name = "standard input" if str(path) == "-" else str(path)
-    data = _bytes(path)
-    if not data:
-        raise InputError(f"{name} is empty.")
-    try:
+    with said(Path(path), "a table", name=name, remedy="It may be damaged."):
+        data = _bytes(path)
+        if not data:
+            raise InputError(f"{name} is empty.")
         if data[:4] == b"PAR1":
-            return FrameSource(_parquet(data, name), name, ".parquet", data)
+            return FrameSource(_parquet(data), name, ".parquet", data)
         packing, member = "", ""
         if data[:2] == b"\x1f\x8b":
             packing, data = "gzip", _limited(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
@@ -173,9 +179,9 @@ def read_file(
                 packing, member = "zip", _only_member(archive, name)
                 with archive.open(member) as file:
                     data = _limited(file, name)
-    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{name} is a damaged or encrypted archive: {error}") from error
-    text = read_text(data, name, separator=separator, decimal=decimal, encoding=encoding, header=header)
+        text = read_text(
+            data, name, separator=separator, decimal=decimal, encoding=encoding, header=header, labels=labels
+        )
     return TextSource(text, name, _suffix(path, packing), packing, member)
 
 
@@ -183,15 +189,10 @@ def _bytes(path: Path | str) -> bytes:
     if str(path) == "-":
         return sys.stdin.buffer.read()
     path = Path(path)
-    try:
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise InputError(f"{path} is neither a file nor a pipe.")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise InputError(f"{str(path)!r} is no path: {error}.") from error
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise InputError(f"{path} is neither a file nor a pipe.")
+    return path.read_bytes()
 
 
 def _limited(file: Any, name: str) -> bytes:
@@ -219,12 +220,9 @@ def _suffix(path: Path | str, packing: str) -> str:
     return known or {"gzip": ".csv.gz", "zip": ".zip"}.get(packing, ".csv")
 
 
-def _parquet(data: bytes, name: str) -> pd.DataFrame:
+def _parquet(data: bytes) -> pd.DataFrame:
     parquet = require("pyarrow.parquet", "A Parquet file")
-    try:
-        return parquet.read_table(io.BytesIO(data)).to_pandas(integer_object_nulls=False, types_mapper=_nullable().get)
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{name} cannot be read as Parquet: {error}") from error
+    return parquet.read_table(io.BytesIO(data)).to_pandas(integer_object_nulls=False, types_mapper=_nullable().get)
 
 
 def _nullable() -> dict[Any, Any]:
@@ -256,10 +254,7 @@ def _with_parquet(data: bytes, filled: Mapping[tuple[int, int], Filled]) -> byte
 
 def _sheet(data: bytes, name: str) -> pd.DataFrame:
     require("openpyxl", "An Excel file")
-    try:
-        frame = pd.read_excel(io.BytesIO(data), engine="openpyxl", dtype=object).infer_objects().convert_dtypes()
-    except (ValueError, KeyError, TypeError, OSError, SyntaxError) as error:
-        raise InputError(f"{name} cannot be read as an Excel file: {error}") from error
+    frame = pd.read_excel(io.BytesIO(data), engine="openpyxl", dtype=object).infer_objects().convert_dtypes()
     if frame.empty:
         raise InputError(f"{name} has no rows on its first sheet.")
     return frame

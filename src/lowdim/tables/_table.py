@@ -1,7 +1,7 @@
 """A table of columns of any kind as one matrix of numbers, and the matrix as the table's cells again."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,9 @@ _FAR = 2.0  # ranges of the other values beyond their range, from which one of t
 _OFTEN = 3
 NORMAL_90 = 1.6448536269514722
 """Deviations on either side of the mean that hold 90 % of a normal distribution."""
+
+
+_Reader = Callable[[str, pd.Series, Kind | None], Column]
 
 
 class Filled(NamedTuple):
@@ -48,10 +51,16 @@ class Table:
     Attributes:
         columns: All of them, in order.
         notes: What was found and is not plain: one line each.
+        clock: ``(rows, 2)``, the number of the entity and the time of each row (NaN where it is not known); None where rows have no order.
+        time: The column with the times.
+        entity: The column with the entities that each have times of their own.
     """
 
     columns: tuple[Column, ...]
     notes: tuple[str, ...] = ()
+    clock: Array | None = None
+    time: str | None = None
+    entity: str | None = None
 
     @property
     def matrix(self) -> Array:
@@ -78,7 +87,9 @@ class Table:
 
     def like(self, frame: pd.DataFrame) -> "Table":
         """Other rows of the same columns, in their order."""
-        return Table(tuple(column_like(column, frame.iloc[:, place]) for place, column in enumerate(self.columns)))
+        columns = tuple(column_like(column, frame.iloc[:, place]) for place, column in enumerate(self.columns))
+        clock = None if self.clock is None else _clock(frame, columns, self.time, self.entity, _times_of_values)
+        return replace(self, columns=columns, clock=clock)
 
     def describe(self) -> list[str]:
         """One line for each kind that there is."""
@@ -147,6 +158,8 @@ def table_of_texts(
     only: Sequence[str] | None = None,
     missing: Sequence[str] = (),
     sentinels: bool = True,
+    time: str | None = None,
+    entity: str | None = None,
 ) -> Table:
     """The columns of a text table.
 
@@ -159,12 +172,14 @@ def table_of_texts(
         only: Columns that do not; all others then do.
         missing: Texts that stand for a missing cell beside the usual ones.
         sentinels: Whether numbers like -999 that lie far from all others count as missing.
+        time: The column with the time of each row; by default the first of dates that are all known and ascend.
+        entity: The column with the entities that each have times of their own.
 
     Raises:
         UsageError: If a column that is named does not exist, or cannot be of the kind that is asked for.
         InputError: If a column holds infinite values.
     """
-    kinds = _checked(names, kinds, passed, only)
+    kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
 
     texts = [cells.iloc[:, place].tolist() for place in range(len(names))]
 
@@ -189,7 +204,12 @@ def table_of_texts(
                     f"{', '.join(marks)} in {names[place]!r} ({count} cells) lies far from all other values and is taken as missing; "
                     "`sentinels=False` keeps it"
                 )
-    return Table(tuple(columns), (*notes, *_empty_rows(columns)))
+
+    def times(name: str, cells: pd.Series, kind: Kind | None) -> Column:
+        return column_of_texts(name, cells.tolist(), form, kind=kind, missing=missing)
+
+    named = cells.set_axis(list(names), axis=1)
+    return _in_order(Table(tuple(columns), (*notes, *_empty_rows(columns))), named, time, entity, times)
 
 
 def table_of_frame(
@@ -198,29 +218,80 @@ def table_of_frame(
     kinds: Mapping[str, Kind] | None = None,
     passed: Sequence[str] = (),
     only: Sequence[str] | None = None,
+    time: str | None = None,
+    entity: str | None = None,
 ) -> Table:
     """The columns of a frame; arguments as for `table_of_texts`."""
     names = [str(name) for name in frame.columns]
-    kinds = _checked(names, kinds, passed, only)
+    kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
     columns = tuple(
         column_of_values(name, frame.iloc[:, place], kind=kinds.get(name), first=place == 0)
         for place, name in enumerate(names)
     )
-    return Table(columns, _empty_rows(columns))
+    table = Table(columns, _empty_rows(columns))
+    return _in_order(table, frame.set_axis(names, axis=1), time, entity, _times_of_values)
+
+
+def _times_of_values(name: str, cells: pd.Series, kind: Kind | None) -> Column:
+    return column_of_values(name, cells, kind=kind)
+
+
+def _given(*names: str | None) -> tuple[str, ...]:
+    return tuple(name for name in names if name is not None)
+
+
+def _in_order(table: Table, cells: pd.DataFrame, time: str | None, entity: str | None, times: _Reader) -> Table:
+    """The table with the order of its rows in time, if they have one."""
+    if time is None:
+        dates = [column for column in table.columns if column.kind == "date" and column.known.all()]
+        ascending = [
+            column.name for column in dates if len(column.known) > 2 and (np.diff(column.numbers[:, 0]) > 0).all()
+        ]
+        time = next(iter([*ascending, *(column.name for column in dates if entity is not None)]), None)
+    if time is None:
+        if entity is not None:
+            raise UsageError(f"`entity` {entity!r} needs the column with the times: say which with `time`.")
+        return table
+    clock = _clock(cells, table.columns, time, entity, times)
+    note = f"rows are in order of {time!r}" + (f" for each {entity!r}" if entity else "")
+    return replace(table, notes=(*table.notes, note), clock=clock, time=time, entity=entity)
+
+
+def _clock(
+    cells: pd.DataFrame,
+    columns: Sequence[Column],
+    time: str | None,
+    entity: str | None,
+    times: _Reader,
+) -> Array:
+    names = [column.name for column in columns]
+    assert time is not None
+    column = columns[names.index(time)]
+    kinds: tuple[Kind | None, ...] = None, "number"
+    for kind in kinds:  # one that passes through is read again
+        if not column.modelled or column.levels:
+            column = times(time, cells.iloc[:, names.index(time)], kind)
+    entities = np.zeros(len(cells), int) if entity is None else pd.factorize(cells.iloc[:, names.index(entity)])[0]
+    return np.column_stack([entities, column.numbers[:, 0]]).astype(float)
 
 
 def _checked(
-    names: Sequence[str], kinds: Mapping[str, Kind] | None, passed: Sequence[str], only: Sequence[str] | None
+    names: Sequence[str],
+    kinds: Mapping[str, Kind] | None,
+    named: Sequence[str],
+    only: Sequence[str] | None,
+    *,
+    through: Sequence[str],
 ) -> dict[str, Kind]:
     kinds = dict(kinds or {})
-    for name in [*kinds, *passed, *(only or ())]:
+    for name in [*kinds, *named, *(only or ())]:
         if name not in names:
             raise UsageError(f"There is no column {name!r}. {did_you_mean(name, names)}")
     for name, kind in kinds.items():
         if kind not in KINDS:
             raise UsageError(f"There is no kind {kind!r} (asked for {name!r}). {did_you_mean(kind, KINDS)}")
-    through: set[str] = {*passed, *(set() if only is None else set(names) - set(only))}
-    passing: dict[str, Kind] = dict.fromkeys(through, "text")
+    passed: set[str] = {*through, *(set() if only is None else set(names) - set(only))}
+    passing: dict[str, Kind] = dict.fromkeys(passed, "text")
     return kinds | passing
 
 

@@ -4,6 +4,7 @@ What is not said is found: encoding, separator, decimal sign, header. pandas par
 so that a filled table is the file's own text with nothing but its holes replaced.
 """
 
+import csv
 import io
 import re
 from collections import Counter
@@ -123,6 +124,7 @@ def read_text(
     decimal: str | None = None,
     encoding: str | None = None,
     header: bool | None = None,
+    labels: bool = False,
 ) -> TextTable:
     """Read a text table.
 
@@ -133,6 +135,8 @@ def read_text(
         decimal: ``"."`` or ``","``, if it is not to be found.
         encoding: If it is not to be found.
         header: Whether the first line names the columns, if it is not to be found.
+        labels: Whether the table holds texts with labels: then blanks separate nothing, no line is a comment, and where quotation marks
+            are not closed, as in some files separated by tabs, they are text.
 
     Raises:
         InputError: If it is no table, with the line.
@@ -141,13 +145,14 @@ def read_text(
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{name} is empty.")
-    separator = separator or _separator(lines[:LOOKED_AT])
+    separator = separator or _separator(lines[:LOOKED_AT], labels=labels)
     cells = len(lines) * (1 + max(line.count(separator) for line in lines[:LOOKED_AT]))
-    advice = "Use a part of it, or give arrays to DeepMatrixCompletion in Python."
+    advice = "Use a part of it, or give arrays in Python."
     require_memory(bytes_of_table(cells, len(text)), f"Reading {name}, {len(lines):,} lines,", advice)
-    records = _records(text, separator, name)
+    quoted = not (labels and separator == "\t" and _is_literal(text))
+    records = _records(text, separator, name, quoted=quoted)
     comments = 0
-    while len(records) > comments + 1 and _is_comment(text, records[comments], records[comments + 1]):
+    while not labels and len(records) > comments + 1 and _is_comment(text, records[comments], records[comments + 1]):
         comments += 1
     records = records[comments:]
     width = len(records[0])
@@ -158,7 +163,7 @@ def read_text(
                 f"Columns are taken to be separated by {SEPARATORS.get(separator, repr(separator))}; `delimiter` says otherwise."
             )
     form = replace(form, separator=separator, comments=comments)
-    frame = _parsed(text[records[0][0].start :], separator, name)
+    frame = _parsed(text[records[0][0].start :], separator, name, quoted=quoted)
     if frame.shape != (len(records), width):
         raise InputError(f"{name} can be read in two ways. Say how its columns are separated with `delimiter`.")
     texts: list[list[str]] = frame.to_numpy().tolist()
@@ -196,13 +201,23 @@ def _decoded(data: bytes, name: str, encoding: str | None) -> tuple[Form, str]:
     raise InputError(f"{name} is not text in {encoding}.")
 
 
-def _separator(lines: Sequence[str]) -> str:
+def _is_literal(text: str) -> bool:
+    """Whether quotation marks are a part of the texts of a table separated by tabs: where taking them as quotes makes no table."""
+    try:
+        return len({len(record) for record in _records(text, "\t", "")}) > 1
+    except InputError:
+        return True
+
+
+def _separator(lines: Sequence[str], *, labels: bool) -> str:
     """The separator that gives every line the same number of fields, more than one."""
     best, most = ",", 0.0
+    sample = "\n".join(lines)
     for separator in SEPARATORS:
-        sample = "\n".join(lines)
+        if labels and separator == " ":
+            continue
         try:
-            records = _records(sample, separator, "")
+            records = _records(sample, separator, "", quoted=not (labels and separator == "\t" and _is_literal(sample)))
         except InputError:
             continue
         sizes = Counter(len(record) for record in records if not _text(sample, record).lstrip().startswith(_COMMENT))
@@ -215,12 +230,13 @@ def _separator(lines: Sequence[str]) -> str:
     return best
 
 
-def _records(text: str, separator: str, name: str) -> list[list[Cell]]:
+def _records(text: str, separator: str, name: str, *, quoted: bool = True) -> list[list[Cell]]:
     """The places of all cells, line by line; blank lines are left out."""
     blanks = separator == " "
     sign = "[ \t]+" if blanks else re.escape(separator)
     inner = " \t" if blanks else re.escape(separator)
-    pattern = re.compile(rf'("(?:[^"]|"")*"|[^"{inner}\r\n][^{inner}\r\n]*|)({sign}(?=[^\r\n])|{sign}|\r\n|\n|\r|\Z)')
+    cells = rf'"(?:[^"]|"")*"|[^"{inner}\r\n][^{inner}\r\n]*|' if quoted else rf"[^{inner}\r\n]*"
+    pattern = re.compile(rf"({cells})({sign}(?=[^\r\n])|{sign}|\r\n|\n|\r|\Z)")
     records: list[list[Cell]] = []
     record: list[Cell] = []
     position, line = 0, 1
@@ -292,10 +308,13 @@ def _check_names(names: Sequence[str], name: str, line: int) -> None:
         )
 
 
-def _parsed(text: str, separator: str, name: str) -> pd.DataFrame:
+def _parsed(text: str, separator: str, name: str, *, quoted: bool = True) -> pd.DataFrame:
     """The cells as text, empty ones too."""
     sign = r"\s+" if separator == " " else separator
     try:
-        return pd.read_csv(io.StringIO(text, newline=""), sep=sign, header=None, dtype=str, na_filter=False)
+        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        return pd.read_csv(
+            io.StringIO(text, newline=""), sep=sign, header=None, dtype=str, na_filter=False, quoting=quoting
+        )
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(f"{name} cannot be read as a table: {error}") from error

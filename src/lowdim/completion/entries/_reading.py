@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim._memory import bytes_of_text, require_memory
+from lowdim._reading import read_arrays, reading
 from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, UsageError, did_you_mean, require
-from lowdim.tables import Source, Table
+from lowdim.tables import Source, Table, read_file
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
@@ -37,6 +39,8 @@ RATING_SUFFIXES = {".base", ".data", ".test", ".dat"}
 """Of files of ratings without a header: user, item, rating, and perhaps a time."""
 Texts = NDArray[np.str_]
 SAMPLE = 30_000  # cells of a text file from which the memory for all of it is told
+LONGEST = 1_000
+"""Characters of an id: an array of ids has room for the longest in every place."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,16 @@ def read_pairs(path: Path, row: str, col: str, *, delimiter: str | None = None) 
     names = _named(columns, row, (), "row", path), _named(columns, col, (), "col", path)
     first, second = (_ids(columns[name], name, path, lines) for name in names)
     return first, second
+
+
+def read_known(path: Path, name: str) -> pd.DataFrame:
+    """What a file says about ids: a frame with the ids first (the column of this name, else the first), and numbers beside them."""
+    source = read_file(path)
+    ids = name if name in source.names else source.names[0]
+    table = source.table(passed=(ids,))
+    frame = pd.DataFrame(table.matrix, columns=table.names)
+    frame.insert(0, ids, source.cells.iloc[:, source.names.index(ids)].astype(str).to_numpy(), allow_duplicates=True)
+    return frame
 
 
 def read_table(source: Source, **options: Any) -> TableFile:
@@ -195,10 +209,8 @@ def _header(path: Path, delimiter: str | None) -> list[str]:
 
 
 def _parquet(path: Path, reader: str) -> Any:
-    try:
+    with reading(path, "Parquet"):
         return getattr(require("pyarrow.parquet", "A Parquet file"), reader)(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {error}") from error
 
 
 def _text_rows(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
@@ -206,25 +218,26 @@ def _text_rows(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[st
     delimiter = delimiter or ("\t" if path.suffix in {".tsv", ".tab"} else ",")
     header: list[str] = []
     line = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            for fields in reader:
-                line = reader.line_num
-                if not fields:
-                    continue
+    with reading(path, "a text table"):
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.reader(file, delimiter=delimiter, strict=True)
+                for fields in reader:
+                    line = reader.line_num
+                    if not fields:
+                        continue
+                    if not header:
+                        header = [name.strip() for name in fields]
+                        _check_header(header, delimiter, path)
+                        yield line, header
+                    else:
+                        yield line, fields
                 if not header:
-                    header = [name.strip() for name in fields]
-                    _check_header(header, delimiter, path)
-                    yield line, header
-                else:
-                    yield line, fields
-            if not header:
-                raise InputError(f"{path} is empty.")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
-    except csv.Error as error:
-        raise InputError(f"{path}, line {line + 1}: {error}.") from error
+                    raise InputError(f"{path} is empty.")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+        except csv.Error as error:
+            raise InputError(f"{path}, line {line + 1}: {error}.") from error
 
 
 def _check_header(header: list[str], delimiter: str, path: Path) -> None:
@@ -241,12 +254,7 @@ def _check_header(header: list[str], delimiter: str, path: Path) -> None:
 
 
 def _npz(path: Path) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as NPZ of plain arrays: {error}") from error
-    return columns
+    return read_arrays(path, None, remedy="Save plain arrays with numpy.savez.")[0]
 
 
 def _named(columns: dict[str, Any], name: str | None, defaults: Sequence[str], option: str, path: Path) -> str:
@@ -263,6 +271,12 @@ def _named(columns: dict[str, Any], name: str | None, defaults: Sequence[str], o
 
 
 def _ids(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> Texts:
+    if not isinstance(cells, np.ndarray):
+        long = next((place for place, cell in enumerate(cells) if isinstance(cell, str) and len(cell) > LONGEST), None)
+        if long is not None:
+            raise InputError(
+                f"{_where(path, lines, long)}: the id in column {name!r} has {len(cells[long]):,} characters; at most {LONGEST:,} are read."
+            )
     array = np.asarray(cells)
     if array.ndim != 1:
         raise InputError(f"{path}: {name} must be one-dimensional, but has shape {array.shape}.")

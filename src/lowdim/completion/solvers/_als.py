@@ -361,11 +361,11 @@ def _suits(entries: Entries, settings: Settings) -> str | None:
     if n > TABLE_COLUMNS or m * n > TABLE_CELLS:
         return f"{described(entries)}: too large for a table"
     return (
-        f"{described(entries)}: few factors fit all entries almost exactly" if _noise_free(entries, settings) else None
+        f"{described(entries)}: few factors fit all entries almost exactly" if noise_free(entries, settings) else None
     )
 
 
-def _noise_free(entries: Entries, settings: Settings) -> bool:
+def noise_free(entries: Entries, settings: Settings) -> bool:
     """Whether a rank that the entries could not fit by chance fits their deviations from the column means almost exactly."""
     rank = entries.affordable_rank(settings.max_rank, PROBE_OVERSAMPLING)
     if min(entries.shape) < 2 or entries.oversampling(rank) < PROBE_OVERSAMPLING:

@@ -51,7 +51,11 @@ class Completion(Protocol):
 
 @runtime_checkable
 class WithDeviations(Protocol):
-    """A completion that knows how sure it is of the cells of any rows."""
+    """A completion that knows how sure it is of the cells of any rows, and to which their times may say something."""
+
+    def complete_in_time(self, entries: Entries, clock: Array | None) -> Array:
+        """As `complete`, of rows in these groups and at these times, ``(m', 2)``."""
+        ...
 
     def deviations(self, entries: Entries) -> Array:
         """One standard deviation of the predictive distribution of all cells, ``(m', n)``."""
@@ -125,6 +129,9 @@ class Settings:
         seed: Of everything random.
         journal: Where long fits report and keep their state.
         together: For each column, those that are unknown whenever it is: the levels of one category. None if each stands alone.
+        clock: ``(m, 2)``, the group and the time of each row, where rows have an order in time.
+        row_features: ``(m, d)``, what a table says about the rows, standardised, 0 where it says nothing; or None.
+        col_features: ``(n, d)``, the same of the columns.
     """
 
     rank: int | None = None
@@ -136,13 +143,17 @@ class Settings:
     seed: int = 0
     journal: Journal = field(default_factory=Journal, compare=False)
     together: tuple[Indices, ...] | None = field(default=None, compare=False)
+    clock: Array | None = field(default=None, compare=False)
+    row_features: Array | None = field(default=None, compare=False)
+    col_features: Array | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Solved:
     """A completion of all entries, the check on held-out ones, and remarks on how sure it is and on what that rests.
 
-    `checked` says which entries the check is of, where these are not those that were to be held out.
+    `checked` says which entries the check is of, where these are not those that were to be held out, and `at_once` whether one fit lacked
+    all of them.
     """
 
     completion: Completion
@@ -151,6 +162,7 @@ class Solved:
     remarks: tuple[str, ...] = ()
     reason: str = ""
     checked: Mask | None = None
+    at_once: bool = False
 
 
 class Solve(Protocol):

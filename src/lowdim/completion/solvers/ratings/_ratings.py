@@ -5,8 +5,12 @@ some items are noisier than others. A row's parameters ``T_u = [p_u, b_u]`` are 
 over the columns that it has rated and ``s_u`` one over the root of their number: what one chooses to rate says something, whatever the rating. The
 columns have the same form, with the rows that rated them.
 
-`solve_ratings` averages the predictions of Gibbs draws; `solve_ratings_quickly` iterates the same updates with means and covariances
-(variational Bayes), which is less accurate and several times faster.
+What tables say about rows or columns shifts the means of their parameters: ``m + G_u C`` in place of ``m``, with ``G_u`` what is known of
+``u`` and effects ``C ~ N(0, 1 / beta)``. So one who has rated nothing gets more than the mean of a column.
+
+`solve_ratings` averages the predictions of Gibbs draws; `solve_ratings_quickly` draws a few and then iterates the same updates with means and
+covariances (variational Bayes), which is less accurate and several times faster. Without the draws, the iteration would stay near factors
+of 0 where the entries are few.
 """
 
 from dataclasses import dataclass, fields
@@ -18,14 +22,14 @@ from numpy.typing import NDArray
 from lowdim.completion.entries import Entries, pair_products, run_rows
 from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
 from lowdim.completion.solvers.ratings._kernels import update_rows
-from lowdim.completion.solvers.ratings._sampler import Sampler
+from lowdim.completion.solvers.ratings._sampler import Sampler, directions
 
 Floats = NDArray[Any]
 
-FACTORS = 10
+FACTORS, FEWEST_FACTORS = 16, 3
 BURN_IN, DRAWS = 20, 230
 CHECK_BURN_IN, CHECK_DRAWS = 8, 25
-VARIATIONAL_SWEEPS = 12
+WARM_SWEEPS, VARIATIONAL_SWEEPS = 30, 6
 KEPT_BYTES = 2**28  # of the draws that are kept
 
 
@@ -150,19 +154,27 @@ def solve_ratings(entries: Entries, held: Mask, settings: Settings, start: Compl
     Cost: ``O(|Omega| k^2 + (m + n) k^3)`` per sweep; .1 to .2 seconds for a million ratings on one thread.
     """
     del start  # a chain forgets where it began
-    check = _sample(entries.select(~held), settings, CHECK_BURN_IN, CHECK_DRAWS)
-    return Solved(_sample(entries, settings, BURN_IN, DRAWS), HeldOut.of(check, entries, held))
+    return Solved(_sample(entries, settings, BURN_IN, DRAWS), check_ratings(entries, held, settings))
+
+
+def check_ratings(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
+    """The check of `solve_ratings` alone."""
+    return HeldOut.of(_sample(entries.select(~held), settings, CHECK_BURN_IN, CHECK_DRAWS), entries, held)
 
 
 def solve_ratings_quickly(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
-    """Iterate the updates with means and covariances, 12 sweeps."""
+    """Draw 30 times, then iterate the updates with means and covariances 6 times."""
     del start
-    check = _iterate(entries.select(~held), settings)
-    return Solved(_iterate(entries, settings), HeldOut.of(check, entries, held))
+    return Solved(_iterate(entries, settings), check_ratings_quickly(entries, held, settings))
+
+
+def check_ratings_quickly(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
+    """The check of `solve_ratings_quickly` alone."""
+    return HeldOut.of(_iterate(entries.select(~held), settings), entries, held)
 
 
 def _sample(entries: Entries, settings: Settings, burn_in: int, draws: int) -> RatingsCompletion:
-    sampler = Sampler(entries, _factors(entries, settings), settings.seed, variational=False)
+    sampler = _sampler(entries, settings, variational=False)
     size = 4 * sum(2 * side.parameters.size + side.weights.size for side in (sampler.rows, sampler.cols))
     every = max(1, -(-draws * size // KEPT_BYTES))
     states: list[tuple[Floats, ...]] = []
@@ -186,14 +198,25 @@ def _stacked(states: list[tuple[Floats, ...]]) -> dict[str, Floats]:
 
 
 def _iterate(entries: Entries, settings: Settings) -> RatingsCompletion:
-    sampler = Sampler(entries, _factors(entries, settings), settings.seed, variational=True)
-    stage = settings.journal.stage(VARIATIONAL_SWEEPS)
-    sampler.restore(stage.saved())
-    while sampler.sweeps < VARIATIONAL_SWEEPS:
+    sampler = _sampler(entries, settings, variational=True)
+    stage = settings.journal.stage(WARM_SWEEPS + VARIATIONAL_SWEEPS)
+    saved = stage.saved()
+    if saved is None:
+        drawn = _sampler(entries, settings, variational=False)
+        while drawn.sweeps < WARM_SWEEPS:
+            drawn.sweep()
+        sampler.begin_from(drawn)
+    sampler.restore(saved)
+    while sampler.sweeps < WARM_SWEEPS + VARIATIONAL_SWEEPS:
         sampler.sweep()
         stage.report(sampler.sweeps, sampler.state)
     covariances = sampler.rows.covariances, sampler.cols.covariances
     return RatingsCompletion(sampler.mean, Draws.of([_state(sampler)]), covariances, sampler.sweeps, True)
+
+
+def _sampler(entries: Entries, settings: Settings, *, variational: bool) -> Sampler:
+    known = directions(settings.row_features), directions(settings.col_features)
+    return Sampler(entries, _factors(entries, settings), settings.seed, variational=variational, known=known)
 
 
 def _state(sampler: Sampler) -> tuple[Floats, ...]:
@@ -204,4 +227,8 @@ def _state(sampler: Sampler) -> tuple[Floats, ...]:
 
 
 def _factors(entries: Entries, settings: Settings) -> int:
-    return settings.rank or max(min(FACTORS, settings.max_rank, min(entries.shape) - 1), 1)
+    """Those asked for; else as many as the ratings of a typical row or column could tell, with the help of the prior."""
+    if settings.rank:
+        return settings.rank
+    told = int(np.clip(3 * entries.size // sum(entries.shape), FEWEST_FACTORS, FACTORS))
+    return max(min(told, settings.max_rank, min(entries.shape) - 1), 1)

@@ -20,6 +20,7 @@ WEAK = 0.1  # shape and rate of the gamma priors of lambda and kappa
 
 MOVING = (  # what changes in a sweep
     "parameters", "centre", "features", "prior", "precision", "kappa", "weights", "errors", "covariances", "feature_variances",
+    "effects", "beta", "effect_variances",
 )  # fmt: skip
 
 
@@ -39,6 +40,10 @@ class Side:
         errors: Sums of squared residuals, weighted by the others' weights.
         covariances: In the variational mode, of ``[p, -b]``, packed; otherwise without rows.
         feature_variances: In the variational mode, of the features; otherwise without rows.
+        known: ``(members, d)``, what a table says about the members, in orthogonal directions (see `directions`); d may be 0.
+        effects: ``(d, k + 1)``, of these directions on the means of ``T``.
+        beta: The prior precision of the effects.
+        effect_variances: In the variational mode, of the effects; otherwise 0.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Side:
         generator: np.random.Generator,
         *,
         variational: bool,
+        known: Floats | None = None,
     ) -> None:
         members, size = start.size - 1, factors + 1
         self.start, self.others, self.values = start, others, values
@@ -67,6 +73,11 @@ class Side:
         self.errors = np.zeros(members, np.float32)
         self.covariances = np.zeros((members if variational else 0, size * (size + 1) // 2), np.float32)
         self.feature_variances = np.zeros((other_members if variational else 0, size), np.float32)
+        self.known = np.zeros((members, 0), np.float32) if known is None else known
+        self.energies = np.einsum("ud,ud->d", self.known, self.known)[:, None]
+        self.effects = np.zeros((len(self.energies), size), np.float32)
+        self.beta = np.full(size, 10.0, np.float32)
+        self.effect_variances = np.zeros_like(self.effects)
 
     def update(self, other: "Side", alpha: float, generator: np.random.Generator, *, weigh: bool) -> None:
         """One sweep over this side: parameters, their precision and centre, implicit features, weights."""
@@ -79,6 +90,7 @@ class Side:
         self.centre = rest.sum(0) / np.float32(len(rest) + 1) + self._normal_row(generator) * scale
         rest -= self.centre
         self._update_features(other, rest, generator)
+        self._update_effects(rest, generator)
         self.prior = self.parameters - rest
         if weigh:
             rate = (NOISE_SHAPE + alpha * self.errors) / 2
@@ -101,6 +113,7 @@ class Side:
             diagonal = np.cumsum(np.arange(1, size + 1)) - 1
             strengths = np.bincount(other.members_of_entries, self.shares[other.others] ** 2, other.counts.size)
             squares = squares + self.covariances[:, diagonal].sum(0) + strengths @ self.feature_variances
+            squares = squares + (self.energies * self.effect_variances).sum(0)
         return squares
 
     def _update_features(self, other: "Side", rest: Floats, generator: np.random.Generator) -> None:
@@ -118,6 +131,21 @@ class Side:
         )
         squares = np.einsum("ja,ja->a", self.features, self.features) + self.feature_variances.sum(0)
         self.kappa = self._gamma(WEAK + len(self.features) / 2, WEAK + squares / 2, generator)
+
+    def _update_effects(self, rest: Floats, generator: np.random.Generator) -> None:
+        """Draw the effects of what is known: the directions are orthogonal, so each is drawn by itself."""
+        if not self.effects.size:
+            return
+        posterior = self.precision * self.energies + self.beta
+        new = self.precision * (self.known.T @ rest + self.energies * self.effects) / posterior
+        if self.variational:
+            self.effect_variances = 1 / posterior
+        else:
+            new += generator.standard_normal(new.shape, np.float32) / np.sqrt(posterior)
+        rest -= self.known @ (new - self.effects)
+        self.effects = new
+        squares = (self.effects**2 + self.effect_variances).sum(0)
+        self.beta = self._gamma(WEAK + len(self.effects) / 2, WEAK + squares / 2, generator)
 
     @property
     def members_of_entries(self) -> NDArray[np.intp]:
@@ -142,17 +170,43 @@ class Side:
         return (standard / rate).astype(np.float32)
 
 
-class Sampler:
-    """The state of the chain (or of the variational iteration) over both sides."""
+def directions(features: Floats | None) -> Floats | None:
+    """What a table says about members ``(members, d)`` (0 where it says nothing), in orthogonal directions: the prior of their effects is
+    the same in every basis, and in this one they are independent."""
+    if features is None:
+        return None
+    left, sizes, _ = np.linalg.svd(features, full_matrices=False)
+    used = sizes > 1e-6 * max(sizes.max(initial=0), np.finfo(np.float64).tiny)
+    return np.ascontiguousarray(left[:, used] * sizes[used], np.float32)
 
-    def __init__(self, entries: Entries, factors: int, seed: int, *, variational: bool) -> None:
+
+class Sampler:
+    """The state of the chain (or of the variational iteration) over both sides.
+
+    Args:
+        entries: The ratings.
+        factors: k.
+        seed: Of the draws and the start.
+        variational: Whether updates take means instead of draws.
+        known: What tables say about the rows and the columns, from `directions`.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        factors: int,
+        seed: int,
+        *,
+        variational: bool,
+        known: tuple[Floats | None, Floats | None] = (None, None),
+    ) -> None:
         self.generator = np.random.default_rng(seed)
         self.mean, (m, n) = float(entries.values.mean()), entries.shape
         values = (entries.values - self.mean).astype(np.float32)
         start, rows, by_col = entries.by_columns(values)
         common = (factors, self.generator)
-        self.rows = Side(entries.row_start, entries.cols, values, n, *common, variational=variational)
-        self.cols = Side(start, rows, by_col, m, *common, variational=variational)
+        self.rows = Side(entries.row_start, entries.cols, values, n, *common, variational=variational, known=known[0])
+        self.cols = Side(start, rows, by_col, m, *common, variational=variational, known=known[1])
         self.alpha, self.sweeps = 1.0, 0
 
     def state(self) -> dict[str, Floats]:
@@ -171,6 +225,14 @@ class Sampler:
                 setattr(side, part, state[f"{name}.{part}"])
         self.alpha, self.sweeps = float(state["alpha"][0]), int(state["alpha"][1])
         self.generator.bit_generator.state = json.loads(state["random"].tobytes())
+
+    def begin_from(self, other: "Sampler") -> None:
+        """Take over where another one has come to, but for uncertainties and random numbers."""
+        for mine, its in ((self.rows, other.rows), (self.cols, other.cols)):
+            for part in MOVING:
+                if not part.endswith(("variances", "covariances")):
+                    setattr(mine, part, getattr(its, part))
+        self.alpha, self.sweeps = other.alpha, other.sweeps
 
     def sweep(self) -> None:
         """Rows, columns, then the precision of the noise."""

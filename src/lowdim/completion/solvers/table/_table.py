@@ -4,7 +4,7 @@ Every known cell is predicted as if it were unknown (see `_worlds`). So the erro
 the model and means rest on all known cells, without a fit that lacks some of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from lowdim.completion.solvers._solver import (
     to_dense,
 )
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
+from lowdim.completion.solvers.table._in_time import InTime
 from lowdim.completion.solvers.table._missingness import not_at_random
 from lowdim.completion.solvers.table._normal_scores import NormalScores
+from lowdim.completion.solvers.table._pattern import held_stretches
 from lowdim.completion.solvers.table._second_stage import SecondStage, fit_second_stage
 from lowdim.completion.solvers.table._worlds import EXTREME, FactorModel
 
@@ -47,6 +49,8 @@ class TableCompletion:
         converged: Whether they converged.
         values: ``(m, n)``, standardised, zeros in the holes.
         observed: ``(m, n)``.
+        clock: ``(m, 2)``, the group and the time of each row, or None.
+        in_time: What neighbours in time add, or None.
     """
 
     mean: Array
@@ -57,6 +61,8 @@ class TableCompletion:
     converged: bool
     values: Array
     observed: Mask
+    clock: Array | None = None
+    in_time: InTime | None = None
 
     @property
     def factors(self) -> tuple[Array, Array]:
@@ -66,6 +72,10 @@ class TableCompletion:
         return latents[:, :-1][:, used], loadings[:, used] * self.scale[:, None]
 
     def predict(self, rows: Indices, cols: Indices) -> Array:
+        if self.in_time is not None:
+            return (
+                self.mean[cols] + self.scale[cols] * self._modelled(self.values, self.observed, self.clock)[rows, cols]
+            )
         distinct, place = np.unique(rows, return_inverse=True)
         modelled = self.stage.complete(self.values[distinct], self.observed[distinct])
         return self.mean[cols] + self.scale[cols] * modelled[place, cols]
@@ -75,8 +85,18 @@ class TableCompletion:
         return self._deviations(self.values[distinct], self.observed[distinct])[place, cols]
 
     def complete(self, entries: Entries) -> Array:
+        return self.complete_in_time(entries, None)
+
+    def complete_in_time(self, entries: Entries, clock: Array | None) -> Array:
+        """As `complete`, of rows in these groups and at these times, ``(m', 2)``."""
         values, observed = self._standardised(entries)
-        return self.mean + self.scale * self.stage.complete(values, observed)
+        return self.mean + self.scale * self._modelled(values, observed, clock)
+
+    def _modelled(self, values: Array, observed: Mask, clock: Array | None) -> Array:
+        modelled = self.stage.complete(values, observed)
+        if self.in_time is None or clock is None:
+            return modelled
+        return self.in_time.added(modelled, values, observed, clock)
 
     def deviations(self, entries: Entries) -> Array:
         """Of all cells of any rows, ``(m', n)``."""
@@ -104,10 +124,53 @@ def solve_quickly(entries: Entries, held: Mask, settings: Settings, start: Compl
 
 
 def _solve(entries: Entries, held: Mask, settings: Settings, start: Completion | None, rounds: int) -> Solved:
-    del held  # all known cells are predicted as if they were unknown
+    del (
+        held
+    )  # all known cells are predicted as if they were unknown, or stretches of them where holes come in stretches
     values, observed = to_dense(entries)
+    completion = _stages(values, observed, settings, start, rounds)
+    mean, scale, stage = completion.mean, completion.scale, completion.stage
+    stretches = held_stretches(observed, settings.together, settings.seed, ordered=settings.clock is not None)
+    if stretches is not None:
+        check = _stages(values, observed & ~stretches, settings, completion, rounds)
+        if settings.clock is not None:
+            truth = (values - check.mean) / check.scale
+            modelled = check.stage.complete(check.values, check.observed)
+            in_time = InTime.fit(truth, modelled, check.observed, stretches, settings.clock)
+            check, completion = (replace(one, clock=settings.clock, in_time=in_time) for one in (check, completion))
+        rows, cols = np.nonzero(stretches)
+        errors = np.full(values.shape, np.nan)
+        variances = check._deviations(check.values, check.observed) ** 2 / check.spread**2
+        errors[rows, cols] = np.abs(values[rows, cols] - check.predict(rows, cols)) / np.sqrt(variances[rows, cols])
+        spread = _spread(errors)
+        completion = replace(completion, spread=spread)
+        predicted, deviations = check.predict(rows, cols), np.sqrt(variances[rows, cols]) * spread[cols]
+    else:
+        checked = ~np.isnan(stage.honest) if entries.size >= FEWEST else np.zeros(stage.honest.shape, bool)
+        places, cols = np.nonzero(checked)
+        rows = stage.rows[places]
+        predicted = mean[cols] + scale[cols] * stage.honest[checked]
+        deviations = (scale * completion.spread * np.sqrt(stage.deviation))[checked]
+    held_out = HeldOut(cols, values[rows, cols], predicted, deviations)
+    mask = np.zeros(entries.shape, bool)
+    mask[rows, cols] = True
+    remarks = not_at_random(entries, completion, rows, held_out, settings.seed)
+    return Solved(
+        completion,
+        held_out,
+        remarks=remarks,
+        checked=mask[entries.rows, entries.cols],
+        reason="neighbours in time help" if completion.in_time else "",
+        at_once=stretches is not None,
+    )
+
+
+def _stages(
+    values: Array, observed: Mask, settings: Settings, start: Completion | None, rounds: int
+) -> TableCompletion:
+    """Both stages, fitted to the observed cells; deviations from the errors of single cells."""
     counts = np.maximum(observed.sum(0), 1)
-    mean = values.sum(0) / counts
+    mean = np.where(observed, values, 0.0).sum(0) / counts
     centred = np.where(observed, values - mean, 0.0)
     scale = np.sqrt((centred**2).sum(0) / counts)
     scale[scale == 0] = 1.0
@@ -131,20 +194,8 @@ def _solve(entries: Entries, held: Mask, settings: Settings, start: Completion |
         rounds=rounds,
         seed=settings.seed,
     )
-    spread = _spread(stage, standard)
-    checked = ~np.isnan(stage.honest) if entries.size >= FEWEST else np.zeros(stage.honest.shape, bool)
-    rows, cols = stage.rows[np.nonzero(checked)[0]], np.nonzero(checked)[1]
-    held_out = HeldOut(
-        cols,
-        values[rows, cols],
-        mean[cols] + scale[cols] * stage.honest[checked],
-        (scale * spread * np.sqrt(stage.deviation))[checked],
-    )
-    completion = TableCompletion(mean, scale, stage, spread, fit.iterations, fit.converged, standard, observed)
-    mask = np.zeros(entries.shape, bool)
-    mask[rows, cols] = True
-    remarks = not_at_random(entries, completion, rows, held_out, settings.seed)
-    return Solved(completion, held_out, remarks=remarks, checked=mask[entries.rows, entries.cols])
+    spread = _spread(np.abs(standard[stage.rows] - stage.honest) / np.sqrt(stage.deviation))
+    return TableCompletion(mean, scale, stage, spread, fit.iterations, fit.converged, standard, observed)
 
 
 def _fit(
@@ -159,17 +210,17 @@ def _fit(
     return factor_analysis.fit(values, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start, stage=stage)
 
 
-def _spread(stage: SecondStage, values: Array) -> Array:
-    """What makes intervals of `LEVEL` cover as many of the known cells, column by column, drawn to that of all columns.
+def _spread(errors: Array) -> Array:
+    """What makes intervals of `LEVEL` cover as many of the checked cells, column by column, drawn to that of all columns.
 
-    The shape over the rows is half of the factor model's, on the logarithmic scale: the second stage follows it only partly.
+    Args:
+        errors: ``(rows, n)``, their absolute errors over the deviations of the factor model; NaN elsewhere.
     """
-    errors = np.abs(values[stage.rows] - stage.honest) / np.sqrt(stage.deviation)
     known = ~np.isnan(errors)
     if not known.any():
-        return np.ones(values.shape[1])
+        return np.ones(errors.shape[1])
     overall = _quantile(errors[known])
-    spread = np.full(values.shape[1], overall)
+    spread = np.full(errors.shape[1], overall)
     for column in np.flatnonzero(known.any(0)):
         own, count = _quantile(errors[known[:, column], column]), known[:, column].sum()
         spread[column] = np.exp((count * np.log(own) + POOLED * np.log(overall)) / (count + POOLED))

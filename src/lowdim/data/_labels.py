@@ -1,0 +1,128 @@
+"""Labels of any form as indices into class names, in one order for folders, tables and arrays; and what is odd about the names."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lowdim.data._dataset import Indices
+from lowdim.errors import InputError, did_you_mean
+
+_WHOLE = 2**53
+"""Beyond it, floats are whole without having been meant so."""
+_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
+_DECIMAL = re.compile(rf"(?:{_NUMBER.pattern})\.0*")
+_SHOWN = 5
+
+
+def are_numbers(names: Iterable[str]) -> bool:
+    """Whether all of these names of classes are whole numbers as one writes them: "01" is a name, and differs from "1"."""
+    return all(_NUMBER.fullmatch(name) for name in names)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of classes in their order: by number where all are numbers, else by their letters.
+
+    Example:
+        >>> in_order(["10", "9"]), in_order(["10", "9", "x"])
+        (('9', '10'), ('10', '9', 'x'))
+    """
+    unique = set(names)
+    return tuple(sorted(unique, key=int) if are_numbers(unique) else sorted(unique))
+
+
+def is_missing(label: str) -> bool:
+    """Whether a text is what is written where there is no label.
+
+    Example:
+        >>> [is_missing(text) for text in ("", " ", "nan", "NaN", "none", "0")]
+        [True, True, True, True, False, False]
+    """
+    return label.strip().lower() in ("", "nan")
+
+
+def label_notes(names: Iterable[str]) -> list[str]:
+    """What to say about classes whose names differ by case, blanks or the way of writing a number alone.
+
+    Example:
+        >>> label_notes(["pos", "Pos", "1", "1.0", "neg"])
+        ["classes that differ in case, blanks or the way of writing a number alone: '1' and '1.0', 'Pos' and 'pos'"]
+    """
+    alike: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        alike.setdefault(_plain(name), []).append(name)
+    doubtful = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    if not doubtful:
+        return []
+    shown = ", ".join(doubtful[:_SHOWN]) + (", …" if len(doubtful) > _SHOWN else "")
+    return [f"classes that differ in case, blanks or the way of writing a number alone: {shown}"]
+
+
+def padded_notes(labels: Iterable[str]) -> list[str]:
+    """What to say about labels with blanks around them, which `encode_labels` leaves out."""
+    padded = sorted({label for label in labels if label != label.strip() and not is_missing(label)})
+    shown = ", ".join(map(repr, padded[:_SHOWN])) + (", …" if len(padded) > _SHOWN else "")
+    return [f"blanks around labels are no part of them: {shown}"] if padded else []
+
+
+def _plain(name: str) -> str:
+    text = " ".join(name.split()).casefold()
+    try:
+        return repr(float(text)) if text not in ("nan", "inf", "infinity") else text
+    except ValueError:
+        return text
+
+
+def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
+    """Labels of any form as indices into sorted class names.
+
+    Args:
+        values: Integers (with gaps or not), integral floats, strings or bytes. Blanks around a string are no part of it; where all
+            strings are whole numbers, "1.0" is "1".
+        classes: Known names; integer labels then index into them.
+
+    Returns:
+        int64 indices and the class names, in the order of `in_order`.
+
+    Raises:
+        InputError: If a label is missing, not a whole number, or outside the known classes.
+    """
+    array: np.ndarray = np.asarray(values)
+    if array.dtype.kind == "S":
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"Labels are bytes that are not text ({error}). Save them as strings.") from error
+    if array.dtype.kind in "OT" and all(isinstance(value, str) for value in array):
+        array = array.astype(str)
+    if array.dtype.kind == "f":
+        if not np.all(np.abs(array) < _WHOLE) or np.any(array != np.round(array)):
+            raise InputError("Labels must be whole numbers or strings, but some are fractions, NaN, infinite or huge.")
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iubU":
+        raise InputError(f"Labels must be integers or strings, got an array of type {array.dtype}.")
+    if array.dtype.kind == "U":
+        return _encode_texts([str(value).strip() for value in array.reshape(-1)], classes)
+    unique, indices = np.unique(array, return_inverse=True)
+    if classes is not None:
+        if len(unique) and (unique[0] < 0 or unique[-1] >= len(classes)):
+            raise InputError(f"Labels run from {unique[0]} to {unique[-1]}, but there are {len(classes)} class names.")
+        return array.astype(np.int64), tuple(classes)
+    return indices.astype(np.int64).reshape(-1), tuple(str(value) for value in unique)
+
+
+def _encode_texts(texts: list[str], classes: Sequence[str] | None) -> tuple[Indices, tuple[str, ...]]:
+    numbers = [text.partition(".")[0] if _DECIMAL.fullmatch(text) else text for text in texts]
+    texts = numbers if classes is None and are_numbers(set(numbers)) else texts
+    missing = [row for row, text in enumerate(texts) if is_missing(text)]
+    if missing and (classes is None or texts[missing[0]] not in classes):
+        raise InputError(
+            f"{len(missing)} of {len(texts)} labels are empty or 'nan' (the first: number {missing[0]}). Leave those samples out, or label them."
+        )
+    names = in_order(texts) if classes is None else tuple(classes)
+    number = {name.strip(): index for index, name in enumerate(names)}
+    strangers = sorted(set(texts) - number.keys())
+    if strangers:
+        raise InputError(f"Labels {strangers[:3]} are not among the class names. {did_you_mean(strangers[0], names)}")
+    return np.array([number[text] for text in texts], dtype=np.int64), names

@@ -1,0 +1,58 @@
+"""Classes of unequal sizes: the balanced accuracy, and what the largest class alone explains."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lowdim._intervals import wilson_interval
+
+_UNEQUAL = 1.5
+"""Samples of the largest class over those of the smallest, from which the sizes are said to differ."""
+
+
+def balanced_accuracy(correct: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
+    """Mean over the classes of the share of their samples that is right.
+
+    Args:
+        correct: 1 or 0 per sample; NaN where it is not known.
+        labels: Class of each.
+
+    Example:
+        >>> balanced_accuracy(np.array([1.0, 1.0, 1.0, 0.0, np.nan]), np.array([0, 0, 0, 1, 1]))
+        0.5
+    """
+    known = ~np.isnan(correct)
+    return float(np.mean([correct[known & (labels == label)].mean() for label in np.unique(labels[known])]))
+
+
+def majority_warnings(
+    what: str,
+    correct: Float[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    names: Sequence[str],
+    *,
+    weighted: bool = False,
+) -> list[str]:
+    """What to say where classes differ in size and always naming the largest would be right as often, as far as so few samples tell.
+
+    Args:
+        what: Which accuracy.
+        correct: As of `balanced_accuracy`.
+        labels: Class of each sample.
+        names: Of the classes.
+        weighted: Whether the classes were weighted in the training.
+    """
+    known = ~np.isnan(correct)
+    present, counts = np.unique(labels[known], return_counts=True)
+    if len(present) < 2 or counts.max() < _UNEQUAL * counts.min():
+        return []
+    share, accuracy = float(counts.max() / counts.sum()), float(correct[known].mean())
+    if wilson_interval(accuracy, int(counts.sum()))[0] > share:
+        return []
+    largest = names[int(present[counts.argmax()])]
+    remedy = "" if weighted else " Tuning with `class_weights` lets every class count alike."
+    return [
+        f"{what} {100 * accuracy:.1f} % is hardly more than always naming the largest class would give ({largest}: {100 * share:.1f} % of "
+        f"the samples); the balanced accuracy is {100 * balanced_accuracy(correct, labels):.1f} %.{remedy}"
+    ]

@@ -1,0 +1,96 @@
+"""Identical samples are found by their bytes; they stay together, and are said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowdim.data import Dataset, dataset_from_arrays
+from lowdim.data._contents import first_copies
+from lowdim.data._copies import copies_across, copies_within, copy_warnings
+from lowdim.data._dataset import train_test_indices
+from lowdim.probe import fit_probe, fold_of
+from lowdim.profiling._passes import halves
+from lowdim.ranking import candidates_of, rank
+
+groups = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=2, max_size=60).map(np.array)
+
+
+@given(groups, st.integers(0, 3))
+def test_copies_stay_on_one_side_whatever_their_labels(pairs: np.ndarray, seed: int) -> None:
+    labels, copies = pairs[:, 0], first_copies(pairs[:, 1])
+    side = np.zeros(len(labels), dtype=int)
+    train, test = train_test_indices(labels, seed, copies=copies)
+    side[test] = 1
+    assert sorted([*train, *test]) == list(range(len(labels)))
+    for part in (side, fold_of(labels, 3, seed, copies), halves(labels, copies)):
+        assert len(np.unique(np.stack([part, copies]), axis=1).T) == len(np.unique(copies))
+
+
+@given(groups)
+def test_without_copies_nothing_is_another(pairs: np.ndarray) -> None:
+    labels, alone = pairs[:, 0], np.arange(len(pairs))
+    np.testing.assert_array_equal(fold_of(labels, 3, 1, alone), fold_of(labels, 3, 1))
+    np.testing.assert_array_equal(halves(labels, alone), halves(labels))
+    for one, other in zip(train_test_indices(labels, 1, copies=alone), train_test_indices(labels, 1), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def noise(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features that say nothing about the labels."""
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(samples, 40)), generator.integers(0, 4, samples)
+
+
+def test_every_sample_twice_teaches_the_probe_nothing_about_itself() -> None:
+    x, y = noise(80, 0)
+    twice, labels = np.concatenate([x, x]), np.concatenate([y, y])
+    fooled = fit_probe(twice, labels, classes=4).accuracy
+    right = fit_probe(twice, labels, classes=4, copies=np.tile(np.arange(80), 2)).accuracy
+    assert fooled > 0.6
+    assert right < 0.45
+
+
+def repeated() -> Dataset:
+    """Ten samples of three classes: one twice in train, one under two labels, two also in test (one with another label)."""
+    x = np.arange(20.0).reshape(10, 2)
+    train, test = x[[0, 1, 2, 0, 3, 4, 2]], x[[5, 1, 3, 6]]
+    return dataset_from_arrays(train, [0, 1, 2, 0, 0, 1, 1], test, [0, 1, 2, 1], classes=["a", "b", "c"])
+
+
+def test_pairs_are_found_within_and_across() -> None:
+    data = repeated()
+    within, across = copies_within(data["train"]), copies_across(data["train"], data["test"])
+    assert [part.tolist() for part in within.repeated] == [[3, 6], [0, 2]]
+    assert [part.tolist() for part in within.disputed] == [[6], [2]]
+    assert [part.tolist() for part in across.repeated] == [[1, 2], [1, 4]]
+    assert [part.tolist() for part in across.disputed] == [[2], [4]]
+
+
+def test_what_is_said_names_the_pairs() -> None:
+    text = "\n".join(copy_warnings(repeated(), ["train", "test"]))
+    assert "2 of 7 samples of the train split are copies" in text
+    assert "train[3] = train[0], train[6] = train[2]" in text
+    assert "1 samples of the train split stand under two labels" in text
+    assert "train[6] (b) = train[2] (c)" in text
+    assert "2 of 4 test samples are also in train" in text
+    assert "test[1] = train[1], test[2] = train[4]" in text
+    assert "test[2] (c) = train[4] (a)" in text
+    assert copy_warnings(dataset_from_arrays(np.eye(8), [0, 1] * 4), ["train", "test"]) == []
+
+
+def test_a_split_that_is_drawn_tears_no_copies_apart() -> None:
+    x, y = noise(50, 1)
+    data = dataset_from_arrays(np.tile(x, (3, 1)), np.tile(y, 3))
+    assert len(data["test"]) == pytest.approx(30, abs=6)
+    assert not len(copies_across(data["train"], data["test"]).repeated[0])
+
+
+def test_ranking_says_so(tmp_path: Path) -> None:
+    x, y = noise(40, 2)
+    np.savez(tmp_path / "saved.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
+    data = dataset_from_arrays(x, y, x[:20], y[:20])
+    found = rank(candidates_of([str(tmp_path / "saved.npz")]), data)
+    assert any("20 of 20 test samples are also in train" in warning for warning in found.warnings)

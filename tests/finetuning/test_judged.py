@@ -1,0 +1,77 @@
+"""An accuracy is read beside what makes it: unequal classes, and test samples that are in the training data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowdim.data import Dataset, dataset_from_arrays
+from lowdim.errors import InputError
+from lowdim.finetuning import advise, finetune
+from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
+from lowdim.models import load_model
+
+
+def unequal() -> Dataset:
+    """60 against 3 samples that features say nothing about; as many of each for the test."""
+    x = np.random.default_rng(0).normal(size=(103, 4)).astype(np.float32)
+    return dataset_from_arrays(x[:63], [0] * 60 + [1] * 3, x[63:], [0, 1] * 20, classes=["many", "few"])
+
+
+def test_a_majority_that_explains_the_accuracy_is_said_with_the_remedy() -> None:
+    tuned = finetune(load_model("features"), unequal(), method="linear-probe")
+    assert tuned.accuracy["train"] == pytest.approx(60 / 63)
+    assert (tuned.accuracy["balanced_train"], tuned.accuracy["balanced_test"]) == (0.5, 0.5)
+    (said,) = [warning for warning in tuned.warnings if "largest class" in warning]
+    assert "train accuracy 95.2 %" in said
+    assert "(many: 95.2 % of the samples); the balanced accuracy is 50.0 %" in said
+    assert "`class_weights`" in said
+    weighted = finetune(load_model("features"), unequal(), method="linear-probe", class_weights=True)
+    assert not any("Tuning with" in warning for warning in weighted.warnings)
+
+
+def test_balanced_accuracy_is_the_mean_recall() -> None:
+    labels = np.repeat([0, 1, 2], [5, 3, 2])
+    right = np.array([1, 1, 1, 1, 0, 1, 0, np.nan, 0, 0], dtype=float)
+    assert balanced_accuracy(right, labels) == pytest.approx((4 / 5 + 1 / 2 + 0) / 3)
+    balanced = np.repeat([0, 1], 10)
+    assert majority_warnings("accuracy", np.ones(20), balanced, ["a", "b"]) == []
+    assert majority_warnings("accuracy", np.tile([1.0, 0.0], 10), balanced, ["a", "b"]) == []
+    good = np.ones(500)
+    good[-3:] = 0
+    assert majority_warnings("accuracy", good, np.repeat([0, 1], [400, 100]), ["a", "b"]) == []
+
+
+def test_advice_has_the_balanced_accuracy_of_every_row(tmp_path: Path) -> None:
+    advice = advise([lambda: load_model("features")], unequal(), tmp_path)
+    assert all(
+        row.balanced_accuracy == balanced_accuracy(row.correct, unequal()["train"].labels) for row in advice.evidence
+    )
+    assert any("largest class would give (many" in warning for warning in advice.warnings)
+
+
+def test_test_samples_from_train_are_said_with_the_accuracy_without_them() -> None:
+    """More numbers than samples: what was seen is right, the rest often is not."""
+    generator = np.random.default_rng(3)
+    y = generator.integers(0, 4, 120)
+    x = (generator.normal(size=(120, 200)) + 0.15 * generator.normal(size=(4, 200))[y]).astype(np.float32)
+    copied = dataset_from_arrays(x[:80], y[:80], np.concatenate([x[80:], x[:40]]), np.concatenate([y[80:], y[:40]]))
+    tuned = finetune(load_model("features"), copied, method="linear-probe")
+    plain = finetune(load_model("features"), dataset_from_arrays(x[:80], y[:80], x[80:], y[80:]), method="linear-probe")
+    assert tuned.accuracy["test"] > plain.accuracy["test"] + 0.1
+    assert tuned.accuracy["test_without_copies"] == plain.accuracy["test"]
+    assert plain.accuracy["test_without_copies"] is None
+    text = "\n".join(tuned.warnings)
+    assert "40 of 80 test samples are also in train" in text
+    assert f"without the samples that are also in train: {100 * plain.accuracy['test']:.1f} %" in text
+
+
+@pytest.mark.parametrize("method", ["auto", "linear-probe", "scl"])
+@pytest.mark.parametrize("copies", [1, 2])
+def test_one_sample_per_class_is_refused_the_same_way_by_all(tmp_path: Path, method: str, copies: int) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (3, 8, 8), np.uint8)
+    single = dataset_from_arrays(np.tile(images, (copies, 1, 1)), [0, 1, 2] * copies, images, [0, 1, 2])
+    with pytest.raises(InputError, match="Every class has a single sample"):
+        finetune(load_model("digits-0-4"), single, method=method)
+    with pytest.raises(InputError, match="Every class has a single sample"):
+        advise([lambda: load_model("digits-0-4")], single, tmp_path)
