@@ -66,15 +66,15 @@ class Form(nn.Module):
 
 def form(kind):
     network = Form(kind).eval()
-    if kind == "compiled":
-        network = torch.compile(network, backend="eager")
-        network(torch.zeros(2, 1, 8, 8))
-    if kind == "compiled in parts":
-        network.blocks = torch.compile(network.blocks, backend="eager")
-        network(torch.zeros(2, 1, 8, 8))
-    if kind == "traced":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "compiled":
+            network = torch.compile(network, backend="eager")
+            network(torch.zeros(2, 1, 8, 8))
+        if kind == "compiled in parts":
+            network.blocks = torch.compile(network.blocks, backend="eager")
+            network(torch.zeros(2, 1, 8, 8))
+        if kind == "traced":
             network = torch.jit.trace(network, torch.zeros(2, 1, 8, 8))
     return network
 
