@@ -102,6 +102,8 @@ def finetune(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
+    pool: given.PoolOption = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -141,6 +143,8 @@ def finetune(
         "mean": given.numbers(mean, "mean"),
         "std": given.numbers(std, "std"),
         "image_size": image_size,
+        "feature": feature,
+        "pool": None if pool is None else str(pool),
     }
     if list_layers:
         return _listing(as_model(model, **options))
@@ -302,6 +306,7 @@ def _page(result: dict[str, Any], folder: Path, typed: str) -> "Page":
 def _remarks(result: dict[str, Any]) -> list[str]:
     delta, update = result["delta"], result["update"]
     lines = [
+        given.feature_line(result["feature"]),
         *result["reasons"],
         f"trained: {result['trained_parameters']:,} of {result['total_parameters']:,} parameters "
         f"({100 * result['trained_share']:.2f} %)",
