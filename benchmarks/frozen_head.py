@@ -25,14 +25,15 @@ from lowdim.data import Split, load_data
 from lowdim.data._dataset import few_shot_indices, limited_indices
 from lowdim.features import FeatureCache, FeatureStream, Forward, SplitSource, content_digest, network_content, tame
 from lowdim.features._source import has_mirror
-from lowdim.models import LoadedModel, later_blocks, load_model, penultimate
+from lowdim.models import LoadedModel, later_blocks, load_model
 from lowdim.probe import fit_frozen_views, fit_probe
 
 
 def layers(model: LoadedModel, split: Split, cache: FeatureCache) -> list[list[np.ndarray]]:
     """By view the features of each layer, the penultimate one first; as they come."""
-    first = penultimate(model.module) or ""
-    forward = Forward(model.module, [first, *later_blocks(model.module)], ["avg"], torch.device("cpu"))
+    feature = model.feature(SplitSource(split, model.preprocessing).inputs(np.arange(2)))
+    keys = [feature.key, *((name, feature.blocks) for name in later_blocks(model.module, feature))]
+    forward = Forward(model.module, keys, torch.device("cpu"), feature.prefix, feature.tokens)
     views: list[list[np.ndarray]] = []
     for mirrored in (False, True):
         source = SplitSource(split, model.preprocessing, mirrored=mirrored)

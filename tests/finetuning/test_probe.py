@@ -14,10 +14,13 @@ from lowdim._job import Job
 from lowdim.data import Dataset, load_data
 from lowdim.finetuning import TunedModel, export_model, finetune, make_plan, read_delta
 from lowdim.finetuning._bench import Bench
+from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._choice import choose_method, gather_evidence, probe_plan
 from lowdim.finetuning._delta import apply_delta, example_of
 from lowdim.finetuning._evaluate import split_outputs
-from lowdim.models import LoadedModel
+from lowdim.finetuning._plan import Options
+from lowdim.finetuning.methods import method_named
+from lowdim.models import LoadedModel, find_feature
 
 
 def test_several_layers_tell_more_than_the_last(network: LoadedModel) -> None:
@@ -88,7 +91,8 @@ def test_tokens(encoder: Encoder) -> None:
         "input_ids": torch.randint(0, 50, (3, 6)),
         "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] * 3 + [0] * 3]),
     }
-    model = TunedModel(encoder, make_plan(encoder, "probe"), 4, example).eval()
+    plan = plan_of(method_named("probe"), encoder, Options(), find_feature(encoder, example))
+    model = TunedModel(encoder, plan, 4, example).eval()
     # The last block's output is the feature already; half of the three remain.
     assert model.layers == ("layers.1",)
     with torch.no_grad():

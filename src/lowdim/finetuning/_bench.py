@@ -1,5 +1,6 @@
 """One network on one training set: stored prefixes, and fits of any plan on any part of the samples."""
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -107,9 +108,11 @@ class Bench:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
         for split in data.splits.values():
             require_finite(split)
-        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
-        self.folder = job.folder / json_digest(content)[:16]
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
+        self.feature = network.feature(self.example)
+        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
+        content += [self.feature.layer, self.feature.pool]
+        self.folder = job.folder / json_digest(content)[:16]
         self.cache = FeatureCache(job.cache or job.folder / "features", job.cache_budget)
         self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
@@ -157,7 +160,7 @@ class Bench:
     def _frozen(self, model: TunedModel, key: str) -> tuple[str, Compute | None]:
         """What the frozen part computes, under a name that does not depend on the plan, and how."""
         if key == "features":
-            head_input = HeadInput(self.network.module, model.pooling, self.device)
+            head_input = HeadInput(self.network.module, self.feature, self.device)
             return head_input.name, head_input
         part = model.frozen_part()
         if part is None:
@@ -180,7 +183,7 @@ class Bench:
         `with_updates` measures the rank of each update and its share in the first gradient's subspace. On `watched` samples
         accuracy and NC1 are measured after every epoch, after which `on_epoch` gets the method, the epoch and the history.
         """
-        model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed)
+        model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed, feature=self.feature)
         method = model.method
         if method.layered:
             return self._fit_layered(model, np.arange(len(self.labels)) if indices is None else indices)
@@ -246,7 +249,9 @@ class Bench:
         )
         if not mirrored:
             plan = replace(model.plan, mirror=False)
-            model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed)
+            model = TunedModel(
+                self.network.module, plan, self.classes, self.example, self.job.seed, feature=self.feature
+            )
         set_head(model.eval(), head)
         seen = [np.hstack(view) for view in (views if mirrored else views[:1])]
         rows = torch.from_numpy(np.mean(seen, axis=0)).to(self.device)
@@ -258,7 +263,8 @@ class Bench:
         """By view, the plain images first, what the head of a layered method sees of each layer."""
         key = json_digest([model.layers, model.plan.mirror])
         if key not in self._views:
-            part = HeadInput(self.network.module, model.pooling, self.device, model.layers, model.pools)
+            beside = [*itertools.product(model.layers, model.pools)]
+            part = HeadInput(self.network.module, self.feature, self.device, beside)
             seen = (False, True) if model.plan.mirror and has_mirror(self.example) else (False,)
             self._views[key] = []
             for mirrored in seen:

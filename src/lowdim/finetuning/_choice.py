@@ -223,14 +223,14 @@ def probe_plan(bench: Bench) -> Plan:
     """The frozen head on a bench's network; the linear probe for saved features, which may be anything."""
     if bench.train.kind == "features":
         return Plan(linear_probe.METHOD.name)
-    return plan_of(method_named(_PROBE), bench.network.module, Options())
+    return plan_of(method_named(_PROBE), bench.network.module, Options(), bench.feature)
 
 
 def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
     """What is looked at beside the probe: ``"scl"`` at 3/4 of the depth, or at the block that is named; None, with a warning, for a
     network without blocks, of which only the probe is left."""
     try:
-        return plan_of(method_named(_BLOCK), bench.network.module, options or Options())
+        return plan_of(method_named(_BLOCK), bench.network.module, options or Options(), bench.feature)
     except InputError as error:
         bench.warnings.append(f"Only the probe was tried. {error}")
         return None
@@ -257,7 +257,7 @@ def decide(bench: Bench, options: Options) -> Decision:
         why = "every class has one sample (copies count once): nothing can be left out to compare methods by, so the cheapest is used"
         return Decision(method=probe.method, plans=(probe,), reasons=(why,))
     until = np.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
-    also = [plan_of(method_named(name), bench.network.module, options) for name in options.also]
+    also = [plan_of(method_named(name), bench.network.module, options, bench.feature) for name in options.also]
     tried, why = block_may_pay(bench) if options.layer == "auto" else (True, "the block was asked for")
     plan = auto_plan(bench, options) if tried else None
     gathered = gather_evidence(bench, plan, also, until=until)

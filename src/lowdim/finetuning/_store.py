@@ -23,17 +23,17 @@ from lowdim.features import (
     FeatureCache,
     Forward,
     Key,
-    Pool,
     Rows,
     Shelf,
     SplitSource,
     content_digest,
     moved,
+    samples_named,
     with_views,
 )
 from lowdim.finetuning._prefix import Inputs, samples_in
 from lowdim.finetuning._tuned import TunedModel, in_float32
-from lowdim.models import penultimate
+from lowdim.models import Feature
 
 Compute = Callable[[Inputs], dict[str, Tensor]]
 """Tensors with one row per sample, by ``layer|pool``; the first is what training starts from."""
@@ -155,10 +155,12 @@ class Store:
     def _rows(self, start: int, stop: int) -> Rows:
         pieces: list[dict[str, Tensor]] = []
         for first in range(start, stop, self._batch_size):
-            inputs = self._read(np.arange(first, min(first + self._batch_size, stop)))
+            last = min(first + self._batch_size, stop)
+            inputs = self._read(np.arange(first, last))
             tokens = dict(inputs) if isinstance(inputs, dict) else {}
             plain = {} if isinstance(inputs, dict) else {INPUTS: inputs}
-            piece = (plain if self._compute is None else by_length(self._compute, inputs)) | tokens
+            with samples_named(first, last):
+                piece = (plain if self._compute is None else by_length(self._compute, inputs)) | tokens
             pieces.append({name: tensor.cpu() for name, tensor in piece.items()})
         longest = max((piece["attention_mask"].shape[1] for piece in pieces if "attention_mask" in piece), default=0)
         joined: dict[str, Tensor] = {}
@@ -209,39 +211,26 @@ class HeldStore:
 
 
 class HeadInput:
-    """What goes into a network's classifier, or its output where it has none, under the names that `rank` keeps it by; perhaps with
-    further layers."""
+    """A network's feature, under the name that `rank` keeps it by; perhaps with other layers beside it."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        pool: Pool,
-        device: torch.device,
-        further: Sequence[str] = (),
-        pools: Sequence[Pool] = (),
-    ) -> None:
-        layer = penultimate(module)
-        self._further, self._device, self._module = tuple(further), device, module
-        # What goes into a classifier is pooled already.
-        self._first: tuple[str, Pool] = (layer or "", pool if layer is None else "avg")
-        self._pools = tuple(pools)
-        self._all_pools = tuple(dict.fromkeys([self._first[1], *pools]))
-        self.name = "|".join(self._first)
+    def __init__(self, module: nn.Module, feature: Feature, device: torch.device, beside: Sequence[Key] = ()) -> None:
+        self._module, self._feature, self._device = module, feature, device
+        self._keys = [feature.key, *beside]
+        self.name = "|".join(feature.key)
 
     @functools.cached_property
     def forward(self) -> Forward:
         """The passes of a copy of the network in one memory layout: outputs differ in the last bits between them."""
         module = in_float32(copy.deepcopy(self._module)).to(self._device).to(memory_format=torch.contiguous_format)
-        return Forward(module.eval(), [self._first[0], *self._further], self._all_pools, self._device)
+        return Forward(module.eval(), self._keys, self._device, self._feature.prefix, self._feature.tokens)
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """Values and scores by name."""
         return self.forward(inputs)
 
     def layers_of(self, features: Mapping[Key, Tensor]) -> list[np.ndarray]:
-        """The first layer's features, then the further ones' in order."""
-        keys = [self._first, *((layer, pool) for layer in self._further for pool in self._pools)]
-        return [features[key].numpy() for key in keys]
+        """The feature, then the layers beside it in order."""
+        return [features[key].numpy() for key in self._keys]
 
 
 def _padded(tensor: Tensor, longest: int, fill: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Everything about one candidate: one stream of its features, all scores, and how each sample moves them."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,17 +23,19 @@ from lowdim.features import (
     FeatureStream,
     Forward,
     Inputs,
+    Key,
     Pool,
     SplitSource,
     collected,
     content_digest,
     has_mirror,
+    moved,
     network_content,
     opened_cache,
     tamed_layers,
     usable,
 )
-from lowdim.models import LoadedModel, default_layers, later_blocks, load_model, match_layers, penultimate
+from lowdim.models import Feature, LoadedModel, later_blocks, load_model
 from lowdim.probe import FrozenHead, ProbeResult, fit_frozen_views, fit_probe, fold_of, require_heldout
 from lowdim.profiling._passes import halves
 from lowdim.ranking._candidates import Candidate
@@ -59,7 +62,8 @@ class Evaluation:
         deviations: By score, its standard deviation under resampling of the samples.
         influences: By score, what each sample of the split adds to it, centred within classes: the sum of squares is the score's
             variance under resampling. After `rank` those of the ordering score alone.
-        layer: The layer that was measured.
+        feature: What was measured: ``layer``, ``pool``, ``width`` and ``why``.
+        layer: Its layer.
         width: Its feature dimension.
         parameters: Of the network; None for saved features.
         samples: Samples used.
@@ -85,6 +89,7 @@ class Evaluation:
     scores: Mapping[str, float]
     deviations: Mapping[str, float]
     influences: Mapping[str, np.ndarray] = field(repr=False)
+    feature: Mapping[str, Any]
     layer: str
     width: int
     parameters: int | None
@@ -164,7 +169,7 @@ def evaluate(
         leave_out: By split, positions of samples that are left out beside those that have no finite features here.
 
     Raises:
-        InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
+        InputError: If the model cannot be loaded, has no feature that can be told, or the data has fewer than two classes.
         NonFiniteError: If more than a tenth of a split has no finite features or outputs.
 
     Example:
@@ -178,18 +183,21 @@ def evaluate(
     """
     start = time.perf_counter()
     model = _model(candidate)
-    layer = _layer(model, candidate.layer)
     place = torch.device(device or "cpu")
-    sample = SplitSource(_split(candidate, data, split, selection or {}), model.preprocessing).inputs(np.arange(1))
-    plain = Forward(model.module.to(place), [layer], ["avg"], place)
-    forward = _with_blocks(plain, sample) if probe and candidate.layer is None else plain
-    views = (False, True) if probe and has_mirror(sample) else (False,)
+    model.module.to(place)
+    samples = SplitSource(_split(candidate, data, split, selection or {}), model.preprocessing)
+    example = moved(samples.inputs(np.arange(2) % max(1, len(samples.labels))), place)
+    feature = model.feature(example)
+    forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
+    if probe and model.layer is None:
+        forward = _with_blocks(forward, feature, example)
+    views = (False, True) if probe and has_mirror(example) else (False,)
     on_test = probe_on == "test" and "test" in data.splits and split != "test"
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
         def stream(name: str, like: FeatureStream | None = None, *, mirrored: bool = False) -> _Rows:
-            part = _split(candidate, data, name, selection or {})
+            part = samples.split if name == split else _split(candidate, data, name, selection or {})
             source = SplitSource(part, model.preprocessing, mirrored=mirrored)
             network = network_content(model.module, model.fingerprint)
             content = content_digest(network, source) if features.lasting else f"{name}-mirrored" if mirrored else name
@@ -197,7 +205,7 @@ def evaluate(
                 forward, source, source.labels, cache=features, content=content, batch_size=batch_size, like=like
             )
             left = (leave_out or {}).get(name, ())
-            return _Rows(found, data[name], left, scored=model.head is not None)
+            return _Rows(found, feature.key, data[name], left, scored=feature.outputs > 1)
 
         rows = {split: stream(split)}
         work = _Work(rows[split], saved=candidate.features is not None)
@@ -213,7 +221,8 @@ def evaluate(
         scores=work.scores,
         deviations={name: float(np.sqrt(np.sum(values**2))) for name, values in influences.items()},
         influences=influences,
-        layer=layer,
+        feature=feature.as_dict(),
+        layer=feature.name,
         width=work.statistics.width,
         parameters=None if candidate.features else sum(p.numel() for p in model.module.parameters()),
         samples=work.statistics.samples,
@@ -247,23 +256,13 @@ def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[st
     return saved
 
 
-def _layer(model: LoadedModel, wanted: str | None) -> str:
-    if wanted is not None:
-        matching = match_layers(model.module, wanted)
-        if len(matching) > 1:
-            raise InputError(f"{wanted!r} matches {len(matching)} layers of {model.name}; name one.")
-        return matching[0]
-    layer = penultimate(model.module) or next(reversed(default_layers(model.module)), None)
-    if layer is None:
-        raise InputError(f'{model.name} has no recognisable penultimate feature. Name a layer: layer = "…".')
-    return layer
-
-
 class _Rows:
     """The features of one split, without the samples that are left out, and those for which there are no finite ones."""
 
-    def __init__(self, stream: FeatureStream, split: Split, leave_out: Sequence[int], *, scored: bool) -> None:
-        self.stream, self.split, self._scored = stream, split, scored
+    def __init__(
+        self, stream: FeatureStream, key: Key, split: Split, leave_out: Sequence[int], *, scored: bool
+    ) -> None:
+        self.stream, self.key, self.split, self._scored = stream, key, split, scored
         self.labels = stream.labels
         self._left = np.zeros(len(split), dtype=bool)
         self._left[list(leave_out)] = True
@@ -277,7 +276,7 @@ class _Rows:
     def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
         """Positions, float64 features and the outputs of a network with a head."""
         for batch in self.stream:
-            features = next(iter(batch.features.values()))
+            features = batch.features[self.key]
             good, scores = usable(features), batch.scores if self._scored else None
             if scores is not None:
                 good &= torch.isfinite(scores).all(dim=1)
@@ -443,14 +442,15 @@ class _Work:
         self.moved.setdefault(name, np.full(len(self.usable), np.nan))[positions] = values.numpy()
 
 
-def _with_blocks(plain: Forward, sample: Inputs) -> Forward:
+def _with_blocks(forward: Forward, feature: Feature, example: Inputs) -> Forward:
     """The same passes that also read the second half of the blocks, where all of these give features."""
-    pools: tuple[Pool, ...] = ("avg", "cls") if getattr(plain.module, "global_pool", None) == "token" else ("avg",)
-    more = replace(plain, layers=[*plain.layers, *later_blocks(plain.module)], pools=pools)
+    pools: tuple[Pool, ...] = ("cls", "avg") if feature.blocks == "cls" else (feature.blocks,)
+    beside = itertools.product(later_blocks(forward.module, feature), pools)
+    more = replace(forward, keys=[*forward.keys, *beside])
     try:
-        more(sample)
+        more(example)
     except InputError:
-        return plain
+        return forward
     return more
 
 
