@@ -77,12 +77,14 @@ class _Part(msgspec.Struct, forbid_unknown_fields=True):
     combine: Combine | None = None
     rank: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 8
     batch_norm: BatchNorm = "frozen"
+    layers: tuple[str, ...] = ()
+    mirror: bool = False
     head: str | None = None
     """How the head had started, in deltas of one earlier version; it means nothing afterwards."""
 
     def plan(self) -> Plan:
         """As `TunedModel` takes it."""
-        return Plan(self.method, self.blocks, self.combine, self.rank, self.batch_norm)
+        return Plan(self.method, self.blocks, self.combine, self.rank, self.batch_norm, self.layers, self.mirror)
 
 
 class _Image(msgspec.Struct, tag_field="kind", tag="image"):
@@ -372,7 +374,7 @@ def _applied(model: nn.Module, delta: Delta) -> nn.Module:
     parts: list[TunedModel] = []
     names = {name for name, _ in model.named_modules()}
     for index, plan in enumerate(delta.plans):
-        if strange := {*plan.blocks, *feature.modules()} - names:
+        if strange := {*plan.blocks, *plan.layers, *feature.modules()} - names:
             raise InputError(f"The delta names the module {strange.pop()!r}, which the network does not have.")
         part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device), feature=feature)
         state = part.state_dict()

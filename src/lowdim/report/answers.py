@@ -75,7 +75,8 @@ def _rank(result: Result) -> str:
     tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
     if len(rows) == 1:
         return f"{names[best['model']]} is the only candidate{reached}."
-    return f"{names[best['model']]} suits this data best, by {result['by']}{reached}.{tied}"
+    by = "" if result["by"].startswith("probe") else f", by {result['by']}"
+    return f"{names[best['model']]} suits this data best{by}{reached}.{tied}"
 
 
 def _advise(result: Result) -> str:
@@ -93,9 +94,9 @@ def _finetune(result: Result) -> str:
     if accuracy["test"] is None:
         return f"Tuned with {result['method']}{layer}; there is no test split to measure it on."
     said = f"Tuned with {result['method']}{layer}: {percent(accuracy['test'])} of the test samples are right{between(accuracy['interval'])}."
-    probe = next((entry for entry in result["evidence"] if entry["method"] == "linear-probe"), None)
-    if probe is not None and result["method"] != "linear-probe":
-        said += f" The linear probe reaches {percent(probe['accuracy'])} in cross-validation."
+    probe = next((entry for entry in result["evidence"] if entry["method"] == "probe"), None)
+    if probe is not None and result["method"] != "probe":
+        said += f" The probe on frozen layers reaches {percent(probe['accuracy'])} in cross-validation."
     return said
 
 
