@@ -475,8 +475,8 @@ EXPERIMENTS = (
         section=4,
         title="Depth and the number of entries",
         lecture="Section 4, deep matrix completion: sample complexity",
-        why="The observed share is varied for depths 2, 3 and 4. Deeper networks should need no more entries than "
-        "depth 2.",
+        why="The observed share is varied for several depths. Deeper networks should need no more entries than "
+        "the shallowest.",
         source="Arora et al. 2019, arXiv:1905.13655",
         settings=SampleComplexitySettings,
         run=run_sample_complexity,

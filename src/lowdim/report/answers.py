@@ -8,6 +8,7 @@ from lowdim._names import short_names
 from lowdim._numbers import between, listed, number, percent
 
 Result = Mapping[str, Any]
+PROMISE = "lowdim measures networks, chooses and tunes them, fills holes in data, and checks the theory behind."
 
 
 def headline(command: str, result: Result) -> str:
@@ -169,7 +170,7 @@ def _reproduce(result: Result) -> str:
 
 
 def _demo(result: Result) -> str:
-    return f"lowdim measures networks, chooses and tunes them, fills holes in data, and checks the theory behind. Shown here: {_reproduce(result)}"
+    return f"{PROMISE} Shown here: {_reproduce(result)}"
 
 
 _ANSWERS: dict[str, Callable[[Result], str]] = {
