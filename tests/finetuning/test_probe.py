@@ -72,7 +72,7 @@ def test_classes_that_are_mirror_images_stay_apart(network: LoadedModel, tmp_pat
     data = replace(images, splits={"train": turned}, classes=("as is", "mirrored"))
     fitted = Bench(network, data, Job(folder=tmp_path)).fit(make_plan(network.module, "probe"))
     assert not fitted.model.plan.mirror
-    assert fitted.head is not None and fitted.head.accuracy > 0.9
+    assert fitted.head is not None and fitted.head.accuracy > 0.75
 
 
 class _Turned:
