@@ -24,10 +24,12 @@ from lowdim.finetuning._choice import (
     choose_method,
     expected_interval,
     gather_evidence,
+    heldout_predictions,
     paired_difference,
 )
-from lowdim.finetuning._evaluate import accuracy_of
+from lowdim.finetuning._evaluate import accuracy_of, without_class
 from lowdim.models import LoadedModel
+from lowdim.probe import fold_of
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
 _FINALISTS = 2
@@ -49,7 +51,7 @@ class Advice:
         learning_curve: Accuracy of the probe and of the baseline on left-out training images against images per class: ``shots``,
             ``method``, ``accuracy``, ``interval``; at the size of the cross-validation, the last, of the recommendation too.
         classes: The trouble by class, in the recommended network's features.
-        outliers: Suspected labels.
+        outliers: Suspected labels, by the held-out probability that the recommended network's probe gives them.
         warnings: What a reader must know, candidates that failed included.
 
     Example:
@@ -143,7 +145,6 @@ def advise(
         nn.Sequential(nn.Identity()),
         (torch.from_numpy(bench.fit(PROBE).features()), torch.from_numpy(train.labels)),
         layers=["0"],
-        outliers=outliers,
         seed=seed,
     )
     if per_class < 10:
@@ -155,7 +156,7 @@ def advise(
         baseline_wins=paired_difference(baseline.correct, chosen.correct)[0] >= 0,
         learning_curve=_learning_curve(bench, shots, [probe, baseline, *([] if chosen is probe else [chosen])]),
         classes=[_named(entry, data) for entry in measured.classes],
-        outliers=[_named_outlier(entry, data) for entry in measured.outliers],
+        outliers=_suspects(bench, outliers),
         warnings=[
             *warnings,
             *copy_warnings(data, ["train"]),
@@ -229,10 +230,22 @@ def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:
     return replace(entry, name=data.classes[int(entry.name)], nearest_class=nearest)
 
 
-def _named_outlier(entry: Outlier, data: Dataset) -> Outlier:
-    return replace(
-        entry,
-        item=data["train"].items[entry.position],
-        class_=data.classes[int(entry.class_)],
-        nearest_class=data.classes[int(entry.nearest_class)],
-    )
+def _suspects(bench: Bench, most: int) -> list[Outlier]:
+    """Training samples to which the probe, not having seen them, gives another class, the least probable labels first."""
+    train = bench.train
+    heldout = heldout_predictions(bench, PROBE, fold_of(train.labels, _FOLDS, bench.job.seed, train.copies))
+    known = np.flatnonzero(~without_class(heldout))
+    own, best = heldout[known, train.labels[known]], heldout[known].argmax(axis=1)
+    order = np.argsort(own, kind="stable")
+    return [
+        Outlier(
+            item=train.items[known[place]],
+            split=train.name,
+            position=int(known[place]),
+            class_=bench.class_names[train.labels[known[place]]],
+            nearest_class=bench.class_names[best[place]],
+            excess=None,
+            probability=float(np.exp(own[place])),
+        )
+        for place in order[best[order] != train.labels[known[order]]][:most]
+    ]
