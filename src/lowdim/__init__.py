@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from lowdim.statistics import ClassStatistics as ClassStatistics
     from lowdim.watch import WeightWatcher as WeightWatcher
 
-_HOMES = {
+_COMMANDS = ("advise", "check", "complete", "export", "finetune", "measure", "predict", "rank", "reproduce")
+_HOMES = {name: f"cli.{name}" for name in _COMMANDS} | {
     "Candidate": "ranking",
     "ClassStatistics": "statistics",
     "CollapseMonitor": "profiling",
@@ -44,8 +45,6 @@ _HOMES = {
     "load_model": "models",
     "profile": "profiling",
 }
-_COMMANDS = ("advise", "check", "complete", "export", "finetune", "measure", "predict", "rank", "reproduce")
-_HOMES |= {name: f"cli.{name}" for name in _COMMANDS}
 
 __all__ = sorted([*_HOMES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_a_sample_picture(run, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["nothing.csv"], 3, "nothing.csv does not exist"),
-        (["t.csv", "--rank", "few"], 2, "--rank takes auto or a number"),
+        (["t.csv", "--rank", "few"], 2, "--rank takes auto or a positive number"),
         (["t.csv", "--rank", "9"], 2, "rank=9 must be below the smaller side"),
         (["t.csv", "--clip", "1"], 2, "--clip takes LOW,HIGH"),
         (["t.csv", "--delimiter", "ab"], 2, "--delimiter takes one character"),
@@ -142,7 +143,7 @@ def test_an_interrupted_run_is_continued_to_the_same_answer(run, table, tmp_path
         report(self, done, state)
         reports.append(done)
         if len(reports) == 12:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(Stage, "report", interrupted)

@@ -65,7 +65,7 @@ def test_a_failing_candidate_is_reported_and_the_page_survives_any_name(tmp_path
         (["--data", "digits"], 2, "--model (once for each)"),
         (["--data", "digits", "--model", "digits", "--models", "x.toml"], 2, "--model (once for each)"),
         (["--data", "digits", "--model", "digit"], 3, "No candidate could be scored"),
-        (["--data", "digits", "--models", "absent.toml"], 3, "no file"),
+        (["--data", "digits", "--models", "absent.toml"], 3, "does not exist"),
         (["--data", "nowhere", "--model", "digits"], 3, "no data"),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowdim.cli import _session, _voice, demo, main
+from lowdim.cli import _session, demo, main
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_failures_have_their_exit_codes(lowdim, monkeypatch, error, code, messag
 )
 def test_a_signal_is_answered_and_the_handlers_are_put_back(lowdim, monkeypatch, number, code, message):
     before = signal.getsignal(number)
-    monkeypatch.setattr("lowdim.models.load_model", lambda *args, **options: signal.raise_signal(number))
+    monkeypatch.setattr("lowdim.models.as_model", lambda *args, **options: signal.raise_signal(number))
     assert lowdim("measure", "--model", "digits", "--data", "digits") == (code, "", message)
     assert signal.getsignal(number) == before
     monkeypatch.setattr("lowdim.finetuning._delta.read_delta", lambda *args: signal.raise_signal(number))
@@ -140,11 +140,6 @@ def test_a_redirected_run_says_what_it_does(monkeypatch, capsys):
         _session.doing("measuring", 3, 40)
         while "measuring, 3 of 40 done, 0 s so far\n" not in (said := said + capsys.readouterr().err):
             time.sleep(0.01)
-
-
-def test_equal_warnings_are_one(capsys):
-    _voice.warn_all(["a", "b", "a"])
-    assert capsys.readouterr().err == "warning: a (2 times)\nwarning: b\n"
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def zipped(data: bytes) -> bytes:
         ("t.tsv", table(sep="\t", quoting=1)),
         ("t.csv", table().decode().encode("cp1252")),
         ("t.csv", table().decode().encode("utf-16")),
-        ("t.csv.gz", gzip.compress(table())),
-        ("t.tsv.gz", gzip.compress(table(sep="\t"))),
+        ("t.csv.gz", gzip.compress(table(), mtime=0)),
+        ("t.tsv.gz", gzip.compress(table(sep="\t"), mtime=0)),
         ("t.zip", zipped(table())),
     ],
 )

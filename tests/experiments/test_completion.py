@@ -27,6 +27,35 @@ def test_compressed_completion() -> None:
     assert all(verdict.holds for verdict in found.values())
 
 
+def test_the_measured_curvature_is_the_largest_eigenvalue() -> None:
+    """Against the Hessian of the same loss from differences of gradients; a limit beyond it fails the verdict."""
+    random = np.random.default_rng(0)
+    instance = completion.Instance.draw(12, 2, 0.6, random)
+    start = completion.orthogonal_network((12, 12), 4, 3, 0.7, random)
+    rates = (0.5, 1.0, 2.0)
+    found = completion.descend(
+        instance.entries, completion.Network(start.factors, rates), 1e-3, adaptive=True, tolerance=1e-6
+    )
+    factors = found.network.factors
+    ends = np.cumsum([factor.size for factor in factors])[:-1]
+    flat = np.concatenate([factor.ravel() for factor in factors])
+
+    def slope(point):
+        parts = [part.reshape(f.shape) for part, f in zip(np.split(point, ends), factors, strict=True)]
+        return np.concatenate([g.ravel() for g in completion.loss_and_gradients(instance.entries, parts)[1]])
+
+    shifts = 1e-5 * np.eye(len(flat))
+    hessian = np.stack([(slope(flat + shift) - slope(flat - shift)) / 2e-5 for shift in shifts])
+    root = np.sqrt(np.concatenate([np.full(f.size, rate) for f, rate in zip(factors, rates, strict=True)]))
+    expected = np.linalg.eigvalsh(root[:, None] * (hessian + hessian.T) / 2 * root)[-1]
+    value = completion.sharpness(instance.entries, found.network, np.random.default_rng(1))
+    assert value == pytest.approx(expected, rel=1e-3)
+    verdicts = completion.stability_verdicts(instance.entries, found.network, 0.9 * 2 / expected, random)
+    assert all(verdict.holds for verdict in verdicts)
+    too_large = completion.stability_verdicts(instance.entries, found.network, 1.1 * 2 / expected, random)
+    assert [verdict.holds for verdict in too_large] == [False, True]
+
+
 def test_narrow_networks_take_longer() -> None:
     found = verdicts("completion-narrow", d=150, rank=2, share=0.3, step=0.02, assumed_ranks=(2,))
     assert all(verdict.value > 0 for verdict in found.values())

@@ -101,6 +101,21 @@ def test_every_class_of_processors_is_run_as_it_is_or_refused() -> None:
     assert {"Qwen2VLImageProcessor", "VideoMAEImageProcessor", "SuperGlueImageProcessor"} <= refused
 
 
+def test_of_two_networks_for_pictures_and_texts_the_one_for_pictures(tmp_path: Path) -> None:
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {**small, "image_size": 32, "patch_size": 8}
+    config = transformers.SiglipConfig(text_config={**small, "vocab_size": 64}, vision_config=vision)
+    network = transformers.SiglipModel(config).eval()
+    network.save_pretrained(tmp_path)
+    transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    model = load_model(f"hf:{tmp_path}")
+    pixels = torch.from_numpy(model.preprocessing.normalised(picture(50, 40)))[None]
+    with torch.inference_mode():
+        expected = network.get_image_features(pixels)
+        found = model.module(pixels).pooler_output
+    torch.testing.assert_close(found, getattr(expected, "pooler_output", expected), rtol=1e-5, atol=1e-6)
+
+
 def test_settings_that_the_class_does_not_know_are_named(tmp_path: Path) -> None:
     known = '{"image_processor_type": "ViTImageProcessor", "size": 32, "processor_class": "X", "do_sharpen": false'
     folder = save(tmp_path, known + "}")

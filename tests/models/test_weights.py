@@ -125,7 +125,7 @@ def test_tables_are_listed_and_chosen(spec: str, module: nn.Module, tmp_path: Pa
     raw, good = {name: tensor - 1 for name, tensor in state(module).items()}, state(module)
     file = tmp_path / "run.pth"
     torch.save({"state_dict": raw, "state_dict_ema": prefixed(good, "module."), "epoch": 3, "args": {"lr": 0.1}}, file)
-    with pytest.raises(InputError, match=r"state_dict \(11 tensors\), state_dict_ema \(11 tensors\)\. Choose one"):
+    with pytest.raises(InputError, match=r"state_dict \(13 tensors\), state_dict_ema \(13 tensors\)\. Choose one"):
         load_model(spec, weights=file, allow_pickle=True)
     model = load_model(spec, weights=file, allow_pickle=True, weights_key="state_dict_ema")
     assert model.fingerprint == fingerprint(module) == load_model(**model.source).fingerprint

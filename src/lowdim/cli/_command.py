@@ -220,7 +220,9 @@ def run_folder(
     from lowdim._files import RunFolder
 
     if out is not None or keep or TYPED.get():
-        run = RunFolder(None if out is None else Path(out), command, config, fresh=fresh)
+        # Python gets the objects of a run, which a finished folder does not hold.
+        anew = fresh or (out is None and not TYPED.get())
+        run = RunFolder(None if out is None else Path(out), command, config, fresh=anew)
         yield run, run.path
     else:
         with TemporaryDirectory(prefix="lowdim-") as folder:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from lowdim._reading import reading
+from lowdim._reading import reading, said
 from lowdim.data._dataset import UNLABELLED, Dataset, Split
 from lowdim.data._finite import some
 from lowdim.data._folder import TEST_NAMES, image_split
@@ -207,7 +207,8 @@ def _require_classes(path: Path, columns: dict[str, list[str]], name: str | None
 def _inside(names: list[str], root: Path, table: Path) -> list[Path]:
     paths: list[Path] = []
     for row, name in enumerate(names, start=2):
-        target = (root / name).resolve()
+        with said(table, "a table of pictures", name=f"{table}, row {row}"):
+            target = (root / name).resolve()
         if not target.is_relative_to(root):
             raise InputError(
                 f"{table}, row {row}: {name!r} leads out of {root}. Say with `path_root` from which folder pictures may be read."

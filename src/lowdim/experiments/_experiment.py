@@ -31,9 +31,9 @@ class Experiment:
 
     Attributes:
         id: Name on the command line.
-        section: Section of the lecture, 1 to 4.
+        section: Section of the lecture, 1 to 4; 5 for what came after it.
         title: One line.
-        lecture: The part of the lecture it reproduces.
+        lecture: The part of the lecture it reproduces, or from where it goes on.
         why: Two sentences: what is done and what one should see.
         source: Author, year, arXiv id or DOI.
         settings: Frozen dataclass type; its defaults are the quick run, and it has a field ``seed: int = 0``.

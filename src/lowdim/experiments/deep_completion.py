@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lowdim._verdicts import Verdict
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers.gd._descent import Descent, Network, descend
+from lowdim.completion.solvers.gd._descent import Descent, Network, descend, loss_and_gradients
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
     largest_gamma,
@@ -122,8 +122,8 @@ def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome
             Verdict.of("iterations of depth 3, narrowest over full width", counts[0] / counts[-1], ">=", 3.0),
         ),
         figures=(
-            _against_width(settings, "test-error", "Test error", "half mean square test error", tests),
-            _against_width(settings, "iterations", "Iterations", "iterations", iterations),
+            _against_width(settings, "test-error", "Test error", "half mean square test error", tests, iterations),
+            _against_width(settings, "iterations", "Iterations", "iterations", iterations, iterations),
         ),
         notes=(
             f"{settings.trials} instances; bands from the least to the largest. {unfinished} runs of depth 2 end at "
@@ -132,11 +132,23 @@ def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome
     )
 
 
-def _against_width(settings: DepthWidthSettings, name: str, title: str, label: str, values: Array) -> Lines:
-    series = [
-        Series(f"depth {depth}", settings.widths, np.median(rows, 1), rows.min(1), rows.max(1), style="line+points")
-        for depth, rows in zip((2, 3), values, strict=True)
-    ]
+def _against_width(
+    settings: DepthWidthSettings, name: str, title: str, label: str, values: Array, iterations: Array
+) -> Lines:
+    """Medians with bands; where the median run was stopped at the cap, a point of its own in place of the curve."""
+    series: list[Series] = []
+    for colour, (depth, rows, counts) in enumerate(zip((2, 3), values, iterations, strict=True)):
+        cap = settings.max_iterations[colour]
+        stopped = np.median(counts, 1) >= cap
+        middle, low, high = (np.where(stopped, np.nan, part) for part in (np.median(rows, 1), rows.min(1), rows.max(1)))
+        if not stopped.all():
+            series.append(
+                Series(f"depth {depth}", settings.widths, middle, low, high, style="line+points", colour=colour)
+            )
+        if stopped.any():
+            place = np.where(stopped, np.median(rows, 1), np.nan)
+            name_ = f"depth {depth}, stopped unfinished at {cap:,} iterations"
+            series.append(Series(name_, settings.widths, place, style="points", colour=colour))
     return Lines(name, f"{title} against width", "width", label, series, log_y=True)
 
 
@@ -219,6 +231,58 @@ def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress
     )
 
 
+def sharpness(entries: Entries, network: Network, random: np.random.Generator, iterations: int = 200) -> float:
+    """Largest eigenvalue of the Hessian of the summed loss in the rates' metric: steps beyond 2 over it diverge.
+
+    Power iteration on differences of gradients.
+    """
+    roots = [rate**0.5 for rate in network.rates]
+    direction = [
+        random.standard_normal(factor.shape) * (rate > 0) for factor, rate in zip(network.factors, roots, strict=True)
+    ]
+    value = 0.0
+    for _ in range(iterations):
+        size = float(np.sqrt(sum(np.sum(part**2) for part in direction)))
+        shift = 1e-5 * max(float(np.abs(factor).max()) for factor in network.factors) / size
+        moved = [
+            [
+                factor + sign * shift * root * part
+                for factor, root, part in zip(network.factors, roots, direction, strict=True)
+            ]
+            for sign in (1, -1)
+        ]
+        slopes = [loss_and_gradients(entries, factors)[1] for factors in moved]
+        image = [root * (up - down) / (2 * shift) for root, up, down in zip(roots, *slopes, strict=True)]
+        value = float(np.sqrt(sum(np.sum(part**2) for part in image))) / size
+        direction = [part / (value * size) for part in image]
+    return value
+
+
+def stability_verdicts(entries: Entries, found: Network, limit: float, random: np.random.Generator) -> list[Verdict]:
+    """The law's largest step against the curvature at the solution, and against where fixed steps really diverge.
+
+    Args:
+        entries: Observed entries.
+        found: The network at the solution.
+        limit: The law's largest step.
+        random: Source of the first direction and of the perturbation.
+    """
+    true = 2 / sharpness(entries, found, random)
+    nudged = tuple(
+        factor + 1e-6 * np.abs(factor).max() * random.standard_normal(factor.shape) for factor in found.factors
+    )
+    ends = [
+        descend(
+            entries, Network(nudged, found.rates), share * true, tolerance=0, max_iterations=100, record=100
+        ).relative_residual
+        for share in (0.95, 1.05)
+    ]
+    return [
+        Verdict.of("largest step by the stability law over the one that the curvature allows", limit / true, "<=", 1.0),
+        Verdict.of("residual after 100 steps of 1.05 times the latter, over that of 0.95 times", ends[1] / ends[0], ">=", 10),
+    ]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class CompressedSettings:
     """Settings of ``completion-compressed``.
@@ -297,6 +361,9 @@ def run_compressed(settings: CompressedSettings, progress: Progress) -> Outcome:
             note="about the ratio of the iterations with fixed steps",
         ),
     ]
+    seen = instance.largest()  # as the solver knows it: above the target's by the fluctuation of the sample
+    law = 2 / (settings.share * (depth * seen ** (2 - 2 / depth) + 2 * settings.gamma * seen**2))
+    verdicts += stability_verdicts(entries, runs[middle].network, law, random)
     if settings.fixed:
         verdicts += step_verdicts(settings.d, runs[f"{middle}, fixed step"].iterations, runs[middle].iterations)
     columns = ("network", "iterations", "flow time", "relative residual", "relative error")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import GradientDescent, Polar, Rule
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
@@ -37,11 +39,12 @@ class DecaySettings(SvdSettings):
 
 @dataclass(frozen=True)
 class MomentumSettings(SvdSettings):
-    """Heavy-ball with and without decay, and polar (Muon) steps."""
+    """Heavy-ball with and without decay, and polar (Muon) steps; these also beyond the time at which rho reaches 0."""
 
     momentum: float = 0.9
     weight_decay: float = 1.0
     polar_step: float = 1e-2
+    polar_iterations: int = 200
 
 
 def run_svd(settings: SvdSettings, progress: Progress) -> Outcome:
@@ -101,6 +104,19 @@ def run_momentum(settings: MomentumSettings, progress: Progress) -> Outcome:
         results[name] = study(settings.setting, rule, settings.iterations)
         verdicts += exact_verdicts(f"{name}: ", results[name], rule)
         progress(len(results), len(rules))
+    longer = study(settings.setting, Polar(settings.polar_step), settings.polar_iterations)
+    crossing = int(np.argmax(longer.rho <= settings.polar_step))
+    beyond = 0 < crossing < 0.7 * settings.polar_iterations
+    verdicts.append(
+        Verdict.of(
+            "control: polar steps beyond the time at which rho reaches 0, off-diagonal blocks",
+            longer.forms.off_block[-1].max(),
+            ">",
+            1e-6,
+            judged=beyond,
+            note="" if beyond else "rho does not reach 0 early enough: rounding is not amplified",
+        )
+    )
     rows = [[name, result.rho[-1], result.forms.rho[-1, 0]] for name, result in results.items()]
     table = Table("rho", f"rho after {settings.iterations} iterations", ["update", "recursion", "measured"], rows)
     series = [line for name, result in results.items() for line in _rho_series(name, result)]
@@ -109,6 +125,17 @@ def run_momentum(settings: MomentumSettings, progress: Progress) -> Outcome:
         _rho_lines("momentum", series),
         *surfaces("momentum", names[0].capitalize(), results[names[0]]),
         *surfaces("polar", "Polar steps", results[names[2]]),
+        Lines(
+            "polar-blocks",
+            "Polar steps: rounding is amplified once rho is near 0",
+            "iteration",
+            "off-diagonal share",
+            [
+                Series(f"W_{layer + 1}", longer.run.times[1:], longer.forms.off_block[1:, layer])
+                for layer in range(settings.depth)
+            ],
+            log_y=True,
+        ),
     ]
     return Outcome(verdicts, figures, [table])
 
@@ -129,8 +156,8 @@ EXPERIMENTS = (
         2,
         "Gradient descent changes 2r directions only",
         "The law of parsimony: singular values and vectors during training",
-        "A deep linear network is trained from orthogonal weights on a target of rank 3. "
-        "In every layer 24 of 30 singular values move together on a curve known in advance, and their vectors never move.",
+        "A deep linear network is trained from orthogonal weights on a target of rank r. "
+        "In every layer all but 2r singular values move together on a curve known in advance, and their vectors never move.",
         SOURCE,
         SvdSettings,
         run_svd,
@@ -141,7 +168,7 @@ EXPERIMENTS = (
         2,
         "Weight decay shrinks what is not learned",
         "The law of parsimony with weight decay",
-        "The same with weight decay 0, 1 and 10, and with as many or fewer outputs than inputs. "
+        "The same with several weight decays, and with as many or fewer outputs than inputs. "
         "The invariant singular values follow their scalar recursion, faster towards zero with more decay.",
         SOURCE,
         DecaySettings,
@@ -151,10 +178,10 @@ EXPERIMENTS = (
     Experiment(
         "parsimony-momentum",
         2,
-        "Momentum and Muon keep the law",
+        "Momentum keeps the law, and polar steps while rho is away from 0",
         "The law of parsimony with momentum",
         "Heavy-ball momentum and polar steps (the direction of Muon) commute with rotations, so the theorem extends to them. "
-        "One should see the same flat middle as for gradient descent.",
+        "One should see the same flat middle as for gradient descent, and for polar steps rounding that grows once rho reaches 0.",
         SOURCE + "; the extension to equivariant updates is this project's own",
         MomentumSettings,
         run_momentum,

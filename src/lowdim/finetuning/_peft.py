@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from lowdim._files import write_atomic
-from lowdim.errors import require
+from lowdim.errors import UsageError, require
 from lowdim.finetuning._export import logit_difference
 from lowdim.finetuning._heads import head_name, in_form, with_head
 from lowdim.finetuning._prefix import Inputs
@@ -77,6 +77,8 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
 
 def _place(written: Path, folder: Path) -> None:
     """Copies the files, the configuration last: without it, the others are no adapter. After a failure nothing new is left."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} cannot be written: it is a file, and a peft adapter is a folder.")
     files = sorted(written.iterdir(), key=lambda file: file.name == _CONFIG)
     new = [folder / file.name for file in files if not (folder / file.name).exists()]
     (folder / _CONFIG).unlink(missing_ok=True)

@@ -56,6 +56,12 @@ def load_hf(
             # The image side alone; its projection has the width that both sides share.
             config.vision_config.projection_dim = config.projection_dim
             config = config.vision_config
+        elif (
+            factory is transformers.AutoModel
+            and type(getattr(config, "vision_config", None)) in transformers.MODEL_MAPPING
+        ):
+            # Of two networks for pictures and texts (SigLIP), the one for pictures.
+            config = config.vision_config
         if random_weights:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
@@ -163,7 +169,7 @@ def _pretrained(
 def _lacking(module: Any, info: dict[str, Any]) -> list[str]:
     """What a checkpoint should have and does not: of the half that reads where only that is wanted, and no pooler."""
     names = {id(tensor): name for name, tensor in module.state_dict(keep_vars=True).items()}
-    own = {names.get(id(tensor)) for tensor in _encoder(module).state_dict(keep_vars=True).values()}
+    own = {names.get(id(tensor), "") for tensor in _encoder(module).state_dict(keep_vars=True).values()}
     return sorted(name for name in info["missing_keys"] if name in own and "pooler" not in name)
 
 

@@ -214,7 +214,7 @@ def renamed(weights: Mapping[str, Tensor], own: Collection[str]) -> tuple[dict[s
         found, gone = {name.replace(_COMPILED, ""): tensor for name, tensor in found.items()}, [_COMPILED]
         best, kept = found, tuple(gone)
     while True:
-        wrapped = [name for name in found if not name == _AVERAGED]
+        wrapped = [name for name in found if name != _AVERAGED]
         prefix = next((one for one in _PREFIXES if wrapped and all(name.startswith(one) for name in wrapped)), None)
         if prefix is None:
             break
