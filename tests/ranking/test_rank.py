@@ -515,7 +515,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: str, error: type[Exc
 
 
 def test_a_file_that_is_absent(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="does not exist"):
         read_candidates(tmp_path / "absent.toml")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command
+from lowdim.cli._command import TYPED, command, takes_text_for_paths
 from lowdim.cli._common import PageFile, Seed, progress, say
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     command(app)(predict)
 
 
+@takes_text_for_paths
 def predict(
     delta: DeltaOption,
     data: Annotated[
@@ -83,6 +84,7 @@ def predict(
     from lowdim.errors import InputError, NonFiniteError
     from lowdim.finetuning import split_outputs
     from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
+    from lowdim.finetuning._delta import tuned_parts
     from lowdim.finetuning._evaluate import without_class
     from lowdim.report import Result
 
@@ -107,6 +109,7 @@ def predict(
     found, network, preprocessing, changed = tuned_network(
         delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
+    say(given.feature_line(tuned_parts(network)[0].feature.as_dict()))
     for note in dataset.notes:
         say(f"note: {note}")
     size = given.batch_size(batch_size) or 64

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, run_folder
+from lowdim.cli._command import TYPED, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     command(app)(rank)
 
 
+@takes_text_for_paths
 def rank(
     model: Annotated[
         list[str] | None,
@@ -72,6 +73,8 @@ def rank(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
+    pool: given.PoolOption = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -97,7 +100,7 @@ def rank(
     apart. Settings per model: a TOML file with tables
 
     [[models]]  name = "…"  model = "…" (or features = "FILE.npz")  weights = "…"  arguments = {…}  mean = […]  std = […]
-    image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  source_accuracy = 0.7
+    image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  pool = "…"  source_accuracy = 0.7
     """
     from lowdim.data import as_dataset
 
@@ -107,6 +110,8 @@ def rank(
         "mean": given.numbers(mean, "mean"),
         "std": given.numbers(std, "std"),
         "image_size": image_size,
+        "feature": feature,
+        "pool": None if pool is None else str(pool),
     }
     candidates = given.candidates(model, models, {key: value for key, value in common.items() if value})
     dataset = as_dataset(
@@ -169,7 +174,7 @@ def _run(
     with run_folder(out, "rank", config, fresh=fresh) as (run, folder), run:
         known = run.finished()
         if known is not None:
-            return Result("rank", known, _page(known, specs, typed), folder=folder)
+            return Result("rank", known, _page(known, specs, typed), folder=folder, remarks=_remarks(known))
         with progress("ranking") as update:
             found = rank_models(
                 candidates,
@@ -197,7 +202,11 @@ def _run(
         page = _page(result, specs, typed)
         result["figures"] = write_report(run, page)
         run.finish(result)
-    return Result("rank", result, page, value=found, folder=folder)
+    return Result("rank", result, page, value=found, folder=folder, remarks=_remarks(result))
+
+
+def _remarks(result: dict[str, Any]) -> list[str]:
+    return [given.feature_line(row["feature"], row["model"]) for row in result["scores"]]
 
 
 def _page(result: dict[str, Any], specs: dict[str, str | None], typed: str) -> "Page":

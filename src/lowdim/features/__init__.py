@@ -5,13 +5,16 @@ from lowdim.features._cache import opened_cache as opened_cache
 from lowdim.features._pooling import POOLS as POOLS
 from lowdim.features._pooling import Pool as Pool
 from lowdim.features._pooling import channels_first as channels_first
+from lowdim.features._pooling import main_tensor as main_tensor
 from lowdim.features._pooling import pool_output, reduce_output
 from lowdim.features._recorder import INPUT as INPUT
 from lowdim.features._recorder import Inputs as Inputs
 from lowdim.features._recorder import Recorder, recording
 from lowdim.features._recorder import call as call
 from lowdim.features._recorder import moved as moved
+from lowdim.features._recorder import recorded as recorded
 from lowdim.features._recorder import run_forward as run_forward
+from lowdim.features._recorder import samples_named as samples_named
 from lowdim.features._shelf import Rows as Rows
 from lowdim.features._shelf import Shelf as Shelf
 from lowdim.features._source import Source as Source

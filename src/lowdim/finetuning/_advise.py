@@ -43,6 +43,7 @@ class Advice:
 
     Attributes:
         recommendation: The row of evidence to follow.
+        features: By network, what its feature is: ``layer``, ``pool``, ``width`` and ``why``.
         evidence: Every way that was tried, cross-validated.
         reasons: Why, and which differences are ties.
         baseline_wins: Whether the baseline without a model is at least as good as the recommendation.
@@ -60,6 +61,7 @@ class Advice:
     """
 
     recommendation: Evidence
+    features: Mapping[str, Mapping[str, Any]]
     evidence: Sequence[Evidence]
     reasons: Sequence[str]
     baseline_wins: bool
@@ -150,6 +152,7 @@ def advise(
         warnings.append("below 10 images per class the interval of the expected accuracy is too narrow in some cases")
     return Advice(
         recommendation=chosen,
+        features={bench.network.name: bench.feature.as_dict() for bench in benches},
         evidence=sorted(evidence, key=lambda entry: -entry.accuracy),
         reasons=[*reasons, *why],
         baseline_wins=paired_difference(baseline.correct, chosen.correct)[0] >= 0,

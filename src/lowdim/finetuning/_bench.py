@@ -95,9 +95,11 @@ class Bench:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
         for split in data.splits.values():
             require_finite(split)
-        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
-        self.folder = job.folder / json_digest(content)[:16]
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
+        self.feature = network.feature(self.example)
+        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
+        content += [self.feature.layer, self.feature.pool]
+        self.folder = job.folder / json_digest(content)[:16]
         self.cache = FeatureCache(job.cache or job.folder / "features", job.cache_budget)
         self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
@@ -144,7 +146,7 @@ class Bench:
     def _frozen(self, model: TunedModel, key: str) -> tuple[str, Compute | None]:
         """What the frozen part computes, under a name that does not depend on the plan, and how."""
         if key == "features":
-            head_input = HeadInput(self.network.module, model.pooling, self.device)
+            head_input = HeadInput(self.network.module, self.feature, self.device)
             return head_input.name, head_input
         part = model.frozen_part()
         if part is None:
@@ -167,7 +169,7 @@ class Bench:
         `with_updates` measures the rank of each update and its share in the first gradient's subspace. On `watched` samples
         accuracy and NC1 are measured after every epoch, after which `on_epoch` gets the method, the epoch and the history.
         """
-        model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed)
+        model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed, feature=self.feature)
         method = model.method
         if method.head is not None:
             method.head(model, self)

@@ -203,7 +203,7 @@ def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
     """What is looked at beside the probe: ``"scl"`` at 3/4 of the depth, or at the block that is named; None, with a warning, for a
     network without blocks, of which only the probe is left."""
     try:
-        return plan_of(method_named(_BLOCK), bench.network.module, options or Options())
+        return plan_of(method_named(_BLOCK), bench.network.module, options or Options(), bench.feature)
     except InputError as error:
         bench.warnings.append(f"Only the probe was tried. {error}")
         return None
@@ -211,7 +211,7 @@ def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
 
 def decide(bench: Bench, options: Options) -> Decision:
     """What ``"auto"`` fits."""
-    also = [plan_of(method_named(name), bench.network.module, options) for name in options.also]
+    also = [plan_of(method_named(name), bench.network.module, options, bench.feature) for name in options.also]
     gathered = gather_evidence(bench, auto_plan(bench, options), also)
     chosen, reasons = choose_method(gathered)
     untried = [

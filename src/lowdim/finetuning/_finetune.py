@@ -147,7 +147,9 @@ def _decision(record: Method, bench: Bench, options: Options) -> Decision:
     if record.decide is not None:
         return record.decide(bench, options)
     parts = [method_named(part) for part in record.parts] or [record]
-    return Decision(method=record.name, plans=tuple(plan_of(part, bench.network.module, options) for part in parts))
+    return Decision(
+        method=record.name, plans=tuple(plan_of(part, bench.network.module, options, bench.feature) for part in parts)
+    )
 
 
 def _layers(bench: Bench, data: Dataset) -> list[dict[str, Any]]:

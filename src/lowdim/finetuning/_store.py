@@ -20,17 +20,17 @@ from lowdim.features import (
     SCORES,
     FeatureCache,
     Forward,
-    Pool,
     Rows,
     Shelf,
     SplitSource,
     content_digest,
     moved,
+    samples_named,
     with_views,
 )
 from lowdim.finetuning._prefix import Inputs, samples_in
 from lowdim.finetuning._tuned import TunedModel, in_float32
-from lowdim.models import penultimate
+from lowdim.models import Feature
 
 Compute = Callable[[Inputs], dict[str, Tensor]]
 """Tensors with one row per sample, by ``layer|pool``; the first is what training starts from."""
@@ -145,10 +145,12 @@ class Store:
     def _rows(self, start: int, stop: int) -> Rows:
         pieces: list[dict[str, Tensor]] = []
         for first in range(start, stop, self._batch_size):
-            inputs = self._read(np.arange(first, min(first + self._batch_size, stop)))
+            last = min(first + self._batch_size, stop)
+            inputs = self._read(np.arange(first, last))
             tokens = dict(inputs) if isinstance(inputs, dict) else {}
             plain = {} if isinstance(inputs, dict) else {INPUTS: inputs}
-            piece = (plain if self._compute is None else by_length(self._compute, inputs)) | tokens
+            with samples_named(first, last):
+                piece = (plain if self._compute is None else by_length(self._compute, inputs)) | tokens
             pieces.append({name: tensor.cpu() for name, tensor in piece.items()})
         longest = max((piece["attention_mask"].shape[1] for piece in pieces if "attention_mask" in piece), default=0)
         joined: dict[str, Tensor] = {}
@@ -181,22 +183,19 @@ class Store:
 
 
 class HeadInput:
-    """What goes into a network's classifier, or its output where it has none, under the names that `rank` keeps it by."""
+    """A network's feature, under the name that `rank` keeps it by."""
 
-    def __init__(self, module: nn.Module, pool: Pool, device: torch.device) -> None:
-        layer = penultimate(module)
-        # What goes into a classifier is pooled already.
-        self._layer, self._device = layer or "", device
-        self._pool: Pool = pool if layer is None else "avg"
-        self._module = module
+    def __init__(self, module: nn.Module, feature: Feature, device: torch.device) -> None:
+        self._module, self._feature, self._device = module, feature, device
         self._forward: Forward | None = None
-        self.name = f"{self._layer}|{self._pool}"
+        self.name = f"{feature.layer}|{feature.pool}"
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """Values and scores by name, by a copy of the network in one memory layout: outputs differ in the last bits between them."""
         if self._forward is None:
             module = in_float32(copy.deepcopy(self._module)).to(self._device).to(memory_format=torch.contiguous_format)
-            self._forward = Forward(module.eval(), [self._layer], [self._pool], self._device)
+            feature = self._feature
+            self._forward = Forward(module.eval(), [feature.key], self._device, feature.prefix, feature.tokens)
         return self._forward(inputs)
 
 

@@ -21,13 +21,15 @@ from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import (
     FeatureStream,
     Forward,
+    Key,
     SplitSource,
     content_digest,
+    moved,
     network_content,
     opened_cache,
     usable,
 )
-from lowdim.models import LoadedModel, default_layers, load_model, match_layers, penultimate
+from lowdim.models import LoadedModel, load_model
 from lowdim.probe import fit_probe
 from lowdim.profiling._passes import halves
 from lowdim.ranking._candidates import Candidate
@@ -54,7 +56,8 @@ class Evaluation:
         deviations: By score, its standard deviation under resampling of the samples.
         influences: By score, what each sample of the split adds to it, centred within classes: the sum of squares is the score's
             variance under resampling. After `rank` those of the ordering score alone.
-        layer: The layer that was measured.
+        feature: What was measured: ``layer``, ``pool``, ``width`` and ``why``.
+        layer: Its layer.
         width: Its feature dimension.
         parameters: Of the network; None for saved features.
         samples: Samples used.
@@ -80,6 +83,7 @@ class Evaluation:
     scores: Mapping[str, float]
     deviations: Mapping[str, float]
     influences: Mapping[str, np.ndarray] = field(repr=False)
+    feature: Mapping[str, Any]
     layer: str
     width: int
     parameters: int | None
@@ -157,7 +161,7 @@ def evaluate(
         leave_out: By split, positions of samples that are left out beside those that have no finite features here.
 
     Raises:
-        InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
+        InputError: If the model cannot be loaded, has no feature that can be told, or the data has fewer than two classes.
         NonFiniteError: If more than a tenth of a split has no finite features or outputs.
 
     Example:
@@ -171,22 +175,27 @@ def evaluate(
     """
     start = time.perf_counter()
     model = _model(candidate)
-    layer = _layer(model, candidate.layer)
     place = torch.device(device or "cpu")
-    forward = Forward(model.module.to(place), [layer], ["avg"], place)
+    model.module.to(place)
+    samples = SplitSource(_split(candidate, data, split, selection or {}), model.preprocessing)
+    feature = model.feature(moved(samples.inputs(np.arange(2) % max(1, len(samples.labels))), place))
+    forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
     on_test = probe_on == "test" and "test" in data.splits and split != "test"
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
         def stream(name: str, like: FeatureStream | None = None) -> _Rows:
-            source = SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing)
+            other = name != split
+            source = (
+                SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing) if other else samples
+            )
             network = network_content(model.module, model.fingerprint)
             content = content_digest(network, source) if features.lasting else name
             found = FeatureStream(
                 forward, source, source.labels, cache=features, content=content, batch_size=batch_size, like=like
             )
             left = (leave_out or {}).get(name, ())
-            return _Rows(found, data[name], left, scored=model.head is not None)
+            return _Rows(found, feature.key, data[name], left, scored=feature.outputs > 1)
 
         rows = {split: stream(split)}
         work = _Work(rows[split])
@@ -201,7 +210,8 @@ def evaluate(
         scores=work.scores,
         deviations={name: float(np.sqrt(np.sum(values**2))) for name, values in influences.items()},
         influences=influences,
-        layer=layer,
+        feature=feature.as_dict(),
+        layer=feature.name,
         width=work.statistics.width,
         parameters=None if candidate.features else sum(p.numel() for p in model.module.parameters()),
         samples=work.statistics.samples,
@@ -235,23 +245,13 @@ def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[st
     return saved
 
 
-def _layer(model: LoadedModel, wanted: str | None) -> str:
-    if wanted is not None:
-        matching = match_layers(model.module, wanted)
-        if len(matching) > 1:
-            raise InputError(f"{wanted!r} matches {len(matching)} layers of {model.name}; name one.")
-        return matching[0]
-    layer = penultimate(model.module) or next(reversed(default_layers(model.module)), None)
-    if layer is None:
-        raise InputError(f'{model.name} has no recognisable penultimate feature. Name a layer: layer = "…".')
-    return layer
-
-
 class _Rows:
     """The features of one split, without the samples that are left out, and those for which there are no finite ones."""
 
-    def __init__(self, stream: FeatureStream, split: Split, leave_out: Sequence[int], *, scored: bool) -> None:
-        self.stream, self.split, self._scored = stream, split, scored
+    def __init__(
+        self, stream: FeatureStream, key: Key, split: Split, leave_out: Sequence[int], *, scored: bool
+    ) -> None:
+        self.stream, self.key, self.split, self._scored = stream, key, split, scored
         self.labels = stream.labels
         self._left = np.zeros(len(split), dtype=bool)
         self._left[list(leave_out)] = True
@@ -265,7 +265,7 @@ class _Rows:
     def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
         """Positions, float64 features and the outputs of a network with a head."""
         for batch in self.stream:
-            (features,) = batch.features.values()
+            features = batch.features[self.key]
             good, scores = usable(features), batch.scores if self._scored else None
             if scores is not None:
                 good &= torch.isfinite(scores).all(dim=1)

@@ -54,6 +54,7 @@ class Place:
             "source_accuracy": self.candidate.source_accuracy,
             "intervals": {name: list(interval) for name, interval in intervals.items() if interval is not None},
             "layer": evaluation.layer,
+            "feature": evaluation.feature,
             "samples": evaluation.samples,
             "probe_samples": evaluation.probe_samples or None,
             "group": self.candidate.group,

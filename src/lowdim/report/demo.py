@@ -35,11 +35,12 @@ def _measure(found: Finished, command: str) -> Card:
     assert isinstance(panels, Panels)
     lines = panels.panels[0]
     assert isinstance(lines, Lines)
-    values = np.asarray(lines.series[-1].y, float)
+    measured = [series for series in lines.series if series.style == "line+points"][-1]
+    values = np.asarray(measured.y, float)
     return Card(
         "Measure: how the classes of your data separate in a network",
         f"Block by block the images of one class move together: their scatter over that between the classes ({lines.y_label}, "
-        f"{lines.series[-1].name}) falls from {number(float(values[0]))} to {number(float(values[-1]))}.",
+        f"{measured.name}) falls from {number(float(values[0]))} to {number(float(values[-1]))}.",
         f"{values[0] / values[-1]:.0f} times tighter",
         lines,
         command,
