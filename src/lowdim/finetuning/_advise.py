@@ -250,7 +250,7 @@ def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:
 def _suspects(bench: Bench, most: int) -> list[Outlier]:
     """Training samples to which the probe, not having seen them, gives another class, the least probable labels first."""
     train = bench.train
-    heldout = heldout_predictions(bench, PROBE, fold_of(train.labels, _FOLDS, bench.job.seed, train.copies))
+    heldout = heldout_predictions(bench, probe_plan(bench), fold_of(train.labels, _FOLDS, bench.job.seed, train.copies))
     known = np.flatnonzero(~without_class(heldout))
     own, best = heldout[known, train.labels[known]], heldout[known].argmax(axis=1)
     order = np.argsort(own, kind="stable")

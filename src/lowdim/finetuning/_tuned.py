@@ -97,7 +97,12 @@ class TunedModel(nn.Module):
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
         """Logits of the new classes."""
-        return self.head(self.features(inputs))
+        features = self.features(inputs)
+        if features.shape[1] != self.head.in_features:
+            raise InputError(
+                f"The features have {features.shape[1]} columns, but the head was tuned on {self.head.in_features}. Give data of that form."
+            )
+        return self.head(features)
 
     def split(self, example: Inputs) -> None:
         """From now on, `features` can start at the first trained block.
