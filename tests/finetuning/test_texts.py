@@ -1,7 +1,6 @@
 """Fine-tuning and export of networks for texts, and of networks in half precision."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,10 @@ import torch
 from tests.models.test_texts import GPT2, SEQ2SEQ, save, split_of
 from torch import nn
 
-from lowdim import finetune
 from lowdim.data import Dataset, Split, batches, dataset_from_arrays
-from lowdim.finetuning import export_model, load_delta, read_delta
+from lowdim.finetuning import export_model, finetune, load_delta, read_delta
 from lowdim.finetuning._delta import example_of
-from lowdim.models import fingerprint, load_model
+from lowdim.models import as_model, load_model
 
 pytest.importorskip("transformers")
 
@@ -73,8 +71,7 @@ def test_half_precision_is_trained_in_float32(dtype: torch.dtype, tmp_path: Path
     module = Small().to(dtype).eval()
     rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     data = dataset_from_arrays(rows, (rows[:, 0] > 0).astype(int))
-    network = load_model("features")
-    network = replace(network, module=module, head="head", fingerprint=fingerprint(module))
+    network = as_model(module, kind="features")
     tuned = finetune(network, data, method="layer", layer="blocks.2", epochs=2)
     assert {tensor.dtype for tensor in tuned.model.parameters()} == {torch.float32}
     assert {tensor.dtype for tensor in module.parameters()} == {dtype}
