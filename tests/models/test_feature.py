@@ -250,9 +250,7 @@ def test_the_network_is_left_as_it_was() -> None:
 
 
 def test_a_network_that_fails_says_on_what_and_what_to_try() -> None:
-    with pytest.raises(
-        InputError, match=r"fails on inputs of shape 2 x 3 x 8 x 8: RuntimeError: .*`image_size`"
-    ):
+    with pytest.raises(InputError, match=r"fails on inputs of shape 2 x 3 x 8 x 8: RuntimeError: .*`image_size`"):
         find_feature(DigitsNet(3), noise(2, 3, 8, 8))
     with pytest.raises(InputError, match="random masks"):
         find_feature(Net(lambda n, x: n.fc(n.pooled(torch.rand_like(x))), fc=nn.Linear(6, 4)), noise(2, 3, 8, 8))
