@@ -102,7 +102,10 @@ def test_reproduce_writes_a_page_and_continues(tmp_path):
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
     again = lowdim(*arguments)
     assert json.loads(again.stdout) == result
-    other = lowdim("reproduce", "separation-scale", "--out", tmp_path / "run")
+    part = lowdim("reproduce", "separation-scale", "--out", tmp_path / "run", "--json")
+    assert part.returncode == 0, part.stderr
+    assert [entry["id"] for entry in json.loads(part.stdout)["experiments"]] == ["separation-scale"]
+    other = lowdim("reproduce", "separation-scale", "--set", "seed=1", "--out", tmp_path / "run")
     assert other.returncode == 2
     assert "other settings" in other.stderr
 

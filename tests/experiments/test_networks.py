@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import lowdim.models
-from lowdim.errors import NonFiniteError
+from lowdim.errors import NonFiniteError, UsageError
 from lowdim.experiments import load
+from lowdim.experiments.deep_completion import _against_width
+from lowdim.experiments.transfer import scarcity_verdicts
 from lowdim.figures import Lines, Panels
 from lowdim.report import to_svg
 from lowdim.report._tables import to_csv
@@ -83,6 +86,43 @@ def test_untrained_networks_fail_the_verdicts_of_collapse(monkeypatch):
         failed = [verdict.name for verdict in run(id).verdicts if verdict.failed]
         assert failed
         assert not any("trained now" in name for name in failed)
+
+
+@pytest.mark.parametrize(("layer", "full", "holds"), [(58.0, 45.0, True), (45.0, 58.0, False)])
+def test_few_labels_are_judged_by_the_slide(layer, full, holds):
+    """One block overfits less: the verdict fails where full fine-tuning wins, and where the gap does not close."""
+    accuracy = {("layer", 5): [layer, layer + 1], ("layer", 40): [70.0, 71.0], ("full-batch-statistics", 5): [full, full + 1], ("full-batch-statistics", 40): [69.0, 70.0]}  # fmt: skip
+    verdicts = scarcity_verdicts(accuracy, judged=True)
+    assert [verdict.holds for verdict in verdicts] == [holds, holds]
+    assert verdicts[0].value == layer - full
+    assert not any(verdict.judged for verdict in scarcity_verdicts(accuracy, judged=False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": "somewhere"}, "belong to `model`"),
+        ({"weights": "somewhere"}, "belong to `model`"),
+        ({"image_size": 64}, "no meaning for the embedded digits"),
+        ({"methods": ("layer", "fulll")}, "no method 'fulll'"),
+    ],
+)
+def test_a_setting_that_would_not_be_used_is_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        run("transfer-table", **changes)
+
+
+def test_runs_that_were_stopped_are_no_curve():
+    settings = SimpleNamespace(widths=(10, 30), max_iterations=(100, 1000))
+    iterations = np.array([[[100, 100], [100, 100]], [[50, 60], [1000, 1000]]])
+    series = _against_width(settings, "n", "t", "l", iterations.astype(float), iterations).series
+    assert [one.name for one in series] == [
+        "depth 2, stopped unfinished at 100 iterations",
+        "depth 3",
+        "depth 3, stopped unfinished at 1,000 iterations",
+    ]
+    np.testing.assert_array_equal(series[1].y, [55, np.nan])
+    np.testing.assert_array_equal(series[2].y, [np.nan, 1000])
 
 
 def test_the_terminal_phase_needs_training_beyond_zero_error():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 from lowdim._verdicts import Verdict
 from lowdim.errors import InputError, UsageError
-from lowdim.experiments import Outcome, load
-from lowdim.experiments._runner import choose_jobs, run_experiments
+from lowdim.experiments import MODULES, Outcome, load
+from lowdim.experiments._runner import _THREADS, choose_jobs, run_experiments, thread_settings
 from lowdim.experiments._settings import convert, parse_assignments, resolve_settings
 from lowdim.experiments._stored import from_stored, to_stored
 from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
@@ -129,6 +130,26 @@ def test_the_same_settings_give_the_same_bits(tmp_path):
     first, second = collect(settings, tmp_path / "a"), collect(settings, tmp_path / "b", jobs=1)
     for id in settings:
         assert first[id].outcome.verdicts == second[id].outcome.verdicts
+
+
+def test_the_thread_limits_of_the_user_are_kept():
+    none = dict.fromkeys(_THREADS)
+    assert set(thread_settings(none, 2).values()) == {"2"}
+    assert set(thread_settings({**none, "OMP_NUM_THREADS": "1"}, 2).values()) == {"1"}
+    mixed = thread_settings({**none, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "3"}, 2)
+    assert (mixed["OMP_NUM_THREADS"], mixed["OPENBLAS_NUM_THREADS"], mixed["MKL_NUM_THREADS"]) == ("1", "3", "1")
+
+
+def test_descriptions_hold_no_number_that_a_setting_can_change():
+    """ "24 of 30" is false with another rank: what can be set is named by its symbol."""
+    for id in MODULES:
+        experiment = load(id)
+        settings = dataclasses.asdict(experiment.settings())
+        values = [part for value in settings.values() for part in (value if isinstance(value, tuple) else (value,))]
+        numbers = {str(value) for value in values if isinstance(value, int | float) and value not in (0, 1, 2)}
+        said = set(re.findall(r"(?<![\w^-])\d+(?![\w/(-])", f"{experiment.title} {experiment.why}"))
+        assert not said & numbers, (id, said & numbers)
+        assert not re.search(r"\d+ of \d+", experiment.why), id
 
 
 def test_jobs_are_bounded():

@@ -12,7 +12,7 @@ import typer
 
 from lowdim._numbers import between, percent
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, run_folder
+from lowdim.cli._command import TYPED, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, progress, say
 from lowdim.cli._inputs import positive
 from lowdim.errors import UsageError
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     command(app)(advise)
 
 
+@takes_text_for_paths
 def advise(
     model: Annotated[
         list[str] | None,
@@ -236,6 +237,7 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
         "reasons": list(found.reasons),
         "evidence": [entry.as_dict() for entry in found.evidence],
         "learning_curve": list(found.learning_curve),
+        "more_labels": found.more_labels,
         "classes": [asdict(entry) for entry in found.classes],
         "outliers": outliers,
         "warnings": list(found.warnings),
@@ -260,6 +262,11 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     lines = [*(given.feature_line(feature, name) for name, feature in result["features"].items()), *result["reasons"]]
     for row in result["learning_curve"]:
         lines.append(f"{row['shots']} per class, {row['method']}: {percent(row['accuracy'])}{between(row['interval'])}")
+    if (more := result["more_labels"]) is not None:
+        before, after = more["shots"]
+        answer = "yes" if more["helps"] else "hardly"
+        change = f"{100 * more['gain']:+.1f} ± {100 * more['error']:.1f} points"
+        lines.append(f"would more labels help: {answer}; from {before} to {after} per class the probe gained {change}")
     worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
     hardest = ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst)
     lines.append(f"hardest classes: {hardest}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, run_folder
+from lowdim.cli._command import TYPED, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     command(app)(rank)
 
 
+@takes_text_for_paths
 def rank(
     model: Annotated[
         list[str] | None,
@@ -59,8 +60,13 @@ def rank(
         Path | None,
         typer.Option("--models", rich_help_panel="Model", help="TOML file with one [[models]] table per candidate."),
     ] = None,
-    by: Annotated[ScoreChoice, typer.Option("--by", help="The score that orders.")] = ScoreChoice.nc1,
-    no_probe: Annotated[bool, typer.Option("--no-probe", help="Scores alone, without the linear probe.")] = False,
+    by: Annotated[
+        ScoreChoice | None,
+        typer.Option("--by", help="The score that orders [default: probe_cv_accuracy; nc1 with --no-probe]."),
+    ] = None,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Scores alone, without the probe: half the passes, ordered by NC1.")
+    ] = False,
     probe_on: Annotated[
         ProbeChoice, typer.Option("--probe-on", help="Measure the probe on the test split, or by cross-validation.")
     ] = ProbeChoice.test,
@@ -94,9 +100,9 @@ def rank(
 
     lowdim rank --models zoo.toml --data cifar.npz --limit 1500
 
-    One pass per model over the training split, no training: NC1, H-score, LogME and others, with 90 % intervals over the
-    samples; beside them a linear probe, and how well each score agrees with it. Candidates that share a rank cannot be told
-    apart. Settings per model: a TOML file with tables
+    Ordered by the accuracy to expect: that of a linear classifier on the frozen feature and the second half of the blocks,
+    cross-validated on the training split, with its 90 % interval. Beside it NC1, H-score, LogME and others, and how well each
+    agrees with it. No network is trained; candidates that share a rank cannot be told apart. Settings per model: a TOML file with tables
 
     [[models]]  name = "…"  model = "…" (or features = "FILE.npz")  weights = "…"  arguments = {…}  mean = […]  std = […]
     image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  pool = "…"  source_accuracy = 0.7
@@ -128,7 +134,7 @@ def rank(
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
-        "by": str(by),
+        "by": str(by or (ScoreChoice.nc1 if no_probe else ScoreChoice.probe_cv_accuracy)),
         "probe": not no_probe,
         "probe_on": str(probe_on),
         "device": given.device(device),

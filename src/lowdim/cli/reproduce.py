@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, Listing, command, run_folder
+from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, progress, say
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
     command(app)(reproduce)
 
 
+@takes_text_for_paths
 def reproduce(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID ...|all]", help="Which; see --list.")] = None,
     list_all: Annotated[
@@ -81,7 +83,7 @@ def run(
 
     from lowdim.experiments._runner import choose_jobs, run_experiments
     from lowdim.experiments._settings import parse_assignments, resolve_settings
-    from lowdim.report import Result
+    from lowdim.report import Result, write_report
     from lowdim.report.demo import as_tour
     from lowdim.report.reproduce import experiment_tables, experiments_page, finished_page
 
@@ -91,13 +93,24 @@ def run(
         "experiments": {id: dataclasses.asdict(one) for id, one in settings.items()},
     }
     begun = time.monotonic()
-    with run_folder(out, name, config, fresh=fresh) as (folder, path), folder, contextlib.ExitStack() as stack:
+    held = config if fresh else _held_by(out, name, config)
+    with run_folder(out, name, held, fresh=fresh) as (folder, path), folder, contextlib.ExitStack() as stack:
         known = folder.finished()
         if known is not None:
+            known = _part(known, list(settings))
             page = finished_page(known, next_steps)
             return Result(name, known, page, folder=path, tables=experiment_tables(known), exit_code=exit_code(known))
         update = stack.enter_context(progress("experiments"))
         finished: dict[str, Finished] = {}
+        options = "".join(f" --set {text}" for text in assignments) + (" --full" if full else "")
+
+        def write_page() -> None:
+            """What is there so far; an interruption leaves this."""
+            done = [one for one in experiments if one.id in finished]
+            write_report(folder, experiments_page(done, finished, settings, options, next_steps))
+
+        written, cost = begun, 0.0
+        stack.push(lambda kind, error, trace: bool(error and finished and write_page()))
         for one in run_experiments(
             settings,
             folder.state,
@@ -106,7 +119,10 @@ def run(
         ):
             finished[one.id] = one
             say(_line(one, len(finished), len(settings)))
-        options = "".join(f" --set {text}" for text in assignments) + (" --full" if full else "")
+            now = time.monotonic()
+            if path is not None and len(finished) < len(settings) and now - written >= 10 * cost:
+                write_page()
+                written, cost = time.monotonic(), time.monotonic() - now
         page = experiments_page(experiments, finished, settings, options, next_steps)
         if commands is not None:
             page = as_tour(page, experiments, finished, commands)
@@ -114,6 +130,36 @@ def run(
         result, page = _write(folder, page, experiments, finished, settings, time.monotonic() - begun)
     tables = experiment_tables(result) if name != "demo" or exit_code(result) else []
     return Result(name, result, page, folder=path, tables=tables, exit_code=exit_code(result))
+
+
+def _held_by(out: Path | None, name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the folder where it holds these experiments, with these settings, among others; else the given one."""
+    from lowdim._files import read_checked, to_json
+
+    file = None if out is None else Path(out) / "config.json"
+    if file is None or not file.is_file():
+        return config
+    earlier: Any = read_checked(file, remedy="Use `fresh` to replace it, or another `out`.")
+    if not isinstance(earlier, dict) or earlier.get("command") != name or earlier.get("version") != config["version"]:
+        return config
+    asked, there = json.loads(to_json(config["experiments"])), earlier.get("experiments")
+    if isinstance(there, dict) and all(there.get(id) == one for id, one in asked.items()):
+        return {key: value for key, value in earlier.items() if key != "command"}
+    return config
+
+
+def _part(result: dict[str, Any], ids: Sequence[str]) -> dict[str, Any]:
+    """The result of some of its experiments."""
+    entries = [entry for entry in result["experiments"] if entry["id"] in ids]
+    if len(entries) == len(result["experiments"]):
+        return result
+    passed = sum(entry["passed"] for entry in entries)
+    return {
+        **result,
+        "experiments": entries,
+        "passed": passed,
+        "failed": sum(entry["status"] == "done" for entry in entries) - passed,
+    }
 
 
 def _line(one: "Finished", count: int, total: int) -> str:
@@ -149,7 +195,9 @@ def _write(
         "errors": len(errors),
         "exit_code": max((finished[entry["id"]].exit_code for entry in errors), default=0),
     }
-    if errors:  # the run stays open: started again, it tries these once more
+    if errors or len(entries) < len(
+        run.config["experiments"]
+    ):  # the run stays open: started again, it does what is missing
         run.write_result(result)
     else:
         run.finish(result)

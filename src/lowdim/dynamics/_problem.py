@@ -111,8 +111,13 @@ class Problem:
 
     def scaled(self, factor: float) -> "Problem":
         """The same minimiser from inputs and targets that are `factor` times as large."""
-        result = Problem(factor * self.targets, None if self.inputs is None else factor * self.inputs)
-        object.__setattr__(result, "precision", self.precision)
+        scaled = Problem(factor * self.targets, None if self.inputs is None else factor * self.inputs)
+        return scaled.known_to(self.precision)
+
+    def known_to(self, precision: float) -> "Problem":
+        """The same arrays, known to another rounding unit: those that were converted on the way."""
+        result = Problem(self.targets, self.inputs)
+        object.__setattr__(result, "precision", precision)
         return result
 
     def whitened(self) -> "Problem":

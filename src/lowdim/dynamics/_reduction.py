@@ -40,6 +40,13 @@ class Reduction:
     cores: list[Float[np.ndarray, "*batch k1 k2"]]
     target: Float[np.ndarray, "*batch k1 k2"]
 
+    @classmethod
+    def of(
+        cls, bases: Bases, phi: Float[np.ndarray, "d_y d"], cores: list[Float[np.ndarray, "*batch k1 k2"]]
+    ) -> "Reduction":
+        """The reduced problem in given bases, with given cores at the start."""
+        return cls(bases, cores, _pad(bases, bases.left[-1].swapaxes(-1, -2) @ phi @ bases.right[0]))
+
     @property
     def rank(self) -> int:
         """r, at least the rank of the target."""
@@ -134,8 +141,7 @@ def reduce(problem: Problem, weights: Factors, rank: int | None = None) -> Reduc
     _require_whitened(problem)
     directions, scales = _orthogonal_parts(weights)
     bases = Bases.of_target(problem.phi, directions, rank, problem.precision)
-    target = bases.left[-1].swapaxes(-1, -2) @ problem.phi @ bases.right[0]
-    return Reduction(bases, _initial_cores(bases, scales), _pad(bases, target))
+    return Reduction.of(bases, problem.phi, _initial_cores(bases, scales))
 
 
 def _require_whitened(problem: Problem) -> None:

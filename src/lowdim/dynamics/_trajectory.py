@@ -1,17 +1,21 @@
 """A training run that can be asked for any quantity at any recorded time, and forms nothing else."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from lowdim.dynamics._bases import Block
+from lowdim._files import write_atomic
+from lowdim._reading import read_arrays
+from lowdim.dynamics._bases import Bases, Block
 from lowdim.dynamics._network import Factors, end_to_end
 from lowdim.dynamics._problem import Problem
 from lowdim.dynamics._reduction import Reduction
-from lowdim.errors import UsageError
+from lowdim.errors import InputError, UsageError
 
 Mode = Literal["full", "reduced", "flow"]
 
@@ -178,6 +182,83 @@ class Trajectory:
         """Singular value decomposition of a factor at one time, formed and decomposed in full."""
         return Svd(*np.linalg.svd(self.weight(layer, time), full_matrices=False))
 
+    def save(self, path: Path | str) -> None:
+        """Writes problem, recorded times and states as an ``.npz`` file of plain arrays; the file is whole or absent.
+
+        A reduced run is kept as its cores and its start, so that `load` gives the same lifted weights.
+
+        Raises:
+            UsageError: If the run is a flow, which has states at every time: take those you want with `weights`.
+        """
+        if not isinstance(self.states, RecordedStates):
+            raise UsageError(
+                "a flow has states at every real time and cannot be saved. Keep those you need: run.weights(t)."
+            )
+        arrays: dict[str, np.ndarray] = {
+            "format": np.array(1),
+            "mode": np.array(list(self.mode.encode()), np.uint8),
+            "finished": np.array(self.finished),
+            "times": self.states.times,
+            "targets": self.problem.targets,
+            "precision": np.array(self.problem.precision),
+            **{f"state_{layer}": array for layer, array in enumerate(self.states.arrays, 1)},
+        }
+        if self.problem.inputs is not None:
+            arrays["inputs"] = self.problem.inputs
+        if self.reduction is not None:
+            arrays["rank"] = np.array(self.reduction.rank)
+            arrays |= {f"direction_{layer}": array for layer, array in enumerate(self.reduction.directions, 1)}
+        held = io.BytesIO()
+        np.savez(held, allow_pickle=False, **arrays)
+        write_atomic(Path(path), held.getvalue())
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Trajectory":
+        """What `save` wrote; nothing in the file is executed.
+
+        Raises:
+            InputError: If the file is missing, damaged, or not from `save`.
+
+        Example:
+            >>> import tempfile
+            >>> from lowdim.dynamics import GradientDescent, simulate
+            >>> run = simulate(Problem(np.array([[4.0]])), [np.array([[1.0]])] * 2, GradientDescent(0.05), steps=3, mode="full")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     run.save(f"{folder}/run.npz")
+            ...     again = Trajectory.load(f"{folder}/run.npz")
+            >>> bool(again.loss(3) == run.loss(3))
+            True
+        """
+        path = Path(path)
+        arrays, names = read_arrays(path, None, remedy="Save the run again.")
+        states = [arrays[name] for name in _numbered("state", names)]
+        if (
+            "format" not in names
+            or not {"mode", "finished", "times", "targets", "precision"} <= set(names)
+            or not states
+        ):
+            raise InputError(
+                f"{path} is not a saved run: it has {', '.join(names[:8]) or 'no arrays'}. Write it with `Trajectory.save`."
+            )
+        if int(arrays["format"]) != 1:
+            raise InputError(
+                f"{path} has format {int(arrays['format'])}, which a newer version wrote; this one reads format 1."
+            )
+        mode = bytes(arrays["mode"].astype(np.uint8)).decode(errors="replace")
+        if mode not in ("full", "reduced") or any(
+            array.ndim < 3 or len(array) != len(arrays["times"]) for array in states
+        ):
+            raise InputError(f"{path} is damaged: its states do not fit its times or its mode. Save the run again.")
+        problem = Problem(arrays["targets"], arrays.get("inputs")).known_to(float(arrays["precision"]))
+        reduction = None
+        if mode == "reduced":
+            directions = [arrays[name] for name in _numbered("direction", names)]
+            if len(directions) != len(states) or "rank" not in names:
+                raise InputError(f"{path} is damaged: the start of its reduction is missing. Save the run again.")
+            bases = Bases.of_target(problem.phi, directions, int(arrays["rank"]), problem.precision)
+            reduction = Reduction.of(bases, problem.phi, [state[0] for state in states])
+        return cls(problem, mode, RecordedStates(arrays["times"], states), reduction, bool(arrays["finished"]))  # pyright: ignore[reportArgumentType]
+
     def _state(self, layer: int, time: float | None) -> Float[np.ndarray, "*batch a b"]:
         if not 1 <= layer <= self.depth:
             raise UsageError(f"there is no layer {layer}; layers are 1 to {self.depth}, first layer first.")
@@ -187,3 +268,9 @@ class Trajectory:
         if self.reduction is None:
             raise UsageError(f"{name} belongs to the reduced network; this run has mode='full'.")
         return self.reduction
+
+
+def _numbered(stem: str, names: list[str]) -> list[str]:
+    """``stem_1, stem_2, …`` as far as they are there."""
+    count = sum(name.startswith(f"{stem}_") for name in names)
+    return [name for n in range(1, count + 1) if (name := f"{stem}_{n}") in names]

@@ -149,7 +149,7 @@ def surfaces(name: str, title: str, result: Study, layers: Sequence[int] = (1, 2
     lefts = [_angle_surface(name, result, layer, "left") for layer in shown]
     caption = "Reference: the vectors at iteration 1; the middle ones against the analytic invariant subspace, as one subspace."
     return [
-        Panels(f"{name}-values", f"{title}: singular values of W_1, W_2, W_3", values),
+        Panels(f"{name}-values", f"{title}: singular values of the factors", values),
         Panels(f"{name}-right", f"{title}: angle of right singular vectors to their start", rights, caption=caption),
         Panels(f"{name}-left", f"{title}: angle of left singular vectors to their start", lefts, caption=caption),
     ]

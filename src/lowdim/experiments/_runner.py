@@ -59,7 +59,7 @@ def run_experiments(
     Args:
         settings: Settings by experiment id, in order.
         state: Folder of finished outcomes; an experiment that ends writes ``ID.json`` here.
-        jobs: How many run at once; each gets its share of the processor's threads.
+        jobs: How many run at once; each gets its share of the processor's threads, or as many as the user's OMP_NUM_THREADS says.
         progress: Called with (experiments done, with fractions, experiments in all).
         started: Called with the id when an experiment starts.
 
@@ -109,7 +109,7 @@ def _start(id: str, settings: Any, state: Path, threads: int) -> _Worker:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(id, settings, state, theirs), name=id)
     before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    os.environ.update(thread_settings(before, threads))
     try:
         process.start()
     finally:
@@ -117,6 +117,12 @@ def _start(id: str, settings: Any, state: Path, threads: int) -> _Worker:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     theirs.close()
     return _Worker(id, process, ours, state, time.monotonic())
+
+
+def thread_settings(given: Mapping[str, str | None], share: int) -> dict[str, str]:
+    """The variables that limit threads: as the user set them, else as OMP_NUM_THREADS, else this share of the processor."""
+    common = given["OMP_NUM_THREADS"] or str(share)
+    return {name: given[name] or common for name in _THREADS}
 
 
 def _receive(worker: _Worker) -> Finished | None:

@@ -122,8 +122,8 @@ def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome
             Verdict.of("iterations of depth 3, narrowest over full width", counts[0] / counts[-1], ">=", 3.0),
         ),
         figures=(
-            _against_width(settings, "test-error", "Test error", "half mean square test error", tests),
-            _against_width(settings, "iterations", "Iterations", "iterations", iterations),
+            _against_width(settings, "test-error", "Test error", "half mean square test error", tests, iterations),
+            _against_width(settings, "iterations", "Iterations", "iterations", iterations, iterations),
         ),
         notes=(
             f"{settings.trials} instances; bands from the least to the largest. {unfinished} runs of depth 2 end at "
@@ -132,11 +132,23 @@ def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome
     )
 
 
-def _against_width(settings: DepthWidthSettings, name: str, title: str, label: str, values: Array) -> Lines:
-    series = [
-        Series(f"depth {depth}", settings.widths, np.median(rows, 1), rows.min(1), rows.max(1), style="line+points")
-        for depth, rows in zip((2, 3), values, strict=True)
-    ]
+def _against_width(
+    settings: DepthWidthSettings, name: str, title: str, label: str, values: Array, iterations: Array
+) -> Lines:
+    """Medians with bands; where the median run was stopped at the cap, a point of its own in place of the curve."""
+    series: list[Series] = []
+    for colour, (depth, rows, counts) in enumerate(zip((2, 3), values, iterations, strict=True)):
+        cap = settings.max_iterations[colour]
+        stopped = np.median(counts, 1) >= cap
+        middle, low, high = (np.where(stopped, np.nan, part) for part in (np.median(rows, 1), rows.min(1), rows.max(1)))
+        if not stopped.all():
+            series.append(
+                Series(f"depth {depth}", settings.widths, middle, low, high, style="line+points", colour=colour)
+            )
+        if stopped.any():
+            place = np.where(stopped, np.median(rows, 1), np.nan)
+            name_ = f"depth {depth}, stopped unfinished at {cap:,} iterations"
+            series.append(Series(name_, settings.widths, place, style="points", colour=colour))
     return Lines(name, f"{title} against width", "width", label, series, log_y=True)
 
 
@@ -463,8 +475,8 @@ EXPERIMENTS = (
         section=4,
         title="Depth and the number of entries",
         lecture="Section 4, deep matrix completion: sample complexity",
-        why="The observed share is varied for depths 2, 3 and 4. Deeper networks should need no more entries than "
-        "depth 2.",
+        why="The observed share is varied for several depths. Deeper networks should need no more entries than "
+        "the shallowest.",
         source="Arora et al. 2019, arXiv:1905.13655",
         settings=SampleComplexitySettings,
         run=run_sample_complexity,

@@ -156,8 +156,8 @@ EXPERIMENTS = (
         2,
         "Gradient descent changes 2r directions only",
         "The law of parsimony: singular values and vectors during training",
-        "A deep linear network is trained from orthogonal weights on a target of rank 3. "
-        "In every layer 24 of 30 singular values move together on a curve known in advance, and their vectors never move.",
+        "A deep linear network is trained from orthogonal weights on a target of rank r. "
+        "In every layer all but 2r singular values move together on a curve known in advance, and their vectors never move.",
         SOURCE,
         SvdSettings,
         run_svd,
@@ -168,7 +168,7 @@ EXPERIMENTS = (
         2,
         "Weight decay shrinks what is not learned",
         "The law of parsimony with weight decay",
-        "The same with weight decay 0, 1 and 10, and with as many or fewer outputs than inputs. "
+        "The same with several weight decays, and with as many or fewer outputs than inputs. "
         "The invariant singular values follow their scalar recursion, faster towards zero with more decay.",
         SOURCE,
         DecaySettings,

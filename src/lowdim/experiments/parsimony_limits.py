@@ -199,7 +199,7 @@ EXPERIMENTS = (
         "Without whitening the law is approximate",
         "The law of parsimony on inputs that are not whitened",
         "The inputs are Gaussian samples instead of orthonormal rows. "
-        "24 of 30 singular values still stay together to a few parts in a million, but the subspaces now move a little.",
+        "All but 2r singular values still stay nearly together, but the subspaces now move a little.",
         SOURCE,
         UnwhitenedSettings,
         run_unwhitened,
@@ -222,7 +222,7 @@ EXPERIMENTS = (
         2,
         "Small initial weights give low-rank solutions",
         "Implicit low-rank bias",
-        "The same target is learned from four initial scales. "
+        "The same target is learned from several initial scales. "
         "Beyond its 2r learned directions the end-to-end matrix holds exactly rho^L in each of the others, which vanishes with eps.",
         SOURCE,
         BiasSettings,

@@ -188,8 +188,8 @@ EXPERIMENTS = (
         3,
         "A straight line, and a ReLU network beside it",
         "Linear and nonlinear networks: log D against layer",
-        "Two networks of 8 layers, trained from the same weights. "
-        "The linear one falls on a straight line; the ReLU network falls faster up to layer 5 and then flattens.",
+        "Two networks of equal shape, trained from the same weights. "
+        "The linear one falls on a straight line; the ReLU network falls faster in its first layers and then flattens.",
         SOURCE,
         LinearReluSettings,
         run_linear_relu,
@@ -199,8 +199,8 @@ EXPERIMENTS = (
         3,
         "Depth adds layers of the same factor",
         "Effect of depth",
-        "Networks of 6, 8 and 10 layers on the same data. "
-        "The slope hardly changes, so deeper networks end better separated; ReLU networks of 10 layers are trained in the full form.",
+        "Networks of several depths on the same data. "
+        "The slope hardly changes, so deeper networks end better separated; the deepest ReLU network is trained in the full form.",
         SOURCE,
         DepthSettings,
         run_depth,
@@ -211,7 +211,7 @@ EXPERIMENTS = (
         3,
         "Smaller initial weights separate faster",
         "Effect of the initialisation scale",
-        "The same network of 4 layers from three initial scales. The factor per layer falls with the square of the scale.",
+        "The same network from several initial scales. The factor per layer falls with the square of the scale.",
         SOURCE,
         ScaleSettings,
         run_scale,

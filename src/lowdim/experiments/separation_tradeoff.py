@@ -91,7 +91,7 @@ EXPERIMENTS = (
         "Separation costs training time",
         "The trade-off with convergence",
         "The loss of the same network from several initial scales. "
-        "Larger scales fit sooner; at L = 4 halving the scale takes four times as long, and separates each layer four times better.",
+        "Larger scales fit sooner; halving the scale takes 2^(L - 2) times as long, and separates each layer four times better.",
         SOURCE,
         TradeoffSettings,
         run_tradeoff,

@@ -131,6 +131,20 @@ def _pool_tokens(tokens: Float[Tensor, "n t d"], pool: Pool, mask: Tensor | None
     return ((tokens * weights).sum(dim=1, dtype=wide) / weights.sum(dim=1, dtype=wide)).to(tokens.dtype)
 
 
+def tame(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Signed square root, then unit length: the heavy tails of activations count less. A row of zeros stays one.
+
+    Args:
+        features: Of one layer; half precision becomes float32.
+
+    Example:
+        >>> tame(torch.tensor([[9.0, -16.0]])).tolist()
+        [[0.6000000238418579, -0.800000011920929]]
+    """
+    wide = features.to(_wide(features))
+    return nn.functional.normalize(wide.sign() * wide.abs().sqrt(), dim=1)
+
+
 def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lowdim._files import json_digest
@@ -16,7 +17,7 @@ from lowdim._processes import Processes
 from lowdim.data._batches import Inputs, by_length
 from lowdim.errors import InputError
 from lowdim.features._cache import FeatureCache
-from lowdim.features._pooling import Pool
+from lowdim.features._pooling import Pool, tame
 from lowdim.features._recorder import recording, run_forward, samples_named
 from lowdim.features._shelf import Rows, Shelf
 from lowdim.features._source import Source
@@ -181,6 +182,21 @@ class FeatureStream:
         inputs = self.source.inputs(np.arange(start, stop))
         with samples_named(start, stop):
             return Rows.of(self.forward(inputs))
+
+
+def collected(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
+    """All features of a stream, or of its samples at some positions, by layer and pooling."""
+    parts: dict[Key, list[Tensor]] = {}
+    for batch in stream:
+        taken = slice(None) if positions is None else torch.from_numpy(np.isin(batch.positions, positions))
+        for key, rows in batch.features.items():
+            parts.setdefault(key, []).append(rows[taken])
+    return {key: torch.cat(rows) for key, rows in parts.items()}
+
+
+def tamed_layers(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
+    """The same, each layer tamed."""
+    return {key: tame(rows) for key, rows in collected(stream, positions).items()}
 
 
 def _key(name: str) -> Key:

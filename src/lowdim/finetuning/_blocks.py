@@ -7,7 +7,7 @@ from torch import nn
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning._plan import BatchNorm, Combine, Options, Plan
 from lowdim.finetuning.methods import Method, check_options, method_named
-from lowdim.models import Feature, block_names, match_layers
+from lowdim.models import Feature, block_names, later_blocks, match_layers
 
 DEPTH = 0.75
 """``layer="auto"``: the block at this share of the depth; its neighbours do as well, very early and very late ones worse."""
@@ -51,7 +51,12 @@ def plan_of(method: Method, module: nn.Module, options: Options, feature: Featur
     """The plan of a method, from those options that it reads; a block that it may choose comes before the feature."""
     blocks = _trained_blocks(module, options.layer, feature) if "layer" in method.reads else ()
     read = {name: getattr(options, name) for name in ("combine", "rank", "batch_norm") if name in method.reads}
-    return Plan(method.name, blocks, **read)
+    return Plan(
+        method.name,
+        blocks,
+        **read,
+        **({"layers": tuple(later_blocks(module, feature)), "mirror": True} if method.layered else {}),
+    )
 
 
 def auto_block(module: nn.Module, depth: float = DEPTH, feature: Feature | None = None) -> str:

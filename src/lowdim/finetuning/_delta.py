@@ -77,23 +77,27 @@ class _Part(msgspec.Struct, forbid_unknown_fields=True):
     combine: Combine | None = None
     rank: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 8
     batch_norm: BatchNorm = "frozen"
+    layers: tuple[str, ...] = ()
+    mirror: bool = False
     head: str | None = None
     """How the head had started, in deltas of one earlier version; it means nothing afterwards."""
 
     def plan(self) -> Plan:
         """As `TunedModel` takes it."""
-        return Plan(self.method, self.blocks, self.combine, self.rank, self.batch_norm)
+        return Plan(self.method, self.blocks, self.combine, self.rank, self.batch_norm, self.layers, self.mirror)
 
 
 class _Image(msgspec.Struct, tag_field="kind", tag="image"):
     image_size: _Size | None
-    crop: Annotated[float, msgspec.Meta(gt=0)]
-    crop_mode: Literal["center", "squash", "border"]
-    interpolation: Interpolation
-    mean: _Channels
-    std: tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
     channels: Literal[1, 3]
+    crop: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType = msgspec.UNSET
+    crop_mode: Literal["center", "squash", "border"] | msgspec.UnsetType = msgspec.UNSET
+    interpolation: Interpolation | msgspec.UnsetType = msgspec.UNSET
+    mean: _Channels | msgspec.UnsetType = msgspec.UNSET
+    std: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] | msgspec.UnsetType = msgspec.UNSET
     resize: _Size | None = None
+    processor: dict[str, Any] | None = None
+    """Instead of all from `crop` to `std`."""
 
     def __post_init__(self) -> None:
         for size in (self.image_size, self.resize):
@@ -101,6 +105,12 @@ class _Image(msgspec.Struct, tag_field="kind", tag="image"):
                 raise ValueError(
                     f"image_size and resize of {size[0]} x {size[1]} pixels are larger than any that is made"
                 )
+        if self.processor is not None:
+            return
+        for name in ("crop", "crop_mode", "interpolation", "mean", "std"):
+            if getattr(self, name) is msgspec.UNSET:
+                raise ValueError(f"the key {name!r} is missing")
+        assert isinstance(self.mean, tuple) and isinstance(self.std, tuple)
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"mean and std must have {self.channels} values, one per channel")
 
@@ -364,7 +374,7 @@ def _applied(model: nn.Module, delta: Delta) -> nn.Module:
     parts: list[TunedModel] = []
     names = {name for name, _ in model.named_modules()}
     for index, plan in enumerate(delta.plans):
-        if strange := {*plan.blocks, *feature.modules()} - names:
+        if strange := {*plan.blocks, *plan.layers, *feature.modules()} - names:
             raise InputError(f"The delta names the module {strange.pop()!r}, which the network does not have.")
         part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device), feature=feature)
         state = part.state_dict()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lowdim._files import write_atomic
-from lowdim.errors import require
+from lowdim.errors import UsageError, require
 from lowdim.finetuning._export import logit_difference
 from lowdim.finetuning._heads import heads_for, in_form, with_heads
 from lowdim.finetuning._prefix import Inputs
@@ -86,6 +86,8 @@ def _emptied(heads: dict[str, nn.Module]) -> dict[str, nn.Module]:
 
 def _place(written: Path, folder: Path) -> None:
     """Copies the files, the configuration last: without it, the others are no adapter. After a failure nothing new is left."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} cannot be written: it is a file, and a peft adapter is a folder.")
     files = sorted(written.iterdir(), key=lambda file: file.name == _CONFIG)
     new = [folder / file.name for file in files if not (folder / file.name).exists()]
     (folder / _CONFIG).unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """A network with a new head for new classes, and perhaps a skip connection from a block to its penultimate feature."""
 
+import contextlib
 import copy
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowdim.errors import InputError
-from lowdim.features import Pool, main_tensor, pool_output
+from lowdim.features import Pool, has_mirror, main_tensor, mirror, pool_output, tame
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
 from lowdim.finetuning.methods import Method, method_named
@@ -60,6 +62,7 @@ class TunedModel(nn.Module):
         self.feature = replace(found, layer="", pool="avg", heads=()) if self.method.own_output else found
         self._caught: dict[str, Tensor] | None = None
         self._counts: dict[str, int] = {}
+        self._read: dict[str, Tensor] = {}
         self._mask: Tensor | None = None
         self._catch_features(example)
         self.blocks = self._in_order(example)
@@ -68,15 +71,21 @@ class TunedModel(nn.Module):
             self.base.get_submodule(self.blocks[-1]).register_forward_hook(self._catcher("skip", self.feature.blocks))
         if self.method.adapt is not None:
             self.method.adapt(self.base, plan, seed)
+        self.pools: tuple[Pool, ...] = ("cls", "avg") if self.feature.blocks == "cls" else (self.feature.blocks,)
+        for name, pool in itertools.product(plan.layers, self.pools):
+            self.base.get_submodule(name).register_forward_hook(self._reader(name, pool))
         with torch.no_grad():
             row, skip = self._parts(example)
+        # What gives no features is not read.
+        self.layers = tuple(name for name in plan.layers if all(f"{name}|{pool}" in self._read for pool in self.pools))
+        self.plan = replace(plan, layers=self.layers)
         self.width = row.shape[1]
         self.feature = replace(self.feature, width=self.width)
         self.project = (
             _zeros(skip.shape[1], self.width, bias=False) if plan.combine == "project" and skip is not None else None
         )
         with torch.no_grad():
-            width = self._combine(row, skip).shape[1]
+            width = (self._layered(example) if self.method.layered else self._combine(row, skip)).shape[1]
         self.head = _zeros(width, classes)
         self.to(device)
         self._freeze()
@@ -116,7 +125,7 @@ class TunedModel(nn.Module):
             value: What `frozen_part` gave for these samples.
         """
         if value is None:
-            combined = self._combine(*self._parts(inputs))
+            combined = self._layered(inputs) if self.method.layered else self._combine(*self._parts(inputs))
         elif self.prefix is None:
             combined = value
         else:
@@ -177,6 +186,7 @@ class TunedModel(nn.Module):
         silent = [part for part in self._points if part not in caught]
         if silent:
             raise InputError(f"The layer {silent[0]} never runs in the forward pass. Choose another.")
+        self._read = caught
         parts = [caught[part] for part in self._points]
         row = torch.cat(parts, dim=1) if "&" in self.feature.layer else torch.stack(parts).mean(dim=0)
         return row if len(parts) > 1 else parts[0], caught.get("skip")
@@ -233,6 +243,26 @@ class TunedModel(nn.Module):
                 self._caught[name] = self._pooled(output, pool, name, module)
 
         return catch
+
+    def _reader(self, name: str, pool: Pool) -> Callable[[nn.Module, Any, Any], None]:
+        """The same for a layer beside the feature, where it gives features."""
+        catch = self._catcher(f"{name}|{pool}", pool)
+
+        def read(module: nn.Module, args: Any, output: Any) -> None:
+            with contextlib.suppress(InputError):
+                catch(module, args, output)
+
+        return read
+
+    def _layered(self, inputs: Inputs) -> Tensor:
+        """The feature and the layers beside it, each tamed, side by side; perhaps averaged with those of the mirror image."""
+        images = [inputs, mirror(inputs)] if self.plan.mirror and has_mirror(inputs) else [inputs]
+        rows: list[Tensor] = []
+        for image in images:
+            row, _ = self._parts(image)
+            beside = [self._read[f"{name}|{pool}"] for name, pool in itertools.product(self.layers, self.pools)]
+            rows.append(torch.cat([tame(part) for part in (row, *beside)], dim=1))
+        return torch.stack(rows).mean(dim=0)
 
     def _pooled(self, output: Any, pool: Pool, layer: str, module: nn.Module) -> Float[Tensor, "n d"]:
         tensor = main_tensor(output)

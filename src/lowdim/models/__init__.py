@@ -4,7 +4,7 @@ from lowdim._preprocessing import Preprocessing
 from lowdim.features import INPUT
 from lowdim.models._digits import DigitsMLP, DigitsNet
 from lowdim.models._feature import OUTPUT as OUTPUT
-from lowdim.models._feature import Feature, default_layers, find_feature
+from lowdim.models._feature import Feature, default_layers, find_feature, later_blocks
 from lowdim.models._given import as_model
 from lowdim.models._layers import block_names, match_layers
 from lowdim.models._load import load_model, runs_code, text_encoder
@@ -24,6 +24,7 @@ __all__ = [
     "default_layers",
     "find_feature",
     "fingerprint",
+    "later_blocks",
     "load_model",
     "match_layers",
     "runs_code",

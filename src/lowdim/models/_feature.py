@@ -159,6 +159,26 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
     return [*(name for name in layers if name != feature.layer), feature.layer]
 
 
+def later_blocks(module: nn.Module, feature: Feature | None = None) -> list[str]:
+    """The second half of the blocks, without one whose output is the feature already.
+
+    Args:
+        module: Any network.
+        feature: Of the network; blocks that do not run before it are left out.
+
+    Example:
+        >>> layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
+        >>> encoder = nn.TransformerEncoder(layer, num_layers=4, enable_nested_tensor=False)
+        >>> later_blocks(encoder), later_blocks(encoder, find_feature(encoder, torch.ones(2, 3, 8)))
+        (['layers.2', 'layers.3'], ['layers.2'])
+    """
+    names = [name for name in block_names(module) if feature is None or feature.trains(name)]
+    half = names[len(names) // 2 :]
+    if feature is not None and not feature.heads:
+        half = half[:-1]
+    return [name for name in half if feature is None or name != feature.layer]
+
+
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Generator[None]:
     """Evaluation mode, and the modes as they were afterwards."""
