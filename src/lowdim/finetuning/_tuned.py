@@ -188,6 +188,9 @@ class TunedModel(nn.Module):
         finally:
             # The base also runs alone, to compute the frozen part: then nothing is caught.
             self._caught = None
+        silent = [part for part in self._points if part not in caught]
+        if silent:
+            raise InputError(f"The layer {silent[0]} never runs in the forward pass. Choose another.")
         self._read = caught
         parts = [caught[part] for part in self._points]
         row = torch.cat(parts, dim=1) if "&" in self.feature.layer else torch.stack(parts).mean(dim=0)
