@@ -11,21 +11,27 @@ project = "lowdim"
 author = "The lowdim developers"
 release = version_of("lowdim")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 # Formulas as MathML, which browsers draw themselves: no script, and no network.
 html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "examples"]
 
-html_theme = "alabaster"
+html_theme = "furo"
+html_title = f"lowdim {release}"
 html_static_path = ["static"]
 html_css_files = ["formulas.css"]
-html_theme_options = {
-    "description": "Low-dimensional structure in deep networks",
-    "page_width": "1300px",
-    "body_max_width": "1050px",
-}
+# Nothing is loaded from elsewhere, and a sentence of the page stands in the results of a search.
+html_theme_options = {"sidebar_hide_name": False, "navigation_with_keys": True}
+html_show_sourcelink = False
+copybutton_prompt_text = "$ "
+# Tutorials run when the documentation is built, so that what they show is what comes.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 240
+nb_execution_in_temp = True
+nb_merge_streams = True
 
 # Docstrings put code in single backticks; names that the reference holds become links.
 default_role = "py:obj"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def test_an_interrupted_run_is_continued_to_the_same_answer(run, table, tmp_path
         report(self, done, state)
         reports.append(done)
         if len(reports) == 12:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(Stage, "report", interrupted)

@@ -114,16 +114,17 @@ def test_export(target: str, run: Path) -> None:
         assert json.loads(properties["preprocessing"])["image_size"] == [8, 8]
 
 
-def test_auto_shows_its_evidence_and_saves_an_ensemble(tmp_path: Path) -> None:
-    found = result(lowdim(*QUICK, "--json", folder=tmp_path))
-    assert found["method"] == "ensemble"
-    assert {row["method"] for row in found["evidence"]} == {"baseline", "linear-probe", "scl", "ensemble"}
+def test_auto_shows_its_evidence_and_why(tmp_path: Path) -> None:
+    found = result(lowdim(*QUICK, "--minutes", "5", "--json", folder=tmp_path))
+    assert {"baseline", "probe"} <= {row["method"] for row in found["evidence"]}
+    assert found["method"] in {row["method"] for row in found["evidence"]}
+    assert any("weight lies on layers before the last" in reason for reason in found["reasons"])
     assert found["delta"]["verified"] is True
 
 
 def test_auto_also_tries_what_it_is_asked_to(tmp_path: Path) -> None:
     found = result(lowdim(*QUICK, "--also", "lp-ft", "--json", folder=tmp_path))
-    assert {row["method"] for row in found["evidence"]} == {"baseline", "linear-probe", "scl", "ensemble", "lp-ft"}
+    assert {"baseline", "probe", "lp-ft"} <= {row["method"] for row in found["evidence"]}
     assert any(reason.startswith("lp-ft against") for reason in found["reasons"])
     refused = lowdim(*QUICK, "--method", "scl", "--also", "lp-ft", folder=tmp_path, code=2)
     assert "--also goes with --method auto" in refused.stderr
@@ -179,7 +180,7 @@ def test_advise_reads_a_file_of_models_and_says_when_none_helps(tmp_path: Path) 
     words = ["advise", "--data", "digits-5-9", "--models", "zoo.toml", "--limit", "60", "--shots", "3"]
     done = lowdim(*words, "--outliers", "0", folder=tmp_path)
     assert "No network here does better than none" in done.stdout
-    assert "layer = … of untrained is for lowdim rank" in done.stderr
+    assert "feature of untrained: blocks.1" in done.stdout
     found = json.loads(next(tmp_path.glob("lowdim-runs/advise-*/result.json")).read_text())
     assert found["baseline_wins"] is True
     assert {row["method"] for row in found["learning_curve"]} >= {"baseline", "linear-probe"}

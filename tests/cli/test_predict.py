@@ -51,7 +51,20 @@ def test_all_samples_are_classified_where_the_data_has_no_split(folder: Path) ->
     assert found["accuracy"] is None
     (warning,) = found["warnings"]
     assert "training samples may be among them" in warning and "--split" in warning
-    assert len((folder / "all.csv").read_text().splitlines()) == 51
+    with (folder / "all.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 50
+    for row, one in zip(rows, found["predictions"], strict=True):
+        chances = {
+            name.removeprefix("probability of "): float(value)
+            for name, value in row.items()
+            if name.startswith("probability of ")
+        }
+        assert sum(chances.values()) == pytest.approx(1)
+        assert row["class"] == max(chances, key=chances.__getitem__)
+        assert chances[row["class"]] == pytest.approx(float(row["probability"]))
+        assert row["label"] == (one["label"] or "")
+    assert {row["label"] for row in rows} <= {Path(row["item"]).parent.name for row in rows}
     done = lowdim(*PREDICT, data, folder=folder)
     assert "all 50 samples of digits" in done.stdout and "accuracy" not in done.stdout
     assert "training samples may be among them" in done.stderr

@@ -113,3 +113,11 @@ def test_profile_and_monitor_take_the_same():
 def test_dir_lists_the_public_names_only():
     assert set(dir(lowdim)) == set(lowdim.__all__)
     assert lowdim.__version__
+
+
+def test_paths_may_be_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tuned = lowdim.finetune("digits-split", "digits-noisy", shots=3, method="linear-probe", out="tuned")
+    found = lowdim.predict("tuned/delta", "digits-noisy", split="test", limit=20, page="page.html")
+    assert len(found["predictions"]) == 20 and (tmp_path / "page.html").is_file()
+    assert tuned.folder is not None and found["accuracy"] == found.data["accuracy"]

@@ -25,7 +25,7 @@ from lowdim.features import (
 )
 from lowdim.finetuning import Plan, TunedModel, advise, finetune
 from lowdim.finetuning._store import HeadInput
-from lowdim.models import fingerprint, load_model, penultimate
+from lowdim.models import find_feature, fingerprint, load_model
 from lowdim.profiling import profile
 from lowdim.ranking import candidates_of, rank
 
@@ -227,7 +227,7 @@ def test_a_stream_replays_what_was_computed_whatever_its_batches(tmp_path):
     source = TensorSource(x, torch.arange(20) % 3)
 
     def batches(size, layers):
-        forward = Forward(module, layers, ["avg"], torch.device("cpu"))
+        forward = Forward(module, [(layer, "avg") for layer in layers], torch.device("cpu"))
         stream = FeatureStream(
             forward, source, source.labels, cache=FeatureCache(tmp_path, 1e6), content="c", batch_size=size
         )
@@ -291,7 +291,8 @@ def test_the_head_sees_what_is_kept_for_it(make):
     """Kept under the name that `rank` gives it, and the same as in the tuned network."""
     module, inputs = make()
     model = TunedModel(module.eval(), Plan("linear-probe"), 2, inputs)
-    head_input = HeadInput(module, model.pooling, torch.device("cpu"))
+    feature = find_feature(module, inputs)
+    head_input = HeadInput(module, feature, torch.device("cpu"))
     with torch.no_grad():
         expected = model.features(inputs)
     value = head_input(inputs)[head_input.name].float()
@@ -299,7 +300,7 @@ def test_the_head_sees_what_is_kept_for_it(make):
     if isinstance(module, Tokens):
         assert (expected == 200).all()
     else:
-        assert head_input.name == f"{penultimate(module)}|avg"
+        assert head_input.name == f"{feature.layer}|{feature.pool}"
 
 
 def test_what_one_command_computed_the_others_find(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from tests.finetuning.conftest import Encoder
 from tests.finetuning.test_delta import EXAMPLE, perturbed
 from torch import nn
 
-from lowdim._files import save_tensors
+from lowdim._files import tensor_bytes
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning import Average, Plan, TunedModel, save_checkpoint
 from lowdim.finetuning._prefix import Inputs
@@ -92,12 +92,12 @@ def test_a_checkpoint_that_differs_is_removed(
     """What is compared is what is in the file."""
     tuned, path = perturbed(network, Plan("layer", ("blocks.4",))), tmp_path / "model.safetensors"
 
-    def damaged(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-        save_tensors(path, {**arrays, "conv.weight": arrays["conv.weight"] * np.float32(1.001)}, metadata)
+    def damaged(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+        return tensor_bytes({**arrays, "conv.weight": arrays["conv.weight"] * np.float32(1.001)}, metadata)
 
-    monkeypatch.setattr("lowdim.finetuning._checkpoint.save_tensors", damaged)
+    monkeypatch.setattr("lowdim.finetuning._checkpoint.tensor_bytes", damaged)
     settings = {"classes": CLASSES, "preprocessing": network.preprocessing, "example": torch.rand(2, 1, 8, 8)}
-    with pytest.raises(InputError, match="were removed"):
+    with pytest.raises(InputError, match="were not written"):
         save_checkpoint(tuned, network.module, path, **settings)
     assert not path.exists()
 

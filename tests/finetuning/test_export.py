@@ -71,7 +71,7 @@ def test_a_file_that_differs_is_removed(network: LoadedModel, tmp_path: Path, mo
     monkeypatch.setattr(
         "lowdim.finetuning._export._torch_runner", lambda path: lambda tensors: torch.zeros(len(tensors[0]), 10)
     )
-    with pytest.raises(InputError, match="was removed"):
+    with pytest.raises(InputError, match="was not written"):
         export_model(model, delta, network.preprocessing, tmp_path / "f", to="torch", example=EXAMPLE)
     assert not (tmp_path / "f").exists()
 

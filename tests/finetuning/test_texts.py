@@ -10,9 +10,8 @@ import torch
 from tests.models.test_texts import GPT2, SEQ2SEQ, save, split_of
 from torch import nn
 
-from lowdim import finetune
 from lowdim.data import Dataset, Split, batches, dataset_from_arrays
-from lowdim.finetuning import export_model, load_delta, read_delta
+from lowdim.finetuning import export_model, finetune, load_delta, read_delta
 from lowdim.finetuning._delta import example_of
 from lowdim.models import fingerprint, load_model
 

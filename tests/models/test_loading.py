@@ -70,7 +70,6 @@ def accuracy(model: LoadedModel, data: str, split: str) -> float:
 )
 def test_embedded_networks_classify_unseen_digits(name: str, data: str, least: float) -> None:
     model = load_model(name)
-    assert model.head == "head"
     assert not model.random_weights
     assert model.classes == load_data(data).classes
     assert accuracy(model, data, "test") >= least
@@ -110,7 +109,8 @@ def test_source_loads_the_same_model(user_file: Path) -> None:
 
 def test_user_files(user_file: Path) -> None:
     model = load_model(f"{user_file}:network", name="mine")
-    assert (model.name, model.head, model.classes) == ("mine", "3", None)
+    assert (model.name, model.classes) == ("mine", None)
+    assert model.feature(torch.zeros(2, 1, 8, 8)).layer == "3:input"
     assert model.preprocessing.describe() == "grey 8 x 8 (crop 0.9, center, bilinear), mean 0.5, std 0.25"
     assert not model.module.training
     assert str(user_file.parent) not in sys.path
@@ -302,7 +302,8 @@ def test_timm_weights_files_decide_the_classes_and_are_never_half_loaded(tmp_pat
         save_file(network.state_dict(), file)
         model = load_model("timm:resnet10t", weights=file)
         torch.testing.assert_close(model.module.state_dict(), network.state_dict(), rtol=0, atol=0)
-        assert model.head == ("fc" if classes else None)
+        feature = model.feature(torch.randn(2, 3, 32, 32))
+        assert (feature.layer, feature.outputs) == ("fc:input", classes)
     with pytest.raises(InputError, match="does not fit"):
         load_model("timm:resnet18", weights=tmp_path / "7.safetensors")
 
@@ -398,7 +399,7 @@ def tiny_bert(folder: Path, kind: str = "AutoModel", **options: object) -> nn.Mo
 def test_transformers_folders(tmp_path: Path) -> None:
     network = tiny_bert(tmp_path)
     model = load_model(f"hf:{tmp_path}")
-    assert (model.head, model.classes, model.preprocessing.kind, model.notes) == (None, None, "text", ())
+    assert (model.classes, model.preprocessing.kind, model.notes) == (None, "text", ())
     assert model.fingerprint == fingerprint(network)
     assert load_model(f"hf:{tmp_path}", random_weights=True).fingerprint != model.fingerprint
 
@@ -406,7 +407,7 @@ def test_transformers_folders(tmp_path: Path) -> None:
 def test_transformers_classifiers_keep_their_head_and_names(tmp_path: Path) -> None:
     network = tiny_bert(tmp_path, "AutoModelForSequenceClassification", id2label={0: "yes", 1: "no", 2: "maybe"})
     model = load_model(f"hf:{tmp_path}")
-    assert (model.head, model.classes) == ("classifier", ("yes", "no", "maybe"))
+    assert model.classes == ("yes", "no", "maybe")
     assert model.fingerprint == fingerprint(network)
 
 

@@ -210,7 +210,7 @@ def test_every_sample_is_read_by_exactly_one_process(count, tmp_path):
     labels = np.zeros(50, dtype=np.int64)
     for samples in range(51):
         source = TensorSource(torch.zeros(samples, 1), torch.from_numpy(labels[:samples]))
-        forward = Forward(nn.Identity(), [], [], torch.device("cpu"))
+        forward = Forward(nn.Identity(), [], torch.device("cpu"))
         for batch_size in (1, 2, 7, 64):
             options = {"batch_size": batch_size, "cache": FeatureCache(tmp_path, 0), "content": "nothing"}
             read = [

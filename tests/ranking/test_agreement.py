@@ -39,23 +39,23 @@ def test_weighted_tau_cares_about_the_best() -> None:
 
 def test_groups_widen_the_interval() -> None:
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(6, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
-    values = np.repeat(centres, 5, axis=0) + 0.01 * rng.normal(size=(30, 2))
-    names = [str(index // 5) for index in range(30)]
+    centres = rng.normal(size=(8, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
+    values = np.repeat(centres, 5, axis=0) + 0.01 * rng.normal(size=(40, 2))
+    names = [str(index // 5) for index in range(40)]
     alone, together = agreement(values[:, 0], values[:, 1]), agreement(values[:, 0], values[:, 1], groups=names)
     assert alone is not None
     assert together is not None
     assert alone.interval is not None
     assert together.interval is not None
-    assert (alone.groups, together.groups) == (30, 6)
+    assert (alone.groups, together.groups) == (40, 8)
     assert np.ptp(together.interval) > 1.5 * np.ptp(alone.interval)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_interval_is_that_of_resampled_groups(grouped: bool) -> None:
     rng = np.random.default_rng(3)
-    x, y = rng.integers(0, 5, 9).astype(float), rng.integers(0, 5, 9).astype(float)
-    names = [str(index // 2 if grouped else index) for index in range(9)]
+    x, y = rng.integers(0, 5, 17).astype(float), rng.integers(0, 5, 17).astype(float)
+    names = [str(index // 2 if grouped else index) for index in range(17)]
     members = [np.flatnonzero(np.array(names) == name) for name in dict.fromkeys(names)]
     draws, values = np.random.default_rng(7), list[float]()
     for _ in range(2000):
@@ -70,9 +70,11 @@ def test_the_interval_is_that_of_resampled_groups(grouped: bool) -> None:
 def test_few_models_and_constant_scores_have_no_agreement() -> None:
     assert agreement([1, 2], [1, 2]) is None
     assert agreement([1, 1, 1], [1, 2, 3]) is None
-    result = agreement([1, 2, 3], [1, 2, 3], groups=["a", "a", "b"])
-    assert result is not None
-    assert result.interval is None
+    for models, groups in ((3, None), (7, None), (9, [*"aabcdefgg"])):
+        result = agreement(range(models), range(models), groups=groups)
+        assert result is not None and result.spearman == pytest.approx(1)
+        assert result.interval is None
+    assert (result := agreement(range(8), range(8))) is not None and result.interval is not None
 
 
 def test_values_that_cannot_be_ordered_are_refused() -> None:

@@ -9,7 +9,9 @@ import torch
 from lowdim._intervals import wilson_interval
 from lowdim.data import dataset_from_arrays, load_data
 from lowdim.errors import InputError, UsageError
+from lowdim.finetuning import finetune
 from lowdim.metrics import within_class_variability
+from lowdim.models import load_model
 from lowdim.probe import fit_probe
 from lowdim.profiling._passes import halves
 from lowdim.ranking import (
@@ -127,6 +129,51 @@ def test_scores_are_those_of_the_formulas(saved: Path) -> None:
     assert by_folds.probe_samples == int(120 / 1.3)
 
 
+def test_images_are_ordered_by_the_frozen_head(tmp_path: Path) -> None:
+    """Of several layers, as they are and mirrored: better than the last layer, and what fine-tuning reaches."""
+    data = load_data("digits-5-9", shots=12, limit=200)
+    result = rank(candidates_of(["digits-0-4", "digits-split"]), data)
+    assert result.by == "probe_cv_accuracy"
+    first, second = (place.evaluation for place in result.places)
+    assert first.name == "digits-split"
+    assert first.scores["probe_cv_accuracy"] > second.scores["probe_cv_accuracy"]
+    base = load_model("digits-0-4")
+    tuned = finetune(base, data, method="probe").accuracy["test"]
+    assert second.scores["probe_accuracy"] == pytest.approx(tuned, abs=0.02)
+    assert second.scores["probe_accuracy"] > finetune(base, data, method="linear-probe").accuracy["test"] + 0.03
+
+
+def test_without_the_probe_it_is_nc1_and_it_is_said(saved: Path) -> None:
+    result = rank(candidates_of(names(saved)), load_data(str(saved / "good.npz")), probe=False)
+    assert result.by == "nc1"
+    assert any(warning.startswith("ordered by NC1 alone") for warning in result.warnings)
+
+
+def test_the_probe_orders_where_nc1_would_mislead(tmp_path: Path) -> None:
+    """Few directions make NC1 small; the wider features classify better."""
+    x, y = features(300, 40, 3.0, 1, classes=6)
+    means = np.stack([x[y == k].mean(axis=0) for k in range(6)])
+    plane = np.linalg.svd(means - means.mean(axis=0))[2][:2]
+    for name, rows in (("wide", x), ("narrow", x @ plane.T)):
+        np.savez(tmp_path / f"{name}.npz", x_train=rows, y_train=y)
+    specs = [str(tmp_path / f"{name}.npz") for name in ("wide", "narrow")]
+    data = load_data(specs[0])
+    by_probe, by_nc1 = (rank(candidates_of(specs), data, by=by) for by in (None, "nc1"))
+    assert [Path(place.candidate.name).stem for place in by_nc1.places] == ["narrow", "wide"]
+    assert [Path(place.candidate.name).stem for place in by_probe.places] == ["wide", "narrow"]
+
+
+def test_one_sample_per_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="two of a class"):
+        rank(candidates_of(["digits"]), load_data("digits", shots=1, limit=50))
+
+
+def test_few_models_have_no_interval_of_the_agreement(saved: Path) -> None:
+    result = rank(candidates_of(names(saved)), load_data(str(saved / "good.npz")))
+    assert {found.interval for found in result.agreement.values()} == {None}
+    assert any("3 independent models are too few" in warning for warning in result.warnings)
+
+
 def test_batches_do_not_matter(saved: Path) -> None:
     candidate, data = candidates_of(names(saved))[0], load_data(str(saved / "good.npz"))
     one = evaluate(candidate, data, folder=saved / "a", batch_size=7)
@@ -171,7 +218,7 @@ def test_candidates_that_cannot_be_told_apart_are_tied(saved: Path) -> None:
     rng = np.random.default_rng(0)
     nudged = [part + 0.02 * rng.normal(size=part.shape).astype(np.float32) for part in (x, x_test)]
     np.savez(saved / "twin.npz", x_train=nudged[0], y_train=y, x_test=nudged[1], y_test=y_test)
-    result = rank(candidates_of([*names(saved), str(saved / "twin.npz")]), data)
+    result = rank(candidates_of([*names(saved), str(saved / "twin.npz")]), data, by="nc1")
     places = {Path(place.candidate.name).stem: place.rank for place in result.places}
     assert places["good"] == places["twin"] == 1
     assert places["fair"] == 3
@@ -190,7 +237,6 @@ def test_networks_with_a_head_have_source_scores(tmp_path: Path) -> None:
     assert (own.layer, own.width) == ("head:input", 24)
     # LEEP and NCE by their definitions.
     from lowdim.data import batches
-    from lowdim.models import load_model
 
     model = load_model("digits-0-4")
     images, labels, _ = next(batches(data["train"], model.preprocessing, batch_size=200))
@@ -515,7 +561,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: str, error: type[Exc
 
 
 def test_a_file_that_is_absent(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="does not exist"):
         read_candidates(tmp_path / "absent.toml")
 
 

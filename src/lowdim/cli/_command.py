@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -136,6 +137,27 @@ def _folded(example: str, width: int) -> str:
     return "\n".join(lines)
 
 
+def takes_text_for_paths(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with text accepted wherever its annotations say path: Python callers write either."""
+    names = [name for name, hint in inspect.get_annotations(function).items() if _is_path(hint)]
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        given = signature.bind(*args, **options)
+        for name in names:
+            if isinstance(given.arguments.get(name), str):
+                given.arguments[name] = Path(given.arguments[name])
+        return function(*given.args, **given.kwargs)
+
+    return call
+
+
+def _is_path(hint: Any) -> bool:
+    kinds = get_args(get_args(hint)[0]) or get_args(hint)[:1] if get_args(hint) else ()
+    return Path in kinds and str not in kinds
+
+
 def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
     """Adds a function to the application, with options for the form of the output."""
 
@@ -220,7 +242,9 @@ def run_folder(
     from lowdim._files import RunFolder
 
     if out is not None or keep or TYPED.get():
-        run = RunFolder(None if out is None else Path(out), command, config, fresh=fresh)
+        # Python gets the objects of a run, which a finished folder does not hold.
+        anew = fresh or (out is None and not TYPED.get())
+        run = RunFolder(None if out is None else Path(out), command, config, fresh=anew)
         yield run, run.path
     else:
         with TemporaryDirectory(prefix="lowdim-") as folder:

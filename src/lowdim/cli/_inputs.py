@@ -1,7 +1,8 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -66,6 +67,35 @@ Std: TypeAlias = Annotated[
 ImageSize: TypeAlias = Annotated[
     int | None,
     typer.Option("--image-size", rich_help_panel="Model", min=1, help="Side in pixels, instead of the model's own."),
+]
+FeatureLayer: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--feature",
+        rich_help_panel="Model",
+        help="Module whose output is the feature (NAME:input: what it reads), not what the classifier reads.",
+    ),
+]
+
+
+class PoolChoice(StrEnum):
+    """How tokens or maps become one row per sample."""
+
+    avg = "avg"
+    flatten = "flatten"
+    cls = "cls"
+    mean = "mean"
+    last = "last"
+    map = "map"
+
+
+PoolOption: TypeAlias = Annotated[
+    PoolChoice | None,
+    typer.Option(
+        "--pool",
+        rich_help_panel="Model",
+        help="How the feature's tokens or map become one row [default: as the network does it].",
+    ),
 ]
 PathColumn: TypeAlias = Annotated[
     str | None, typer.Option("--path-column", rich_help_panel="Data", help="Of a table: image files.")
@@ -250,6 +280,12 @@ def device(name: str) -> str:
     return name
 
 
+def feature_line(feature: "Mapping[str, Any]", name: str = "") -> str:
+    """What was taken as the feature, with its width and why."""
+    of = f" of {name}" if name else ""
+    return f"feature{of}: {feature['layer']}, {feature['width']:,} wide ({feature['why']})"
+
+
 def untrained(network: "LoadedModel") -> list[str]:
     """The warning that belongs to random weights, if they are."""
     return (
@@ -298,6 +334,8 @@ def model_identity(model: "LoadedModel") -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "code": network_content(model.module, "")[1][:16],
         "random_weights": model.random_weights,
+        "feature": model.layer,
+        "pool": model.pool,
         "preprocessing": model.preprocessing.as_dict(),
     }
 

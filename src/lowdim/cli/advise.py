@@ -12,7 +12,7 @@ import typer
 
 from lowdim._numbers import between, percent
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, run_folder
+from lowdim.cli._command import TYPED, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, progress, say
 from lowdim.cli._inputs import positive
 from lowdim.errors import UsageError
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     command(app)(advise)
 
 
+@takes_text_for_paths
 def advise(
     model: Annotated[
         list[str] | None,
@@ -53,6 +54,8 @@ def advise(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
+    pool: given.PoolOption = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -85,6 +88,8 @@ def advise(
         "mean": given.numbers(mean, "mean"),
         "std": given.numbers(std, "std"),
         "image_size": image_size,
+        "feature": feature,
+        "pool": None if pool is None else str(pool),
     }
     candidates = given.candidates(model, models, {key: value for key, value in arguments.items() if value})
     saved = next((candidate.name for candidate in candidates if candidate.model is None), None)
@@ -125,11 +130,7 @@ def advise(
         partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
     ]
     words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
-    measured = [candidate.name for candidate in candidates if candidate.layer]
-    notes = [
-        *given.seen_by_any(candidates, dataset),
-        *(f"layer = … of {name} is for lowdim rank; here the feature before the head was used" for name in measured),
-    ]
+    notes = given.seen_by_any(candidates, dataset)
     spoken = data if isinstance(data, str) else "DATA"
     return _run(loaders, dataset, spoken, config, words, given.words(options), notes, out, cache=cache, fresh=fresh)
 
@@ -153,6 +154,8 @@ def _model_words(candidate: "Candidate") -> list[str]:
             "--offline": settings.get("offline"),
             "--mean": _listed(settings.get("mean")),
             "--std": _listed(settings.get("std")),
+            "--feature": settings.get("feature"),
+            "--pool": settings.get("pool"),
             "--image-size": size if isinstance(size, int | None) else _side(candidate.name, *size),
         }
     )
@@ -229,10 +232,12 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
             "interval": list(chosen.interval),
             "command": shlex.join(["lowdim", "finetune", "--model", spec, "--data", data, *how, *loading, *options]),
         },
+        "features": dict(found.features),
         "baseline_wins": found.baseline_wins,
         "reasons": list(found.reasons),
         "evidence": [entry.as_dict() for entry in found.evidence],
         "learning_curve": list(found.learning_curve),
+        "more_labels": found.more_labels,
         "classes": [asdict(entry) for entry in found.classes],
         "outliers": outliers,
         "warnings": list(found.warnings),
@@ -254,9 +259,14 @@ def _page(result: dict[str, Any], dataset: "Dataset") -> "Page":
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:
-    lines = list(result["reasons"])
+    lines = [*(given.feature_line(feature, name) for name, feature in result["features"].items()), *result["reasons"]]
     for row in result["learning_curve"]:
         lines.append(f"{row['shots']} per class, {row['method']}: {percent(row['accuracy'])}{between(row['interval'])}")
+    if (more := result["more_labels"]) is not None:
+        before, after = more["shots"]
+        answer = "yes" if more["helps"] else "hardly"
+        change = f"{100 * more['gain']:+.1f} ± {100 * more['error']:.1f} points"
+        lines.append(f"would more labels help: {answer}; from {before} to {after} per class the probe gained {change}")
     worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
     hardest = ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst)
     lines.append(f"hardest classes: {hardest}")

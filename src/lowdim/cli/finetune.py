@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, command, run_folder
+from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 
@@ -46,16 +46,20 @@ def register(app: typer.Typer) -> None:
     command(app)(finetune)
 
 
+@takes_text_for_paths
 def finetune(
     model: given.Model,
     data: given.DataUnlessListing = None,
     method: Annotated[
         MethodChoice,
-        typer.Option("--method", help="auto: scl where it is clearly better than the probe, else both averaged."),
+        typer.Option("--method", help="auto: the probe, or a trained block where that is clearly better."),
     ] = AUTO,
     also: Annotated[
         list[AlsoChoice] | None,
         typer.Option("--also", help="auto cross-validates this too, and takes it if clearly better; may be repeated."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="auto begins no comparison that would take longer in all.")
     ] = None,
     layer: Annotated[
         str, typer.Option("--layer", help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.")
@@ -101,6 +105,8 @@ def finetune(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
+    pool: given.PoolOption = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -140,6 +146,8 @@ def finetune(
         "mean": given.numbers(mean, "mean"),
         "std": given.numbers(std, "std"),
         "image_size": image_size,
+        "feature": feature,
+        "pool": None if pool is None else str(pool),
     }
     if list_layers:
         return _listing(as_model(model, **options))
@@ -160,6 +168,7 @@ def finetune(
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
         "method": str(method),
         "also": [str(choice) for choice in also or []],
+        "minutes": minutes,
         "layer": layer,
         "combine": str(combine),
         "rank": rank,
@@ -264,6 +273,7 @@ def _run(
 _PASSED = (
     "method",
     "also",
+    "minutes",
     "layer",
     "combine",
     "rank",
@@ -301,6 +311,7 @@ def _page(result: dict[str, Any], folder: Path, typed: str) -> "Page":
 def _remarks(result: dict[str, Any]) -> list[str]:
     delta, update = result["delta"], result["update"]
     lines = [
+        given.feature_line(result["feature"]),
         *result["reasons"],
         f"trained: {result['trained_parameters']:,} of {result['total_parameters']:,} parameters "
         f"({100 * result['trained_share']:.2f} %)",

@@ -9,7 +9,7 @@ import typer
 
 from lowdim._numbers import number, percent
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, command, run_folder
+from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
 
 if TYPE_CHECKING:
@@ -26,16 +26,6 @@ class SplitChoice(StrEnum):
     both = "both"
 
 
-class PoolChoice(StrEnum):
-    """How a layer's output becomes one row per sample."""
-
-    avg = "avg"
-    flatten = "flatten"
-    cls = "cls"
-    mean = "mean"
-    last = "last"
-
-
 class WeightingChoice(StrEnum):
     """How classes of different size count."""
 
@@ -49,14 +39,18 @@ def register(app: typer.Typer) -> None:
     command(app)(measure)
 
 
+@takes_text_for_paths
 def measure(
     model: given.Model,
     data: given.DataUnlessListing = None,
     layers: Annotated[
-        str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and penultimate].")
+        str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and the feature].")
     ] = None,
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layer names and stop.")] = False,
-    pool: Annotated[list[PoolChoice] | None, typer.Option("--pool", help="May be repeated [default: avg].")] = None,
+    pool: Annotated[
+        list[given.PoolChoice] | None,
+        typer.Option("--pool", help="May be repeated [default: avg, and the feature as the network pools it]."),
+    ] = None,
     split: Annotated[SplitChoice, typer.Option("--split", help="Which splits to measure.")] = SplitChoice.both,
     outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 0,
     weighting: Annotated[
@@ -74,6 +68,7 @@ def measure(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -112,6 +107,7 @@ def measure(
         "mean": given.numbers(mean, "mean"),
         "std": given.numbers(std, "std"),
         "image_size": image_size,
+        "feature": feature,
     }
     if list_layers:
         return _listing(as_model(model, **options))
@@ -132,7 +128,7 @@ def measure(
         "model": given.model_identity(network),
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
         "layers": layers,
-        "pool": [str(choice) for choice in pool or ["avg"]],
+        "pool": [str(choice) for choice in pool] if pool else None,
         "split": splits,
         "outliers": outliers,
         "weighting": str(weighting),
@@ -158,9 +154,9 @@ def measure(
 
 
 def _listing(network: "LoadedModel") -> Listing:
-    from lowdim.models import default_layers
+    from lowdim.models import default_layers, example_of
 
-    chosen = set(default_layers(network.module))
+    chosen = set(default_layers(network.module, network.feature(example_of(network.preprocessing))))
     names = [name for name, _ in network.module.named_modules() if name]
     names += sorted(chosen - set(names))
     data = {"layers": [{"name": name, "default": name in chosen} for name in names]}
@@ -242,7 +238,8 @@ def _page(result: dict[str, Any], dataset: "Dataset", typed: str) -> "Page":
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:
-    lines = [
+    lines = [given.feature_line(result["feature"])]
+    lines += [
         f"accuracy of the network's own head, {split}: {percent(value)}" for split, value in result["accuracy"].items()
     ]
     lines += [

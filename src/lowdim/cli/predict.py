@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command
+from lowdim.cli._command import TYPED, command, takes_text_for_paths
 from lowdim.cli._common import PageFile, Seed, progress, say
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     command(app)(predict)
 
 
+@takes_text_for_paths
 def predict(
     delta: DeltaOption,
     data: Annotated[
@@ -47,7 +48,12 @@ def predict(
         ),
     ] = None,
     seed: Seed = 0,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write every prediction to this file.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", help="Write every prediction to this file, with its label and the probabilities of all classes."
+        ),
+    ] = None,
     model: BaseOption = None,
     weights: given.Weights = None,
     weights_key: given.WeightsKey = None,
@@ -83,6 +89,7 @@ def predict(
     from lowdim.errors import InputError, NonFiniteError
     from lowdim.finetuning import split_outputs
     from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
+    from lowdim.finetuning._delta import tuned_parts
     from lowdim.finetuning._evaluate import without_class
     from lowdim.report import Result
 
@@ -107,6 +114,7 @@ def predict(
     found, network, preprocessing, changed = tuned_network(
         delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
     )
+    say(given.feature_line(tuned_parts(network)[0].feature.as_dict()))
     for note in dataset.notes:
         say(f"note: {note}")
     size = given.batch_size(batch_size) or 64
@@ -126,9 +134,15 @@ def predict(
         labels[~unknown],
     )
     best = logarithms.argmax(axis=1)
+    probabilities = np.exp(logarithms)
     predictions = [
-        {"item": item, "class": found.classes[k], "probability": float(np.exp(row[k]))}
-        for item, k, row in zip(items, best, logarithms, strict=True)
+        {
+            "item": item,
+            "class": found.classes[k],
+            "probability": float(row[k]),
+            "label": dataset.classes[label] if label >= 0 else None,
+        }
+        for item, k, row, label in zip(items, best, probabilities, labels, strict=True)
     ]
     parted = len(names) == 1 and names[0] == "test" and "train" in dataset.splits
     again = (
@@ -155,7 +169,7 @@ def predict(
     warnings = [*changed, *cut, *warnings]
     chosen = names[0] if len(names) == 1 else "all"
     if csv is not None:
-        _write_csv(csv, predictions)
+        _write_csv(csv, predictions, found.classes, probabilities)
     result: dict[str, Any] = {
         "config": {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed},
         "warnings": warnings,
@@ -239,7 +253,10 @@ def _doubts(dataset: "Dataset", names: list[str], seed: int, *, asked: bool) -> 
     return [seen if asked else f"{seen} {remedy}"]
 
 
-def _write_csv(path: Path, predictions: "list[dict[str, Any]]") -> None:
+def _write_csv(
+    path: Path, predictions: "list[dict[str, Any]]", classes: Sequence[str], probabilities: "np.ndarray"
+) -> None:
+    """One row per sample: what is printed, its label where it has one, and the probability of every class."""
     import csv
     import io
 
@@ -247,9 +264,11 @@ def _write_csv(path: Path, predictions: "list[dict[str, Any]]") -> None:
     from lowdim.report._tables import inert
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["item", "class", "probability"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "class": inert(row["class"])} for row in predictions)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*predictions[0], *(f"probability of {name}" for name in classes)])
+    for one, row in zip(predictions, probabilities.tolist(), strict=True):
+        said = {**one, "class": inert(one["class"]), "label": one["label"] and inert(one["label"])}
+        writer.writerow([*said.values(), *row])
     write_atomic(path, text.getvalue())
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, run_folder
+from lowdim.cli._command import TYPED, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     command(app)(rank)
 
 
+@takes_text_for_paths
 def rank(
     model: Annotated[
         list[str] | None,
@@ -59,8 +60,13 @@ def rank(
         Path | None,
         typer.Option("--models", rich_help_panel="Model", help="TOML file with one [[models]] table per candidate."),
     ] = None,
-    by: Annotated[ScoreChoice, typer.Option("--by", help="The score that orders.")] = ScoreChoice.nc1,
-    no_probe: Annotated[bool, typer.Option("--no-probe", help="Scores alone, without the linear probe.")] = False,
+    by: Annotated[
+        ScoreChoice | None,
+        typer.Option("--by", help="The score that orders [default: probe_cv_accuracy; nc1 with --no-probe]."),
+    ] = None,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Scores alone, without the probe: half the passes, ordered by NC1.")
+    ] = False,
     probe_on: Annotated[
         ProbeChoice, typer.Option("--probe-on", help="Measure the probe on the test split, or by cross-validation.")
     ] = ProbeChoice.test,
@@ -72,6 +78,8 @@ def rank(
     mean: given.Mean = None,
     std: given.Std = None,
     image_size: given.ImageSize = None,
+    feature: given.FeatureLayer = None,
+    pool: given.PoolOption = None,
     path_column: given.PathColumn = None,
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
@@ -92,12 +100,12 @@ def rank(
 
     lowdim rank --models zoo.toml --data cifar.npz --limit 1500
 
-    One pass per model over the training split, no training: NC1, H-score, LogME and others, with 90 % intervals over the
-    samples; beside them a linear probe, and how well each score agrees with it. Candidates that share a rank cannot be told
-    apart. Settings per model: a TOML file with tables
+    Ordered by the accuracy to expect: that of a linear classifier on the frozen feature and the second half of the blocks,
+    cross-validated on the training split, with its 90 % interval. Beside it NC1, H-score, LogME and others, and how well each
+    agrees with it. No network is trained; candidates that share a rank cannot be told apart. Settings per model: a TOML file with tables
 
     [[models]]  name = "…"  model = "…" (or features = "FILE.npz")  weights = "…"  arguments = {…}  mean = […]  std = […]
-    image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  source_accuracy = 0.7
+    image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  pool = "…"  source_accuracy = 0.7
     """
     from lowdim.data import as_dataset
 
@@ -107,6 +115,8 @@ def rank(
         "mean": given.numbers(mean, "mean"),
         "std": given.numbers(std, "std"),
         "image_size": image_size,
+        "feature": feature,
+        "pool": None if pool is None else str(pool),
     }
     candidates = given.candidates(model, models, {key: value for key, value in common.items() if value})
     dataset = as_dataset(
@@ -124,7 +134,7 @@ def rank(
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
-        "by": str(by),
+        "by": str(by or (ScoreChoice.nc1 if no_probe else ScoreChoice.probe_cv_accuracy)),
         "probe": not no_probe,
         "probe_on": str(probe_on),
         "device": given.device(device),
@@ -169,7 +179,7 @@ def _run(
     with run_folder(out, "rank", config, fresh=fresh) as (run, folder), run:
         known = run.finished()
         if known is not None:
-            return Result("rank", known, _page(known, specs, typed), folder=folder)
+            return Result("rank", known, _page(known, specs, typed), folder=folder, remarks=_remarks(known))
         with progress("ranking") as update:
             found = rank_models(
                 candidates,
@@ -197,7 +207,11 @@ def _run(
         page = _page(result, specs, typed)
         result["figures"] = write_report(run, page)
         run.finish(result)
-    return Result("rank", result, page, value=found, folder=folder)
+    return Result("rank", result, page, value=found, folder=folder, remarks=_remarks(result))
+
+
+def _remarks(result: dict[str, Any]) -> list[str]:
+    return [given.feature_line(row["feature"], row["model"]) for row in result["scores"]]
 
 
 def _page(result: dict[str, Any], specs: dict[str, str | None], typed: str) -> "Page":

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lowdim.completion._estimator import CompletionWarning as CompletionWarning
     from lowdim.completion._estimator import DeepMatrixCompletion as DeepMatrixCompletion
+    from lowdim.completion._pooling import Pooled as Pooled
+    from lowdim.completion._pooling import pool as pool
     from lowdim.completion.entries import Entries as Entries
 
-_HOMES = {"CompletionWarning": "_estimator", "DeepMatrixCompletion": "_estimator", "Entries": "entries"}
+_HOMES = {
+    "CompletionWarning": "_estimator",
+    "DeepMatrixCompletion": "_estimator",
+    "Entries": "entries",
+    "Pooled": "_pooling",
+    "pool": "_pooling",
+}
 
-__all__ = ["CompletionWarning", "DeepMatrixCompletion", "Entries"]
+__all__ = ["CompletionWarning", "DeepMatrixCompletion", "Entries", "Pooled", "pool"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """From entries to a completion that has been checked: scale, hold out, solve, compare with biases only, guard."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,15 @@ class Completed:
         if isinstance(self.completion, WithDeviations):
             return self.completion.deviations(scaled) * self.scale * self.held_out.calibration
         return np.tile(self.scale * self.typical, (entries.shape[0], 1))
+
+    def draws(
+        self, entries: Entries, clock: Array | None, count: int, generator: np.random.Generator
+    ) -> Iterator[Array] | None:
+        """Draws of all cells of any rows from their joint distribution; None where the solver knows none."""
+        if not isinstance(self.completion, WithDeviations):
+            return None
+        scaled = entries.with_values(entries.values / self.scale[entries.cols])
+        return (draw * self.scale for draw in self.completion.draws(scaled, clock, count, generator))
 
     @property
     def typical(self) -> float:

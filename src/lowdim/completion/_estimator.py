@@ -225,6 +225,49 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             output = np.hstack([output, missing[:, self._indicated]])
         return output.astype(dtype, copy=False)
 
+    def sample(self, X: Any, m: int = 10, *, random_state: Any = None) -> list[Any]:
+        """Completed tables drawn at random, for multiple imputation: what is computed from each is put together by `pool`.
+
+        Each draws the parameters of the factor model, what is not known of each row, and the noise, so that the tables differ as much as
+        the holes leave open, and statistics of single tables keep their size. Categories and booleans are drawn by their probabilities.
+
+        Args:
+            X: Rows, as at `transform`.
+            m: How many tables.
+            random_state: Seed; by default that of the model.
+
+        Returns:
+            `m` tables of the type that `transform` gives.
+
+        Raises:
+            UsageError: If the model in use is not one of tables.
+        """
+        check_is_fitted(self)
+        generator = np.random.default_rng(
+            check_random_state(self.random_state if random_state is None else random_state).randint(2**31)
+        )
+        table = self._table.like(self._frame(X)) if self._table is not None else None
+        entries, dtype = (
+            (_inputs.entries_of(table.matrix, allow_empty=True), np.float64)
+            if table is not None
+            else self._read_rows(X)
+        )
+        known = self._of_seen_columns(entries)
+        drawn = self._completed.draws(known, None if table is None else table.clock, m, generator)
+        if drawn is None:
+            raise UsageError(f"{self.solver_!r} has no draws of tables; fit with solver='table' or 'table-quick'.")
+        tables: list[Any] = []
+        for draw in drawn:
+            completed = self._within_bounds(draw, np.arange(entries.shape[1]))
+            completed[:, ~self._seen] = 0.0
+            completed[entries.rows, entries.cols] = entries.values
+            if table is None:
+                tables.append(completed[:, self._kept].astype(dtype, copy=False))
+            else:
+                filled = table.drawn(completed, generator, rows=entries.row_counts > 0)
+                tables.append(with_filled(X, filled))
+        return tables
+
     def predict(
         self, rows: Any, columns: ArrayLike | None = None, return_std: bool = False
     ) -> Floats | tuple[Floats, Floats]:
@@ -335,6 +378,18 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
     def _transform_frame(self, frame: Any, return_std: bool) -> Any:
         """A frame with its holes filled, in the types that it has."""
         assert self._table is not None
+        rows = self._frame(frame)
+        filled = self._filled(self._table.like(rows))
+        output = with_filled(frame, filled)
+        if not return_std:
+            return output
+        spread = np.zeros(rows.shape)
+        for (row, column), cell in filled.items():
+            spread[row, column] = cell.deviation
+        return output, spread
+
+    def _frame(self, frame: Any) -> Any:
+        """A frame with the columns of training, as pandas holds it."""
         if not is_frame(frame):
             raise InputError(
                 "The model was fitted to a frame with columns of several kinds; pass a frame with the same columns."
@@ -345,14 +400,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             raise InputError(
                 f"The frame has the columns {names}, but the model was fitted to {self.feature_names_in_.tolist()}."
             )
-        filled = self._filled(self._table.like(rows))
-        output = with_filled(frame, filled)
-        if not return_std:
-            return output
-        spread = np.zeros(rows.shape)
-        for (row, column), cell in filled.items():
-            spread[row, column] = cell.deviation
-        return output, spread
+        return rows
 
     def _filled(self, table: Table) -> dict[tuple[int, int], Filled]:
         """What stands in the holes of a table with the columns of training, by (row, column)."""

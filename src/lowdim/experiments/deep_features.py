@@ -139,11 +139,12 @@ def _shape_verdicts(settings: Settings, losses: dict[str, Float[np.ndarray, " D"
     even, weak = settings.classes % 2 == 0, settings.decay <= 0.02
     note = "" if even and weak else "the critical depth is for an even number of classes and a decay of at most 0.02"
     critical = critical_depth(settings.classes)
+    deepest = int(np.argmax(depths))
     relative = losses["orthoplex"] / losses["frame"] - 1
     return [
         Verdict.of(f"depths at which the exact losses disagree with the critical depth {critical:.4g}", (beaten != (depths > critical)).sum(), "==", 0, judged=even and weak, note=note),
         Verdict.of("control: 2 factors, pairs over the frame less 1", relative[depths == 2].min(initial=np.inf), ">", 0, judged=2 in settings.depths, note="" if 2 in settings.depths else "2 is not among the depths"),
-        Verdict.of("deepest: best lower rank over the frame", min(losses[name][-1] for name in ("orthoplex", "polygon")) / losses["frame"][-1], "<", 1),
+        Verdict.of("deepest: best lower rank over the frame", min(losses[name][deepest] for name in ("orthoplex", "polygon")) / losses["frame"][deepest], "<", 1, judged=depths[deepest] >= 5, note="" if depths[deepest] >= 5 else "needs a depth of 5 or more"),
         Verdict.of("least decay in closed form against explicit factors, relative error", _factor_error(settings), "<=", 1e-12),
     ]  # fmt: skip
 

@@ -251,7 +251,6 @@ def _fresh_mlp(settings: PrevalenceSettings) -> Subject:
         name="MLP trained now",
         module=module,
         preprocessing=known.preprocessing,
-        head="head",
         classes=data.classes,
         random_weights=False,
         fingerprint="",

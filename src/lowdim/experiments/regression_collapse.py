@@ -43,19 +43,28 @@ class Settings:
 
 def run(settings: Settings, progress: Progress) -> Outcome:
     """The closed form at several strengths of the decay, then networks with and without it."""
+    import torch
+
+    from lowdim.metrics import regression_collapse
+
     inputs, targets = _diabetes(settings.outputs)
     verdicts, rows, spectrum = _free(settings, targets.T)
     progress(1, 1 + 2 * settings.networks)
-    outside: dict[str, list[tuple[float, float]]] = {"decay": [], "none": []}
+    kinds = {"decay": settings.decay, "none": 0.0}
+    collapses: dict[str, list[Any]] = {kind: [] for kind in kinds}
     spectra: dict[str, Float[np.ndarray, " d"]] = {}
     for network in range(settings.networks):
-        for kind, decay in (("decay", settings.decay), ("none", 0.0)):
+        for kind, decay in kinds.items():
             features, weight = _train(settings, inputs, targets, decay, settings.seed * settings.networks + network)
             values = np.linalg.svd(features, compute_uv=False) ** 2
             spectra.setdefault(kind, values / values.sum())
-            outside[kind].append((_outside_leading(values, targets.shape[1]), _outside_rows(features, weight)))
-            progress(1 + sum(map(len, outside.values())), 1 + 2 * settings.networks)
-    leading, row_space = (np.array([[pair[i] for pair in outside[kind]] for kind in ("decay", "none")]) for i in (0, 1))
+            arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in (features, targets, weight))
+            collapses[kind].append(regression_collapse(*arrays))
+            progress(1 + sum(map(len, collapses.values())), 1 + 2 * settings.networks)
+    leading, row_space, unexplained = (
+        np.array([[getattr(one, name) for one in found] for found in collapses.values()])
+        for name in ("outside", "outside_rows", "unexplained")
+    )
     m = targets.shape[1]
     verdicts += [
         Verdict.of(f"networks: variance of the features beyond {m} dimensions, with decay over without, mean", leading[0].mean() / leading[1].mean(), "<", 0.5),
@@ -74,8 +83,18 @@ def run(settings: Settings, progress: Progress) -> Outcome:
         Table(
             "networks",
             "Features of trained networks outside the predicted spaces",
-            ["network", f"beyond {m} dimensions, decay", "the same, none", "outside the rows, decay", "the same, none"],
-            [[i, *leading[:, i].tolist(), *row_space[:, i].tolist()] for i in range(settings.networks)],
+            [
+                "network",
+                *(
+                    f"{name}, {kind}"
+                    for name in (f"beyond {m} dimensions", "outside the rows", f"targets not linear in {m} dimensions")
+                    for kind in kinds
+                ),
+            ],
+            [
+                [i, *leading[:, i].tolist(), *row_space[:, i].tolist(), *unexplained[:, i].tolist()]
+                for i in range(settings.networks)
+            ],
         ),
     ]
     return Outcome(verdicts, [_figure(spectrum, spectra)], tables)
@@ -170,12 +189,6 @@ def _outside_leading(variances: Float[np.ndarray, " d"], size: int) -> float:
     return float(np.sum(np.sort(variances)[::-1][size:]) / np.sum(variances))
 
 
-def _outside_rows(features: Float[np.ndarray, "N d"], weight: Float[np.ndarray, "m d"]) -> float:
-    """Share of the variance of the features orthogonal to the rows of the last layer."""
-    basis = np.linalg.qr(weight.T)[0]
-    return float(1 - np.sum((features @ basis) ** 2) / np.sum(features**2))
-
-
 def _figure(spectrum: list[Series], spectra: dict[str, Float[np.ndarray, " d"]]) -> Panels:
     names = {"decay": "with decay", "none": "without decay"}
     lines = [
@@ -206,5 +219,6 @@ EXPERIMENTS = (
         Settings,
         run,
         full={"width": 128, "iterations": 5000, "networks": 3},
+        needs=("torch",),
     ),
 )

@@ -45,9 +45,9 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.classes < self.width / 2 or self.samples < 2 * self.width or len(self.scales) < 2:
+        if not 2 <= self.classes < self.width / 2 or self.samples < 2 * self.width or len(set(self.scales)) < 2:
             raise UsageError(
-                "smooth-networks needs 2 <= classes < width / 2, at least 2 x width samples and two scales."
+                "smooth-networks needs 2 <= classes < width / 2, at least 2 x width samples and two different scales."
             )
 
     def data(self) -> tuple[Float[np.ndarray, "d N"], Float[np.ndarray, "K N"]]:

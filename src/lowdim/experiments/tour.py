@@ -40,7 +40,7 @@ def run_few_labels(settings: FewLabelsSettings, progress: Progress) -> Outcome:
         pixels.append(float((found.argmax(axis=1) == data["test"].labels).mean()))
         rows.append([str(draw + 1), 100 * pixels[-1], 100 * probe[-1], 100 * (probe[-1] - pixels[-1])])
         progress(draw + 1, settings.draws)
-    draws = np.arange(1, settings.draws + 1)
+    draws = np.arange(settings.draws)
     figure = Lines(
         "accuracy",
         f"{settings.shots} labels per class: accuracy on the test images",
@@ -50,7 +50,7 @@ def run_few_labels(settings: FewLabelsSettings, progress: Progress) -> Outcome:
             Series("with the network's features", draws, 100 * np.array(probe), style="line+points"),
             Series("without a network: pixels", draws, 100 * np.array(pixels), style="line+points"),
         ],
-        x_ticks=None,
+        x_ticks=[str(draw + 1) for draw in draws],
         caption="The same images and labels for both.",
     )
     columns = ["draw", "pixels, accuracy %", "network's features, accuracy %", "gain in points"]

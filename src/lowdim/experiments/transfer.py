@@ -374,11 +374,14 @@ class LayerwiseSettings(TransferSettings):
 def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     """Profiles of the tuned networks on training and test images."""
     from lowdim.data import load_data
+    from lowdim.finetuning._store import example_inputs
     from lowdim.models import default_layers
     from lowdim.profiling import profile
 
     case = _case(settings)
-    base = default_layers(case.network.module)
+    probe = load_data(case.images, shots=settings.shots, seed=settings.seed)["train"]
+    feature = case.network.feature(example_inputs(probe, case.network.preprocessing))
+    base = default_layers(case.network.module, feature)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     runs: list[Tuned] = []
     for count, (method, seed) in enumerate(_grid(settings.methods, settings.seeds)):

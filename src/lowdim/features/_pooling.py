@@ -1,5 +1,6 @@
 """From a layer's output to one row per sample."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -8,21 +9,49 @@ from torch import Tensor, nn
 
 from lowdim.errors import InputError
 
-Pool = Literal["avg", "flatten", "cls", "mean", "last"]
+Pool = Literal["avg", "flatten", "cls", "mean", "last", "map"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 
 
+def main_tensor(output: Any) -> Tensor | None:
+    """The tensor that an output is about: its logits, or the last map of several sizes, or else the first tensor.
+
+    Args:
+        output: A tensor, or tuples, lists, dictionaries or objects with ``logits`` that hold some.
+
+    Returns:
+        None where there is none.
+
+    Example:
+        >>> maps = [torch.zeros(2, 4, 8, 8), torch.zeros(2, 8, 4, 4)]
+        >>> [tuple(main_tensor(output).shape) for output in (maps, {"out": maps[0], "aux": None}, (maps[1], maps[0][:, 0]))]
+        [(2, 8, 4, 4), (2, 4, 8, 8), (2, 8, 4, 4)]
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        parts = [output.get("logits"), *output.values()]
+        return next((tensor for part in parts if (tensor := main_tensor(part)) is not None), None)
+    if isinstance(output, tuple | list):
+        found = [tensor for tensor in map(main_tensor, output) if tensor is not None]
+        sides = [tensor.shape[2:] for tensor in found if tensor.ndim == 4]
+        pyramid = len(found) == len(output) == len(set(sides)) > 1
+        return found[-1 if pyramid else 0] if found else None
+    return main_tensor(getattr(output, "logits", None)) if hasattr(output, "logits") else None
+
+
 def reduce_output(
-    output: Any, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None
+    output: Any, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None, *, prefix: int = 0
 ) -> Float[Tensor, "n d"]:
     """One row per sample from whatever a layer gives, cut off from the graph; always a new tensor.
 
     Args:
-        output: What `pool_output` takes, or a tuple or dictionary whose first tensor is one.
+        output: What `pool_output` takes, or what holds one (`main_tensor`).
         pool: As of `pool_output`.
         mask: The same.
         layer: For the error message.
         module: The layer, to tell maps ``n x h x w x c`` from ``n x c x h x w``; without it maps are the latter.
+        prefix: As of `pool_output`.
 
     Raises:
         InputError: If the output is no tensor of one of these shapes, or the pooling does not go with it.
@@ -31,22 +60,19 @@ def reduce_output(
         >>> reduce_output(torch.arange(8.0).reshape(1, 2, 2, 2), "avg", None, "conv").tolist()  # a map with two channels
         [[1.5, 5.5]]
     """
-    if isinstance(output, dict):
-        output = next(iter(output.values()), None)
-    if isinstance(output, tuple | list):
-        output = output[0] if output else None
-    if not isinstance(output, Tensor) or output.ndim < 2 or not output.is_floating_point():
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    found = main_tensor(output)
+    if found is None or found.ndim < 2 or not found.is_floating_point():
+        shape = tuple(found.shape) if found is not None else type(output).__name__
         raise InputError(
             f"The layer {layer} gives {shape}, not floating-point features with one row per sample. Choose another."
         )
-    rows = pool_output(output.detach(), pool, mask, layer, module)
-    shared = rows.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    rows = pool_output(found.detach(), pool, mask, layer, module, prefix=prefix)
+    shared = rows.untyped_storage().data_ptr() == found.untyped_storage().data_ptr()
     return rows.clone() if shared else rows
 
 
 def pool_output(
-    output: Tensor, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None
+    output: Tensor, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None, *, prefix: int = 0
 ) -> Float[Tensor, "n d"]:
     """One row per sample from a floating-point output; gradients flow through it.
 
@@ -54,11 +80,13 @@ def pool_output(
 
     Args:
         output: ``n x d``, which is passed on; a map ``n x c x h x w``; or tokens ``n x t x d``.
-        pool: ``"avg"`` averages a map over space and tokens over those that are not padding; ``"mean"`` is the same for
-            tokens; ``"cls"`` takes the first token, ``"last"`` the last one that is not padding; ``"flatten"`` keeps everything.
+        pool: ``"avg"`` averages a map over space and tokens over those that are neither padding nor in the prefix; ``"mean"`` is the
+            same for tokens; ``"cls"`` takes the first token, ``"last"`` the last one that is not padding; ``"flatten"`` keeps
+            everything; ``"map"`` says that the network has pooled by its own attention.
         mask: ``n x t``, 1 for tokens that are not padding.
         layer: For the error message.
         module: The layer, to find the channels of its maps.
+        prefix: Class and register tokens that come first; no mean holds them.
 
     Raises:
         InputError: If the pooling does not go with the output.
@@ -74,8 +102,13 @@ def pool_output(
         return output
     if pool == "flatten":
         return output.flatten(1)
+    if pool == "map":
+        raise InputError(
+            f"The layer {layer} is not pooled by an attention of the network's own. Choose another `pool`."
+        )
     if output.ndim == 3:
-        return _pool_tokens(output, pool, mask if mask is not None and mask.shape == output.shape[:2] else None)
+        mask = mask if mask is not None and mask.shape == output.shape[:2] else None
+        return _pool_tokens(output if pool in ("cls", "last") else output[:, prefix:], pool, mask)
     if pool != "avg":
         raise InputError(
             f'The layer {layer} gives maps of shape {tuple(output.shape[1:])}, not tokens. Use `pool="avg"` or `pool="flatten"`.'
@@ -96,6 +129,20 @@ def _pool_tokens(tokens: Float[Tensor, "n t d"], pool: Pool, mask: Tensor | None
         return tokens[rows, end] / weights[rows, end]
     wide = _wide(tokens)
     return ((tokens * weights).sum(dim=1, dtype=wide) / weights.sum(dim=1, dtype=wide)).to(tokens.dtype)
+
+
+def tame(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Signed square root, then unit length: the heavy tails of activations count less. A row of zeros stays one.
+
+    Args:
+        features: Of one layer; half precision becomes float32.
+
+    Example:
+        >>> tame(torch.tensor([[9.0, -16.0]])).tolist()
+        [[0.6000000238418579, -0.800000011920929]]
+    """
+    wide = features.to(_wide(features))
+    return nn.functional.normalize(wide.sign() * wide.abs().sqrt(), dim=1)
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -5,7 +5,9 @@ is called several times in one forward pass gives several layers: ``relu``, ``re
 """
 
 import contextlib
-from collections.abc import Generator, Sequence
+import re
+import sys
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from lowdim.data._batches import Inputs
 from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean, is_out_of_memory
-from lowdim.features._pooling import Pool, reduce_output
+from lowdim.features._pooling import Pool, main_tensor, reduce_output
 
 INPUT = ":input"
 """``NAME:input`` is what goes into the module NAME; ``NAME`` alone is what comes out."""
@@ -33,27 +35,49 @@ class Recorder:
         {}
     """
 
-    def __init__(self, pools: Sequence[Pool]) -> None:
-        self.pools = tuple(pools)
+    def __init__(self, pools: Mapping[str, Sequence[Pool]]) -> None:
+        self.pools = {layer: tuple(chosen) for layer, chosen in pools.items()}
         self.mask: Tensor | None = None
+        self.prefix = self.tokens = 0
+        self.fired: set[str] = set()
         self._calls: dict[str, int] = {}
         self._caught: dict[tuple[str, Pool], Tensor] = {}
 
-    def catch(self, layer: str, output: Any, module: nn.Module) -> None:
-        """Reduces and keeps one output of a module, or one input to it."""
-        self._calls[layer] = self._calls.get(layer, 0) + 1
-        name = layer if self._calls[layer] == 1 else f"{layer}#{self._calls[layer]}"
-        for pool in self.pools:
-            self._caught[name, pool] = reduce_output(output, pool, self.mask, name, module)
+    def catch(self, point: str, layers: Sequence[str], output: Any, module: nn.Module) -> None:
+        """Reduces and keeps one output of a module, or one input to it, for the layers that it is one of."""
+        self._calls[point] = number = self._calls.get(point, 0) + 1
+        name = point if number == 1 else f"{point}#{number}"
+        for layer in layers:
+            if layer == point or name in _parts(layer):
+                self.fired.add(layer)
+                for pool in self.pools[layer]:
+                    self._caught[name, pool] = reduce_output(
+                        output, pool, self.mask, name, module, prefix=self._prefix(output)
+                    )
+
+    def _prefix(self, output: Any) -> int:
+        # A class token may join late: the patches before it have the length without.
+        found = main_tensor(output) if self.prefix else None
+        return 0 if found is None or found.ndim != 3 or found.shape[1] + self.prefix == self.tokens else self.prefix
 
     def take(self) -> dict[tuple[str, Pool], Float[Tensor, "n d"]]:
         """The features by (layer, pooling) in the order of computation, and forgets them."""
         caught, self._caught, self._calls = self._caught, {}, {}
+        for layer, pools in self.pools.items():
+            for pool in pools if len(_parts(layer)) > 1 and caught else ():
+                parts = [caught.pop((part, pool)) for part in _parts(layer)]
+                caught[layer, pool] = torch.cat(parts, dim=1) if "&" in layer else torch.stack(parts).mean(dim=0)
         return caught
 
 
+def _parts(layer: str) -> list[str]:
+    return re.split(r"[+&]", layer)
+
+
 @contextlib.contextmanager
-def recording(module: nn.Module, layers: Sequence[str], *, pools: Sequence[Pool] = ("avg",)) -> Generator[Recorder]:
+def recording(
+    module: nn.Module, layers: Sequence[str], *, pools: Sequence[Pool] | Mapping[str, Sequence[Pool]] = ("avg",)
+) -> Generator[Recorder]:
     """Catches the features of the named layers in every forward pass inside the block.
 
     The module runs in evaluation mode and is left as it was found: hooks removed and modes restored, also after an exception.
@@ -61,10 +85,12 @@ def recording(module: nn.Module, layers: Sequence[str], *, pools: Sequence[Pool]
     Args:
         module: Any network.
         layers: Names as in ``module.named_modules()``; ``NAME:input`` means what goes into NAME, and ``""`` the network's output.
-        pools: One or more reductions, each giving its own features.
+            ``NAME#2`` is its second call alone. Names joined by ``+`` are averaged, joined by ``&`` concatenated.
+        pools: One or more reductions, each giving its own features; or those of each layer.
 
     Raises:
         UsageError: If a layer does not exist.
+        InputError: At the end of the block, if the network ran and a layer did not.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True))
@@ -74,32 +100,56 @@ def recording(module: nn.Module, layers: Sequence[str], *, pools: Sequence[Pool]
         {'0': (5, 3), '1': (5, 3)}
     """
     modules = dict(module.named_modules())
-    recorder = Recorder(pools)
+    recorder = Recorder(pools if isinstance(pools, Mapping) else dict.fromkeys(layers, pools))
     modes = {name: child.training for name, child in modules.items()}
+    points: dict[str, list[str]] = {}
+    for layer in layers:
+        for part in _parts(layer):
+            points.setdefault(part.partition("#")[0], []).append(layer)
     with contextlib.ExitStack() as stack:
-        for layer in layers:
-            name = layer.removesuffix(INPUT)
+        for point, wanted in points.items():
+            name = point.removesuffix(INPUT)
             if name not in modules:
                 raise UsageError(f"The network has no layer {name!r}. {did_you_mean(name, [n for n in modules if n])}")
-            stack.callback(_hook(modules[name], recorder, layer).remove)
+            stack.callback(_hook(modules[name], recorder, point, wanted).remove)
+        ran: list[nn.Module] = []
+        stack.callback(module.register_forward_hook(lambda module, args, output: ran.append(module)).remove)
         try:
             module.eval()
             yield recorder
         finally:
             for name, child in modules.items():
                 child.training = modes[name]
+    silent = [layer for layer in layers if layer not in recorder.fired]
+    if ran and silent:
+        raise InputError(
+            f"The layer {silent[0]} never runs in the forward pass of {type(module).__name__}. Choose another."
+        )
 
 
-def _hook(module: nn.Module, recorder: Recorder, layer: str) -> Any:
+def _hook(module: nn.Module, recorder: Recorder, point: str, layers: Sequence[str]) -> Any:
     def before(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        recorder.catch(layer, inputs or list(keywords.values()), module)
+        recorder.catch(point, layers, inputs or list(keywords.values()), module)
 
     def after(module: nn.Module, inputs: Any, output: Any) -> None:
-        recorder.catch(layer, output, module)
+        recorder.catch(point, layers, output, module)
 
-    if layer.endswith(INPUT):
+    if point.endswith(INPUT):
         return module.register_forward_pre_hook(before, with_kwargs=True)
     return module.register_forward_hook(after)
+
+
+def recorded(
+    module: nn.Module, layer: str, inputs: Inputs, pools: Sequence[Pool], *, prefix: int = 0, tokens: int = 0
+) -> dict[Pool, Float[Tensor, "n d"]]:
+    """The features of one layer for one batch, by pooling."""
+    with recording(module, [layer], pools=pools) as recorder:
+        recorder.mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+        recorder.prefix, recorder.tokens = prefix, tokens
+        with torch.no_grad():
+            call(module, inputs)
+        caught = recorder.take()
+    return {pool: caught[layer, pool] for pool in pools}
 
 
 def call(network: nn.Module, inputs: Inputs) -> Any:
@@ -112,13 +162,21 @@ def call(network: nn.Module, inputs: Inputs) -> Any:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        return network(**inputs) if isinstance(inputs, dict) else network(inputs)
+        with _uncompiled():
+            return network(**inputs) if isinstance(inputs, dict) else network(inputs)
     except (Exception, SystemExit) as error:
         if isinstance(error, LowdimError) or is_out_of_memory(error) or torch.compiler.is_exporting():
             raise
         raise _refused(inputs, error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """What `torch.compile` made of parts of a network knows no hooks of later: the parts themselves run."""
+    if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _refused(inputs: Inputs, error: BaseException) -> InputError:
@@ -133,6 +191,15 @@ def _refused(inputs: Inputs, error: BaseException) -> InputError:
     )
 
 
+@contextlib.contextmanager
+def samples_named(start: int, stop: int) -> Generator[None]:
+    """Says in an error which samples a network was given."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"At samples {start} to {stop - 1}: {error}") from error
+
+
 def moved(inputs: Inputs, device: torch.device) -> Inputs:
     """The inputs on a device."""
     if isinstance(inputs, dict):
@@ -144,5 +211,4 @@ def run_forward(module: nn.Module, inputs: Inputs, device: torch.device) -> Tens
     """One forward pass without gradients; the network's output if it is a tensor (or holds logits), else None."""
     with torch.inference_mode():
         output = call(module, moved(inputs, device))
-    output = getattr(output, "logits", output)
-    return output if isinstance(output, Tensor) else None
+    return main_tensor(output)

@@ -154,4 +154,4 @@ class Shelf:
     def _asked(self, name: str) -> bool:
         """Whether a stored tensor belongs to a feature asked for; a layer's second call (``relu#2``) belongs to the layer."""
         layer, bar, pool = name.rpartition("|")
-        return not bar or f"{layer.split('#')[0]}|{pool}" in self._names
+        return not bar or name in self._names or f"{layer.split('#')[0]}|{pool}" in self._names

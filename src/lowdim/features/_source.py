@@ -44,10 +44,10 @@ class Source(Protocol):
 
 
 class SplitSource:
-    """Samples of a split as a network with this preprocessing takes them."""
+    """Samples of a split as a network with this preprocessing takes them; images perhaps `mirrored`, left to right."""
 
-    def __init__(self, split: Split, preprocessing: Preprocessing) -> None:
-        self.labels, self.split, self.preprocessing = split.labels, split, preprocessing
+    def __init__(self, split: Split, preprocessing: Preprocessing, *, mirrored: bool = False) -> None:
+        self.labels, self.split, self.preprocessing, self._mirrored = split.labels, split, preprocessing, mirrored
 
     @property
     def copies(self) -> np.ndarray:
@@ -56,7 +56,8 @@ class SplitSource:
 
     def inputs(self, positions: np.ndarray) -> Inputs:
         """A tensor, or a dictionary of tensors, for these samples."""
-        return next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
+        inputs = next(batches(self.split, self.preprocessing, batch_size=len(positions), indices=positions))[0]
+        return mirror(inputs) if self._mirrored else inputs
 
     def digest(self) -> str:
         """Of samples and preprocessing, and of the first sample's inputs: they depend on code and vocabularies, too. Names and labels
@@ -65,7 +66,7 @@ class SplitSource:
         tensors = first if isinstance(first, dict) else {"": first}
         seen = {name: [str(tensor.dtype), _bytes_digest(tensor)] for name, tensor in tensors.items()}
         contents = hashlib.sha256(self.split.contents.tobytes()).hexdigest()
-        return json_digest([contents, self.preprocessing.as_dict(), seen])
+        return json_digest([contents, self.preprocessing.as_dict(), seen, *(["mirrored"] * self._mirrored)])
 
     def warnings(self) -> list[str]:
         """Texts that are longer than what the network reads."""
@@ -106,6 +107,16 @@ def _bytes(tensor: Tensor) -> bytes:
 
 def _bytes_digest(tensor: Tensor) -> str:
     return hashlib.sha256(_bytes(tensor)).hexdigest()
+
+
+def has_mirror(inputs: Inputs) -> bool:
+    """Whether the inputs are images, ``n x c x h x w``."""
+    return isinstance(inputs, Tensor) and inputs.ndim == 4
+
+
+def mirror(images: Any) -> Tensor:
+    """Images ``n x c x h x w`` turned left to right."""
+    return images.flip(3)
 
 
 def with_views(split: Split, views: int, seed: int) -> Split:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lowdim._files import json_digest
@@ -16,13 +17,15 @@ from lowdim._processes import Processes
 from lowdim.data._batches import Inputs, by_length
 from lowdim.errors import InputError
 from lowdim.features._cache import FeatureCache
-from lowdim.features._pooling import Pool
-from lowdim.features._recorder import recording, run_forward
+from lowdim.features._pooling import Pool, tame
+from lowdim.features._recorder import recording, run_forward, samples_named
 from lowdim.features._shelf import Rows, Shelf
 from lowdim.features._source import Source
 
 Key: TypeAlias = tuple[str, Pool]
 SCORES = "scores"
+_POOLING = "no mean holds a class token"
+"""Features that an earlier lowdim kept by another rule are not found."""
 LARGEST = 2.0**200
 """Numbers up to it, and down to its inverse, have squares of squares in float64."""
 
@@ -45,7 +48,7 @@ def network_content(module: nn.Module, fingerprint: str) -> list[str]:
         if code is not None:
             numbers = [constant for constant in code.co_consts if isinstance(constant, int | float | str)]
             digest.update(code.co_code + repr((code.co_names, code.co_varnames, numbers)).encode())
-    return [fingerprint, digest.hexdigest(), torch.__version__]
+    return [fingerprint, digest.hexdigest(), torch.__version__, _POOLING]
 
 
 def content_digest(network: Sequence[str], source: Source) -> str:
@@ -61,21 +64,27 @@ class Forward:
     """
 
     module: nn.Module
-    layers: Sequence[str]
-    pools: Sequence[Pool]
+    keys: Sequence[Key]
     device: torch.device
+    prefix: int = 0
+    tokens: int = 0
+    """Class and register tokens, and the length of sequences that begin with them: see `lowdim.models.Feature`."""
 
     @property
     def names(self) -> list[str]:
         """Of the features asked for."""
-        return ["|".join((layer, pool)) for layer in self.layers for pool in self.pools]
+        return ["|".join(key) for key in self.keys]
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """The samples without gradients, texts of like length together. Whatever a network makes of NaN or infinity, here it is NaN."""
         return by_length(self._pass, inputs)
 
     def _pass(self, inputs: Inputs) -> dict[str, Tensor]:
-        with recording(self.module, self.layers, pools=self.pools) as recorder:
+        pools: dict[str, list[Pool]] = {}
+        for layer, pool in self.keys:
+            pools.setdefault(layer, []).append(pool)
+        with recording(self.module, list(pools), pools=pools) as recorder:
+            recorder.prefix, recorder.tokens = self.prefix, self.tokens
             if isinstance(inputs, dict) and "attention_mask" in inputs:
                 recorder.mask = inputs["attention_mask"].to(self.device)
             output = run_forward(self.module, inputs, self.device)
@@ -170,7 +179,24 @@ class FeatureStream:
             )
 
     def _compute(self, start: int, stop: int) -> Rows:
-        return Rows.of(self.forward(self.source.inputs(np.arange(start, stop))))
+        inputs = self.source.inputs(np.arange(start, stop))
+        with samples_named(start, stop):
+            return Rows.of(self.forward(inputs))
+
+
+def collected(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
+    """All features of a stream, or of its samples at some positions, by layer and pooling."""
+    parts: dict[Key, list[Tensor]] = {}
+    for batch in stream:
+        taken = slice(None) if positions is None else torch.from_numpy(np.isin(batch.positions, positions))
+        for key, rows in batch.features.items():
+            parts.setdefault(key, []).append(rows[taken])
+    return {key: torch.cat(rows) for key, rows in parts.items()}
+
+
+def tamed_layers(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
+    """The same, each layer tamed."""
+    return {key: tame(rows) for key, rows in collected(stream, positions).items()}
 
 
 def _key(name: str) -> Key:

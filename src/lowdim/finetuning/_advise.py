@@ -18,21 +18,23 @@ from lowdim.finetuning._balance import majority_warnings
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
-    PROBE,
     Evidence,
     auto_plan,
+    block_may_pay,
     choose_method,
     expected_interval,
     gather_evidence,
     paired_difference,
+    probe_plan,
 )
-from lowdim.finetuning._evaluate import accuracy_of
 from lowdim.models import LoadedModel
+from lowdim.probe import fold_of
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
 _FINALISTS = 2
 """Networks on which blocks are trained: the best probe, and the next one where the two cannot be told apart."""
 _FOLDS = 3
+_CURVES = ("probe", "baseline")
 _ENOUGH = 500
 """Left-out samples after which no further fold trains a block: an accuracy is then known to about 3 points, whatever the rest says."""
 
@@ -43,11 +45,14 @@ class Advice:
 
     Attributes:
         recommendation: The row of evidence to follow.
-        evidence: Every way that was tried, cross-validated.
+        features: By network, what its feature is: ``layer``, ``pool``, ``width`` and ``why``.
+        evidence: Every way that was tried, cross-validated; the recommendation, then by accuracy.
         reasons: Why, and which differences are ties.
         baseline_wins: Whether the baseline without a model is at least as good as the recommendation.
-        learning_curve: Accuracy of the probe and of the baseline on left-out training images against images per class: ``shots``,
-            ``method``, ``accuracy``, ``interval``; at the size of the cross-validation, the last, of the recommendation too.
+        learning_curve: Accuracy of the probe and of the baseline against images per class, every point by the same folds of all
+            training images: ``shots``, ``method``, ``accuracy``, ``interval``.
+        more_labels: What the last doubling of the labels gained: ``helps`` (more than one standard error), ``gain``, ``error``
+            (shares), ``shots`` (before and after); None where there are too few images for two points.
         classes: The trouble by class, in the recommended network's features.
         outliers: Suspected labels.
         warnings: What a reader must know, candidates that failed included.
@@ -60,10 +65,12 @@ class Advice:
     """
 
     recommendation: Evidence
+    features: Mapping[str, Mapping[str, Any]]
     evidence: Sequence[Evidence]
     reasons: Sequence[str]
     baseline_wins: bool
     learning_curve: Sequence[Mapping[str, Any]]
+    more_labels: Mapping[str, Any] | None
     classes: Sequence[ClassMeasure]
     outliers: Sequence[Outlier]
     warnings: Sequence[str]
@@ -90,16 +97,16 @@ def advise(
 ) -> Advice:
     """Compares networks and methods on the training split by cross-validation.
 
-    Every network gets a cross-validated probe on its features. On the best one, and on a second that is a tie with it, the
-    block at 3/4 of the depth (``"scl"``) and its average with the probe are tried too, on as many folds as leave out 500 samples.
-    The test split is never looked at.
+    Every network gets a cross-validated probe on its frozen layers. On the best one, and on a second that is a tie with it, where
+    the probe's weight lies on layers before the last, the block at 3/4 of the depth (``"scl"``) and its average with the probe are
+    tried too: on one fold, and where that gains something on as many as leave out 500 samples. The test split is never looked at.
 
     Args:
         candidates: Each gives a network; one that fails is reported and hides none of the others.
         data: Its train split is used.
         folder: For stored features.
-        shots: Images per class of the learning curve; sizes that leave too few images to test on are left out. No block is
-            trained for it: a point would cost as much as tuning the network.
+        shots: Images per class of the learning curve, as far as the folds have so many; half of what they have, and all, are
+            added. No block is trained for it: a point would cost as much as tuning the network.
         outliers: How many suspected labels to list.
         device: Where networks run.
         cache: For stored prefixes instead of `folder`: `finetune` and `rank` find them there.
@@ -133,27 +140,33 @@ def advise(
     assert baseline is not None
     finalists, reasons = _finalists(benches, [gathered.probe for gathered in probes])
     evidence = [baseline, *(gathered.probe for gathered in probes)]
-    choices: list[tuple[Bench, Evidence, Evidence, tuple[str, ...]]] = []
+    choices: list[tuple[Bench, Evidence, tuple[str, ...]]] = []
     for bench, probe in finalists:
-        gathered = gather_evidence(bench, auto_plan(bench), folds=_FOLDS, enough=_ENOUGH, baseline=False)
+        tried, why = block_may_pay(bench)
+        reasons.append(f"{bench.network.name}: {why}")
+        plan = auto_plan(bench) if tried else None
+        gathered = gather_evidence(bench, plan, folds=_FOLDS, enough=_ENOUGH, baseline=False)
         evidence += gathered.rows()[1:]
-        choices.append((bench, probe, *choose_method(replace(gathered, baseline=baseline, probe=probe))))
-    bench, probe, chosen, why = max(choices, key=lambda entry: entry[2].accuracy)
+        choices.append((bench, *choose_method(replace(gathered, baseline=baseline, probe=probe))))
+    bench, chosen, why = max(choices, key=lambda entry: entry[1].accuracy)
     measured = profile(
         nn.Sequential(nn.Identity()),
-        (torch.from_numpy(bench.fit(PROBE).features()), torch.from_numpy(train.labels)),
+        (torch.from_numpy(bench.fit(probe_plan(bench)).features()), torch.from_numpy(train.labels)),
         layers=["0"],
         outliers=outliers,
         seed=seed,
     )
+    curve, more = _learning_curve(bench, shots)
     if per_class < 10:
         warnings.append("below 10 images per class the interval of the expected accuracy is too narrow in some cases")
     return Advice(
         recommendation=chosen,
-        evidence=sorted(evidence, key=lambda entry: -entry.accuracy),
+        features={bench.network.name: bench.feature.as_dict() for bench in benches},
+        evidence=sorted(evidence, key=lambda entry: (entry is not chosen, -entry.accuracy)),
         reasons=[*reasons, *why],
         baseline_wins=paired_difference(baseline.correct, chosen.correct)[0] >= 0,
-        learning_curve=_learning_curve(bench, shots, [probe, baseline, *([] if chosen is probe else [chosen])]),
+        learning_curve=curve,
+        more_labels=more,
         classes=[_named(entry, data) for entry in measured.classes],
         outliers=[_named_outlier(entry, data) for entry in measured.outliers],
         warnings=[
@@ -172,7 +185,7 @@ def _benches(
     for index, load in enumerate(candidates):
         try:
             bench = Bench(load(), data, job)
-            bench.fit(PROBE)
+            bench.fit(probe_plan(bench))
         except LowdimError as error:
             warnings.append(f"candidate {index + 1} is left out: {error}")
         else:
@@ -196,32 +209,36 @@ def _finalists(benches: list[Bench], probes: list[Evidence]) -> tuple[list[tuple
     return chosen, reasons
 
 
-def _learning_curve(bench: Bench, shots: Sequence[int], last: Sequence[Evidence]) -> list[dict[str, Any]]:
-    """Probe and baseline for every size that leaves a sample per class to test on; then what cross-validation found, at the
-    images per class that its fits had."""
-    labels = bench.labels
-    classes = len(np.unique(labels))
-    rows: list[dict[str, Any]] = []
-    for size in sorted(set(shots)):
-        train = few_shot_indices(labels, size, bench.job.seed)
-        test = np.flatnonzero(~np.isin(bench.train.copies, bench.train.copies[train]))
-        if len(test) < classes or size < 2:
-            continue
-        few, rest = bench.train.take(train), bench.train.take(test)
-        parts = {
-            PROBE.method: bench.fit(PROBE, indices=train).log_probabilities(test),
-            "baseline": baseline_predictions(few, rest, classes=bench.classes, seed=bench.job.seed),
-        }
-        for method, logarithms in parts.items():
-            share = accuracy_of(logarithms, labels[test])
-            rows.append(_point(size, method, share, expected_interval(share, len(test))))
-    size = round(len(labels) / classes * (1 - 1 / _FOLDS))
-    rows += [_point(size, entry.method, entry.accuracy, entry.interval) for entry in last]
-    return sorted(rows, key=lambda row: row["shots"])
+def _learning_curve(bench: Bench, shots: Sequence[int]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Probe and baseline by images per class, every size by the same left-out images; and what the last doubling gained."""
+    labels, seed = bench.labels, bench.job.seed
+    part = fold_of(labels, _FOLDS, seed, bench.train.copies)
+    full = round(len(labels) / len(np.unique(labels)) * (1 - 1 / _FOLDS))
+    sizes = sorted({size for size in (*shots, full // 2, full) if 2 <= size <= full})
+    right = {(size, method): np.full(len(labels), np.nan) for size in sizes for method in _CURVES}
+    for fold in range(_FOLDS):
+        test, rest = np.flatnonzero(part == fold), np.flatnonzero(part != fold)
+        for size in sizes:
+            train = rest if size == full else rest[few_shot_indices(labels[rest], size, seed)]
+            few, left = bench.train.take(train), bench.train.take(test)
+            logarithms = (
+                bench.fit(probe_plan(bench), indices=train).log_probabilities(test),
+                baseline_predictions(few, left, classes=bench.classes, seed=seed),
+            )
+            for method, rows in zip(_CURVES, logarithms, strict=True):
+                right[size, method][test] = rows.argmax(axis=1) == labels[test]
+    rows = [
+        {"shots": size, "method": method, "accuracy": float(np.nanmean(hits)), "interval": list(_interval(hits))}
+        for (size, method), hits in right.items()
+    ]
+    if full // 2 not in sizes:
+        return rows, None
+    gain, error = paired_difference(right[full, _CURVES[0]], right[full // 2, _CURVES[0]])
+    return rows, {"helps": gain > error, "gain": gain, "error": error, "shots": [full // 2, full]}
 
 
-def _point(shots: int, method: str, accuracy: float, interval: tuple[float, float]) -> dict[str, Any]:
-    return {"shots": shots, "method": method, "accuracy": accuracy, "interval": list(interval)}
+def _interval(hits: np.ndarray) -> tuple[float, float]:
+    return expected_interval(float(np.nanmean(hits)), int(np.isfinite(hits).sum()))
 
 
 def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:

@@ -1,5 +1,7 @@
 """One network on one training set: stored prefixes, and fits of any plan on any part of the samples."""
 
+import itertools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,12 +17,20 @@ from lowdim.data import Dataset, Split
 from lowdim.data._batches import cut_texts
 from lowdim.data._finite import require_finite, some
 from lowdim.errors import InputError, NonFiniteError
-from lowdim.features import FeatureCache, network_content
-from lowdim.finetuning._evaluate import accuracy_of, nc1, probe_head, stored_features
+from lowdim.features import (
+    FeatureCache,
+    FeatureStream,
+    SplitSource,
+    content_digest,
+    has_mirror,
+    network_content,
+    tamed_layers,
+)
+from lowdim.finetuning._evaluate import accuracy_of, nc1, probe_head, set_head, stored_features
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
-from lowdim.finetuning._store import INPUTS, Compute, HeadInput, Store, example_inputs
+from lowdim.finetuning._store import INPUTS, Compute, HeadInput, HeldStore, Store, example_inputs, room_in
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Test, train
 from lowdim.finetuning._tuned import TunedModel
@@ -28,6 +38,7 @@ from lowdim.finetuning._update import Update, gradients, matrices, updates
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.finetuning.methods import method_named
 from lowdim.models import LoadedModel, fingerprint
+from lowdim.probe import FrozenHead, fit_frozen_views
 
 _FROZEN = 16
 """Samples per pass of the frozen layers: in larger batches the maps of large images no longer fit into the processor's cache."""
@@ -42,12 +53,14 @@ class Fitted:
         store: What it was trained on.
         history: Of the training loop; empty where nothing is trained by steps.
         updates: One entry per trained matrix, where asked for.
+        head: What is known about a frozen head.
     """
 
     model: TunedModel
-    store: Store
+    store: Store | HeldStore
     history: History = field(default_factory=History)
     updates: list[Update] = field(default_factory=list[Update])
+    head: FrozenHead | None = None
 
     def features(self, indices: np.ndarray | None = None) -> np.ndarray:
         """What the head sees, for stored samples."""
@@ -95,12 +108,15 @@ class Bench:
             raise InputError("The training split has samples of one class only; a classifier needs at least two.")
         for split in data.splits.values():
             require_finite(split)
-        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
-        self.folder = job.folder / json_digest(content)[:16]
         self.example: Inputs = example_inputs(self.train, network.preprocessing, self.device)
+        self.feature = network.feature(self.example)
+        content = [network.fingerprint, self.train.digest(), network.preprocessing.as_dict(), views, job.seed]
+        content += [self.feature.layer, self.feature.pool]
+        self.folder = job.folder / json_digest(content)[:16]
         self.cache = FeatureCache(job.cache or job.folder / "features", job.cache_budget)
         self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
+        self._views: dict[str, list[list[np.ndarray]]] = {}
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
         self.warnings = [text for part in data.splits.values() for text in cut_texts(part, network.preprocessing)]
 
@@ -144,7 +160,7 @@ class Bench:
     def _frozen(self, model: TunedModel, key: str) -> tuple[str, Compute | None]:
         """What the frozen part computes, under a name that does not depend on the plan, and how."""
         if key == "features":
-            head_input = HeadInput(self.network.module, model.pooling, self.device)
+            head_input = HeadInput(self.network.module, self.feature, self.device)
             return head_input.name, head_input
         part = model.frozen_part()
         if part is None:
@@ -167,8 +183,10 @@ class Bench:
         `with_updates` measures the rank of each update and its share in the first gradient's subspace. On `watched` samples
         accuracy and NC1 are measured after every epoch, after which `on_epoch` gets the method, the epoch and the history.
         """
-        model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed)
+        model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed, feature=self.feature)
         method = model.method
+        if method.layered:
+            return self._fit_layered(model, np.arange(len(self.labels)) if indices is None else indices)
         if method.head is not None:
             method.head(model, self)
         if model.blocks:
@@ -212,6 +230,56 @@ class Bench:
         )
         measured = updates(model, before, gradient, self.classes) if with_updates else []
         return replace(fitted, history=history, updates=measured)
+
+    def _fit_layered(self, model: TunedModel, indices: np.ndarray) -> Fitted:
+        """The frozen head; on the plain images alone where their mirror images do harm."""
+        if self.views > 1:
+            self._warn(
+                f"The method {model.plan.method} sees each image and its mirror image: `views` has no effect on it."
+            )
+        views, started = self._tamed(model), time.monotonic()
+        weights = self._weights(indices).double().cpu().numpy() if self.class_weights else None
+        head, mirrored = fit_frozen_views(
+            [[rows[indices] for rows in view] for view in views],
+            self.labels[indices],
+            classes=self.classes,
+            class_weights=weights,
+            copies=self.train.copies[indices],
+            seed=self.job.seed,
+        )
+        if not mirrored:
+            plan = replace(model.plan, mirror=False)
+            model = TunedModel(
+                self.network.module, plan, self.classes, self.example, self.job.seed, feature=self.feature
+            )
+        set_head(model.eval(), head)
+        seen = [np.hstack(view) for view in (views if mirrored else views[:1])]
+        rows = torch.from_numpy(np.mean(seen, axis=0)).to(self.device)
+        return Fitted(
+            model=model, store=HeldStore(self.labels, rows, rows.nbytes, time.monotonic() - started), head=head
+        )
+
+    def _tamed(self, model: TunedModel) -> list[list[np.ndarray]]:
+        """By view, the plain images first, what the head of a layered method sees of each layer."""
+        key = json_digest([model.layers, model.plan.mirror])
+        if key not in self._views:
+            beside = [*itertools.product(model.layers, model.pools)]
+            part = HeadInput(self.network.module, self.feature, self.device, beside)
+            seen = (False, True) if model.plan.mirror and has_mirror(self.example) else (False,)
+            self._views[key] = []
+            for mirrored in seen:
+                source = SplitSource(self.train, self.network.preprocessing, mirrored=mirrored)
+                stream = FeatureStream(
+                    part.forward,
+                    source,
+                    source.labels,
+                    cache=self.cache,
+                    content=content_digest(self._content, source),
+                    batch_size=_FROZEN,
+                )
+                with room_in(self.cache):
+                    self._views[key].append(part.layers_of(tamed_layers(stream)))
+        return self._views[key]
 
     def _test(self, model: TunedModel, watched: Split) -> Test:
         samples = Fitted(model=model, store=self.store(model, watched))

@@ -7,7 +7,7 @@ from torch import nn
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning._plan import BatchNorm, Combine, Options, Plan
 from lowdim.finetuning.methods import Method, check_options, method_named
-from lowdim.models import block_names, match_layers
+from lowdim.models import Feature, block_names, later_blocks, match_layers
 
 DEPTH = 0.75
 """``layer="auto"``: the block at this share of the depth; its neighbours do as well, very early and very late ones worse."""
@@ -47,19 +47,25 @@ def make_plan(
     return plan_of(record, module, options)
 
 
-def plan_of(method: Method, module: nn.Module, options: Options) -> Plan:
-    """The plan of a method, from those options that it reads."""
-    blocks = _trained_blocks(module, options.layer) if "layer" in method.reads else ()
+def plan_of(method: Method, module: nn.Module, options: Options, feature: Feature | None = None) -> Plan:
+    """The plan of a method, from those options that it reads; a block that it may choose comes before the feature."""
+    blocks = _trained_blocks(module, options.layer, feature) if "layer" in method.reads else ()
     read = {name: getattr(options, name) for name in ("combine", "rank", "batch_norm") if name in method.reads}
-    return Plan(method.name, blocks, **read)
+    return Plan(
+        method.name,
+        blocks,
+        **read,
+        **({"layers": tuple(later_blocks(module, feature)), "mirror": True} if method.layered else {}),
+    )
 
 
-def auto_block(module: nn.Module, depth: float = DEPTH) -> str:
+def auto_block(module: nn.Module, depth: float = DEPTH, feature: Feature | None = None) -> str:
     """The block at a share of the depth.
 
     Args:
         module: Any network.
         depth: 0 for the first block, 1 for the last.
+        feature: Of the network; only blocks before it are counted.
 
     Raises:
         InputError: If the network has no blocks that can be told.
@@ -73,7 +79,7 @@ def auto_block(module: nn.Module, depth: float = DEPTH) -> str:
         >>> len(block_names(network)), auto_block(network), auto_block(network, depth=0)
         (6, 'blocks.4', 'blocks.0')
     """
-    names = block_names(module)
+    names = [name for name in block_names(module) if feature is None or feature.trains(name)]
     if not names:
         raise InputError(
             f"{type(module).__name__} has no blocks that lowdim recognises. Name what to train with `layer` (see "
@@ -82,8 +88,8 @@ def auto_block(module: nn.Module, depth: float = DEPTH) -> str:
     return names[round(depth * (len(names) - 1))]
 
 
-def _trained_blocks(module: nn.Module, layer: str | Sequence[str]) -> tuple[str, ...]:
-    names = [auto_block(module)] if layer == "auto" else match_layers(module, layer)
+def _trained_blocks(module: nn.Module, layer: str | Sequence[str], feature: Feature | None = None) -> tuple[str, ...]:
+    names = [auto_block(module, feature=feature)] if layer == "auto" else match_layers(module, layer)
     if any(name.endswith(":input") for name in names):
         raise UsageError("A layer to train is a module, not what goes into it: leave out ':input'.", argument="layer")
     blocks = tuple(name for name in names if not any(name.startswith(f"{other}.") for other in names))

@@ -10,7 +10,7 @@ from lowdim._files import tensor_bytes, write_atomic
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError
 from lowdim.finetuning._export import logit_difference
-from lowdim.finetuning._heads import head_name, in_form, with_head
+from lowdim.finetuning._heads import heads_for, in_form, with_heads
 from lowdim.finetuning._prefix import Inputs
 
 
@@ -60,7 +60,7 @@ def save_checkpoint(
     """
     refusal = "A plain checkpoint has no place for a skip connection, an average or text features. Export to torch or onnx instead."
     part = in_form(model, "checkpoint", refusal)
-    there = with_head(base, head_name(base), part.head)
+    there = with_heads(base, heads_for(base, part.feature, part.head))
     state = there.state_dict()
     tuned = _merged(part.base)
     unknown = sorted(tuned.keys() - state.keys())

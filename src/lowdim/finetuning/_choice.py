@@ -1,4 +1,4 @@
-"""Which method? Cross-validated evidence on the training split, and a choice that admits ties."""
+"""Which method? A ladder from the cheapest on: cross-validated evidence on the training split, ties to the cheaper."""
 
 import time
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._evaluate import require_classes
 from lowdim.finetuning._plan import Options, Plan
-from lowdim.finetuning.methods import RECORDS, Decision, ensemble, method_named
+from lowdim.finetuning.methods import RECORDS, Decision, ensemble, linear_probe, method_named
 from lowdim.probe import fold_of, require_heldout
 
 _PROBE, _BLOCK = ensemble.METHOD.parts
-PROBE = Plan(_PROBE)
+_FURTHER = 0.55
+"""Weight of the layers before the last in the frozen head from which a block is tried: where the last layer is not the right one."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,17 @@ def evidence_of(
     correct: Float[np.ndarray, " n"],
     labels: Int[np.ndarray, " n"],
     seconds: float = 0.0,
+    beside: Evidence | None = None,
 ) -> Evidence:
-    """Evidence from right and wrong held-out predictions: 1, 0 or NaN per sample."""
+    """Evidence from right and wrong held-out predictions: 1, 0 or NaN per sample.
+
+    Where there are fewer of them than of the evidence `beside`, the accuracy is that of the latter and the difference on the samples
+    that both know: folds differ, and rows of one table must not contradict the comparison of pairs.
+    """
     known = correct[~np.isnan(correct)]
     accuracy = float(known.mean())
+    if beside is not None and len(known) < np.isfinite(beside.correct).sum():
+        accuracy = min(max(beside.accuracy + paired_difference(correct, beside.correct)[0], 0.0), 1.0)
     interval = expected_interval(accuracy, len(known))
     layer = ", ".join(block for plan in plans for block in plan.blocks) or None
     balanced = balanced_accuracy(correct, labels)
@@ -104,39 +112,58 @@ def gather_evidence(
     folds: int = 5,
     enough: float = np.inf,
     baseline: bool = True,
+    until: float = np.inf,
 ) -> Gathered:
     """Cross-validates the probe, a plan, the average of the two, and other plans; perhaps also the baseline without a model.
 
-    After `enough` left-out samples the plan is not trained on further folds.
+    A plan that is no better than the probe on the first fold is not trained on further ones; nor one that has `enough` left-out
+    samples, or that would not be done by the time `until` (as of `time.monotonic`).
     """
     started = time.monotonic()
     part = fold_of(bench.labels, folds, bench.job.seed, bench.train.copies)
     require_heldout(part)
 
-    def judged(method: str, plans: Sequence[Plan], heldout: np.ndarray, model: str = bench.network.name) -> Evidence:
+    def judged(
+        method: str,
+        plans: Sequence[Plan],
+        heldout: np.ndarray,
+        beside: Evidence | None = None,
+        model: str = bench.network.name,
+    ) -> Evidence:
         right = _right(heldout, bench.labels)
-        return evidence_of(model, method, plans, right, bench.labels, time.monotonic() - started)
+        return evidence_of(model, method, plans, right, bench.labels, time.monotonic() - started, beside)
 
     plain = None
     if baseline:
         heldout = heldout_baseline(bench.train, part, classes=bench.classes, seed=bench.job.seed)
-        plain = judged("baseline", (), heldout, "(no model)")
+        plain = judged("baseline", (), heldout, model="(no model)")
     started = time.monotonic()
-    probe = heldout_predictions(bench, PROBE, part)
-    first = judged(PROBE.method, [PROBE], probe)
+    first = probe_plan(bench)
+    probe = heldout_predictions(bench, first, part)
+    known = judged(first.method, [first], probe)
+    last = int(np.searchsorted(np.bincount(part[part >= 0]).cumsum(), enough))
+
+    def climbed(other: Plan, last: int) -> np.ndarray | None:
+        if started >= until:
+            return None
+        heldout = heldout_predictions(bench, other, np.where(part <= 0, part, -1))
+        gain, _ = paired_difference(_right(heldout, bench.labels), known.correct)
+        if gain <= 0 or started + (last + 1) * (time.monotonic() - started) > until:
+            return heldout
+        return heldout_predictions(bench, other, np.where(part <= last, part, -1))
+
     block = average = None
-    if plan is not None:
-        started = time.monotonic()
-        last = np.searchsorted(np.bincount(part[part >= 0]).cumsum(), enough)
-        heldout = heldout_predictions(bench, plan, np.where(part <= last, part, -1))
-        block = judged(plan.method, [plan], heldout)
+    started = time.monotonic()
+    if plan is not None and (heldout := climbed(plan, last)) is not None:
+        block = judged(plan.method, [plan], heldout, known)
         with np.errstate(invalid="ignore"):  # NaN where a sample was not left out
-            average = judged(ensemble.METHOD.name, [PROBE, plan], np.logaddexp(probe, heldout))
+            average = judged(ensemble.METHOD.name, [first, plan], np.logaddexp(probe, heldout), known)
     others: list[Evidence] = []
     for other in also:
         started = time.monotonic()
-        others.append(judged(other.method, [other], heldout_predictions(bench, other, part)))
-    return Gathered(baseline=plain, probe=first, block=block, average=average, also=tuple(others))
+        if (heldout := climbed(other, folds - 1)) is not None:
+            others.append(judged(other.method, [other], heldout, known))
+    return Gathered(baseline=plain, probe=known, block=block, average=average, also=tuple(others))
 
 
 def heldout_predictions(bench: Bench, plan: Plan, part: np.ndarray) -> Float[np.ndarray, "n K"]:
@@ -169,25 +196,18 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, flo
 def choose_method(gathered: Gathered) -> tuple[Evidence, tuple[str, ...]]:
     """What to use, and the reasons: which differences are none.
 
-    A block that is better than the probe by more than one paired standard error stands alone; else the average of the two,
-    because a choice between ways that so few images cannot tell apart loses more than it gains. The probe alone where even the
-    average is clearly worse. What was tried besides is chosen where it is better than all that by more than one standard error.
+    From the cheapest on: the probe, the block, the average of the two, and what was tried besides. Each is chosen where it is better
+    than the one before by more than one paired standard error; a tie goes to the cheaper.
     """
-    probe = chosen = gathered.probe
+    chosen = gathered.probe
     reasons: list[str] = []
-    if gathered.block is not None and gathered.average is not None:
-        block, average = gathered.block, gathered.average
-        gain, error = paired_difference(block.correct, probe.correct)
-        reasons.append(f"{block.method} {block.layer} against the probe: {_compared(gain, error)}")
-        chosen = block
-        if gain <= error:
-            loss, uncertain = paired_difference(probe.correct, average.correct)
-            chosen = probe if loss > 2 * uncertain else average
-            if chosen is average:
-                reasons.append("the probe and the block are averaged, not chosen between")
-    for entry in gathered.also:
+    for entry in (gathered.block, gathered.average, *gathered.also):
+        if entry is None:
+            continue
         gain, error = paired_difference(entry.correct, chosen.correct)
-        reasons.append(f"{entry.method} against {chosen.method}: {_compared(gain, error)}")
+        reasons.append(
+            f"{entry.method} {entry.layer or ''}".strip() + f" against {chosen.method}: {_compared(gain, error)}"
+        )
         chosen = entry if gain > error else chosen
     if gathered.baseline and paired_difference(gathered.baseline.correct, chosen.correct)[0] >= 0:
         reasons.append("the baseline without a model is at least as good: the pre-trained network does not help here")
@@ -195,24 +215,52 @@ def choose_method(gathered: Gathered) -> tuple[Evidence, tuple[str, ...]]:
 
 
 def _compared(gain: float, error: float) -> str:
-    what = "a tie" if abs(gain) <= error else "better" if gain > 0 else "worse"
+    what = "a tie, which goes to the cheaper" if abs(gain) <= error else "better" if gain > 0 else "worse"
     return f"{100 * gain:+.1f} ± {100 * error:.1f} points, {what}"
+
+
+def probe_plan(bench: Bench) -> Plan:
+    """The frozen head on a bench's network; the linear probe for saved features, which may be anything."""
+    if bench.train.kind == "features":
+        return Plan(linear_probe.METHOD.name)
+    return plan_of(method_named(_PROBE), bench.network.module, Options(), bench.feature)
 
 
 def auto_plan(bench: Bench, options: Options | None = None) -> Plan | None:
     """What is looked at beside the probe: ``"scl"`` at 3/4 of the depth, or at the block that is named; None, with a warning, for a
     network without blocks, of which only the probe is left."""
     try:
-        return plan_of(method_named(_BLOCK), bench.network.module, options or Options())
+        return plan_of(method_named(_BLOCK), bench.network.module, options or Options(), bench.feature)
     except InputError as error:
         bench.warnings.append(f"Only the probe was tried. {error}")
         return None
 
 
+def block_may_pay(bench: Bench) -> tuple[bool, str]:
+    """Whether the frozen head leans on layers before the last, and what to say about it."""
+    head = bench.fit(probe_plan(bench)).head
+    if head is None:
+        return False, "saved features have no block that could be trained"
+    share = f"{100 * head.further:.0f} % of the probe's weight lies on layers before the last"
+    if head.further >= _FURTHER:
+        return True, f"{share}: a trained block may pay"
+    return (
+        False,
+        f"{share}: the last layer suits, and training a block would hardly pay; it was not tried (`method={_BLOCK!r}` does)",
+    )
+
+
 def decide(bench: Bench, options: Options) -> Decision:
     """What ``"auto"`` fits."""
-    also = [plan_of(method_named(name), bench.network.module, options) for name in options.also]
-    gathered = gather_evidence(bench, auto_plan(bench, options), also)
+    probe = probe_plan(bench)
+    if (fold_of(bench.labels, 2, bench.job.seed, bench.train.copies) < 0).all():
+        why = "every class has one sample (copies count once): nothing can be left out to compare methods by, so the cheapest is used"
+        return Decision(method=probe.method, plans=(probe,), reasons=(why,))
+    until = np.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
+    also = [plan_of(method_named(name), bench.network.module, options, bench.feature) for name in options.also]
+    tried, why = block_may_pay(bench) if options.layer == "auto" else (True, "the block was asked for")
+    plan = auto_plan(bench, options) if tried else None
+    gathered = gather_evidence(bench, plan, also, until=until)
     chosen, reasons = choose_method(gathered)
     untried = [
         f"not tried: {record.name}, which trains everything and with so many images may be a few points better "
@@ -220,4 +268,7 @@ def decide(bench: Bench, options: Options) -> Decision:
         for record in RECORDS.values()
         if record.many and record.name not in options.also and len(bench.labels) >= record.many * bench.classes
     ]
-    return Decision(method=chosen.method, plans=chosen.plans, evidence=gathered.rows(), reasons=(*reasons, *untried))
+    late = ["not tried or not on all folds: there was no time left (`minutes`)"] if time.monotonic() > until else []
+    return Decision(
+        method=chosen.method, plans=chosen.plans, evidence=gathered.rows(), reasons=(why, *reasons, *untried, *late)
+    )

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,12 +17,14 @@ from lowdim._pictures import MAX_PIXELS
 from lowdim._preprocessing import Interpolation, Preprocessing
 from lowdim._reading import typed
 from lowdim.errors import InputError
+from lowdim.features import Pool
+from lowdim.finetuning._by_names import feature_by_names
 from lowdim.finetuning._compress import with_expanded
 from lowdim.finetuning._plan import BatchNorm, Combine, Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
 from lowdim.finetuning.methods import RECORDS
-from lowdim.models import fingerprint
+from lowdim.models import Feature, fingerprint, unwrapped
 from lowdim.models._load import load_model
 
 FORMAT = "lowdim-delta"
@@ -45,6 +47,7 @@ class Delta:
         tensors: Changed parameters and buffers, by part and name.
         example: Shapes and types of the network's inputs for two samples.
         notes: Free facts of the run, such as its accuracy.
+        feature: What the head sees; None in deltas of earlier versions, which found it by names.
         logits: Outputs for `example_of` the delta; None in deltas of earlier versions, or where they were not finite.
     """
 
@@ -57,6 +60,7 @@ class Delta:
     example: Mapping[str, Any]
     notes: Mapping[str, Any]
     logits: Sequence[Sequence[float]] | None = None
+    feature: Feature | None = None
 
 
 _Size = tuple[Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(ge=1)]]
@@ -73,23 +77,27 @@ class _Part(msgspec.Struct, forbid_unknown_fields=True):
     combine: Combine | None = None
     rank: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 8
     batch_norm: BatchNorm = "frozen"
+    layers: tuple[str, ...] = ()
+    mirror: bool = False
     head: str | None = None
     """How the head had started, in deltas of one earlier version; it means nothing afterwards."""
 
     def plan(self) -> Plan:
         """As `TunedModel` takes it."""
-        return Plan(self.method, self.blocks, self.combine, self.rank, self.batch_norm)
+        return Plan(self.method, self.blocks, self.combine, self.rank, self.batch_norm, self.layers, self.mirror)
 
 
 class _Image(msgspec.Struct, tag_field="kind", tag="image"):
     image_size: _Size | None
-    crop: Annotated[float, msgspec.Meta(gt=0)]
-    crop_mode: Literal["center", "squash", "border"]
-    interpolation: Interpolation
-    mean: _Channels
-    std: tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
     channels: Literal[1, 3]
+    crop: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType = msgspec.UNSET
+    crop_mode: Literal["center", "squash", "border"] | msgspec.UnsetType = msgspec.UNSET
+    interpolation: Interpolation | msgspec.UnsetType = msgspec.UNSET
+    mean: _Channels | msgspec.UnsetType = msgspec.UNSET
+    std: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] | msgspec.UnsetType = msgspec.UNSET
     resize: _Size | None = None
+    processor: dict[str, Any] | None = None
+    """Instead of all from `crop` to `std`."""
 
     def __post_init__(self) -> None:
         for size in (self.image_size, self.resize):
@@ -97,6 +105,12 @@ class _Image(msgspec.Struct, tag_field="kind", tag="image"):
                 raise ValueError(
                     f"image_size and resize of {size[0]} x {size[1]} pixels are larger than any that is made"
                 )
+        if self.processor is not None:
+            return
+        for name in ("crop", "crop_mode", "interpolation", "mean", "std"):
+            if getattr(self, name) is msgspec.UNSET:
+                raise ValueError(f"the key {name!r} is missing")
+        assert isinstance(self.mean, tuple) and isinstance(self.std, tuple)
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"mean and std must have {self.channels} values, one per channel")
 
@@ -110,6 +124,22 @@ class _Features(msgspec.Struct, tag_field="kind", tag="features"):
     pass
 
 
+class _Feature(msgspec.Struct):
+    layer: str
+    pool: Pool
+    width: int
+    why: str
+    heads: tuple[str, ...] = ()
+    prefix: int = 0
+    tokens: int = 0
+    outputs: int = 0
+    blocks: Pool = "avg"
+
+    def feature(self) -> Feature:
+        """As `TunedModel` takes it."""
+        return Feature(**msgspec.structs.asdict(self))
+
+
 class _Source(msgspec.Struct):
     spec: str = ""
     weights: str | None = None
@@ -120,6 +150,8 @@ class _Source(msgspec.Struct):
     mean: _Channels | None = None
     std: _Channels | None = None
     image_size: int | _Size | None = None
+    feature: str | None = None
+    pool: Pool | None = None
 
 
 class _Base(msgspec.Struct):
@@ -152,6 +184,7 @@ class _Content(msgspec.Struct):
     tensors: str
     notes: dict[str, Any] = {}
     logits: list[list[float]] | None = None
+    feature: _Feature | None = None
 
     def __post_init__(self) -> None:
         if self.logits is not None and any(len(row) != len(self.classes) for row in self.logits):
@@ -225,6 +258,7 @@ def save_delta(
         "classes": list(classes),
         "preprocessing": preprocessing.as_dict(),
         "base": {"name": name, "fingerprint": fingerprint(base), "source": dict(source or {})},
+        "feature": asdict(replace(parts[0].feature, ran=())),
         "example": shapes,
         "logits": _logits(model, _inputs(shapes, device)),
         "notes": dict(notes or {}),
@@ -289,6 +323,7 @@ def read_delta(path: Path) -> Delta:
         example=content["example"],
         notes=found.notes,
         logits=found.logits,
+        feature=None if found.feature is None else found.feature.feature(),
     )
 
 
@@ -327,6 +362,7 @@ def apply_delta(model: nn.Module, delta: Delta) -> nn.Module:
 
 
 def _applied(model: nn.Module, delta: Delta) -> nn.Module:
+    model = unwrapped(model)
     given = fingerprint(model)
     if given != delta.base["fingerprint"]:
         raise InputError(
@@ -334,12 +370,13 @@ def _applied(model: nn.Module, delta: Delta) -> nn.Module:
             f"the network given has {given[:12]}…. Use the same architecture and weights."
         )
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    feature = delta.feature or feature_by_names(model)
     parts: list[TunedModel] = []
     names = {name for name, _ in model.named_modules()}
     for index, plan in enumerate(delta.plans):
-        if strange := set(plan.blocks) - names:
-            raise InputError(f"The delta trained the block {strange.pop()!r}, which the network does not have.")
-        part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device))
+        if strange := {*plan.blocks, *plan.layers, *feature.modules()} - names:
+            raise InputError(f"The delta names the module {strange.pop()!r}, which the network does not have.")
+        part = TunedModel(model, plan, len(delta.classes), _inputs(delta.example, device), feature=feature)
         state = part.state_dict()
         stored = {key.partition("/")[2]: array for key, array in delta.tensors.items() if key.startswith(f"{index}/")}
         for name, tensor in with_expanded(stored, state).items():

@@ -13,10 +13,10 @@ from lowdim.data import Split, batches
 from lowdim.data._batches import Inputs, by_length
 from lowdim.data._copies import Copies
 from lowdim.errors import InputError, NonFiniteError
-from lowdim.finetuning._store import Store
+from lowdim.finetuning._store import HeldStore, Store
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.metrics import variability
-from lowdim.probe import fit_probe
+from lowdim.probe import FrozenHead, LinearProbe, fit_probe
 from lowdim.statistics import ClassStatistics, between_span, span_scatter
 
 PER_PASS = 64
@@ -25,7 +25,9 @@ _NEVER = -30.0
 """Logit of a class without training samples."""
 
 
-def stored_features(model: TunedModel, store: Store, indices: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
+def stored_features(
+    model: TunedModel, store: Store | HeldStore, indices: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n d"]:
     """What the head of a model in evaluation mode sees, for stored samples."""
     rows: list[np.ndarray] = []
     with torch.inference_mode():
@@ -101,12 +103,18 @@ def probe_head(
 ) -> None:
     """Fits the cross-validated probe to what the head sees, ``n x d``, and makes it the head."""
     weights = None if class_weights is None else class_weights.double().cpu().numpy()
-    probe = fit_probe(
-        features, labels, classes=model.head.out_features, class_weights=weights, copies=copies, seed=seed
-    ).probe
+    classes = model.head.out_features
+    set_head(
+        model,
+        fit_probe(features, labels, classes=classes, class_weights=weights, copies=copies, seed=seed).probe,
+    )
+
+
+def set_head(model: TunedModel, fitted: LinearProbe | FrozenHead) -> None:
+    """Makes a fitted classifier the head."""
     with torch.no_grad():
-        model.head.weight.copy_(torch.from_numpy(probe.weight))
-        model.head.bias.copy_(torch.from_numpy(np.maximum(probe.bias, _NEVER)))
+        model.head.weight.copy_(torch.from_numpy(fitted.weight))
+        model.head.bias.copy_(torch.from_numpy(np.maximum(fitted.bias, _NEVER)))
 
 
 def without_class(logarithms: Float[np.ndarray, "n K"]) -> Bool[np.ndarray, " n"]:

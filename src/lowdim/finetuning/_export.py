@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from lowdim._files import write_atomic
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError, require
+from lowdim.features import main_tensor
 from lowdim.finetuning._delta import Delta
 from lowdim.finetuning._prefix import Inputs, call, samples_in
-from lowdim.finetuning._tuned import _first_tensor
 
 Target = Literal["torch", "onnx"]
 TOLERANCE = 1e-5
@@ -134,7 +134,9 @@ def logit_difference(network: nn.Module, model: nn.Module, example: Inputs) -> f
     network; an error if it is more than 1e-5 of the largest logit."""
     with torch.inference_mode():
         expected = model(example)
-        error = _first_tensor(call(network, example)) - expected
+        found = main_tensor(call(network, example))
+        assert found is not None
+        error = found.reshape(expected.shape) - expected
     difference, largest = (float(tensor.abs().max()) for tensor in (error, expected))
     if not difference <= TOLERANCE * largest:
         raise InputError(

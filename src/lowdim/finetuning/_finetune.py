@@ -36,6 +36,7 @@ def finetune(
     method: str = "auto",
     layer: str = "auto",
     also: str | Sequence[str] = (),
+    minutes: float | None = None,
     combine: Combine = "pad_add",
     rank: int = 8,
     batch_norm: BatchNorm = "frozen",
@@ -61,12 +62,14 @@ def finetune(
     Args:
         network: From `lowdim.models.load_model`; it is left alone.
         data: From `lowdim.data.load_data`. Its test split is looked at once, at the end, unless it is watched.
-        method: One of `ASKED`; ``"ensemble"`` averages the probabilities of the probe and of ``"scl"``; ``"auto"`` cross-validates
-            both, and takes ``"scl"`` where it is clearly better than the probe, else their average.
+        method: One of `ASKED`; ``"probe"`` is a linear classifier on several frozen layers; ``"auto"`` cross-validates it, and where its
+            weight lies on layers before the last also ``"scl"`` and the average of the two (``"ensemble"``). It takes what is clearly
+            better; a tie goes to the cheaper.
         layer: Block or blocks to train, for ``"layer"``, ``"scl"``, ``"ensemble"`` and ``"auto"``; ``"auto"`` is the one at
             3/4 of the depth.
         also: Methods that ``"auto"`` cross-validates too, and takes where they are clearly better: those that train the whole network,
             or through all of it. Each costs as many full trainings as there are folds.
+        minutes: For ``"auto"``: no further training is begun for the comparison that would not end within so many.
         combine: How the skip of ``"scl"`` (alone or within ``"ensemble"`` and ``"auto"``) meets the penultimate feature.
         rank: Of ``"lora"``.
         batch_norm: For ``"full"`` and ``"lp-ft"``: ``"batch"`` lets the statistics follow the batches.
@@ -104,7 +107,7 @@ def finetune(
     """
     record = method_named(method)
     also = (also,) if isinstance(also, str) else tuple(also)
-    options = Options(layer=layer, combine=combine, rank=rank, batch_norm=batch_norm, also=also)
+    options = Options(layer=layer, combine=combine, rank=rank, batch_norm=batch_norm, also=also, minutes=minutes)
     job = Job(
         device=device,
         seed=seed,
@@ -147,7 +150,9 @@ def _decision(record: Method, bench: Bench, options: Options) -> Decision:
     if record.decide is not None:
         return record.decide(bench, options)
     parts = [method_named(part) for part in record.parts] or [record]
-    return Decision(method=record.name, plans=tuple(plan_of(part, bench.network.module, options) for part in parts))
+    return Decision(
+        method=record.name, plans=tuple(plan_of(part, bench.network.module, options, bench.feature) for part in parts)
+    )
 
 
 def _layers(bench: Bench, data: Dataset) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning._tuned import TunedModel
-from lowdim.models import penultimate
+from lowdim.models import Feature
 
 
 def in_form(model: nn.Module, form: str, refusal: str) -> TunedModel:
@@ -16,19 +16,49 @@ def in_form(model: nn.Module, form: str, refusal: str) -> TunedModel:
     return model
 
 
-def head_name(base: nn.Module) -> str:
-    """The name of a network's head, whose place a new one can take."""
-    layer = penultimate(base)
-    if layer is None:
+def heads_for(base: nn.Module, feature: Feature, head: nn.Linear) -> dict[str, nn.Module]:
+    """What to put in the place of each of a network's classifiers, by name, so that its output is that of one head on its feature.
+
+    Several classifiers get the same head where the feature is the mean of what they read, and their parts of it where that is
+    joined. The answers are averaged by the network.
+    """
+    if not feature.heads:
         raise InputError(
             f"{type(base).__name__} has no head whose place the new one could take. Export to torch instead."
         )
-    return layer.removesuffix(":input")
+    if "&" not in feature.layer:
+        return {name: _in_kind(base.get_submodule(name), head) for name in feature.heads}
+    found: dict[str, nn.Module] = {}
+    start = 0
+    for name in feature.heads:
+        width = _width(base.get_submodule(name))
+        part = nn.Linear(width, head.out_features).to(head.weight.device)
+        weight = len(feature.heads) * head.weight[:, start : start + width]
+        part.load_state_dict({"weight": weight, "bias": head.bias})
+        found[name] = part
+        start += width
+    return found
 
 
-def with_head(base: nn.Module, name: str, head: nn.Linear) -> nn.Module:
-    """A copy of a network with a copy of a head in the place of the one of this name."""
-    module = copy.deepcopy(base).to(head.weight.device).eval()
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, copy.deepcopy(head))
+def _width(old: nn.Module) -> int:
+    """Of what a classifier reads."""
+    if isinstance(old, nn.Linear):
+        return old.in_features
+    raise InputError(f"{type(old).__name__} is one of several heads and no linear layer. Export to torch instead.")
+
+
+def _in_kind(old: nn.Module, head: nn.Linear) -> nn.Module:
+    """A linear head as what it replaces: a convolution over single points stays one."""
+    if not isinstance(old, nn.Conv2d):
+        return copy.deepcopy(head)
+    new = nn.Conv2d(head.in_features, head.out_features, 1).to(head.weight.device)
+    new.load_state_dict({"weight": head.weight[:, :, None, None], "bias": head.bias})
+    return new
+
+
+def with_heads(base: nn.Module, heads: dict[str, nn.Module]) -> nn.Module:
+    """A copy of a network with other modules in the places of these names."""
+    module = copy.deepcopy(base).eval()
+    for name, head in heads.items():
+        module.to(next(head.parameters()).device).set_submodule(name, copy.deepcopy(head))
     return module

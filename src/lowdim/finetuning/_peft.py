@@ -1,15 +1,17 @@
 """A tuned block as a stock peft adapter, which opens without lowdim."""
 
+import copy
 import tempfile
 import warnings
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from lowdim._files import write_atomic
-from lowdim.errors import require
+from lowdim.errors import UsageError, require
 from lowdim.finetuning._export import logit_difference
-from lowdim.finetuning._heads import head_name, in_form, with_head
+from lowdim.finetuning._heads import heads_for, in_form, with_heads
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning.methods import names_of
 
@@ -48,8 +50,8 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
     peft = require("peft", "A peft folder")
     methods = " or ".join(f'`method="{name}"`' for name in names_of(exports="peft"))
     part = in_form(model, "peft", f"A peft adapter holds replaced layers only: use {methods}, or export to torch.")
-    head = head_name(base)
-    leaves = [head]
+    heads = heads_for(base, part.feature, part.head)
+    leaves = list(heads)
     for block in part.plan.blocks:
         # peft copies whatever it is told to; only leaves keep their names and buffers straight.
         leaves += [
@@ -61,22 +63,31 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "adapter"
         warnings.simplefilter("ignore")
-        adapter = peft.get_peft_model(with_head(base, head, part.head), peft.LNTuningConfig(target_modules=leaves))
+        adapter = peft.get_peft_model(with_heads(base, heads), peft.LNTuningConfig(target_modules=leaves))
         for name in leaves:
-            source = part.head if name == head else part.base.get_submodule(name)
+            source = heads[name] if name in heads else part.base.get_submodule(name)
             adapter.base_model.model.get_submodule(name).ln_tuning_layers["default"].load_state_dict(
                 source.state_dict()
             )
         adapter.save_pretrained(written)
-        empty = nn.Linear(part.head.in_features, part.head.out_features).to(part.head.weight.device)
-        opened = peft.PeftModel.from_pretrained(with_head(base, head, empty), written).eval()
+        opened = peft.PeftModel.from_pretrained(with_heads(base, _emptied(heads)), written).eval()
         difference = logit_difference(opened.base_model.model, model, example)
         _place(written, folder)
     return difference
 
 
+def _emptied(heads: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """The same modules with zeros as weights."""
+    empty = copy.deepcopy(heads)
+    for head in empty.values():
+        head.load_state_dict({name: torch.zeros_like(tensor) for name, tensor in head.state_dict().items()})
+    return empty
+
+
 def _place(written: Path, folder: Path) -> None:
     """Copies the files, the configuration last: without it, the others are no adapter. After a failure nothing new is left."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} cannot be written: it is a file, and a peft adapter is a folder.")
     files = sorted(written.iterdir(), key=lambda file: file.name == _CONFIG)
     new = [folder / file.name for file in files if not (folder / file.name).exists()]
     (folder / _CONFIG).unlink(missing_ok=True)

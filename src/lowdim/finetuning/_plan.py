@@ -21,6 +21,8 @@ class Plan:
         rank: Of low-rank updates.
         batch_norm: ``"frozen"`` leaves the statistics of BatchNorm as they are; ``"batch"`` uses and averages those of the
             batches, as most scripts do.
+        layers: Frozen layers that the head sees beside the penultimate one, tamed, for methods that read several.
+        mirror: Whether what the head sees is averaged over each image and its mirror image, in prediction as in training.
 
     Example:
         >>> plan = Plan("layer", blocks=("blocks.2",))
@@ -33,10 +35,12 @@ class Plan:
     combine: Combine | None = None
     rank: int = 8
     batch_norm: BatchNorm = "frozen"
+    layers: tuple[str, ...] = ()
+    mirror: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), "blocks": list(self.blocks)}
+        return {**asdict(self), "blocks": list(self.blocks), "layers": list(self.layers)}
 
     def describe(self) -> str:
         """For people: the method and where."""
@@ -52,3 +56,4 @@ class Options:
     rank: int = 8
     batch_norm: BatchNorm = "frozen"
     also: tuple[str, ...] = ()
+    minutes: float | None = None

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ class Prefix:
         network: In evaluation mode; its training modes may change later.
         block: Module name of the block.
         example: A batch of at least two samples.
+        run: What of the network's work must be the same in a replay; by default its output.
 
     Raises:
         InputError: If the block is never entered, or the replay differs from the plain forward pass by a single bit.
@@ -56,8 +58,11 @@ class Prefix:
         True
     """
 
-    def __init__(self, network: nn.Module, block: str, example: Inputs) -> None:
+    def __init__(
+        self, network: nn.Module, block: str, example: Inputs, run: Callable[[Inputs], Any] | None = None
+    ) -> None:
         self.network, self.block = network, network.get_submodule(block)
+        self._run = run or partial(call, network)
         self.name = block
         self._samples = samples_in(example)
         self._tokens = example["input_ids"].shape[1] if isinstance(example, dict) and "input_ids" in example else None
@@ -193,11 +198,11 @@ class Prefix:
 
     def _check(self, example: Inputs) -> None:
         for part in (example, _beginning(example, self._samples - 1)):
-            plain = _tensors(call(self.network, part))
+            plain = _tensors(self._run(part))
             value = self.compute(part)
             try:
                 with self.replay(value):
-                    replayed = _tensors(call(self.network, stand_in(part)))
+                    replayed = _tensors(self._run(stand_in(part)))
             except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
                 raise InputError(f"The network cannot be split at {self.name}: {error}") from error
             if not all(torch.equal(a, b) for a, b in zip(plain, replayed, strict=True)):

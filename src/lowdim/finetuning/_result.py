@@ -93,6 +93,7 @@ class Tuned:
                 "share_by_chance": float(np.mean([u.chance for u in self.updates])) if shares else None,
                 "matrices": [asdict(update) for update in self.updates],
             },
+            "feature": tuned_parts(self.model)[0].feature.as_dict(),
             "trained_parameters": self.trained_parameters,
             "total_parameters": self.total_parameters,
             "trained_share": self.trained_parameters / self.total_parameters,

@@ -1,9 +1,11 @@
 """What a training loop reads: the outputs of the frozen prefix (or the inputs), computed once and kept memory-mapped on disk."""
 
+import contextlib
 import copy
 import errno
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,17 +22,18 @@ from lowdim.features import (
     SCORES,
     FeatureCache,
     Forward,
-    Pool,
+    Key,
     Rows,
     Shelf,
     SplitSource,
     content_digest,
     moved,
+    samples_named,
     with_views,
 )
 from lowdim.finetuning._prefix import Inputs, samples_in
 from lowdim.finetuning._tuned import TunedModel, in_float32
-from lowdim.models import penultimate
+from lowdim.models import Feature
 
 Compute = Callable[[Inputs], dict[str, Tensor]]
 """Tensors with one row per sample, by ``layer|pool``; the first is what training starts from."""
@@ -59,6 +62,17 @@ class Batch:
 def _features(model: TunedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     named = {name: tensor for name, tensor in inputs.items() if name != VALUE}
     return {VALUE: model.features(named, inputs.get(VALUE))}
+
+
+@contextlib.contextmanager
+def room_in(cache: FeatureCache) -> Generator[None]:
+    """Says which folder had no room, where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(error, cache.folder) from error
+        raise
 
 
 class Store:
@@ -103,12 +117,8 @@ class Store:
         self._shape: tuple[int, ...] = ()
         content = content_digest(network, self._source)
         self._shelf = Shelf(cache, content, names, views * len(self), self._rows, held=True)
-        try:
+        with room_in(cache):
             self.stored = self._fill(processes or Processes(), progress)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise disk_full(error, cache.folder) from error
-            raise
         self.bytes = self._shelf.bytes if self.stored else 0
         self.seconds = time.monotonic() - started
 
@@ -145,10 +155,12 @@ class Store:
     def _rows(self, start: int, stop: int) -> Rows:
         pieces: list[dict[str, Tensor]] = []
         for first in range(start, stop, self._batch_size):
-            inputs = self._read(np.arange(first, min(first + self._batch_size, stop)))
+            last = min(first + self._batch_size, stop)
+            inputs = self._read(np.arange(first, last))
             tokens = dict(inputs) if isinstance(inputs, dict) else {}
             plain = {} if isinstance(inputs, dict) else {INPUTS: inputs}
-            piece = (plain if self._compute is None else by_length(self._compute, inputs)) | tokens
+            with samples_named(first, last):
+                piece = (plain if self._compute is None else by_length(self._compute, inputs)) | tokens
             pieces.append({name: tensor.cpu() for name, tensor in piece.items()})
         longest = max((piece["attention_mask"].shape[1] for piece in pieces if "attention_mask" in piece), default=0)
         joined: dict[str, Tensor] = {}
@@ -180,24 +192,45 @@ class Store:
         return self._shelf.complete
 
 
-class HeadInput:
-    """What goes into a network's classifier, or its output where it has none, under the names that `rank` keeps it by."""
+@dataclass(frozen=True)
+class HeldStore:
+    """What a head sees of every sample, at hand: as `Store`, where the base stays as it is."""
 
-    def __init__(self, module: nn.Module, pool: Pool, device: torch.device) -> None:
-        layer = penultimate(module)
-        # What goes into a classifier is pooled already.
-        self._layer, self._device = layer or "", device
-        self._pool: Pool = pool if layer is None else "avg"
-        self._module = module
-        self._forward: Forward | None = None
-        self.name = f"{self._layer}|{self._pool}"
+    labels: np.ndarray
+    rows: Tensor
+    bytes: int
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, positions: Sequence[int] | np.ndarray) -> Batch:
+        """The rows of the samples at these positions."""
+        rows = self.rows[torch.as_tensor(np.asarray(positions))]
+        return Batch(rows, rows)
+
+
+class HeadInput:
+    """A network's feature, under the name that `rank` keeps it by; perhaps with other layers beside it."""
+
+    def __init__(self, module: nn.Module, feature: Feature, device: torch.device, beside: Sequence[Key] = ()) -> None:
+        self._module, self._feature, self._device = module, feature, device
+        self._keys = [feature.key, *beside]
+        self.name = "|".join(feature.key)
+
+    @functools.cached_property
+    def forward(self) -> Forward:
+        """The passes of a copy of the network in one memory layout: outputs differ in the last bits between them."""
+        module = in_float32(copy.deepcopy(self._module)).to(self._device).to(memory_format=torch.contiguous_format)
+        return Forward(module.eval(), self._keys, self._device, self._feature.prefix, self._feature.tokens)
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Values and scores by name, by a copy of the network in one memory layout: outputs differ in the last bits between them."""
-        if self._forward is None:
-            module = in_float32(copy.deepcopy(self._module)).to(self._device).to(memory_format=torch.contiguous_format)
-            self._forward = Forward(module.eval(), [self._layer], [self._pool], self._device)
-        return self._forward(inputs)
+        """Values and scores by name."""
+        return self.forward(inputs)
+
+    def layers_of(self, features: Mapping[Key, Tensor]) -> list[np.ndarray]:
+        """The feature, then the layers beside it in order."""
+        return [features[key].numpy() for key in self._keys]
 
 
 def _padded(tensor: Tensor, longest: int, fill: int) -> Tensor:

@@ -1,9 +1,13 @@
 """A network with a new head for new classes, and perhaps a skip connection from a block to its penultimate feature."""
 
+import contextlib
 import copy
+import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,13 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowdim.errors import InputError
-from lowdim.features import pool_output
+from lowdim.features import Pool, has_mirror, main_tensor, mirror, pool_output, tame
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
 from lowdim.finetuning.methods import Method, method_named
-from lowdim.models import penultimate
-
-Pooling = Literal["avg", "cls"]
+from lowdim.models import INPUT, OUTPUT, Feature, find_feature, unwrapped
 
 
 class TunedModel(nn.Module):
@@ -31,6 +33,7 @@ class TunedModel(nn.Module):
         classes: Number of new classes.
         example: A batch of at least two samples, from which widths are read.
         seed: Of new parts that start at random; the global generator is left alone.
+        feature: What the head sees; by default what `lowdim.models.find_feature` finds.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
@@ -39,31 +42,50 @@ class TunedModel(nn.Module):
         (torch.Size([5, 2]), 18)
     """
 
-    def __init__(self, network: nn.Module, plan: Plan, classes: int, example: Inputs, seed: int = 0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: Plan,
+        classes: int,
+        example: Inputs,
+        seed: int = 0,
+        *,
+        feature: Feature | None = None,
+    ) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, network = plan, unwrapped(network)
         device = next(iter(example.values())).device if isinstance(example, dict) else example.device
         # One memory layout, whatever the network came in: outputs differ in the last bits between them.
         self.base = in_float32(copy.deepcopy(network)).to(device).to(memory_format=torch.contiguous_format).eval()
-        self.pooling: Pooling = "cls" if getattr(network, "global_pool", None) == "token" else "avg"
+        found = feature or find_feature(self.base, example)
+        # Methods that compare outputs have the network's output as feature.
+        self.feature = replace(found, layer="", pool="avg", heads=()) if self.method.own_output else found
         self._caught: dict[str, Tensor] | None = None
+        self._counts: dict[str, int] = {}
+        self._read: dict[str, Tensor] = {}
         self._mask: Tensor | None = None
-        if not self.method.own_output:
-            self._catch_features()
-        self.blocks = _in_order(self.base, plan.blocks, example)
+        self._catch_features(example)
+        self.blocks = self._in_order(example)
         self.prefix: Prefix | None = None
         if plan.combine is not None:
-            self.base.get_submodule(self.blocks[-1]).register_forward_hook(self._catch_skip)
+            self.base.get_submodule(self.blocks[-1]).register_forward_hook(self._catcher("skip", self.feature.blocks))
         if self.method.adapt is not None:
             self.method.adapt(self.base, plan, seed)
+        self.pools: tuple[Pool, ...] = ("cls", "avg") if self.feature.blocks == "cls" else (self.feature.blocks,)
+        for name, pool in itertools.product(plan.layers, self.pools):
+            self.base.get_submodule(name).register_forward_hook(self._reader(name, pool))
         with torch.no_grad():
-            feature, skip = self._parts(example)
-        self.width = feature.shape[1]
+            row, skip = self._parts(example)
+        # What gives no features is not read.
+        self.layers = tuple(name for name in plan.layers if all(f"{name}|{pool}" in self._read for pool in self.pools))
+        self.plan = replace(plan, layers=self.layers)
+        self.width = row.shape[1]
+        self.feature = replace(self.feature, width=self.width)
         self.project = (
             _zeros(skip.shape[1], self.width, bias=False) if plan.combine == "project" and skip is not None else None
         )
         with torch.no_grad():
-            width = self._combine(feature, skip).shape[1]
+            width = (self._layered(example) if self.method.layered else self._combine(row, skip)).shape[1]
         self.head = _zeros(width, classes)
         self.to(device)
         self._freeze()
@@ -86,7 +108,7 @@ class TunedModel(nn.Module):
         Raises:
             InputError: If the network cannot be split there.
         """
-        self.prefix = Prefix(self.base, self.blocks[0], example)
+        self.prefix = Prefix(self.base, self.blocks[0], example, self._parts)
 
     def frozen_part(self) -> Callable[[Inputs], Tensor] | None:
         """What may be computed once per sample: all up to the head where nothing before it is trained, else what goes into the first
@@ -103,7 +125,7 @@ class TunedModel(nn.Module):
             value: What `frozen_part` gave for these samples.
         """
         if value is None:
-            combined = self._combine(*self._parts(inputs))
+            combined = self._layered(inputs) if self.method.layered else self._combine(*self._parts(inputs))
         elif self.prefix is None:
             combined = value
         else:
@@ -154,43 +176,103 @@ class TunedModel(nn.Module):
 
     def _parts(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         self._mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
-        self._caught = {}
+        self._caught, self._counts = {}, {}
         try:
-            output = call(self.base, inputs)
-            feature, skip = self._caught.get("feature"), self._caught.get("skip")
+            call(self.base, inputs)
+            caught = self._caught
         finally:
             # The base also runs alone, to compute the frozen part: then nothing is caught.
             self._caught = None
-        return self._pooled(_first_tensor(output)) if feature is None else feature, skip
+        self._read = caught
+        parts = [caught[part] for part in self._points]
+        row = torch.cat(parts, dim=1) if "&" in self.feature.layer else torch.stack(parts).mean(dim=0)
+        return row if len(parts) > 1 else parts[0], caught.get("skip")
 
-    def _catch_features(self) -> None:
-        """The old head becomes an identity, and what goes into it is the feature."""
-        layer = penultimate(self.base)
-        if layer is None:
-            return
-        name = layer.removesuffix(":input")
-        parent, _, child = name.rpartition(".")
-        identity = nn.Identity()
-        setattr(self.base.get_submodule(parent), child, identity)
-        identity.register_forward_hook(self._catch_feature)
+    def _catch_features(self, example: Inputs) -> None:
+        """Hooks on what gives the feature; a classifier gives way to a stand-in without weights."""
+        for name, vacant in _vacant(self.base, self.feature.heads, example).items():
+            self.base.set_submodule(name, vacant)
+        self._points = re.split(r"[+&]", self.feature.layer)
+        for point in self._points:
+            layer, _, number = point.partition("#")
+            module = self.base.get_submodule(layer.removesuffix(INPUT))
+            catch = self._catcher(point, self.feature.pool, int(number or 1))
+            if layer.endswith(INPUT):
+                module.register_forward_pre_hook(
+                    lambda module, args, keywords, catch=catch: catch(module, (), args or list(keywords.values())),
+                    with_kwargs=True,
+                )
+            else:
+                module.register_forward_hook(catch)
 
-    def _catch_feature(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._caught is not None:
-            self._caught["feature"] = self._pooled(_first_tensor(output))
+    def _in_order(self, example: Inputs) -> tuple[str, ...]:
+        """The blocks as the forward pass enters them, which need not be the order in which the network lists them."""
+        entered: list[str] = []
 
-    def _catch_skip(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._caught is not None:
-            self._caught["skip"] = self._pooled(_first_tensor(output), module)
+        def enter(name: str) -> None:
+            if self._caught:
+                raise InputError(f"The block {name} comes after the feature, so that training it changes nothing.")
+            entered.append(name)
 
-    def _pooled(self, output: Tensor, module: nn.Module | None = None) -> Float[Tensor, "n d"]:
-        """Maps averaged over space; tokens averaged over those that are not padding, or the class token."""
-        if 2 <= output.ndim <= 4:
-            pool = "avg" if output.ndim == 4 else self.pooling
-            return pool_output(output, pool, self._mask, "of the feature", module)
-        raise InputError(
-            f"A layer of shape {tuple(output.shape)} gives no feature vector per sample. Choose another block, or a network whose "
-            "classifier can be recognised (a last linear layer named head, fc or classifier)."
-        )
+        handles = [
+            self.base.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: enter(name))
+            for name in self.plan.blocks
+        ]
+        try:
+            with torch.no_grad():
+                self._parts(example)
+        finally:
+            for handle in handles:
+                handle.remove()
+        unused = sorted(set(self.plan.blocks) - set(entered))
+        if unused:
+            raise InputError(f"The block {unused[0]} is never used in the forward pass. Choose another layer.")
+        return tuple(dict.fromkeys(entered))
+
+    def _catcher(self, name: str, pool: Pool, number: int = 1) -> Callable[[nn.Module, Any, Any], None]:
+        """A hook that keeps what a module gives in one of its calls, reduced to one row per sample."""
+
+        def catch(module: nn.Module, args: Any, output: Any) -> None:
+            if self._caught is None:
+                return
+            self._counts[name] = count = self._counts.get(name, 0) + 1
+            if count == number:
+                self._caught[name] = self._pooled(output, pool, name, module)
+
+        return catch
+
+    def _reader(self, name: str, pool: Pool) -> Callable[[nn.Module, Any, Any], None]:
+        """The same for a layer beside the feature, where it gives features."""
+        catch = self._catcher(f"{name}|{pool}", pool)
+
+        def read(module: nn.Module, args: Any, output: Any) -> None:
+            with contextlib.suppress(InputError):
+                catch(module, args, output)
+
+        return read
+
+    def _layered(self, inputs: Inputs) -> Tensor:
+        """The feature and the layers beside it, each tamed, side by side; perhaps averaged with those of the mirror image."""
+        images = [inputs, mirror(inputs)] if self.plan.mirror and has_mirror(inputs) else [inputs]
+        rows: list[Tensor] = []
+        for image in images:
+            row, _ = self._parts(image)
+            beside = [self._read[f"{name}|{pool}"] for name, pool in itertools.product(self.layers, self.pools)]
+            rows.append(torch.cat([tame(part) for part in (row, *beside)], dim=1))
+        return torch.stack(rows).mean(dim=0)
+
+    def _pooled(self, output: Any, pool: Pool, layer: str, module: nn.Module) -> Float[Tensor, "n d"]:
+        tensor = main_tensor(output)
+        if tensor is None or not 2 <= tensor.ndim <= 4:
+            shape = type(output).__name__ if tensor is None else tuple(tensor.shape)
+            raise InputError(
+                f"The layer {layer or OUTPUT} gives {shape}, no feature vector per sample. Choose another."
+            )
+        prefix = self.feature.prefix
+        # Without one, nothing may depend on the length of a sequence: exports are for any.
+        if prefix and (tensor.ndim != 3 or tensor.shape[1] + prefix == self.feature.tokens):
+            prefix = 0
+        return pool_output(tensor, pool, self._mask, layer or OUTPUT, module, prefix=prefix)
 
     def _combine(self, feature: Tensor, skip: Tensor | None) -> Tensor:
         if self.method.own_output:
@@ -229,20 +311,52 @@ class Average(nn.Module):
         return logarithms.logsumexp(dim=0) - math.log(len(self.parts))
 
 
+class _Vacant(nn.Module):
+    """In the place of a classifier: zeros of the form that it gave, whatever the network does with them.
+
+    Where an input and its output had sides of the same length, they have so again.
+    """
+
+    def __init__(self, given: Sequence[int], gave: Sequence[int]) -> None:
+        super().__init__()
+        alike = given if len(given) == len(gave) else given[:1]
+        self.shape = [None if axis < len(alike) and alike[axis] == side else side for axis, side in enumerate(gave)]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """As many rows as there are inputs."""
+        shape = [inputs.shape[axis] if side is None else side for axis, side in enumerate(self.shape)]
+        return inputs.new_zeros(()).expand(shape)
+
+
+def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str, _Vacant]:
+    """A stand-in for each classifier."""
+    found: dict[str, _Vacant] = {}
+
+    def look(name: str, inputs: Any, output: Any) -> None:
+        given, gave = main_tensor(inputs), main_tensor(output)
+        assert given is not None and gave is not None
+        found[name] = _Vacant(given.shape, gave.shape)
+
+    handles = [
+        base.get_submodule(name).register_forward_hook(
+            lambda module, args, keywords, output, name=name: look(name, args or list(keywords.values()), output),
+            with_kwargs=True,
+        )
+        for name in heads
+    ]
+    try:
+        with torch.no_grad():
+            call(base, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
 def in_float32(network: nn.Module) -> nn.Module:
     """A network in half precision as float32: in training, gradients overflow or vanish there, and small steps are rounded away."""
     half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters())
     return network.float() if half else network
-
-
-def _first_tensor(output: Any) -> Tensor:
-    if isinstance(output, dict):
-        output = next(iter(output.values()))
-    while isinstance(output, tuple | list):
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise InputError(f"The network returns {type(output).__name__}; lowdim needs a tensor.")
-    return output
 
 
 def _zeros(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -252,22 +366,3 @@ def _zeros(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
-
-
-def _in_order(base: nn.Module, blocks: Sequence[str], example: Inputs) -> tuple[str, ...]:
-    """The blocks as the forward pass enters them, which need not be the order in which the network lists them."""
-    entered: list[str] = []
-    handles = [
-        base.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: entered.append(name))
-        for name in blocks
-    ]
-    try:
-        with torch.no_grad():
-            call(base, example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    unused = sorted(set(blocks) - set(entered))
-    if unused:
-        raise InputError(f"The block {unused[0]} is never used in the forward pass. Choose another layer.")
-    return tuple(dict.fromkeys(entered))

@@ -20,12 +20,14 @@ from lowdim.metrics.geometry import (
     self_duality,
     simplex_distance,
 )
+from lowdim.metrics.regression import RegressionCollapse, regression_collapse
 from lowdim.metrics.spread import features_rank
 
 __all__ = [
     "METRICS",
     "LayerSums",
     "Metric",
+    "RegressionCollapse",
     "Separation",
     "SimplexDistance",
     "Variability",
@@ -36,6 +38,7 @@ __all__ = [
     "features_rank",
     "heldout_variability",
     "nearest_mean",
+    "regression_collapse",
     "self_duality",
     "separation",
     "simplex_distance",

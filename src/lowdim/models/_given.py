@@ -7,9 +7,8 @@ from torch import nn
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import UsageError
-from lowdim.models._layers import find_head
 from lowdim.models._load import load_model
-from lowdim.models._loaded import LoadedModel, fingerprint
+from lowdim.models._loaded import LoadedModel, fingerprint, unwrapped
 
 
 def as_model(model: Any, *, kind: str = "features", **options: Any) -> LoadedModel:
@@ -41,11 +40,11 @@ def as_model(model: Any, *, kind: str = "features", **options: Any) -> LoadedMod
         raise UsageError(
             f"A network is a name such as 'timm:resnet18', a LoadedModel or a torch module, not {type(model).__name__}."
         )
+    model = unwrapped(model)
     return LoadedModel(
         name=type(model).__name__,
         module=model,
         preprocessing=Preprocessing(kind="features") if kind == "features" else Preprocessing(),
-        head=find_head(model),
         classes=None,
         random_weights=False,
         fingerprint=fingerprint(model),

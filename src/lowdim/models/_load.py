@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from lowdim._preprocessing import Preprocessing, preprocessing_with
 from lowdim.errors import InputError, UsageError, did_you_mean
+from lowdim.features import Pool
 from lowdim.models._digits import DIGITS_CLASSES, DIGITS_PREPROCESSING, digits_network
 from lowdim.models._hf import load_hf, load_text_encoder
-from lowdim.models._layers import find_head
-from lowdim.models._loaded import LoadedModel, fingerprint
+from lowdim.models._loaded import LoadedModel, fingerprint, unwrapped
 from lowdim.models._python import load_factory
 from lowdim.models._timm import load_timm
 from lowdim.models._weights import load_strictly, read_weights
@@ -45,6 +45,8 @@ def load_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     image_size: int | tuple[int, int] | None = None,
+    feature: str | None = None,
+    pool: Pool | None = None,
 ) -> LoadedModel:
     """A network in evaluation mode, with its own preprocessing, from its name.
 
@@ -63,9 +65,12 @@ def load_model(
         mean: Per channel, of inputs in 0..1, instead of the model's own.
         std: The same.
         image_size: One side, or height and width, instead of the model's own.
+        feature: The layer whose output is the feature (``NAME``, or ``NAME:input`` for what goes into it), instead of what the
+            network's classifier reads.
+        pool: How the feature's tokens or maps become one row per sample, instead of what the network does.
 
     Returns:
-        The network with its head, preprocessing and fingerprint. The global random generators are left alone.
+        The network with its preprocessing and fingerprint. The global random generators are left alone.
 
     Raises:
         UsageError: If the spec, an option or an argument is wrong.
@@ -73,8 +78,8 @@ def load_model(
 
     Example:
         >>> model = load_model("digits")
-        >>> model.head, model.preprocessing.describe()
-        ('head', 'grey 8 x 8 (crop 1, center, bilinear), mean 0, std 1')
+        >>> model.preprocessing.describe()
+        'grey 8 x 8 (crop 1, center, bilinear), mean 0, std 1'
     """
     source = {
         "spec": _absolute(spec),
@@ -87,6 +92,8 @@ def load_model(
         "mean": None if mean is None else list(mean),
         "std": None if std is None else list(std),
         "image_size": image_size,
+        "feature": feature,
+        "pool": pool,
     }
     if random_weights and weights is not None:
         raise UsageError("Give a weights file or ask for random weights, not both.")
@@ -164,6 +171,7 @@ def _load(source: dict[str, Any]) -> LoadedModel:
         )
     elif ":" in spec:
         module, preprocessing = load_factory(spec, arguments)
+        module = unwrapped(module)
         if source["random_weights"]:
             raise UsageError(f"{spec} decides about its own weights; `random_weights` does not apply.")
     else:
@@ -176,12 +184,13 @@ def _load(source: dict[str, Any]) -> LoadedModel:
         name=spec,
         module=module.eval(),
         preprocessing=preprocessing,
-        head=find_head(module),
         classes=classes,
         random_weights=source["random_weights"],
         fingerprint=fingerprint(module),
         source=source,
         notes=notes,
+        layer=source["feature"],
+        pool=source["pool"],
     )
 
 

@@ -11,6 +11,8 @@ from torch.nn.parameter import is_lazy
 
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError
+from lowdim.features import Inputs, Pool
+from lowdim.models._feature import Feature, find_feature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,13 @@ class LoadedModel:
         name: As typed, or the name given in a file of models.
         module: In evaluation mode.
         preprocessing: What its inputs go through.
-        head: Module name of the classifier, None where there is none.
+        layer: The layer whose output is to be the feature, where one was asked for (see `lowdim.models.find_feature`).
+        pool: How its tokens become one row, where that was asked for.
+
+    Example:
+        >>> from lowdim.models import load_model
+        >>> load_model("digits").feature(torch.zeros(2, 1, 8, 8)).describe()
+        'head:input, 24 wide: what head reads, the classifier'
         classes: Names of the classifier's outputs, where known.
         random_weights: Whether the weights are untrained.
         fingerprint: sha256 over names, types, shapes and bytes of all parameters and buffers.
@@ -32,12 +40,17 @@ class LoadedModel:
     name: str
     module: nn.Module = field(repr=False)
     preprocessing: Preprocessing
-    head: str | None
     classes: tuple[str, ...] | None
     random_weights: bool
     fingerprint: str
     source: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    layer: str | None = None
+    pool: Pool | None = None
+
+    def feature(self, example: Inputs) -> Feature:
+        """What all commands take as its feature; `example` is a batch of at least two samples."""
+        return find_feature(self.module, example, layer=self.layer, pool=self.pool)
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -67,3 +80,33 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def example_of(preprocessing: Preprocessing) -> Inputs:
+    """Two samples of noise that a network with this preprocessing takes, where there is no data at hand.
+
+    Example:
+        >>> example_of(Preprocessing(image_size=(8, 8), channels=1)).shape
+        torch.Size([2, 1, 8, 8])
+    """
+    if preprocessing.kind == "text":
+        return dict(preprocessing.tokenizer(["one", "two words"], padding=True, return_tensors="pt"))
+    sizes = (preprocessing.channels, *(preprocessing.image_size or (224, 224)))
+    return torch.randn(
+        2, *(sizes if preprocessing.kind == "image" else (1,)), generator=torch.Generator().manual_seed(0)
+    )
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network inside what ``torch.compile`` returned; any other as it is.
+
+    Raises:
+        InputError: If it was traced or scripted: its inner layers cannot be seen.
+    """
+    inner = getattr(module, "_orig_mod", module)
+    if isinstance(inner, torch.jit.ScriptModule):
+        raise InputError(
+            "The network is traced or scripted (TorchScript): its inner layers cannot be seen. Give the Python network that it was "
+            "made from."
+        )
+    return inner

@@ -77,10 +77,7 @@ class ProbeResult:
         Args:
             labels: The labels of the fit.
         """
-        known = np.isfinite(self.heldout).any(axis=1)
-        right = np.full(len(labels), np.nan)
-        right[known] = self.heldout[known].argmax(axis=1) == labels[known]
-        return right
+        return right_of(self.heldout, labels)
 
 
 def fit_probe(
@@ -127,7 +124,7 @@ def fit_probe(
         >>> fit_probe(x, np.array([0, 0, 0, 1, 1, 1]), classes=2, folds=3).accuracy
         1.0
     """
-    x, y = _checked(features, labels, classes)
+    x, y = checked(features, labels, classes)
     if not strengths:
         raise InputError("Name at least one strength in `strengths`.")
     part = fold_of(y, folds, seed, copies)
@@ -148,7 +145,7 @@ def fit_probe(
         probe=_probe(path.problem, solution, present, classes, path.strength, converged),
         accuracy=float((path.heldout[known].argmax(axis=1) == y[known]).mean()),
         log_loss=path.loss,
-        heldout=_spread(path.heldout, present, classes, known),
+        heldout=spread(path.heldout, present, classes, known),
         path=tuple(path.losses.items()),
         scaled=path.problem.scaled,
     )
@@ -195,7 +192,7 @@ def _follow(
         for fold, (train, test) in enumerate(splits):
             warm[fold], _ = minimise(problem, train, labels, weights, strength, warm.get(fold), ROUGH)
             heldout[test] = log_softmax(problem.rows[test] @ warm[fold][:-1] + warm[fold][-1], axis=1)
-        path.losses[strength] = _log_loss(heldout, labels, weights)
+        path.losses[strength] = log_loss_of(heldout, labels, weights)
         if path.strength == strength:
             path.heldout = heldout
         if path.is_past(prior):
@@ -218,7 +215,8 @@ def _typical(deviations: np.ndarray) -> np.ndarray | None:
     return np.clip(deviations, middle / _NEAR, middle * _NEAR) if max(high / middle, middle / low) > _ORDERS else None
 
 
-def _checked(features: Any, labels: Any, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def checked(features: Any, labels: Any, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Finite features in double precision, and labels of two classes at least."""
     x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
     if x.ndim != 2 or y.shape != x.shape[:1] or y.dtype.kind not in "iu":
         raise InputError(f"A probe needs features n x d and integer labels n, not {x.shape} and {y.shape} ({y.dtype}).")
@@ -232,7 +230,16 @@ def _checked(features: Any, labels: Any, classes: int) -> tuple[np.ndarray, np.n
     return x, y
 
 
-def _log_loss(heldout: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+def right_of(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 where the most probable class is the label, 0 where it is not, NaN where there are no probabilities."""
+    known = np.isfinite(heldout).any(axis=1)
+    right = np.full(len(labels), np.nan)
+    right[known] = heldout[known].argmax(axis=1) == labels[known]
+    return right
+
+
+def log_loss_of(heldout: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """Mean negative log probability of the labels, over the rows that are not NaN."""
     own = heldout[np.arange(len(labels)), labels]
     known = ~np.isnan(own)
     return -float(np.average(own[known], weights=weights[known]))
@@ -248,7 +255,8 @@ def _probe(
     return LinearProbe(weight, bias, strength, converged)
 
 
-def _spread(heldout: np.ndarray, present: np.ndarray, classes: int, known: np.ndarray) -> np.ndarray:
+def spread(heldout: np.ndarray, present: np.ndarray, classes: int, known: np.ndarray) -> np.ndarray:
+    """Log probabilities of the classes that are present among those of all; NaN in rows that are not known."""
     full = np.full((len(heldout), classes), np.nan)
     full[known] = -np.inf
     full[np.ix_(known, present)] = heldout[known]

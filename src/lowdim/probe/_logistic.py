@@ -55,16 +55,21 @@ def minimise(
     strength: float,
     start: np.ndarray | None,
     tolerance: Mapping[str, float],
+    curvature: float = 0.25,
 ) -> tuple[np.ndarray, bool]:
-    """Weights and biases, ``(r + 1) x K``, of the penalised regression on the chosen rows; and whether it converged."""
-    rows, hot = problem.rows[chosen], np.eye(int(labels.max()) + 1)[labels[chosen]]
+    """Weights and biases, ``(r + 1) x K``, of the penalised regression on the chosen rows; and whether it converged.
+
+    `curvature` is what the loss curves by about, per sample; the closer, the fewer steps.
+    """
+    rows = problem.rows[chosen]
+    hot = np.eye(int(labels.max()) + 1, dtype=rows.dtype)[labels[chosen]]
     classes = hot.shape[1]
-    shares = (weights[chosen] / weights[chosen].sum())[:, None]
-    # In these coordinates the Hessian is at most about diagonal with a quarter of the variances.
-    scale = np.append(1 / np.sqrt(0.25 * problem.variances + strength), 2.0)[:, None]
+    shares = (weights[chosen] / weights[chosen].sum())[:, None].astype(rows.dtype)
+    # In these coordinates the Hessian is about diagonal; a quarter of the variances at most.
+    scale = np.append(1 / np.sqrt(curvature * problem.variances + strength), 1 / np.sqrt(curvature))[:, None]
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        solution = flat.reshape(-1, classes) * scale
+        solution = (flat.reshape(-1, classes) * scale).astype(rows.dtype, copy=False)
         weight = solution[:-1]
         logits = rows @ weight + solution[-1]
         logits -= logits.max(axis=1, keepdims=True)
@@ -74,7 +79,7 @@ def minimise(
         own = (logits * hot).sum(axis=1, keepdims=True)
         value = float(((np.log(total) - own) * shares).sum()) + 0.5 * strength * float((weight**2).sum())
         gradient = np.vstack([rows.T @ difference + strength * weight, difference.sum(axis=0)]) * scale
-        return value, gradient.ravel()
+        return value, gradient.ravel().astype(np.float64, copy=False)
 
     first = np.zeros((rows.shape[1] + 1, classes)) if start is None else start / scale
     options = {"maxiter": _ITERATIONS, **tolerance}

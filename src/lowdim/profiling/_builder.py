@@ -12,7 +12,7 @@ from lowdim.data._finite import some
 from lowdim.errors import LowdimError, NonFiniteError
 from lowdim.features import Key, Pool
 from lowdim.metrics import METRICS, LayerSums, cdnv, class_distances, self_duality, variability
-from lowdim.models import INPUT
+from lowdim.models import OUTPUT, Feature
 from lowdim.profiling._passes import Around, Head, Moments, Reference, Suspects
 from lowdim.profiling._result import ClassMeasure, Law, LayerMeasure, Outlier, Profile
 from lowdim.statistics import Weighting
@@ -22,9 +22,8 @@ from lowdim.statistics import Weighting
 class Recipe:
     """What to measure: what `profile` was asked for, with names resolved."""
 
-    layers: Sequence[str]
-    head: str | None
-    pools: Sequence[Pool]
+    keys: Sequence[Key]
+    feature: Feature
     weighting: Weighting
     unbiased: bool
     outliers: int
@@ -53,7 +52,10 @@ class Builder:
         self, module: nn.Module, names: tuple[str, ...], known: tuple[str, ...] | None, recipe: Recipe
     ) -> None:
         self.module, self.names, self.recipe = module, names, recipe
-        self.linear = _head_for(module, recipe.head, names, known)
+        own = recipe.feature.outputs == len(names) and known in (None, names)
+        self.scored = recipe.feature.outputs if own else 0
+        """Number of outputs of a head that is for these very classes, as far as is known; 0 where it is for others."""
+        self.linear = _linear_head(module, recipe.feature) if own else None
         self.references: dict[Key, Reference] = {}
         self.data: list[dict[str, Any]] = []
         self.accuracy: dict[str, float] = {}
@@ -64,15 +66,10 @@ class Builder:
         self.outliers: list[Outlier] = []
         self.warnings: list[str] = []
 
-    @property
-    def scored(self) -> int:
-        """Number of outputs of a head that is for these very classes; 0 where it is for others."""
-        return 0 if self.linear is None else self.linear.out_features
-
     def head_key(self, moments: Mapping[Key, Moments]) -> Key | None:
         """The features that the head sees, where they are measured."""
-        wanted = f"{self.recipe.head}{INPUT}"
-        return next((key for key in moments if key[0] == wanted), None)
+        own = self.recipe.feature.key
+        return own if self.recipe.feature.heads and own in moments else None
 
     def warn(self, message: str) -> None:
         """Says it once."""
@@ -95,7 +92,8 @@ class Builder:
                 "its accuracy."
             )
         self._head(measured)
-        line = [layer for layer in self.layers if layer.split == split and layer.pool == self.recipe.pools[0]]
+        first = dict(reversed(list(measured.moments)))
+        line = [one for one in self.layers if one.split == split and (one.name, one.pool) in _named(first)]
         law = separation_law([layer.separation for layer in line])
         if law is not None:
             self.law[split] = law
@@ -168,7 +166,7 @@ class Builder:
             self.references[key] = Reference(around.scatter.span, torch.from_numpy(measured.present))
         self.layers.append(
             LayerMeasure(
-                name=layer,
+                name=layer or OUTPUT,
                 index=index,
                 split=split,
                 width=every.width,
@@ -187,11 +185,13 @@ class Builder:
 
     def _head(self, measured: Measured) -> None:
         key = self.head_key(measured.moments)
-        if self.linear is None or key is None:
+        if not self.scored or key is None:
             return
         split, head = measured.split, measured.head
-        weight = self.linear.weight.detach().cpu()[torch.from_numpy(measured.present)]
-        nc3 = self._try(f"{split}, NC3", lambda: self_duality(measured.moments[key].all(), weight))
+        nc3 = None
+        if self.linear is not None:
+            weight = self.linear.weight.detach().cpu()[torch.from_numpy(measured.present)].flatten(1)
+            nc3 = self._try(f"{split}, NC3", lambda: self_duality(measured.moments[key].all(), weight))
         self.head[split] = {"nc3": nc3, "nc4": head.disagree / head.compared if head.compared else None}
 
     def _classes(self, split: str, sums: LayerSums, around: Around, names: Sequence[str]) -> None:
@@ -229,9 +229,16 @@ class Builder:
         ]
         self.outliers = sorted([*self.outliers, *outliers], key=lambda one: -one.excess)[: self.recipe.outliers]
 
+    def _feature(self) -> dict[str, Any]:
+        """With the width that it was measured with: another pooling may have been asked for."""
+        said = self.recipe.feature.as_dict()
+        width = (one.width for one in self.layers if (one.name, one.pool) == (said["layer"], said["pool"]))
+        return {**said, "width": next(width, said["width"])}
+
     def result(self) -> Profile:
         """What was added."""
         return Profile(
+            feature=self._feature(),
             data=self.data,
             accuracy=self.accuracy,
             layers=self.layers,
@@ -244,14 +251,14 @@ class Builder:
         )
 
 
-def _head_for(
-    module: nn.Module, head: str | None, names: tuple[str, ...], known: tuple[str, ...] | None
-) -> nn.Linear | None:
-    """The classifier where it is for these very classes, as far as is known."""
-    linear = module.get_submodule(head) if head else None
-    if not isinstance(linear, nn.Linear) or linear.out_features != len(names):
-        return None
-    return linear if known is None or known == names else None
+def _linear_head(module: nn.Module, feature: Feature) -> nn.Linear | nn.Conv2d | None:
+    """The classifier, where it is one linear layer."""
+    head = module.get_submodule(feature.heads[0]) if len(feature.heads) == 1 else None
+    return head if isinstance(head, nn.Linear | nn.Conv2d) else None
+
+
+def _named(keys: Mapping[str, Pool]) -> set[tuple[str, str]]:
+    return {(layer or OUTPUT, pool) for layer, pool in keys.items()}
 
 
 def _finite(value: float) -> float | None:

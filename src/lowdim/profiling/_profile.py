@@ -1,6 +1,7 @@
 """The collapse profile of a network on labelled data: every chosen layer, train and test."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,15 +20,26 @@ from lowdim.features import (
     FeatureCache,
     FeatureStream,
     Forward,
+    Key,
     Pool,
     Source,
     SplitSource,
     TensorSource,
     content_digest,
+    moved,
     network_content,
     opened_cache,
 )
-from lowdim.models import LoadedModel, as_model, default_layers, find_head, fingerprint, match_layers
+from lowdim.models import (
+    Feature,
+    LoadedModel,
+    as_model,
+    default_layers,
+    find_feature,
+    fingerprint,
+    match_layers,
+    unwrapped,
+)
 from lowdim.profiling._builder import Builder, Measured, Recipe
 from lowdim.profiling._passes import first_pass, second_pass
 from lowdim.profiling._result import Profile
@@ -39,7 +51,8 @@ def profile(
     data: Any,
     *,
     layers: str | Sequence[str] | None = None,
-    pools: Sequence[Pool] = ("avg",),
+    pools: Sequence[Pool] | None = None,
+    feature: str | None = None,
     splits: Sequence[str] | None = None,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
@@ -63,7 +76,9 @@ def profile(
         data: A data set from `lowdim.data.load_data`; ready inputs and integer labels ``(n x …, n)`` as tensors, for one split or by
             split name; or anything else that `lowdim.data.as_dataset` takes: a name, arrays, a ``DataLoader``.
         layers: Names or globs as in ``module.named_modules()``; default the outputs of blocks and the penultimate feature.
-        pools: How outputs become one row per sample; each gives its own entries.
+        pools: How outputs become one row per sample; each gives its own entries. By default maps and tokens are averaged, and the
+            feature is what the network itself takes (`lowdim.models.find_feature`).
+        feature: The layer that is to be the feature, instead of what the network's classifier reads.
         splits: Which splits; default all. Test samples are classified by the class means of the training split.
         batch_size: Samples per forward pass; default 64 on a CPU, 256 elsewhere.
         device: Where the network runs; default where its parameters are.
@@ -96,7 +111,7 @@ def profile(
         data = as_dataset(data)
     if not isinstance(model, nn.Module | LoadedModel):
         model = as_model(model, kind=data.kind if isinstance(data, Dataset) else "features")
-    module = model.module if isinstance(model, LoadedModel) else model
+    module = unwrapped(model.module if isinstance(model, LoadedModel) else model)
     sources, names = _sources(model, data, splits)
     before = _device_of(module)
     place = before if device is None else torch.device(device)
@@ -110,16 +125,29 @@ def profile(
         progress=None if progress is None else lambda _, done, total: progress(done, total),
         batch_size=batch_size or (64 if place.type == "cpu" else 256),
     )
+    for name, source in sources.items():
+        classes = len(np.unique(source.labels))
+        if classes < 2:
+            raise InputError(f"The {name} split has samples of {classes} classes; collapse is about at least two.")
+    example = moved(next(iter(sources.values())).inputs(np.arange(2)), before)
+    asked = model if isinstance(model, LoadedModel) else None
+    found = find_feature(
+        module,
+        example,
+        layer=feature or (asked and asked.layer),
+        pool=asked and asked.pool,
+    )
+    if pools and found.pool not in pools:
+        found = replace(found, pool=pools[0])
     recipe = Recipe(
-        layers=match_layers(module, layers) if layers else default_layers(module),
-        head=find_head(module),
-        pools=tuple(pools),
+        keys=_keys(module, layers, pools, found),
+        feature=found,
         weighting=weighting,
         unbiased=unbiased,
         outliers=outliers,
         seed=seed,
     )
-    builder = Builder(module, names, model.classes if isinstance(model, LoadedModel) else None, recipe)
+    builder = Builder(module, names, asked and asked.classes, recipe)
     for warning in copy_warnings(data, list(sources)) if isinstance(data, Dataset) else ():
         builder.warn(warning)
     with opened_cache(cache, folder, cache_budget) as features:
@@ -135,6 +163,16 @@ def profile(
             ) from error
         finally:
             module.to(before)
+
+
+def _keys(
+    module: nn.Module, layers: str | Sequence[str] | None, pools: Sequence[Pool] | None, feature: Feature
+) -> list[Key]:
+    """What to measure: layers by pooling, where the feature has its own unless one is asked for."""
+    default = default_layers(module, feature)
+    names = match_layers(module, layers, default) if layers else default
+    own = (feature.pool,) if pools is None else tuple(pools)
+    return [(name, pool) for name in names for pool in (own if name == feature.layer else pools or ("avg",))]
 
 
 def _are_tensors(data: Any) -> bool:
@@ -180,16 +218,12 @@ def _sources(
 def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, features: FeatureCache, job: Job) -> Profile:
     recipe, module = builder.recipe, builder.module
     assert isinstance(job.device, torch.device) and job.batch_size is not None
-    forward = Forward(module, recipe.layers, recipe.pools, job.device)
+    forward = Forward(module, recipe.keys, job.device, recipe.feature.prefix, recipe.feature.tokens)
     network = network_content(module, fingerprint(module)) if features.lasting else []
     present: dict[str, np.ndarray] = {}
     streams: dict[str, FeatureStream] = {}
     for name, source in sources.items():
         present[name], labels = np.unique(source.labels, return_inverse=True)
-        if len(present[name]) < 2:
-            raise InputError(
-                f"The {name} split has samples of {len(present[name])} classes; collapse is about at least two."
-            )
         for message in source.warnings():
             builder.warn(message)
         content = content_digest(network, source) if features.lasting else name

@@ -91,6 +91,7 @@ class Profile:
     """How the classes of a data set separate, layer by layer.
 
     Attributes:
+        feature: What the network's feature is: ``layer``, ``pool``, ``width`` and ``why``.
         data: Per split: samples, classes, per_class_min, per_class_max.
         accuracy: Of the network's own head, per split, where it has one for these classes.
         layers: One entry per layer, pooling and split, in order of computation.
@@ -110,6 +111,7 @@ class Profile:
         (797, True)
     """
 
+    feature: Mapping[str, Any]
     data: Sequence[Mapping[str, Any]]
     accuracy: Mapping[str, float]
     layers: Sequence[LayerMeasure]

@@ -12,6 +12,8 @@ from lowdim.errors import InputError, NonFiniteError
 
 _REPLICATES = 2000
 _FEWEST = 3
+FEWEST_GROUPS = 8
+"""Independent models from which the agreement has an interval: resampled from fewer it is far too narrow, or the point 1."""
 
 Values = Float[np.ndarray, " m"]
 
@@ -24,7 +26,7 @@ class Agreement:
         kendall: Kendall's tau-b.
         weighted: Kendall's tau with weights that favour the reference's best models.
         spearman: Spearman's rank correlation.
-        interval: Of `spearman`: 90 %, from resampling whole groups of models; None with fewer than three groups.
+        interval: Of `spearman`: 90 %, from resampling whole groups of models; None with fewer than eight groups.
         models: How many were compared.
         groups: How many groups they form.
     """
@@ -123,7 +125,7 @@ def _tau(x: Values, y: Values, weights: np.ndarray) -> float:
 def _interval(x: Values, y: Values, names: Sequence[str], seed: int) -> tuple[float, float] | None:
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     group_of, groups = [numbers[name] for name in names], len(numbers)
-    if groups < _FEWEST:
+    if groups < FEWEST_GROUPS:
         return None
     generator = np.random.default_rng(seed)
     draws = [np.bincount(generator.integers(0, groups, groups), minlength=groups) for _ in range(_REPLICATES)]

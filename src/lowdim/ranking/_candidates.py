@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -31,6 +31,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     image_size: int | tuple[_Side, _Side] | None = None  # with bounds on the first, msgspec 0.22 reads foreign memory
     group: str | None = None
     layer: str | None = None
+    pool: Literal["avg", "flatten", "cls", "mean", "last", "map"] | None = None
     source_accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     random_weights: bool | None = None
 
@@ -57,9 +58,8 @@ class Candidate:
         name: Shown in the ranking; unique.
         model: As for `lowdim.models.load_model`; None for saved features.
         features: A ``.npz`` file of features (``x_train, y_train``) instead of a model.
-        options: Further arguments of `load_model`.
+        options: Further arguments of `load_model`, such as ``feature`` and ``pool``.
         group: Candidates of one group (checkpoints of one run) are resampled together.
-        layer: The layer to measure; default the penultimate feature.
         source_accuracy: Accuracy on the data it was trained on, where known.
 
     Example:
@@ -72,7 +72,6 @@ class Candidate:
     features: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     group: str | None = None
-    layer: str | None = None
     source_accuracy: float | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -161,8 +160,10 @@ def read_candidates(path: Path, **options: Any) -> list[Candidate]:
 
 def _candidate(table: _Table, path: Path, common: Mapping[str, Any]) -> Candidate:
     base = path.resolve().parent
-    names = ("arguments", "mean", "std", "image_size", "random_weights", "weights_key")
+    names = ("arguments", "mean", "std", "image_size", "random_weights", "weights_key", "pool")
     options: dict[str, Any] = {name: value for name in names if (value := getattr(table, name)) is not None}
+    if table.layer is not None:
+        options["feature"] = table.layer
     if table.weights is not None:
         options["weights"] = str(base / Path(table.weights).expanduser())
     features = None if table.features is None else str(base / Path(table.features).expanduser())
@@ -172,7 +173,6 @@ def _candidate(table: _Table, path: Path, common: Mapping[str, Any]) -> Candidat
         features=features,
         options={} if features else {**common, **options},
         group=table.group,
-        layer=table.layer,
         source_accuracy=table.source_accuracy,
     )
 

@@ -1,9 +1,10 @@
 """Everything about one candidate: one stream of its features, all scores, and how each sample moves them."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +22,21 @@ from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import (
     FeatureStream,
     Forward,
+    Inputs,
+    Key,
+    Pool,
     SplitSource,
+    collected,
     content_digest,
+    has_mirror,
+    moved,
     network_content,
     opened_cache,
+    tamed_layers,
     usable,
 )
-from lowdim.models import LoadedModel, default_layers, load_model, match_layers, penultimate
-from lowdim.probe import fit_probe
+from lowdim.models import Feature, LoadedModel, later_blocks, load_model
+from lowdim.probe import FrozenHead, ProbeResult, fit_frozen_views, fit_probe, fold_of, require_heldout
 from lowdim.profiling._passes import halves
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking.scores import SCORES
@@ -54,7 +62,8 @@ class Evaluation:
         deviations: By score, its standard deviation under resampling of the samples.
         influences: By score, what each sample of the split adds to it, centred within classes: the sum of squares is the score's
             variance under resampling. After `rank` those of the ordering score alone.
-        layer: The layer that was measured.
+        feature: What was measured: ``layer``, ``pool``, ``width`` and ``why``.
+        layer: Its layer.
         width: Its feature dimension.
         parameters: Of the network; None for saved features.
         samples: Samples used.
@@ -80,6 +89,7 @@ class Evaluation:
     scores: Mapping[str, float]
     deviations: Mapping[str, float]
     influences: Mapping[str, np.ndarray] = field(repr=False)
+    feature: Mapping[str, Any]
     layer: str
     width: int
     parameters: int | None
@@ -136,7 +146,8 @@ def evaluate(
     cache_budget: float = CACHE_BUDGET,
     leave_out: Mapping[str, Sequence[int]] | None = None,
 ) -> Evaluation:
-    """Scores one candidate: one pass of the network over the data, a second one over its stored features.
+    """Scores one candidate: one pass of the network over the data, a second one over its stored features; for the probe, images
+    are also seen mirrored.
 
     Memory does not grow with the number of samples, apart from some numbers per sample.
 
@@ -146,7 +157,8 @@ def evaluate(
         folder: For a temporary folder with the features.
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
-        probe: Also fit the linear probe, its strength chosen by cross-validation.
+        probe: Also fit the frozen head, a linear classifier on the feature and the second half of the blocks
+            (`lowdim.probe.fit_frozen_head`); with a layer that is named, on that one alone, and the linear probe on saved features.
         probe_on: Where its accuracy is measured: on the ``"test"`` split (where there is one beside `split`), or by
             cross-validation (``"cv"``).
         batch_size: Samples per forward pass.
@@ -157,7 +169,7 @@ def evaluate(
         leave_out: By split, positions of samples that are left out beside those that have no finite features here.
 
     Raises:
-        InputError: If the model cannot be loaded, has no recognisable feature, or the data has fewer than two classes.
+        InputError: If the model cannot be loaded, has no feature that can be told, or the data has fewer than two classes.
         NonFiniteError: If more than a tenth of a split has no finite features or outputs.
 
     Example:
@@ -171,37 +183,46 @@ def evaluate(
     """
     start = time.perf_counter()
     model = _model(candidate)
-    layer = _layer(model, candidate.layer)
     place = torch.device(device or "cpu")
-    forward = Forward(model.module.to(place), [layer], ["avg"], place)
+    model.module.to(place)
+    samples = SplitSource(_split(candidate, data, split, selection or {}), model.preprocessing)
+    example = moved(samples.inputs(np.arange(2) % max(1, len(samples.labels))), place)
+    feature = model.feature(example)
+    forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
+    if probe and model.layer is None:
+        forward = _with_blocks(forward, feature, example)
+    views = (False, True) if probe and has_mirror(example) else (False,)
     on_test = probe_on == "test" and "test" in data.splits and split != "test"
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
-        def stream(name: str, like: FeatureStream | None = None) -> _Rows:
-            source = SplitSource(_split(candidate, data, name, selection or {}), model.preprocessing)
+        def stream(name: str, like: FeatureStream | None = None, *, mirrored: bool = False) -> _Rows:
+            part = samples.split if name == split else _split(candidate, data, name, selection or {})
+            source = SplitSource(part, model.preprocessing, mirrored=mirrored)
             network = network_content(model.module, model.fingerprint)
-            content = content_digest(network, source) if features.lasting else name
+            content = content_digest(network, source) if features.lasting else f"{name}-mirrored" if mirrored else name
             found = FeatureStream(
                 forward, source, source.labels, cache=features, content=content, batch_size=batch_size, like=like
             )
             left = (leave_out or {}).get(name, ())
-            return _Rows(found, data[name], left, scored=model.head is not None)
+            return _Rows(found, feature.key, data[name], left, scored=feature.outputs > 1)
 
         rows = {split: stream(split)}
-        work = _Work(rows[split])
+        work = _Work(rows[split], saved=candidate.features is not None)
         work.warnings += rows[split].stream.source.warnings()
         work.first_pass()
         if probe and on_test:
             rows["test"] = stream("test", rows[split].stream)
-        work.measure(work.fit_probe(rows["test"] if on_test else None, seed) if probe else None)
+        seen = [[found, *(stream(name, mirrored=True) for _ in views[1:])] for name, found in rows.items()]
+        work.measure(work.fit_probe(*seen, seed=seed) if probe else None)
     influences = work.influences()
     return Evaluation(
         name=candidate.name,
         scores=work.scores,
         deviations={name: float(np.sqrt(np.sum(values**2))) for name, values in influences.items()},
         influences=influences,
-        layer=layer,
+        feature=feature.as_dict(),
+        layer=feature.name,
         width=work.statistics.width,
         parameters=None if candidate.features else sum(p.numel() for p in model.module.parameters()),
         samples=work.statistics.samples,
@@ -235,23 +256,13 @@ def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[st
     return saved
 
 
-def _layer(model: LoadedModel, wanted: str | None) -> str:
-    if wanted is not None:
-        matching = match_layers(model.module, wanted)
-        if len(matching) > 1:
-            raise InputError(f"{wanted!r} matches {len(matching)} layers of {model.name}; name one.")
-        return matching[0]
-    layer = penultimate(model.module) or next(reversed(default_layers(model.module)), None)
-    if layer is None:
-        raise InputError(f'{model.name} has no recognisable penultimate feature. Name a layer: layer = "…".')
-    return layer
-
-
 class _Rows:
     """The features of one split, without the samples that are left out, and those for which there are no finite ones."""
 
-    def __init__(self, stream: FeatureStream, split: Split, leave_out: Sequence[int], *, scored: bool) -> None:
-        self.stream, self.split, self._scored = stream, split, scored
+    def __init__(
+        self, stream: FeatureStream, key: Key, split: Split, leave_out: Sequence[int], *, scored: bool
+    ) -> None:
+        self.stream, self.key, self.split, self._scored = stream, key, split, scored
         self.labels = stream.labels
         self._left = np.zeros(len(split), dtype=bool)
         self._left[list(leave_out)] = True
@@ -265,7 +276,7 @@ class _Rows:
     def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
         """Positions, float64 features and the outputs of a network with a head."""
         for batch in self.stream:
-            (features,) = batch.features.values()
+            features = batch.features[self.key]
             good, scores = usable(features), batch.scores if self._scored else None
             if scores is not None:
                 good &= torch.isfinite(scores).all(dim=1)
@@ -285,8 +296,8 @@ class _Rows:
 class _Work:
     """The passes over one candidate's features, and what they leave."""
 
-    def __init__(self, rows: _Rows) -> None:
-        self.rows = rows
+    def __init__(self, rows: _Rows, *, saved: bool) -> None:
+        self.rows, self.saved = rows, saved
         self.present, labels = np.unique(rows.labels, return_inverse=True)
         if len(self.present) < 2:
             raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
@@ -353,46 +364,57 @@ class _Work:
         for name in [name for name, value in self.scores.items() if not np.isfinite(value)]:
             self.warnings.append(f"no {name}: it is {self.scores.pop(name)}")
 
-    def fit_probe(self, test: _Rows | None, seed: int) -> ProbeOutcome | None:
-        """The linear probe, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
+    def fit_probe(
+        self, views: Sequence[_Rows], test: Sequence[_Rows] | None = None, *, seed: int
+    ) -> ProbeOutcome | None:
+        """The frozen head, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
         labels = self.labels.numpy()
-        chosen = limited_indices(labels, PROBE_SAMPLES, seed)
-        picked = [
-            (positions[take], rows.numpy()[take])
-            for positions, rows, _, _ in self._batches()
-            if (take := np.isin(positions, chosen)).any()
-        ]
-        positions, features = (np.concatenate(part) for part in zip(*picked, strict=True))
-        result = self._try(
-            "probe_accuracy",
-            lambda: fit_probe(
-                features,
-                labels[positions],
-                classes=self.classes,
-                copies=self.rows.split.copies[positions],
-                seed=seed,
-            ),
-        )
-        if result is None:
+        chosen = np.flatnonzero(self.usable)
+        chosen = chosen[limited_indices(labels[chosen], PROBE_SAMPLES, seed)]
+        layers, finite = self._layers_of(views, chosen)
+        positions = chosen[finite]
+        kept = [[rows[finite] for rows in view] for view in layers]
+        found = self._try("probe_accuracy", lambda: self._classifier(kept, labels[positions], positions, seed))
+        if found is None:
             return None
+        head, mean = found
         if len(positions) < len(self.usable):
             self.warnings.append(f"the probe was fitted to {len(positions)} of {len(self.usable)} samples")
         right = np.full(len(labels), np.nan)
-        right[positions] = result.correct(labels[positions])
+        right[positions] = head.correct(labels[positions])
         crossed = SampleValues(right, labels)
         self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
         if test is None:
             return ProbeOutcome(crossed, crossed)
         # A class without training samples cannot be predicted: its samples are misses.
-        hits = np.full(len(test.labels), np.nan)
-        for where, rows, _ in test:
-            predicted = self.present[result.probe.log_probabilities(rows.numpy()).argmax(axis=1)]
-            hits[where] = predicted == test.labels[where]
-        test.require_few()
+        plain = test[0]
+        hits = np.full(len(plain.labels), np.nan)
+        there = np.concatenate([where for where, _, _ in plain])
+        plain.require_few()
+        layers, finite = self._layers_of(test if mean else test[:1], there)
+        rows = np.mean([np.hstack(view) for view in layers], axis=0)[finite]
+        logarithms = (head if isinstance(head, FrozenHead) else head.probe).log_probabilities(rows)
+        hits[there[finite]] = self.present[logarithms.argmax(axis=1)] == plain.labels[there[finite]]
         if np.isnan(hits).all():
-            raise NonFiniteError(f"No sample of the {test.split.name} split is left.")
+            raise NonFiniteError(f"No sample of the {plain.split.name} split is left.")
         self.probe_samples = int(np.isfinite(hits).sum())
-        return ProbeOutcome(crossed, SampleValues(hits, test.labels))
+        return ProbeOutcome(crossed, SampleValues(hits, plain.labels))
+
+    def _classifier(
+        self, views: list[list[np.ndarray]], labels: np.ndarray, positions: np.ndarray, seed: int
+    ) -> tuple[FrozenHead | ProbeResult, bool]:
+        """The frozen head, and whether it is for the mean of the views; the linear probe for saved features, which may be anything."""
+        copies = self.rows.split.copies[positions]
+        if self.saved:
+            return fit_probe(views[0][0], labels, classes=self.classes, copies=copies, seed=seed), False
+        require_heldout(fold_of(labels, 2, seed, copies))
+        return fit_frozen_views(views, labels, classes=self.classes, copies=copies, seed=seed)
+
+    def _layers_of(self, views: Sequence[_Rows], chosen: np.ndarray) -> tuple[list[list[np.ndarray]], np.ndarray]:
+        """By view what the probe reads of each layer of the chosen samples, and which samples are finite in all."""
+        read = collected if self.saved else tamed_layers
+        layers = [[rows.numpy() for rows in read(view.stream, chosen).values()] for view in views]
+        return layers, np.all([np.isfinite(rows).all(axis=1) for view in layers for rows in view], axis=0)
 
     def influences(self) -> dict[str, np.ndarray]:
         """By score; centred within classes, with the small-sample factor of a variance."""
@@ -418,6 +440,18 @@ class _Work:
 
     def _put(self, name: str, positions: np.ndarray, values: Tensor) -> None:
         self.moved.setdefault(name, np.full(len(self.usable), np.nan))[positions] = values.numpy()
+
+
+def _with_blocks(forward: Forward, feature: Feature, example: Inputs) -> Forward:
+    """The same passes that also read the second half of the blocks, where all of these give features."""
+    pools: tuple[Pool, ...] = ("cls", "avg") if feature.blocks == "cls" else (feature.blocks,)
+    beside = itertools.product(later_blocks(forward.module, feature), pools)
+    more = replace(forward, keys=[*forward.keys, *beside])
+    try:
+        more(example)
+    except InputError:
+        return forward
+    return more
 
 
 def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
 from lowdim.data._finite import some
 from lowdim.errors import InputError, LowdimError, NonFiniteError, UsageError, did_you_mean
-from lowdim.ranking._agreement import Agreement, agreement, kendall
+from lowdim.ranking._agreement import FEWEST_GROUPS, Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking._evaluate import MOST_NOT_FINITE, Evaluation, ProbeOn, evaluate
 from lowdim.ranking.scores import SCORES
@@ -54,6 +54,7 @@ class Place:
             "source_accuracy": self.candidate.source_accuracy,
             "intervals": {name: list(interval) for name, interval in intervals.items() if interval is not None},
             "layer": evaluation.layer,
+            "feature": evaluation.feature,
             "samples": evaluation.samples,
             "probe_samples": evaluation.probe_samples or None,
             "group": self.candidate.group,
@@ -103,7 +104,7 @@ def rank(
     candidates: Sequence[Candidate],
     data: Dataset,
     *,
-    by: str = "nc1",
+    by: str | None = None,
     split: str = "train",
     selection: Mapping[str, Any] | None = None,
     probe: bool = True,
@@ -125,10 +126,11 @@ def rank(
     Args:
         candidates: What to rank.
         data: Labelled data; scores measure its `split`.
-        by: The score that orders: one of `SCORES`.
+        by: The score that orders: one of `SCORES`; by default the cross-validated accuracy of the probe, in the unit that is wanted,
+            and without the probe NC1.
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
-        probe: Also fit the linear probe of every candidate, its strength chosen by cross-validation.
+        probe: Also fit the frozen head of every candidate (`lowdim.probe.fit_frozen_head`), by cross-validation.
         probe_on: Where its accuracy is measured: on the ``"test"`` split where there is one, or by cross-validation (``"cv"``).
         jobs: Candidates at a time.
         batch_size: Samples per forward pass.
@@ -157,6 +159,7 @@ def rank(
     """
     if not candidates:
         raise UsageError("Name at least one model.")
+    by = by or ("probe_cv_accuracy" if probe else "nc1")
     if by not in SCORES:
         raise UsageError(f"There is no score {by!r}. {did_you_mean(by, SCORES)}")
     if SCORES[by].of_probe and not probe:
@@ -199,6 +202,13 @@ def rank(
     if len(failed) == len(pairs):
         raise InputError(
             "No candidate could be scored. " + " ".join(f"{name}: {error}" for name, error in failed.items())
+        )
+    if not any(by in result.scores for result in results if isinstance(result, Evaluation)):
+        known = [result for result in results if isinstance(result, Evaluation)]
+        why = next((warning for found in known for warning in found.warnings if warning.startswith("no ")), "")
+        raise InputError(
+            f"No candidate has {SCORES[by].title}, by which they are to be ordered; {why}. Give more labelled samples (two of a class "
+            "at least), or order `by` another score."
         )
     places = _ordered([(candidate, result) for candidate, result in pairs if isinstance(result, Evaluation)], by)
     return Ranking(
@@ -324,6 +334,17 @@ def _equal_width(places: Sequence[Place]) -> dict[str, float]:
 
 def _warnings(places: Sequence[Place], by: str) -> list[str]:
     warnings: list[str] = []
+    if not SCORES[by].of_probe and not any("probe_accuracy" in place.evaluation.scores for place in places):
+        warnings.append(
+            f"ordered by {SCORES[by].title} alone: how tight the classes are in the last feature goes with accuracy between many models, "
+            "but two that are close may stand in the wrong order; the probe would say how many points apart they are"
+        )
+    groups = {place.candidate.group or place.candidate.name for place in places}
+    if len(places) > 1 and len(groups) < FEWEST_GROUPS and any("probe_accuracy" in p.evaluation.scores for p in places):
+        warnings.append(
+            f"how well the scores agree with the probe has no interval: {len(groups)} independent models are too few, it takes "
+            f"{FEWEST_GROUPS}"
+        )
     widths = sorted({place.evaluation.width for place in places})
     if len(widths) > 1 and SCORES[by].trials is None:
         warnings.append(

@@ -149,9 +149,10 @@ class Result(Mapping[str, Any]):
     def _repr_html_(self) -> str:
         figure = self.figures[0] if self.figures else None
         drawing = to_svg(figure) if figure is not None else ""
+        drawing = drawing[drawing.find("<svg") :].replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)
         return (
             '<div style="border-left: 6px solid #0b5394; padding: .4em 1em; font-weight: 600">'
-            f"{html.escape(self.headline)}</div>{drawing[drawing.find('<svg') :]}"
+            f"{html.escape(self.headline)}</div>{drawing}"
         )
 
 

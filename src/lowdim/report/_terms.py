@@ -13,6 +13,7 @@ COMMON = {
     "Kendall": "rank correlation over pairs of candidates: 1 the same order, 0 none, -1 the opposite",
     "Spearman": "correlation of the ranks: 1 the same order, 0 none, -1 the opposite",
     "scl": "one block is trained, and its output is added to the last feature (skip-connection layer tuning)",
+    "probe": "a linear classifier on several layers of the frozen network, weighted by evidence",
     "linear-probe": "logistic regression on the last feature of the frozen network",
     "lp-ft": "linear probe first, then fine-tuning of everything",
     "90 % interval": "intervals made in this way contain the true value in 90 of 100 cases",

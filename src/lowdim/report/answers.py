@@ -8,6 +8,7 @@ from lowdim._names import short_names
 from lowdim._numbers import between, listed, number, percent
 
 Result = Mapping[str, Any]
+PROMISE = "lowdim measures networks, chooses and tunes them, fills holes in data, and checks the theory behind."
 
 
 def headline(command: str, result: Result) -> str:
@@ -74,7 +75,8 @@ def _rank(result: Result) -> str:
     tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
     if len(rows) == 1:
         return f"{names[best['model']]} is the only candidate{reached}."
-    return f"{names[best['model']]} suits this data best, by {result['by']}{reached}.{tied}"
+    by = "" if result["by"].startswith("probe") else f", by {result['by']}"
+    return f"{names[best['model']]} suits this data best{by}{reached}.{tied}"
 
 
 def _advise(result: Result) -> str:
@@ -92,9 +94,9 @@ def _finetune(result: Result) -> str:
     if accuracy["test"] is None:
         return f"Tuned with {result['method']}{layer}; there is no test split to measure it on."
     said = f"Tuned with {result['method']}{layer}: {percent(accuracy['test'])} of the test samples are right{between(accuracy['interval'])}."
-    probe = next((entry for entry in result["evidence"] if entry["method"] == "linear-probe"), None)
-    if probe is not None and result["method"] != "linear-probe":
-        said += f" The linear probe reaches {percent(probe['accuracy'])} in cross-validation."
+    probe = next((entry for entry in result["evidence"] if entry["method"] == "probe"), None)
+    if probe is not None and result["method"] != "probe":
+        said += f" The probe on frozen layers reaches {percent(probe['accuracy'])} in cross-validation."
     return said
 
 
@@ -168,7 +170,7 @@ def _reproduce(result: Result) -> str:
 
 
 def _demo(result: Result) -> str:
-    return f"lowdim measures networks, chooses and tunes them, fills holes in data, and checks the theory behind. Shown here: {_reproduce(result)}"
+    return f"{PROMISE} Shown here: {_reproduce(result)}"
 
 
 _ANSWERS: dict[str, Callable[[Result], str]] = {

@@ -10,6 +10,7 @@ from lowdim.experiments import Experiment
 from lowdim.experiments._runner import Finished
 from lowdim.figures import Lines, Panels
 from lowdim.report._page import Card, Page
+from lowdim.report.answers import PROMISE
 
 
 def as_tour(
@@ -26,7 +27,10 @@ def as_tour(
     shown = [one.id for one in experiments if one.id in _CARDS and finished[one.id].outcome]
     cards = [_CARDS[id](finished[id], commands[id]) for id in shown]
     folded = [replace(section, folded=True, group="") for section in page.sections]
-    return replace(page, title="What lowdim does, in four cards", cards=cards, sections=folded, overview=False)
+    lead = f"{PROMISE} Shown here: {page.lead}"
+    return replace(
+        page, lead=lead, title="What lowdim does, in four cards", cards=cards, sections=folded, overview=False
+    )
 
 
 def _measure(found: Finished, command: str) -> Card:
@@ -35,11 +39,12 @@ def _measure(found: Finished, command: str) -> Card:
     assert isinstance(panels, Panels)
     lines = panels.panels[0]
     assert isinstance(lines, Lines)
-    values = np.asarray(lines.series[-1].y, float)
+    measured = [series for series in lines.series if series.style == "line+points"][-1]
+    values = np.asarray(measured.y, float)
     return Card(
         "Measure: how the classes of your data separate in a network",
         f"Block by block the images of one class move together: their scatter over that between the classes ({lines.y_label}, "
-        f"{lines.series[-1].name}) falls from {number(float(values[0]))} to {number(float(values[-1]))}.",
+        f"{measured.name}) falls from {number(float(values[0]))} to {number(float(values[-1]))}.",
         f"{values[0] / values[-1]:.0f} times tighter",
         lines,
         command,
@@ -53,7 +58,7 @@ def _tune(found: Finished, command: str) -> Card:
     return Card(
         "Choose and tune: which network, and is it worth it, with few labels",
         "A network that knows clean digits, and a few labelled noisy ones: on the test images its features do better than the pixels "
-        "in every draw. On other data they may not; `advise` compares before anything is spent.",
+        "in every draw. On other data they may not; lowdim advise compares before anything is spent.",
         f"{100 * gain:+.1f} points",
         lines,
         command,

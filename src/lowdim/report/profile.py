@@ -62,6 +62,7 @@ _CLASSES = (
 
 def layer_figures(result: Mapping[str, Any]) -> list[Panels | Lines]:
     """NC1 and D against depth for each pooling, accuracy of the nearest class mean, and the spectrum of the class means."""
+    result = _in_one_line(result)
     pools = list(dict.fromkeys(layer["pool"] for layer in result["layers"]))
     collapse = [_collapse(result, pool) for pool in pools]
     separation = [_separation(result, pool) for pool in pools]
@@ -172,7 +173,7 @@ def layer_tables(result: Mapping[str, Any]) -> list[Table]:
     Args:
         result: The command's result.
     """
-    tables: list[Table] = []
+    result, tables = _in_one_line(result), list[Table]()
     for pool in dict.fromkeys(layer["pool"] for layer in result["layers"]):
         for entry in result["data"]:
             rows = [row for row in result["layers"] if row["pool"] == pool and row["split"] == entry["split"]]
@@ -181,6 +182,19 @@ def layer_tables(result: Mapping[str, Any]) -> list[Table]:
             cells = [[row["name"], row["width"], *(row.get(metric.name) for metric in metrics)] for row in rows]
             tables.append(Table("layers", title, ["layer", "width", *(metric.title for metric in metrics)], cells))
     return tables
+
+
+def _in_one_line(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where no pooling was asked for, all layers as of one, and what the network pools in another way says so in its name."""
+    if result["config"].get("pool", True) is not None:
+        return result
+    first = result["layers"][0]["pool"]
+    named = [
+        layer
+        | {"pool": first, "name": layer["name"] if layer["pool"] == first else f"{layer['name']} ({layer['pool']})"}
+        for layer in result["layers"]
+    ]
+    return {**result, "layers": named}
 
 
 def layer_table(result: Mapping[str, Any]) -> Table:

@@ -8,8 +8,9 @@ from lowdim.ranking import SCORES
 from lowdim.report._page import Section
 
 _WHY = (
-    "Between pre-trained models, features of the downstream data whose classes are tighter (lower NC1, higher H-score and LogME) "
-    "tend to go with higher accuracy of a linear probe. The scores need one pass and no training; the probe beside them is the check.",
+    "Candidates stand by the accuracy to expect: of a linear classifier on the frozen feature and the second half of the blocks, on "
+    "samples it has not seen. Scores that need no classifier stand beside it: lower NC1, higher H-score and LogME tend to go with "
+    "higher accuracy between many models.",
     "Candidates that share a rank cannot be told apart on these samples: their difference is within its 90 % interval.",
 )
 _SOURCE = (

@@ -147,6 +147,23 @@ class Table:
                 answer[int(row), place] = Filled(int(row), column.name, value, centre - half, centre + half, None)
         return answer
 
+    def drawn(
+        self, completed: NDArray[Any], generator: np.random.Generator, rows: Mask | None = None
+    ) -> dict[tuple[int, int], Filled]:
+        """As `filled`, of a draw of the completed `matrix`, with levels drawn by their shares."""
+        completed, start = completed.copy(), 0
+        for column in self.columns:
+            part = slice(start, start + column.numbers.shape[1])
+            start = part.stop
+            if column.kind == "category":
+                shares = np.maximum(completed[:, part], 1e-9)
+                ends = np.cumsum(shares / shares.sum(1, keepdims=True), axis=1)
+                level = (generator.random((len(shares), 1)) > ends).sum(1)
+                completed[:, part] = level[:, None] == np.arange(shares.shape[1])
+            elif column.kind == "boolean":
+                completed[:, part] = generator.random((len(completed), 1)) < completed[:, part]
+        return self.filled(completed, rows=rows)
+
 
 def table_of_texts(
     cells: pd.DataFrame,

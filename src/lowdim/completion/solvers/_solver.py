@@ -1,7 +1,7 @@
 """The interface of the solvers: what they are asked, what they answer, and the record of what is true of one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -51,7 +51,7 @@ class Completion(Protocol):
 
 @runtime_checkable
 class WithDeviations(Protocol):
-    """A completion that knows how sure it is of the cells of any rows, and to which their times may say something."""
+    """A completion that knows how sure it is of the cells of any rows, and can draw them; their times may say something."""
 
     def complete_in_time(self, entries: Entries, clock: Array | None) -> Array:
         """As `complete`, of rows in these groups and at these times, ``(m', 2)``."""
@@ -59,6 +59,12 @@ class WithDeviations(Protocol):
 
     def deviations(self, entries: Entries) -> Array:
         """One standard deviation of the predictive distribution of all cells, ``(m', n)``."""
+        ...
+
+    def draws(
+        self, entries: Entries, clock: Array | None, count: int, generator: np.random.Generator
+    ) -> Iterator[Array]:
+        """Draws of all cells, ``(m', n)`` each, from their joint predictive distribution."""
         ...
 
 

@@ -13,6 +13,7 @@ from lowdim.finetuning.methods._method import Method as Method
 
 _FILES = (
     "auto",
+    "probe",
     "linear_probe",
     "layer",
     "scl",
@@ -64,6 +65,10 @@ def check_options(record: Method, options: Options) -> None:
         )
     if options.also and "also" not in record.reads:
         raise UsageError(f"`also` goes with {_either(names_of('also'))}, not {record.name}.", argument="also")
+    if options.minutes is not None and not ("minutes" in record.reads and options.minutes > 0):
+        raise UsageError(
+            f"`minutes` is a positive number and goes with {_either(names_of('minutes'))}.", argument="minutes"
+        )
     known = names_of(also=True)
     for name in options.also:
         if name not in known:

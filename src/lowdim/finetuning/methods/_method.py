@@ -46,6 +46,7 @@ class Method:
         whole: All of the base is trained.
         parameters: Parameters of the base that are trained beside its blocks; their modules stay in evaluation mode.
         adapt: Puts new parts into the copy of the base, with a seed.
+        layered: The head sees several frozen layers of one pass, tamed, and is fitted with their evidence.
         own_output: The head sees the network's own output at length one, not the penultimate feature.
         head: Gives the head its weights, which then stay; by default they are trained.
         parts: Methods whose networks are averaged; those of ``ensemble``, a probe and a block, are what ``auto`` tries.
@@ -62,6 +63,7 @@ class Method:
     whole: bool = False
     parameters: "Callable[[nn.Module], Iterable[nn.Parameter]] | None" = None
     adapt: "Callable[[nn.Module, Plan, int], None] | None" = None
+    layered: bool = False
     own_output: bool = False
     head: "Callable[[TunedModel, Bench], None] | None" = None
     parts: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The choice between a probe, a block and their average, by cross-validation."""
+"""A ladder: the probe, and only where it may pay a block and their average, by cross-validation."""
 
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,8 @@ def _decide(bench: "Bench", options: Options) -> Decision:
 
 METHOD = Method(
     name="auto",
-    title="`scl` where cross-validation finds it clearly better than the probe, else `ensemble`",
-    reads=("layer", "combine", "rank", "also"),
+    title="`probe`, and where a block may pay `scl` or `ensemble` if cross-validation finds them clearly better",
+    reads=("layer", "combine", "rank", "also", "minutes"),
     decide=_decide,
     exports=("torch", "onnx"),
 )

@@ -6,6 +6,6 @@ METHOD = Method(
     name="ensemble",
     title="probe and `scl`, probabilities averaged",
     reads=("layer", "combine"),
-    parts=("linear-probe", "scl"),
+    parts=("probe", "scl"),
     exports=("torch", "onnx"),
 )

@@ -48,9 +48,9 @@ _KINDS = [
         lambda s: source_mean(s, "leep")),
     ScoreKind("nce", 1, "NCE", "Minus the entropy of the labels given the network's most probable class, in nats.",
         lambda s: source_mean(s, "nce")),
-    ScoreKind("probe_cv_accuracy", 1, "probe, cross-validated", "Of samples by a linear probe that has not seen them.",
+    ScoreKind("probe_cv_accuracy", 1, "probe, cross-validated", "Of samples by a frozen head that has not seen them.",
         lambda s: s.probe and s.probe.crossed, trials=lambda found: found.samples / FOLD_LOSS, of_probe=True),
-    ScoreKind("probe_accuracy", 1, "probe accuracy", "Of the linear probe on the test split, or by cross-validation.",
+    ScoreKind("probe_accuracy", 1, "probe accuracy", "Of the frozen head on the test split, or by cross-validation.",
         lambda s: s.probe and s.probe.judged, trials=lambda found: found.probe_samples, of_probe=True),
 ]  # fmt: skip
 SCORES: dict[str, ScoreKind] = {kind.name: kind for kind in _KINDS}

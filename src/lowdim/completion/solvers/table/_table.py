@@ -4,6 +4,7 @@ Every known cell is predicted as if it were unknown (see `_worlds`). So the erro
 the model and means rest on all known cells, without a fit that lacks some of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from lowdim.completion.solvers._solver import (
     to_dense,
 )
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
+from lowdim.completion.solvers.table._draws import Rows, draws, sizes_of
 from lowdim.completion.solvers.table._in_time import InTime
 from lowdim.completion.solvers.table._missingness import not_at_random
 from lowdim.completion.solvers.table._normal_scores import NormalScores
@@ -91,6 +93,17 @@ class TableCompletion:
         """As `complete`, of rows in these groups and at these times, ``(m', 2)``."""
         values, observed = self._standardised(entries)
         return self.mean + self.scale * self._modelled(values, observed, clock)
+
+    def draws(
+        self, entries: Entries, clock: Array | None, count: int, generator: np.random.Generator
+    ) -> Iterator[Array]:
+        """Draws of all cells of any rows, ``(m', n)``."""
+        values, observed = self._standardised(entries)
+        stage, training = self.stage, (self.values, self.observed)
+        rows = Rows(values, observed, self._modelled(values, observed, clock))
+        sizes = sizes_of(stage.honest, self.values[stage.rows], stage.deviation)
+        for draw in draws(rows, training, stage.plain.loadings, sizes, count, generator):
+            yield self.mean + self.scale * draw
 
     def _modelled(self, values: Array, observed: Mask, clock: Array | None) -> Array:
         modelled = self.stage.complete(values, observed)

@@ -1,0 +1,549 @@
+"""The one meaning of "the feature" of a network: what its classifier reads, found by running it on one batch."""
+
+import contextlib
+import re
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lowdim.errors import InputError, UsageError
+from lowdim.features import INPUT, Inputs, Key, Pool, main_tensor, moved, recorded
+from lowdim.models._layers import activation_names, block_names, match_layers, weight_names
+from lowdim.models._trace import Trace, Value, ancestors, trace
+
+_PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "convolution", "mv", "addmv"}
+_AVERAGES = {"mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"}
+_CHOICES = {"select", "index", "gather", "index_select", "slice", "split", "split_with_sizes", "unbind"}
+_SHAPES = {
+    "view",
+    "_unsafe_view",
+    "_reshape_alias",
+    "squeeze",
+    "unsqueeze",
+    "permute",
+    "transpose",
+    "t",
+    "alias",
+    "expand",
+}
+_COPIES = {"detach", "clone", "_to_copy", "lift_fresh", "native_dropout", "_conj", "repeat", "split_copy"}
+_SCALES = {"mul", "div", "sub", "rsub", "neg", "clamp", "clamp_min", "mul_", "div_", "sub_", "exp", "log"}
+_SUMS = {"add", "add_", "stack", "cat"}
+_LOGARITHMS = {"_log_softmax", "_softmax", "sigmoid"}
+_ON_MAPS = {"relu", "relu_", "hardtanh", "hardtanh_", "amax", "max_pool2d_with_indices"}
+_NORMS = {"native_layer_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_group_norm"}
+_SIMPLE = _AVERAGES | _CHOICES | _SHAPES | _COPIES | _SCALES
+OUTPUT = "output"
+"""What the layer ``""`` is called."""
+_FEW = 16
+"""More class and register tokens than this no network has."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What "the feature" of a network is: where it is taken, and how it becomes one row per sample.
+
+    Attributes:
+        layer: As `lowdim.features.recording` takes it: ``NAME`` (what comes out), ``NAME:input`` (what goes in), ``""`` (the network's
+            output); several joined by ``+`` are averaged, joined by ``&`` concatenated.
+        pool: How tokens or maps are reduced; a layer that has one row per sample already is taken as it is.
+        width: Numbers per sample.
+        why: For people.
+        heads: Modules whose place a new classifier takes; empty where there is none.
+        prefix: Class and register tokens before those of the patches, which no mean holds.
+        tokens: Length of the sequences that begin with them.
+        outputs: Of the classifier, per sample; 0 without one.
+        blocks: How the network pools the tokens or maps of its blocks for the feature.
+        ran: Names of the modules in the order in which they ran.
+
+    Example:
+        >>> find_feature(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.ones(2, 4)).describe()
+        '2:input, 8 wide: what 2 reads, the classifier'
+    """
+
+    layer: str
+    pool: Pool
+    width: int
+    why: str
+    heads: tuple[str, ...] = ()
+    prefix: int = 0
+    tokens: int = 0
+    outputs: int = 0
+    blocks: Pool = "avg"
+    ran: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def name(self) -> str:
+        """Of the layer, for people."""
+        return self.layer or OUTPUT
+
+    def modules(self) -> list[str]:
+        """Names of the modules that it is taken at, and of the heads."""
+        return [*map(_plain, re.split(r"[+&]", self.layer)), *self.heads]
+
+    def trains(self, block: str) -> bool:
+        """Whether what a module gives can change the feature: it ran before that was complete."""
+        ends = [self.ran.index(name) for name in map(_plain, re.split(r"[+&]", self.layer)) if name in self.ran]
+        return not self.layer or (block in self.ran and self.ran.index(block) <= max(ends, default=0))
+
+    def describe(self) -> str:
+        """One line: the layer, its width, and why it was taken."""
+        return f"{self.name}, {self.width:,} wide: {self.why}"
+
+    @property
+    def key(self) -> Key:
+        """Under which `lowdim.features` keeps it."""
+        return self.layer, self.pool
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values: ``layer``, ``pool``, ``width``, ``why``."""
+        return {"layer": self.name, "pool": self.pool, "width": self.width, "why": self.why}
+
+
+def find_feature(module: nn.Module, example: Inputs, *, layer: str | None = None, pool: Pool | None = None) -> Feature:
+    """Finds the feature of a network by running it on one batch.
+
+    The classifier is the weight layer whose output is the network's output, or from which that follows by selecting tokens,
+    averaging, scaling, a (log-)softmax, or joining several heads. The feature is what it reads, at the token it reads. A network
+    without a classifier has its output as feature, pooled as the network itself does it: by a pooling that it returns, at its class
+    token, or else by the mean over tokens or space.
+
+    Args:
+        module: Any network; it is left as it is.
+        example: A batch of at least two samples.
+        layer: A module whose output is to be the feature instead, or ``NAME:input``.
+        pool: How tokens become one row, instead of what the network does.
+
+    Raises:
+        UsageError: If there is no such layer.
+        InputError: If the network fails on these inputs, or has no feature that can be told.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        >>> feature = find_feature(network, torch.zeros(2, 1, 8, 8))
+        >>> feature.layer, feature.width, feature.heads
+        ('4:input', 4, ('4',))
+    """
+    if pool is not None and pool not in get_args(Pool):
+        raise UsageError(f"There is no pooling {pool!r}. There are: {', '.join(get_args(Pool))}.", argument="pool")
+    with evaluating(module):
+        finder = _Finder(module, example)
+        found = finder.found() if layer is None else finder.named(layer)
+        return found if pool is None else finder.pooled(found, pool)
+
+
+def default_layers(module: nn.Module, feature: Feature) -> list[str]:
+    """The layers of a profile: the outputs of the blocks, then the feature.
+
+    A network without blocks gives the outputs of its activation modules, or failing those of its weight layers. What never runs is
+    left out.
+
+    Args:
+        module: Any network.
+        feature: Of the network, from `find_feature`.
+
+    Returns:
+        Layer names in order of registration; the last one is the feature's.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> default_layers(network, find_feature(network, torch.ones(2, 4)))
+        ['1', '2:input']
+    """
+    layers: list[str] = []
+    for names in (block_names, activation_names, weight_names):
+        layers = layers or [name for name in names(module) if name in feature.ran and name not in feature.heads]
+    return [*(name for name in layers if name != feature.layer), feature.layer]
+
+
+def later_blocks(module: nn.Module, feature: Feature | None = None) -> list[str]:
+    """The second half of the blocks, without one whose output is the feature already.
+
+    Args:
+        module: Any network.
+        feature: Of the network; blocks that do not run before it are left out.
+
+    Example:
+        >>> layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
+        >>> encoder = nn.TransformerEncoder(layer, num_layers=4, enable_nested_tensor=False)
+        >>> later_blocks(encoder), later_blocks(encoder, find_feature(encoder, torch.ones(2, 3, 8)))
+        (['layers.2', 'layers.3'], ['layers.2'])
+    """
+    names = [name for name in block_names(module) if feature is None or feature.trains(name)]
+    half = names[len(names) // 2 :]
+    if feature is not None and not feature.heads:
+        half = half[:-1]
+    return [name for name in half if feature is None or name != feature.layer]
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Generator[None]:
+    """Evaluation mode, and the modes as they were afterwards."""
+    modes = [(child, child.training) for child in module.modules()]
+    try:
+        module.eval()
+        yield
+    finally:
+        for child, mode in modes:
+            child.training = mode
+
+
+class _Finder:
+    def __init__(self, module: nn.Module, example: Inputs) -> None:
+        device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
+        halves = (parameter.dtype for parameter in module.parameters() if parameter.dtype.itemsize == 2)
+        example = _in_type(moved(example, device), next(halves, None))
+        self.module, self.example = module, example
+        self.samples = len(next(iter(example.values())) if isinstance(example, dict) else example)
+        self.seen: Trace = trace(module, example)
+        self.text = isinstance(example, dict) and "input_ids" in example
+        output = main_tensor(self.seen.output)
+        if output is None or output.ndim < 1:
+            raise InputError(
+                f"{type(module).__name__} returns {type(self.seen.output).__name__} without a tensor. Name a module with `feature`."
+            )
+        self.value = self.seen.values[output]
+        self.prefix = 0 if self.text else _prefix(module, self.seen)
+
+    def found(self) -> Feature:
+        """The feature by the rules of `find_feature`."""
+        heads, after = _classifiers(self.value) if self._is_row(self.value) else ([], {})
+        points = sorted(map(self._point, heads), key=lambda point: self.seen.ran.index(point.head) if point.head else 0)
+        if len({id(point.value) for point in points}) == 1:
+            return self._read(heads[0], points, after)
+        if points:
+            return self._joined(points, after, heads)
+        return self._encoded()
+
+    def named(self, layer: str) -> Feature:
+        """The output of a module, or what goes into it."""
+        matching = match_layers(self.module, layer)
+        if len(matching) > 1:
+            raise UsageError(f"{layer!r} matches {len(matching)} layers; name one.", argument="feature")
+        if matching[0].removesuffix(INPUT) not in self.seen.ran:
+            raise InputError(f"The layer {matching[0]} never runs in the forward pass. Choose another.")
+        with contextlib.suppress(InputError):
+            found = self.found()
+            if found.layer == matching[0]:
+                return found
+        return self._feature(matching[0], "avg", "as asked for")
+
+    def pooled(self, feature: Feature, pool: Pool) -> Feature:
+        """The feature with another pooling, at the tokens or maps that the classifier's row was taken from."""
+        own = self._rows(feature.layer, (feature.pool,))[feature.pool]
+        layer = feature.layer
+        value = next((v for v in ancestors(self.value) if layer in [*v.starts, *v.ends]), None)
+        if value is not None and self._is_row(value):
+            origin = next((v for v in _path(value, _SIMPLE | _NORMS) if not self._is_row(v) and self._ends(v)), None)
+            if origin is None:
+                return replace(feature, why=f"{feature.why} (one row per sample: no pooling)")
+            layer = self._ends(origin)
+        rows = self._rows(layer, (pool,))[pool]
+        if _same(rows, own):
+            return replace(feature, pool=pool) if layer == feature.layer else feature
+        heads = feature.heads if layer == feature.layer else ()
+        return self._feature(layer, pool, f"{feature.why}, with the pooling asked for", heads)
+
+    def _feature(self, layer: str, pool: Pool, why: str, heads: Sequence[str] = ()) -> Feature:
+        rows, again = (self._rows(layer, (pool,))[pool] for _ in range(2))
+        if not _same(rows, again) and bool(rows.isfinite().all()):
+            raise InputError(
+                f"{type(self.module).__name__} gives other features for the same inputs each time, in evaluation mode too (random masks?). "
+                "Switch that off with `arguments`, or name another layer with `feature`."
+            )
+        outputs = int(torch.Size(self.value.shape[1:]).numel()) if heads and not self._removed() else 0
+        return Feature(
+            layer=layer,
+            pool=pool,
+            width=rows.shape[1],
+            why=why,
+            heads=tuple(heads),
+            prefix=self.prefix,
+            tokens=self.seen.tokens,
+            outputs=outputs,
+            blocks=self._blocks(layer, pool),
+            ran=self.seen.ran,
+        )
+
+    def _blocks(self, layer: str, pool: Pool) -> Pool:
+        """How tokens became the row that is the feature, where a layer gives it pooled."""
+        value = next((v for v in ancestors(self.value) if layer in [*v.starts, *v.ends]), None)
+        if value is None or not self._is_row(value):
+            return pool if pool in ("cls", "last") else "avg"
+        path = list(_path(value, _SIMPLE | _NORMS))
+        chosen = any(v.operation == "select" and len(v.before()[0].shape) == 3 for v in path)
+        return "cls" if chosen and self.prefix else "avg"
+
+    def _rows(self, layer: str, pools: Sequence[Pool]) -> dict[Pool, Tensor]:
+        return recorded(self.module, layer, self.example, pools, prefix=self.prefix, tokens=self.seen.tokens)
+
+    def _point(self, head: Value) -> "_Point":
+        """Where what a product with weights reads can be caught, and which module it belongs to."""
+        name = head.module
+        path = list(_path(head.before()[0], _SIMPLE))
+        for value in path:
+            for layer in value.starts:
+                if name and layer.partition(INPUT)[0] == name:
+                    return _Point(layer, value, name)
+        for value in path:
+            if self._ends(value):
+                return _Point(self._ends(value), value, "")
+        if not name:
+            raise InputError(
+                f"{type(self.module).__name__} computes its classifier's input between its modules, where it cannot be taken. Name a "
+                "module with `feature`."
+            )
+        return _Point(f"{name}{INPUT}", path[0], name)
+
+    def _read(self, head: Value, points: "list[_Point]", after: dict[int, Value]) -> Feature:
+        """The feature of one classifier, or of several that read the same."""
+        point, names = points[0], tuple(dict.fromkeys(point.head for point in points if point.head))
+        which = (
+            f"{names[0]} reads, the classifier" if len(names) == 1 else f"{' and '.join(names)} read, the classifiers"
+        )
+        why = f"what {which}" if names else "what the output is a product of"
+        if self._is_row(point.value):
+            return self._feature(point.layer, "avg", why, names)
+        if len(point.value.shape) >= 4:
+            kernel = head.parents[1].shape[2:] if head.operation == "convolution" else ()
+            return self._feature(point.layer, "flatten" if any(side > 1 for side in kernel) else "avg", why, names)
+        pools: tuple[Pool, ...] = ("last", "cls", "avg")
+        rows = self._rows(point.layer, pools)
+        pool = next((pool for pool in pools if self._gives(point, head, rows[pool], after)), None)
+        if pool is None:
+            raise InputError(
+                f"{why.capitalize()} is a sequence of tokens, and the network's output follows from none of their last, first and mean. "
+                'Choose with `pool="mean"` and `feature`.'
+            )
+        said = {"last": "the last token", "cls": "the first token", "avg": "the mean over tokens"}[pool]
+        return self._feature(point.layer, pool, f"{why}, {said}", names)
+
+    def _gives(self, point: "_Point", head: Value, rows: Tensor, after: dict[int, Value]) -> bool:
+        """Whether the classifier makes of these rows what the network made of them."""
+        operand = head.before()[0]
+        if operand.tensor is not None and self._is_row(operand):
+            return _same(rows, operand.tensor.flatten(1), scaled=True)
+        if not point.head:
+            return False
+        with torch.no_grad(), contextlib.suppress(RuntimeError, TypeError, ValueError):
+            found = main_tensor(self.module.get_submodule(point.head)(rows))
+            later = [v for v in _between([head], after) if self._is_row(v) and v.tensor is not None]
+            return found is not None and any(_same(found.flatten(1), v.tensor.reshape(self.samples, -1)) for v in later)
+        return False
+
+    def _joined(self, points: "list[_Point]", after: dict[int, Value], heads: list[Value]) -> Feature:
+        """The feature of several classifiers that read different things: as the network joins their answers."""
+        names = tuple(dict.fromkeys(point.head for point in points))
+        said = " and ".join(name or "(unnamed)" for name in names)
+        joins = {value.operation for value in _between(heads, after)}
+        if any(not self._is_row(point.value) for point in points) or "cat" in joins or not all(names):
+            raise InputError(
+                f"{type(self.module).__name__} has several classifiers ({said}) that read different features. Name one with `feature`, such as "
+                f'`feature="{points[0].layer}"`.'
+            )
+        layers = list(dict.fromkeys(point.layer for point in points))
+        widths = {point.value.shape[-1] if len(point.value.shape) > 1 else 1 for point in points}
+        if len(widths) == 1:
+            return self._feature(
+                "+".join(layers), "avg", f"what {said} read, the classifiers: averaged as their answers are", names
+            )
+        return self._feature(
+            "&".join(layers),
+            "avg",
+            f"what {said} read, the classifiers: side by side, as their answers are averaged",
+            names,
+        )
+
+    def _encoded(self) -> Feature:
+        """The feature of a network without a classifier."""
+        removed = self._removed()
+        if removed:
+            return self._feature(
+                f"{removed}{INPUT}", "avg", f"what {removed} reads, the place of a classifier", (removed,)
+            )
+        same = (v for v in _path(self.value, _SHAPES | _COPIES) if v.shape == self.value.shape)
+        layer = next((self._ends(v) for v in same if self._ends(v)), "")
+        why = f"the output of {layer or 'the network'}; no classifier"
+        if self._is_row(self.value):
+            return self._feature(layer, "avg", why)
+        pooler = _pooler(self.seen)
+        if pooler is not None:
+            own = self._own_pooling(layer, why, pooler)
+            if own is not None:
+                return own
+        if self.prefix:
+            return self._feature(layer, "cls", f"{why}, its class token")
+        return self._feature(
+            layer, "avg", f"{why}, the mean over {'space' if len(self.value.shape) == 4 else 'tokens'}"
+        )
+
+    def _own_pooling(self, layer: str, why: str, pooler: Tensor) -> Feature | None:
+        """The pooling that the network returns, unless it ends in a layer that was trained for another purpose (a pooler of BERT)."""
+        maps = len(self.value.shape) == 4
+        pools: tuple[Pool, ...] = ("avg",) if maps else ("cls", "avg", "last")
+        said = {
+            "avg": f"the mean over {'space' if maps else 'tokens'}",
+            "cls": "its first token",
+            "last": "its last token",
+        }
+        for pool, rows in self._rows(layer, pools).items():
+            if _same(rows, pooler.flatten(1)):
+                return self._feature(layer, pool, f"{why}, {said[pool]}, as the network pools it")
+        value = self.seen.values[pooler]
+        if not self._is_row(value):
+            return None
+        between = [v for v in ancestors(value) if v is not self.value and any(a is self.value for a in ancestors(v))]
+        operations = {v.operation for v in between}
+        attends = any(
+            v.operation in ("_softmax", "_safe_softmax") or "scaled_dot_product" in v.operation for v in between
+        )
+        if attends or not operations & _PRODUCTS:
+            end = next((self._ends(v) for v in _path(value, _SIMPLE) if self._ends(v)), "")
+            if end:
+                how = "its own attention pooling" if attends else "its own pooling"
+                return self._feature(end, "map" if attends else "avg", f"the output of {end}, {how}; no classifier")
+        if self.text or maps:
+            return None
+        read: Pool = "avg" if operations & _AVERAGES else "cls"
+        return self._feature(layer, read, f"{why}, pooled where its pooler reads")
+
+    def _removed(self) -> str | None:
+        """A classifier that was taken out of a timm network, and left an identity in its place."""
+        if not self._is_row(self.value) or not self.value.operation:
+            return None
+        inside = [name for name in self.value.ends if isinstance(self.module.get_submodule(_plain(name)), nn.Identity)]
+        declared = getattr(self.module, "pretrained_cfg", None) or {}
+        name = declared.get("classifier") if hasattr(declared, "get") else None
+        return name if isinstance(name, str) and name in inside else next(reversed(inside), None)
+
+    def _is_row(self, value: Value) -> bool:
+        """Whether a value has one row per sample, perhaps with further dimensions of length one."""
+        return value.shape[:1] == (self.samples,) and sum(side != 1 for side in value.shape[1:]) <= 1
+
+    def _ends(self, value: Value) -> str:
+        """The module that gives a value: a block, or the innermost one."""
+        named = [name for name in value.ends if name]
+        blocks = set(block_names(self.module))
+        return next((name for name in named if _plain(name) in blocks), named[0] if named else "")
+
+
+@dataclass(frozen=True)
+class _Point:
+    layer: str
+    value: Value
+    head: str
+
+
+def _in_type(inputs: Inputs, dtype: torch.dtype | None) -> Inputs:
+    """Pictures in a network's half precision; anything else as it is."""
+    return inputs if dtype is None or isinstance(inputs, dict) else inputs.to(dtype)
+
+
+def _plain(layer: str) -> str:
+    return layer.partition("#")[0].removesuffix(INPUT)
+
+
+def _classifiers(output: Value) -> tuple[list[Value], dict[int, Value]]:
+    """The products with weights from which an output follows by known operations, and by value what was computed of it next.
+
+    None where a part of the output comes from elsewhere (a normalisation, an activation), or where one product feeds another, as in
+    residual blocks.
+    """
+    heads: list[Value] = []
+    after: dict[int, Value] = {}
+    seen: set[int] = set()
+    waiting = [output]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        before = value.before()
+        if value.operation in _PRODUCTS:
+            if len(before) != 1 or not _covers_points(value):
+                return [], {}
+            heads.append(value)
+            continue
+        known = value.operation in _SIMPLE | _SUMS | _LOGARITHMS or (
+            value.operation in _ON_MAPS and len(value.shape) >= 4
+        )
+        parts = before if value.operation in _SUMS else _larger(before)
+        if not known or not parts:
+            return [], {}
+        for part in parts:
+            after[id(part)] = value
+            waiting.append(part)
+    others = [{id(value) for value in ancestors(head)} for head in heads]
+    if any(
+        id(head) in values for head in heads for values, other in zip(others, heads, strict=True) if head is not other
+    ):
+        return [], {}
+    return heads, after
+
+
+def _covers_points(product: Value) -> bool:
+    """Whether a product is a linear layer at every point, or on a whole map at once."""
+    if product.operation != "convolution":
+        return True
+    picture, kernel = product.parents[0].shape[2:], product.parents[1].shape[2:]
+    return all(side == 1 for side in kernel) or kernel == picture
+
+
+def _larger(values: list[Value]) -> list[Value]:
+    """The one that a scaling is of: the others are as small as a number per row. None where that cannot be told."""
+    if len(values) < 2:
+        return values
+    sizes = [_size(value) for value in values]
+    largest = [value for value, size in zip(values, sizes, strict=True) if size == max(sizes)]
+    return largest if len(largest) == 1 else []
+
+
+def _size(value: Value) -> int:
+    while value.operation == "expand" and value.before():
+        value = value.before()[0]
+    return int(torch.Size(value.shape).numel())
+
+
+def _path(value: Value, operations: set[str]) -> Iterator[Value]:
+    """A value and those that it follows from by these operations, nearest first."""
+    while True:
+        yield value
+        parts = _larger(value.before())
+        if value.operation not in operations or len(parts) != 1:
+            return
+        value = parts[0]
+
+
+def _between(heads: Sequence[Value], after: dict[int, Value]) -> Iterator[Value]:
+    for head in heads:
+        value = head
+        while id(value) in after:
+            value = after[id(value)]
+            yield value
+
+
+def _prefix(module: nn.Module, seen: Trace) -> int:
+    """Class, distillation and register tokens of a picture: what a sequence has beside the patches."""
+    declared = getattr(module, "num_prefix_tokens", None)
+    if isinstance(declared, int):
+        return declared
+    return min((seen.tokens - size for size in seen.maps if size > 1 and 0 <= seen.tokens - size <= _FEW), default=0)
+
+
+def _pooler(seen: Trace) -> Tensor | None:
+    output = seen.output
+    found = output.get("pooler_output") if isinstance(output, dict) else None
+    return found if isinstance(found, Tensor) else None
+
+
+def _same(one: Tensor, other: Tensor, *, scaled: bool = False) -> bool:
+    """Whether two tensors are equal to rounding; perhaps each row up to its length."""
+    if one.shape != other.shape:
+        return False
+    one, other = one.double(), other.double()
+    if scaled:
+        one, other = (rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30) for rows in (one, other))
+    return bool((one - other).abs().max() <= 1e-4 * other.abs().max().clamp_min(1e-30))

@@ -1,0 +1,150 @@
+"""One forward pass, watched: which modules ran, and from which tensors each tensor was computed.
+
+Every operation gives a `Value`, linked to the values that it was computed from. A module is a pair of values, what goes in and
+what comes out, so that questions about a network ("which layer made this output?") become walks over values instead of guesses by
+names.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from lowdim.features import INPUT, Inputs, call
+
+_SMALL = 50_000
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """One version of a tensor.
+
+    Attributes:
+        operation: Name of the operation that made it; empty for inputs and weights.
+        parents: What it was computed from.
+        data: Whether it depends on the network's inputs.
+        shape: Of the tensor.
+        module: Name of the innermost module that was running.
+        tensor: Itself, where it is small.
+        starts: Layers (``NAME:input``) that it goes into.
+        ends: Layers (``NAME``) that give it, innermost first.
+    """
+
+    operation: str
+    parents: tuple["Value", ...]
+    data: bool
+    shape: tuple[int, ...]
+    module: str
+    tensor: Tensor | None = None
+    starts: list[str] = field(default_factory=list[str])
+    ends: list[str] = field(default_factory=list[str])
+
+    def before(self) -> list["Value"]:
+        """The parents that depend on the inputs."""
+        return [parent for parent in self.parents if parent.data]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one forward pass did.
+
+    Attributes:
+        output: What the network returned.
+        value: By tensor of the output.
+        ran: Names of the modules in the order in which they were entered.
+        maps: Heights times widths of the maps that convolutions gave.
+        tokens: Length of the last sequence ``n x t x d`` that a module gave; 0 without one.
+    """
+
+    output: Any
+    values: WeakTensorKeyDictionary
+    ran: tuple[str, ...]
+    maps: tuple[int, ...]
+    tokens: int
+
+
+def trace(module: nn.Module, inputs: Inputs) -> Trace:
+    """Runs a network in evaluation mode and watches it.
+
+    Args:
+        module: Any network.
+        inputs: A batch.
+    """
+    watch = _Watch(module)
+    for tensor in inputs.values() if isinstance(inputs, dict) else [inputs]:
+        watch.values[tensor] = Value("", (), True, tuple(tensor.shape), "")
+    handles = [child.register_forward_pre_hook(watch.enter, with_kwargs=True) for child in watch.names]
+    handles += [child.register_forward_hook(watch.leave) for child in watch.names]
+    try:
+        with torch.no_grad(), watch:
+            output = call(module, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Trace(output, watch.values, tuple(dict.fromkeys(watch.ran)), tuple(watch.maps), watch.tokens)
+
+
+class _Watch(TorchDispatchMode):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.values = WeakTensorKeyDictionary()
+        self.ran: list[str] = []
+        self.maps: list[int] = []
+        self.tokens = 0
+        self.names = {child: name for name, child in module.named_modules()}
+        self._open: list[tuple[str, str]] = []
+        self._calls: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        parents = tuple(self._value(tensor) for tensor in _tensors((args, kwargs or {})))
+        output = func(*args, **(kwargs or {}))
+        data = any(parent.data for parent in parents)
+        name, module = func.overloadpacket.__name__, self._open[-1][0] if self._open else ""
+        for tensor in _tensors(output):
+            kept = tensor if tensor.numel() <= _SMALL else None
+            self.values[tensor] = Value(name, parents, data, tuple(tensor.shape), module, kept)
+        if name == "convolution" and data and output.ndim == 4:
+            self.maps.append(output.shape[2] * output.shape[3])
+        return output
+
+    def _value(self, tensor: Tensor) -> Value:
+        if tensor not in self.values:
+            self.values[tensor] = Value("", (), False, tuple(tensor.shape), "")
+        return self.values[tensor]
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        name = self.names[module]
+        self._calls[name] = number = self._calls.get(name, 0) + 1
+        again = "" if number == 1 else f"#{number}"
+        self._open.append((name, again))
+        self.ran.append(name)
+        for tensor in _tensors(args or tuple(keywords.values()))[:1]:
+            self._value(tensor).starts.append(f"{name}{INPUT}{again}")
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        name, again = self._open.pop()
+        for tensor in _tensors(output)[:1]:
+            self._value(tensor).ends.append(f"{name}{again}")
+            if name and tensor.ndim == 3 and tensor.shape[1] > 1:
+                self.tokens = tensor.shape[1]
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def ancestors(value: Value) -> Iterator[Value]:
+    """All values that a value was computed from, itself first."""
+    seen, open_ = {id(value)}, [value]
+    while open_:
+        current = open_.pop()
+        yield current
+        for parent in current.parents:
+            if parent.data and id(parent) not in seen:
+                seen.add(id(parent))
+                open_.append(parent)

@@ -1,0 +1,151 @@
+"""The frozen head as a method: saved, exported, for images, tokens and class tokens."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.finetuning.conftest import Encoder
+from tests.finetuning.test_delta import saved
+from torch import nn
+
+from lowdim._job import Job
+from lowdim.data import Dataset, load_data
+from lowdim.finetuning import TunedModel, export_model, finetune, make_plan, read_delta
+from lowdim.finetuning._bench import Bench
+from lowdim.finetuning._blocks import plan_of
+from lowdim.finetuning._choice import choose_method, gather_evidence, probe_plan
+from lowdim.finetuning._delta import apply_delta, example_of
+from lowdim.finetuning._evaluate import split_outputs
+from lowdim.finetuning._plan import Options
+from lowdim.finetuning.methods import method_named
+from lowdim.models import LoadedModel, find_feature
+
+
+def test_several_layers_tell_more_than_the_last(network: LoadedModel) -> None:
+    data = load_data("digits-5-9", shots=10, limit=300)
+    found = {method: finetune(network, data, method=method).accuracy["test"] for method in ("linear-probe", "probe")}
+    assert found["probe"] > found["linear-probe"] + 0.03
+
+
+def test_what_was_stored_is_what_the_network_gives(bench: Bench) -> None:
+    fitted = bench.fit(probe_plan(bench))
+    assert fitted.model.layers == ("blocks.3", "blocks.4", "blocks.5")
+    logarithms, features = split_outputs(fitted.model, bench.train, bench.network.preprocessing)
+    assert features is not None
+    np.testing.assert_allclose(fitted.features(), features, atol=1e-5)
+    np.testing.assert_allclose(fitted.log_probabilities(), logarithms, atol=1e-4)
+    assert (logarithms.argmax(axis=1) == bench.labels).mean() > 0.95
+
+
+@pytest.mark.parametrize("target", ["torch", "onnx"])
+def test_the_layers_are_in_the_delta_and_the_export(target: str, bench: Bench, tmp_path: Path) -> None:
+    if target == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    model = bench.fit(probe_plan(bench)).model
+    delta = read_delta(saved(model, bench.network, tmp_path / "delta"))
+    again, inputs = apply_delta(bench.network.module, delta), torch.rand(5, 1, 8, 8)
+    assert torch.equal(again(inputs), model(inputs))
+    assert {name.partition("/")[2] for name in delta.tensors} == {"head.weight", "head.bias"}
+    example = example_of(delta)
+    assert export_model(model, delta, bench.network.preprocessing, tmp_path / "f", to=target, example=example) <= 1e-5  # type: ignore[arg-type]
+
+
+def test_mirror_images_are_averaged_in_prediction_too(network: LoadedModel) -> None:
+    plan = make_plan(network.module, "probe")
+    inputs = torch.rand(4, 1, 8, 8)
+    both = TunedModel(network.module, plan, 3, inputs).eval()
+    one = TunedModel(network.module, replace(plan, mirror=False), 3, inputs).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(both.features(inputs), both.features(inputs.flip(3)))
+        torch.testing.assert_close(both.features(inputs), (one.features(inputs) + one.features(inputs.flip(3))) / 2)
+
+
+def test_classes_that_are_mirror_images_stay_apart(network: LoadedModel, tmp_path: Path) -> None:
+    images = load_data("digits", shots=12, limit=50)
+    threes = [index for index, label in enumerate(images["train"].labels) if images.classes[label] in "27"]
+    split = images["train"].take(np.repeat(threes, 2))
+    labels = np.arange(len(split)) % 2
+    turned = replace(split, labels=labels, read=_Turned(split))
+    data = replace(images, splits={"train": turned}, classes=("as is", "mirrored"))
+    fitted = Bench(network, data, Job(folder=tmp_path)).fit(make_plan(network.module, "probe"))
+    assert not fitted.model.plan.mirror
+    assert fitted.head is not None and fitted.head.accuracy > 0.9
+
+
+class _Turned:
+    """Every second image mirrored."""
+
+    def __init__(self, split: object) -> None:
+        self.split = split
+
+    def __call__(self, index: int) -> object:
+        image = self.split.load(index)  # type: ignore[attr-defined]
+        return image.transpose(0) if index % 2 else image
+
+
+def test_tokens(encoder: Encoder) -> None:
+    example = {
+        "input_ids": torch.randint(0, 50, (3, 6)),
+        "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] * 3 + [0] * 3]),
+    }
+    plan = plan_of(method_named("probe"), encoder, Options(), find_feature(encoder, example))
+    model = TunedModel(encoder, plan, 4, example).eval()
+    # The last block's output is the feature already; half of the three remain.
+    assert model.layers == ("layers.1",)
+    with torch.no_grad():
+        features = model.features(example)
+        assert features.shape == (3, 32)
+        torch.testing.assert_close(features[:, :16].norm(dim=1), torch.ones(3))
+        short = {name: tensor[2:, :3] for name, tensor in example.items()}
+        torch.testing.assert_close(model.features(short), features[2:], atol=1e-5, rtol=1e-5)
+
+
+def test_class_token_and_mean_of_each_block() -> None:
+    timm = pytest.importorskip("timm")
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=4, num_classes=7).eval()
+    images = torch.randn(2, 3, 32, 32)
+    model = TunedModel(vit, make_plan(vit, "probe"), 5, images).eval()
+    assert model.layers == ("blocks.2", "blocks.3")
+    with torch.no_grad():
+        assert model.features(images).shape == (2, 192 * (1 + 2 * 2))
+
+
+def test_a_layer_without_features_is_left_out() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)) for _ in range(4))
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.blocks[1](self.blocks[0](x)) + self.blocks[2](x))
+
+    network, inputs = Odd().eval(), torch.rand(3, 4)
+    plan = replace(make_plan(network, "probe"), layers=("blocks.2", "blocks.3"))
+    assert TunedModel(network, plan, 2, inputs).layers == ("blocks.2",)
+
+
+def test_one_sample_per_class_gets_the_probe_and_a_reason(network: LoadedModel) -> None:
+    tuned = finetune(network, load_data("digits", shots=1, limit=60), method="auto")
+    assert tuned.method == "probe"
+    assert any("one sample" in reason for reason in tuned.reasons)
+
+
+def test_no_rung_is_begun_after_the_time(data: Dataset, network: LoadedModel, tmp_path: Path) -> None:
+    bench = Bench(network, data, Job(folder=tmp_path), changes={"epochs": 1})
+    plan = make_plan(network.module, "layer", layer="blocks.1")
+    gathered = gather_evidence(bench, plan, [plan], folds=3, baseline=False, until=0.0)
+    assert gathered.block is None and not gathered.also
+    assert choose_method(gathered)[0] is gathered.probe
+
+
+def test_a_worse_block_is_not_trained_on_further_folds(data: Dataset, network: LoadedModel, tmp_path: Path) -> None:
+    bench = Bench(network, data, Job(folder=tmp_path), changes={"epochs": 1, "rate": 1.0, "head_rate": 1.0})
+    gathered = gather_evidence(bench, make_plan(network.module, "layer", layer="blocks.1"), folds=3, baseline=False)
+    assert gathered.block is not None
+    assert np.isfinite(gathered.block.correct).mean() == pytest.approx(1 / 3, abs=0.05)
+    # What stands in the table agrees with the comparison of pairs.
+    assert gathered.block.accuracy < gathered.probe.accuracy

@@ -1,0 +1,185 @@
+"""`measure`, `rank`, `advise` and `finetune` take the same feature of the same network, and what is saved and exported keeps it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lowdim.data import load_data
+from lowdim.errors import InputError
+from lowdim.finetuning import Plan, TunedModel, advise, finetune, load_delta, save_checkpoint
+from lowdim.finetuning._delta import read_delta
+from lowdim.finetuning._heads import heads_for, with_heads
+from lowdim.models import find_feature, load_model
+from lowdim.profiling import profile
+from lowdim.ranking import Candidate, rank
+
+FORMS = """
+import warnings
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Form(nn.Module):
+    def __init__(self, kind, scored=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind = kind
+        self.stem = nn.Sequential(nn.Conv2d(1, 12, 3), nn.ReLU())
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.Conv2d(12, 12, 3, 1, 1), nn.ReLU()) for _ in range(2)))
+        if kind == "cosine":
+            self.weight = nn.Parameter(torch.randn(5, 12))
+            self.flat = nn.Flatten()
+        elif kind == "convolution":
+            self.classifier = nn.Conv2d(12, 5, 1)
+        elif kind == "two heads":
+            self.norms = nn.ModuleList([nn.LayerNorm(12), nn.LayerNorm(12)])
+            self.heads = nn.ModuleList([nn.Linear(12, 5), nn.Linear(12, 5)])
+        elif kind == "two widths":
+            self.heads = nn.ModuleList([nn.Linear(12, 5), nn.Linear(7, 5)])
+        elif kind != "encoder":
+            self.classifier = nn.Linear(12, 5)
+        if kind == "never run":
+            self.projector = nn.Linear(5, 3)
+        if kind == "pyramid":
+            self.down = nn.Conv2d(12, 9, 2, 2)
+
+    def forward(self, x):
+        x = self.blocks(self.stem(x))
+        if self.kind == "pyramid":
+            return [x, self.down(x)]
+        if self.kind == "encoder":
+            return x.flatten(2).transpose(1, 2)
+        if self.kind == "convolution":
+            return self.classifier(x).mean((2, 3))
+        x = x.mean((2, 3))
+        if self.kind == "cosine":
+            return 9 * F.linear(F.normalize(self.flat(x)), F.normalize(self.weight))
+        if self.kind == "two heads":
+            return (self.heads[0](self.norms[0](x)) + self.heads[1](self.norms[1](2 * x))) / 2
+        if self.kind == "two widths":
+            return torch.stack([self.heads[0](x), self.heads[1](x[:, :7])]).mean(0)
+        return self.classifier(x)
+
+def form(kind):
+    network = Form(kind).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "compiled":
+            network = torch.compile(network, backend="eager")
+            network(torch.zeros(2, 1, 8, 8))
+        if kind == "compiled in parts":
+            network.blocks = torch.compile(network.blocks, backend="eager")
+            network(torch.zeros(2, 1, 8, 8))
+        if kind == "traced":
+            network = torch.jit.trace(network, torch.zeros(2, 1, 8, 8))
+    return network
+
+pretrained_cfg = {"mean": (0.0,), "std": (1.0,), "input_size": (1, 8, 8)}
+"""
+EXPECTED = {
+    "linear": ("classifier:input", 12),
+    "never run": ("classifier:input", 12),
+    "convolution": ("classifier:input", 12),
+    "cosine": ("flat", 12),
+    "two heads": ("heads.0:input+heads.1:input", 12),
+    "two widths": ("heads.0:input&heads.1:input", 19),
+    "pyramid": ("down", 9),
+    "encoder": ("output", 12),
+    "compiled": ("classifier:input", 12),
+    "compiled in parts": ("classifier:input", 12),
+}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("forms") / "forms.py"
+    file.write_text(FORMS)
+    return f"{file}:form"
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_all_commands_take_the_same(spec: str, kind: str, tmp_path: Path) -> None:
+    data = load_data("digits-0-4", shots=5, limit=60)
+    network = load_model(spec, arguments={"kind": kind})
+    measured = profile(network, data, splits=["train"]).feature
+    candidate = Candidate(name="one", model=spec, options={"arguments": {"kind": kind}})
+    ranked = rank([candidate], data, probe=False).places[0].evaluation
+    advised = advise([lambda: network], data, tmp_path / "advise", shots=[]).features[spec]
+    tuned = finetune(network, data, method="layer", layer="stem", epochs=1)
+    assert measured == ranked.feature == advised == tuned.as_dict()["feature"]
+    assert (measured["layer"], measured["width"]) == (ranked.layer, ranked.width) == EXPECTED[kind]
+    tuned.save(tmp_path / "delta", network)
+    again = load_delta(load_model(spec, arguments={"kind": kind}).module, tmp_path / "delta")
+    inputs = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(again(inputs), tuned.model(inputs), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["linear", "convolution", "two heads", "two widths"])
+def test_a_new_head_stands_where_the_old_ones_stood(spec: str, kind: str, tmp_path: Path) -> None:
+    base = load_model(spec, arguments={"kind": kind})
+    inputs = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    tuned = TunedModel(base.module, Plan("linear-probe"), 3, inputs).eval()
+    with torch.no_grad():
+        tuned.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    save_checkpoint(
+        tuned, base.module, tmp_path / "w.safetensors", classes="abc", preprocessing=base.preprocessing, example=inputs
+    )
+    with torch.no_grad():
+        there = with_heads(base.module, heads_for(base.module, tuned.feature, tuned.head))(inputs)
+        torch.testing.assert_close(there, tuned(inputs))
+
+
+def test_where_there_is_no_place_a_checkpoint_is_refused(spec: str) -> None:
+    base = load_model(spec, arguments={"kind": "cosine"}).module
+    with pytest.raises(InputError, match="no head whose place"):
+        heads_for(base, find_feature(base, torch.randn(2, 1, 8, 8)), nn.Linear(12, 3))
+
+
+def test_a_traced_network_is_one_clear_error(spec: str) -> None:
+    with pytest.raises(InputError, match="traced or scripted"):
+        load_model(spec, arguments={"kind": "traced"})
+
+
+def test_a_block_after_the_feature_cannot_be_trained(spec: str) -> None:
+    network = load_model(spec, arguments={"kind": "linear"}, feature="stem")
+    with pytest.raises(InputError, match="comes after the feature"):
+        finetune(network, load_data("digits-0-4", shots=3, limit=20), method="layer", layer="blocks.1")
+
+
+def test_a_delta_says_where_its_feature_is_and_one_that_does_not_finds_it_by_names(spec: str, tmp_path: Path) -> None:
+    network = load_model(spec, arguments={"kind": "linear"}, feature="blocks.0", pool="flatten")
+    tuned = finetune(network, load_data("digits-0-4", shots=3, limit=20), method="linear-probe")
+    tuned.save(tmp_path, network)
+    found = read_delta(tmp_path).feature
+    assert found is not None
+    assert (found.layer, found.pool, found.width) == ("blocks.0", "flatten", 432)
+    assert load_delta(network.module, tmp_path)(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
+
+
+def test_a_layer_that_is_never_reached_is_an_error(spec: str) -> None:
+    network = load_model(spec, arguments={"kind": "never run"})
+    with pytest.raises(InputError, match="projector never runs"):
+        profile(network, load_data("digits-0-4", limit=40), layers="projector")
+
+
+def test_the_samples_are_named_on_which_a_network_fails() -> None:
+    class Picky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if float(x.max()) > 8:
+                raise KeyError("too bright")
+            return self.head(x)
+
+    rows = torch.arange(20.0).reshape(10, 2)
+    with pytest.raises(
+        InputError, match=r"At samples 4 to 7: The network fails on inputs of shape 4 x 2: KeyError: 'too bright'"
+    ):
+        profile(Picky(), (rows, torch.from_numpy(np.arange(10) % 2)), batch_size=4)

@@ -1,0 +1,421 @@
+"""What the feature of a network is, for every form of network: heads of many kinds, encoders, what is refused."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lowdim.errors import InputError, UsageError
+from lowdim.features import recorded
+from lowdim.models import DigitsNet, Feature, default_layers, find_feature
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def rows(network: nn.Module, feature: Feature, inputs: Any) -> Tensor:
+    """What is measured as the feature."""
+    found = recorded(network, feature.layer, inputs, [feature.pool], prefix=feature.prefix, tokens=feature.tokens)
+    return found[feature.pool]
+
+
+class Net(nn.Module):
+    """A convolution, and whatever follows."""
+
+    def __init__(self, after: Callable[["Net", Tensor], Any], **parts: nn.Module) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.stem = nn.Conv2d(3, 6, 3)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.after = after
+
+    def forward(self, x: Tensor) -> Any:
+        return self.after(self, self.stem(x).relu())
+
+    def pooled(self, x: Tensor) -> Tensor:
+        return self.pool(x).flatten(1)
+
+
+class Cosine(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.scale = nn.Parameter(noise(4, 6)), nn.Parameter(torch.tensor(7.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.linear(F.normalize(x), F.normalize(self.weight))
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+
+
+HEADS = {
+    "linear": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)), "fc:input", ("fc",), 6),
+    "never run": (
+        Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4), projector=nn.Linear(6, 3)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "log softmax": (Net(lambda n, x: n.fc(n.pooled(x)).log_softmax(1), fc=nn.Linear(6, 4)), "fc:input", ("fc",), 6),
+    "scaled, of one output": (
+        Net(lambda n, x: 3 * n.fc(n.pooled(x)).squeeze(1), fc=nn.Linear(6, 1)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "MLP": (Net(lambda n, x: n.fc(n.pooled(x)), fc=mlp()), "fc.2:input", ("fc.2",), 5),
+    "convolution": (Net(lambda n, x: n.fc(x).mean((2, 3)), fc=nn.Conv2d(6, 4, 1)), "fc:input", ("fc",), 6),
+    "squeezenet": (Net(lambda n, x: n.pooled(n.fc(x).relu()), fc=nn.Conv2d(6, 4, 1)), "fc:input", ("fc",), 6),
+    "on a map of one point": (
+        Net(lambda n, x: n.fc(n.pool(x)).flatten(1), fc=nn.Conv2d(6, 4, 1)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "cosine": (Net(lambda n, x: n.fc(n.pooled(x)), fc=Cosine()), "fc:input", ("fc",), 6),
+    "cosine without a module": (
+        Net(
+            lambda n, x: F.linear(F.normalize(n.flat(n.pool(x))), n.prototypes.weight),
+            flat=nn.Flatten(),
+            prototypes=nn.Linear(6, 4),
+        ),
+        "flat",
+        (),
+        6,
+    ),
+    "auxiliary output": (
+        Net(lambda n, x: (n.fc(n.pooled(x)), n.aux(x)), fc=nn.Linear(6, 4), aux=nn.Conv2d(6, 2, 1)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "named outputs": (
+        Net(lambda n, x: {"map": x, "logits": n.fc(n.pooled(x))}, fc=nn.Linear(6, 4)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "two heads on one feature": (
+        Net(
+            lambda n, x: (n.a(n.flat(x)) + n.b(n.flat(x))) / 2,
+            a=nn.Linear(6, 4),
+            b=nn.Linear(6, 4),
+            flat=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        ),
+        "a:input+b:input",
+        ("a", "b"),
+        6,
+    ),
+    "two heads of two widths": (
+        Net(
+            lambda n, x: torch.stack([n.a(n.pooled(x)), n.b(n.pooled(x)[:, :2])]).mean(0),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(2, 4),
+        ),
+        "a:input&b:input",
+        ("a", "b"),
+        8,
+    ),
+    "removed": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Identity()), "fc:input", ("fc",), 6),
+    "none": (Net(lambda n, x: n.norm(n.pooled(x)), norm=nn.LayerNorm(6)), "norm", (), 6),
+    "residual without a head": (Net(lambda n, x: n.pooled(x) + n.fc(n.pooled(x)), fc=nn.Linear(6, 6)), "output", (), 6),
+    "a pyramid": (Net(lambda n, x: [x, n.down(x)], down=nn.Conv2d(6, 9, 2, 2)), "down", (), 9),
+    "compiled parts": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)), "fc:input", ("fc",), 6),
+}
+
+
+@pytest.mark.parametrize("form", HEADS)
+def test_where_the_head_stands(form: str) -> None:
+    network, layer, heads, width = HEADS[form]
+    inputs = noise(3, 3, 8, 8)
+    feature = find_feature(network, inputs)
+    assert (feature.name, feature.heads, feature.width) == (layer, heads, width)
+    assert rows(network, feature, inputs).shape == (3, width)
+    assert default_layers(network, feature)[-1] == feature.layer
+
+
+def test_what_the_heads_read_is_what_is_measured() -> None:
+    inputs = noise(3, 3, 8, 8)
+    for form in ("linear", "MLP", "convolution", "cosine", "squeezenet"):
+        network = HEADS[form][0]
+        feature = find_feature(network, inputs)
+        expected = network.stem(inputs).relu().mean((2, 3))
+        if form == "MLP":
+            expected = network.fc[:2](expected)
+        torch.testing.assert_close(rows(network, feature, inputs), expected)
+        assert feature.outputs == 4
+
+
+def test_the_order_of_calls_decides_in_shared_modules() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.layer(x).relu())
+
+    network, x = Shared(), noise(3, 4)
+    feature = find_feature(network, x)
+    assert (feature.layer, feature.heads) == ("layer:input#2", ("layer",))
+    torch.testing.assert_close(rows(network, feature, x), network.layer(x).relu())
+
+
+class Decoder(nn.Module):
+    """Tokens, a classifier at each, and the answer of the token that `read` picks."""
+
+    def __init__(self, read: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.embed, self.norm, self.score = nn.Embedding(20, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+        self.read = read
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.read(self.score(self.norm(self.embed(input_ids))), attention_mask)
+
+
+TOKENS = {
+    "input_ids": torch.randint(1, 20, (3, 5), generator=torch.Generator().manual_seed(0)),
+    "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]),
+}
+READ = {
+    "last": lambda logits, mask: logits[torch.arange(3), mask.sum(1) - 1],
+    "cls": lambda logits, mask: logits[:, 0],
+    "avg": lambda logits, mask: (logits * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("pool", READ)
+def test_the_token_that_the_classifier_reads(pool: str) -> None:
+    network = Decoder(READ[pool])
+    feature = find_feature(network, TOKENS)
+    assert (feature.layer, feature.pool, feature.heads) == ("score:input", pool, ("score",))
+    torch.testing.assert_close(network.score(rows(network, feature, TOKENS)), network(**TOKENS))
+
+
+def test_a_token_that_no_pooling_gives_is_refused() -> None:
+    with pytest.raises(InputError, match="none of their last, first and mean"):
+        find_feature(Decoder(lambda logits, mask: logits[:, 1]), TOKENS)
+
+
+def test_heads_on_different_features_that_are_not_averaged_are_refused_by_name() -> None:
+    network = Net(
+        lambda n, x: torch.cat([n.a(n.pooled(x)), n.b(n.pooled(x) ** 2)], 1), a=nn.Linear(6, 4), b=nn.Linear(6, 2)
+    )
+    with pytest.raises(InputError, match=r"a and b.*`feature=\"a:input\"`"):
+        find_feature(network, noise(2, 3, 8, 8))
+    assert find_feature(network, noise(2, 3, 8, 8), layer="a:input").width == 6
+
+
+def test_a_feature_that_was_asked_for() -> None:
+    network, x = DigitsNet(4, width=5, depth=2), noise(2, 1, 8, 8)
+    assert find_feature(network, x, layer="head:input") == find_feature(network, x)
+    found = find_feature(network, x, layer="blocks.0")
+    assert (found.layer, found.width, found.heads, found.why) == ("blocks.0", 5, (), "as asked for")
+    for layer, message in (("blocks.?", "matches 2"), ("blocks.9", "Did you mean")):
+        with pytest.raises(UsageError, match=message):
+            find_feature(network, x, layer=layer)
+    with pytest.raises(InputError, match="never runs"):
+        find_feature(HEADS["never run"][0], noise(2, 3, 8, 8), layer="projector")
+    with pytest.raises(UsageError, match="no pooling 'median'"):
+        find_feature(network, x, pool="median")  # type: ignore[arg-type]
+
+
+def test_a_pooling_that_was_asked_for() -> None:
+    """At the maps or tokens that the classifier's row was taken from."""
+    network, x = HEADS["linear"][0], noise(2, 3, 8, 8)
+    found = find_feature(network, x, pool="avg")
+    assert (found.layer, found.heads) == ("fc:input", ("fc",))
+    assert find_feature(network, x, pool="flatten").why.endswith("(one row per sample: no pooling)")
+    decoder = Decoder(READ["last"])
+    mean = find_feature(decoder, TOKENS, pool="mean")
+    assert (mean.layer, mean.pool, mean.heads) == ("score:input", "mean", ("score",))
+    with pytest.raises(InputError, match="attention"):
+        find_feature(decoder, TOKENS, pool="map")
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    network = DigitsNet(3).train()
+    find_feature(network, noise(2, 1, 8, 8))
+    assert all(module.training for module in network.modules())
+    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_network_that_fails_says_on_what_and_what_to_try() -> None:
+    with pytest.raises(InputError, match=r"fails on inputs of shape 2 x 3 x 8 x 8: RuntimeError: .*`image_size`"):
+        find_feature(DigitsNet(3), noise(2, 3, 8, 8))
+    with pytest.raises(InputError, match="random masks"):
+        find_feature(Net(lambda n, x: n.fc(n.pooled(torch.rand_like(x))), fc=nn.Linear(6, 4)), noise(2, 3, 8, 8))
+
+
+# --- Forms of transformers. Each tiny configuration with its library's own answer.
+
+TINY = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+TEXT = {"vocab_size": 20, "hidden_size": 8, "max_position_embeddings": 16, **TINY}
+PICTURE = {"hidden_size": 8, "image_size": 32, "patch_size": 8, **TINY}
+
+
+def built(transformers: Any, config: str, model: str, settings: dict[str, Any]) -> nn.Module:
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        made = getattr(transformers, config)(**settings)
+        return getattr(transformers, model)(made).eval()
+
+
+def mean_of(output: Any) -> Tensor:
+    mask = TOKENS["attention_mask"].unsqueeze(2)
+    return (output.last_hidden_state * mask).sum(1) / mask.sum(1)
+
+
+def pooler_of(output: Any) -> Tensor:
+    return output.pooler_output.flatten(1)
+
+
+def first_of(output: Any) -> Tensor:
+    return output.last_hidden_state[:, 0]
+
+
+ENCODERS = {
+    "ELECTRA": ("ElectraConfig", "ElectraModel", {**TEXT, "embedding_size": 4}, "encoder.layer.1", mean_of),
+    "ALBERT": (
+        "AlbertConfig",
+        "AlbertModel",
+        {**TEXT, "embedding_size": 4},
+        "encoder.albert_layer_groups.0.albert_layers.0#2",
+        mean_of,
+    ),
+    "BERT": ("BertConfig", "BertModel", TEXT, "encoder.layer.1", mean_of),
+    "OPT, the 350m form": (
+        "OPTConfig",
+        "OPTModel",
+        {**TEXT, "ffn_dim": 16, "word_embed_proj_dim": 4, "do_layer_norm_before": False},
+        "decoder.project_out",
+        mean_of,
+    ),
+    "GPT-2": (
+        "GPT2Config",
+        "GPT2Model",
+        {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16},
+        "ln_f",
+        mean_of,
+    ),
+    "Swin": (
+        "SwinConfig",
+        "SwinModel",
+        {"image_size": 32, "patch_size": 4, "embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4},
+        "layernorm",
+        pooler_of,
+    ),
+    "SigLIP": ("SiglipVisionConfig", "SiglipVisionModel", PICTURE, "head", pooler_of),
+    "ViT": ("ViTConfig", "ViTModel", PICTURE, "layernorm", first_of),
+    "DINOv2 with registers": (
+        "Dinov2WithRegistersConfig",
+        "Dinov2WithRegistersModel",
+        {**PICTURE, "num_register_tokens": 3},
+        "layernorm",
+        pooler_of,
+    ),
+    "BEiT": ("BeitConfig", "BeitModel", PICTURE, "pooler.layernorm", pooler_of),
+    "CLIP's vision side": ("CLIPVisionConfig", "CLIPVisionModel", PICTURE, "post_layernorm", pooler_of),
+    "ConvNeXt": (
+        "ConvNextConfig",
+        "ConvNextModel",
+        {"hidden_sizes": [4, 8], "depths": [1, 1], "num_stages": 2},
+        "layernorm",
+        pooler_of,
+    ),
+    "MobileNetV2": (
+        "MobileNetV2Config",
+        "MobileNetV2Model",
+        {"depth_multiplier": 0.35},
+        "conv_1x1.activation",
+        pooler_of,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ENCODERS)
+def test_encoders_of_transformers(form: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    config, model, settings, layer, expected = ENCODERS[form]
+    network = built(transformers, config, model, settings)
+    inputs = (
+        TOKENS
+        if expected is mean_of
+        else noise(3, 3, 64 if form == "MobileNetV2" else 32, 64 if form == "MobileNetV2" else 32)
+    )
+    feature = find_feature(network, inputs)
+    assert (feature.layer, feature.heads) == (layer, ())
+    with torch.no_grad():
+        output = network(**inputs) if isinstance(inputs, dict) else network(inputs)
+    torch.testing.assert_close(rows(network, feature, inputs), expected(output), rtol=1e-4, atol=1e-5)
+    if form == "MobileNetV2":
+        assert feature.width == 1280
+    if form == "DINOv2 with registers":
+        mean = find_feature(network, inputs, pool="mean")
+        torch.testing.assert_close(rows(network, mean, inputs), output.last_hidden_state[:, 4:].mean(1))
+
+
+def test_a_decoder_with_a_classifier_reads_its_last_token() -> None:
+    transformers = pytest.importorskip("transformers")
+    settings = {**ENCODERS["GPT-2"][2], "pad_token_id": 0, "num_labels": 3}
+    network = built(transformers, "GPT2Config", "GPT2ForSequenceClassification", settings)
+    tokens = {**TOKENS, "input_ids": TOKENS["input_ids"] * TOKENS["attention_mask"]}
+    feature = find_feature(network, tokens)
+    assert (feature.layer, feature.pool) == ("score:input", "last")
+    with torch.no_grad():
+        torch.testing.assert_close(network.score(rows(network, feature, tokens)), network(**tokens).logits)
+
+
+# --- Hard forms of timm.
+
+HARD = {
+    "deit_tiny_distilled_patch16_224": ({"img_size": 32, "depth": 2}, 192),
+    "crossvit_9_240": ({}, 384),
+    "levit_128s": ({}, 384),
+    "vit_tiny_patch16_224": ({"img_size": 32, "depth": 2, "global_pool": "avg"}, 192),
+    "vit_base_patch16_siglip_224": ({"img_size": 32, "depth": 1, "embed_dim": 24, "num_heads": 2}, 24),
+    "vit_small_patch14_reg4_dinov2": ({"img_size": 28, "depth": 1, "embed_dim": 24, "num_heads": 2}, 24),
+    "test_byobnet": ({}, 256),
+    "test_convnext": ({}, 64),
+    "test_efficientnet": ({}, 256),
+    "test_mambaout": ({}, None),
+    "cait_xxs24_224": ({"depth": 2}, 192),
+    "resnet18": ({"num_classes": 0}, 512),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_forms_of_timm(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    arguments, width = HARD[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = timm.create_model(name, **arguments).eval()
+    side = arguments.get("img_size", network.pretrained_cfg["input_size"][-1])
+    inputs = noise(2, 3, side, side)
+    feature = find_feature(network, inputs)
+    with torch.no_grad():
+        expected = network.forward_head(network.forward_features(inputs), pre_logits=True).flatten(1)
+    found = rows(network, feature, inputs)
+    assert width in (None, found.shape[1])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_last_map_of_a_pyramid() -> None:
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("test_resnet", features_only=True).eval()
+    inputs = noise(2, 3, 64, 64)
+    with torch.no_grad():
+        maps = network(inputs)
+    feature = find_feature(network, inputs)
+    torch.testing.assert_close(rows(network, feature, inputs), maps[-1].mean((2, 3)))
