@@ -36,7 +36,7 @@ def test_what_was_stored_is_what_the_network_gives(bench: Bench) -> None:
     assert features is not None
     np.testing.assert_allclose(fitted.features(), features, atol=1e-5)
     np.testing.assert_allclose(fitted.log_probabilities(), logarithms, atol=1e-4)
-    assert (logarithms.argmax(axis=1) == bench.labels).mean() > 0.95
+    assert (logarithms.argmax(axis=1) == bench.labels).mean() > 0.9
 
 
 @pytest.mark.parametrize("target", ["torch", "onnx"])

@@ -440,7 +440,11 @@ def test_one_sample_per_class_and_classes_without_samples(saved: Path) -> None:
     (place,) = rank(candidates_of([str(saved / "f.npz")]), data).places
     assert set(place.evaluation.scores) >= {"nc1", "probe_accuracy", "sfda"}
     np.savez(saved / "single.npz", x_train=x[:4], y_train=y[:4], x_test=x[4:8], y_test=y[4:8])
-    (place,) = rank(candidates_of([str(saved / "single.npz")]), load_data(str(saved / "single.npz"))).places
+    single, few = candidates_of([str(saved / "single.npz")]), load_data(str(saved / "single.npz"))
+    for by in (None, "nc1"):
+        with pytest.raises(InputError, match="two of a class"):
+            rank(single, few, by=by)
+    (place,) = rank(single, few, by="ncc_accuracy").places
     assert "nc1" not in place.evaluation.scores
     assert any("single sample" in warning for warning in place.evaluation.warnings)
     json.dumps(place.as_dict())

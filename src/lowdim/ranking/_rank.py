@@ -207,8 +207,8 @@ def rank(
         known = [result for result in results if isinstance(result, Evaluation)]
         why = next((warning for found in known for warning in found.warnings if warning.startswith("no ")), "")
         raise InputError(
-            f"No candidate has {SCORES[by].title}, by which they are to be ordered; {why}. Give more labelled samples (two of a class "
-            "at least), or order `by` another score."
+            f"No candidate has the score by which they are to be ordered ({SCORES[by].title}): {why.rstrip('.')}. Give more labelled "
+            "samples, two of a class at least, or order `by` another score."
         )
     places = _ordered([(candidate, result) for candidate, result in pairs if isinstance(result, Evaluation)], by)
     return Ranking(
