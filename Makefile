@@ -13,7 +13,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow --timeout 3600
+	$(BIN)/python -m pytest -q -m slow -rP --timeout 7200
 
 # Lines that the tests run, child processes included. Compiled kernels are invisible: their short tests run once more as plain Python.
 PLAIN := $(addprefix tests/completion/test_,kernels.py packed.py entries.py als.py ratings.py)

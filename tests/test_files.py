@@ -317,3 +317,111 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         pass
     assert (tmp_path / "file").read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_the_umask_decides_about_a_new_file_and_an_old_one_keeps_its_mode(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write_atomic(tmp_path / "new", "a")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
+    for mode in (0o600, 0o640, 0o755):
+        (tmp_path / "new").chmod(mode)
+        write_atomic(tmp_path / "new", "b")
+        assert (tmp_path / "new").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "new").read_text() == "b"
+    assert names(tmp_path) == ["new"]
+
+
+def test_links_are_followed(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "file")
+    (tmp_path / "ahead").symlink_to(tmp_path / "far" / "not yet")
+    write_atomic(tmp_path / "link", "new")
+    write_atomic(tmp_path / "ahead", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "ahead").is_symlink()
+    assert [(tmp_path / "far" / name).read_text() for name in ("file", "not yet")] == ["new", "new"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in the file system")
+def test_pipes_and_devices_are_written_into(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(tmp_path / "pipe", "content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    write_atomic(tmp_path.__class__("/dev/null"), "content")
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_atomic(tmp_path, "content")
+
+
+def test_places_where_nothing_can_be_written_are_said_in_one_line(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / ("x" * 4100), tmp_path / "a\0b", tmp_path / "loop" / "x", tmp_path / "file" / "x"):
+        with pytest.raises(UsageError, match="cannot be written") as raised:
+            write_atomic(path, "a")
+        assert len(str(raised.value)) < 400
+        with pytest.raises(UsageError, match=r"cannot be written|is a file"), RunFolder(path, "measure", {}):
+            pass
+    assert names(tmp_path) == ["file", "loop"]
+
+
+def test_a_damaged_configuration_is_no_other_setting(tmp_path):
+    with RunFolder(tmp_path / "run", "measure", {"seed": 3, "layers": ["a"]}) as run:
+        write_atomic(run.state / "part", "half")
+    file = tmp_path / "run" / "config.json"
+    raw = file.read_bytes()
+    for place in range(len(raw)):
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << (place % 8)
+        file.write_bytes(damaged)
+        if raw[place] in b" \n" and damaged[place] in b"\t\n\r ":
+            continue
+        with (
+            pytest.raises(InputError, match=r"config\.json"),
+            RunFolder(tmp_path / "run", "measure", {"seed": 3, "layers": ["a"]}),
+        ):
+            pass
+
+
+def test_a_damaged_list_of_checksums_is_the_file_that_is_named(tmp_path):
+    finished_run(tmp_path / "run")
+    file = tmp_path / "run" / "manifest.json"
+    raw = file.read_bytes()
+    for place in range(len(raw)):
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << (place % 8)
+        file.write_bytes(damaged)
+        if raw[place] in b" \n" and damaged[place] in b"\t\n\r ":
+            continue
+        with pytest.raises(InputError, match=r"manifest\.json"), RunFolder(tmp_path / "run", "measure", {"seed": 0}):
+            pass
+
+
+def test_runs_of_earlier_versions_are_found_again(tmp_path):
+    finished_run(tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    del manifest["own"], config["sha256"]
+    (tmp_path / "run" / "config.json").write_text(to_json(config))
+    manifest["sha256"]["config.json"] = _files.sha256(tmp_path / "run" / "config.json")
+    (tmp_path / "run" / "manifest.json").write_text(to_json(manifest))
+    with RunFolder(tmp_path / "run", "measure", {"seed": 0}) as run:
+        assert run.finished()["value"] == 1.5
+
+
+def test_a_state_that_is_a_link_is_refused(tmp_path):
+    with RunFolder(tmp_path / "run", "measure", {}) as run:
+        write_atomic(run.state / "part", "half")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_text("kept")
+    (tmp_path / "run" / "state" / "part").unlink()
+    (tmp_path / "run" / "state").rmdir()
+    (tmp_path / "run" / "state").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="is a link"), RunFolder(tmp_path / "run", "measure", {}):
+        pass
+    assert (tmp_path / "elsewhere" / "mine").read_text() == "kept"

@@ -82,10 +82,17 @@ def test_what_is_said_names_the_pairs() -> None:
 
 
 def test_a_split_that_is_drawn_tears_no_copies_apart() -> None:
-    x, y = noise(50, 1)
-    data = dataset_from_arrays(np.tile(x, (3, 1)), np.tile(y, 3))
+    images, labels = np.random.default_rng(1).integers(0, 255, (50, 4, 4), np.uint8), np.arange(50) % 4
+    data = dataset_from_arrays(np.tile(images, (3, 1, 1)), np.tile(labels, 3))
     assert len(data["test"]) == pytest.approx(30, abs=6)
     assert not len(copies_across(data["train"], data["test"]).repeated[0])
+
+
+def test_features_of_the_same_samples_are_divided_alike() -> None:
+    """One network gives equal rows for different samples, another does not."""
+    x, y = noise(50, 1)
+    one, other = dataset_from_arrays(x, y), dataset_from_arrays(np.sign(x[:, :2]), y)
+    assert list(one["test"].items) == list(other["test"].items)
 
 
 def test_ranking_says_so(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from lowdim._verdicts import Verdict
 from lowdim.errors import InputError, UsageError
 from lowdim.experiments import MODULES, Outcome, load
-from lowdim.experiments._runner import _THREADS, choose_jobs, run_experiments, thread_settings
+from lowdim.experiments._runner import _THREADS, Finished, choose_jobs, run_experiments, thread_settings
 from lowdim.experiments._settings import convert, parse_assignments, resolve_settings
 from lowdim.experiments._stored import from_stored, to_stored
+from lowdim.experiments._sweep import combined, sweep_points
 from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
 
 
@@ -130,6 +131,29 @@ def test_the_same_settings_give_the_same_bits(tmp_path):
     first, second = collect(settings, tmp_path / "a"), collect(settings, tmp_path / "b", jobs=1)
     for id in settings:
         assert first[id].outcome.verdicts == second[id].outcome.verdicts
+
+
+def test_a_sweep_is_the_cross_product_and_one_table():
+    experiment = load("parsimony-svd")
+    points = sweep_points([experiment], {experiment.id: experiment.settings(width=20)}, ["eps=.5,1", "depth=3,4"])
+    assert [(p.settings.eps, p.settings.depth, p.settings.width) for p in points.values()] == [(0.5, 3, 20), (0.5, 4, 20), (1, 3, 20), (1, 4, 20)]  # fmt: skip
+    ran = [
+        (point, Finished(key, "done", 1.0, Outcome([Verdict.of("v", point.settings.eps, "<=", 0.7)], [])))
+        for key, point in list(points.items())[:3]
+    ]
+    ran.append((list(points.values())[3], Finished("x", "error", 1.0, message="diverged", exit_code=3)))
+    whole = combined(ran)
+    assert [verdict.holds for verdict in whole.outcome.verdicts] == [True, True, False, False]
+    assert "diverged" in whole.outcome.verdicts[3].name
+    assert whole.outcome.tables[0].rows[1] == [0.5, 4, "v", 0.5, "<= 0.7", "holds"]
+    (figure,) = whole.outcome.figures
+    np.testing.assert_array_equal(figure.series[0].x, [0.5, 1.0])
+    for texts, message in ((["epss=1"], "no setting 'epss'"), (["eps="], "no values")):
+        with pytest.raises(UsageError, match=message):
+            sweep_points([experiment], {experiment.id: experiment.settings()}, texts)
+    scale = load("separation-scale")
+    with pytest.raises(UsageError, match="a list of values already"):
+        sweep_points([scale], {scale.id: scale.settings()}, ["scales=.1,.2"])
 
 
 def test_the_thread_limits_of_the_user_are_kept():

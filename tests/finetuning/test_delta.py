@@ -299,3 +299,10 @@ def test_deltas_of_earlier_versions_load(network: LoadedModel, tmp_path: Path) -
     for name, edit in (("first", first), ("later", later)):
         network_again = load_delta(load_model("digits-0-4").module, edited(delta, tmp_path / name, edit))
         assert torch.equal(network_again(inputs), tuned(inputs))
+
+
+def test_features_of_another_width_are_an_input_error() -> None:
+    tuned = TunedModel(nn.Sequential(nn.Identity()), Plan("linear-probe"), 2, torch.ones(2, 6))
+    assert tuned(torch.ones(3, 6)).shape == (3, 2)
+    with pytest.raises(InputError, match="9 columns, but the head was tuned on 6"):
+        tuned(torch.ones(3, 9))

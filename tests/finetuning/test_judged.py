@@ -75,3 +75,19 @@ def test_one_sample_per_class_is_refused_the_same_way_by_all(tmp_path: Path, met
         finetune(load_model("digits-0-4"), single, method=method)
     with pytest.raises(InputError, match="Every class has a single sample"):
         advise([lambda: load_model("digits-0-4")], single, tmp_path)
+
+
+def test_suspected_labels_come_in_the_order_of_their_heldout_probability(tmp_path: Path) -> None:
+    """One direction tells the classes and lies among larger ones that do not, which class means are led astray by."""
+    generator = np.random.default_rng(1)
+    labels = np.arange(200) % 2
+    x = generator.normal(size=(200, 6)) * [0.3, 4, 4, 4, 4, 4]
+    x[:, 0] += 2 * labels
+    wrong = generator.choice(200, 10, replace=False)
+    labels[wrong] = 1 - labels[wrong]
+    advice = advise([lambda: load_model("features")], dataset_from_arrays(x, labels, x[:2], [0, 1]), tmp_path)
+    assert len({one.position for one in advice.outliers} & set(wrong.tolist())) >= 9
+    assert all(one.class_ != one.nearest_class for one in advice.outliers)
+    probabilities = [one.probability for one in advice.outliers]
+    assert probabilities == sorted(probabilities)
+    assert probabilities[0] < 0.05

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from lowdim._files import read_json, write_checked
 from lowdim.data import load_data
 from lowdim.errors import InputError
 from lowdim.finetuning import Plan, TunedModel, advise, finetune, load_delta, save_checkpoint
@@ -151,7 +152,7 @@ def test_a_block_after_the_feature_cannot_be_trained(spec: str) -> None:
         finetune(network, load_data("digits-0-4", shots=3, limit=20), method="layer", layer="blocks.1")
 
 
-def test_a_delta_says_where_its_feature_is_and_one_that_does_not_finds_it_by_names(spec: str, tmp_path: Path) -> None:
+def test_a_delta_says_where_its_feature_is(spec: str, tmp_path: Path) -> None:
     network = load_model(spec, arguments={"kind": "linear"}, feature="blocks.0", pool="flatten")
     tuned = finetune(network, load_data("digits-0-4", shots=3, limit=20), method="linear-probe")
     tuned.save(tmp_path, network)
@@ -159,6 +160,20 @@ def test_a_delta_says_where_its_feature_is_and_one_that_does_not_finds_it_by_nam
     assert found is not None
     assert (found.layer, found.pool, found.width) == ("blocks.0", "flatten", 432)
     assert load_delta(network.module, tmp_path)(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
+
+
+def test_a_delta_of_an_earlier_version_finds_its_head_by_names(spec: str, tmp_path: Path) -> None:
+    network = load_model(spec, arguments={"kind": "linear"})
+    tuned = finetune(network, load_data("digits-0-4", shots=3, limit=20), method="layer", layer="blocks.0", epochs=1)
+    tuned.save(tmp_path, network)
+    content = {
+        name: value for name, value in read_json(tmp_path / "delta.json").items() if name not in ("feature", "sha256")
+    }
+    write_checked(tmp_path / "delta.json", content)
+    again, inputs = load_delta(network.module, tmp_path), torch.randn(3, 1, 8, 8)
+    assert again.feature.why == "found by the names of modules"
+    with torch.no_grad():
+        torch.testing.assert_close(again(inputs), tuned.model(inputs), rtol=0, atol=0)
 
 
 def test_a_layer_that_is_never_reached_is_an_error(spec: str) -> None:

@@ -1,7 +1,6 @@
 """Fine-tuning and export of networks for texts, and of networks in half precision."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import nn
 from lowdim.data import Dataset, Split, batches, dataset_from_arrays
 from lowdim.finetuning import export_model, finetune, load_delta, read_delta
 from lowdim.finetuning._delta import example_of
-from lowdim.models import fingerprint, load_model
+from lowdim.models import as_model, load_model
 
 pytest.importorskip("transformers")
 
@@ -33,9 +32,7 @@ def texts() -> Dataset:
     return Dataset(name="texts", kind="text", classes=("y", "n"), splits=splits)
 
 
-@pytest.mark.parametrize(
-    ("family", "head"), [("gpt2", True), ("gpt2", False), ("bart", True), ("t5", False), ("xlnet", True)]
-)
+@pytest.mark.parametrize(("family", "head"), [("gpt2", True), ("bart", True), ("t5", False), ("xlnet", True)])
 def test_any_family_is_tuned_saved_and_found_again(family: str, head: bool, tmp_path: Path) -> None:
     decoder = family == "gpt2"
     options = {"gpt2": GPT2, "bart": SEQ2SEQ, "t5": SEQ2SEQ, "xlnet": {}}[family]
@@ -72,8 +69,7 @@ def test_half_precision_is_trained_in_float32(dtype: torch.dtype, tmp_path: Path
     module = Small().to(dtype).eval()
     rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     data = dataset_from_arrays(rows, (rows[:, 0] > 0).astype(int))
-    network = load_model("features")
-    network = replace(network, module=module, head="head", fingerprint=fingerprint(module))
+    network = as_model(module, kind="features")
     tuned = finetune(network, data, method="layer", layer="blocks.2", epochs=2)
     assert {tensor.dtype for tensor in tuned.model.parameters()} == {torch.float32}
     assert {tensor.dtype for tensor in module.parameters()} == {dtype}

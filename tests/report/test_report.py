@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -201,3 +202,17 @@ def test_labels_of_logarithmic_axes_are_numbers():
     svg = to_svg(lines)
     assert "mathdefault" not in svg
     assert ">0.01<" in svg
+
+
+def test_a_name_in_a_table_for_spreadsheets_is_no_formula():
+    table = Table("t", "t", ("=head", "n"), (("=1+1", -1.5), ("@cmd", "-2"), ("+a", None), ("cat", "=")))
+    rows = list(csv.reader(io.StringIO(to_csv(table))))
+    assert rows == [["'=head", "n"], ["'=1+1", "-1.5"], ["'@cmd", "-2"], ["'+a", ""], ["cat", "'="]]
+
+
+def test_settings_of_matplotlib_that_lie_around_change_nothing():
+    figure = figures()[0]
+    plain = to_svg(figure)
+    with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9, "axes.facecolor": "red"}):
+        assert to_svg(figure) == plain
+        assert matplotlib.rcParams["lines.linewidth"] == 9

@@ -34,6 +34,12 @@ def reproduce(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Vary a setting; may be repeated.")
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep", metavar="NAME=V1,V2", help="Run at each of these values; several give all combinations."
+        ),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="The lecture's own sizes: minutes to hours.")] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Experiments at once [default: one per core].")
@@ -49,6 +55,8 @@ def reproduce(
 
     lowdim reproduce separation-scale --set scales=.4,.2 --set seed=1
 
+    lowdim reproduce parsimony-svd --sweep eps=.5,1 --sweep depth=3,4
+
     lowdim reproduce all
 
     Writes one page with every figure. Exit code 4 if a verdict fails; an experiment that cannot run is reported
@@ -63,7 +71,7 @@ def reproduce(
         raise UsageError("Say which experiments: lowdim reproduce all, or ids from lowdim reproduce --list.")
     names = list(MODULES) if "all" in ids else [id for id in MODULES if id in ids]
     experiments = [load(id) for id in (names if set(ids) <= {*MODULES, "all"} else ids)]
-    return run(experiments, assignments or [], full=full, jobs=jobs, out=out, fresh=fresh)
+    return run(experiments, assignments or [], sweeps=sweep or [], full=full, jobs=jobs, out=out, fresh=fresh)
 
 
 def run(
@@ -72,6 +80,7 @@ def run(
     *,
     name: str = "reproduce",
     commands: Mapping[str, str] | None = None,
+    sweeps: Sequence[str] = (),
     full: bool = False,
     jobs: int | None = None,
     out: Path | None,
@@ -83,6 +92,7 @@ def run(
 
     from lowdim.experiments._runner import choose_jobs, run_experiments
     from lowdim.experiments._settings import parse_assignments, resolve_settings
+    from lowdim.experiments._sweep import combined, sweep_points
     from lowdim.report import Result, write_report
     from lowdim.report.demo import as_tour
     from lowdim.report.reproduce import experiment_tables, experiments_page, finished_page
@@ -91,7 +101,9 @@ def run(
     config = {
         "version": version("lowdim"),
         "experiments": {id: dataclasses.asdict(one) for id, one in settings.items()},
+        **({"sweep": list(sweeps)} if sweeps else {}),
     }
+    points = sweep_points(experiments, settings, sweeps)
     begun = time.monotonic()
     held = config if fresh else _held_by(out, name, config)
     with run_folder(out, name, held, fresh=fresh) as (folder, path), folder, contextlib.ExitStack() as stack:
@@ -102,7 +114,9 @@ def run(
             return Result(name, known, page, folder=path, tables=experiment_tables(known), exit_code=exit_code(known))
         update = stack.enter_context(progress("experiments"))
         finished: dict[str, Finished] = {}
+        ended: dict[str, Finished] = {}
         options = "".join(f" --set {text}" for text in assignments) + (" --full" if full else "")
+        options += "".join(f" --sweep {text}" for text in sweeps)
 
         def write_page() -> None:
             """What is there so far; an interruption leaves this."""
@@ -112,15 +126,20 @@ def run(
         written, cost = begun, 0.0
         stack.push(lambda kind, error, trace: bool(error and finished and write_page()))
         for one in run_experiments(
-            settings,
+            {key: point.settings for key, point in points.items()},
             folder.state,
-            jobs=choose_jobs(jobs, list(settings)),
+            jobs=choose_jobs(jobs, list(points)),
             progress=lambda done, total: update(round(done, 2), total),  # pyright: ignore[reportArgumentType]
         ):
-            finished[one.id] = one
-            say(_line(one, len(finished), len(settings)))
+            ended[one.id] = one
+            say(_line(one, len(ended), len(points)))
+            id = points[one.id].id
+            own = [(point, ended.get(key)) for key, point in points.items() if point.id == id]
+            done = [(point, other) for point, other in own if other is not None]
+            if len(done) == len(own):
+                finished[id] = combined(done) if sweeps else one
             now = time.monotonic()
-            if path is not None and len(finished) < len(settings) and now - written >= 10 * cost:
+            if path is not None and finished and len(finished) < len(settings) and now - written >= 10 * cost:
                 write_page()
                 written, cost = time.monotonic(), time.monotonic() - now
         page = experiments_page(experiments, finished, settings, options, next_steps)
@@ -140,7 +159,12 @@ def _held_by(out: Path | None, name: str, config: dict[str, Any]) -> dict[str, A
     if file is None or not file.is_file():
         return config
     earlier: Any = read_checked(file, remedy="Use `fresh` to replace it, or another `out`.")
-    if not isinstance(earlier, dict) or earlier.get("command") != name or earlier.get("version") != config["version"]:
+    if (
+        not isinstance(earlier, dict)
+        or earlier.get("command") != name
+        or earlier.get("version") != config["version"]
+        or earlier.get("sweep") != config.get("sweep")
+    ):
         return config
     asked, there = json.loads(to_json(config["experiments"])), earlier.get("experiments")
     if isinstance(there, dict) and all(there.get(id) == one for id, one in asked.items()):

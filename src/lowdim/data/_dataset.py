@@ -213,7 +213,9 @@ def divided(dataset: Dataset, seed: int) -> Dataset:
     if dataset.own_split:
         return dataset
     whole = dataset["all"]
-    parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed, copies=whole.copies), strict=True))
+    # Two networks' features of the same samples must be divided alike, and one of them may give equal rows for different samples.
+    copies = None if whole.kind == "features" else whole.copies
+    parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed, copies=copies), strict=True))
     splits = {name: replace(whole.take(chosen), name=name) for name, chosen in parts.items() if len(chosen)}
     note = f"split: stratified, 80 % train, 20 % test, seed {seed}"
     return replace(dataset, splits=splits, notes=(*dataset.notes, note))

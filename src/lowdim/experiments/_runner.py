@@ -157,7 +157,7 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
             connection.send(min(1.0, done / total))
 
     try:
-        experiment = load(id)
+        experiment = load(id.partition("@")[0])  # a point of a sweep is called ID@NUMBER
         missing = [name for name in experiment.needs if importlib.util.find_spec(name) is None]
         if missing:
             raise Skipped(f"needs {', '.join(missing)}. Run: pip install 'lowdim[all]'")

@@ -24,9 +24,11 @@ from lowdim.finetuning._choice import (
     choose_method,
     expected_interval,
     gather_evidence,
+    heldout_predictions,
     paired_difference,
     probe_plan,
 )
+from lowdim.finetuning._evaluate import without_class
 from lowdim.models import LoadedModel
 from lowdim.probe import fold_of
 from lowdim.profiling import ClassMeasure, Outlier, profile
@@ -54,7 +56,7 @@ class Advice:
         more_labels: What the last doubling of the labels gained: ``helps`` (more than one standard error), ``gain``, ``error``
             (shares), ``shots`` (before and after); None where there are too few images for two points.
         classes: The trouble by class, in the recommended network's features.
-        outliers: Suspected labels.
+        outliers: Suspected labels, by the held-out probability that the recommended network's probe gives them.
         warnings: What a reader must know, candidates that failed included.
 
     Example:
@@ -153,7 +155,6 @@ def advise(
         nn.Sequential(nn.Identity()),
         (torch.from_numpy(bench.fit(probe_plan(bench)).features()), torch.from_numpy(train.labels)),
         layers=["0"],
-        outliers=outliers,
         seed=seed,
     )
     curve, more = _learning_curve(bench, shots)
@@ -168,7 +169,7 @@ def advise(
         learning_curve=curve,
         more_labels=more,
         classes=[_named(entry, data) for entry in measured.classes],
-        outliers=[_named_outlier(entry, data) for entry in measured.outliers],
+        outliers=_suspects(bench, outliers),
         warnings=[
             *warnings,
             *copy_warnings(data, ["train"]),
@@ -246,10 +247,22 @@ def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:
     return replace(entry, name=data.classes[int(entry.name)], nearest_class=nearest)
 
 
-def _named_outlier(entry: Outlier, data: Dataset) -> Outlier:
-    return replace(
-        entry,
-        item=data["train"].items[entry.position],
-        class_=data.classes[int(entry.class_)],
-        nearest_class=data.classes[int(entry.nearest_class)],
-    )
+def _suspects(bench: Bench, most: int) -> list[Outlier]:
+    """Training samples to which the probe, not having seen them, gives another class, the least probable labels first."""
+    train = bench.train
+    heldout = heldout_predictions(bench, probe_plan(bench), fold_of(train.labels, _FOLDS, bench.job.seed, train.copies))
+    known = np.flatnonzero(~without_class(heldout))
+    own, best = heldout[known, train.labels[known]], heldout[known].argmax(axis=1)
+    order = np.argsort(own, kind="stable")
+    return [
+        Outlier(
+            item=train.items[known[place]],
+            split=train.name,
+            position=int(known[place]),
+            class_=bench.class_names[train.labels[known[place]]],
+            nearest_class=bench.class_names[best[place]],
+            excess=None,
+            probability=float(np.exp(own[place])),
+        )
+        for place in order[best[order] != train.labels[known[order]]][:most]
+    ]

@@ -97,7 +97,12 @@ class TunedModel(nn.Module):
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
         """Logits of the new classes."""
-        return self.head(self.features(inputs))
+        features = self.features(inputs)
+        if features.shape[1] != self.head.in_features:
+            raise InputError(
+                f"The features have {features.shape[1]} columns, but the head was tuned on {self.head.in_features}. Give data of that form."
+            )
+        return self.head(features)
 
     def split(self, example: Inputs) -> None:
         """From now on, `features` can start at the first trained block.
@@ -183,6 +188,9 @@ class TunedModel(nn.Module):
         finally:
             # The base also runs alone, to compute the frozen part: then nothing is caught.
             self._caught = None
+        silent = [part for part in self._points if part not in caught]
+        if silent:
+            raise InputError(f"The layer {silent[0]} never runs in the forward pass. Choose another.")
         self._read = caught
         parts = [caught[part] for part in self._points]
         row = torch.cat(parts, dim=1) if "&" in self.feature.layer else torch.stack(parts).mean(dim=0)

@@ -227,7 +227,9 @@ class Builder:
             )
             for excess, position, nearest in measured.suspects.worst
         ]
-        self.outliers = sorted([*self.outliers, *outliers], key=lambda one: -one.excess)[: self.recipe.outliers]
+        self.outliers = sorted([*self.outliers, *outliers], key=lambda one: -(one.excess or 0.0))[
+            : self.recipe.outliers
+        ]
 
     def _feature(self) -> dict[str, Any]:
         """With the width that it was measured with: another pooling may have been asked for."""

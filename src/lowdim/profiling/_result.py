@@ -63,10 +63,12 @@ class ClassMeasure:
 
 @dataclass(frozen=True)
 class Outlier:
-    """A suspected label: a sample nearer to another class than to its own, by means that it had no part in.
+    """A suspected label: a sample that looks like another class than its own to what has not seen it.
 
     `excess` is the squared distance to its own class mean minus that to the nearest other, over the mean squared distance
-    between class means; the larger, the more suspicious. `position` is the sample's place in the split.
+    between class means that it had no part in; the larger, the more suspicious. `probability` is that of its label by a probe that
+    has not seen it; the smaller, the more suspicious. Each is None where suspects were told by the other. `position` is the sample's
+    place in the split.
     """
 
     item: str
@@ -74,7 +76,8 @@ class Outlier:
     position: int
     class_: str
     nearest_class: str
-    excess: float
+    excess: float | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)

@@ -293,15 +293,17 @@ def _suspects(result: Mapping[str, Any], dataset: Dataset) -> Section:
             (f"{e['class']}, looks like {e['nearest_class']}", thumbnail(train, e["position"])) for e in entries
         ]
         figures.append(Images("suspects", "Suspected labels", pictures))
-    rows = [[e["item"], e["class"], e["nearest_class"], e["excess"]] for e in entries]
+    rows = [[e["item"], e["class"], e["nearest_class"], e["probability"]] for e in entries]
     return Section(
         id="suspects",
         title="Suspected labels",
         why=(
-            "Training samples that are far from their class and near another one: wrong labels, or hard cases. Look at them.",
+            "Training samples whose label a probe that has not seen them finds least probable: wrong labels, or hard cases. Look at them.",
         ),
         figures=figures,
-        tables=[Table("suspects", "Suspected labels", ["item", "labelled", "looks like", "excess"], rows)],
+        tables=[
+            Table("suspects", "Suspected labels", ["item", "labelled", "looks like", "probability of its label"], rows)
+        ],
     )
 
 

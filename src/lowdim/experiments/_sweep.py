@@ -1,0 +1,103 @@
+"""One experiment at every combination of some settings: one figure and one table of its verdicts."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lowdim._verdicts import Verdict
+from lowdim.errors import UsageError, did_you_mean
+from lowdim.experiments._experiment import Experiment, Outcome
+from lowdim.experiments._runner import Finished
+from lowdim.experiments._settings import convert, parse_assignments
+from lowdim.figures import Lines, Series, Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One combination: the values that are swept, and all settings."""
+
+    id: str
+    values: Mapping[str, Any]
+    settings: Any
+
+    @property
+    def label(self) -> str:
+        """``eps = 0.1, depth = 3``."""
+        return ", ".join(f"{name} = {value}" for name, value in self.values.items())
+
+
+def sweep_points(
+    experiments: Sequence[Experiment], settings: Mapping[str, Any], sweeps: Sequence[str]
+) -> dict[str, Point]:
+    """The cross product of texts like ``eps=.1,.2`` for each experiment, by ``ID@NUMBER``; without texts, each by its id.
+
+    Raises:
+        UsageError: If an experiment lacks a setting, the setting is a list already, or a value is of the wrong kind.
+    """
+    if not sweeps:
+        return {one.id: Point(one.id, {}, settings[one.id]) for one in experiments}
+    found: dict[str, Point] = {}
+    for experiment in experiments:
+        base = settings[experiment.id]
+        axes: dict[str, list[Any]] = {}
+        for name, text in parse_assignments(sweeps).items():
+            names = [field.name for field in dataclasses.fields(base)]
+            if name not in names:
+                raise UsageError(f"{experiment.id} has no setting {name!r} to sweep. {did_you_mean(name, names)}")
+            default = getattr(base, name)
+            if isinstance(default, tuple):
+                raise UsageError(f"{name} of {experiment.id} is a list of values already: set it, do not sweep it.")
+            axes[name] = [
+                convert(part, default, name=f"{experiment.id}: {name}") for part in text.split(",") if part.strip()
+            ]
+            if not axes[name]:
+                raise UsageError(f"`sweep` of {name} has no values. For example: `{name}={default},{default}`")
+        for number, values in enumerate(itertools.product(*axes.values())):
+            chosen = dict(zip(axes, values, strict=True))
+            found[f"{experiment.id}@{number}"] = Point(experiment.id, chosen, dataclasses.replace(base, **chosen))
+    return found
+
+
+def combined(points: Sequence[tuple[Point, Finished]]) -> Finished:
+    """All points of one experiment as one: a point that failed is a verdict that fails, one that was skipped is not judged."""
+    verdicts: list[Verdict] = []
+    rows: list[list[object]] = []
+    curves: dict[tuple[int, str], list[tuple[float, float, str]]] = {}
+    names = list(points[0][0].values)
+    for point, one in points:
+        found = list(one.outcome.verdicts) if one.outcome else []
+        if one.outcome is None:
+            skipped = one.status == "skipped"
+            failed = Verdict.of(
+                f"it ran ({one.message})",
+                float("nan"),
+                "==",
+                0,
+                judged=not skipped,
+                note=one.message if skipped else "",
+            )
+            found = [failed]
+        for place, verdict in enumerate(found):
+            verdicts.append(dataclasses.replace(verdict, name=f"{point.label}: {verdict.name}"))
+            said = "not judged" if not verdict.judged else "holds" if verdict.holds else "FAILS"
+            rows.append(
+                [*point.values.values(), verdict.name, verdict.value, f"{verdict.relation} {verdict.threshold:g}", said]
+            )
+            first = point.values[names[0]]
+            rest = ", ".join(f"{name} = {value}" for name, value in list(point.values.items())[1:])
+            x = float(first) if isinstance(first, int | float) else float(len(curves.get((place, rest), ())))
+            curves.setdefault((place, rest), []).append((x, verdict.value, verdict.name))
+    series: list[Series] = []
+    for (place, rest), curve in curves.items():
+        curve.sort(key=lambda point: point[0])
+        name = f"{curve[0][2]}{f' ({rest})' if rest else ''}"
+        x, y = (np.array([point[part] for point in curve], float) for part in (0, 1))
+        series.append(Series(name, x, np.where(y > 0, y, np.nan), style="line+points", colour=place))
+    shown = [one for one in series if np.isfinite(np.asarray(one.y, float)).any()]
+    figures = [Lines("sweep", f"Verdicts against {names[0]}", names[0], "value", shown, log_y=True)] if shown else []
+    table = Table("sweep", "Verdicts", [*names, "verdict", "value", "threshold", ""], rows)
+    seconds = sum(one.seconds for _, one in points)
+    return Finished(points[0][0].id, "done", seconds, Outcome(verdicts, figures, [table]))
