@@ -256,7 +256,7 @@ def _suspects(bench: Bench, most: int) -> list[Outlier]:
     order = np.argsort(own, kind="stable")
     return [
         Outlier(
-            item=train.items[known[place]],
+            item=train.items[int(known[place])],
             split=train.name,
             position=int(known[place]),
             class_=bench.class_names[train.labels[known[place]]],

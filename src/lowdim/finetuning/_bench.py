@@ -212,6 +212,7 @@ class Bench:
                 self._warn(f"The method {plan.method} sees the plain images only: `views` has no effect on it.")
             model.eval()
             return fitted
+        assert isinstance(fitted.store, Store)  # what is trained has samples, not rows
         with torch.no_grad():
             for parameter in model.head.parameters():
                 parameter.div_(recipe.temperature)

@@ -1,6 +1,7 @@
 """Where a method trains: the blocks of a network, by name or by depth."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -50,13 +51,12 @@ def make_plan(
 def plan_of(method: Method, module: nn.Module, options: Options, feature: Feature | None = None) -> Plan:
     """The plan of a method, from those options that it reads; a block that it may choose comes before the feature."""
     blocks = _trained_blocks(module, options.layer, feature) if "layer" in method.reads else ()
-    read = {name: getattr(options, name) for name in ("combine", "rank", "batch_norm") if name in method.reads}
-    return Plan(
-        method.name,
-        blocks,
-        **read,
-        **({"layers": tuple(later_blocks(module, feature)), "mirror": True} if method.layered else {}),
-    )
+    read: dict[str, Any] = {
+        name: getattr(options, name) for name in ("combine", "rank", "batch_norm") if name in method.reads
+    }
+    if method.layered:
+        read |= {"layers": tuple(later_blocks(module, feature)), "mirror": True}
+    return Plan(method.name, blocks, **read)
 
 
 def auto_block(module: nn.Module, depth: float = DEPTH, feature: Feature | None = None) -> str:

@@ -309,7 +309,8 @@ class _Finder:
             return self._feature(point.layer, "avg", why, names)
         if len(point.value.shape) >= 4:
             kernel = head.parents[1].shape[2:] if head.operation == "convolution" else ()
-            return self._feature(point.layer, "flatten" if any(side > 1 for side in kernel) else "avg", why, names)
+            whole: Pool = "flatten" if any(side > 1 for side in kernel) else "avg"
+            return self._feature(point.layer, whole, why, names)
         pools: tuple[Pool, ...] = ("last", "cls", "avg")
         rows = self._rows(point.layer, pools)
         pool = next((pool for pool in pools if self._gives(point, head, rows[pool], after)), None)
@@ -330,8 +331,8 @@ class _Finder:
             return False
         with torch.no_grad(), contextlib.suppress(RuntimeError, TypeError, ValueError):
             found = main_tensor(self.module.get_submodule(point.head)(rows))
-            later = [v for v in _between([head], after) if self._is_row(v) and v.tensor is not None]
-            return found is not None and any(_same(found.flatten(1), v.tensor.reshape(self.samples, -1)) for v in later)
+            later = [v.tensor for v in _between([head], after) if self._is_row(v) and v.tensor is not None]
+            return found is not None and any(_same(found.flatten(1), v.reshape(self.samples, -1)) for v in later)
         return False
 
     def _joined(self, points: "list[_Point]", after: dict[int, Value], heads: list[Value]) -> Feature:

@@ -117,7 +117,7 @@ def _damping(effects: Array, counts: Indices, damping: float, variance: float) -
     return variance / spread if spread > 0 else 1.0
 
 
-def _residual_sums(start: Indices, others: Indices, values: Array, effects: Array) -> Array:
+def _residual_sums(start: Any, others: Indices, values: Array, effects: Array) -> Array:
     """The sum over each row (or column) of its values less the effects of their columns (or rows)."""
     sums = np.empty(start.size - 1)
     run_rows(add_residuals, start, PASS * others.size, others, values, effects, sums)
