@@ -313,7 +313,7 @@ class _Finder:
             return self._feature(point.layer, whole, why, names)
         pools: tuple[Pool, ...] = ("last", "cls", "avg")
         rows = self._rows(point.layer, pools)
-        pool = next((pool for pool in pools if self._gives(point, head, rows[pool], after)), None)
+        pool: Pool | None = next((pool for pool in pools if self._gives(point, head, rows[pool], after)), None)
         if pool is None:
             raise InputError(
                 f"{why.capitalize()} is a sequence of tokens, and the network's output follows from none of their last, first and mean. "
