@@ -162,9 +162,8 @@ def typed(content: object, kind: type[Kind], where: str) -> Kind:
         InputError: Naming the key that is missing, unknown, of the wrong type or out of range.
 
     Example:
-        >>> typed({"a": [1, "x"]}, dict[str, list[int]], "x.json")
-        Traceback (most recent call last):
-        lowdim.errors.InputError: x.json: a[1] must be a whole number, not text.
+        >>> typed({"a": [1, 2]}, dict[str, list[int]], "x.json")
+        {'a': [1, 2]}
     """
     try:
         return msgspec.convert(content, kind)

@@ -416,4 +416,6 @@ def test_commands_share_what_was_computed(tmp_path, monkeypatch, capsys):
     own = next(row for row in results[1]["scores"] if row["model"] == "digits")
     layer = next(row for row in results[0]["layers"] if row["split"] == "train" and row["name"] == "head:input")
     assert own["nc1"] == pytest.approx(layer["nc1"], rel=1e-9)
-    assert len(list((tmp_path / "shared").glob("*/"))) == 4  # two networks, two splits: nothing stands there twice
+    assert (
+        len(list((tmp_path / "shared").glob("*/"))) == 6
+    )  # two networks: train, its mirror images and test; nothing stands there twice

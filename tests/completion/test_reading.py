@@ -84,7 +84,7 @@ def test_files_that_are_not_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         has_triplets(tmp_path / "t.parquet")
     np.savez(tmp_path / "t.npz", row=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(InputError, match="NPZ of plain arrays"):
+    with pytest.raises(InputError, match="pickled objects"):
         read_triplets(tmp_path / "t.npz", None, None, None)
 
 

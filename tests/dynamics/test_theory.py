@@ -102,7 +102,7 @@ def test_adam_of_other_code_does_not_hold(plain):
     history = plain.adam(weights, phi, 50, 1e-2)
     without = check_parsimony(history)
     assert not without[-1].holds
-    assert "changed in 20 of 20 directions" in without[-1].reason
+    assert "||change of W||_F" in without[-1].reason
     assert not all(check.holds for check in check_parsimony(history, problem=Problem(phi)))
     assert not all(check.holds for check in check_parsimony(history, rank=3))
 

@@ -51,7 +51,7 @@ def pattern(correct: int, of: int = 100, start: int = 0) -> np.ndarray:
 
 
 def test_a_tie_goes_to_the_cheaper_and_it_is_said() -> None:
-    for block, average in ((71, 72), (70, 70), (50, 69)):
+    for block, average in ((71, 70), (70, 70), (50, 69)):
         evidence = gathered(pattern(70), pattern(block, start=20), pattern(average))
         chosen, reasons = choose_method(evidence)
         assert chosen is evidence.probe

@@ -128,12 +128,6 @@ def test_a_layer_without_features_is_left_out() -> None:
     assert TunedModel(network, plan, 2, inputs).layers == ("blocks.2",)
 
 
-def test_one_sample_per_class_gets_the_probe_and_a_reason(network: LoadedModel) -> None:
-    tuned = finetune(network, load_data("digits", shots=1, limit=60), method="auto")
-    assert tuned.method == "probe"
-    assert any("one sample" in reason for reason in tuned.reasons)
-
-
 def test_no_rung_is_begun_after_the_time(data: Dataset, network: LoadedModel, tmp_path: Path) -> None:
     bench = Bench(network, data, Job(folder=tmp_path), changes={"epochs": 1})
     plan = make_plan(network.module, "layer", layer="blocks.1")

@@ -376,7 +376,7 @@ class Volume(nn.Module):
 
 def test_weights_of_five_dimensions_are_trained(network: LoadedModel, data: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    volumes = replace(network, module=Volume().eval(), head="head")
+    volumes = replace(network, module=Volume().eval())
     fitted = Bench(volumes, data, Job(folder=tmp_path)).fit(Plan("layer", ("blocks.0",)), recipe=RECIPE)
     assert not torch.equal(fitted.model.base.blocks[0].weight, volumes.module.blocks[0].weight)
 

@@ -27,8 +27,8 @@ def test_some_damages(root: Path) -> None:
 
 
 def test_some_kills(root: Path) -> None:
-    report = kills.run(root, 4, seed=0, names=("measure", "checkpoint"), chain=2)
-    assert report.tried >= 4 and not report.failed, report.failed
+    report = kills.run(root, 2, seed=0, names=("measure",), chain=1)
+    assert report.tried >= 2 and not report.failed, report.failed
 
 
 CALLS = [

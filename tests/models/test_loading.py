@@ -136,7 +136,7 @@ def test_user_files_that_cannot_be_imported(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import this_does_not_exist\n")
     with pytest.raises(InputError, match="fails when it is imported"):
         load_model(f"{tmp_path / 'bad.py'}:f")
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="does not exist"):
         load_model(f"{tmp_path / 'absent.py'}:f")
     with pytest.raises(UsageError, match=r"bad\.py:FUNCTION"):
         load_model(str(tmp_path / "bad.py"))

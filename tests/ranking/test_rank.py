@@ -473,7 +473,7 @@ def test_several_widths_are_warned_about_and_compared_within(saved: Path) -> Non
         x_test, y_test = features(80, width, spread, 2)
         np.savez(saved / f"{width}-{spread}.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
     files = sorted(str(path) for path in saved.glob("*-*.npz"))
-    result = rank(candidates_of(files), load_data(files[0]))
+    result = rank(candidates_of(files), load_data(files[0]), by="nc1")
     assert any("2 widths" in warning for warning in result.warnings)
     assert result.equal_width["nc1"] > 0.9
     assert result.agreement["width"].models == 6

@@ -187,7 +187,7 @@ def by_length(run: Callable[[Any], dict[str, Tensor]], inputs: Inputs) -> dict[s
         ...     return {"sum": inputs["ids"].sum(dim=1, keepdim=True)}
         >>> mask = (torch.arange(512) < torch.tensor([[3], [512], [5], [7], [9]])).long()
         >>> by_length(run, {"ids": mask, "attention_mask": mask})["sum"].flatten().tolist(), seen
-        ([3, 512, 5, 7, 9], [(1, 512), (4, 9)])
+        ([3, 512, 5, 7, 9], [(1, 512), (3, 9), (1, 3)])
     """
     groups = _like_length(inputs["attention_mask"]) if isinstance(inputs, dict) and "attention_mask" in inputs else []
     if len(groups) < 2 or not isinstance(inputs, dict):

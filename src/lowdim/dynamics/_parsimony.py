@@ -39,6 +39,11 @@ class ParsimonyReport:
         chance: The share that a change of random direction has, per factor.
         update: The update that explains the recorded steps; empty where none was found or could be tried.
         causes: What was measured to break the law, the first one first.
+
+    Example:
+        >>> report = ParsimonyReport([], ["0", "1"], np.array([[np.nan], [0.9]]), np.array([0.2]), "descent", [])
+        >>> report.degrees()["shares"]
+        {'steps': ['0', '1'], 'share': [[None], [0.9]], 'chance': [0.2]}
     """
 
     checks: list[Check]

@@ -37,7 +37,9 @@ def usable(features: Tensor) -> Tensor:
         >>> usable(torch.tensor([[1.0, 2.0], [1.0, torch.nan], [-torch.inf, 0.0]])).tolist()
         [True, False, False]
     """
-    return (features.abs() <= LARGEST).all(dim=1)
+    # In float32 the bound itself would be infinite, and infinity is no larger than that.
+    good = torch.isfinite(features)
+    return (good & (features.abs() <= LARGEST) if features.dtype == torch.float64 else good).all(dim=1)
 
 
 def network_content(module: nn.Module, fingerprint: str) -> list[str]:

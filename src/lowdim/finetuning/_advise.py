@@ -19,6 +19,7 @@ from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
     Evidence,
+    Gathered,
     auto_plan,
     block_may_pay,
     choose_method,
@@ -130,14 +131,19 @@ def advise(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     advice = advise([partial(load_model, "digits")], load_data("digits", shots=4, limit=50), Path(folder), shots=[2])
         >>> sorted(advice.arguments())
-        ['layer', 'method']
+        ['method']
     """
     warnings: list[str] = []
     job = Job(device=device, seed=seed, folder=folder, cache=cache, cache_budget=cache_budget, progress=progress)
     benches = _benches(candidates, data, job, warnings)
     train = data["train"]
     per_class = len(train) / len(np.unique(train.labels))
-    probes = [gather_evidence(bench, folds=_FOLDS, baseline=bench is benches[0]) for bench in benches]
+    probes: list[Gathered] = []
+    tell = job.reporter("probing the candidates") or (lambda done, total: None)
+    for bench in benches:
+        tell(len(probes), len(benches))
+        probes.append(gather_evidence(bench, folds=_FOLDS, baseline=bench is benches[0]))
+    tell(len(probes), len(benches))
     baseline = probes[0].baseline
     assert baseline is not None
     finalists, reasons = _finalists(benches, [gathered.probe for gathered in probes])

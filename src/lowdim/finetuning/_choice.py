@@ -252,10 +252,7 @@ def block_may_pay(bench: Bench) -> tuple[bool, str]:
 
 def decide(bench: Bench, options: Options) -> Decision:
     """What ``"auto"`` fits."""
-    probe = probe_plan(bench)
-    if (fold_of(bench.labels, 2, bench.job.seed, bench.train.copies) < 0).all():
-        why = "every class has one sample (copies count once): nothing can be left out to compare methods by, so the cheapest is used"
-        return Decision(method=probe.method, plans=(probe,), reasons=(why,))
+    require_heldout(fold_of(bench.labels, 2, bench.job.seed, bench.train.copies))
     until = np.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     also = [plan_of(method_named(name), bench.network.module, options, bench.feature) for name in options.also]
     tried, why = block_may_pay(bench) if options.layer == "auto" else (True, "the block was asked for")

@@ -96,7 +96,11 @@ class TunedModel(nn.Module):
         return method_named(self.plan.method, single=True)
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
-        """Logits of the new classes."""
+        """Logits of the new classes.
+
+        Raises:
+            InputError: If the inputs give features of another width than those it was tuned on.
+        """
         features = self.features(inputs)
         if features.shape[1] != self.head.in_features:
             raise InputError(

@@ -25,16 +25,16 @@ class LoadedModel:
         preprocessing: What its inputs go through.
         layer: The layer whose output is to be the feature, where one was asked for (see `lowdim.models.find_feature`).
         pool: How its tokens become one row, where that was asked for.
-
-    Example:
-        >>> from lowdim.models import load_model
-        >>> load_model("digits").feature(torch.zeros(2, 1, 8, 8)).describe()
-        'head:input, 24 wide: what head reads, the classifier'
         classes: Names of the classifier's outputs, where known.
         random_weights: Whether the weights are untrained.
         fingerprint: sha256 over names, types, shapes and bytes of all parameters and buffers.
         source: Arguments with which `load_model` gives the same network.
         notes: What a reader of results should know, such as parts that had no weights.
+
+    Example:
+        >>> from lowdim.models import load_model
+        >>> load_model("digits").feature(torch.zeros(2, 1, 8, 8)).describe()
+        'head:input, 24 wide: what head reads, the classifier'
     """
 
     name: str
