@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import PICTURES, TEXTS, mean, pictures, tokens
 from PIL import Image
 from torch import Tensor, nn
 
+from families import PICTURES, TEXTS, mean, pictures, tokens
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Dataset, Split
 from lowdim.errors import InputError
