@@ -1,7 +1,14 @@
 """Ranks, cut-offs and subspaces with tolerances that scale with size, dtype and the largest singular value."""
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.floating[Any]]
+Mask: TypeAlias = NDArray[np.bool_]
+Indices: TypeAlias = NDArray[np.integer[Any]]
 
 
 def rank_cutoff(singular_values: Float[np.ndarray, " k"], size: int, eps: float = np.finfo(np.float64).eps) -> float:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import torch.distributed as processes
 
+from lowdim._linalg import Array
 from lowdim.completion.entries import Entries, add_normal_equations, pair_products, solve_normal_equations, solve_rows
 from lowdim.completion.solvers._als import STALL, STALLED_SWEEPS
-from lowdim.completion.solvers._solver import Array
 from lowdim.errors import UsageError
 
 

@@ -3,17 +3,15 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lowdim._linalg import Array as Array
+from lowdim._linalg import Indices as Indices
+from lowdim._linalg import Mask as Mask
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._journal import Journal
-
-Array = NDArray[np.floating[Any]]
-Mask = NDArray[np.bool_]
-Indices = NDArray[np.integer[Any]]
 
 NORMAL_90 = 1.6448536269514722  # 90 % of a normal distribution lie within this many deviations
 TYPICAL_CALIBRATION, CALIBRATION_SPREAD = 0.97, 0.06  # over tables; the spread is of the logarithm

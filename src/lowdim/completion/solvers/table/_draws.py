@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion.solvers._solver import Array, Mask
+from lowdim._linalg import Array, Mask
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table import _packed as packed
 from lowdim.completion.solvers.table._worlds import EXTREME

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion.solvers._solver import Array, Indices, Mask
+from lowdim._linalg import Array, Indices, Mask
 
 STEPS = np.array([2, 4, 8])
 """Steps to the nearest known cell at which another weight begins."""

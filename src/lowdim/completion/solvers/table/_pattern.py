@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lowdim.completion.solvers._solver import Array, Indices, Mask
+from lowdim._linalg import Array, Indices, Mask
 
 LONGER = 0.2  # more of the holes than by chance that are followed by another one
 UNEVEN = 2.0  # times the variance of the holes in a row that columns missing independently would give
