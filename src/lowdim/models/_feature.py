@@ -78,7 +78,7 @@ class Feature:
         outputs: Of the classifier, per sample; 0 without one.
         blocks: How the network pools the tokens or maps of its blocks for the feature.
         ran: Names of the modules in the order in which they ran.
-        turned: Those whose sequences have samples along the second axis, and which are therefore not measured.
+        apart: Those that do not give one row per sample (samples along another axis, windows as samples), and are not measured.
 
     Example:
         >>> find_feature(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.ones(2, 4)).describe()
@@ -95,7 +95,7 @@ class Feature:
     outputs: int = 0
     blocks: Pool = "avg"
     ran: tuple[str, ...] = field(default=(), repr=False)
-    turned: frozenset[str] = field(default=frozenset(), repr=False)
+    apart: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def name(self) -> str:
@@ -161,7 +161,7 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
     """The layers of a profile: the outputs of the blocks, then the feature.
 
     A network without blocks gives the outputs of its activation modules, or failing those of its weight layers. What never runs is
-    left out, and so are sequences with the samples along their second axis.
+    left out, and so is what does not give one row per sample.
 
     Args:
         module: Any network.
@@ -176,7 +176,7 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
         ['1', '2:input']
     """
     layers: list[str] = []
-    measured = {*feature.ran} - {*feature.heads} - feature.turned
+    measured = {*feature.ran} - {*feature.heads} - feature.apart
     for names in (block_names, activation_names, weight_names):
         layers = layers or [name for name in names(module) if name in measured]
     return [*(name for name in layers if name != feature.layer), feature.layer]
@@ -199,7 +199,7 @@ def later_blocks(module: nn.Module, feature: Feature | None = None) -> list[str]
     half = names[len(names) // 2 :]
     if feature is not None and not feature.heads:
         half = half[:-1]
-    return [name for name in half if feature is None or name not in (feature.layer, *feature.turned)]
+    return [name for name in half if feature is None or name not in (feature.layer, *feature.apart)]
 
 
 @contextlib.contextmanager
@@ -295,7 +295,7 @@ class _Finder:
             outputs=outputs,
             blocks=self._blocks(layer, pool),
             ran=self.seen.ran,
-            turned=self.seen.turned,
+            apart=self.seen.apart,
         )
 
     def _blocks(self, layer: str, pool: Pool) -> Pool:
