@@ -108,10 +108,6 @@ def _from_arrays(
 def load_npz(path: Path, *, labelled: bool = True) -> Dataset:
     """``x_train, y_train[, x_test, y_test][, class_names]`` from an ``.npz`` file; objects are refused, so nothing is executed.
 
-    Args:
-        path: The file.
-        labelled: Whether ``y_train`` has to be there.
-
     Raises:
         InputError: If the file cannot be read or an array is missing or unsuitable.
     """

@@ -77,10 +77,7 @@ def _plain(name: str) -> str:
 def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
     """Labels of any form as indices into sorted class names.
 
-    Args:
-        values: Integers (with gaps or not), integral floats, strings or bytes. Blanks around a string are no part of it; where all
-            strings are whole numbers, "1.0" is "1".
-        classes: Known names; integer labels then index into them.
+    Blanks around a string are no part of it; where all strings are whole numbers, "1.0" is "1". With `classes`, integers index into them.
 
     Returns:
         int64 indices and the class names, in the order of `in_order`.

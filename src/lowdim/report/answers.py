@@ -12,12 +12,7 @@ PROMISE = "lowdim measures networks, chooses and tunes them, fills holes in data
 
 
 def headline(command: str, result: Result) -> str:
-    """The sentence that answers the question of a command.
-
-    Args:
-        command: Its name.
-        result: What it gives as JSON.
-    """
+    """The sentence that answers the question of a command."""
     return _ANSWERS[command](result)
 
 

@@ -13,11 +13,7 @@ _SOURCE = "Li et al. 2022, arXiv 2212.12206; Kumar et al. 2022, arXiv 2202.10054
 
 
 def evidence_table(evidence: Sequence[Mapping[str, Any]]) -> Table:
-    """Cross-validated accuracy of every method that was looked at.
-
-    Args:
-        evidence: Rows of the result.
-    """
+    """Cross-validated accuracy of every method that was looked at."""
     rows = [
         [
             entry["model"],
@@ -40,11 +36,7 @@ def evidence_table(evidence: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def evidence_figure(evidence: Sequence[Mapping[str, Any]]) -> Lines:
-    """The same as points with intervals.
-
-    Args:
-        evidence: Rows of the result.
-    """
+    """The same as points with intervals."""
     labels = [f"{entry['model'].rstrip('/').rsplit('/', 1)[-1]}: {entry['method']}" for entry in evidence]
     points = Series(
         "accuracy",
@@ -58,11 +50,7 @@ def evidence_figure(evidence: Sequence[Mapping[str, Any]]) -> Lines:
 
 
 def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
-    """Sections of a fine-tuning run: what was chosen and why, training, classes, updates.
-
-    Args:
-        result: The command's result.
-    """
+    """Sections of a fine-tuning run: what was chosen and why, training, classes, updates."""
     accuracy, compressed = result["accuracy"], result["config"].get("compress_delta", False)
     watched = result["config"].get("watch", False)
     rows = [[key, value] for key, value in _facts(result, accuracy)]
@@ -187,12 +175,7 @@ def _updates(result: Mapping[str, Any]) -> Section:
 
 
 def prediction_sections(result: Mapping[str, Any], shown: int) -> list[Section]:
-    """Sections of a classification: how many of each class, how sure, and the first items.
-
-    Args:
-        result: The command's result.
-        shown: How many items.
-    """
+    """Sections of a classification: how many of each class, how sure, and the first items."""
     predictions = result["predictions"]
     names = list(dict.fromkeys(one["class"] for one in sorted(predictions, key=lambda one: one["class"])))
     counts = [sum(one["class"] == name for one in predictions) for name in names]
@@ -241,12 +224,7 @@ def prediction_sections(result: Mapping[str, Any], shown: int) -> list[Section]:
 
 
 def advice_sections(result: Mapping[str, Any], dataset: Dataset) -> list[Section]:
-    """Sections of a recommendation: the evidence, the learning curve, and the trouble.
-
-    Args:
-        result: The command's result.
-        dataset: For thumbnails of suspected labels.
-    """
+    """Sections of a recommendation: the evidence, the learning curve, and the trouble."""
     recommended = result["recommendation"]
     sections = [
         Section(

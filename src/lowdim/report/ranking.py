@@ -20,12 +20,7 @@ _SOURCE = (
 
 
 def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[Section]:
-    """One section: the candidates with their scores, each score against the probe, and the agreement.
-
-    Args:
-        result: As `lowdim.ranking.Ranking.as_dict`, with the ``config`` of the run.
-        id: Prefix of the anchors and files.
-    """
+    """One section: the candidates with their scores, each score against the probe, and the agreement."""
     tables = [_scores(result), *([_agreement(result)] if result["agreement"] else []), *_failed(result)]
     own = [f"{row['model']}: {warning}" for row in result["scores"] for warning in row["warnings"]]
     return [

@@ -56,14 +56,6 @@ def polish(
     The damping is proportional to the residual, and the inner conjugate gradients get more steps when an outer step
     gains less than half.
 
-    Args:
-        entries: Observed entries.
-        left: (m, k) start.
-        right: (n, k) start.
-        tolerance: On the relative residual.
-        max_steps: Most outer steps.
-        most_inner: Most inner steps of one outer step.
-
     References:
         Zilber and Nadler (2022), SIAM J. Math. Data Sci., doi:10.1137/21M1433812.
     """
