@@ -78,3 +78,13 @@ def share_inside(
 ) -> float:
     """Part of the squared norm of `change` between the two subspaces: ``‖U^T change V‖^2 / ‖change‖^2``, from 0 to 1."""
     return float(np.sum((left.T @ change @ right.T) ** 2) / np.sum(change**2))
+
+
+def product_svd(
+    left: Float[np.ndarray, "m k"], right: Float[np.ndarray, "n k"]
+) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
+    """The singular value decomposition of ``left @ right.T``, in O((m + n) k^2): U, s descending, V."""
+    q_left, r_left = np.linalg.qr(left)
+    q_right, r_right = np.linalg.qr(right)
+    inner_left, values, inner_right = np.linalg.svd(r_left @ r_right.T)
+    return np.ascontiguousarray(q_left @ inner_left), values, np.ascontiguousarray(q_right @ inner_right.T)

@@ -495,6 +495,12 @@ def span_scatter(
 ) -> SpanScatter:
     """`SpanScatter` of samples at hand.
 
+    Args:
+        features: Finite.
+        labels: Integers 0 … K - 1.
+        statistics: Give the class means.
+        span: Of the class means.
+
     Example:
         >>> features, labels = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.tensor([0, 0, 1, 1])
         >>> statistics = ClassStatistics.from_samples(features, labels, classes=2, scatter="none")

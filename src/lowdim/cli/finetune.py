@@ -250,10 +250,10 @@ def _run(
                 folder=run.state,
                 processes=job,
                 progress=lambda what, done, total: update(done, total, what),
-                on_epoch=tracker(TrackChoice(track).value, run.path / "track") if track and job.rank == 0 else None,
+                on_epoch=tracker(TrackChoice(track).value, run.path / "track") if track and job.index == 0 else None,
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
-        if job.rank == 0:
+        if job.index == 0:
             anew = untouched or load_model(**network.source).module
             if config["compress_delta"]:
                 heldout = dataset["test" if "test" in dataset.splits else "train"]
@@ -264,7 +264,7 @@ def _run(
             result["seconds"] = round(time.monotonic() - started, 3)
             result["figures"] = write_report(run, _page(result, run.path, typed))
             run.finish(result)
-        if job.rank:  # the delta and all that is said of it belong to the first
+        if job.index:  # the delta and all that is said of it belong to the first
             return Result("finetune", {**result, "warnings": []}, Page("", "", []), value=tuned)
     page = _page(result, run.path, typed)
     return Result("finetune", result, page, value=tuned, folder=folder, remarks=_remarks(result))

@@ -205,7 +205,7 @@ def _run(
         result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
         result["warnings"] = [*given.untrained(network), *found.warnings]
         page = _page(result, dataset, typed)
-        if job.rank == 0:
+        if job.index == 0:
             result["figures"] = write_report(run, page)
             run.finish(result)
     return _result(result, page, folder, found)
