@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from lowdim.tables._text import Form
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Kind = Literal["number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty"]
-KINDS: tuple[Kind, ...] = ("number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category", "date"})
 
 MISSING = frozenset({"", "na", "n/a", "n.a.", "nan", "null", "none", "?", "#n/a", "#na", "<na>", "nat", "-", ".", "--"})
