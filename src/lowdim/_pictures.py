@@ -16,6 +16,7 @@ EXTENSIONS = frozenset(
 )
 MAX_PIXELS = 64_000_000
 """A picture with more is refused before it is decoded: it would take gigabytes."""
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "I;16B", "I;16L"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,10 +63,12 @@ def open_picture(path: Path, *, name: str | None = None, remedy: str = "") -> Im
             if not image.width * image.height:
                 raise InputError(f"{shown} has {image.width} x {image.height} pixels. {remedy}".strip())
             image.load()
-            if image.mode == "F":
-                raise InputError(
-                    f"{shown} has fractions as pixels, whose scale is not known. Save it with 8 or 16 bits."
-                )
+            # What PPM holds in more than 8 bits comes in 32, on the scale of 16.
+            if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+                kind = "fractions" if image.mode == "F" else "numbers of 32 bits"
+                raise InputError(f"{shown} has {kind} as pixels, whose scale is not known. Save it with 8 or 16 bits.")
+            if image.mode not in _MODES:
+                raise InputError(f"{shown} has colours of the kind {image.mode}, which are not read. Save it as RGB.")
             return eight_bits(_upright(image))
 
 

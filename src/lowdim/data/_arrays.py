@@ -147,6 +147,8 @@ def _native(array: Any) -> np.ndarray:
 
 
 def _kind(name: str, array: np.ndarray) -> Kind:
+    if array.ndim and not len(array):
+        raise InputError(f"{name} holds no sample.")
     if array.ndim > 1 and not all(array.shape[1:]):
         raise InputError(f"{name} has shape {array.shape}: its samples are empty.")
     if array.ndim == 2 and array.dtype.kind == "f" and array.itemsize <= 8:

@@ -1,6 +1,7 @@
 """Labels of any form as indices into class names, in one order for folders, tables and arrays; and what is odd about the names."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -83,8 +84,11 @@ def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tu
         int64 indices and the class names, in the order of `in_order`.
 
     Raises:
-        InputError: If a label is missing, not a whole number, or outside the known classes.
+        InputError: If a label is missing, not a whole number, or outside the known classes, or two of these have one name.
     """
+    twice = [name for name, count in Counter(name.strip() for name in classes or ()).items() if count > 1]
+    if twice:
+        raise InputError(f"Two classes have the name {twice[0]!r}. Give each a name of its own.")
     array: np.ndarray = np.asarray(values)
     if array.dtype.kind == "S":
         try:
