@@ -364,9 +364,9 @@ def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str,
 
 
 def in_float32(network: nn.Module) -> nn.Module:
-    """A network in half precision as float32: in training, gradients overflow or vanish there, and small steps are rounded away."""
-    half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters())
-    return network.float() if half else network
+    """A network in another precision as float32: half of it overflows in training, rounds small steps away, and the head has float32."""
+    other = any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in network.parameters())
+    return network.float() if other else network
 
 
 def _zeros(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:

@@ -38,7 +38,7 @@ def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Prepr
     if not isinstance(module, nn.Module):
         raise InputError(f"{spec} returned {type(module).__name__}; expected a torch.nn.Module.")
     settings = getattr(module, "pretrained_cfg", None) or getattr(home, "pretrained_cfg", None) or {}
-    return module.eval(), _preprocessing(settings, spec)
+    return module, _preprocessing(settings, spec)
 
 
 def _import(where: str) -> ModuleType:
