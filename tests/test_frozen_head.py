@@ -32,11 +32,11 @@ def problem_of(layers: list[np.ndarray], y: np.ndarray) -> _Problem:
 def test_held_out_predictions_are_of_fits_without_the_sample() -> None:
     x, y = blobs(8, 20, 4, 1.5)
     problem = problem_of([x], y)
-    best = _best(problem)
-    (found,) = _regressions(problem, best)
+    strength, solutions = _best(problem)
+    (found,) = _regressions(problem, strength, solutions)
     for fold in range(4):
         train, test = problem.part != fold, problem.part == fold
-        penalty = 1 / (best.strength * train.sum())
+        penalty = 1 / (strength * train.sum())
         centred = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0).sum())
         expected = LogisticRegression(C=penalty, tol=1e-8, max_iter=5000).fit(centred[train], y[train])
         np.testing.assert_allclose(
@@ -140,6 +140,6 @@ def test_views_are_averaged_unless_the_mirror_image_is_another_class() -> None:
 def test_the_strength_is_the_best_near_by_wherever_the_search_begins() -> None:
     x, y = blobs(20, 40, 3, 2.0)
     problem = problem_of([x], y)
-    found = {_STRENGTHS.index(_best(problem, first).strength) for first in (0, 5, len(_STRENGTHS) - 1)}
+    found = {_STRENGTHS.index(_best(problem, first)[0]) for first in (0, 5, len(_STRENGTHS) - 1)}
     assert max(found) - min(found) <= 1
     assert min(found) > 0

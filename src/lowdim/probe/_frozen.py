@@ -137,8 +137,7 @@ def fit_frozen_head(
     """
     # The products are thin; waking threads for each of them costs many times the product.
     with threadpool_limits(limits=1, user_api="blas"):
-        problem = _Problem.of(layers, labels, classes, class_weights, copies, seed)
-        return _head(problem, _best(problem))
+        return _fitted(_Problem.of(layers, labels, classes, class_weights, copies, seed))
 
 
 def fit_frozen_views(
@@ -163,7 +162,7 @@ def fit_frozen_views(
         seed: The same.
 
     Returns:
-        The head, and whether it is for the mean: by the regression of a middle weight, and of more than 500 samples by so many.
+        The head, and whether it is for the mean. Where there are more than 500 samples, so many decide.
 
     Example:
         >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [0.9, 0.1], [0.0, 1.0], [0.1, 1.0], [0.1, 0.9]])
@@ -178,17 +177,12 @@ def fit_frozen_views(
 
         everything = np.arange(len(labels))
         if len(views) == 1:
-            problem = problem_of(views[0], everything)
-            return _head(problem, _best(problem)), False
+            return _fitted(problem_of(views[0], everything)), False
         ways = [views[0], [(first + second) / 2 for first, second in zip(*views, strict=True)]]
         few = limited_indices(labels, _JUDGES, seed)
-        problems = [problem_of(way, few) for way in ways]
-        found = [_best(problem) for problem in problems]
-        mean = not found[0].loss < found[1].loss
-        if len(few) == len(labels):
-            return _head(problems[mean], found[mean]), mean
-        problem = problem_of(ways[mean], everything)
-        return _head(problem, _best(problem)), mean
+        heads = [_fitted(problem_of(way, few)) for way in ways]
+        mean = not heads[0].log_loss < heads[1].log_loss
+        return heads[mean] if len(few) == len(labels) else _fitted(problem_of(ways[mean], everything)), mean
 
 
 def _rotated(group: np.ndarray) -> Rotated:
@@ -328,19 +322,11 @@ def _share(weight: float) -> float:
     return 1.0 if np.isinf(weight) else weight**2 / (1 + weight**2)
 
 
-@dataclass(frozen=True)
-class _Best:
-    """The best strength for a middle weight, the solutions without each fold and their held-out log loss; no solutions without folds."""
-
-    strength: float
-    solutions: np.ndarray | None = None
-    loss: float = np.nan
-
-
-def _best(problem: _Problem, first: int = _TYPICAL) -> _Best:
-    """By held-out log loss, looked for downhill from the first; every fit starts from the one before."""
+def _best(problem: _Problem, first: int = _TYPICAL) -> tuple[float, np.ndarray | None]:
+    """The strength with the smallest held-out log loss for a middle weight, looked for downhill from the first, and the solutions
+    without each fold. Every fit starts from the one before."""
     if not len(problem.folds):
-        return _Best(_STRENGTHS[first])
+        return _STRENGTHS[first], None
     middle = (_MIDDLE,) if len(problem.further) > 1 else problem.further
     found: dict[int, tuple[float, np.ndarray]] = {}
     last: np.ndarray | None = None
@@ -358,12 +344,12 @@ def _best(problem: _Problem, first: int = _TYPICAL) -> _Best:
     index = first
     while step := min((0, -1, 1), key=lambda step: loss(index + step)):
         index += step
-    return _Best(_STRENGTHS[index], found[index][1], found[index][0])
+    return _STRENGTHS[index], found[index][1]
 
 
-def _head(problem: _Problem, best: _Best) -> FrozenHead:
+def _fitted(problem: _Problem) -> FrozenHead:
     """All parts, by their evidence."""
-    parts, known = [_class_means(problem), *_regressions(problem, best)], problem.part >= 0
+    parts, known = [_class_means(problem), *_regressions(problem, *_best(problem))], problem.part >= 0
     y, weights = problem.y, problem.weights
     shares = _shares(np.stack([part.left_out[known] for part in parts]), y[known], weights[known])
     mixed = np.tensordot(shares, np.stack([part.weight for part in parts]), 1)
@@ -383,9 +369,9 @@ def _head(problem: _Problem, best: _Best) -> FrozenHead:
     )
 
 
-def _regressions(problem: _Problem, best: _Best) -> list[_Part]:
+def _regressions(problem: _Problem, strength: float, solutions: np.ndarray | None) -> list[_Part]:
     """The regressions for all weights of the further layers, from the solutions for the middle one on."""
-    weights, strength, solutions, start = problem.further, best.strength, best.solutions, None
+    weights, start = problem.further, None
     left_out = np.full((len(weights), *problem.hot.shape), np.nan)
     if solutions is not None:
         if len(weights) > 1:
