@@ -230,6 +230,7 @@ def _measured(
         per_class=_per_class(logarithms, split.labels, data.classes),
         nc1=values,
         updates=last.updates,
+        known=last.known if len(fits) == 1 else None,
         layers=layers,
         trained_parameters=sum(trained),
         # The parts of an ensemble share the frozen base.

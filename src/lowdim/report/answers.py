@@ -104,7 +104,9 @@ def _predict(result: Result) -> str:
         [f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     )
     right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
-    return f"{said}{right}."
+    strangers = sum(bool(one.get("unknown")) for one in predictions)
+    unlike = f"; {strangers:,} unlike all training samples" if strangers else ""
+    return f"{said}{right}{unlike}."
 
 
 def _export(result: Result) -> str:

@@ -181,7 +181,13 @@ def prediction_sections(result: Mapping[str, Any], shown: int) -> list[Section]:
     counts = [sum(one["class"] == name for one in predictions) for name in names]
     sure = np.sort([one["probability"] for one in predictions])
     share = (np.arange(len(sure)) + 0.5) / max(len(sure), 1)
-    rows = [[one["item"], one["class"], one["probability"]] for one in predictions[:shown]]
+    columns, rows = (
+        ["item", "class", "probability"],
+        [[one[name] for name in ("item", "class", "probability")] for one in predictions[:shown]],
+    )
+    if any(one.get("unknown") for one in predictions):
+        columns.append("unlike all")
+        rows = [[*row, "unknown" if one["unknown"] else ""] for row, one in zip(rows, predictions[:shown], strict=True)]
     split = result["config"]["split"]
     which = f"all {len(predictions)} samples" if split == "all" else f"{split} split"
     title = f"{which} of {result['config']['data']}" + (
@@ -212,7 +218,7 @@ def prediction_sections(result: Mapping[str, Any], shown: int) -> list[Section]:
                 Table(
                     "first",
                     title,
-                    ["item", "class", "probability"],
+                    columns,
                     rows,
                 )
             ],
