@@ -34,6 +34,8 @@ class Tuned:
         reasons: Why this method, and which differences are ties.
         accuracy: ``train`` and, where there is a test split, ``test`` with its 90 % Wilson ``interval``.
         per_class: Name, samples and accuracy on the test split (else on the training split).
+        mistakes: The same samples: how many of each class were taken for which (``confusion``), and the wrong ones of which the
+            network was surest (``mistakes``); ``judged`` names the split.
         nc1: Of the penultimate feature (for an ensemble: of the block's network), ``train`` and ``test``.
         updates: One entry per trained matrix.
         layers: Where the block was left to ``auto``: ``name``, ``nc1`` and ``nc1_chance`` of every layer before tuning, on the training
@@ -62,6 +64,7 @@ class Tuned:
     reasons: Sequence[str]
     accuracy: dict[str, Any]
     per_class: Sequence[dict[str, Any]]
+    mistakes: dict[str, Any]
     nc1: dict[str, float | None]
     updates: Sequence[Update]
     layers: Sequence[dict[str, Any]]
@@ -86,6 +89,7 @@ class Tuned:
             "reasons": list(self.reasons),
             "accuracy": self.accuracy,
             "per_class": list(self.per_class),
+            **self.mistakes,
             "nc1": self.nc1,
             "update": {
                 "rank": max((update.rank for update in self.updates), default=None),
