@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
@@ -62,7 +63,12 @@ def finetune(
         float | None, typer.Option("--minutes", help="auto begins no comparison that would take longer in all.")
     ] = None,
     layer: Annotated[
-        str, typer.Option("--layer", help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.")
+        str,
+        typer.Option(
+            "--layer",
+            help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.",
+            autocompletion=_completion.layers,
+        ),
     ] = "auto",
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the blocks and stop.")] = False,
     combine: Annotated[CombineChoice, typer.Option("--combine", help="Skip of scl.")] = CombineChoice.pad_add,
@@ -237,7 +243,9 @@ def _run(
         joined(run, config["device"]) as (job, known),
     ):
         if known is not None:
-            return Result("finetune", known, _page(known, run.path, typed), folder=folder, remarks=_remarks(known))
+            return Result(
+                "finetune", known, _page(known, run.path, typed, dataset), folder=folder, remarks=_remarks(known)
+            )
         untouched = None if network.source else deepcopy(network.module)
         with progress("fine-tuning") as update:
             tuned = tune(
@@ -253,20 +261,19 @@ def _run(
                 on_epoch=tracker(TrackChoice(track).value, run.path / "track") if track and job.index == 0 else None,
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
-        if job.index == 0:
-            anew = untouched or load_model(**network.source).module
-            if config["compress_delta"]:
-                heldout = dataset["test" if "test" in dataset.splits else "train"]
-                result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)
-            else:
-                result["delta"] = tuned.save(run.path / "delta", network, anew)
-            result["warnings"] = [*seen, *given.untrained(network), *tuned.warnings]
-            result["seconds"] = round(time.monotonic() - started, 3)
-            result["figures"] = write_report(run, _page(result, run.path, typed))
-            run.finish(result)
         if job.index:  # the delta and all that is said of it belong to the first
             return Result("finetune", {**result, "warnings": []}, Page("", "", []), value=tuned)
-    page = _page(result, run.path, typed)
+        anew = untouched or load_model(**network.source).module
+        if config["compress_delta"]:
+            heldout = dataset["test" if "test" in dataset.splits else "train"]
+            result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)
+        else:
+            result["delta"] = tuned.save(run.path / "delta", network, anew)
+        result["warnings"] = [*seen, *given.untrained(network), *tuned.warnings]
+        result["seconds"] = round(time.monotonic() - started, 3)
+        page = _page(result, run.path, typed, dataset)
+        result["figures"] = write_report(run, page)
+        run.finish(result)
     return Result("finetune", result, page, value=tuned, folder=folder, remarks=_remarks(result))
 
 
@@ -290,7 +297,7 @@ _PASSED = (
 )
 
 
-def _page(result: dict[str, Any], folder: Path, typed: str) -> "Page":
+def _page(result: dict[str, Any], folder: Path, typed: str, dataset: "Dataset") -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
@@ -299,7 +306,7 @@ def _page(result: dict[str, Any], folder: Path, typed: str) -> "Page":
     return Page(
         title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
         lead=headline("finetune", result),
-        sections=finetune_sections(result),
+        sections=finetune_sections(result, dataset),
         next_steps=[
             ("Classify other data with it:", f"lowdim predict {delta} {typed}"),
             ("One file to deploy:", f"lowdim export {delta} --to onnx"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim._numbers import number, percent
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
@@ -44,7 +45,12 @@ def measure(
     model: given.Model,
     data: given.DataUnlessListing = None,
     layers: Annotated[
-        str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and the feature].")
+        str | None,
+        typer.Option(
+            "--layers",
+            help="Names or globs, by commas [default: blocks and the feature].",
+            autocompletion=_completion.layers,
+        ),
     ] = None,
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layer names and stop.")] = False,
     pool: Annotated[

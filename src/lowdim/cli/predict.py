@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, command, takes_text_for_paths
 from lowdim.cli._common import PageFile, Seed, progress, say
@@ -21,9 +22,21 @@ if TYPE_CHECKING:
     from lowdim.probe import Known
     from lowdim.report import Page, Result
 
-DeltaOption = Annotated[Path, typer.Option("--delta", help="Folder that lowdim finetune printed.")]
+DeltaOption = Annotated[
+    Path,
+    typer.Option(
+        "--delta",
+        rich_help_panel="Model",
+        help="Folder that lowdim finetune printed; hf:ORG/NAME is one that was published.",
+    ),
+]
 BaseOption = Annotated[
-    str | None, typer.Option("--model", help="Where the base is now [default: where it was when the delta was made].")
+    str | None,
+    typer.Option(
+        "--model",
+        rich_help_panel="Model",
+        help="Where the base is now [default: where it was when the delta was made].",
+    ),
 ]
 
 
@@ -40,12 +53,20 @@ def register(app: typer.Typer) -> None:
 def predict(
     delta: DeltaOption,
     data: Annotated[
-        str, typer.Option("--data", help=f"{given.DATA_HELP} Labels may be missing; one picture file will do.")
+        str,
+        typer.Option(
+            "--data",
+            rich_help_panel="Data",
+            help=f"{given.DATA_HELP} Labels may be missing; one picture file will do.",
+            autocompletion=_completion.data_sets,
+        ),
     ],
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", help="test, train or all [default: the test split of data that has its own, else all]."
+            "--split",
+            rich_help_panel="Data",
+            help="test, train or all [default: the test split of data that has its own, else all].",
         ),
     ] = None,
     seed: Seed = 0,
@@ -189,7 +210,8 @@ def predict(
         "left_out": left_out,
         **measured,
     }
-    shown = _page(result)
+    places = [(part, index) for part in parts for index in range(len(part))]
+    shown = _page(result, [place for place, bad in zip(places, without, strict=True) if not bad])
     found_result = Result("predict", result, shown, remarks=_remarks(result, csv))
     if page is not None:
         found_result.save_page(page)
@@ -219,7 +241,7 @@ def _outputs(
     return logarithms, np.full(len(logarithms), np.nan) if strange is None else strange
 
 
-def _page(result: dict[str, Any]) -> "Page":
+def _page(result: dict[str, Any], places: "Sequence[tuple[Split, int]]") -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.finetuning import prediction_sections
@@ -227,7 +249,7 @@ def _page(result: dict[str, Any]) -> "Page":
     return Page(
         title=f"Classes of {result['config']['data']}",
         lead=headline("predict", result),
-        sections=prediction_sections(result, SHOWN),
+        sections=prediction_sections(result, SHOWN, places),
         command=TYPED.get(),
     )
 

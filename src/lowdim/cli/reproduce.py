@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli import _completion
 from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
 from lowdim.cli._common import Fresh, Out, progress, say
 
@@ -27,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 @takes_text_for_paths
 def reproduce(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID ...|all]", help="Which; see --list.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID ...|all]", help="Which; see --list.", autocompletion=_completion.experiments),
+    ] = None,
     list_all: Annotated[
         bool, typer.Option("--list", help="Print the experiments and their settings, and stop.")
     ] = False,

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -25,12 +26,15 @@ from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
 from lowdim.finetuning.methods import RECORDS
 from lowdim.models import Feature, fingerprint, unwrapped
+from lowdim.models._hub import cached_or_downloaded
 from lowdim.models._load import load_model
 from lowdim.probe import Known
 
 FORMAT = "lowdim-delta"
 VERSION = 1
-_JSON, _TENSORS = "delta.json", "delta.safetensors"
+DELTA_FILES = _JSON, _TENSORS = "delta.json", "delta.safetensors"
+_HUB = "hf:"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MEANS, _USUAL = "known/means", "known/usual"
 _TOLERANCE = 1e-2
 """Of the largest output that a delta remembers: other devices and their reduced precisions stay well below."""
@@ -281,7 +285,7 @@ def read_delta(path: Path) -> Delta:
     """Reads and checks a delta; nothing is loaded into a network yet.
 
     Args:
-        path: The folder.
+        path: The folder; ``hf:ORG/NAME`` is one of the Hugging Face hub, ``hf:DIR`` a local copy of such a one.
 
     Raises:
         InputError: If it is not a delta, is damaged by a single bit, or was made by a newer lowdim.
@@ -297,6 +301,7 @@ def read_delta(path: Path) -> Delta:
         >>> delta.method, delta.classes
         ('linear-probe', ('5', '6', '7', '8', '9'))
     """
+    path = delta_folder(path)
     if not (path / _JSON).is_file():
         raise InputError(f"{path} is no delta: {_JSON} is missing. Give the folder that `lowdim finetune` printed.")
     remedy = "Save the delta again."
@@ -347,12 +352,26 @@ def _known(arrays: Mapping[str, np.ndarray], classes: int, file: Path) -> Known 
     return Known(means.astype(np.float64), usual[:4].reshape(2, 2), float(usual[4]))
 
 
+def delta_folder(path: Path) -> Path:
+    """Where the files of a delta lie: downloaded from the hub, or from its cache, where the path says ``hf:``."""
+    name = str(path)
+    if not name.startswith(_HUB):
+        return path
+    name = name.removeprefix(_HUB)
+    if Path(name).is_dir():
+        return Path(name)
+    if not HUB_NAME.fullmatch(name):
+        raise InputError(f"{path} is neither a folder nor hf:ORG/NAME, a delta of the hub.")
+    content, _ = (cached_or_downloaded(name, file, offline=False) for file in DELTA_FILES)
+    return content.parent
+
+
 def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
     """The tuned network: the base with a delta applied.
 
     Args:
         model: The base that the delta was made from, with the same weights; it is copied and left alone.
-        path: Folder of the delta.
+        path: Folder of the delta, or ``hf:ORG/NAME``.
 
     Returns:
         A network in evaluation mode whose outputs are logits (of an ensemble: log probabilities) of the delta's classes.

@@ -19,6 +19,7 @@ from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._delta import tuned_parts
 from lowdim.finetuning._evaluate import accuracy_of, accuracy_without, correct_of, nc1, split_outputs
+from lowdim.finetuning._mistakes import mistakes_of
 from lowdim.finetuning._plan import BatchNorm, Combine, Options
 from lowdim.finetuning._result import Tuned
 from lowdim.finetuning._track import OnEpoch
@@ -228,6 +229,7 @@ def _measured(
         reasons=decision.reasons,
         accuracy=accuracy,
         per_class=_per_class(logarithms, split.labels, data.classes),
+        mistakes=mistakes_of(logarithms, split, data.classes),
         nc1=values,
         updates=last.updates,
         known=last.known if len(fits) == 1 else None,

@@ -35,6 +35,8 @@ class Tuned:
         reasons: Why this method, and which differences are ties.
         accuracy: ``train`` and, where there is a test split, ``test`` with its 90 % Wilson ``interval``.
         per_class: Name, samples and accuracy on the test split (else on the training split).
+        mistakes: The same samples: how many of each class were taken for which (``confusion``), and the wrong ones of which the
+            network was surest (``mistakes``); ``judged`` names the split.
         nc1: Of the penultimate feature (for an ensemble: of the block's network), ``train`` and ``test``.
         updates: One entry per trained matrix.
         known: What the training samples look like, by which `lowdim predict` finds samples that are unlike all of them; None where the
@@ -65,6 +67,7 @@ class Tuned:
     reasons: Sequence[str]
     accuracy: dict[str, Any]
     per_class: Sequence[dict[str, Any]]
+    mistakes: dict[str, Any]
     nc1: dict[str, float | None]
     updates: Sequence[Update]
     known: Known | None = field(repr=False)
@@ -90,6 +93,7 @@ class Tuned:
             "reasons": list(self.reasons),
             "accuracy": self.accuracy,
             "per_class": list(self.per_class),
+            **self.mistakes,
             "nc1": self.nc1,
             "update": {
                 "rank": max((update.rank for update in self.updates), default=None),

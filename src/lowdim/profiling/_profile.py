@@ -73,8 +73,8 @@ def profile(
 
     Args:
         model: A network, one from `lowdim.models.load_model` (which brings its preprocessing), or its name.
-        data: A data set from `lowdim.data.load_data`; ready inputs and integer labels ``(n x …, n)`` as tensors, for one split or by
-            split name; or anything else that `lowdim.data.as_dataset` takes: a name, arrays, a ``DataLoader``.
+        data: A data set from `lowdim.data.load_data`; ready inputs (a tensor, or several by name) and integer labels ``(n x …, n)`` as
+            tensors, for one split or by split name; or anything else that `lowdim.data.as_dataset` takes: a name, arrays, a ``DataLoader``.
         layers: Names or globs as in ``module.named_modules()``; default the outputs of blocks and the penultimate feature.
         pools: How outputs become one row per sample; each gives its own entries. By default maps and tokens are averaged, and the
             feature is what the network itself takes (`lowdim.models.find_feature`).
@@ -181,7 +181,8 @@ def _are_tensors(data: Any) -> bool:
     return all(
         isinstance(pair, tuple)
         and len(cast("Any", pair)) == 2
-        and all(isinstance(part, Tensor) for part in cast("Any", pair))
+        and isinstance(pair[1], Tensor)
+        and (isinstance(pair[0], Tensor) or _is_named(pair[0]))
         for pair in pairs
     )
 
@@ -189,6 +190,13 @@ def _are_tensors(data: Any) -> bool:
 def _device_of(module: nn.Module) -> torch.device:
     parameter = next(module.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _is_named(inputs: Any) -> bool:
+    """Whether these are tensors by name, as networks for texts take them."""
+    return isinstance(inputs, Mapping) and all(
+        isinstance(rows, Tensor) for rows in cast("Mapping[str, Any]", inputs).values()
+    )
 
 
 def _sources(
@@ -203,9 +211,11 @@ def _sources(
     sources: dict[str, Source] = {}
     for name in splits or data:
         inputs, labels = data[name]
-        if len(inputs) != len(labels) or labels.ndim != 1 or labels.is_floating_point():
+        inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
+        count = min(map(len, inputs.values())) if isinstance(inputs, dict) else len(inputs)
+        if count != len(labels) or labels.ndim != 1 or labels.is_floating_point():
             raise InputError(
-                f"The {name} split has {len(inputs)} inputs and labels {tuple(labels.shape)} ({labels.dtype}); "
+                f"The {name} split has {count} inputs and labels {tuple(labels.shape)} ({labels.dtype}); "
                 "there is one integer label per input."
             )
         if len(labels) and int(labels.min()) < 0:
