@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lowdim.figures import Lines, Series, Table
-from lowdim.ranking import SCORES
+from lowdim.ranking import JUDGES, SCORES
 from lowdim.report._page import Section
 
 _WHY = (
@@ -12,6 +12,11 @@ _WHY = (
     "samples it has not seen. Scores that need no classifier stand beside it: lower NC1, higher H-score and LogME tend to go with "
     "higher accuracy between many models.",
     "Candidates that share a rank cannot be told apart on these samples: their difference is within its 90 % interval.",
+)
+_WHY_NUMBERS = (
+    "Candidates stand by the R² to expect: of a ridge on the feature, on samples that it has not seen. Beside it stands how far the features "
+    "are from as many directions as there are outputs (outside), and from holding the targets in them (unexplained).",
+    _WHY[1],
 )
 _SOURCE = (
     "Li et al. 2022, arXiv 2212.12206 (NC1 and transfer); Bao et al. 2019 (H-score); You et al. 2021, arXiv 2102.11005 (LogME); "
@@ -32,38 +37,43 @@ def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[
         Section(
             id=id,
             title="Which model suits this data",
-            why=_WHY,
+            why=_WHY_NUMBERS if "outputs" in result else _WHY,
             figures=_figures(result),
             tables=tables,
             settings=result["config"],
             source=_SOURCE,
-            terms={kind.title: kind.explanation for kind in SCORES.values()},
+            terms={kind.title: kind.explanation for kind in SCORES.values() if kind.task == SCORES[result["by"]].task},
             notes=[*result["warnings"], *own],
             seconds=result.get("seconds"),
         )
     ]
 
 
+def _judge(result: Mapping[str, Any]) -> str:
+    """The score by which the others are judged."""
+    return JUDGES[SCORES[result["by"]].task][1]
+
+
 def _figures(result: Mapping[str, Any]) -> list[Lines]:
-    by = result["by"]
-    rows = [row for row in result["scores"] if row[by] is not None and row["probe_accuracy"] is not None]
-    if len(rows) < 2 or by == "probe_accuracy":
+    by, judge = result["by"], _judge(result)
+    rows = [row for row in result["scores"] if row[by] is not None and row[judge] is not None]
+    if len(rows) < 2 or by == judge:
         return []
     points = Series(
         "candidates",
         [row[by] for row in rows],
-        [row["probe_accuracy"] for row in rows],
+        [row[judge] for row in rows],
         style="points",
         labels=[row["model"] for row in rows],
     )
     positive = all(row[by] > 0 for row in rows)
     kind = SCORES[by]
-    title = f"Probe accuracy against {kind.title}"
-    return [Lines("probe", title, kind.title, "probe accuracy", [points], log_x=kind.logarithmic and positive)]
+    title = f"{SCORES[judge].title.capitalize()} against {kind.title}"
+    return [Lines("probe", title, kind.title, SCORES[judge].title, [points], log_x=kind.logarithmic and positive)]
 
 
 def _scores(result: Mapping[str, Any]) -> Table:
-    first = [result["by"], "probe_accuracy"]
+    first = [result["by"], _judge(result)]
     names = [*dict.fromkeys([*first, *SCORES])]
     shown = [name for name in names if any(row.get(name) is not None for row in result["scores"])]
     columns = ["model", "rank", *(SCORES[name].title for name in shown), "width", "parameters", "layer"]
