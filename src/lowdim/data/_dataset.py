@@ -14,7 +14,9 @@ from lowdim.data._contents import Contents, contents_of, first_copies
 from lowdim.errors import InputError, did_you_mean
 
 Kind = Literal["image", "text", "features"]
+Task = Literal["classification", "regression"]
 Indices = NDArray[np.int64]
+Targets = NDArray[np.float64]
 
 UNLABELLED = -1
 """Label of a sample without one."""
@@ -30,6 +32,7 @@ class Split:
         labels: int64, one index into the data set's ``classes`` per sample; -1 where it has no label.
         items: A printable name per sample.
         read: Reads the raw sample of an index.
+        targets: float64, one row of numbers to be predicted per sample; None where there are classes.
 
     Example:
         >>> rows = np.array([[0.5, 1.0], [2.0, 3.0], [4.0, 5.0]])
@@ -45,6 +48,7 @@ class Split:
     labels: Indices = field(repr=False)
     items: Sequence[str] = field(repr=False)
     read: Callable[[int], Any] = field(repr=False)
+    targets: Targets | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,6 +77,8 @@ class Split:
         for item in self.items:
             digest.update(f"{item}\0".encode(errors="backslashreplace"))
         digest.update(self.contents.tobytes())
+        if self.targets is not None:
+            digest.update(self.targets.tobytes())
         return digest.hexdigest()
 
     def take(self, indices: Indices) -> "Split":
@@ -87,6 +93,7 @@ class Split:
             labels=self.labels[chosen],
             items=_Chosen(self.items, chosen),
             read=_ChosenReader(self, chosen),
+            targets=None if self.targets is None else self.targets[chosen],
         )
 
     def counts(self, classes: int) -> Indices:
@@ -109,6 +116,7 @@ class Dataset:
         splits: By name, ``"train"`` before ``"test"``; or ``"all"``.
         notes: How it was split, and what was left out and why.
         own_split: Whether train and test are the data's own; False where they were drawn, or where it is not split.
+        outputs: Names of the numbers to be predicted; empty where there are classes. Such samples have the label -1.
 
     Example:
         >>> from lowdim.data import dataset_from_arrays
@@ -123,6 +131,7 @@ class Dataset:
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
     own_split: bool = True
+    outputs: tuple[str, ...] = ()
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
@@ -200,7 +209,7 @@ def divided(dataset: Dataset, seed: int) -> Dataset:
     copies = None if whole.kind == "features" else whole.copies
     parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed, copies=copies), strict=True))
     splits = {name: replace(whole.take(chosen), name=name) for name, chosen in parts.items() if len(chosen)}
-    note = f"split: stratified, 80 % train, 20 % test, seed {seed}"
+    note = f"split: {'' if dataset.outputs else 'stratified, '}80 % train, 20 % test, seed {seed}"
     return replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
