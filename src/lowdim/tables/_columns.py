@@ -116,7 +116,7 @@ def column_of_texts(
         values = np.array(numbers, float)
         if np.isinf(values).any():
             raise InputError(
-                f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `missing`."
+                f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `na`."
             )
         texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
         whole = all(re.fullmatch(r"[+-]?[\d,. '\u00a0\u202f]+", text) and _decimals(text, form) == 0 for text in texts)

@@ -343,7 +343,7 @@ def _empty_rows(columns: Sequence[Column]) -> tuple[str, ...]:
     known = [column.known for column in columns if column.kind in MODELLED]
     if not known:
         kinds = ", ".join(f"{column.name!r} ({column.kind})" for column in columns[:8])
-        raise InputError(f"No column can be completed: {kinds}. `kinds` says what a column is.")
+        raise InputError(f"No column can be completed: {kinds}. `kind` says what a column is.")
     empty = np.flatnonzero(~np.any(known, axis=0))
     if not empty.size:
         return ()
