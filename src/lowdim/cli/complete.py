@@ -402,7 +402,7 @@ def _unknown_columns(source: "Source") -> list[str]:
     from lowdim.completion.entries._reading import TableFile
 
     if isinstance(source, TableFile):
-        names = [column.name for column in source.table.columns if column.kind == "empty"]
+        names = [repr(column.name) for column in source.table.columns if column.kind == "empty" and column.name]
         return [f"No cell of column {', '.join(names)} is known, so nothing is filled in there."] if names else []
     empty = [place for place, count in enumerate(source.entries.col_counts.tolist()) if count == 0]
     if isinstance(source, Picture) and empty:
