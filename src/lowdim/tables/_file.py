@@ -17,7 +17,7 @@ import pandas as pd
 from lowdim._reading import said
 from lowdim.errors import InputError, require
 from lowdim.tables._columns import Kind
-from lowdim.tables._frames import plain, without_marks
+from lowdim.tables._frames import plain, to_pandas, with_filled, without_marks
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
 from lowdim.tables._text import Form, TextTable, read_text
 
@@ -163,8 +163,51 @@ class FrameSource:
         return _with_sheet(self, filled) if self.sheet else _with_parquet(self.data, filled)
 
 
-Source = TextSource | FrameSource
-"""A table file that can be written back."""
+@dataclass(frozen=True)
+class GivenSource:
+    """A pandas or polars frame that was given as it is."""
+
+    given: Any
+    has_header = True
+    suffix = ".csv"
+    form = ""
+
+    @property
+    def name(self) -> str:
+        """What it is, for messages."""
+        return "pandas frame" if isinstance(self.given, pd.DataFrame) else "polars frame"
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """``rows x columns``."""
+        return to_pandas(self.given)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of all columns."""
+        return [str(name) for name in self.cells.columns]
+
+    def number(self, cell: str) -> float | None:
+        """The number that a cell holds, or None."""
+        return Form().number(cell)
+
+    def table(self, *, missing: Sequence[str] = (), sentinels: bool = True, **options: Any) -> Table:
+        """Its columns; arguments as for `table_of_frame`. Texts are missing only if they are named."""
+        del sentinels  # as in a typed file
+        frame = without_marks(self.cells, missing, usual=False) if missing else self.cells
+        return table_of_frame(frame, **options)
+
+    def filled(self, filled: Mapping[tuple[int, int], Filled]) -> Any:
+        """The frame with its holes filled."""
+        return with_filled(self.given, filled)
+
+    def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
+        """The same as a CSV file."""
+        return to_pandas(self.filled(filled)).to_csv(index=False).encode()
+
+
+Source = TextSource | FrameSource | GivenSource
+"""A table that can be written back."""
 
 
 def read_file(

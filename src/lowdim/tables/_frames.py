@@ -67,8 +67,8 @@ def _column(series: Any) -> pd.Series:
     return pd.Series(cells, dtype=object)
 
 
-def without_marks(frame: pd.DataFrame, missing: Sequence[str]) -> pd.DataFrame:
-    """The frame without texts that stand for a missing cell: more of them among numbers than among texts."""
+def without_marks(frame: pd.DataFrame, missing: Sequence[str], *, usual: bool = True) -> pd.DataFrame:
+    """The frame without texts that stand for a missing cell: those named and, if wanted, the usual ones, of which there are more among numbers."""
     frame = frame.copy(deep=False)
     for place in range(frame.shape[1]):
         column = frame.iloc[:, place]
@@ -76,7 +76,9 @@ def without_marks(frame: pd.DataFrame, missing: Sequence[str]) -> pd.DataFrame:
         if not any(text is not None for text in texts):
             continue
         numbers = any(isinstance(cell, int | float) and not pd.isna(cell) for cell in column)
-        marks = (MISSING if numbers else MISSING_TEXT) | {text.strip().lower() for text in missing}
+        marks = ((MISSING if numbers else MISSING_TEXT) if usual else frozenset()) | {
+            text.strip().lower() for text in missing
+        }
         marked = [text in marks for text in texts]
         if any(marked):
             frame.isetitem(place, column.astype(object).mask(np.array(marked), None).infer_objects().convert_dtypes())
