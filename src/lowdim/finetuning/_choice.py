@@ -34,7 +34,7 @@ class Evidence:
         method: Of the plan, ``"ensemble"`` or ``"baseline"``.
         layer: Trained blocks, if any.
         accuracy: Of training samples by fits that had not seen them.
-        interval: 90 %, Wilson with N / 1.3.
+        interval: 90 %, Wilson with N / 2.5.
         seconds: What the estimate cost.
         correct: 1 or 0 per sample; NaN for those never held out.
         plans: What to fit for it; several are averaged.
