@@ -143,7 +143,8 @@ def finetune(
         decision = _decision(record, bench, options)
         watched = data["test"] if watch else None
         fits = [bench.fit(plan, with_updates=True, watched=watched, on_epoch=on_epoch) for plan in decision.plans]
-        layers = _layers(bench, data) if decision.evidence and layer == "auto" else []
+        looked = layer == "auto" and any(entry.layer for entry in decision.evidence)
+        layers = _layers(bench, data) if looked else []
         return _measured(bench, fits, data, decision, layers)
 
 
