@@ -22,13 +22,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"),
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-LIMITED = "--limit 80 --batch-size 40"
 LINES = {
-    "measure": "lowdim measure --model digits-split --data digits-noisy --limit 80 --outliers 3 --out measure",
-    "rank": "lowdim rank --model digits-split --model digits-0-4 --data digits-noisy --limit 80 --out rank",
-    "advise": "lowdim advise --data digits-noisy --model digits-split --limit 80 --shots 3 --out advise",
-    "finetune": "lowdim finetune --model digits-split --data digits-noisy --limit 80 --out finetune",
-    "predict": "lowdim predict --delta finetune/delta --data digits-noisy --limit 80 --page predict/report.html",
+    "measure": "lowdim measure --model digits-split --data digits-noisy --limit 40 --outliers 3 --out measure",
+    "rank": "lowdim rank --model digits-split --model digits-0-4 --data digits-noisy --limit 40 --out rank",
+    "advise": "lowdim advise --data digits-noisy --model digits-split --limit 40 --shots 2 --out advise",
+    "finetune": "lowdim finetune --model digits-split --data digits-noisy --limit 40 --out finetune",
+    "predict": "lowdim predict --delta finetune/delta --data digits-noisy --limit 40 --page predict/report.html",
     "export": "lowdim export --delta finetune/delta --to torch --page export/report.html",
     "complete": "lowdim complete 'a table.csv' --out complete",
     "check": "lowdim check weights --theorem parsimony --page check/report.html",
