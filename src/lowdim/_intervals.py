@@ -14,11 +14,6 @@ FOLD_LOSS = 1.3
 def wilson_interval(share: float, samples: float, *, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval of a share.
 
-    Args:
-        share: Observed, 0..1.
-        samples: Number of independent observations (an effective number need not be whole).
-        level: Coverage.
-
     Returns:
         Low and high, within 0..1.
 

@@ -90,6 +90,21 @@ FeatureLayer: TypeAlias = Annotated[
 ]
 
 
+class TaskChoice(StrEnum):
+    """What labels are."""
+
+    classification = "classification"
+    regression = "regression"
+
+
+TaskOption: TypeAlias = Annotated[
+    TaskChoice,
+    typer.Option(
+        "--task", rich_help_panel="Data", help="What labels are: classes, or numbers to be predicted (regression)."
+    ),
+]
+
+
 class PoolChoice(StrEnum):
     """How tokens or maps become one row per sample."""
 
@@ -116,7 +131,8 @@ TextColumn: TypeAlias = Annotated[
     str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts; A,B for pairs.")
 ]
 LabelColumn: TypeAlias = Annotated[
-    str | None, typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels.")
+    str | None,
+    typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels; A,B for several numbers."),
 ]
 PathRoot: TypeAlias = Annotated[
     Path | None,

@@ -269,10 +269,10 @@ def _run(
                 folder=run.state,
                 processes=job,
                 progress=lambda what, done, total: update(done, total, what),
-                on_epoch=tracker(TrackChoice(track).value, run.path / "track") if track and job.rank == 0 else None,
+                on_epoch=tracker(TrackChoice(track).value, run.path / "track") if track and job.index == 0 else None,
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
-        if job.rank:  # the delta and all that is said of it belong to the first
+        if job.index:  # the delta and all that is said of it belong to the first
             return Result("finetune", {**result, "warnings": []}, Page("", "", []), value=tuned)
         anew = untouched or load_model(**network.source).module
         if config["compress_delta"]:

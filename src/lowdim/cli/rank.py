@@ -34,6 +34,10 @@ class ScoreChoice(StrEnum):
     nce = "nce"
     probe_cv_accuracy = "probe_cv_accuracy"
     probe_accuracy = "probe_accuracy"
+    r2_cv = "r2_cv"
+    r2 = "r2"
+    outside = "outside"
+    unexplained = "unexplained"
 
 
 class ProbeChoice(StrEnum):
@@ -66,7 +70,10 @@ def rank(
     ] = None,
     by: Annotated[
         ScoreChoice | None,
-        typer.Option("--by", help="The score that orders [default: probe_cv_accuracy; nc1 with --no-probe]."),
+        typer.Option(
+            "--by",
+            help="The score that orders [default: probe_cv_accuracy; nc1 with --no-probe; r2_cv for regression].",
+        ),
     ] = None,
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Scores alone, without the probe: half the passes, ordered by NC1.")
@@ -88,6 +95,7 @@ def rank(
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
     path_root: given.PathRoot = None,
+    task: given.TaskOption = given.TaskChoice.classification,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
@@ -103,6 +111,8 @@ def rank(
     lowdim rank --model timm:resnet18 --model timm:mobilenetv3_small_100 --data photos/ --image-size 160
 
     lowdim rank --models zoo.toml --data cifar.npz --limit 1500
+
+    lowdim rank --model nets.py:small --model nets.py:wide --data diabetes.csv --task regression --label-column target
 
     Ordered by the accuracy to expect: that of a linear classifier on the frozen feature and the second half of the blocks,
     cross-validated on the training split, with its 90 % interval. Beside it NC1, H-score, LogME and others, and how well each
@@ -135,18 +145,26 @@ def rank(
         shots=shots,
         seed=seed,
         skip_unreadable=skip_unreadable,
+        task="regression" if task == "regression" else "classification",
     )
     selection = {"limit": limit, "shots": shots, "seed": seed}
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
-        "by": str(by or (ScoreChoice.nc1 if no_probe else ScoreChoice.probe_cv_accuracy)),
+        "by": str(
+            by
+            or (
+                ScoreChoice.r2_cv if dataset.outputs else ScoreChoice.nc1 if no_probe else ScoreChoice.probe_cv_accuracy
+            )
+        ),
         "probe": not no_probe,
         "probe_on": str(probe_on),
         "device": given.device(device),
         "batch_size": given.batch_size(batch_size) or 64,
         "seed": seed,
     }
+    if dataset.outputs:
+        config |= {"task": str(task), "outputs": list(dataset.outputs)}
     for note in dataset.notes:
         say(f"note: {note}")
     columns = {
@@ -169,7 +187,7 @@ def rank(
         jobs=jobs,
         cache=cache,
         fresh=fresh,
-        typed=typed,
+        typed=[] if dataset.outputs else typed,
     )
 
 

@@ -26,7 +26,7 @@ from lowdim.features import (
     network_content,
     tamed_layers,
 )
-from lowdim.finetuning._evaluate import accuracy_of, nc1, probe_head, set_head, stored_features
+from lowdim.finetuning._evaluate import accuracy_of, described, nc1, probe_head, set_head, stored_features
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._recipe import Recipe
@@ -38,7 +38,7 @@ from lowdim.finetuning._update import Update, gradients, matrices, updates
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.finetuning.methods import method_named
 from lowdim.models import LoadedModel, fingerprint
-from lowdim.probe import FrozenHead, fit_frozen_views
+from lowdim.probe import FrozenHead, Known, fit_frozen_views, fit_known
 
 _FROZEN = 16
 """Samples per pass of the frozen layers: in larger batches the maps of large images no longer fit into the processor's cache."""
@@ -54,6 +54,7 @@ class Fitted:
         history: Of the training loop; empty where nothing is trained by steps.
         updates: One entry per trained matrix, where asked for.
         head: What is known about a frozen head.
+        known: What the samples look like, where nothing but the head was fitted to them.
     """
 
     model: TunedModel
@@ -61,6 +62,7 @@ class Fitted:
     history: History = field(default_factory=History)
     updates: list[Update] = field(default_factory=list[Update])
     head: FrozenHead | None = None
+    known: Known | None = None
 
     def features(self, indices: np.ndarray | None = None) -> np.ndarray:
         """What the head sees, for stored samples."""
@@ -206,7 +208,11 @@ class Bench:
                     f"{len(bad)} of {len(indices)} training samples have NaN or infinite features in {self.network.name}: "
                     f"{some(self.train.items, indices[bad])}. Check those inputs, or the network's precision."
                 )
-            probe_head(model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices])
+            heldout = probe_head(
+                model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices]
+            )
+            if recipe is None:
+                fitted = replace(fitted, known=fit_known(described(model, features), self.labels[indices], heldout))
         if recipe is None:
             if self.views > 1:
                 self._warn(f"The method {plan.method} sees the plain images only: `views` has no effect on it.")
@@ -255,10 +261,10 @@ class Bench:
             )
         set_head(model.eval(), head)
         seen = [np.hstack(view) for view in (views if mirrored else views[:1])]
-        rows = torch.from_numpy(np.mean(seen, axis=0)).to(self.device)
-        return Fitted(
-            model=model, store=HeldStore(self.labels, rows, rows.nbytes, time.monotonic() - started), head=head
-        )
+        rows = np.mean(seen, axis=0)
+        known = fit_known(rows[indices], self.labels[indices], head.heldout)
+        store = HeldStore(self.labels, torch.from_numpy(rows).to(self.device), rows.nbytes, time.monotonic() - started)
+        return Fitted(model=model, store=store, head=head, known=known)
 
     def _tamed(self, model: TunedModel) -> list[list[np.ndarray]]:
         """By view, the plain images first, what the head of a layered method sees of each layer."""

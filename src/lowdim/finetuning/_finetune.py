@@ -232,6 +232,7 @@ def _measured(
         mistakes=mistakes_of(logarithms, split, data.classes),
         nc1=values,
         updates=last.updates,
+        known=last.known if len(fits) == 1 else None,
         layers=layers,
         trained_parameters=sum(trained),
         # The parts of an ensemble share the frozen base.

@@ -17,6 +17,7 @@ from lowdim.finetuning._evaluate import accuracy_of, split_outputs
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._update import Update
 from lowdim.models import LoadedModel
+from lowdim.probe import Known
 
 _ALLOWED = 0.002
 """Loss of accuracy for which updates are stored in low rank."""
@@ -38,6 +39,8 @@ class Tuned:
             network was surest (``mistakes``); ``judged`` names the split.
         nc1: Of the penultimate feature (for an ensemble: of the block's network), ``train`` and ``test``.
         updates: One entry per trained matrix.
+        known: What the training samples look like, by which `lowdim predict` finds samples that are unlike all of them; None where the
+            base was trained, too.
         layers: Where the block was left to ``auto``: ``name``, ``nc1`` and ``nc1_chance`` of every layer before tuning, on the training
             samples. Information, by which nothing is chosen: no collapse number finds a better block than 3/4 of the depth.
         trained_parameters, total_parameters: Of the tuned network with its new head.
@@ -67,6 +70,7 @@ class Tuned:
     mistakes: dict[str, Any]
     nc1: dict[str, float | None]
     updates: Sequence[Update]
+    known: Known | None = field(repr=False)
     layers: Sequence[dict[str, Any]]
     trained_parameters: int
     total_parameters: int
@@ -167,6 +171,7 @@ class Tuned:
             source=network.source,
             notes={"accuracy": self.accuracy},
             factors=factors,
+            known=self.known,
         )
         verify_delta(self.model, self._there(fresh or network.module), folder, self.example)
         return {"path": str(folder), "bytes": size, "verified": True}

@@ -116,12 +116,7 @@ def write_report(folder: RunFolder, page: Page) -> list[str]:
 
 
 def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: None) -> str:
-    """The page as one HTML file that loads nothing.
-
-    Args:
-        page: What it shows.
-        keep: Called with the name and the text of each figure (SVG) and its numbers (CSV).
-    """
+    """The page as one HTML file that loads nothing."""
     terms, parts = Terms(), list[dict[str, Any]]()
     for section in page.sections:
         figures = [_figure(section, figure, keep) for figure in section.figures]

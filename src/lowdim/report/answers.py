@@ -12,12 +12,7 @@ PROMISE = "lowdim measures networks, chooses and tunes them, fills holes in data
 
 
 def headline(command: str, result: Result) -> str:
-    """The sentence that answers the question of a command.
-
-    Args:
-        command: Its name.
-        result: What it gives as JSON.
-    """
+    """The sentence that answers the question of a command."""
     return _ANSWERS[command](result)
 
 
@@ -32,7 +27,28 @@ def best_layer(result: Result) -> Mapping[str, Any] | None:
     return min(known, key=lambda layer: layer["nc1_heldout"], default=None)
 
 
+def _regressed(result: Result) -> str:
+    """Of `measure`, where labels are numbers."""
+    split = result["data"][-1]["split"]
+    known = [layer for layer in result["layers"] if layer["split"] == split and layer["r2"] is not None]
+    if not known:
+        return "No layer could be judged on held-out samples: there are too few of them."
+    best, last = max(known, key=lambda layer: layer["r2"]), known[-1]
+    said = (
+        f"{best['name']} holds most of {listed(result['outputs'])} in linear form: a ridge on it explains {percent(best['r2'])}"
+        f"{between(best['r2_interval'])} of the variance in the {split} samples."
+    )
+    if last["name"] != best["name"]:
+        tied = last["r2"] >= best["r2_interval"][0]
+        said += f" The last layer is {'as good within that interval' if tied else 'worse'} ({percent(last['r2'])})."
+    if last["outside"] is not None:
+        said += f" Of its variance {percent(last['outside'])} lies beyond the {last['target_rank']} direction{'s' * (last['target_rank'] > 1)} that full collapse would leave."
+    return said
+
+
 def _measure(result: Result) -> str:
+    if "outputs" in result:
+        return _regressed(result)
     best = best_layer(result)
     if best is None:
         return "No layer could be judged on held-out samples: there are too few of them in each class."
@@ -65,17 +81,20 @@ def _rank(result: Result) -> str:
         return "No candidate could be scored."
     names = dict(zip([row["model"] for row in rows], short_names([row["model"] for row in rows]), strict=True))
     best = rows[0]
-    probe = best.get("probe_accuracy")
-    reached = (
-        ""
-        if probe is None
-        else f": a probe on its features reaches {percent(probe)}{between(best['intervals'].get('probe_accuracy'))}"
+    judge, words = (
+        ("r2", "a ridge on its feature explains")
+        if "outputs" in result
+        else ("probe_accuracy", "a probe on its features reaches")
     )
+    probe = best.get(judge)
+    reached = "" if probe is None else f": {words} {percent(probe)}{between(best['intervals'].get(judge))}"
     ties = [names[row["model"]] for row in rows[1:] if row["rank"] == best["rank"]]
     tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
     if len(rows) == 1:
         return f"{names[best['model']]} is the only candidate{reached}."
-    by = "" if result["by"].startswith("probe") else f", by {result['by']}"
+    if "outputs" in result:
+        reached += f" of the variance of {listed(result['outputs'])}"
+    by = "" if result["by"] in ("probe_cv_accuracy", "probe_accuracy", "r2_cv", "r2") else f", by {result['by']}"
     return f"{names[best['model']]} suits this data best{by}{reached}.{tied}"
 
 
@@ -129,7 +148,9 @@ def _predict(result: Result) -> str:
         [f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     )
     right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
-    return f"{said}{right}."
+    strangers = sum(bool(one.get("unknown")) for one in predictions)
+    unlike = f"; {strangers:,} unlike all training samples" if strangers else ""
+    return f"{said}{right}{unlike}."
 
 
 def _export(result: Result) -> str:

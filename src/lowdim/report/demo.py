@@ -16,14 +16,7 @@ from lowdim.report.answers import tour_answer
 def as_tour(
     page: Page, experiments: Sequence[Experiment], finished: Mapping[str, Finished], commands: Mapping[str, str]
 ) -> Page:
-    """The page of experiments with a card for each, and everything else behind its title.
-
-    Args:
-        page: As `experiments_page` gives it.
-        experiments: In their order.
-        finished: What came of them.
-        commands: By experiment, what to type for other data.
-    """
+    """The page of experiments with a card for each, and everything else behind its title."""
     shown = [one.id for one in experiments if one.id in _CARDS and finished[one.id].outcome]
     cards = [_CARDS[id](finished[id], commands[id]) for id in shown]
     folded = [replace(section, folded=True, group="") for section in page.sections]

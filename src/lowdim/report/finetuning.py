@@ -17,11 +17,7 @@ _SOURCE = "Li et al. 2022, arXiv 2212.12206; Kumar et al. 2022, arXiv 2202.10054
 
 
 def evidence_table(evidence: Sequence[Mapping[str, Any]]) -> Table:
-    """Cross-validated accuracy of every method that was looked at.
-
-    Args:
-        evidence: Rows of the result.
-    """
+    """Cross-validated accuracy of every method that was looked at."""
     rows = [
         [
             entry["model"],
@@ -44,12 +40,7 @@ def evidence_table(evidence: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def evidence_figure(evidence: Sequence[Mapping[str, Any]], chosen: Series | None = None) -> Lines:
-    """The same as points with intervals.
-
-    Args:
-        evidence: Rows of the result.
-        chosen: What was taken, in a second colour.
-    """
+    """The same as points with intervals."""
     models = dict.fromkeys(entry["model"] for entry in evidence)
     short = dict(zip(models, short_names(list(models)), strict=True))
     labels = [f"{short[entry['model']]}: " * (len(models) > 1) + _method(entry) for entry in evidence]
@@ -90,13 +81,7 @@ def _on_test(result: Mapping[str, Any]) -> Series | None:
 
 
 def _confusion(counts: Mapping[tuple[str, str], int], names: Sequence[str], split: str) -> Matrix:
-    """Which class was taken for which; of many classes, those with most mistakes.
-
-    Args:
-        counts: Samples by label and class given.
-        names: All classes.
-        split: Which samples.
-    """
+    """Which class was taken for which; of many classes, those with most mistakes."""
     wrong: Counter[str] = Counter()
     for (label, given), count in counts.items():
         wrong.update({name: count for name in {label, given} if label != given})
@@ -156,12 +141,7 @@ def _mistakes(result: Mapping[str, Any], dataset: Dataset | None) -> Section:
 
 
 def finetune_sections(result: Mapping[str, Any], dataset: Dataset | None = None) -> list[Section]:
-    """Sections of a fine-tuning run: what was chosen and why, training, classes, mistakes, updates.
-
-    Args:
-        result: The command's result.
-        dataset: For pictures or texts of the mistakes.
-    """
+    """Sections of a fine-tuning run: what was chosen and why, training, classes, mistakes, updates."""
     curves = [*_training(result), *_layers(result)]
     accuracy, compressed = result["accuracy"], result["config"].get("compress_delta", False)
     watched = result["config"].get("watch", False)
@@ -296,11 +276,6 @@ def prediction_sections(
 ) -> list[Section]:
     """Sections of a classification: which class is taken for which where that is known, how many of each class, the samples to look
     at, how sure, and the first items.
-
-    Args:
-        result: The command's result.
-        shown: How many items.
-        places: Where each sample stands, for pictures.
     """
     predictions, split = result["predictions"], result["config"]["split"]
     names = sorted({one["class"] for one in predictions})
@@ -308,7 +283,11 @@ def prediction_sections(
     sure = np.sort([one["probability"] for one in predictions])
     share = (np.arange(len(sure)) + 0.5) / max(len(sure), 1)
     which = f"all {len(predictions)} samples" if split == "all" else f"{split} split"
-    rows = [[one["item"], one["class"], one["probability"]] for one in predictions[:shown]]
+    columns = ["item", "class", "probability"]
+    rows = [[one[name] for name in columns] for one in predictions[:shown]]
+    if any(one.get("unknown") for one in predictions):
+        columns = [*columns, "unlike all"]
+        rows = [[*row, "unknown" if one["unknown"] else ""] for row, one in zip(rows, predictions, strict=False)]
     title = f"{which} of {result['config']['data']}"
     figures: list[Figure] = [
         Lines(
@@ -335,7 +314,7 @@ def prediction_sections(
     first = Table(
         "first",
         f"{title}: the first {len(rows)}" if len(rows) < len(predictions) else title,
-        ["item", "class", "probability"],
+        columns,
         rows,
     )
     return [
@@ -375,12 +354,7 @@ LOOKED_AT = 24
 
 
 def export_sections(result: Mapping[str, Any], delta: int) -> list[Section]:
-    """The section of an export: what the file weighs beside the delta, and how exact it is.
-
-    Args:
-        result: The command's result.
-        delta: Bytes of the delta.
-    """
+    """The section of an export: what the file weighs beside the delta, and how exact it is."""
     name = Path(result["path"]).name
     sizes = Series("bytes", [0, 1], [delta, result["bytes"]], style="bars")
     rows = [
@@ -404,12 +378,7 @@ def export_sections(result: Mapping[str, Any], delta: int) -> list[Section]:
 
 
 def advice_sections(result: Mapping[str, Any], dataset: Dataset) -> list[Section]:
-    """Sections of a recommendation: the evidence, the learning curve, and the trouble.
-
-    Args:
-        result: The command's result.
-        dataset: For thumbnails of suspected labels.
-    """
+    """Sections of a recommendation: the evidence, the learning curve, and the trouble."""
     recommended = result["recommendation"]
     sections = [
         Section(

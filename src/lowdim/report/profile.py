@@ -26,13 +26,7 @@ _SOURCE = (
 
 
 def profile_sections(result: Mapping[str, Any], dataset: Dataset | None = None, *, id: str = "layers") -> list[Section]:
-    """Sections for the layers, the classes and the suspected labels of a measured network.
-
-    Args:
-        result: As `Profile.as_dict`, with the ``config`` of the run.
-        dataset: For thumbnails of suspected labels; without it they are only named.
-        id: Prefix of the anchors and files.
-    """
+    """Sections for the layers, the classes and the suspected labels of a measured network."""
     sections = [
         Section(
             id=id,
@@ -175,11 +169,7 @@ def _spectrum(result: Mapping[str, Any], pool: str) -> Lines:
 
 
 def layer_tables(result: Mapping[str, Any]) -> list[Table]:
-    """The same as `layer_table`, one for each pooling and split, for the terminal.
-
-    Args:
-        result: The command's result.
-    """
+    """The same as `layer_table`, one for each pooling and split, for the terminal."""
     result, tables = _in_one_line(result), list[Table]()
     for pool in dict.fromkeys(layer["pool"] for layer in result["layers"]):
         for entry in result["data"]:
@@ -281,11 +271,7 @@ def _classes(result: Mapping[str, Any]) -> Table:
 
 
 def suspect_table(result: Mapping[str, Any]) -> Table:
-    """Suspected labels, most suspicious first.
-
-    Args:
-        result: The command's result.
-    """
+    """Suspected labels, most suspicious first."""
     keys = ["item", "split", "class", "nearest_class", "excess"]
     return Table(
         "suspects",

@@ -5,7 +5,7 @@ from typing import Any
 
 from lowdim._names import short_names
 from lowdim.figures import Lines, Series, Table
-from lowdim.ranking import SCORES
+from lowdim.ranking import JUDGES, SCORES
 from lowdim.report._page import Section
 
 _WHY = (
@@ -14,6 +14,11 @@ _WHY = (
     "higher accuracy between many models.",
     "Candidates that share a rank cannot be told apart on these samples: their difference is within its 90 % interval.",
 )
+_WHY_NUMBERS = (
+    "Candidates stand by the R² to expect: of a ridge on the feature, on samples that it has not seen. Beside it stands how far the features "
+    "are from as many directions as there are outputs (outside), and from holding the targets in them (unexplained).",
+    _WHY[1],
+)
 _SOURCE = (
     "Li et al. 2022, arXiv 2212.12206 (NC1 and transfer); Bao et al. 2019 (H-score); You et al. 2021, arXiv 2102.11005 (LogME); "
     "Xu et al. 2023, arXiv 2306.03440 (VCI); Shao et al. 2022, arXiv 2207.03036 (SFDA); Nguyen et al. 2020, arXiv 2002.12462 (LEEP)."
@@ -21,12 +26,7 @@ _SOURCE = (
 
 
 def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[Section]:
-    """One section: the candidates with their scores, each score against the probe, and the agreement.
-
-    Args:
-        result: As `lowdim.ranking.Ranking.as_dict`, with the ``config`` of the run.
-        id: Prefix of the anchors and files.
-    """
+    """One section: the candidates with their scores, each score against the probe, and the agreement."""
     tables = [_scores(result), *([_agreement(result)] if result["agreement"] else []), *_failed(result)]
     short = _short(result)
     own = [f"{short[row['model']]}: {warning}" for row in result["scores"] for warning in row["warnings"]]
@@ -34,16 +34,21 @@ def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[
         Section(
             id=id,
             title="Which model suits this data",
-            why=_WHY,
+            why=_WHY_NUMBERS if "outputs" in result else _WHY,
             figures=_figures(result),
             tables=tables,
             settings=result["config"],
             source=_SOURCE,
-            terms={kind.title: kind.explanation for kind in SCORES.values()},
+            terms={kind.title: kind.explanation for kind in SCORES.values() if kind.task == SCORES[result["by"]].task},
             notes=[*result["warnings"], *own],
             seconds=result.get("seconds"),
         )
     ]
+
+
+def _judge(result: Mapping[str, Any]) -> str:
+    """The score by which the others are judged."""
+    return JUDGES[SCORES[result["by"]].task][1]
 
 
 def _short(result: Mapping[str, Any]) -> dict[str, str]:
@@ -79,20 +84,21 @@ def _figures(result: Mapping[str, Any]) -> list[Lines]:
                 caption="Lines: 90 % intervals over the samples.",
             )
         )
-    other = "nc1" if by.startswith("probe") else by
-    known = [row for row in result["scores"] if row[other] is not None and row["probe_accuracy"] is not None]
+    judge = _judge(result)
+    other = ("nc1" if SCORES[by].task == "classification" else "unexplained") if SCORES[by].of_probe else by
+    known = [row for row in result["scores"] if row[other] is not None and row[judge] is not None]
     if len(known) > 1:
         points = Series(
             "candidates",
             [row[other] for row in known],
-            [row["probe_accuracy"] for row in known],
+            [row[judge] for row in known],
             style="points",
             labels=[short[row["model"]] for row in known],
         )
         kind, positive = SCORES[other], all(row[other] > 0 for row in known)
-        title = f"Probe accuracy against {kind.title}"
+        title = f"{SCORES[judge].title.capitalize()} against {kind.title}"
         figures.append(
-            Lines("probe", title, kind.title, "probe accuracy", [points], log_x=kind.logarithmic and positive)
+            Lines("probe", title, kind.title, SCORES[judge].title, [points], log_x=kind.logarithmic and positive)
         )
     return figures
 
@@ -113,7 +119,7 @@ def _candidates(rows: list[Mapping[str, Any]], by: str, mine: list[bool], name: 
 
 
 def _scores(result: Mapping[str, Any]) -> Table:
-    first = [result["by"], "probe_accuracy"]
+    first = [result["by"], _judge(result)]
     names = [*dict.fromkeys([*first, *SCORES])]
     shown = [name for name in names if any(row.get(name) is not None for row in result["scores"])]
     columns = ["model", "rank", *(SCORES[name].title for name in shown), "width", "parameters", "layer"]

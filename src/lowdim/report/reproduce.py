@@ -41,12 +41,7 @@ def experiments_page(
 
 
 def finished_page(result: Mapping[str, Any], next_steps: Sequence[tuple[str, str]] = ()) -> Page:
-    """The page of a run that was read from its folder: tables and verdicts; its figures lie in the folder.
-
-    Args:
-        result: The command's result.
-        next_steps: As in `Page`.
-    """
+    """The page of a run that was read from its folder: tables and verdicts; its figures lie in the folder."""
     sections = [
         Section(
             id=entry["id"],
@@ -62,11 +57,7 @@ def finished_page(result: Mapping[str, Any], next_steps: Sequence[tuple[str, str
 
 
 def experiment_tables(result: Mapping[str, Any]) -> list[Table]:
-    """Tables and verdicts of every experiment, for the terminal.
-
-    Args:
-        result: The command's result.
-    """
+    """Tables and verdicts of every experiment, for the terminal."""
     tables: list[Table] = []
     for entry in result["experiments"]:
         tables += [

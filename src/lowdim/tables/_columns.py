@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from lowdim.tables._text import Form
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Kind = Literal["number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty"]
-KINDS: tuple[Kind, ...] = ("number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category", "date"})
 
 MISSING = frozenset({"", "na", "n/a", "n.a.", "nan", "null", "none", "?", "#n/a", "#na", "<na>", "nat", "-", ".", "--"})
@@ -107,16 +107,7 @@ def column_of_texts(
     missing: Collection[str] = (),
     first: bool = False,
 ) -> Column:
-    """A column of a text table.
-
-    Args:
-        name: Of the column.
-        cells: Its texts.
-        form: How numbers are written.
-        kind: If it is not to be found.
-        missing: Texts that stand for a missing cell beside the usual ones.
-        first: Whether it is the first column, which may number the rows.
-    """
+    """A column of a text table."""
     stripped = [cell.strip() for cell in cells]
     marked = {text.lower() for text in missing}
     known = np.array([cell.lower() not in MISSING and cell.lower() not in marked for cell in stripped], bool)
@@ -140,14 +131,7 @@ def column_of_texts(
 
 
 def column_of_values(name: str, values: pd.Series, *, kind: Kind | None = None, first: bool = False) -> Column:
-    """A column of a frame, whose type says most of what it is.
-
-    Args:
-        name: Of the column.
-        values: The cells.
-        kind: If it is not to be found.
-        first: Whether it is the first column, which may number the rows.
-    """
+    """A column of a frame, whose type says most of what it is."""
     known = values.notna().to_numpy()
     if isinstance(values.dtype, pd.CategoricalDtype):
         levels = [cell if there else None for cell, there in zip(values.astype(object), known, strict=True)]
