@@ -17,22 +17,7 @@ from lowdim.models import runs_code
 def write_hub_folder(
     delta: str | Path, folder: Path, *, licence: str = "unknown", run: Mapping[str, Any] | None = None, name: str = ""
 ) -> Delta:
-    """Writes the files of a delta and its card, ``README.md``. Paths of this machine are left out of both.
-
-    Args:
-        delta: Folder of the delta, or ``hf:ORG/NAME``.
-        folder: Receives the files; what else lies there stays.
-        licence: Identifier for the card, such as ``"apache-2.0"``.
-        run: The result of the run that made the delta, for the name of the data and the accuracy by class.
-        name: What it is called on the hub, for the examples on the card.
-
-    Returns:
-        The delta.
-
-    Raises:
-        UsageError: If the name is none of the hub.
-        InputError: If it is no delta, or is damaged.
-    """
+    """Writes the files of a delta and its card, ``README.md``. Paths of this machine are left out of both."""
     if name and not HUB_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not ORG/NAME.", argument="push")
     found, source = read_delta(Path(delta)), delta_folder(Path(delta))
@@ -51,19 +36,7 @@ def write_hub_folder(
 
 
 def push(folder: Path, name: str, *, private: bool = False) -> str:
-    """Uploads a folder of `write_hub_folder`, as the user that ``hf auth login`` knows.
-
-    Args:
-        folder: With the files.
-        name: ``ORG/NAME``; it is created where it does not exist.
-        private: Whether a repository that is created is visible to nobody else.
-
-    Returns:
-        The address.
-
-    Raises:
-        InputError: If the hub refuses, or cannot be reached.
-    """
+    """Uploads a folder of `write_hub_folder`, as the user that ``hf auth login`` knows."""
     hub = require("huggingface_hub", "Publishing on the hub")
     api = hub.HfApi()
     try:
@@ -93,14 +66,7 @@ def is_local(spec: str) -> bool:
 
 
 def card(delta: Delta, *, licence: str, run: Mapping[str, Any], name: str) -> str:
-    """The text of ``README.md``, with the metadata that the hub reads.
-
-    Args:
-        delta: What is described.
-        licence: Identifier.
-        run: As in `write_hub_folder`.
-        name: On the hub.
-    """
+    """The text of ``README.md``, with the metadata that the hub reads."""
     source = delta.base["source"]
     kind, accuracy = delta.preprocessing["kind"], delta.notes.get("accuracy", {})
     base = short_names([delta.base["name"]])[0] or "a network given in Python"
