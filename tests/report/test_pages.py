@@ -86,7 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         experiments = [load(id) for id in small]
         settings = {one.id: one.settings(**small[one.id]) for one in experiments}
         finished = {id: Finished(id, "done", load(id).run(settings[id], lambda done, total: None), 1.0) for id in small}
-        page = as_tour(experiments_page(experiments, finished, settings, ""), experiments, finished, TOUR)
+        page = as_tour(experiments_page(experiments, finished, settings, {}), experiments, finished, TOUR)
         Path("demo").mkdir()
         Path("demo/report.html").write_text(to_html(page))
         yield where
