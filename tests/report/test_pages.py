@@ -41,16 +41,16 @@ def run(line: str) -> str:
     if words[0] != "lowdim":
         words[0] = sys.executable if words[0] == "python" else words[0]
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    out = io.StringIO()
+    out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stderr(err),
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(SystemExit) as stopped,
     ):
         patch.setattr(sys, "argv", words)
         main()
-    assert not stopped.value.code, line
+    assert not stopped.value.code, f"{line}\n{err.getvalue()}"
     return out.getvalue()
 
 
