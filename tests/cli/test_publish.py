@@ -52,9 +52,9 @@ def test_paths_of_this_machine_are_left_out(tmp_path, monkeypatch):
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "nets.py").write_text(
         "import torch\ndef build():\n    torch.manual_seed(0)\n"
-        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))\n"
     )
-    options = {"mean": "0.5", "std": "0.5", "image_size": 8, "method": "linear-probe", "shots": 3, "limit": 60}
+    options = {"image_size": 8, "method": "linear-probe", "shots": 3, "limit": 60}
     lowdim.finetune(f"{tmp_path}/secret/nets.py:build", "digits-noisy", **options, out="run")
     found = lowdim.publish("run/delta", folder="hub")
     assert any("licence" in warning for warning in found["warnings"])

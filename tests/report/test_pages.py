@@ -22,13 +22,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"),
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-LIMITED = "--limit 80 --batch-size 40"
 LINES = {
-    "measure": "lowdim measure --model digits-split --data digits-noisy --limit 80 --outliers 3 --out measure",
-    "rank": "lowdim rank --model digits-split --model digits-0-4 --data digits-noisy --limit 80 --out rank",
-    "advise": "lowdim advise --data digits-noisy --model digits-split --limit 80 --shots 3 --out advise",
-    "finetune": "lowdim finetune --model digits-split --data digits-noisy --limit 80 --out finetune",
-    "predict": "lowdim predict --delta finetune/delta --data digits-noisy --limit 80 --page predict/report.html",
+    "measure": "lowdim measure --model digits-split --data digits-noisy --limit 40 --outliers 3 --out measure",
+    "rank": "lowdim rank --model digits-split --model digits-0-4 --data digits-noisy --limit 40 --out rank",
+    "advise": "lowdim advise --data digits-noisy --model digits-split --limit 40 --shots 2 --out advise",
+    "finetune": "lowdim finetune --model digits-split --data digits-noisy --limit 40 --out finetune",
+    "predict": "lowdim predict --delta finetune/delta --data digits-noisy --limit 40 --page predict/report.html",
     "export": "lowdim export --delta finetune/delta --to torch --page export/report.html",
     "complete": "lowdim complete 'a table.csv' --out complete",
     "check": "lowdim check weights --theorem parsimony --page check/report.html",
@@ -42,16 +41,16 @@ def run(line: str) -> str:
     if words[0] != "lowdim":
         words[0] = sys.executable if words[0] == "python" else words[0]
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    out = io.StringIO()
+    out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stderr(err),
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(SystemExit) as stopped,
     ):
         patch.setattr(sys, "argv", words)
         main()
-    assert not stopped.value.code, line
+    assert not stopped.value.code, f"{line}\n{err.getvalue()}"
     return out.getvalue()
 
 
@@ -87,7 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         experiments = [load(id) for id in small]
         settings = {one.id: one.settings(**small[one.id]) for one in experiments}
         finished = {id: Finished(id, "done", load(id).run(settings[id], lambda done, total: None), 1.0) for id in small}
-        page = as_tour(experiments_page(experiments, finished, settings, ""), experiments, finished, TOUR)
+        page = as_tour(experiments_page(experiments, finished, settings, {}), experiments, finished, TOUR)
         Path("demo").mkdir()
         Path("demo/report.html").write_text(to_html(page))
         yield where

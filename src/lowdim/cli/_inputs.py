@@ -1,5 +1,6 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -263,23 +264,9 @@ def positive(given: Any, expected: str) -> int:
     return int(given)
 
 
-def typed(model: Any, data: Any, **options: Any) -> str:
-    """The options that name a network and data, as they are typed; empty where they are objects.
-
-    Example:
-        >>> typed("digits", "my photos", image_size=64, weights=None)
-        "--model digits --data 'my photos' --image-size 64"
-    """
-    import shlex
-
-    if not isinstance(data, str) or not isinstance(model, str):
-        return ""
-    return shlex.join(
-        words(
-            {"--model": model, "--data": data}
-            | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-        )
-    )
+def spelled(given: Any) -> str | None:
+    """A network or data as it is typed; None for an object."""
+    return os.fspath(given) if isinstance(given, str | os.PathLike) else None
 
 
 def short(name: str) -> str:
@@ -393,11 +380,10 @@ def words(options: dict[str, Any]) -> list[str]:
     return found
 
 
-def model_words(candidate: "Candidate") -> list[str]:
+def model_words(settings: Mapping[str, Any], name: str = "") -> list[str]:
     """The options of `lowdim finetune` that load a candidate as it was loaded here."""
     from json import dumps as json_text
 
-    settings = dict(candidate.options)
     size = settings.get("image_size")
     return words(
         {
@@ -411,7 +397,7 @@ def model_words(candidate: "Candidate") -> list[str]:
             "--std": _by_commas(settings.get("std")),
             "--feature": settings.get("feature"),
             "--pool": settings.get("pool"),
-            "--image-size": size if isinstance(size, int | None) else _side(candidate.name, *size),
+            "--image-size": size if isinstance(size, int | None) else _side(name, *size),
         }
     )
 

@@ -133,9 +133,12 @@ def advise(
     loaders = [
         partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
     ]
-    words = {candidate.name: [candidate.model or "", *given.model_words(candidate)] for candidate in candidates}
+    words = {
+        candidate.name: [candidate.model or "", *given.model_words(candidate.options, candidate.name)]
+        for candidate in candidates
+    }
     notes = given.seen_by_any(candidates, dataset)
-    spoken = data if isinstance(data, str) else "DATA"
+    spoken = given.spelled(data) or "DATA"
     return _run(loaders, dataset, spoken, config, words, given.words(options), notes, out, cache=cache, fresh=fresh)
 
 

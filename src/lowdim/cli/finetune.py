@@ -140,7 +140,7 @@ def finetune(
     from lowdim._files import existing_file, sha256
     from lowdim.data import as_dataset
     from lowdim.finetuning._zero_shot import PROMPT, read_npy
-    from lowdim.models import as_model
+    from lowdim.models import as_model, runs_code
 
     options: dict[str, Any] = {
         "weights": weights,
@@ -202,7 +202,18 @@ def finetune(
         "--label-column": label_column,
         "--path-root": path_root,
     }
-    typed = shlex.join(["--data", data if isinstance(data, str) else "DATA", *given.words(columns)])
+    # Where to find the base, where a delta alone may not say it: code is run, and pickles are read, only if the person who types says so.
+    spec = given.spelled(model)
+    code = spec is not None and runs_code(spec)
+    base = {
+        "--model": spec if code else None,
+        "--model-arg": model_arg if code else None,
+        "--allow-pickle": allow_pickle,
+    }
+    typed = (
+        shlex.join(["--data", given.spelled(data) or "DATA", *given.words(columns)]),
+        shlex.join(given.words(base)),
+    )
     seen = given.seen_before(model, dataset, untrained=random_weights)
     return _run(network, dataset, config, typed, seen, rows, track, out, cache=cache, fresh=fresh)
 
@@ -221,7 +232,7 @@ def _run(
     network: "LoadedModel",
     dataset: "Dataset",
     config: dict[str, Any],
-    typed: str,
+    typed: tuple[str, str],
     seen: list[str],
     text_features: Any,
     track: TrackChoice | None,
@@ -297,18 +308,19 @@ _PASSED = (
 )
 
 
-def _page(result: dict[str, Any], folder: Path, typed: str, dataset: "Dataset") -> "Page":
+def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset: "Dataset") -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
 
-    delta = shlex.join(["--delta", str(folder / "delta")])
+    data, base = typed
+    delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {base}".strip()
     return Page(
         title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
         lead=headline("finetune", result),
         sections=finetune_sections(result, dataset),
         next_steps=[
-            ("Classify other data with it:", f"lowdim predict {delta} {typed}"),
+            ("Classify other data with it:", f"lowdim predict {delta} {data}"),
             ("One file to deploy:", f"lowdim export {delta} --to onnx"),
         ],
         command=TYPED.get(),

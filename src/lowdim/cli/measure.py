@@ -1,5 +1,6 @@
 """``lowdim measure``: how the classes separate in a network, layer by layer."""
 
+import shlex
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -154,16 +155,27 @@ def measure(
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    typed = given.typed(
-        model,
-        data,
-        weights=weights,
-        weights_key=weights_key,
-        model_arg=model_arg,
-        image_size=image_size,
-        label_column=label_column,
-    )
-    typed = "" if dataset.outputs else typed
+    columns = {
+        "--limit": limit,
+        "--path-column": path_column,
+        "--text-column": text_column,
+        "--label-column": label_column,
+        "--path-root": path_root,
+        "--skip-unreadable": skip_unreadable,
+    }
+    typed, spec, where = "", given.spelled(model), given.spelled(data)
+    if spec and where and not dataset.outputs:
+        # advise takes no file of weights
+        words = [
+            "finetune" if weights else "advise",
+            "--model",
+            spec,
+            "--data",
+            where,
+            *given.words(columns),
+            *given.model_words(options),
+        ]
+        typed = shlex.join(["lowdim", *words])
     return _run(network, dataset, config, out, cache=cache, fresh=fresh, typed=typed)
 
 
@@ -267,9 +279,7 @@ def _page(result: dict[str, Any], dataset: "Dataset", typed: str) -> "Page":
         title=f"How the classes of {result['config']['data']['name']} separate in {given.short(result['config']['model']['name'])}",
         lead=headline("measure", result),
         sections=profile_sections(result, dataset),
-        next_steps=[
-            ("What these features are worth with a few labels, and which method to use:", f"lowdim advise {typed}")
-        ]
+        next_steps=[("What these features are worth with a few labels, and which method to use:", typed)]
         if typed
         else [],
         command=TYPED.get(),

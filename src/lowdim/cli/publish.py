@@ -53,7 +53,7 @@ def publish(
     if private and push is None:
         raise UsageError("`private` goes with `push=ORG/NAME`.", argument="private")
     where = folder or (Path("hub") if str(delta).startswith("hf:") else delta.resolve().parent / "hub")
-    found = write_hub_folder(delta, where, licence=licence, run=_run_of(delta), name=push or "")
+    found = write_hub_folder(delta, where, licence=licence, run=_run_of(delta), name=push or "", usage=_usage)
     warnings = ["The card says that the licence is unknown; name one with `licence`."] if licence == "unknown" else []
     address = None
     if push is not None:
@@ -81,10 +81,15 @@ def publish(
     return Result("publish", result, page, value=found, remarks=[f"card: {where / 'README.md'}"])
 
 
-def _run_of(delta: Path) -> dict[str, Any] | None:
+def _usage(name: str, unknown: bool) -> str:
+    """How others classify with it."""
+    return f"lowdim predict --delta hf:{name} --data DATA{' --model BASE' * unknown}"
+
+
+def _run_of(delta: Path) -> dict[str, Any]:
     """The result of the run that a delta lies in, where it does."""
     from lowdim._files import read_json
 
     file = delta.parent / "result.json"
     found = read_json(file) if file.is_file() else None
-    return found if isinstance(found, dict) and found.get("command") == "finetune" else None
+    return found if isinstance(found, dict) and found.get("command") == "finetune" else {}

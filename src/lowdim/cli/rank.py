@@ -168,7 +168,7 @@ def rank(
     for note in dataset.notes:
         say(f"note: {note}")
     columns = {
-        "--data": data if isinstance(data, str) else None,
+        "--data": given.spelled(data),
         "--limit": limit,
         "--shots": shots,
         "--path-column": path_column,
@@ -177,7 +177,7 @@ def rank(
         "--path-root": path_root,
         "--skip-unreadable": skip_unreadable,
     }
-    typed = given.words(columns) if isinstance(data, str) else []
+    typed = given.words(columns) if given.spelled(data) else []
     return _run(
         candidates,
         dataset,
@@ -209,7 +209,7 @@ def _run(
     started = time.monotonic()
     tune = {
         candidate.name: shlex.join(
-            ["lowdim", "finetune", "--model", candidate.model, *typed, *given.model_words(candidate)]
+            ["lowdim", "finetune", "--model", candidate.model, *typed, *given.model_words(candidate.options)]
         )
         for candidate in candidates
         if candidate.model and typed and isinstance(candidate.options.get("image_size"), int | None)

@@ -4,7 +4,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -271,7 +271,7 @@ def save_delta(
         "classes": list(classes),
         "preprocessing": preprocessing.as_dict(),
         "base": {"name": name, "fingerprint": fingerprint(base), "source": dict(source or {})},
-        "feature": asdict(replace(parts[0].feature, ran=())),
+        "feature": {name: getattr(parts[0].feature, name) for name in _Feature.__struct_fields__},
         "example": shapes,
         "logits": _logits(model, _inputs(shapes, device)),
         "notes": dict(notes or {}),

@@ -13,13 +13,7 @@ MOST = 24
 
 
 def mistakes_of(logarithms: Float[np.ndarray, "n K"], split: Split, classes: Sequence[str]) -> dict[str, Any]:
-    """The confusion of classes and the wrong samples, as JSON values.
-
-    Args:
-        logarithms: Log probabilities of the samples of the split.
-        split: The samples.
-        classes: Names of the outputs.
-    """
+    """The confusion of classes and the wrong samples, as JSON values."""
     best, labels = logarithms.argmax(axis=1), split.labels
     pairs, counts = np.unique(np.stack([labels, best]), axis=1, return_counts=True)
     wrong = np.flatnonzero(best != labels)

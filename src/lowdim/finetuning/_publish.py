@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,19 @@ from lowdim.models import runs_code
 
 
 def write_hub_folder(
-    delta: str | Path, folder: Path, *, licence: str = "unknown", run: Mapping[str, Any] | None = None, name: str = ""
+    delta: Path,
+    folder: Path,
+    *,
+    licence: str,
+    run: Mapping[str, Any],
+    name: str,
+    usage: Callable[[str, bool], str],
 ) -> Delta:
-    """Writes the files of a delta and its card, ``README.md``. Paths of this machine are left out of both.
-
-    Args:
-        delta: Folder of the delta, or ``hf:ORG/NAME``.
-        folder: Receives the files; what else lies there stays.
-        licence: Identifier for the card, such as ``"apache-2.0"``.
-        run: The result of the run that made the delta, for the name of the data and the accuracy by class.
-        name: What it is called on the hub, for the examples on the card.
-
-    Returns:
-        The delta.
-
-    Raises:
-        UsageError: If the name is none of the hub.
-        InputError: If it is no delta, or is damaged.
-    """
+    """Writes the files of a delta and its card, ``README.md``. Paths of this machine are left out of both. `usage` gives the command that
+    classifies with a delta of a name, and takes whether its base must be named."""
     if name and not HUB_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not ORG/NAME.", argument="push")
-    found, source = read_delta(Path(delta)), delta_folder(Path(delta))
+    found, source = read_delta(delta), delta_folder(delta)
     folder.mkdir(parents=True, exist_ok=True)
     content, tensors = DELTA_FILES
     table = read_checked(source / content, remedy="Save the delta again.")
@@ -46,24 +38,14 @@ def write_hub_folder(
     }
     write_atomic(folder / tensors, (source / tensors).read_bytes())
     write_checked(folder / content, {**table, "base": base})
-    write_atomic(folder / "README.md", card(found, licence=licence, run=run or {}, name=name or folder.resolve().name))
+    write_atomic(
+        folder / "README.md", card(found, licence=licence, run=run, name=name or folder.resolve().name, usage=usage)
+    )
     return found
 
 
 def push(folder: Path, name: str, *, private: bool = False) -> str:
-    """Uploads a folder of `write_hub_folder`, as the user that ``hf auth login`` knows.
-
-    Args:
-        folder: With the files.
-        name: ``ORG/NAME``; it is created where it does not exist.
-        private: Whether a repository that is created is visible to nobody else.
-
-    Returns:
-        The address.
-
-    Raises:
-        InputError: If the hub refuses, or cannot be reached.
-    """
+    """Uploads a folder of `write_hub_folder`, as the user that ``hf auth login`` knows."""
     hub = require("huggingface_hub", "Publishing on the hub")
     api = hub.HfApi()
     try:
@@ -92,15 +74,8 @@ def is_local(spec: str) -> bool:
     )
 
 
-def card(delta: Delta, *, licence: str, run: Mapping[str, Any], name: str) -> str:
-    """The text of ``README.md``, with the metadata that the hub reads.
-
-    Args:
-        delta: What is described.
-        licence: Identifier.
-        run: As in `write_hub_folder`.
-        name: On the hub.
-    """
+def card(delta: Delta, *, licence: str, run: Mapping[str, Any], name: str, usage: Callable[[str, bool], str]) -> str:
+    """The text of ``README.md``, with the metadata that the hub reads."""
     source = delta.base["source"]
     kind, accuracy = delta.preprocessing["kind"], delta.notes.get("accuracy", {})
     base = short_names([delta.base["name"]])[0] or "a network given in Python"
@@ -124,7 +99,7 @@ def card(delta: Delta, *, licence: str, run: Mapping[str, Any], name: str) -> st
         metadata["model-index"] = [{"name": name, "results": [result]}]
     # Every JSON value is a YAML value.
     header = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in metadata.items())
-    model = "" if source.get("spec") and not is_local(str(source["spec"])) else " --model BASE"
+    unknown = not source.get("spec") or is_local(str(source["spec"]))
     classes = ", ".join(delta.classes[:50]) + (
         f" and {len(delta.classes) - 50} more" if len(delta.classes) > 50 else ""
     )
@@ -143,13 +118,13 @@ A small delta for {base}: it turns that network into a classifier of {len(delta.
 
 ```shell
 pip install 'lowdim[all]'
-lowdim predict --delta hf:{name} --data DATA{model}
+{usage(name, unknown)}
 ```
 
 ```python
 import lowdim
 
-base = lowdim.load_model({json.dumps(source["spec"]) if not model else '"BASE"'})
+base = lowdim.load_model({json.dumps("BASE" if unknown else source["spec"])})
 network = lowdim.load_delta(base.module, "hf:{name}")
 ```
 
@@ -162,7 +137,7 @@ against outputs that were stored with it.
 
 ## Base model
 
-{base}{"" if not model else " (it lay in a local file or came from code: say here where others find it)"}. Inputs: {_inputs(delta)}.
+{base}{"" if not unknown else " (it lay in a local file or came from code: say here where others find it)"}. Inputs: {_inputs(delta)}.
 
 ## Classes
 

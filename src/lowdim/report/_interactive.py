@@ -55,7 +55,9 @@ def _short(value: float) -> float | None:
 
 
 def _lines(lines: Lines) -> dict[str, Any]:
-    traces = [_trace(series, colour_of(series, index)) for index, series in enumerate(lines.series)]
+    ends = [float(x) for series in lines.series for x in series.x]
+    middle = (min(ends, default=0) + max(ends, default=0)) / 2
+    traces = [_trace(series, colour_of(series, index), middle) for index, series in enumerate(lines.series)]
     x: dict[str, Any] = {
         "title": {"text": _text(lines.x_label)},
         "type": "log" if lines.log_x else "-",
@@ -141,7 +143,7 @@ def _decades(lines: Lines) -> float:
     return float(np.log10(values.max() / values.min())) if len(values) else 0.0
 
 
-def _trace(series: Series, colour: str) -> dict[str, Any]:
+def _trace(series: Series, colour: str, middle: float) -> dict[str, Any]:
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": {"points": "markers", "line+points": "lines+markers"}.get(series.style, "lines"),
@@ -159,7 +161,6 @@ def _trace(series: Series, colour: str) -> dict[str, Any]:
         trace["text"] = [_text(label) for label in series.labels]
         if series.style == "points" and len(series.labels) <= 30:
             # Towards the middle, so that no name is cut at the edge.
-            middle = (min(series.x) + max(series.x)) / 2
             sides = [f"top {'left' if x > middle else 'right'}" for x in series.x]
             trace |= {"mode": "markers+text", "textposition": sides, "cliponaxis": False}
     if series.low is not None and series.high is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib import ticker
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure as _Figure
 
 from lowdim.figures import Figure, Images, Lines, Matrix, Panels, Series, Surface
 
@@ -32,6 +32,15 @@ _SETTINGS: Any = {
     # A name is text, never a formula: "$" in a class name must not start mathematics.
     "text.parse_math": False,
 }
+
+
+class Canvas(_Figure):
+    """A Matplotlib figure that a notebook shows whether or not its inline mode is on."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        return buffer.getvalue()
 
 
 def colour_of(series: Series, index: int) -> str:
@@ -109,12 +118,12 @@ def across_height(panel: Lines | Surface) -> float:
 def _lines(axes: Any, lines: Lines) -> None:
     for index, series in enumerate(lines.series):
         colour = colour_of(series, index)
-        line, marker = _STYLE[series.style]
         x, y = np.asarray(series.x), np.asarray(series.y, dtype=float)
         shown = (y, x) if lines.across else (x, y)
         if series.style == "bars":
             (axes.barh if lines.across else axes.bar)(x, y, 0.35, color=colour, label=series.name)
             continue
+        line, marker = _STYLE[series.style]
         axes.plot(*shown, linestyle=line, marker=marker, markersize=4, linewidth=1.6, color=colour, label=series.name)
         if series.low is not None and series.high is not None:
             low, high = np.asarray(series.low, dtype=float), np.asarray(series.high, dtype=float)

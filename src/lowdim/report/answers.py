@@ -60,9 +60,10 @@ def _measure(result: Result) -> str:
         return f"The classes separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
     samples = next(entry["samples"] for entry in result["data"] if entry["split"] == best["split"])
     interval = wilson_interval(best["ncc_accuracy"], samples)
+    collapse = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
     said = (
         f"The classes separate best at {best['name']}: the nearest class mean is right for {percent(best['ncc_accuracy'])} of the "
-        f"{best['split']} samples{between(interval)}, NC1 {number(best['nc1'])}{ratio}."
+        f"{best['split']} samples{between(interval)}{collapse}."
     )
     if last["ncc_accuracy"] is None or last["name"] == best["name"]:
         return said

@@ -141,7 +141,7 @@ def _accuracy(result: Mapping[str, Any], pools: Sequence[str]) -> Lines:
         "ncc",
         "How often the nearest class mean is the right one, layer by layer",
         "layer",
-        "accuracy of the nearest class mean",
+        "accuracy",
         series,
         x_ticks=_names(result, pools[0]),
         caption="Class means of the training split where it was measured.",

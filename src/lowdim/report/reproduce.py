@@ -26,7 +26,7 @@ def experiments_page(
     experiments: Sequence[Experiment],
     finished: Mapping[str, Finished],
     settings: Mapping[str, Any],
-    options: str,
+    options: Mapping[str, str],
     next_steps: Sequence[tuple[str, str]] = (),
 ) -> Page:
     """One section per experiment, in the order of the lecture, and a table of all verdicts."""
@@ -34,7 +34,7 @@ def experiments_page(
     return Page(
         title=TITLE,
         lead=headline("reproduce", {"experiments": results}),
-        sections=[_section(one, finished[one.id], settings[one.id], options) for one in experiments],
+        sections=[_section(one, finished[one.id], settings[one.id], options.get(one.id, "")) for one in experiments],
         overview=True,
         next_steps=next_steps,
     )
