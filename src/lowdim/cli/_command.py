@@ -6,6 +6,7 @@ A command is a function that Python calls, too. It gives a `Result` (or a `Listi
 import inspect
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
+from importlib.metadata import metadata
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from lowdim.cli import _voice
 from lowdim.cli._session import ReaderGone
@@ -28,8 +30,24 @@ if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.report import Result
 
+COMMAND_GROUPS = {
+    "Begin": ["demo"],
+    "Networks": ["measure", "rank", "advise", "finetune", "predict", "export", "publish"],
+    "Tables, ratings, pictures": ["complete"],
+    "Theory": ["reproduce", "check"],
+}
+"""Commands as the help lists them."""
 HEADINGS = ("Arguments", "Model", "Data", "Options", "Run", "Output")
 """Groups of options in the help, in this order; an option names its group as its panel."""
+_KINDS = {
+    "str": "TEXT",
+    "list[str]": "TEXT",
+    "path": "PATH",
+    "int": "N",
+    "int range": "N",
+    "float": "X",
+    "float range": "X",
+}
 
 TYPED: ContextVar[str] = ContextVar("TYPED", default="")
 """The command line that is running; empty where Python called."""
@@ -87,7 +105,7 @@ class Command(TyperCommand):
             formatter.write_paragraph()
             with formatter.indentation():
                 lines = paragraph.splitlines()
-                if all(line.startswith("lowdim ") for line in lines):
+                if all(line.startswith(("lowdim ", "[[")) for line in lines):
                     examples = [_folded(line, formatter.width - formatter.current_indent) for line in lines]
                     formatter.write_text("\b\n" + "\n".join(examples))
                 else:
@@ -100,11 +118,45 @@ class Command(TyperCommand):
         for parameter in parameters:
             if (record := parameter.get_help_record(ctx)) is not None:
                 argument = parameter.param_type_name == "argument"
-                records["Arguments" if argument else parameter.rich_help_panel or "Options"].append(record)
+                named = re.sub(r"<([a-z[\] ]+)>", lambda kind: _KINDS.get(kind[1], kind[0]), record[0])
+                records["Arguments" if argument else parameter.rich_help_panel or "Options"].append((named, record[1]))
         for heading, part in records.items():
             if part:
                 with formatter.section(heading):
                     formatter.write_dl(part)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Where more is told."""
+        formatter.write_paragraph()
+        formatter.write_text(documentation(f"commands/{self.name}"))
+
+
+class Root(TyperGroup):
+    """The help of all commands: in groups, each with its whole question."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """One list for each group."""
+        for heading, names in COMMAND_GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, _first_line(self.commands[name])) for name in names])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Where more is told."""
+        formatter.write_paragraph()
+        formatter.write_text(f"lowdim COMMAND --help begins with examples. {documentation('index')}")
+
+
+def _first_line(one: Any) -> str:
+    return inspect.cleandoc(one.help or "").partition("\n")[0]
+
+
+def documentation(page: str) -> str:
+    """Where a page of the documentation is: at the address of the project, or in its source."""
+    for entry in metadata("lowdim").get_all("Project-URL") or []:
+        label, _, address = entry.partition(", ")
+        if label.casefold() == "documentation":
+            return f"Documentation: {address.rstrip('/')}/{page}.html"
+    return f"Documentation: docs/{page}.md of the source"
 
 
 def _unusable(value: Any) -> str:

@@ -19,6 +19,7 @@ from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._delta import tuned_parts
 from lowdim.finetuning._evaluate import accuracy_of, correct_of, nc1, split_outputs
+from lowdim.finetuning._mistakes import mistakes_of
 from lowdim.finetuning._plan import BatchNorm, Combine, Options
 from lowdim.finetuning._result import Tuned
 from lowdim.finetuning._track import OnEpoch
@@ -142,7 +143,8 @@ def finetune(
         decision = _decision(record, bench, options)
         watched = data["test"] if watch else None
         fits = [bench.fit(plan, with_updates=True, watched=watched, on_epoch=on_epoch) for plan in decision.plans]
-        layers = _layers(bench, data) if decision.evidence and layer == "auto" else []
+        looked = layer == "auto" and any(entry.layer for entry in decision.evidence)
+        layers = _layers(bench, data) if looked else []
         return _measured(bench, fits, data, decision, layers)
 
 
@@ -225,8 +227,10 @@ def _measured(
         reasons=decision.reasons,
         accuracy=accuracy,
         per_class=_per_class(logarithms, split.labels, data.classes),
+        mistakes=mistakes_of(logarithms, split, data.classes),
         nc1=values,
         updates=last.updates,
+        known=last.known if len(fits) == 1 else None,
         layers=layers,
         trained_parameters=sum(trained),
         # The parts of an ensemble share the frozen base.

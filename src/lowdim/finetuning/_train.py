@@ -95,7 +95,7 @@ def train(
                     on_epoch(loop.step // loop.per_epoch, loop.history)
             since = time.monotonic() - saved
             over = loop.step == loop.steps or bool(loop.history.stopped)
-            if state is not None and job.processes.rank == 0 and (over or since > (SHORT if ended else SAVE_EVERY)):
+            if state is not None and job.processes.index == 0 and (over or since > (SHORT if ended else SAVE_EVERY)):
                 loop.save(state)
                 saved = time.monotonic()
             if report is not None:
@@ -206,7 +206,7 @@ class _Loop:
         batch = self.store.batch(mine, epoch % self.store.views)
         labels = torch.from_numpy(self.store.labels[mine]).to(self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.rank))
+            torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.index))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.model.head(batch.features(self.model))
             loss = F.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum") * (weight / total)

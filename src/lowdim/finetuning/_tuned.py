@@ -96,17 +96,8 @@ class TunedModel(nn.Module):
         return method_named(self.plan.method, single=True)
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
-        """Logits of the new classes.
-
-        Raises:
-            InputError: If the inputs give features of another width than those it was tuned on.
-        """
-        features = self.features(inputs)
-        if features.shape[1] != self.head.in_features:
-            raise InputError(
-                f"The features have {features.shape[1]} columns, but the head was tuned on {self.head.in_features}. Give data of that form."
-            )
-        return self.head(features)
+        """Logits of the new classes."""
+        return self.head(self.features(inputs))
 
     def split(self, example: Inputs) -> None:
         """From now on, `features` can start at the first trained block.
@@ -132,6 +123,9 @@ class TunedModel(nn.Module):
         Args:
             inputs: A batch.
             value: What `frozen_part` gave for these samples.
+
+        Raises:
+            InputError: If these are of another width than those it was tuned on.
         """
         if value is None:
             combined = self._layered(inputs) if self.method.layered else self._combine(*self._parts(inputs))
@@ -140,6 +134,10 @@ class TunedModel(nn.Module):
         else:
             with self.prefix.replay(value):
                 combined = self._combine(*self._parts(stand_in(inputs)))
+        if combined.shape[1] != self.head.in_features:
+            raise InputError(
+                f"The features have {combined.shape[1]} columns, but the head was tuned on {self.head.in_features}. Give data of that form."
+            )
         # Saved features may be float64; the head is float32.
         return combined.to(self.head.weight.dtype)
 

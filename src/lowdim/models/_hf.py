@@ -35,14 +35,6 @@ def load_hf(
 ) -> tuple[nn.Module, Preprocessing, tuple[str, ...] | None, tuple[str, ...], Pool | None]:
     """An encoder, with its classifier where the checkpoint has one.
 
-    Args:
-        name: ``ORG/NAME`` or a folder.
-        random_weights: Draw weights (seed 0) instead of loading any.
-        allow_pickle: Permit a checkpoint without safetensors (tensors only).
-        offline: Use the cache only.
-        arguments: Overrides of the model's configuration.
-        pool: That the caller wants.
-
     Returns:
         The network, its preprocessing, class names where the classifier has them, notes, and how a sentence encoder pools.
 
@@ -239,12 +231,6 @@ def _read(transformers: Any, location: str, local: bool, name: str) -> Any:
 def text_preprocessing(tokenizer: Any, module: Any, lengths: Sequence[Any] = ()) -> Preprocessing:
     """How texts become the inputs of a network of transformers.
 
-    Args:
-        tokenizer: Its own; it is set to fill up on the right with a token that the network knows, and to give what it takes.
-        module: The network; its configuration learns which token that is.
-        lengths: Further bounds of the longest sequence, beside the tokenizer's and the network's; what is no positive number is
-            none.
-
     Raises:
         InputError: If there is no token to fill up with, or the network cannot tell it from the text.
     """
@@ -304,10 +290,6 @@ def _padding(tokenizer: Any, module: Any, rows: float) -> int:
 def image_preprocessing(processor: Any, *, channels: int = 3) -> Preprocessing:
     """What an image processor of transformers does, as a `Preprocessing` that runs it.
 
-    Args:
-        processor: The processor.
-        channels: That the network takes.
-
     Raises:
         InputError: If it does not make one picture of one, or its configuration holds what its class does not know.
     """
@@ -318,11 +300,6 @@ def image_preprocessing(processor: Any, *, channels: int = 3) -> Preprocessing:
 
 def load_text_encoder(name: str, *, allow_pickle: bool, offline: bool) -> tuple[Callable[[list[str]], Tensor], float]:
     """The text side of a CLIP checkpoint.
-
-    Args:
-        name: ``ORG/NAME`` or a folder.
-        allow_pickle: Permit a checkpoint without safetensors (tensors only).
-        offline: Use the cache only.
 
     Returns:
         A function from sentences to their features (``n x d``, not normalised), and the scale of the logits.

@@ -71,12 +71,7 @@ class Trace:
 
 
 def trace(module: nn.Module, inputs: Inputs) -> Trace:
-    """Runs a network in evaluation mode and watches it.
-
-    Args:
-        module: Any network.
-        inputs: A batch.
-    """
+    """Runs a network in evaluation mode and watches it."""
     watch = _Watch(module, len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs))
     for tensor in inputs.values() if isinstance(inputs, dict) else [inputs]:
         watch.values[tensor] = Value("", (), True, tuple(tensor.shape), "")

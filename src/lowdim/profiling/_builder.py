@@ -56,7 +56,7 @@ class Builder:
         own = recipe.feature.outputs == len(names) and known in (None, names)
         self.scored = recipe.feature.outputs if own else 0
         """Number of outputs of a head that is for these very classes, as far as is known; 0 where it is for others."""
-        self.linear = _linear_head(module, recipe.feature) if own else None
+        self.linear = linear_head(module, recipe.feature) if own else None
         self.references: dict[Key, Reference] = {}
         self.data: list[dict[str, Any]] = []
         self.accuracy: dict[str, float] = {}
@@ -257,7 +257,7 @@ class Builder:
         )
 
 
-def _linear_head(module: nn.Module, feature: Feature) -> nn.Linear | nn.Conv2d | None:
+def linear_head(module: nn.Module, feature: Feature) -> nn.Linear | nn.Conv2d | None:
     """The classifier, where it is one linear layer."""
     head = module.get_submodule(feature.heads[0]) if len(feature.heads) == 1 else None
     return head if isinstance(head, nn.Linear | nn.Conv2d) else None

@@ -74,7 +74,7 @@ def first_pass(
     for batch in stream:
         widths = sum(tensor.shape[1] for tensor in batch.features.values())
         # Bytes are shared among the layers by width, so all keep the same samples.
-        few = order if len(order) * widths * 4 <= SAMPLE_BYTES else _thinned(order, int(SAMPLE_BYTES / (4 * widths)))
+        few = order if len(order) * widths * 4 <= SAMPLE_BYTES else thinned(order, int(SAMPLE_BYTES / (4 * widths)))
         sampled = np.flatnonzero(np.isin(batch.positions, few))
         for key, features in batch.features.items():
             if key not in moments:
@@ -92,7 +92,7 @@ def first_pass(
     return _merge(processes.gather(moments))
 
 
-def _thinned(positions: np.ndarray, size: int) -> np.ndarray:
+def thinned(positions: np.ndarray, size: int) -> np.ndarray:
     """An evenly spread part of sorted positions."""
     return positions[np.linspace(0, len(positions) - 1, max(size, 2)).round().astype(np.int64)]
 

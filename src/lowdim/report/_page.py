@@ -1,6 +1,7 @@
 """One HTML page from sections: offline, for keyboard and screen reader, light and dark, on paper."""
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader
+from PIL import Image
 
 from lowdim._files import RunFolder, plain
 from lowdim._names import short_names
@@ -113,12 +116,7 @@ def write_report(folder: RunFolder, page: Page) -> list[str]:
 
 
 def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: None) -> str:
-    """The page as one HTML file that loads nothing.
-
-    Args:
-        page: What it shows.
-        keep: Called with the name and the text of each figure (SVG) and its numbers (CSV).
-    """
+    """The page as one HTML file that loads nothing."""
     terms, parts = Terms(), list[dict[str, Any]]()
     for section in page.sections:
         figures = [_figure(section, figure, keep) for figure in section.figures]
@@ -126,9 +124,7 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
         explained = terms.new(_words(section), section.terms)
         notes = merged(section.notes)
         parts.append({"section": section, "figures": figures, "tables": tables, "terms": explained, "notes": notes})
-    cards = [
-        (card, "" if card.figure is None else _data_uri("image/svg+xml", to_svg(card.figure))) for card in page.cards
-    ]
+    cards = [(card, {} if card.figure is None else _still(card.figure, to_svg(card.figure))) for card in page.cards]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -170,8 +166,8 @@ def _figure(section: Section, figure: Figure, keep: Callable[[str, str], None]) 
     return {
         "figure": figure,
         "id": f"{section.id}-{figure.name}",
-        "svg": _data_uri("image/svg+xml", svg),
-        "csv": _data_uri("text/csv", numbers),
+        **_still(figure, svg),
+        "csv": _data_uri("text/csv", _bytes(numbers)),
         "file": f"{section.id}-{figure.name}.csv",
         # Inside a script element only "<" could end it.
         "plotly": [
@@ -187,11 +183,35 @@ def _table(section: Section, table: Table, keep: Callable[[str, str], None]) -> 
     firsts = [str(row[0]) for row in table.rows]
     return {
         "table": table,
-        "csv": _data_uri("text/csv", text),
+        "csv": _data_uri("text/csv", _bytes(text)),
         "file": name,
         "short": dict(zip(firsts, short_names(firsts), strict=True)),
     }
 
 
-def _data_uri(kind: str, text: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(text.encode(errors='backslashreplace')).decode()}"
+def _still(figure: Figure, svg: str) -> dict[str, Any]:
+    images = figure.images if isinstance(figure, Images) else []
+    return {
+        "svg": _data_uri("image/svg+xml", svg.encode()),
+        "pictures": [(caption, _picture(pixels)) for caption, pixels in images],
+    }
+
+
+def _picture(pixels: np.ndarray) -> dict[str, Any]:
+    """A picture as a data URI, in the smaller of PNG and JPEG, with its width."""
+    image = Image.fromarray(pixels)
+    forms: dict[str, bytes] = {}
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 85})):
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        forms[kind] = buffer.getvalue()
+    kind = min(forms, key=lambda one: len(forms[one]))
+    return {"uri": _data_uri(f"image/{kind}", forms[kind]), "width": image.width}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
