@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.models.test_texts import GPT2, SEQ2SEQ, save
 from torch import nn
 
 from lowdim._files import read_json, write_checked
@@ -16,7 +17,6 @@ from lowdim.finetuning._heads import heads_for, with_heads
 from lowdim.models import find_feature, load_model
 from lowdim.profiling import profile
 from lowdim.ranking import Candidate, rank
-from tests.models.test_texts import GPT2, SEQ2SEQ, save
 
 FORMS = """
 import warnings
