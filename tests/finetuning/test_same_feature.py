@@ -139,7 +139,7 @@ def test_all_commands_take_the_same_of_texts(form: str, tmp_path: Path) -> None:
         (tmp_path / "net" / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     lines = [f"{'how many' if k % 2 else 'a b'} {'cats ' * (1 + k % 5)}b{' a' * (k // 10)},{k % 2}" for k in range(30)]
     (tmp_path / "texts.csv").write_text("\n".join(["text,label", *lines]))
-    data, spec = load_data(tmp_path / "texts.csv"), f"hf:{tmp_path / 'net'}"
+    data, spec = load_data(str(tmp_path / "texts.csv")), f"hf:{tmp_path / 'net'}"
     network = load_model(spec)
     measured = profile(network, data, splits=["train"]).feature
     ranked = rank([Candidate(name="one", model=spec)], data, probe=False).places[0].evaluation.feature
