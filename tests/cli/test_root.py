@@ -62,7 +62,7 @@ def test_another_missing_module_is_an_internal_error(lowdim, monkeypatch):
             ["complete", "x", "--no-scal"],
             "No such option: --no-scal. Did you mean --no-scale or --scale? See: lowdim complete --help",
         ),
-        (["rank", "--data", "digits", "--by", "logm"], "'probe_accuracy'. Did you mean logme? See: lowdim rank --help"),
+        (["rank", "--data", "digits", "--by", "logm"], "'unexplained'. Did you mean logme? See: lowdim rank --help"),
         (["check", "x"], "Missing option '--theorem'. Choose from: parsimony, separation. See: lowdim check --help"),
         (["measure", "--model", "digits", "--limit", "few"], "See: lowdim measure --help"),
     ],

@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         small = {"few-labels": {"draws": 1}, "damaged-picture": {"height": 40, "width": 60}, "parsimony-svd": {}}
         experiments = [load(id) for id in small]
         settings = {one.id: one.settings(**small[one.id]) for one in experiments}
-        finished = {id: Finished(id, "done", load(id).run(settings[id], lambda done, total: None), 1.0) for id in small}
+        finished = {id: Finished(id, "done", 1.0, load(id).run(settings[id], lambda done, total: None)) for id in small}
         page = as_tour(experiments_page(experiments, finished, settings, {}), experiments, finished, TOUR)
         Path("demo").mkdir()
         Path("demo/report.html").write_text(to_html(page))
