@@ -121,3 +121,21 @@ def test_paths_may_be_text(tmp_path, monkeypatch):
     found = lowdim.predict("tuned/delta", "digits-noisy", split="test", limit=20, page="page.html")
     assert len(found["predictions"]) == 20 and (tmp_path / "page.html").is_file()
     assert tuned.folder is not None and found["accuracy"] == found.data["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("measure", {"model": "digits", "data": "digits", "limit": 0}, "`limit`: 0 is below 1"),
+        ("measure", {"model": "digits", "data": "digits", "seed": -1}, "`seed`: -1 is below 0"),
+        ("measure", {"model": "digits", "data": "digits", "seed": np.int64(2**40)}, "`seed`: .* is above 4294967295"),
+        ("measure", {"model": "digits", "data": "digits", "cache_budget": float("nan")}, "`cache_budget`: nan is no finite"),
+        ("measure", {"model": "digits", "data": "a\0b"}, "`data`: It holds a character of value 0"),
+        ("finetune", {"model": "digits", "data": "digits", "epochs": 0}, "`epochs`: 0 is below 1"),
+        ("rank", {"model": ["digits"], "data": "digits", "jobs": 0}, "`jobs`: 0 is below 1"),
+        ("complete", {"file": "sample:china", "depth": 1}, "`depth`: 1 is below 2"),
+    ],
+)  # fmt: skip
+def test_numbers_are_held_to_the_same_ranges(name, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        getattr(lowdim, name)(**arguments)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, progress, say
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     command(app)(reproduce)
 
 
-@takes_text_for_paths
+@called_from_python
 def reproduce(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID ...|all]", help="Which; see --list.")] = None,
     list_all: Annotated[
