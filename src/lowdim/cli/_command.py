@@ -170,9 +170,9 @@ def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
 def _out_of_range(value: Any, option: typer.models.OptionInfo | None) -> str:
     if option is None or not isinstance(value, Real):
         return ""
-    if option.min is not None and not value >= option.min:
+    if option.min is not None and not float(value) >= option.min:
         return f"{value} is below {option.min}, the least that is taken."
-    if option.max is not None and not value <= option.max:
+    if option.max is not None and not float(value) <= option.max:
         return f"{value} is above {option.max}, the most that is taken."
     return ""
 
