@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import ExifTags, Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from typer.main import get_command
@@ -139,3 +140,20 @@ def test_paths_may_be_text(tmp_path, monkeypatch):
 def test_numbers_are_held_to_the_same_ranges(name, arguments, message):
     with pytest.raises(UsageError, match=message):
         getattr(lowdim, name)(**arguments)
+
+
+def test_photographs_taken_in_portrait_measure_as_their_upright_copies(tmp_path):
+    turned = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    generator = np.random.default_rng(0)
+    for label in ("a", "b"):
+        for folder in ("upright", "lying"):
+            (tmp_path / folder / label).mkdir(parents=True)
+        for index in range(9):
+            image = Image.fromarray(generator.integers(0, 255, (12, 9, 3), np.uint8))
+            orientation = (3, 6, 8)[index % 3]
+            exif = Image.Exif()
+            exif[ExifTags.Base.Orientation] = orientation
+            image.save(tmp_path / "upright" / label / f"{index}.png")
+            image.transpose(turned[orientation]).save(tmp_path / "lying" / label / f"{index}.png", exif=exif)
+    upright, lying = (lowdim.measure("digits", str(tmp_path / folder)) for folder in ("upright", "lying"))
+    assert lying["layers"] == upright["layers"] and lying["classes"] == upright["classes"]
