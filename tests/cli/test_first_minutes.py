@@ -39,7 +39,10 @@ def test_run_again_has_only_what_the_experiment_takes(monkeypatch, tmp_path):
     assert _own(first, "--set", given) == [" --set rank=4", " --set eps=.2"]
     assert _own(second, "--set", given) == []
     settings = {one.id: one.settings() for one in (first, second)}
-    finished = {one.id: Finished(one.id, "skipped", None, 0.0, "not asked") for one in (first, second)}
+    finished = {
+        one.id: Finished(id=one.id, status="skipped", outcome=None, seconds=0.0, message="not asked")
+        for one in (first, second)
+    }
     options = {one.id: "".join(_own(one, "--set", given)) for one in (first, second)}
     sections = experiments_page([first, second], finished, settings, options).sections
     assert [section.command for section in sections] == [
