@@ -7,8 +7,11 @@ LEVEL = 0.9
 """Of every interval."""
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 """Standard deviations from the middle of a normal interval to its ends."""
-FOLD_LOSS = 1.3
-"""Folds share training samples, so n held-out predictions tell as much as n / 1.3 independent ones."""
+FOLD_LOSS = 2.5
+"""Folds share training samples, and the fit on all of them is another one: n held-out predictions tell as much as n / 2.5 independent ones.
+
+With 1.3 the 90 % interval held the accuracy on 400 to 1,000 new images in 82 % of 81 settings (three networks, three sets, 5 to 50 labels
+per class), with 2.5 in 90 %."""
 
 
 def wilson_interval(share: float, samples: float, *, level: float = LEVEL) -> tuple[float, float]:

@@ -16,22 +16,6 @@ def rank_cutoff(singular_values: Float[np.ndarray, " k"], size: int, eps: float 
     return float(size * eps * np.max(singular_values, initial=0.0))
 
 
-def numerical_rank(matrix: Float[np.ndarray, "m n"]) -> int:
-    """Number of singular values above `rank_cutoff`."""
-    values = np.linalg.svd(matrix, compute_uv=False)
-    return int(np.sum(values > rank_cutoff(values, max(matrix.shape), np.finfo(matrix.dtype).eps)))
-
-
-def stable_rank(singular_values: Float[np.ndarray, " k"]) -> float:
-    """``sum s^2 / max s^2``, between 1 and the rank; 0 for a zero matrix.
-
-    References:
-        Rudelson and Vershynin (2007), J. ACM 54(4), doi:10.1145/1255443.1255449.
-    """
-    largest = float(np.max(singular_values, initial=0.0))
-    return float(np.sum((singular_values / largest) ** 2)) if largest > 0 else 0.0
-
-
 def effective_rank(singular_values: Float[np.ndarray, " k"]) -> float:
     """``exp(entropy of s / sum s)``, between 1 and the rank; 0 for a zero matrix.
 

@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars
 import pytest
 from sklearn.datasets import load_wine
 
+import lowdim
 from lowdim.cli import main
+from lowdim.errors import UsageError
 
 
 @pytest.fixture
@@ -367,3 +371,30 @@ def test_tables_of_ids_are_for_ratings(run, table, tmp_path: Path) -> None:
     (tmp_path / "u.csv").write_text("user,trait\na,1\n")
     code, _, err = run(str(table[0]), "--user-table", "u.csv")
     assert code == 2 and "FILE must hold triplets" in err
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_a_frame_in_memory_comes_back_filled(kind: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    level = generator.normal(size=60)
+    columns = {
+        "count": [None if place % 7 == 0 else round(10 + 3 * x) for place, x in enumerate(level)],
+        "size": [None if place % 5 == 1 else round(2 * x, 2) for place, x in enumerate(level)],
+        "name": [None if place % 9 == 5 else "high" if x > 0 else "low" for place, x in enumerate(level)],
+    }
+    frame = (
+        polars.DataFrame(columns)
+        if kind == "polars"
+        else pd.DataFrame(columns).astype({"count": "Int64", "name": "category"})
+    )
+    found = lowdim.complete(frame, out=tmp_path / "r")
+    assert type(found.frame) is type(frame) and list(found.frame.columns) == list(columns)
+    assert list(found.frame.dtypes) == list(frame.dtypes)
+    for name, cells in columns.items():
+        new = found.frame[name].to_list()
+        assert None not in new and all(old is None or old == cell for old, cell in zip(cells, new, strict=True))
+    assert found["filled"] == sum(cell is None for cells in columns.values() for cell in cells)
+    assert found.solver_ == found["solver"] and (tmp_path / "r" / "completed.csv").exists()
+    assert lowdim.complete(frame, out=tmp_path / "r").frame.equals(found.frame)
+    with pytest.raises(UsageError, match="Arrays are completed by"):
+        lowdim.complete(np.ones((3, 3)))

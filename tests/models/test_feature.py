@@ -254,8 +254,8 @@ def test_sequences_with_the_samples_second_are_not_measured() -> None:
     network = Net(lambda n, x: n.fc(n.block(x.flatten(2).permute(2, 0, 1)).mean(0)), block=block, fc=nn.Linear(6, 4))
     feature = find_feature(network, noise(3, 3, 8, 8))
     assert feature.layer == "fc:input"
-    assert feature.turned >= {"block", "block.linear1"}
-    assert not feature.turned & {*default_layers(network, feature), *later_blocks(network, feature)}
+    assert feature.apart >= {"block", "block.linear1"}
+    assert not feature.apart & {*default_layers(network, feature), *later_blocks(network, feature)}
     labels = np.arange(8) % 2
     images = dataset_from_arrays(np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), np.uint8), labels)
     tuned = finetune(as_model(network, kind="image"), images, method="layer", layer="block", epochs=1, batch_size=4)
@@ -513,6 +513,7 @@ HARD = {
     "test_efficientnet": ({}, 256),
     "test_mambaout": ({}, None),
     "cait_xxs24_224": ({"depth": 2}, 192),
+    "volo_d1_224": ({"img_size": 32, "layers": (1, 1, 1, 1)}, 384),
     "resnet18": ({"num_classes": 0}, 512),
 }
 

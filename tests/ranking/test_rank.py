@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lowdim._intervals import wilson_interval
+from lowdim._intervals import FOLD_LOSS, wilson_interval
 from lowdim.data import dataset_from_arrays, load_data
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning import finetune
@@ -126,7 +126,7 @@ def test_scores_are_those_of_the_formulas(saved: Path) -> None:
     assert result.scores["vci"] == pytest.approx(1 - result.scores["h_score"] / 3)
     by_folds = evaluate(candidates_of([file])[0], data, folder=saved / "work2", probe_on="cv")
     assert by_folds.scores["probe_accuracy"] == probe.accuracy
-    assert by_folds.probe_samples == int(120 / 1.3)
+    assert by_folds.probe_samples == int(120 / FOLD_LOSS)
 
 
 def test_images_are_ordered_by_the_frozen_head(tmp_path: Path) -> None:

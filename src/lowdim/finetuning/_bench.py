@@ -119,6 +119,7 @@ class Bench:
         self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
         self._views: dict[str, list[list[np.ndarray]]] = {}
+        self._heads: dict[Plan, Fitted] = {}  # frozen heads on all samples
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
         self.warnings = [text for part in data.splits.values() for text in cut_texts(part, network.preprocessing)]
 
@@ -185,10 +186,15 @@ class Bench:
         `with_updates` measures the rank of each update and its share in the first gradient's subspace. On `watched` samples
         accuracy and NC1 are measured after every epoch, after which `on_epoch` gets the method, the epoch and the history.
         """
+        if indices is None and plan in self._heads:
+            return self._heads[plan]
         model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed, feature=self.feature)
         method = model.method
         if method.layered:
-            return self._fit_layered(model, np.arange(len(self.labels)) if indices is None else indices)
+            fitted = self._fit_layered(model, np.arange(len(self.labels)) if indices is None else indices)
+            if indices is None:
+                self._heads[plan] = fitted
+            return fitted
         if method.head is not None:
             method.head(model, self)
         if model.blocks:
@@ -244,7 +250,8 @@ class Bench:
             self._warn(
                 f"The method {model.plan.method} sees each image and its mirror image: `views` has no effect on it."
             )
-        views, started = self._tamed(model), time.monotonic()
+        started = time.monotonic()
+        views = self._tamed(model)
         weights = self._weights(indices).double().cpu().numpy() if self.class_weights else None
         head, mirrored = fit_frozen_views(
             [[rows[indices] for rows in view] for view in views],

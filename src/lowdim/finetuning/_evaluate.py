@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Split, batches
 from lowdim.data._batches import Inputs, by_length
-from lowdim.data._copies import Copies
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import mirror, tame
 from lowdim.finetuning._store import HeldStore, Store
@@ -166,14 +165,6 @@ def correct_of(logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n
     """1 where a sample's most probable class is its own, else 0; raises as `accuracy_of`."""
     require_classes(logarithms)
     return (logarithms.argmax(axis=1) == labels).astype(np.float64)
-
-
-def accuracy_without(
-    copies: Copies, logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]
-) -> float | None:
-    """`accuracy_of` the samples that are not also in the train split; None where none is, or all are."""
-    kept = np.setdiff1d(np.arange(len(labels)), copies.repeated[0])
-    return accuracy_of(logarithms[kept], labels[kept]) if 0 < len(kept) < len(labels) else None
 
 
 def nc1(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], classes: int) -> float | None:

@@ -41,7 +41,7 @@ class Tuned:
         updates: One entry per trained matrix.
         known: What the training samples look like, by which `lowdim predict` finds samples that are unlike all of them; None where the
             base was trained, too.
-        layers: Where the block was left to ``auto``: ``name``, ``nc1`` and ``nc1_chance`` of every layer before tuning, on the training
+        layers: Where ``auto`` tried a block of its own choice: ``name``, ``nc1`` and ``nc1_chance`` of every layer before tuning, on the training
             samples. Information, by which nothing is chosen: no collapse number finds a better block than 3/4 of the depth.
         trained_parameters, total_parameters: Of the tuned network with its new head.
         history: Of the training loops, by part; with ``test_accuracy`` and ``test_nc1`` where they were watched.

@@ -78,7 +78,7 @@ class Feature:
         outputs: Of the classifier, per sample; 0 without one.
         blocks: How the network pools the tokens or maps of its blocks for the feature.
         ran: Names of the modules in the order in which they ran.
-        turned: Those whose sequences have samples along the second axis, and which are therefore not measured.
+        apart: Those that do not give one row per sample (samples along another axis, windows as samples), and are not measured.
 
     Example:
         >>> find_feature(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.ones(2, 4)).describe()
@@ -95,7 +95,7 @@ class Feature:
     outputs: int = 0
     blocks: Pool = "avg"
     ran: tuple[str, ...] = field(default=(), repr=False)
-    turned: frozenset[str] = field(default=frozenset(), repr=False)
+    apart: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def name(self) -> str:
@@ -161,7 +161,7 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
     """The layers of a profile: the outputs of the blocks, then the feature.
 
     A network without blocks gives the outputs of its activation modules, or failing those of its weight layers. What never runs is
-    left out, and so are sequences with the samples along their second axis.
+    left out, and so is what does not give one row per sample.
 
     Args:
         module: Any network.
@@ -176,7 +176,7 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
         ['1', '2:input']
     """
     layers: list[str] = []
-    measured = {*feature.ran} - {*feature.heads} - feature.turned
+    measured = {*feature.ran} - {*feature.heads} - feature.apart
     for names in (block_names, activation_names, weight_names):
         layers = layers or [name for name in names(module) if name in measured]
     return [*(name for name in layers if name != feature.layer), feature.layer]
@@ -199,7 +199,7 @@ def later_blocks(module: nn.Module, feature: Feature | None = None) -> list[str]
     half = names[len(names) // 2 :]
     if feature is not None and not feature.heads:
         half = half[:-1]
-    return [name for name in half if feature is None or name not in (feature.layer, *feature.turned)]
+    return [name for name in half if feature is None or name not in (feature.layer, *feature.apart)]
 
 
 @contextlib.contextmanager
@@ -239,7 +239,15 @@ class _Finder:
         heads, after = _classifiers(self.value) if self._is_row(self.value) else ([], {})
         points = sorted(map(self._point, heads), key=lambda point: self.seen.ran.index(point.head) if point.head else 0)
         if points and all(_alike(point, points[0]) for point in points):
-            return self._read(heads[0], points, after)
+            return self._read(points, after)
+        rows = [point for point in points if self._is_row(point.value)]
+        if rows and len(rows) < len(points) and all(_alike(point, rows[0]) for point in rows):
+            # Beside it tokens or maps have their own answers, which no row of them gives.
+            others = " and ".join(point.head or "another" for point in points if point not in rows)
+            return replace(
+                self._read(rows, after, alone=False),
+                why=f"what {rows[0].head or 'the output'} reads; {others} beside it reads more",
+            )
         if points:
             return self._joined(points, after, heads)
         return self._encoded()
@@ -295,7 +303,7 @@ class _Finder:
             outputs=outputs,
             blocks=self._blocks(layer, pool),
             ran=self.seen.ran,
-            turned=self.seen.turned,
+            apart=self.seen.apart,
         )
 
     def _blocks(self, layer: str, pool: Pool) -> Pool:
@@ -317,10 +325,10 @@ class _Finder:
         for value in path:
             for layer in value.starts:
                 if name and layer.partition(INPUT)[0] == name:
-                    return _Point(layer, value, name)
+                    return _Point(layer, value, name, head)
         for value in path:
             if self._ends(value):
-                return _Point(self._ends(value), value, "")
+                return _Point(self._ends(value), value, "", head)
         raise self._between_modules()
 
     def _between_modules(self) -> InputError:
@@ -329,14 +337,16 @@ class _Finder:
             "with `feature`."
         )
 
-    def _read(self, head: Value, points: "list[_Point]", after: dict[int, Value]) -> Feature:
-        """The feature of one classifier, or of several that read the same."""
+    def _read(self, points: "list[_Point]", after: dict[int, Value], *, alone: bool = True) -> Feature:
+        """The feature of one classifier, or of several that read the same; `alone`: no other has a part in the output."""
         point, names = points[0], tuple(dict.fromkeys(point.head for point in points if point.head))
+        head = point.product
         which = (
             f"{names[0]} reads, the classifier" if len(names) == 1 else f"{' and '.join(names)} read, the classifiers"
         )
         why = f"what {which}" if names else "what the output is a product of"
-        if head.shape[1 if head.operation == "convolution" else -1] != torch.Size(self.value.shape[1:]).numel():
+        answers = head.shape[1 if head.operation == "convolution" else -1]
+        if not alone or answers != torch.Size(self.value.shape[1:]).numel():
             # It gives a part of the answer, or more, and is no place for a new classifier.
             names = ()
         if point.head and self._is_row(point.value):
@@ -348,7 +358,7 @@ class _Finder:
         tokens = len(point.value.shape) == 3
         pools: tuple[Pool, ...] = ("last", "cls", "avg") if tokens else ("avg", "flatten")
         rows = self._rows(point.layer, pools)
-        pool: Pool | None = next((pool for pool in pools if self._gives(point, head, rows[pool], after)), None)
+        pool: Pool | None = next((pool for pool in pools if self._gives(point, rows[pool], after)), None)
         if pool is None and not tokens:
             raise self._between_modules()
         if pool is None:
@@ -361,8 +371,9 @@ class _Finder:
         )
         return self._feature(point.layer, pool, f"{why}{said.get(pool, '')}", names, classifies=True)
 
-    def _gives(self, point: "_Point", head: Value, rows: Tensor, after: dict[int, Value]) -> bool:
+    def _gives(self, point: "_Point", rows: Tensor, after: dict[int, Value]) -> bool:
         """Whether the classifier makes of these rows what the network made of them."""
+        head = point.product
         operand = next((v for v in _path(head.before()[0], _SHAPES | _SCALES) if self._is_row(v)), head.before()[0])
         if operand.tensor is not None and self._is_row(operand):
             return _same(rows, operand.tensor.flatten(1), scaled=True)
@@ -475,6 +486,7 @@ class _Point:
     layer: str
     value: Value
     head: str
+    product: Value
 
 
 def _plain(layer: str) -> str:
@@ -527,10 +539,7 @@ def _known(value: Value, following: Value | None) -> bool:
         return before[0].operation in _SCALES and following is not None and following.operation in _SCALES
     if value.operation in _ON_MAPS and len(value.shape) >= 4:
         return True
-    if value.operation in _MAXIMA:
-        # Over several answers for each class, not over tokens.
-        return any(len(v.shape) == 2 for v in _path(before[0], _SHAPES))
-    return value.operation in _SIMPLE | _SUMS | _ANSWERS
+    return value.operation in _SIMPLE | _SUMS | _ANSWERS | _MAXIMA
 
 
 def _is_length(value: Value) -> bool:

@@ -59,7 +59,7 @@ class Trace:
         ran: Names of the modules in the order in which they were entered.
         maps: Heights times widths of the maps that convolutions gave.
         tokens: Length of the last sequence ``n x t x d`` that a module gave; 0 without one.
-        turned: Modules that give sequences ``t x n x d``.
+        apart: Modules that do not give one row per sample, but sequences ``t x n x d``, or windows and patches as samples.
     """
 
     output: Any
@@ -67,7 +67,7 @@ class Trace:
     ran: tuple[str, ...]
     maps: tuple[int, ...]
     tokens: int
-    turned: frozenset[str]
+    apart: frozenset[str]
 
 
 def trace(module: nn.Module, inputs: Inputs) -> Trace:
@@ -84,7 +84,7 @@ def trace(module: nn.Module, inputs: Inputs) -> Trace:
         for handle in handles:
             handle.remove()
     return Trace(
-        output, watch.values, tuple(dict.fromkeys(watch.ran)), tuple(watch.maps), watch.tokens, frozenset(watch.turned)
+        output, watch.values, tuple(dict.fromkeys(watch.ran)), tuple(watch.maps), watch.tokens, frozenset(watch.apart)
     )
 
 
@@ -96,7 +96,7 @@ class _Watch(TorchDispatchMode):
         self.ran: list[str] = []
         self.maps: list[int] = []
         self.tokens = 0
-        self.turned: set[str] = set()
+        self.apart: set[str] = set()
         self.names = {child: name for name, child in module.named_modules()}
         self._open: list[tuple[str, str]] = []
         self._calls: dict[str, int] = {}
@@ -133,8 +133,8 @@ class _Watch(TorchDispatchMode):
             self._value(tensor).ends.append(f"{name}{again}")
             if name and tensor.ndim == 3 and tensor.shape[1] > 1:
                 self.tokens = tensor.shape[1]
-            if tensor.ndim == 3 and tensor.shape[0] != self.samples == tensor.shape[1]:
-                self.turned.add(name)
+            if tensor.shape[:1] != (self.samples,):
+                self.apart.add(name)
 
 
 def _tensors(tree: Any) -> list[Tensor]:

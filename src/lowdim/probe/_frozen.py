@@ -33,7 +33,7 @@ _JUDGES = 500
 """Samples that decide whether views are averaged."""
 _UNJUDGED = 6
 """Place among the temperatures of the class means where no sample can be left out."""
-_FOLDS = 4
+_FOLDS = 5
 _UNUSED = -2
 """Fold of a sample that strengths and shares are chosen without."""
 _SMALL = 3e-5

@@ -136,9 +136,11 @@ class Around:
 
 @dataclass
 class Head:
-    """What the network's own scores say, of the samples for which they are finite."""
+    """What the network's own scores say, of the samples for which they are finite; `alone`: of those without a copy in train."""
 
     correct: int = 0
+    alone: int = 0
+    correct_alone: int = 0
     disagree: int = 0
     compared: int = 0
     samples: int = 0
@@ -172,13 +174,15 @@ def second_pass(
     scored: int,
     head_key: Key | None,
     outliers: int,
+    copied: np.ndarray,
     processes: Processes,
     progress: Callable[[int], None],
 ) -> tuple[dict[Key, Around], Head, Suspects]:
     """Scatter in the spans, nearest-mean hits, the head's accuracy and suspected labels.
 
     Samples are classified by the class means of `references`, or by those of `moments` where a layer has none there; `present`
-    says which class of the data set each label of the stream stands for. Scores count where they are for `scored` classes.
+    says which class of the data set each label of the stream stands for. Scores count where they are for `scored` classes; `copied`
+    says which samples are also in train.
     """
     half = torch.from_numpy(halves(stream.labels, stream.source.copies))
     around = {key: _around(here, references.get(key), present, weighting) for key, here in moments.items()}
@@ -199,8 +203,12 @@ def second_pass(
                 _suspect(around[key], rows, labels, parts, batch.positions[good.numpy()], suspects)
         if scores is not None:
             known = torch.isfinite(scores).all(dim=1)
-            head.correct += int((scores.argmax(dim=1) == present[batch.labels])[known].sum())
+            right = (scores.argmax(dim=1) == present[batch.labels]) & known
+            alone = known & ~torch.from_numpy(copied[batch.positions])
+            head.correct += int(right.sum())
             head.samples += int(known.sum())
+            head.correct_alone += int(right[alone].sum())
+            head.alone += int(alone.sum())
             head.unknown += int((~known).sum())
         progress(1)
     _sum(around, processes)

@@ -274,6 +274,7 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             scored=builder.scored,
             head_key=builder.head_key(moments),
             outliers=recipe.outliers,
+            copied=_copied(data, name, len(stream.labels)),
             processes=job.processes,
             progress=step,
         )
@@ -282,6 +283,13 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             Measured(name, stream.labels, present[name], moments, around, head, suspects, items, stream.exponents)
         )
     return builder.result()
+
+
+def _copied(data: Any, name: str, samples: int) -> np.ndarray:
+    """Which samples of the test split are also in the train split."""
+    if name != "test" or not isinstance(data, Dataset) or "train" not in data.splits:
+        return np.zeros(samples, dtype=bool)
+    return np.isin(data["test"].contents, data["train"].contents)
 
 
 class Counter:

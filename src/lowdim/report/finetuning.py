@@ -35,7 +35,7 @@ def evidence_table(evidence: Sequence[Mapping[str, Any]]) -> Table:
         "Cross-validated on the training split",
         ["model", "method", "layer", "accuracy %", "90 % low", "90 % high", "seconds"],
         rows,
-        caption="Accuracy on training samples by fits that had not seen them; Wilson interval with N / 1.3.",
+        caption="Accuracy on training samples by fits that had not seen them; Wilson interval with N / 2.5.",
     )
 
 

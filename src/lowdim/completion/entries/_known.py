@@ -69,5 +69,7 @@ def _side(
 
 def _standardised(matrix: Array) -> Array:
     """Columns of mean 0 and unit variance, 0 where a cell is missing."""
+    size = np.nanmax(np.abs(matrix), axis=0)
+    matrix = matrix / np.where(size > 0, size, 1.0)  # whose squares are numbers
     mean, scale = np.nanmean(matrix, axis=0), np.nanstd(matrix, axis=0)
     return np.nan_to_num((matrix - mean) / np.where(scale > 0, scale, 1.0))
