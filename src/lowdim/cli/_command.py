@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from lowdim._warnings import WORDING, merged
 from lowdim.cli import _voice
 from lowdim.cli._session import ReaderGone
 from lowdim.cli._voice import this_process, warn
@@ -250,11 +251,12 @@ def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
         ]
 
         def call(json: bool, format: Format, **given: Any) -> None:
-            token = TYPED.set(_typed())
+            typed, wording = TYPED.set(_typed()), WORDING.set(_voice.in_flags)
             try:
                 result = function(**given)
             finally:
-                TYPED.reset(token)
+                TYPED.reset(typed)
+                WORDING.reset(wording)
             _show(result, as_json=json or format is Format.json or (format is Format.auto and _wants_json()))
 
         call.__name__, call.__doc__ = function.__name__, function.__doc__
@@ -287,7 +289,6 @@ def emit_json(command: str, result: Mapping[str, Any]) -> None:
 
 def _show(result: "Result | Listing", *, as_json: bool) -> None:
     """Prints what a command gave; ends with its exit code."""
-    from lowdim._warnings import merged
 
     if isinstance(result, Listing):
         if as_json:
