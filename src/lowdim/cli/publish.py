@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, command, called_from_python
+from lowdim.cli._command import TYPED, called_from_python, command
 from lowdim.cli._common import say
 
 if TYPE_CHECKING:
