@@ -259,7 +259,7 @@ def _suspects(bench: Bench, most: int) -> list[Outlier]:
     heldout = heldout_predictions(bench, probe_plan(bench), fold_of(train.labels, _FOLDS, bench.job.seed, train.copies))
     return [
         Outlier(
-            item=train.items[position],
+            item=train.items[int(position)],
             split=train.name,
             position=position,
             class_=bench.class_names[train.labels[position]],
