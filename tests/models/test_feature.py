@@ -525,7 +525,7 @@ HARD = {
     "test_efficientnet": ({}, 256),
     "test_mambaout": ({}, None),
     "cait_xxs24_224": ({"depth": 2}, 192),
-    "volo_d1_224": ({"img_size": 32, "layers": (1, 1, 1, 1)}, 384),
+    "volo_d1_224": ({"img_size": 64}, 384),
     "resnet18": ({"num_classes": 0}, 512),
 }
 
