@@ -180,7 +180,7 @@ _TIMES = {"seconds", "seconds_per_epoch", "cache", "path", "own", "run_folder"}
 
 
 def content(folder: Path) -> str:
-    """A digest of all results in a folder, but for times and the folder's own name."""
+    """A digest of all results in a folder, but for times and its own name."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -189,7 +189,7 @@ def content(folder: Path) -> str:
         if path.name in ("report.html", "manifest.json") or path.name.startswith("events"):
             found[name] = "there"  # they show times, or digests of files that do
         elif path.name == "result.json":
-            found[name] = _timeless(json.loads(path.read_text()))
+            found[name] = _timeless(json.loads(path.read_text().replace(folder.name, "OUT")))
         elif path.suffix == ".safetensors" and path.parent.name != "peft":
             found[name] = {key: sha_of(array) for key, array in load_tensors(path)[0].items()}
         elif path.suffix in (".svg", ".csv") and path.parent.name == "figures" and "second" in path.read_text():
