@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from lowdim.tables._text import Form
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Kind = Literal["number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty"]
-KINDS: tuple[Kind, ...] = ("number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category", "date"})
 
 MISSING_TEXT = frozenset(
@@ -138,16 +138,7 @@ def column_of_texts(
     missing: Collection[str] = (),
     first: bool = False,
 ) -> Column:
-    """A column of a text table.
-
-    Args:
-        name: Of the column.
-        cells: Its texts.
-        form: How numbers are written.
-        kind: If it is not to be found.
-        missing: Texts that stand for a missing cell beside the usual ones.
-        first: Whether it is the first column, which may number the rows.
-    """
+    """A column of a text table."""
     stripped = [cell.strip() for cell in cells]
     marked = {text.lower() for text in missing}
     known = np.array([cell.lower() not in MISSING and cell.lower() not in marked for cell in stripped], bool)
@@ -157,7 +148,7 @@ def column_of_texts(
         if numbers is not None and (kind is not None or not _named_code(name, texts, numbers)):
             if np.isinf(numbers.values).any():
                 raise InputError(
-                    f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `missing`."
+                    f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `na`."
                 )
             compact = compact_dates(texts) if kind is None else None
             if compact is not None:
@@ -178,7 +169,7 @@ def column_of_texts(
         shown = ", ".join(repr(text) for text, _ in others.most_common(3)) + (", \u2026" if len(others) > 3 else "")
         return replace(
             column,
-            why=f"numbers but for {shown} in {others.total()} cells; `missing` names what stands for a missing one",
+            why=f"numbers but for {shown} in {others.total()} cells; `na` names what stands for a missing one",
         )
     return column
 
@@ -197,14 +188,7 @@ def _dated(name: str, known: Mask, dates: Dates) -> Column:
 
 
 def column_of_values(name: str, values: pd.Series, *, kind: Kind | None = None, first: bool = False) -> Column:
-    """A column of a frame, whose type says most of what it is.
-
-    Args:
-        name: Of the column.
-        values: The cells.
-        kind: If it is not to be found.
-        first: Whether it is the first column, which may number the rows.
-    """
+    """A column of a frame, whose type says most of what it is."""
     known = values.notna().to_numpy()
     cells = [cell if there else None for cell, there in zip(values.astype(object), known, strict=True)]
     if isinstance(values.dtype, pd.CategoricalDtype):

@@ -299,12 +299,12 @@ def _completable(table: Table) -> Table:
     if not modelled:
         kinds = ", ".join(map(str, table.columns[:8]))
         wrong = ", `delimiter` what stands between columns" if len(table.columns) == 1 else ""
-        raise InputError(f"No column can be completed: {kinds}. `kinds` says what a column is{wrong}.")
+        raise InputError(f"No column can be completed: {kinds}. `kind` says what a column is{wrong}.")
     if len(modelled) == 1 and not modelled[0].known.all():
         others = ", ".join(str(column) for column in table.columns if not column.modelled)
         raise InputError(
             f"Only {modelled[0].name!r} can be completed, and no other column says anything about it"
-            + (f": {others}. `kinds` says what a column is." if others else ".")
+            + (f": {others}. `kind` says what a column is." if others else ".")
         )
     return table
 

@@ -147,15 +147,8 @@ def read_text(
 ) -> TextTable:
     """Read a text table.
 
-    Args:
-        data: The bytes of the file, not compressed.
-        name: For errors.
-        separator: One character, if it is not to be found.
-        decimal: ``"."`` or ``","``, if it is not to be found.
-        encoding: If it is not to be found.
-        header: Whether the first line names the columns, if it is not to be found.
-        labels: Whether the table holds texts with labels: then blanks separate nothing, no line is a comment, and where quotation marks
-            are not closed, as in some files separated by tabs, they are text.
+    With `labels` the table holds texts with labels: then blanks separate nothing, no line is a comment, and where quotation marks
+    are not closed, as in some files separated by tabs, they are text.
 
     Raises:
         InputError: If it is no table, with the line.

@@ -91,9 +91,7 @@ def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[floa
     With ``S`` the sparse residual ``Omega o (Phi - W)``, $\nabla_l = -F_{N:l+1}^\top S F_{l-1:1}^\top$. The data are
     touched once; inner factors see only the (k, k) matrix $F_N^\top S F_1^\top$.
 
-    Args:
-        entries: Observed entries of Phi, (m, n).
-        factors: ``F_1 (k, n), ..., F_N (m, k)``, at least two.
+    The factors are ``F_1 (k, n), ..., F_N (m, k)``.
 
     Returns:
         The loss, and one array per factor. Cost: O(``|Omega|`` k + (m + n) k^2 + N k^3).
@@ -134,16 +132,7 @@ def descend(
     hundred steps. With few entries a fixed step near the stability limit can generalise better: it cannot stay in the
     sharp minima that a falling loss settles in.
 
-    Args:
-        entries: Observed entries of Phi.
-        network: Where to start.
-        step: On the summed loss; the first one of the adaptive mode.
-        adaptive: Whether the step adapts. Only then does a stalled loss end the run.
-        tolerance: On the relative residual.
-        max_iterations: Most steps to take, rejected ones included.
-        probe: A number to record, from (left, right) with ``W = left @ right.T``; for example a test error.
-        record: Every how many iterations to record.
-        journal: Where to report and to keep the state.
+    Only an adaptive run ends when its loss stalls; `probe` gets (left, right) with ``W = left @ right.T``.
 
     Raises:
         NonFiniteError: If a fixed step is too large and the run diverges.
