@@ -209,7 +209,7 @@ class Bench:
                 self._heads[plan] = fitted
             return fitted
         if method.head is not None:
-            method.head(model, self)
+            method.head(model, self, np.arange(len(self.labels)) if indices is None else indices)
         if model.blocks:
             try:
                 model.split(self.example)
@@ -265,12 +265,11 @@ class Bench:
             )
         started = time.monotonic()
         views = self._tamed(model)
-        weights = self._weights(indices).double().cpu().numpy() if self.class_weights else None
         head, mirrored = fit_frozen_views(
             [[rows[indices] for rows in view] for view in views],
             self.labels[indices],
             classes=self.classes,
-            class_weights=weights,
+            class_weights=self.weights_of_classes(indices),
             copies=self.train.copies[indices],
             seed=self.job.seed,
         )
@@ -320,6 +319,10 @@ class Bench:
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
+
+    def weights_of_classes(self, indices: np.ndarray) -> np.ndarray | None:
+        """By which classes count alike among the samples at these positions, where that is asked for."""
+        return self._weights(indices).double().cpu().numpy() if self.class_weights else None
 
     def _weights(self, indices: np.ndarray) -> Tensor:
         counts = np.bincount(self.labels[indices], minlength=self.classes)
