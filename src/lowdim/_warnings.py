@@ -1,10 +1,13 @@
 """Warnings that say the same of many places, said once."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 
 from lowdim._numbers import listed
 
+WORDING: ContextVar[Callable[[str], str]] = ContextVar("WORDING", default=str)
+"""How sentences with parameters in backticks are told on a page: as they are, or in options where a command line runs."""
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*[A-Za-z])")
 
 

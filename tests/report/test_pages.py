@@ -85,7 +85,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         small = {"few-labels": {"draws": 1}, "damaged-picture": {"height": 40, "width": 60}, "parsimony-svd": {}}
         experiments = [load(id) for id in small]
         settings = {one.id: one.settings(**small[one.id]) for one in experiments}
-        finished = {id: Finished(id, "done", load(id).run(settings[id], lambda done, total: None), 1.0) for id in small}
+        outcomes = {one.id: one.run(settings[one.id], lambda done, total: None) for one in experiments}
+        finished = {id: Finished(id=id, status="done", outcome=found, seconds=1.0) for id, found in outcomes.items()}
         page = as_tour(experiments_page(experiments, finished, settings, {}), experiments, finished, TOUR)
         Path("demo").mkdir()
         Path("demo/report.html").write_text(to_html(page))

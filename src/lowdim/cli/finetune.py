@@ -10,7 +10,7 @@ import typer
 
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 
@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
     command(app)(finetune)
 
 
-@takes_text_for_paths
+@called_from_python
 def finetune(
     model: given.Model,
     data: given.DataUnlessListing = None,

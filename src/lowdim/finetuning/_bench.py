@@ -34,7 +34,7 @@ from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import INPUTS, Compute, HeadInput, HeldStore, Store, example_inputs, room_in
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Test, train
-from lowdim.finetuning._tuned import TunedModel
+from lowdim.finetuning._tuned import TunedModel, not_finite_because
 from lowdim.finetuning._update import Update, gradients, matrices, updates
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.finetuning.methods import method_named
@@ -225,7 +225,7 @@ class Bench:
             if len(bad):
                 raise NonFiniteError(
                     f"{len(bad)} of {len(indices)} training samples have NaN or infinite features in {self.network.name}: "
-                    f"{some(self.train.items, indices[bad])}. Check those inputs, or the network's precision."
+                    f"{some(self.train.items, indices[bad])}. {not_finite_because(self.network.module)}"
                 )
             heldout = probe_head(
                 model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices]

@@ -204,6 +204,10 @@ def _embedded(spec: str, random_weights: bool) -> tuple[nn.Module, Preprocessing
 def _unknown(spec: str) -> InputError | UsageError:
     if Path(spec).suffix == ".py":
         return UsageError(f"Which function of {spec} makes the network? Write {spec}:FUNCTION.")
+    if Path(spec).is_dir():
+        return UsageError(
+            f"{spec} is a folder: write timm:local-dir:{spec} if timm or the hub's download made it, hf:{spec} if `save_pretrained` did."
+        )
     return UsageError(
         f"{spec!r} is no model lowdim knows. {did_you_mean(spec, [*DIGITS_CLASSES, 'features'])} "
         "Or write timm:NAME, timm:local-dir:DIR, hf:ORG/NAME, hf:DIR or FILE.py:FUNCTION."

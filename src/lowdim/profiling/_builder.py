@@ -227,13 +227,13 @@ class Builder:
                 position=position,
                 class_=names[int(measured.labels[position])],
                 nearest_class=names[nearest],
-                excess=excess,
+                excess=None if measured.suspects.probed else value,
+                probability=value if measured.suspects.probed else None,
             )
-            for excess, position, nearest in measured.suspects.worst
+            for value, position, nearest in measured.suspects.worst
         ]
-        self.outliers = sorted([*self.outliers, *outliers], key=lambda one: -(one.excess or 0.0))[
-            : self.recipe.outliers
-        ]
+        known = sorted([*self.outliers, *outliers], key=lambda one: (one.probability or 0.0, -(one.excess or 0.0)))
+        self.outliers = known[: self.recipe.outliers]
 
     def _feature(self) -> dict[str, Any]:
         """With the width that it was measured with: another pooling may have been asked for."""

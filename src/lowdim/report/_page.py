@@ -18,7 +18,7 @@ from lowdim._files import RunFolder, plain
 from lowdim._names import short_names
 from lowdim._numbers import number
 from lowdim._verdicts import Verdict
-from lowdim._warnings import merged
+from lowdim._warnings import WORDING, merged
 from lowdim.figures import Figure, Images, Lines, Panels, Table
 from lowdim.report._interactive import plotly_script, to_plotly
 from lowdim.report._svg import to_svg
@@ -117,13 +117,14 @@ def write_report(folder: RunFolder, page: Page) -> list[str]:
 
 def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: None) -> str:
     """The page as one HTML file that loads nothing."""
-    terms, parts = Terms(), list[dict[str, Any]]()
+    terms, parts, told = Terms(), list[dict[str, Any]](), WORDING.get()
     for section in page.sections:
         figures = [_figure(section, figure, keep) for figure in section.figures]
         tables = [_table(section, table, keep) for table in section.tables]
         explained = terms.new(_words(section), section.terms)
-        notes = merged(section.notes)
-        parts.append({"section": section, "figures": figures, "tables": tables, "terms": explained, "notes": notes})
+        notes, why = [told(note) for note in merged(section.notes)], [told(text) for text in section.why]
+        shown = {"figures": figures, "tables": tables, "terms": explained, "notes": notes, "why": why}
+        parts.append({"section": section, **shown})
     cards = [(card, {} if card.figure is None else _still(card.figure, to_svg(card.figure))) for card in page.cards]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -132,6 +133,8 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
     interactive = any(figure["plotly"] for part in parts for figure in part["figures"])
     return environment.get_template("page.html.j2").render(
         page=page,
+        # A percent sign stays with its number.
+        lead=told(page.lead).replace(" %", "\N{NO-BREAK SPACE}%").split(". ", 1),
         parts=parts,
         cards=cards,
         plotly=plotly_script() if interactive else "",

@@ -145,7 +145,7 @@ def finetune_sections(result: Mapping[str, Any], dataset: Dataset | None = None)
     curves = [*_training(result), *_layers(result)]
     accuracy, compressed = result["accuracy"], result["config"].get("compress_delta", False)
     watched = result["config"].get("watch", False)
-    rows = [[key, value] for key, value in _facts(result, accuracy)]
+    rows = [[key, value] for key, value in _facts(result, accuracy) if value is not None]
     tables = [Table("summary", "Result", ["quantity", "value"], rows)]
     if result["evidence"]:
         tables.append(evidence_table(result["evidence"]))

@@ -70,6 +70,10 @@ def _figures(result: Mapping[str, Any]) -> list[Lines]:
             "others": [row["rank"] != best for row in rows],
         }
         series = [_candidates(rows, by, mine, name, colour) for colour, (name, mine) in enumerate(groups.items())]
+        if by == "probe_cv_accuracy":
+            tested = [(place, row) for place, row in enumerate(rows) if row["probe_accuracy"] is not None]
+            places, values = [place for place, _ in tested], [row["probe_accuracy"] for _, row in tested]
+            series.append(Series("the probe on the test split", places, values, style="points", colour=1))
         kind = SCORES[by]
         figures.append(
             Lines(

@@ -94,7 +94,7 @@ def fit_biases(entries: Entries, start: Biases | None = None) -> Biases:
     spread = float(np.std(centred))
     rows, noise = (np.zeros(m), spread) if start is None else (start.rows, start.noise)
     cols, squares, level = np.zeros(n), np.empty(m), 0.0  # level: of the mean above that of the entries
-    sweeps, converged = 0, False
+    row_damping, sweeps, converged = float("inf"), 0, False
     while sweeps < SWEEPS and not converged:
         sweeps += 1
         before = rows, cols
@@ -144,7 +144,7 @@ def _damping(sums: Array, counts: Indices, noise: float) -> float:
 
     if slope(-WIDEST) >= 0 or slope(WIDEST) <= 0:
         return 0.0 if slope(-WIDEST) >= 0 else float("inf")
-    return float(np.exp(brentq(slope, -WIDEST, WIDEST, xtol=1e-12)))
+    return float(np.exp(float(brentq(slope, -WIDEST, WIDEST, xtol=1e-12))))  # pyright: ignore[reportArgumentType]
 
 
 def _residual_sums(start: Any, others: Indices, values: Array, effects: Array) -> Array:
