@@ -129,7 +129,11 @@ def test_one_sample_per_class_gives_a_head_that_nothing_is_expected_of(
 ) -> None:
     split = load_data("digits-5-9", limit=200)["train"]
     first = np.tile([int(np.flatnonzero(split.labels == label)[0]) for label in range(5)], copies)
-    tuned = finetune(network, Dataset(name="five", kind="image", classes=tuple("56789"), splits={"train": split.take(first)}), method="probe")
+    tuned = finetune(
+        network,
+        Dataset(name="five", kind="image", classes=tuple("56789"), splits={"train": split.take(first)}),
+        method="probe",
+    )
     assert tuned.accuracy["train"] == 1 and tuned.known is None
     tuned.save(tmp_path, network)
     assert read_delta(tmp_path).known is None

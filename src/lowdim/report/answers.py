@@ -175,7 +175,12 @@ def _complete(result: Result) -> str:
     if "filled" in result:
         columns = sum(1 for column in result["columns"] if column["filled"])
         cells = f"{result['filled']:,} empty cells filled in {columns} column{'s' * (columns != 1)}"
-        return f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
+        said = f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
+        filled = [one for one in result["columns"] if one["filled"] and one.get("error_ratio") is not None]
+        worst = max(filled, key=lambda one: one["error_ratio"], default=None)
+        if worst is not None and len(filled) > 1:
+            said += f" Least sure: {worst['name']} ({worst['error_ratio']:.2f} times the error of its mean)."
+        return said
     rows, columns = result["shape"]
     rmse = f" (root mean square {number(result['held_out_rmse'])})" if result["held_out_rmse"] is not None else ""
     recovered = " The matrix is recovered for sure." if result["sure"] else ""
