@@ -142,6 +142,10 @@ def _finetune(result: Result) -> str:
 
 def _predict(result: Result) -> str:
     predictions = result["predictions"]
+    if len(predictions) == 1:
+        (one,) = predictions
+        unlike = "; but it is unlike all training samples" if one.get("unknown") else ""
+        return f"{one['item']}: {one['class']} (probability {percent(one['probability'])}){unlike}."
     counts: dict[str, int] = {}
     for one in predictions:
         counts[one["class"]] = counts.get(one["class"], 0) + 1

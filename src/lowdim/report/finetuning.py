@@ -282,7 +282,8 @@ def prediction_sections(
     counts = Counter(one["class"] for one in predictions)
     sure = np.sort([one["probability"] for one in predictions])
     share = (np.arange(len(sure)) + 0.5) / max(len(sure), 1)
-    which = f"all {len(predictions)} samples" if split == "all" else f"{split} split"
+    count = f"all {len(predictions)} samples" if len(predictions) > 1 else "the sample"
+    which = count if split == "all" else f"{split} split"
     columns = ["item", "class", "probability"]
     rows = [[one[name] for name in columns] for one in predictions[:shown]]
     if any(one.get("unknown") for one in predictions):
