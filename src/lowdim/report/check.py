@@ -40,7 +40,11 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
             ],
             tables=[
                 Table(
-                    "statements", "Statements", ["statement", "", "residual", "tolerance", "why"], rows, drop=["why"]
+                    "statements",
+                    "Statements",
+                    ["statement", "verdict", "residual", "tolerance", "why"],
+                    rows,
+                    drop=["why"],
                 ),
                 *_shares(result),
             ],

@@ -92,7 +92,7 @@ def _numbers(result: Mapping[str, Any]) -> Table:
         ("sweeps", result["iterations"]),
         ("converged", result["converged"]),
     ]
-    return Table("numbers", "Numbers", ("", "value"), rows)
+    return Table("numbers", "Numbers", ("quantity", "value"), rows)
 
 
 def _held_out(values: np.ndarray, predictions: np.ndarray) -> list[Figure]:

@@ -370,7 +370,7 @@ def export_sections(result: Mapping[str, Any], delta: int) -> list[Section]:
             "export",
             "What was written",
             figures=[Lines("bytes", "Bytes", "", "bytes", [sizes], x_ticks=["the delta alone", name], across=True)],
-            tables=[Table("export", "The file", ["", "value"], rows)],
+            tables=[Table("export", "The file", ["quantity", "value"], rows)],
             settings=result["config"],
             notes=result["warnings"],
             seconds=result["seconds"],
