@@ -186,3 +186,23 @@ def test_every_damage_is_named(tmp_path: Path, form: str) -> None:
 
 def test_the_extensions_of_every_format_are_looked_for() -> None:
     assert {".jpg", ".png", ".heic", ".pgm", ".tiff"} <= EXTENSIONS
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (Image.new("LAB", (4, 4)), "colours of the kind LAB"),
+        (Image.fromarray(np.full((4, 4), 200_000, np.int32)), "numbers of 32 bits"),
+        (Image.fromarray(np.full((4, 4), 200, np.int32)), "numbers of 32 bits"),
+        (Image.fromarray(np.full((4, 4), 0.5, np.float32)), "fractions"),
+    ],
+)
+def test_pixels_whose_meaning_is_not_known_are_refused(tmp_path: Path, image: Image.Image, message: str) -> None:
+    image.save(tmp_path / "x.tif")
+    with pytest.raises(InputError, match=rf"x\.tif has {message}"):
+        open_picture(tmp_path / "x.tif")
+
+
+def test_sixteen_bits_of_a_grey_map(tmp_path: Path) -> None:
+    (tmp_path / "x.pgm").write_bytes(b"P5 2 1 1023\n" + (1023).to_bytes(2, "big") + (512).to_bytes(2, "big"))
+    assert np.asarray(open_picture(tmp_path / "x.pgm")).tolist() == [[255, 128]]

@@ -16,6 +16,7 @@ EXTENSIONS = frozenset(
 )
 MAX_PIXELS = 64_000_000
 """A picture with more is refused before it is decoded: it would take gigabytes."""
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "I;16B", "I;16L"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,11 +31,6 @@ _UPRIGHT = {
 
 def open_picture(path: Path, *, name: str | None = None, remedy: str = "") -> Image.Image:
     """A decoded picture as its photographer saw it: turned as its EXIF orientation says.
-
-    Args:
-        path: A regular file in one of `FORMATS`, or HEIC with the extra ``heic``; its name does not matter.
-        name: How it is called in errors; default its path.
-        remedy: What to do about one that cannot be read.
 
     Raises:
         InputError: If the file is missing, a pipe or the like, no picture, damaged, or larger than `MAX_PIXELS`.
@@ -67,10 +63,12 @@ def open_picture(path: Path, *, name: str | None = None, remedy: str = "") -> Im
             if not image.width * image.height:
                 raise InputError(f"{shown} has {image.width} x {image.height} pixels. {remedy}".strip())
             image.load()
-            if image.mode == "F":
-                raise InputError(
-                    f"{shown} has fractions as pixels, whose scale is not known. Save it with 8 or 16 bits."
-                )
+            # What PPM holds in more than 8 bits comes in 32, on the scale of 16.
+            if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+                kind = "fractions" if image.mode == "F" else "numbers of 32 bits"
+                raise InputError(f"{shown} has {kind} as pixels, whose scale is not known. Save it with 8 or 16 bits.")
+            if image.mode not in _MODES:
+                raise InputError(f"{shown} has colours of the kind {image.mode}, which are not read. Save it as RGB.")
             return eight_bits(_upright(image))
 
 
@@ -109,12 +107,7 @@ def _too_large(name: str, size: str, remedy: str) -> str:
 
 
 def require_drawable(size: tuple[int, int], resized: tuple[float, float]) -> None:
-    """Raises an error where resizing a picture would make one larger than `MAX_PIXELS`, as it can of a long sliver.
-
-    Args:
-        size: Width and height of the picture.
-        resized: Those that it would get.
-    """
+    """Raises an error where resizing a picture would make one larger than `MAX_PIXELS`, as it can of a long sliver."""
     if math.prod(resized) > MAX_PIXELS:
         raise InputError(
             f"{size[0]:,} x {size[1]:,} pixels would become {resized[0]:,.0f} x {resized[1]:,.0f} by resizing; at most "

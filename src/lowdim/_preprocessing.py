@@ -175,12 +175,6 @@ def preprocessing_with(
 ) -> Preprocessing:
     """The same preprocessing with what the user asked for instead of the model's own.
 
-    Args:
-        preprocessing: The model's own.
-        mean: One value per channel, or one for all.
-        std: The same, positive.
-        image_size: One side, or height and width.
-
     Raises:
         InputError: If the values do not fit an image of this many channels.
     """

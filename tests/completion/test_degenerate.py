@@ -7,7 +7,7 @@ from lowdim.completion import DeepMatrixCompletion
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers import SOLVERS
 from lowdim.completion.solvers._biases import fit_biases
-from lowdim.errors import UsageError
+from lowdim.errors import InputError, UsageError
 
 NAN = float("nan")
 pytestmark = pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
@@ -78,3 +78,19 @@ def test_biases_of_rows_and_columns_without_entries_are_zero() -> None:
     np.testing.assert_array_equal(biases.rows, 0.0)
     np.testing.assert_array_equal(biases.cols, 0.0)
     np.testing.assert_array_equal(biases.complete(Entries.from_dense(matrix)), 2.0)
+
+
+@pytest.mark.parametrize("exponent", [-1073, -1000, -400, 400, 1000, 1022])
+def test_sizes_at_the_ends_of_the_numbers(exponent: int) -> None:
+    """The values lie between -2 and 2; multiplied by a power of two, so are the answers."""
+    matrix = holed(np.clip(np.round(normal(12, 4) * 4), -7, 7) / 4)
+    plain = DeepMatrixCompletion().fit_transform(matrix)
+    scaled = DeepMatrixCompletion().fit_transform(np.ldexp(matrix, exponent))
+    np.testing.assert_allclose(scaled, np.ldexp(plain, exponent), rtol=1e-9, atol=5e-324)
+
+
+@pytest.mark.parametrize("sizes", [(1e200, 1e-200), (1.0, 1e-300), (1e300, 1.0)])
+def test_columns_that_would_vanish_beside_others_are_refused(sizes: tuple[float, float]) -> None:
+    matrix = holed(normal(12, 4)) * np.array([*sizes, sizes[0], sizes[0]])
+    with pytest.raises(InputError, match="sizes so far apart"):
+        DeepMatrixCompletion().fit(matrix)

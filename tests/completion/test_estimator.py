@@ -391,6 +391,18 @@ def test_new_users_get_more_than_means_from_what_is_known_of_them() -> None:
     )
 
 
+def test_units_of_what_is_known_of_users_do_not_matter() -> None:
+    ratings, table, _ = known_users()
+    model = DeepMatrixCompletion(solver="ratings-quick").fit(ratings, user_table=table)
+    large = DeepMatrixCompletion(solver="ratings-quick").fit(
+        ratings, user_table=table.assign(age=table["age"] * 2.0**1020, height=table["height"] * 2.0**-1000)
+    )
+    np.testing.assert_array_equal(
+        large.predict(*np.array([["u120", "u130"], ["i03", "i04"]])),
+        model.predict(*np.array([["u120", "u130"], ["i03", "i04"]])),
+    )
+
+
 def test_new_items_by_their_index() -> None:
     (users, items, values), table, expected = known_users()
     rows, cols = np.unique(users, return_inverse=True)[1], np.unique(items, return_inverse=True)[1]
@@ -444,3 +456,9 @@ def test_a_frame_with_dates_is_filled_along_them() -> None:
     assert np.sqrt(np.mean((filled["a"] - frame["a"])[dark] ** 2)) < 0.3 * frame["a"].std()
     with pytest.raises(UsageError, match="name columns of a pandas or polars frame"):
         DeepMatrixCompletion(time="day").fit(holed[["a", "b"]].to_numpy())
+
+
+@pytest.mark.parametrize("clip", [(2, 1), (np.nan, 1), (np.inf, np.inf), (-np.inf, -np.inf)])
+def test_bounds_between_which_no_number_lies(wine: np.ndarray, clip: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="with a number between them"):
+        DeepMatrixCompletion(clip=clip).fit(wine)

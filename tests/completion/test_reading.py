@@ -54,6 +54,7 @@ def test_the_same_from_parquet_and_npz(tmp_path: Path) -> None:
         ("user,item,rating\na,b,inf\n", r"line 2: the value in column 'rating' is infinite"),
         ("user,item,rating\n,b,1\n", r"line 2: the id in column 'user' is empty"),
         ("user,item,rating\na,b,3\nc,b,1\na,b,4\n", r"line 4: 'a', 'b' has the value 4.0, but 3.0 in line 2"),
+        ("user,item,rating\na,b,3\na\0,b,3\n", r"line 3: the id in column 'user' holds a zero byte"),
         ("user;item;rating\na;b;3\n", r"line 1: one column when split at a comma.*`delimiter` ';'"),
         ("user,item,user\na,b,3\n", r"line 1: the column 'user' comes twice"),
         ("user,item,rating\n", "has a header but no rows"),

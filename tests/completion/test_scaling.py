@@ -23,6 +23,7 @@ def test_without_noise_or_spread_there_is_no_verdict() -> None:
     assert not noise_is_uniform(HeldOut(cols, errors + 1, 0 * errors, errors), np.ones(10))
 
 
+@pytest.mark.filterwarnings("ignore:This matrix is not low-rank")  # by the wrong scale
 @pytest.mark.parametrize("units", [False, True])
 def test_each_kind_of_noise_gets_the_scale_that_suits_it(units: bool) -> None:
     generator = np.random.default_rng(1)

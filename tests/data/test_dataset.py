@@ -121,3 +121,17 @@ def test_options_that_make_no_sense(options: dict[str, object]) -> None:
 def test_unknown_data_is_an_input_error_with_a_hint() -> None:
     with pytest.raises(InputError, match="Did you mean digits"):
         load_data("digit")
+
+
+@pytest.mark.parametrize("classes", [["a", "a"], ["a", "b", " a"]])
+@pytest.mark.parametrize("labels", [[0, 1, 0], ["a", "a", "a"]])
+def test_two_classes_of_one_name_are_refused(classes: list[str], labels: list[object]) -> None:
+    with pytest.raises(InputError, match="Two classes have the name 'a'"):
+        dataset_from_arrays(np.eye(3), labels, classes=classes)
+
+
+def test_no_sample_is_refused() -> None:
+    with pytest.raises(InputError, match=r"x_train holds no sample\."):
+        dataset_from_arrays(np.zeros((0, 3)), [])
+    with pytest.raises(InputError, match=r"x_test holds no sample\."):
+        dataset_from_arrays(np.eye(3), [0, 1, 0], np.zeros((0, 3)), [])

@@ -418,7 +418,21 @@ def test_separation_in_float32_holds_and_in_float16_is_undecided():
     assert False not in found.values()
 
 
-@pytest.mark.parametrize("rate", [1e-6, 1e-4, 1e-2])
+def test_separation_holds_for_descent_that_ran_in_float32(plain):
+    """PyTorch's SGD, and a loop in NumPy all of whose arrays are float32."""
+    _, problem, labels = separating()
+    trained = train(np.asarray(problem.inputs), problem.targets, sgd(lr=4e-3), steps=1500, eps=0.2)
+    start = [np.asarray(weight, np.float32) for weight in trained[0]]
+    target = (problem.targets @ np.asarray(problem.inputs).T).astype(np.float32)  # of inputs that are orthonormal
+    looped = plain.descent(start, target, 1500, np.float32(4e-3))
+    assert {weight.dtype for weight in looped[-1]} == {np.dtype(np.float32)}
+    for history in (trained, looped):
+        checks = check_separation([history[0], history[-1]], problem, labels)
+        assert [check.holds for check in checks] == [True] * len(checks), checks
+        assert all(check.holds for check in check_parsimony(history, problem=problem))
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2])
 def test_separation_never_holds_for_adam(rate):
     _, problem, labels = separating()
     history = train(np.asarray(problem.inputs), problem.targets, adam(rate), steps=300, eps=0.2)

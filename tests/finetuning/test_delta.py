@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.finetuning.conftest import Encoder
@@ -14,9 +15,11 @@ from tests.harness import hostile
 from torch import nn
 
 from lowdim._files import json_digest, write_json
+from lowdim.data import dataset_from_arrays
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning import Average, Plan, TunedModel, load_delta, read_delta, save_delta
 from lowdim.finetuning._delta import apply_delta, example_of, tuned_preprocessing, verify_delta
+from lowdim.finetuning._evaluate import split_outputs
 from lowdim.models import LoadedModel, Preprocessing, fingerprint, load_model
 
 EXAMPLE = torch.zeros(2, 1, 8, 8)
@@ -304,5 +307,9 @@ def test_deltas_of_earlier_versions_load(network: LoadedModel, tmp_path: Path) -
 def test_features_of_another_width_are_an_input_error() -> None:
     tuned = TunedModel(nn.Sequential(nn.Identity()), Plan("linear-probe"), 2, torch.ones(2, 6))
     assert tuned(torch.ones(3, 6)).shape == (3, 2)
-    with pytest.raises(InputError, match="9 columns, but the head was tuned on 6"):
-        tuned(torch.ones(3, 9))
+    for width in (1, 9):
+        with pytest.raises(InputError, match=f"{width} columns, but the head was tuned on 6"):
+            tuned(torch.ones(3, width))
+        with pytest.raises(InputError, match=f"{width} columns, but the head was tuned on 6"):
+            data = dataset_from_arrays(np.ones((4, width)), [0, 1, 0, 1])
+            split_outputs(tuned, data["train"], Preprocessing(kind="features"))

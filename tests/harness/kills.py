@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 from tests.harness import process
 
+import lowdim
 from lowdim._files import LOCK, TEMPORARY, json_digest, load_tensors, sha256
+from lowdim.completion.solvers import SOLVERS
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 TRIPLETS = ("--row", "user", "--col", "item", "--value", "value")
@@ -24,15 +27,30 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "advise": ("advise", "--model", "digits", "--data", "images.npz", "--shots", "3", "--out", "OUT"),
     "finetune": ("finetune", "--model", "digits-0-4", "--data", "images.npz", "--method", "layer", "--out", "OUT"),
     "auto": ("finetune", "--model", "digits-0-4", "--data", "images.npz", "--epochs", "2", "--out", "OUT"),
-    "als": ("complete", "triplets.csv", *TRIPLETS, "--solver", "als", "--out", "OUT"),
-    "ratings": ("complete", "triplets.csv", *TRIPLETS, "--solver", "ratings", "--out", "OUT"),
-    "gd": ("complete", "triplets.csv", *TRIPLETS, "--solver", "gd", "--rank", "1", "--out", "OUT"),
-    "table": ("complete", "table.csv", "--out", "OUT"),
-    "reproduce": ("reproduce", "parsimony-svd", "separation-scale", "--jobs", "2", "--out", "OUT"),
+    **{
+        solver: ("complete", "planted.csv", *TRIPLETS, "--rank", "1", "--solver", solver, "--out", "OUT")
+        for solver in SOLVERS
+        if not solver.startswith("table")
+    },
+    "table": ("complete", "table.csv", "--solver", "table", "--out", "OUT"),
+    "table-quick": ("complete", "table.csv", "--solver", "table-quick", "--out", "OUT"),
+    "check": ("check", "steps", "--theorem", "parsimony", "--page", "OUT/report.html"),
+    "reproduce": ("reproduce", "parsimony-svd", "separation-theorem", "--jobs", "2", "--out", "OUT"),
+    "demo": ("demo", "--out", "OUT"),
     "predict": ("predict", "--delta", "delta-digits", "--data", "images.npz", "--csv", "OUT/predictions.csv"),
     "checkpoint": ("export", "--delta", "delta-digits", "--to", "checkpoint", "--file", "OUT/model.safetensors"),
     "peft": ("export", "--delta", "delta-digits", "--to", "peft", "--file", "OUT/peft"),
+    "torch": ("export", "--delta", "delta-digits", "--to", "torch", "--file", "OUT/model.pt2"),
+    "onnx": ("export", "--delta", "delta-digits", "--to", "onnx", "--file", "OUT/model.onnx"),
 }
+
+
+def warm(root: Path) -> None:
+    """Compiles what the solvers need in this process, so that kills of its children hit their work."""
+    for name, words in COMMANDS.items():
+        if name in SOLVERS:
+            table = {} if name.startswith("table") else {"row": "user", "col": "item", "value": "value", "rank": "1"}
+            lowdim.complete(str(root / words[1]), **table, solver=name)
 
 
 @dataclass
@@ -40,36 +58,37 @@ class Report:
     """What was tried and what failed."""
 
     tried: int = 0
-    running: int = 0
+    chains: int = 0
+    kinds: Counter[str] = field(default_factory=Counter[str])
     failed: list[str] = field(default_factory=list[str])
 
     def __str__(self) -> str:
-        return f"{self.tried} kills, {self.running} of them while the command ran; {len(self.failed)} failed"
+        signals = ", ".join(f"{count} {name}" for name, count in sorted(self.kinds.items()))
+        return f"{self.tried} kills of running commands ({signals}) in {self.chains} chains; {len(self.failed)} failed"
 
 
-def run(
-    root: Path, kills: int, seed: int, *, names: Iterable[str] = COMMANDS, chain: int = 4, seconds: float = 1e9
-) -> Report:
-    """Kills the commands in turn, each up to `chain` times in a row, lets it finish, and compares with a run that nobody killed.
+def run(root: Path, kills: int, seed: int, *, names: Iterable[str] = COMMANDS, chain: int = 4) -> Report:
+    """Kills a command up to `chain` times in a row, lets it finish, and compares with a run that nobody killed.
+
+    The next is always that on which the least time was spent: short ones are killed more often, each at least once.
 
     Args:
         root: Made by `world.build`.
-        kills: How many in all.
+        kills: How many in all. One that comes after the end of its command does not count.
         seed: Of moments and signals.
         names: Of `COMMANDS`.
         chain: Most kills of one run.
-        seconds: Stops early after so many.
     """
-    rng, report, begun = np.random.default_rng(seed), Report(), time.monotonic()
+    rng, report = np.random.default_rng(seed), Report()
     whole: dict[str, tuple[str, float]] = {}
-    while report.tried < kills:
-        for name in names:
-            if report.tried >= kills or time.monotonic() - begun > seconds:
-                return report
-            if name not in whole:
-                done = _finish(root, name, f"whole-{name}", report)
-                whole[name] = content(root / f"whole-{name}"), done
-            _one(root, name, f"killed-{name}", whole[name], int(rng.integers(1, chain + 1)), rng, report)
+    spent = dict.fromkeys(names, 0.0)
+    while report.tried < kills or 0 in spent.values():
+        name = min(spent, key=spent.__getitem__)
+        begun = time.monotonic()
+        if name not in whole:
+            whole[name] = _finish(root, name, f"whole-{name}", report)
+        _one(root, name, f"killed-{name}", whole[name], int(rng.integers(1, chain + 1)), rng, report)
+        spent[name] += time.monotonic() - begun
     return report
 
 
@@ -77,51 +96,58 @@ def _one(
     root: Path, name: str, out: str, whole: tuple[str, float], kills: int, rng: np.random.Generator, report: Report
 ) -> None:
     shutil.rmtree(root / out, ignore_errors=True)
+    before = {path.name for path in root.iterdir()}
+    report.chains += 1
     for _ in range(kills):
-        report.tried += 1
-        child = process.start(_words(name, out), root)
-        time.sleep(float(rng.uniform(0, 1.1 * whole[1])))
         number = SIGNALS[int(rng.integers(len(SIGNALS)))]
-        ended, status = os.waitpid(child, os.WNOHANG)
+        child = process.start(_words(name, out), root)
+        ended, status = _wait(child, float(rng.uniform(0, whole[1])))
         if not ended:
-            report.running += 1
+            report.tried += 1
+            report.kinds[number.name] += 1
             os.kill(child, number)
-            status = _ended(child)
+            ended, status = _wait(child, 30)
         _sweep(child)
+        if not ended:
+            report.failed.append(f"{name} goes on after {number.name}")
+            os.waitpid(child, 0)
+            continue
         code = os.waitstatus_to_exitcode(status)
         told = Path(f"{root}.err").read_text(errors="replace")
-        if "internal error" in told or "Traceback" in told or code not in (0, -9, 130, 143, -2, -15):
+        if "internal error" in told or "Traceback" in told or code not in (0, 4, -9, 130, 143, -2, -15):
             report.failed.append(f"{name} after {number.name}: exit {code}: {told[-300:]}")
         if code in (130, 143) and "same command" not in told:
             report.failed.append(f"{name} after {number.name}: does not say whether it continues: {told[-300:]}")
-    _finish(root, name, out, report)
-    if content(root / out) != whole[0]:
+    if _finish(root, name, out, report)[0] != whole[0]:
         report.failed.append(f"{name}: the result differs after {kills} kills")
     stray = [path.name for path in (root / out).rglob("*") if path.name.startswith(TEMPORARY) or path.name == LOCK]
+    stray += sorted({path.name for path in root.iterdir()} - before - {out})
     if stray:
         report.failed.append(f"{name}: left behind: {stray[:3]}")
 
 
 def _words(name: str, out: str) -> list[str]:
-    return [word.replace("OUT", out) for word in COMMANDS[name]]
+    return [*(word.replace("OUT", out) for word in COMMANDS[name]), "--json"]
 
 
-def _finish(root: Path, name: str, out: str, report: Report) -> float:
-    done = process.run(_words(name, out), root, limit=300)
+def _finish(root: Path, name: str, out: str, report: Report) -> tuple[str, float]:
+    """Runs to the end; a digest of what was written and printed, and the seconds."""
+    done = process.run(_words(name, out), root, limit=600)
     if done.code not in (0, 4):
         report.failed.append(f"{name} does not finish: exit {done.code}: {done.err[-300:]}")
-    return done.seconds
+        return "", done.seconds
+    printed = json.loads(done.out.replace(out, "OUT"))
+    return json_digest([content(root / out), _timeless(printed)]), done.seconds
 
 
-def _ended(child: int) -> int:
-    """The status of a child that a signal was sent to; one that does not end within half a minute is killed."""
-    for _ in range(3000):
+def _wait(child: int, seconds: float) -> tuple[int, int]:
+    """As `os.waitpid`, for so many seconds at most."""
+    begun = time.monotonic()
+    while True:
         ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return status
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
+        if ended or time.monotonic() - begun > seconds:
+            return ended, status
+        time.sleep(0.005)
 
 
 def _sweep(group: int) -> None:

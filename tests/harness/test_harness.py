@@ -2,11 +2,13 @@
 
 import functools
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from tests.harness import damages, fuzz, hostile, kills, process, world
 
+from lowdim import cli
 from lowdim.cli import _session
 
 
@@ -26,9 +28,16 @@ def test_some_damages(root: Path) -> None:
     assert report.tried == 40 and not report.failed, report.failed
 
 
+def test_every_command_is_killed() -> None:
+    commands = {one.callback.__name__ for one in cli.app.registered_commands if one.callback is not None}
+    assert {words[0] for words in kills.COMMANDS.values()} == commands
+
+
 def test_some_kills(root: Path) -> None:
-    report = kills.run(root, 2, seed=0, names=("measure",), chain=1)
-    assert report.tried >= 2 and not report.failed, report.failed
+    report = kills.run(
+        root, 12, seed=0, names=("measure", "rank", "finetune", "check", "predict", "checkpoint"), chain=3
+    )
+    assert report.tried >= 12 and not report.failed, report.failed
 
 
 CALLS = [
@@ -86,6 +95,7 @@ def test_four_hundred_damages(root: Path) -> None:
 
 @pytest.mark.slow
 def test_two_hundred_kills(root: Path) -> None:
+    kills.warm(root)
     report = kills.run(root, 200, seed=5)
     print(f"\nseed 5: {report}")
     assert not report.failed, report.failed
@@ -109,3 +119,15 @@ def test_a_signal_that_is_no_signal_is_told_apart() -> None:
     with pytest.raises(KeyboardInterrupt), signals.caught():
         signal.raise_signal(signal.SIGTERM)
     assert signals.received == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_inside_a_finaliser_still_stops_the_command() -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    signals = _session.Signals()
+    with pytest.raises(KeyboardInterrupt), signals.caught():
+        Dropped()
+        time.sleep(10)
+    assert signals.received == signal.SIGTERM

@@ -68,6 +68,11 @@ def _tables(root: Path, rng: np.random.Generator) -> None:
     (root / "triplets.csv").write_text(
         "user,item,value\n" + "".join(f"u{k % 7},i{k % 5},{k % 4 + 1}\n" for k in range(30))
     )
+    planted = np.outer(rng.normal(size=25), rng.normal(size=20))
+    cells = np.argwhere(rng.random(planted.shape) < 0.5)
+    (root / "planted.csv").write_text(
+        "user,item,value\n" + "".join(f"u{i},i{j},{planted[i, j]:.17g}\n" for i, j in cells)
+    )
     (root / "pairs.csv").write_text("user,item\nu1,i2\nu3,i4\n")
     holes = rows.copy()
     holes[::3, 1] = np.nan

@@ -13,6 +13,7 @@ from lowdim.data import dataset_from_arrays
 from lowdim.errors import InputError, NonFiniteError, UsageError
 from lowdim.features import FeatureCache, FeatureStream, Forward, TensorSource
 from lowdim.metrics import METRICS, Metric
+from lowdim.probe import fit_probe
 from lowdim.profiling import CollapseMonitor, profile, separation_law
 from lowdim.profiling import _passes as passes
 from lowdim.profiling._passes import halves, subsample
@@ -417,8 +418,11 @@ def test_fewer_samples_than_features_and_more_classes_than_dimensions():
         assert many.layers[0].nc1 == pytest.approx(oracles.nc1(features, labels, 6), rel=1e-9)
 
 
-def test_a_wrong_label_is_found_first():
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_wrong_label_is_found_first(probed: bool, monkeypatch: pytest.MonkeyPatch):
     """Five planted wrong labels in well separated classes are the five most suspicious samples."""
+    if not probed:
+        monkeypatch.setattr(passes, "_PROBED", 0)
     features, labels = blobs(4, 10, 30, noise=0.2, spread=2.0)
     truth = labels.copy()
     wrong = np.array([3, 17, 50, 77, 110])
@@ -431,7 +435,14 @@ def test_a_wrong_label_is_found_first():
         assert entry.item == f"train[{entry.position}]"
         assert (entry.class_, entry.nearest_class) == (str(labels[entry.position]), str(truth[entry.position]))
     excess = [entry.excess for entry in found.outliers]
-    assert excess == sorted(excess, reverse=True)
+    if probed:
+        own = [entry.probability for entry in found.outliers]
+        assert excess == [None] * 5
+        assert own == sorted(own)
+        heldout = fit_probe(features, labels, classes=4).heldout
+        assert own == pytest.approx(np.sort(np.exp(heldout[np.arange(120), labels]))[:5].tolist())
+    else:
+        assert excess == sorted(excess, reverse=True)
     assert profile(nn.Sequential(nn.Identity()), data, layers="0").outliers == []
 
 

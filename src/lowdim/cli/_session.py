@@ -1,5 +1,6 @@
 """What surrounds every command: streams that show control characters instead of obeying them, signals, and signs of life."""
 
+import _thread
 import contextlib
 import os
 import re
@@ -74,15 +75,24 @@ class Signals:
             yield
             return
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        hook, sys.unraisablehook = sys.unraisablehook, self._swallowed
         try:
             yield
         finally:
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         raise KeyboardInterrupt
+
+    def _swallowed(self, raised: Any) -> None:
+        """Python drops what is raised inside a finaliser or a callback from C: the signal comes once more, a little later."""
+        if self.received is not None and isinstance(raised.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main, [self.received]).start()
+        else:
+            sys.__unraisablehook__(raised)
 
 
 FIRST, LATER = 8.0, 25.0

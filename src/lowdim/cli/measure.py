@@ -1,5 +1,6 @@
 """``lowdim measure``: how the classes separate in a network, layer by layer."""
 
+import shlex
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim._numbers import number, percent
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
 
 if TYPE_CHECKING:
@@ -39,12 +41,17 @@ def register(app: typer.Typer) -> None:
     command(app)(measure)
 
 
-@takes_text_for_paths
+@called_from_python
 def measure(
     model: given.Model,
     data: given.DataUnlessListing = None,
     layers: Annotated[
-        str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and the feature].")
+        str | None,
+        typer.Option(
+            "--layers",
+            help="Names or globs, by commas [default: blocks and the feature].",
+            autocompletion=_completion.layers,
+        ),
     ] = None,
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layer names and stop.")] = False,
     pool: Annotated[
@@ -148,16 +155,27 @@ def measure(
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    typed = given.typed(
-        model,
-        data,
-        weights=weights,
-        weights_key=weights_key,
-        model_arg=model_arg,
-        image_size=image_size,
-        label_column=label_column,
-    )
-    typed = "" if dataset.outputs else typed
+    columns = {
+        "--limit": limit,
+        "--path-column": path_column,
+        "--text-column": text_column,
+        "--label-column": label_column,
+        "--path-root": path_root,
+        "--skip-unreadable": skip_unreadable,
+    }
+    typed, spec, where = "", given.spelled(model), given.spelled(data)
+    if spec and where and not dataset.outputs:
+        # advise takes no file of weights
+        words = [
+            "finetune" if weights else "advise",
+            "--model",
+            spec,
+            "--data",
+            where,
+            *given.words(columns),
+            *given.model_words(options),
+        ]
+        typed = shlex.join(["lowdim", *words])
     return _run(network, dataset, config, out, cache=cache, fresh=fresh, typed=typed)
 
 
@@ -224,7 +242,7 @@ def _run(
         result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
         result["warnings"] = [*given.untrained(network), *found.warnings]
         page = _page(result, dataset, typed)
-        if job.rank == 0:
+        if job.index == 0:
             result["figures"] = write_report(run, page)
             run.finish(result)
     return _result(result, page, folder, found)
@@ -261,9 +279,7 @@ def _page(result: dict[str, Any], dataset: "Dataset", typed: str) -> "Page":
         title=f"How the classes of {result['config']['data']['name']} separate in {given.short(result['config']['model']['name'])}",
         lead=headline("measure", result),
         sections=profile_sections(result, dataset),
-        next_steps=[
-            ("What these features are worth with a few labels, and which method to use:", f"lowdim advise {typed}")
-        ]
+        next_steps=[("What these features are worth with a few labels, and which method to use:", typed)]
         if typed
         else [],
         command=TYPED.get(),

@@ -25,9 +25,11 @@ from lowdim.completion.solvers._solver import (
     hold_out,
     root_mean_square,
 )
+from lowdim.errors import InputError
 
 HELD_SHARE = 0.1
 SAFE = (1e-90, 1e90)  # sizes of values that need no other unit
+APART = 1e-90  # of the size of the largest value, below which the squares of a whole column would vanish beside it
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
 PERFECT = 1e-9  # an error, of the deviation of a column
 DOUBTFUL = 1_000  # held-out entries below which more tenths are held out before the solver is given up
@@ -233,9 +235,23 @@ def _biases_check(entries: Entries, solved: Solved, settings: Settings) -> HeldO
 
 
 def _unit(entries: Entries) -> float:
-    """A power of two that brings values whose squares would overflow or vanish to a size of 1; otherwise 1."""
-    size = float(np.abs(entries.values).max())
-    return 1.0 if size == 0 or SAFE[0] < size < SAFE[1] else float(2.0 ** math.frexp(size)[1])
+    """A power of two that brings values whose squares would overflow or vanish to a size of 1; otherwise 1.
+
+    Raises:
+        InputError: If this would bring a whole column to nothing.
+    """
+    sizes = np.abs(entries.values)
+    size = float(sizes.max())
+    if np.any((sizes > 0) & (sizes < size * APART)):
+        of_columns = np.zeros(entries.shape[1])
+        np.maximum.at(of_columns, entries.cols, sizes)
+        least = float(of_columns[of_columns > 0].min())
+        if least < size * APART:
+            raise InputError(
+                f"A column whose values are at most {least:.1e} stands beside values of {size:.1e}: numbers of sizes so far apart cannot be "
+                "completed together. Multiply that column, or leave it out."
+            )
+    return 1.0 if size == 0 or SAFE[0] < size < SAFE[1] else math.ldexp(1.0, math.frexp(size)[1] - 1)
 
 
 def _suitable(entries: Entries, settings: Settings, scale: bool) -> tuple[Solver, str]:

@@ -479,8 +479,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             low, high = (float(bound) for bound in self.clip)
         except (TypeError, ValueError) as error:
             raise UsageError(f"clip must be (low, high), 'observed' or None, but is {self.clip!r}.") from error
-        if not low <= high:
-            raise UsageError(f"clip=(low, high) needs low <= high, but is {self.clip}.")
+        if not (low <= high and low < np.inf and high > -np.inf):
+            raise UsageError(f"clip=(low, high) needs low <= high with a number between them, but is {self.clip}.")
 
     def _clip_bounds(self, entries: Entries) -> tuple[Floats, Floats] | None:
         """The lowest and highest value of the completed entries of each column, and last of column -1."""

@@ -13,10 +13,6 @@ def column_scale(entries: Entries, *, each: bool) -> Array:
     A column whose entries are all equal (up to rounding) or fewer than two takes the deviation of all entries. If those are all
     equal as well, their size, and 1 for zeros.
 
-    Args:
-        entries: Observed entries of an ``(m, n)`` matrix.
-        each: One scale for each column, or the same for all.
-
     Returns:
         ``(n,)``, positive.
     """

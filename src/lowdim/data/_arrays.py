@@ -140,11 +140,6 @@ def regression_arrays(
 def load_npz(path: Path, *, labelled: bool = True, task: Task = "classification") -> Dataset:
     """``x_train, y_train[, x_test, y_test][, class_names]`` from an ``.npz`` file; objects are refused, so nothing is executed.
 
-    Args:
-        path: The file.
-        labelled: Whether ``y_train`` has to be there.
-        task: As in `load_data`.
-
     Raises:
         InputError: If the file cannot be read or an array is missing or unsuitable.
     """
@@ -185,6 +180,8 @@ def _native(array: Any) -> np.ndarray:
 
 
 def _kind(name: str, array: np.ndarray) -> Kind:
+    if array.ndim and not len(array):
+        raise InputError(f"{name} holds no sample.")
     if array.ndim > 1 and not all(array.shape[1:]):
         raise InputError(f"{name} has shape {array.shape}: its samples are empty.")
     if array.ndim == 2 and array.dtype.kind == "f" and array.itemsize <= 8:

@@ -169,13 +169,7 @@ class _ChosenReader:
 
 
 def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
-    """A seeded order of the samples of each class; every choice takes a beginning of it, so choices nest.
-
-    Args:
-        labels: Class index per sample.
-        seed: Seed of the data set.
-        part: Name of the choice, so that different choices are independent.
-    """
+    """A seeded order of the samples of each class; every choice takes a beginning of it, so choices nest."""
     order: dict[int, Indices] = {}
     for label in np.unique(labels):
         positions = np.flatnonzero(labels == label)
@@ -194,12 +188,6 @@ def train_test_indices(
 ) -> tuple[Indices, Indices]:
     """A stratified split; a class of two or more samples is on both sides, a class of one only in train.
 
-    Args:
-        labels: Class index per sample.
-        seed: The same seed gives the same split.
-        test_share: Share of each class that goes to test.
-        copies: As of `Split`; copies stay on one side, and count once.
-
     Returns:
         Sorted train and test positions.
     """
@@ -213,12 +201,7 @@ def train_test_indices(
 
 
 def divided(dataset: Dataset, seed: int) -> Dataset:
-    """Data that is one split ``all`` as stratified train and test splits; data with a split of its own as it is.
-
-    Args:
-        dataset: As a loader reads it.
-        seed: The same seed gives the same split.
-    """
+    """Data that is one split ``all`` as stratified train and test splits; data with a split of its own as it is."""
     if dataset.own_split:
         return dataset
     whole = dataset["all"]
@@ -231,13 +214,7 @@ def divided(dataset: Dataset, seed: int) -> Dataset:
 
 
 def limited_indices(labels: Indices, limit: int, seed: int) -> Indices:
-    """A stratified choice of ``limit`` samples: shares rounded by largest remainder, at least one per class if it fits.
-
-    Args:
-        labels: Class index per sample.
-        limit: Number of samples to keep.
-        seed: The same seed gives the same choice.
-    """
+    """A stratified choice of ``limit`` samples: shares rounded by largest remainder, at least one per class if it fits."""
     if limit >= len(labels):
         return np.arange(len(labels))
     order = class_order(labels, seed, "choice")
@@ -255,10 +232,7 @@ def limited_indices(labels: Indices, limit: int, seed: int) -> Indices:
 def few_shot_indices(labels: Indices, shots: int, seed: int) -> Indices:
     """``shots`` samples of every class, or all of a class that has fewer.
 
-    Args:
-        labels: Class index per sample.
-        shots: Samples per class.
-        seed: The same seed gives the same choice; fewer shots are a part of more.
+    Fewer shots are a part of more.
     """
     return _sorted([positions[:shots] for positions in class_order(labels, seed, "choice").values()])
 

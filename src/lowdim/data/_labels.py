@@ -1,6 +1,7 @@
 """Labels of any form as indices into class names, in one order for folders, tables and arrays; and what is odd about the names."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -79,17 +80,17 @@ def _plain(name: str) -> str:
 def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
     """Labels of any form as indices into sorted class names.
 
-    Args:
-        values: Integers (with gaps or not), integral floats, strings or bytes. Blanks around a string are no part of it; where all
-            strings are whole numbers, "1.0" is "1".
-        classes: Known names; integer labels then index into them.
+    Blanks around a string are no part of it; where all strings are whole numbers, "1.0" is "1". With `classes`, integers index into them.
 
     Returns:
         int64 indices and the class names, in the order of `in_order`.
 
     Raises:
-        InputError: If a label is missing, not a whole number, or outside the known classes.
+        InputError: If a label is missing, not a whole number, or outside the known classes, or two of these have one name.
     """
+    twice = [name for name, count in Counter(name.strip() for name in classes or ()).items() if count > 1]
+    if twice:
+        raise InputError(f"Two classes have the name {twice[0]!r}. Give each a name of its own.")
     array: np.ndarray = np.asarray(values)
     if array.dtype.kind == "S":
         try:

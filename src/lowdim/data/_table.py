@@ -74,15 +74,9 @@ def load_table(
     Text with any separator, encoding and quoting, JSON lines, Parquet and Excel, compressed or not. A column ``split`` with train and
     test (or val, where there is no test) is honoured. Rows without a label (empty or ``nan``) are left out, with a note.
 
-    Args:
-        path: The table; its first line names the columns.
-        path_column: Column with picture files.
-        text_column: Column with texts; two columns of pairs of texts are separated by a comma.
-        label_column: Column with labels; by default the column called ``label``, ``class`` or ``target``. For regression, several
-            are separated by commas, and without texts and pictures all other columns that hold nothing but numbers are features.
-        path_root: Folder that picture paths start from and may not leave; default that of the table.
-        labelled: Whether there has to be a column with labels.
-        task: As in `load_data`.
+    The label column is by default the one called ``label``, ``class`` or ``target``; ``A,B`` as text column gives pairs of texts. For
+    regression, several label columns are separated by commas, and without texts and pictures all other columns that hold nothing but
+    numbers are features.
 
     Raises:
         InputError: If the table or one of its rows cannot be used.

@@ -96,17 +96,8 @@ class TunedModel(nn.Module):
         return method_named(self.plan.method, single=True)
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
-        """Logits of the new classes.
-
-        Raises:
-            InputError: If the inputs give features of another width than those it was tuned on.
-        """
-        features = self.features(inputs)
-        if features.shape[1] != self.head.in_features:
-            raise InputError(
-                f"The features have {features.shape[1]} columns, but the head was tuned on {self.head.in_features}. Give data of that form."
-            )
-        return self.head(features)
+        """Logits of the new classes."""
+        return self.head(self.features(inputs))
 
     def split(self, example: Inputs) -> None:
         """From now on, `features` can start at the first trained block.
@@ -132,6 +123,9 @@ class TunedModel(nn.Module):
         Args:
             inputs: A batch.
             value: What `frozen_part` gave for these samples.
+
+        Raises:
+            InputError: If these are of another width than those it was tuned on.
         """
         if value is None:
             combined = self._layered(inputs) if self.method.layered else self._combine(*self._parts(inputs))
@@ -140,6 +134,10 @@ class TunedModel(nn.Module):
         else:
             with self.prefix.replay(value):
                 combined = self._combine(*self._parts(stand_in(inputs)))
+        if combined.shape[1] != self.head.in_features:
+            raise InputError(
+                f"The features have {combined.shape[1]} columns, but the head was tuned on {self.head.in_features}. Give data of that form."
+            )
         # Saved features may be float64; the head is float32.
         return combined.to(self.head.weight.dtype)
 
@@ -366,9 +364,20 @@ def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str,
 
 
 def in_float32(network: nn.Module) -> nn.Module:
-    """A network in half precision as float32: in training, gradients overflow or vanish there, and small steps are rounded away."""
-    half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters())
-    return network.float() if half else network
+    """A network in another precision as float32: half of it overflows in training, rounds small steps away, and the head has float32."""
+    other = any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in network.parameters())
+    return network.float() if other else network
+
+
+def not_finite_because(network: nn.Module) -> str:
+    """What to do where a network gives NaN or infinite numbers: half precision has often left them in its weights."""
+    for name, tensor in network.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return (
+                f"The weight {name} holds NaN or infinite numbers, as half precision (float16) makes them of what is beyond 65,504. Take a "
+                "checkpoint in float32 or bfloat16."
+            )
+    return "Check the inputs for NaN, or lower `rate`."
 
 
 def _zeros(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:

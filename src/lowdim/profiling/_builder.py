@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lowdim.data._copies import said_without_copies
 from lowdim.data._finite import some
 from lowdim.errors import LowdimError, NonFiniteError
 from lowdim.features import Key, Pool
@@ -85,7 +86,10 @@ class Builder:
         order = {layer: index for index, layer in enumerate(dict.fromkeys(layer for layer, _ in measured.moments))}
         sums = {key: self._layer(measured, order[key[0]], key) for key in measured.moments}
         if measured.head.samples:
-            self.accuracy[split] = measured.head.correct / measured.head.samples
+            head = measured.head
+            self.accuracy[split] = head.correct / head.samples
+            if 0 < head.alone < head.samples:
+                self.warn(said_without_copies(split, self.accuracy[split], head.correct_alone / head.alone))
         if measured.head.unknown:
             self.warn(
                 f"{split}: the network's own scores of {measured.head.unknown} samples are NaN or infinite; they are left out of "
@@ -223,13 +227,13 @@ class Builder:
                 position=position,
                 class_=names[int(measured.labels[position])],
                 nearest_class=names[nearest],
-                excess=excess,
+                excess=None if measured.suspects.probed else value,
+                probability=value if measured.suspects.probed else None,
             )
-            for excess, position, nearest in measured.suspects.worst
+            for value, position, nearest in measured.suspects.worst
         ]
-        self.outliers = sorted([*self.outliers, *outliers], key=lambda one: -(one.excess or 0.0))[
-            : self.recipe.outliers
-        ]
+        known = sorted([*self.outliers, *outliers], key=lambda one: (one.probability or 0.0, -(one.excess or 0.0)))
+        self.outliers = known[: self.recipe.outliers]
 
     def _feature(self) -> dict[str, Any]:
         """With the width that it was measured with: another pooling may have been asked for."""

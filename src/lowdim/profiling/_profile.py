@@ -74,8 +74,8 @@ def profile(
 
     Args:
         model: A network, one from `lowdim.models.load_model` (which brings its preprocessing), or its name.
-        data: A data set from `lowdim.data.load_data`; ready inputs and integer labels ``(n x …, n)`` as tensors, for one split or by
-            split name; or anything else that `lowdim.data.as_dataset` takes: a name, arrays, a ``DataLoader``.
+        data: A data set from `lowdim.data.load_data`; ready inputs (a tensor, or several by name) and integer labels ``(n x …, n)`` as
+            tensors, for one split or by split name; or anything else that `lowdim.data.as_dataset` takes: a name, arrays, a ``DataLoader``.
         layers: Names or globs as in ``module.named_modules()``; default the outputs of blocks and the penultimate feature.
         pools: How outputs become one row per sample; each gives its own entries. By default maps and tokens are averaged, and the
             feature is what the network itself takes (`lowdim.models.find_feature`).
@@ -194,7 +194,8 @@ def _are_tensors(data: Any) -> bool:
     return all(
         isinstance(pair, tuple)
         and len(cast("Any", pair)) == 2
-        and all(isinstance(part, Tensor) for part in cast("Any", pair))
+        and isinstance(pair[1], Tensor)
+        and (isinstance(pair[0], Tensor) or _is_named(pair[0]))
         for pair in pairs
     )
 
@@ -202,6 +203,13 @@ def _are_tensors(data: Any) -> bool:
 def device_of(module: nn.Module) -> torch.device:
     parameter = next(module.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _is_named(inputs: Any) -> bool:
+    """Whether these are tensors by name, as networks for texts take them."""
+    return isinstance(inputs, Mapping) and all(
+        isinstance(rows, Tensor) for rows in cast("Mapping[str, Any]", inputs).values()
+    )
 
 
 def sources_of(
@@ -216,9 +224,11 @@ def sources_of(
     sources: dict[str, Source] = {}
     for name in splits or data:
         inputs, labels = data[name]
-        if len(inputs) != len(labels) or labels.ndim != 1 or labels.is_floating_point():
+        inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
+        count = min(map(len, inputs.values())) if isinstance(inputs, dict) else len(inputs)
+        if count != len(labels) or labels.ndim != 1 or labels.is_floating_point():
             raise InputError(
-                f"The {name} split has {len(inputs)} inputs and labels {tuple(labels.shape)} ({labels.dtype}); "
+                f"The {name} split has {count} inputs and labels {tuple(labels.shape)} ({labels.dtype}); "
                 "there is one integer label per input."
             )
         if len(labels) and int(labels.min()) < 0:
@@ -264,6 +274,7 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             scored=builder.scored,
             head_key=builder.head_key(moments),
             outliers=recipe.outliers,
+            copied=_copied(data, name, len(stream.labels)),
             processes=job.processes,
             progress=step,
         )
@@ -272,6 +283,13 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             Measured(name, stream.labels, present[name], moments, around, head, suspects, items, stream.exponents)
         )
     return builder.result()
+
+
+def _copied(data: Any, name: str, samples: int) -> np.ndarray:
+    """Which samples of the test split are also in the train split."""
+    if name != "test" or not isinstance(data, Dataset) or "train" not in data.splits:
+        return np.zeros(samples, dtype=bool)
+    return np.isin(data["test"].contents, data["train"].contents)
 
 
 class Counter:

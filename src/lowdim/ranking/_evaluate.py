@@ -16,6 +16,7 @@ from lowdim._files import load_tensors, save_tensors
 from lowdim._intervals import FOLD_LOSS, Z, wilson_interval
 from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset, Split, load_data
+from lowdim.data._copies import said_without_copies
 from lowdim.data._dataset import limited_indices
 from lowdim.data._finite import some
 from lowdim.errors import InputError, NonFiniteError
@@ -407,6 +408,9 @@ class _Work:
         if np.isnan(hits).all():
             raise NonFiniteError(f"No sample of the {plain.split.name} split is left.")
         self.probe_samples = int(np.isfinite(hits).sum())
+        known, copied = np.isfinite(hits), np.isin(plain.split.contents, self.rows.split.contents)
+        if 0 < (known & copied).sum() < known.sum():
+            self.warnings.append(said_without_copies("test", hits[known].mean(), hits[known & ~copied].mean()))
         return ProbeOutcome(crossed, SampleValues(hits, plain.labels))
 
     def _classifier(

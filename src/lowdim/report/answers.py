@@ -12,12 +12,7 @@ PROMISE = "lowdim measures networks, chooses and tunes them, fills holes in data
 
 
 def headline(command: str, result: Result) -> str:
-    """The sentence that answers the question of a command.
-
-    Args:
-        command: Its name.
-        result: What it gives as JSON.
-    """
+    """The sentence that answers the question of a command."""
     return _ANSWERS[command](result)
 
 
@@ -65,9 +60,10 @@ def _measure(result: Result) -> str:
         return f"The classes separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
     samples = next(entry["samples"] for entry in result["data"] if entry["split"] == best["split"])
     interval = wilson_interval(best["ncc_accuracy"], samples)
+    collapse = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
     said = (
         f"The classes separate best at {best['name']}: the nearest class mean is right for {percent(best['ncc_accuracy'])} of the "
-        f"{best['split']} samples{between(interval)}, NC1 {number(best['nc1'])}{ratio}."
+        f"{best['split']} samples{between(interval)}{collapse}."
     )
     if last["ncc_accuracy"] is None or last["name"] == best["name"]:
         return said
@@ -109,8 +105,25 @@ def _advise(result: Result) -> str:
     expected = f"{percent(chosen['expected_accuracy'])}{between(chosen['interval'])}"
     name = short_names([chosen["model"]])[0]
     if result["baseline_wins"]:
-        return f"No network here does better than none; the best of them, {name} with {chosen['method']}{layer}, should reach {expected}."
-    return f"Use {name} with {chosen['method']}{layer}: it should reach {expected} on new samples."
+        said = f"No network here does better than none; the best of them, {name} with {chosen['method']}{layer}, should reach {expected}."
+    else:
+        said = f"Use {name} with {chosen['method']}{layer}: it should reach {expected} on new samples."
+    if (more := result["more_labels"]) is not None:
+        gain = (
+            f"from {more['shots'][0]} to {more['shots'][1]} per class the probe gained {100 * more['gain']:+.1f} points"
+        )
+        said += f" More labels would {'help' if more['helps'] else 'hardly help'}: {gain}."
+    seconds = [one["seconds"] for one in result["evidence"] if _same(one, chosen)]
+    return f"{said} Tuning takes {_minutes(seconds[0])}." if seconds else said
+
+
+def _same(one: Result, other: Result) -> bool:
+    return all(one[key] == other[key] for key in ("model", "method", "layer"))
+
+
+def _minutes(seconds: float) -> str:
+    """At most how long; the comparison, which fits several times, took so many seconds."""
+    return "less than a minute" if seconds < 60 else f"at most about {seconds / 60:.0f} min"
 
 
 def _finetune(result: Result) -> str:
@@ -118,10 +131,13 @@ def _finetune(result: Result) -> str:
     if accuracy["test"] is None:
         return f"Tuned with {result['method']}{layer}; there is no test split to measure it on."
     said = f"Tuned with {result['method']}{layer}: {percent(accuracy['test'])} of the test samples are right{between(accuracy['interval'])}."
-    probe = next((entry for entry in result["evidence"] if entry["method"] == "probe"), None)
-    if probe is not None and result["method"] != "probe":
-        said += f" The probe on frozen layers reaches {percent(probe['accuracy'])} in cross-validation."
-    return said
+    others = {"probe": "a probe on frozen layers", "baseline": "no network at all"}
+    compared = [
+        f"{percent(entry['accuracy'])} with {others[entry['method']]}"
+        for entry in result["evidence"]
+        if entry["method"] in others and entry["method"] != result["method"]
+    ]
+    return f"{said} For comparison, cross-validated: {listed(compared)}." if compared else said
 
 
 def _predict(result: Result) -> str:
@@ -133,7 +149,9 @@ def _predict(result: Result) -> str:
         [f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     )
     right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
-    return f"{said}{right}."
+    strangers = sum(bool(one.get("unknown")) for one in predictions)
+    unlike = f"; {strangers:,} unlike all training samples" if strangers else ""
+    return f"{said}{right}{unlike}."
 
 
 def _export(result: Result) -> str:
@@ -142,6 +160,12 @@ def _export(result: Result) -> str:
         f"Written: {result['path']} ({result['bytes']:,} bytes); read back, its outputs differ from the network's by at most "
         f"{result['max_difference']:.2g}.{beside}"
     )
+
+
+def _publish(result: Result) -> str:
+    if result["address"]:
+        return f"Uploaded: {result['address']} ({result['bytes']:,} bytes)."
+    return f"Ready for the hub: {result['path']} ({listed(result['files'])}; {result['bytes']:,} bytes). Nothing was uploaded."
 
 
 def _complete(result: Result) -> str:
@@ -194,7 +218,17 @@ def _reproduce(result: Result) -> str:
 
 
 def _demo(result: Result) -> str:
-    return f"{PROMISE} Shown here: {_reproduce(result)}"
+    return tour_answer(_reproduce(result), all(entry["passed"] for entry in result["experiments"]))
+
+
+def tour_answer(verdicts: str, passed: bool) -> str:
+    """What `lowdim demo` says first.
+
+    Args:
+        verdicts: The answer of `reproduce` on its experiments.
+        passed: Whether all of them hold.
+    """
+    return f"{PROMISE} {'Everything below held when it was computed here.' if passed else f'Shown here: {verdicts}'}"
 
 
 _ANSWERS: dict[str, Callable[[Result], str]] = {
@@ -204,6 +238,7 @@ _ANSWERS: dict[str, Callable[[Result], str]] = {
     "finetune": _finetune,
     "predict": _predict,
     "export": _export,
+    "publish": _publish,
     "complete": _complete,
     "check": _check,
     "reproduce": _reproduce,

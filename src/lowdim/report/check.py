@@ -11,11 +11,7 @@ _VERDICT = {True: "holds", False: "DOES NOT", None: "undecided"}
 
 
 def check_sections(result: Mapping[str, Any]) -> list[Section]:
-    """One section: every statement with its residual, its tolerance and the reason; how much of each factor obeys the law.
-
-    Args:
-        result: The command's result.
-    """
+    """One section: every statement with its residual, its tolerance and the reason; how much of each factor obeys the law."""
     checks = result["checks"]
     places = list(range(len(checks)))
     series = [

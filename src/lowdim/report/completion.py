@@ -14,13 +14,7 @@ def completion_sections(
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     pictures: Sequence[tuple[str, np.ndarray]] = (),
 ) -> list[Section]:
-    """What was done and how well it predicts, for `write_report`.
-
-    Args:
-        result: The command's result.
-        held_out: Values and predictions of the held-out entries, where they are known.
-        pictures: Captions and pixels, for a picture.
-    """
+    """What was done and how well it predicts, for `write_report`."""
     figures: list[Figure] = []
     tables = [_numbers(result)]
     if "columns" in result:

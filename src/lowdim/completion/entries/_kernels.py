@@ -82,13 +82,23 @@ def product_rows(first: Any, last: Any, start: Any, cols: Any, left: Any, right:
 
 @kernel
 def add_both_products(start: Any, cols: Any, values: Any, left: Any, right: Any, by_row: Any, by_col: Any) -> None:
-    """Add ``S R`` and ``S.T L`` for the sparse S with these values: for use inside kernels, which cannot call SciPy."""
+    """Add ``S R`` and ``S.T L`` for the sparse S with these values: for use inside kernels, which cannot call SciPy.
+
+    As fast as SciPy's two products: one row's sum and factors lie in arrays of their own, which nothing else can alias.
+    """
+    count = left.shape[1]
+    total, own = np.empty(count), np.empty(count)
     for i in range(start.size - 1):
+        for a in range(count):
+            total[a], own[a] = 0.0, left[i, a]
         for t in range(start[i], start[i + 1]):
-            j = cols[t]
-            for a in range(left.shape[1]):
-                by_row[i, a] += values[t] * right[j, a]
-                by_col[j, a] += values[t] * left[i, a]
+            j, value = cols[t], values[t]
+            for a in range(count):
+                total[a] += value * right[j, a]
+            for a in range(count):
+                by_col[j, a] += value * own[a]
+        for a in range(count):
+            by_row[i, a] += total[a]
 
 
 @kernel

@@ -125,10 +125,6 @@ def read_known(path: Path, name: str) -> pd.DataFrame:
 def read_table(source: Source, **options: Any) -> TableFile:
     """The table in a file.
 
-    Args:
-        source: The file, read.
-        options: `kinds`, `passed`, `only`, `missing` and `sentinels` of `Source.table`.
-
     Raises:
         InputError: If no column can be completed, or none of its cells is known.
     """
@@ -277,6 +273,9 @@ def _ids(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> Text
             raise InputError(
                 f"{_where(path, lines, long)}: the id in column {name!r} has {len(cells[long]):,} characters; at most {LONGEST:,} are read."
             )
+        zero = next((place for place, cell in enumerate(cells) if isinstance(cell, str) and "\0" in cell), None)
+        if zero is not None:  # at the end of a text, NumPy would drop it
+            raise InputError(f"{_where(path, lines, zero)}: the id in column {name!r} holds a zero byte.")
     array = np.asarray(cells)
     if array.ndim != 1:
         raise InputError(f"{path}: {name} must be one-dimensional, but has shape {array.shape}.")

@@ -111,16 +111,7 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
 def alternate(
     problem: TwoOrders, left: Array, right: Array, *, biased: bool, strength: float, settings: Settings
 ) -> Fit:
-    """Sweeps until the residual is half the tolerance (the last half-sweep lowers it further) or has stopped falling.
-
-    Args:
-        problem: The entries.
-        left: ``(m, k)``; only its balance with `right` matters.
-        right: ``(n, k)``.
-        biased: Whether the last factors are biases.
-        strength: Of the Schatten quasi-norm; 0 for none.
-        settings: Depth, tolerance and the most sweeps.
-    """
+    """Sweeps until the residual is half the tolerance (the last half-sweep lowers it further) or has stopped falling."""
     stage = settings.journal.stage(settings.iterations)
     saved = stage.saved()
     if saved is not None:

@@ -201,9 +201,7 @@ class Point:
 def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[float, list[Array]]:
     """The summed loss and its gradient in every factor, see `Point`.
 
-    Args:
-        entries: Observed entries of Phi, (m, n).
-        factors: ``F_1 (k, n), ..., F_N (m, k)``, at least two.
+    The factors are ``F_1 (k, n), ..., F_N (m, k)``.
 
     Returns:
         The loss, and one array per factor. Cost: O(``|Omega|`` k + (m + n) k^2 + N k^3).
@@ -232,16 +230,7 @@ def descend(
     hundred steps. With few entries a fixed step near the stability limit can generalise better: it cannot stay in the
     sharp minima that a falling loss settles in.
 
-    Args:
-        entries: Observed entries of Phi.
-        network: Where to start.
-        step: On the summed loss; the first one of the adaptive mode.
-        adaptive: Whether the step adapts. Only then does a stalled loss end the run.
-        tolerance: On the relative residual.
-        max_iterations: Most steps to take, rejected ones included.
-        probe: A number to record, from (left, right) with ``W = left @ right.T``; for example a test error.
-        record: Every how many iterations to record.
-        journal: Where to report and to keep the state.
+    Only an adaptive run ends when its loss stalls; `probe` gets (left, right) with ``W = left @ right.T``.
 
     Raises:
         NonFiniteError: If a fixed step is too large and the run diverges.
