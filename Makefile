@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow coverage package check docs clean
+.PHONY: demo test test-slow coverage package dist check docs clean
 
 demo: $(STAMP)
 	$(BIN)/lowdim demo
@@ -21,6 +21,10 @@ LONG := noise or new_rows or seed or unrated or rank_is_found or single or cover
 coverage: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q --cov --cov-report=
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q --cov --cov-append --cov-report=term $(PLAIN) -k "not ($(LONG))"
+
+# The source archive and the wheel, with the time of the last commit inside: the same sources give the same bytes.
+dist: $(STAMP)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
 
 # Builds the wheel and the source archive, and installs the wheel alone in a clean environment.
 package: $(STAMP)

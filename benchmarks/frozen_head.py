@@ -23,7 +23,16 @@ from threadpoolctl import threadpool_limits
 
 from lowdim.data import Split, load_data
 from lowdim.data._dataset import few_shot_indices, limited_indices
-from lowdim.features import FeatureCache, FeatureStream, Forward, SplitSource, content_digest, network_content, tame
+from lowdim.features import (
+    FeatureCache,
+    FeatureStream,
+    Forward,
+    SplitSource,
+    collected,
+    content_digest,
+    network_content,
+    tame,
+)
 from lowdim.features._source import has_mirror
 from lowdim.models import LoadedModel, later_blocks, load_model
 from lowdim.probe import fit_frozen_views, fit_probe
@@ -35,17 +44,12 @@ def layers(model: LoadedModel, split: Split, cache: FeatureCache) -> list[list[n
     keys = [feature.key, *((name, feature.blocks) for name in later_blocks(model.module, feature))]
     forward = Forward(model.module, keys, torch.device("cpu"), feature.prefix, feature.tokens)
     views: list[list[np.ndarray]] = []
-    for mirrored in (False, True):
+    images = has_mirror(SplitSource(split, model.preprocessing).inputs(np.arange(1)))
+    for mirrored in (False, True) if images else (False,):
         source = SplitSource(split, model.preprocessing, mirrored=mirrored)
-        if mirrored and not has_mirror(source.inputs(np.arange(1))):
-            break
         content = content_digest(network_content(model.module, model.fingerprint), source)
         stream = FeatureStream(forward, source, source.labels, cache=cache, content=content, batch_size=16)
-        parts: dict[object, list[np.ndarray]] = defaultdict(list)
-        for batch in stream:
-            for key, rows in batch.features.items():
-                parts[key].append(rows.numpy())
-        views.append([np.concatenate(rows) for rows in parts.values()])
+        views.append([rows.numpy() for rows in collected(stream).values()])
     return views
 
 

@@ -185,12 +185,3 @@ def effective_rank(matrix):
     singular = np.linalg.svd(np.asarray(matrix, dtype=np.float64), compute_uv=False)
     p = singular / singular.sum()
     return float(np.exp(-sum(x * np.log(x) for x in p if x > 0)))
-
-
-def stable_rank(matrix):
-    matrix = np.asarray(matrix, dtype=np.float64)
-    return float((matrix**2).sum() / np.linalg.norm(matrix, 2) ** 2)
-
-
-def numerical_rank(matrix):
-    return int(np.linalg.matrix_rank(np.asarray(matrix, dtype=np.float64)))

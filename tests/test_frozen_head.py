@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 
 from lowdim.errors import InputError, NonFiniteError
-from lowdim.probe import fit_frozen_head, fit_frozen_views, fit_probe, fold_of
-from lowdim.probe._frozen import _STRENGTHS, _best, _rotated
-from lowdim.probe._logistic import FINE, minimise
+from lowdim.probe import fit_frozen_head, fit_frozen_views, fit_probe
+from lowdim.probe._frozen import _STRENGTHS, _best, _Problem, _regressions
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -25,16 +25,23 @@ def accuracy(head: object, x: np.ndarray, labels: np.ndarray) -> float:
     return float((head.log_probabilities(x).argmax(axis=1) == labels).mean())  # type: ignore[attr-defined]
 
 
+def problem_of(layers: list[np.ndarray], y: np.ndarray) -> _Problem:
+    return _Problem.of(layers, y, int(y.max()) + 1, None, None, 0)
+
+
 def test_held_out_predictions_are_of_fits_without_the_sample() -> None:
     x, y = blobs(8, 20, 4, 1.5)
-    problem = _rotated(x)
-    part = fold_of(y, 4, 0)
-    index, left_out, _ = _best(problem, y, np.ones(len(y)), part, 4)
+    problem = problem_of([x], y)
+    strength, solutions = _best(problem)
+    (found,) = _regressions(problem, strength, solutions)
     for fold in range(4):
-        train, test = np.flatnonzero(part != fold), part == fold
-        solution, _ = minimise(problem, train, y, np.ones(len(y)), _STRENGTHS[index], None, FINE)
-        expected = problem.rows[test] @ solution[:-1] + solution[-1]
-        np.testing.assert_allclose(softmax(left_out[test], axis=1), softmax(expected, axis=1), atol=0.02)
+        train, test = problem.part != fold, problem.part == fold
+        penalty = 1 / (strength * train.sum())
+        centred = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0).sum())
+        expected = LogisticRegression(C=penalty, tol=1e-8, max_iter=5000).fit(centred[train], y[train])
+        np.testing.assert_allclose(
+            softmax(found.left_out[test], axis=1), expected.predict_proba(centred[test]), atol=0.02
+        )
 
 
 def test_the_layer_that_knows_the_classes_gets_the_weight() -> None:
@@ -132,7 +139,7 @@ def test_views_are_averaged_unless_the_mirror_image_is_another_class() -> None:
 
 def test_the_strength_is_the_best_near_by_wherever_the_search_begins() -> None:
     x, y = blobs(20, 40, 3, 2.0)
-    part, ones = fold_of(y, 4, 0), np.ones(len(y))
-    found = {_best(_rotated(x), y, ones, part, first)[0] for first in (0, 5, len(_STRENGTHS) - 1)}
+    problem = problem_of([x], y)
+    found = {_STRENGTHS.index(_best(problem, first)[0]) for first in (0, 5, len(_STRENGTHS) - 1)}
     assert max(found) - min(found) <= 1
     assert min(found) > 0

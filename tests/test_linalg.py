@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from lowdim._linalg import effective_rank, numerical_rank, orthonormal_basis, rank_cutoff, stable_rank, subspace_angle
+from lowdim._linalg import effective_rank, orthonormal_basis, rank_cutoff, subspace_angle
 from problems import rotation
 
 
@@ -22,34 +22,24 @@ def test_ranks_are_their_definitions(m, n, seed, decay):
     rank = 1 + seed % min(m, n, 5)
     found, values = matrix(m, n, rank, seed, decay)
     singular = np.linalg.svd(found, compute_uv=False)
-    assert numerical_rank(found) == rank == oracles.numerical_rank(found)
-    assert stable_rank(singular) == pytest.approx((values**2).sum(), rel=1e-9)
-    assert stable_rank(singular) == pytest.approx(oracles.stable_rank(found), rel=1e-9)
     # Rounding noise of 1e-16 in the zero singular values adds about 1e-14 to the entropy.
     assert effective_rank(singular) == pytest.approx(oracles.effective_rank(found), rel=1e-9)
     assert effective_rank(values) == pytest.approx(oracles.effective_rank(np.diag(values)), rel=1e-9)
-    for rank_of in (effective_rank, stable_rank):
-        assert rank_of(7.5 * singular) == pytest.approx(rank_of(singular), rel=1e-9)
-        assert 1 - 1e-9 <= rank_of(singular) <= min(m, n) + 1e-9
+    assert effective_rank(7.5 * singular) == pytest.approx(effective_rank(singular), rel=1e-9)
+    assert 1 - 1e-9 <= effective_rank(singular) <= min(m, n) + 1e-9
 
 
 def test_ranks_of_known_spectra():
     assert effective_rank(np.ones(7)) == pytest.approx(7)
-    assert stable_rank(np.array([2.0, 1.0, 1.0])) == pytest.approx(1.5)
-    assert effective_rank(np.zeros(3)) == stable_rank(np.zeros(3)) == 0
-    assert effective_rank(np.array([])) == stable_rank(np.array([])) == 0
-    assert numerical_rank(np.zeros((3, 4))) == 0
-    tiny = 1e-200 * np.eye(3)
-    assert numerical_rank(tiny) == 3
-    assert stable_rank(np.full(3, 1e-200)) == pytest.approx(3)
+    assert effective_rank(np.zeros(3)) == effective_rank(np.array([])) == 0
 
 
 def test_the_cutoff_follows_size_type_and_scale():
     values = np.array([3.0, 1e-15])
     assert rank_cutoff(values, 100) == pytest.approx(100 * 2.0**-52 * 3)
-    found, _ = matrix(30, 20, 4, 0)
-    assert numerical_rank(found.astype(np.float32)) == 4
-    assert numerical_rank(found.astype(np.float32).astype(np.float64)) > 4, "its rounding is information in float64"
+    found = np.linalg.svd(matrix(30, 20, 4, 0)[0].astype(np.float32).astype(np.float64), compute_uv=False)
+    assert (found > rank_cutoff(found, 30, np.finfo(np.float32).eps)).sum() == 4
+    assert (found > rank_cutoff(found, 30)).sum() > 4, "its rounding is information in float64"
 
 
 @given(st.integers(1, 5), st.integers(0, 99), st.sampled_from([0.0, 1e-12, 1e-6, 0.3, 1.5]))

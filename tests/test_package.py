@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -50,6 +51,18 @@ def bin(folder, wheel):
 def test_the_source_archive_and_the_sources_make_the_same_wheel(folder, wheel):
     call(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "direct", ROOT, folder=folder)
     assert (folder / "direct" / wheel.name).read_bytes() == wheel.read_bytes()
+
+
+def test_the_same_sources_make_the_same_archives(folder):
+    built = []
+    for place in ("first", "second"):
+        environment = {**ENVIRONMENT, "SOURCE_DATE_EPOCH": "1700000000"}
+        command = [sys.executable, "-m", "build", "--outdir", folder / place, ROOT]
+        subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
+        built.append({path.name: path.read_bytes() for path in (folder / place).iterdir()})
+        with tarfile.open(next((folder / place).glob("*.tar.gz"))) as archive:
+            assert {member.mtime for member in archive} == {1700000000}
+    assert built[0] == built[1] and len(built[0]) == 2
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel):

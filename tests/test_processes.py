@@ -77,10 +77,10 @@ def test_alone_everything_is_the_identity():
 def test_sums_and_values_are_those_of_all_processes_and_the_same_bits_everywhere():
     code = """
 with processes() as job:
-    values = torch.arange(3, dtype=torch.float64) * 0.1 + job.rank / 3
-    counts = torch.tensor([job.rank + 1])
+    values = torch.arange(3, dtype=torch.float64) * 0.1 + job.index / 3
+    counts = torch.tensor([job.index + 1])
     job.sum([values, counts])
-    print(json.dumps([values.tolist(), counts.tolist(), job.gather({"rank": job.rank})]))
+    print(json.dumps([values.tolist(), counts.tolist(), job.gather({"rank": job.index})]))
 assert not torch.distributed.is_initialized()
 """
     found = launch(code, 3)
@@ -96,7 +96,7 @@ def test_a_process_that_dies_gives_the_others_a_clear_error():
     code = """
 with processes() as job:
     job.gather(None)
-    if job.rank == 1:
+    if job.index == 1:
         os._exit(7)
     try:
         job.gather(None)
@@ -116,7 +116,7 @@ def test_a_process_that_hangs_is_not_waited_for_for_ever(tmp_path):
 given_up = pathlib.Path({str(tmp_path / "given-up")!r})
 with processes() as job:
     job.gather(None)
-    if job.rank == 1:
+    if job.index == 1:
         while not given_up.exists():
             time.sleep(0.05)
         os._exit(0)

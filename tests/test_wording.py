@@ -5,7 +5,7 @@ from lowdim._warnings import merged
 def test_equal_warnings_of_many_layers_are_one_with_its_range():
     many = [f"train, blocks.{i}.0 (avg): {60 + i}% of NC1 lies in noise; 5 samples." for i in range(23)]
     assert merged([*many, "Something else: 3."]) == [
-        "23 times (train, blocks.0.0 (avg), train, blocks.1.0 (avg), train, blocks.2.0 (avg) and 20 more): "
+        "23 times (train blocks.0.0 (avg), train blocks.1.0 (avg), train blocks.2.0 (avg) and 20 more): "
         "60 to 82% of NC1 lies in noise; 5 samples.",
         "Something else: 3.",
     ]

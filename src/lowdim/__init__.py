@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lowdim.cli.finetune import finetune as finetune
     from lowdim.cli.measure import measure as measure
     from lowdim.cli.predict import predict as predict
+    from lowdim.cli.publish import publish as publish
     from lowdim.cli.rank import rank as rank
     from lowdim.cli.reproduce import reproduce as reproduce
     from lowdim.completion import DeepMatrixCompletion as DeepMatrixCompletion
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lowdim.statistics import ClassStatistics as ClassStatistics
     from lowdim.watch import WeightWatcher as WeightWatcher
 
-_COMMANDS = ("advise", "check", "complete", "export", "finetune", "measure", "predict", "rank", "reproduce")
+_COMMANDS = ("advise", "check", "complete", "export", "finetune", "measure", "predict", "publish", "rank", "reproduce")
 _HOMES = {name: f"cli.{name}" for name in _COMMANDS} | {
     "Candidate": "ranking",
     "ClassStatistics": "statistics",

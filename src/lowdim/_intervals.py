@@ -7,17 +7,15 @@ LEVEL = 0.9
 """Of every interval."""
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 """Standard deviations from the middle of a normal interval to its ends."""
-FOLD_LOSS = 1.3
-"""Folds share training samples, so n held-out predictions tell as much as n / 1.3 independent ones."""
+FOLD_LOSS = 2.5
+"""Folds share training samples, and the fit on all of them is another one: n held-out predictions tell as much as n / 2.5 independent ones.
+
+With 1.3 the 90 % interval held the accuracy on 400 to 1,000 new images in 82 % of 81 settings (three networks, three sets, 5 to 50 labels
+per class), with 2.5 in 90 %."""
 
 
 def wilson_interval(share: float, samples: float, *, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval of a share.
-
-    Args:
-        share: Observed, 0..1.
-        samples: Number of independent observations (an effective number need not be whole).
-        level: Coverage.
 
     Returns:
         Low and high, within 0..1.
@@ -31,4 +29,4 @@ def wilson_interval(share: float, samples: float, *, level: float = LEVEL) -> tu
     centre = share + z * z / (2 * samples)
     half = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
     low, high = ((centre + sign * half) / (1 + z * z / samples) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # which rounding would pass at 0 and 1

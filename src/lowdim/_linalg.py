@@ -12,30 +12,8 @@ Indices: TypeAlias = NDArray[np.integer[Any]]
 
 
 def rank_cutoff(singular_values: Float[np.ndarray, " k"], size: int, eps: float = np.finfo(np.float64).eps) -> float:
-    """The singular value below which a direction is rounding noise: ``size * eps * largest``.
-
-    Args:
-        singular_values: In any order, >= 0.
-        size: The larger side of the matrix.
-        eps: Rounding unit of the arithmetic that made the matrix.
-    """
+    """The singular value below which a direction is rounding noise: ``size * eps * largest``."""
     return float(size * eps * np.max(singular_values, initial=0.0))
-
-
-def numerical_rank(matrix: Float[np.ndarray, "m n"]) -> int:
-    """Number of singular values above `rank_cutoff`."""
-    values = np.linalg.svd(matrix, compute_uv=False)
-    return int(np.sum(values > rank_cutoff(values, max(matrix.shape), np.finfo(matrix.dtype).eps)))
-
-
-def stable_rank(singular_values: Float[np.ndarray, " k"]) -> float:
-    """``sum s^2 / max s^2``, between 1 and the rank; 0 for a zero matrix.
-
-    References:
-        Rudelson and Vershynin (2007), J. ACM 54(4), doi:10.1145/1255443.1255449.
-    """
-    largest = float(np.max(singular_values, initial=0.0))
-    return float(np.sum((singular_values / largest) ** 2)) if largest > 0 else 0.0
 
 
 def effective_rank(singular_values: Float[np.ndarray, " k"]) -> float:
@@ -73,13 +51,7 @@ def subspace_angle(first: Float[np.ndarray, "m k"], second: Float[np.ndarray, "m
 def leading_vectors(
     matrix: Float[np.ndarray, "m n"], size: int, eps: float = np.finfo(np.float64).eps
 ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "k n"]]:
-    """At most `size` leading left and right singular vectors; fewer where the others are rounding noise.
-
-    Args:
-        matrix: In float64.
-        size: How many.
-        eps: Rounding unit of the arithmetic that made the matrix.
-    """
+    """At most `size` leading left and right singular vectors; fewer where the others are rounding noise."""
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     size = min(size, int(np.sum(values > rank_cutoff(values, max(matrix.shape), eps))))
     return left[:, :size], right[:size]
@@ -90,3 +62,13 @@ def share_inside(
 ) -> float:
     """Part of the squared norm of `change` between the two subspaces: ``‖U^T change V‖^2 / ‖change‖^2``, from 0 to 1."""
     return float(np.sum((left.T @ change @ right.T) ** 2) / np.sum(change**2))
+
+
+def product_svd(
+    left: Float[np.ndarray, "m k"], right: Float[np.ndarray, "n k"]
+) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " k"], Float[np.ndarray, "n k"]]:
+    """The singular value decomposition of ``left @ right.T``, in O((m + n) k^2): U, s descending, V."""
+    q_left, r_left = np.linalg.qr(left)
+    q_right, r_right = np.linalg.qr(right)
+    inner_left, values, inner_right = np.linalg.svd(r_left @ r_right.T)
+    return np.ascontiguousarray(q_left @ inner_left), values, np.ascontiguousarray(q_right @ inner_right.T)

@@ -32,11 +32,6 @@ _UPRIGHT = {
 def open_picture(path: Path, *, name: str | None = None, remedy: str = "") -> Image.Image:
     """A decoded picture as its photographer saw it: turned as its EXIF orientation says.
 
-    Args:
-        path: A regular file in one of `FORMATS`, or HEIC with the extra ``heic``; its name does not matter.
-        name: How it is called in errors; default its path.
-        remedy: What to do about one that cannot be read.
-
     Raises:
         InputError: If the file is missing, a pipe or the like, no picture, damaged, or larger than `MAX_PIXELS`.
         MissingDependencyError: If it is HEIC and the package for it is not installed.
@@ -112,12 +107,7 @@ def _too_large(name: str, size: str, remedy: str) -> str:
 
 
 def require_drawable(size: tuple[int, int], resized: tuple[float, float]) -> None:
-    """Raises an error where resizing a picture would make one larger than `MAX_PIXELS`, as it can of a long sliver.
-
-    Args:
-        size: Width and height of the picture.
-        resized: Those that it would get.
-    """
+    """Raises an error where resizing a picture would make one larger than `MAX_PIXELS`, as it can of a long sliver."""
     if math.prod(resized) > MAX_PIXELS:
         raise InputError(
             f"{size[0]:,} x {size[1]:,} pixels would become {resized[0]:,.0f} x {resized[1]:,.0f} by resizing; at most "

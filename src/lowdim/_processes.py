@@ -20,21 +20,21 @@ PATIENCE = timedelta(minutes=10)
 class Processes:
     """This process among `count` equal ones. With one process every operation returns its input."""
 
-    rank: int = 0
+    index: int = 0
     count: int = 1
 
     def share(self, items: int) -> range:
         """Which of `items` are this process's: every one belongs to exactly one process, none is padded or repeated."""
-        return range(self.rank, items, self.count)
+        return range(self.index, items, self.count)
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, by rank (pickled between processes of this job only)."""
+        """The values of all processes, by index (pickled between processes of this job only)."""
         if self.count == 1:
             return [value]
         from torch import distributed
 
         values: list[Any] = [None] * self.count
-        with waiting(self.rank, self.count):
+        with waiting(self.index, self.count):
             distributed.all_gather_object(values, value)
         return values
 
@@ -55,13 +55,13 @@ class Processes:
         from torch import distributed
 
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with waiting(self.rank, self.count):
+        with waiting(self.index, self.count):
             distributed.all_reduce(flat)
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
     def _others(self, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-        # Gathered and added by rank, so that every process holds the same bits.
+        # Gathered and added in their order, so that every process holds the same bits.
         parts: list[list[Tensor]] = self.gather([tensor.cpu() for tensor in tensors])
         for tensor, first in zip(tensors, parts[0], strict=True):
             tensor.copy_(first)
@@ -69,13 +69,13 @@ class Processes:
 
 
 @contextlib.contextmanager
-def waiting(rank: int, count: int) -> Generator[None]:
+def waiting(index: int, count: int) -> Generator[None]:
     """Says what happened when the others did not answer in time."""
     try:
         yield
     except RuntimeError as error:
         raise ResourceError(
-            f"Process {rank} of {count} waited more than {PATIENCE.total_seconds():.0f} seconds for the others, or lost one of "
+            f"Process {index} of {count} waited more than {PATIENCE.total_seconds():.0f} seconds for the others, or lost one of "
             "them. Look for the first error in their output; the same command continues from the last state."
         ) from error
 

@@ -22,9 +22,6 @@ _ASPECTS = ((80, 60), (48, 96))
 def settings_of(processor: Any) -> dict[str, Any]:
     """The settings of a processor as JSON values; with the name of its class they give the same one again.
 
-    Args:
-        processor: An image processor of transformers.
-
     Raises:
         InputError: If its configuration says something that its class does not know.
     """
@@ -57,10 +54,6 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
 
 def processed(settings: Mapping[str, Any], image: Image.Image) -> np.ndarray:
     """What a network with this processor sees of a picture: float32, channels x height x width.
-
-    Args:
-        settings: From `settings_of`.
-        image: In mode ``"RGB"`` or ``"L"``.
 
     Raises:
         InputError: If the processor cannot be built, fails, or gives something else than one picture.

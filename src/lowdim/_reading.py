@@ -197,11 +197,6 @@ def read_arrays(
 ) -> "tuple[dict[str, np.ndarray], list[str]]":
     """Some arrays of an ``.npz`` file; objects are refused, so nothing is executed.
 
-    Args:
-        path: The file.
-        wanted: Names of the arrays to read, where they are there; None for all.
-        remedy: What to do about a damaged file.
-
     Returns:
         The arrays, and the names of all that the file holds.
 

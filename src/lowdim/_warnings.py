@@ -1,10 +1,13 @@
 """Warnings that say the same of many places, said once."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 
 from lowdim._numbers import listed
 
+WORDING: ContextVar[Callable[[str], str]] = ContextVar("WORDING", default=str)
+"""How sentences with parameters in backticks are told on a page: as they are, or in options where a command line runs."""
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*[A-Za-z])")
 
 
@@ -31,7 +34,7 @@ def _said(group: list[tuple[str, str]]) -> str:
         return f"{places[0]}: {messages[0]}" if places[0] else messages[0]
     columns = list(zip(*(_NUMBER.findall(message) for message in messages), strict=True))
     ranges = iter([_range(numbers) for numbers in columns])
-    return f"{len(group)} times ({listed(places)}): {_NUMBER.sub(lambda _: next(ranges), messages[0])}"
+    return f"{len(group)} times ({listed(place.replace(', ', ' ') for place in places)}): {_NUMBER.sub(lambda _: next(ranges), messages[0])}"
 
 
 def _range(numbers: tuple[str, ...]) -> str:

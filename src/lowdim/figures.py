@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-Style = Literal["line", "points", "dashed", "line+points", "dotted"]
+Style = Literal["line", "points", "dashed", "line+points", "dotted", "bars"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Lines:
-    """Curves over one pair of axes. `x_ticks` replaces the numbers 0, 1, … on the horizontal axis by names."""
+    """Curves over one pair of axes. `x_ticks` replaces the numbers 0, 1, … on the horizontal axis by names. With `across` the names run
+    down the page, each above its row, and values run across: for names of any length."""
 
     name: str
     title: str
@@ -42,6 +43,7 @@ class Lines:
     log_y: bool = False
     x_ticks: Sequence[str] | None = None
     caption: str = ""
+    across: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,20 @@ class Surface:
     y_label: str
     z_label: str
     log_z: bool = False
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts by row and column, each cell coloured by its share of the row."""
+
+    name: str
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    counts: np.ndarray
+    x_label: str
+    y_label: str
     caption: str = ""
 
 
@@ -93,4 +109,4 @@ class Table:
     drop: Sequence[str] = ()
 
 
-Figure: TypeAlias = Lines | Surface | Panels | Images
+Figure: TypeAlias = Lines | Surface | Matrix | Panels | Images

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from lowdim._linalg import effective_rank, leading_vectors, orthonormal_basis
+from lowdim._linalg import effective_rank, leading_vectors, orthonormal_basis, subspace_angle
 from lowdim.errors import NonFiniteError, UsageError, did_you_mean
 from lowdim.figures import Figure, Lines, Panels, Series, Surface
 
@@ -149,7 +149,7 @@ class WeightWatcher:
             values=vectors.values,
             right_angles=_angles(reference.right.T, vectors.right.T),
             left_angles=_angles(reference.left, vectors.left),
-            subspace_angle=_largest_angle(reference.right[:leading], vectors.right[:leading]),
+            subspace_angle=subspace_angle(reference.right[:leading].T, vectors.right[:leading].T),
             effective_rank=effective_rank(vectors.values),
             relative_change=size / float(np.linalg.norm(start.matrix)) if np.any(start.matrix) else float("inf"),
             share=start.share(change) if size else None,
@@ -264,11 +264,6 @@ def _angles(reference: Float[np.ndarray, "m k"], columns: Float[np.ndarray, "m k
     """Between lines, by the arcsine of the residual: exact for small angles."""
     residual = columns - reference * np.sum(reference * columns, axis=0)
     return np.arcsin(np.minimum(1.0, np.linalg.norm(residual, axis=0)))
-
-
-def _largest_angle(reference: Float[np.ndarray, "k n"], rows: Float[np.ndarray, "k n"]) -> float:
-    residual = rows - rows @ reference.T @ reference
-    return float(np.arcsin(min(1.0, np.linalg.norm(residual, 2))))
 
 
 def _or_nan(value: float | None) -> float:

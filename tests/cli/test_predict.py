@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.cli.test_finetuning import lowdim, result
 from tests.models.test_loading import tiny_bert
 
@@ -68,6 +69,42 @@ def test_all_samples_are_classified_where_the_data_has_no_split(folder: Path) ->
     done = lowdim(*PREDICT, data, folder=folder)
     assert "all 50 samples of digits" in done.stdout and "accuracy" not in done.stdout
     assert "training samples may be among them" in done.stderr
+
+
+def test_samples_unlike_all_training_samples_are_called_unknown(folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 17, size=(30, 8, 8)) / 16
+    np.savez(folder / "noise.npz", x_train=(255 * noise).astype(np.uint8))
+    found = result(lowdim(*PREDICT, "noise.npz", "--csv", "noise.csv", "--json", folder=folder))
+    known = result(lowdim(*PREDICT, str(folder / "digits"), "--json", folder=folder))
+    shares = [np.mean([one["unknown"] for one in each["predictions"]]) for each in (found, known)]
+    assert shares[0] > 0.4 and shares[1] < 0.1
+    assert f"; {sum(one['unknown'] for one in found['predictions'])} unlike all training samples" in found["headline"]
+    with (folder / "noise.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["unknown"] == "True" for row in rows] == [one["unknown"] for one in found["predictions"]]
+    assert [float(row["strangeness"]) for row in rows] == [one["strangeness"] for one in found["predictions"]]
+
+
+def test_two_views_average_the_image_and_its_mirror_image(folder: Path) -> None:
+    plain, both = (
+        result(lowdim(*PREDICT, str(folder / "digits"), "--views", n, "--csv", f"{n}.csv", "--json", folder=folder))
+        for n in ("1", "2")
+    )
+    mirrored = folder / "mirrored"
+    for path in (folder / "digits").rglob("*.png"):
+        target = mirrored / path.relative_to(folder / "digits")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(target)
+    lowdim(*PREDICT, str(mirrored), "--csv", "m.csv", "--json", folder=folder)
+
+    def chances(name: str) -> np.ndarray:
+        with (folder / f"{name}.csv").open(newline="") as file:
+            rows = sorted(csv.DictReader(file), key=lambda row: Path(row["item"]).name)
+        return np.array([[float(row[name]) for name in row if name.startswith("probability of")] for row in rows])
+
+    np.testing.assert_allclose(chances("2"), (chances("1") + chances("m")) / 2, atol=1e-6)
+    assert plain["config"]["views"] == 1 and both["config"]["views"] == 2
+    assert "not 3" in lowdim(*PREDICT, str(folder / "digits"), "--views", "3", folder=folder, code=2).stderr
 
 
 def test_a_split_that_is_asked_for_is_the_one_of_finetune(folder: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
-from lowdim.cli import _session, demo, main
+from lowdim.cli import _session, app, demo, main
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_another_missing_module_is_an_internal_error(lowdim, monkeypatch):
             ["complete", "x", "--no-scal"],
             "No such option: --no-scal. Did you mean --no-scale or --scale? See: lowdim complete --help",
         ),
-        (["rank", "--data", "digits", "--by", "logm"], "'probe_accuracy'. Did you mean logme? See: lowdim rank --help"),
+        (["rank", "--data", "digits", "--by", "logm"], "'unexplained'. Did you mean logme? See: lowdim rank --help"),
         (["check", "x"], "Missing option '--theorem'. Choose from: parsimony, separation. See: lowdim check --help"),
         (["measure", "--model", "digits", "--limit", "few"], "See: lowdim measure --help"),
     ],
@@ -169,7 +170,9 @@ def test_the_tour_for_people(lowdim, monkeypatch, tmp_path):
     )
     code, out, _ = lowdim("demo", "--out", "tour")
     assert code == 0
-    assert out.startswith("lowdim measures networks") and "16 of 16 verdicts hold" in " ".join(out.split())
+    assert out.startswith("lowdim measures networks") and "Everything below held when it was computed" in " ".join(
+        out.split()
+    )
     assert "Theory: gradient descent" in out and "    lowdim check weights/ --theorem parsimony\n" in out
     assert f"page: {Path('tour') / 'report.html'}" in out
     assert "lowdim check weights/" in (tmp_path / "tour" / "report.html").read_text()
@@ -208,3 +211,57 @@ def test_alone_it_prints_its_help(lowdim):
     code, out, err = lowdim()
     assert (code, err) == (0, "")
     assert "lowdim demo" in out and "complete" in out
+
+
+def test_without_a_command_the_help_is_printed(lowdim):
+    code, out, err = lowdim()
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: lowdim") and "Documentation: " in out
+    for name in get_command(app).commands:
+        assert re.search(rf"^  {name} +\S", out, re.MULTILINE), "in one of the groups"
+    assert "..." not in out.split("Begin:")[1], "no question is cut"
+
+
+@pytest.mark.parametrize("name", sorted(get_command(app).commands))
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_examples_of_the_help_are_whole_commands(lowdim, monkeypatch, name, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERMINAL_WIDTH", columns)
+    code, out, _ = lowdim(name, "--help")
+    assert code == 0 and f"Documentation: docs/commands/{name}.md" in out
+    examples = re.findall(r"(?<=\n\n)  (lowdim (?:.*\\\n)*.*)\n\n", out.split("Options:")[0])
+    help_text = get_command(app).commands[name].help
+    assert [" ".join(example.replace("\\\n", " ").split()) for example in examples] == re.findall(
+        r"^(lowdim .*)$", help_text, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("measure --model di", ["digits", "digits-0-4", "digits-split"]),
+        ("measure --data digits-n", ["digits-noisy"]),
+        ("measure --model digits --layers blocks.5", ["blocks.5", "blocks.5.conv1"]),
+        ("finetune --model digits --layer blocks.0,blocks.5.b", ["blocks.0,blocks.5.bn1", "blocks.0,blocks.5.bn2"]),
+        ("measure --model timm:resnet18 --layers bl", []),
+        ("reproduce parsimony-s", ["parsimony-svd"]),
+        ("complete --solver exa", ["exact"]),
+        ("predict --data my", ["my folder/", "my.csv"]),
+        ("rank --model hf:my", ["hf:my folder/"]),
+        ("mea", ["measure"]),
+    ],
+)
+def test_the_shell_completes(tmp_path, monkeypatch, capsys, typed, offered):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my folder").mkdir()
+    (tmp_path / "my.csv").touch()
+    (tmp_path / "my.xyz").touch()
+    monkeypatch.setenv("_LOWDIM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"lowdim {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+    monkeypatch.setattr(sys, "argv", ["lowdim"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert shown[: len(offered) or None] == offered

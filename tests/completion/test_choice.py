@@ -5,7 +5,6 @@ import pytest
 
 from lowdim.completion import CompletionWarning, DeepMatrixCompletion
 from lowdim.completion._engine import _suitable
-from lowdim.completion._scaling import column_scale
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._biases import fit_biases
 from lowdim.completion.solvers._solver import Settings, hold_out
@@ -118,7 +117,7 @@ def test_thin_rows_and_columns_are_reported_and_completed_by_biases() -> None:
     observed = Entries.from_dense(holed / model._completed.scale)
     biases = fit_biases(observed)
     expected = (biases.mean + biases.rows[4] + biases.cols[20]) * model._completed.scale[20]
-    assert model.predict([4], [20]) == pytest.approx(expected, rel=1e-3)  # the fit continues from that of the check
+    assert model.predict([4], [20]) == pytest.approx(expected, rel=1e-7)
     assert model.transform(holed)[4, 20] == model.predict([4], [20])[0]
 
 
@@ -151,14 +150,43 @@ def test_biases_are_shrunk_by_their_signal_to_noise_ratio() -> None:
     np.testing.assert_allclose(biases.cols - biases.cols.mean(), cols - cols.mean(), atol=0.5)
 
 
+def test_biases_of_few_entries_know_the_noise() -> None:
+    generator = np.random.default_rng(13)
+    places = generator.choice(
+        2_000 * 1_000, 10_000, replace=False
+    )  # 5 and 10 for each effect, which take a third of the freedom
+    rows, cols = np.divmod(places, 1_000)
+    values = 0.5 * generator.normal(size=2_000)[rows] + 0.5 * generator.normal(size=1_000)[cols]
+    biases = fit_biases(Entries.from_triplets(rows, cols, values + generator.normal(size=10_000), (2_000, 1_000)))
+    assert biases.noise == pytest.approx(1.0, rel=0.03)
+    assert biases.row_damping == pytest.approx(1.0 / 0.25, rel=0.2)
+
+
+def test_biases_of_a_table_without_them_are_none() -> None:
+    noise = np.random.default_rng(14).normal(size=(100, 80))
+    noise += noise.mean() - noise.mean(0) - noise.mean(1)[:, None]
+    biases = fit_biases(Entries.from_dense(noise))
+    assert np.isinf(biases.row_damping) and biases.converged
+    assert not biases.rows.any() and not biases.cols.any()
+    assert biases.predict(np.array([0]), np.array([0])) == pytest.approx(noise.mean())
+
+
+def test_biases_do_not_depend_on_where_their_fit_began() -> None:
+    generator = np.random.default_rng(15)
+    _, holed = planted(200, 60, 2, 0.3, 0.5, seed=15)
+    entries = Entries.from_dense(holed + generator.normal(size=(200, 1)))
+    begun = fit_biases(entries, start=fit_biases(entries.select(~hold_out(entries, 0.1, 0))))
+    np.testing.assert_allclose(begun.rows, fit_biases(entries).rows, atol=1e-7)  # of effects of size 1
+
+
 def test_column_scale() -> None:
     entries = Entries.from_dense([[1.0, 5.0, 0.1, NAN], [3.0, 5.0, 0.1 + 1e-17, 7.0], [5.0, 5.0, 0.1, NAN]])
-    scale = column_scale(entries, each=True)
+    scale = entries.column_scale(each=True)
     overall = np.std(entries.values)
     np.testing.assert_allclose(scale, [np.std([1, 3, 5]), overall, overall, overall])
-    np.testing.assert_allclose(column_scale(entries, each=False), overall)
-    np.testing.assert_allclose(column_scale(Entries.from_dense([[4.0, 4.0]]), each=True), 4.0)
-    np.testing.assert_allclose(column_scale(Entries.from_dense([[0.0, 0.0]]), each=True), 1.0)
+    np.testing.assert_allclose(entries.column_scale(each=False), overall)
+    np.testing.assert_allclose(Entries.from_dense([[4.0, 4.0]]).column_scale(each=True), 4.0)
+    np.testing.assert_allclose(Entries.from_dense([[0.0, 0.0]]).column_scale(each=True), 1.0)
 
 
 @pytest.mark.parametrize("solver", ["als", "exact"])

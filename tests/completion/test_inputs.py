@@ -39,6 +39,7 @@ def test_a_null_id_is_refused(null: object) -> None:
         model.predict(["u07", "u08"], np.array(["i03", null], object))
 
 
+@pytest.mark.filterwarnings("ignore:This matrix is not low-rank")
 def test_none_and_nan_as_text_are_ids_like_any_other() -> None:
     ids = np.array(["None", "nan", "x"], object)
     model = DeepMatrixCompletion(solver="table").fit((np.repeat(ids, 3), np.tile(ids, 3), np.arange(9.0)))

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from lowdim.data import Dataset, dataset_from_arrays
 from lowdim.data._contents import first_copies
 from lowdim.data._copies import copies_across, copies_within, copy_warnings
 from lowdim.data._dataset import train_test_indices
 from lowdim.probe import fit_probe, fold_of
+from lowdim.profiling import profile
 from lowdim.profiling._passes import halves
 from lowdim.ranking import candidates_of, rank
 
@@ -101,3 +104,26 @@ def test_ranking_says_so(tmp_path: Path) -> None:
     data = dataset_from_arrays(x, y, x[:20], y[:20])
     found = rank(candidates_of([str(tmp_path / "saved.npz")]), data)
     assert any("20 of 20 test samples are also in train" in warning for warning in found.warnings)
+
+
+def test_half_the_test_split_from_train_is_said_with_the_accuracy_without_it(tmp_path: Path) -> None:
+    x, y = noise(80, 3)
+    train, test, again = (x[:60], y[:60]), (x[60:], y[60:]), (np.concatenate([x[60:], x[:20]]), [*y[60:], *y[:20]])
+    copied, plain = dataset_from_arrays(*train, *again), dataset_from_arrays(*train, *test)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = nn.Sequential(nn.Linear(40, 8), nn.ReLU(), nn.Linear(8, 4)).double()
+    alone = profile(network, plain).accuracy["test"]
+    found = profile(network, copied)
+    assert found.accuracy["test"] != alone
+    assert any(f"also in train: {100 * alone:.1f} % (with them" in warning for warning in found.warnings)
+    np.savez(tmp_path / "saved.npz", x_train=x[:60], y_train=y[:60], x_test=again[0], y_test=again[1])
+    np.savez(tmp_path / "plain.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    ranked, clean = (
+        rank(candidates_of([str(tmp_path / name)]), data).places[0].evaluation
+        for name, data in (("saved.npz", copied), ("plain.npz", plain))
+    )
+    share = clean.scores["probe_accuracy"]
+    assert ranked.scores["probe_accuracy"] > share
+    assert any(f"also in train: {100 * share:.1f} % (with them" in warning for warning in ranked.warnings)
+    assert not any("also in train" in warning for warning in clean.warnings)

@@ -19,6 +19,7 @@ from lowdim.features import (
     Shelf,
     SplitSource,
     TensorSource,
+    collected,
     content_digest,
     network_content,
     with_views,
@@ -238,6 +239,17 @@ def test_a_stream_replays_what_was_computed_whatever_its_batches(tmp_path):
     assert torch.equal(torch.cat([batch.features["1", "avg"] for batch in first]), again[0].features["1", "avg"])
     assert torch.equal(torch.cat([batch.scores for batch in first]), again[0].scores)
     assert list(again[0].features) == [("1", "avg")]
+
+
+def test_collected_features_come_in_the_order_in_which_they_were_asked_for(tmp_path):
+    """Whoever takes the first layer for the feature must not get the one that runs first."""
+    source = TensorSource(torch.randn(6, 4), torch.arange(6) % 3)
+    forward = Forward(network(), [("1", "avg"), ("0", "avg")], torch.device("cpu"))
+    for _ in range(2):  # computed, then found
+        stream = FeatureStream(
+            forward, source, source.labels, cache=FeatureCache(tmp_path, 1e6), content="c", batch_size=4
+        )
+        assert list(collected(stream)) == [("1", "avg"), ("0", "avg")]
 
 
 def test_views_are_numbered_after_the_plain_images():

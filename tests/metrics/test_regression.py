@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lowdim.errors import InputError, NonFiniteError
-from lowdim.metrics import regression_collapse
+from lowdim.metrics import regression_collapse, root_law
 
 
 def planted(noise, seed=0, n=60, d=8, m=2):
@@ -71,3 +71,34 @@ def test_what_has_no_value_is_refused():
         regression_collapse(features[:3], targets[:3])
     with pytest.raises(NonFiniteError, match="features contain NaN"):
         regression_collapse(features.clone().fill_(float("nan")), targets)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_root_law_is_the_least_distance_over_thresholds(outputs, seed):
+    random = np.random.default_rng(seed)
+    mixed = random.standard_normal((40, outputs)) @ random.standard_normal((outputs, outputs))
+    weight = random.standard_normal((outputs, 7)) * random.uniform(0.1, 2, (outputs, 1))
+    values, axes = np.linalg.eigh(np.cov(mixed.T, bias=True).reshape(outputs, outputs))
+    gram = weight @ weight.T / np.linalg.norm(weight @ weight.T)
+
+    def distance(threshold):
+        law = (axes * np.maximum(np.sqrt(values) - threshold, 0)) @ axes.T
+        return np.linalg.norm(gram - law / np.linalg.norm(law))
+
+    best = min(map(distance, np.linspace(0, 0.9999 * np.sqrt(values[-1]), 2001)))
+    found = root_law(torch.from_numpy(weight), torch.from_numpy(mixed))
+    assert best - 1e-3 < found <= best + 1e-9
+
+
+def test_weights_on_the_root_law_are_at_distance_zero_of_it_and_others_are_not():
+    random = np.random.default_rng(0)
+    targets = random.standard_normal((200, 3)) @ np.array([[3.0, 1, 0], [0, 1, 0], [0, 0, 0.2]])
+    values, axes = np.linalg.eigh(np.cov(targets.T, bias=True))
+    turn = np.linalg.qr(random.standard_normal((6, 6)))[0][:3]
+    for threshold in (0.0, 0.1, 0.9):  # the last one leaves fewer directions
+        weight = (axes * np.sqrt(np.maximum(np.sqrt(values) - threshold, 0))) @ turn
+        assert root_law(torch.from_numpy(5 * weight), torch.from_numpy(targets)) < 1e-7
+        assert root_law(torch.from_numpy(5 * weight), torch.from_numpy(targets[:, ::-1].copy())) > 0.1
+    with pytest.raises(InputError, match="2 outputs, but there are 3"):
+        root_law(torch.ones(2, 4), torch.from_numpy(targets))

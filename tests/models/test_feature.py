@@ -4,14 +4,17 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lowdim.data import dataset_from_arrays
 from lowdim.errors import InputError, UsageError
 from lowdim.features import recorded
-from lowdim.models import DigitsNet, Feature, default_layers, find_feature
+from lowdim.finetuning import finetune
+from lowdim.models import DigitsNet, Feature, as_model, default_layers, find_feature, later_blocks, unwrapped
 
 
 def noise(*shape: int) -> Tensor:
@@ -111,8 +114,20 @@ HEADS = {
             b=nn.Linear(6, 4),
             flat=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         ),
+        "a:input",
+        ("a", "b"),
+        6,
+    ),
+    "two heads on two features": (
+        Net(lambda n, x: (n.a(n.pooled(x)) + n.b(x.amax((2, 3)))) / 2, a=nn.Linear(6, 4), b=nn.Linear(6, 4)),
         "a:input+b:input",
         ("a", "b"),
+        6,
+    ),
+    "an output for each class": (
+        Net(lambda n, x: torch.cat([n.a(n.pooled(x)), n.b(n.pooled(x))], 1), a=nn.Linear(6, 3), b=nn.Linear(6, 1)),
+        "a:input",
+        (),
         6,
     ),
     "two heads of two widths": (
@@ -129,6 +144,70 @@ HEADS = {
     "none": (Net(lambda n, x: n.norm(n.pooled(x)), norm=nn.LayerNorm(6)), "norm", (), 6),
     "residual without a head": (Net(lambda n, x: n.pooled(x) + n.fc(n.pooled(x)), fc=nn.Linear(6, 6)), "output", (), 6),
     "a pyramid": (Net(lambda n, x: [x, n.down(x)], down=nn.Conv2d(6, 9, 2, 2)), "down", (), 9),
+    "functional": (Net(lambda n, x: n.pooled(x) @ n.w.weight.T, w=nn.Linear(6, 4)), "pool", (), 6),
+    "functional on channels last": (
+        Net(lambda n, x: n.w(F.adaptive_avg_pool2d(x.to(memory_format=torch.channels_last), 1).flatten(1)), w=Cosine()),
+        "w:input",
+        ("w",),
+        6,
+    ),
+    "functional, nothing on the way": (
+        Net(
+            lambda n, x: F.linear(
+                F.adaptive_avg_pool2d(n.act(x).to(memory_format=torch.channels_last), 1).flatten(1), n.w.weight
+            ),
+            act=nn.ReLU(),
+            w=nn.Linear(6, 4),
+        ),
+        "act",
+        (),
+        6,
+    ),
+    "distances to prototypes": (
+        Net(lambda n, x: -torch.cdist(n.pooled(x), n.w.weight), w=nn.Linear(6, 4)),
+        "pool",
+        (),
+        6,
+    ),
+    "squared distances": (
+        Net(lambda n, x: -(n.pooled(x)[:, None] - n.w.weight[None]).pow(2).sum(2), w=nn.Linear(6, 4)),
+        "pool",
+        (),
+        6,
+    ),
+    "cosine similarity": (
+        Net(lambda n, x: F.cosine_similarity(n.pooled(x)[:, None], n.w.weight[None], dim=2), w=nn.Linear(6, 4)),
+        "pool",
+        (),
+        6,
+    ),
+    "the nearest of three centres": (
+        Net(lambda n, x: n.w(n.pooled(x)).reshape(-1, 4, 3).amax(2), w=nn.Linear(6, 12)),
+        "w:input",
+        (),
+        6,
+    ),
+    "soft cap": (Net(lambda n, x: 30 * (n.fc(n.pooled(x)) / 30).tanh(), fc=nn.Linear(6, 4)), "fc:input", ("fc",), 6),
+    "pooled with tanh": (Net(lambda n, x: n.fc(n.pooled(x)).tanh(), fc=nn.Linear(6, 4)), "output", (), 4),
+    "of length one": (Net(lambda n, x: F.normalize(n.fc(n.pooled(x))), fc=nn.Linear(6, 4)), "output", (), 4),
+    "log sigmoid": (Net(lambda n, x: F.logsigmoid(n.fc(n.pooled(x))), fc=nn.Linear(6, 4)), "fc:input", ("fc",), 6),
+    "masked classes": (
+        Net(
+            lambda n, x: n.fc(n.pooled(x)).masked_fill(torch.tensor([True, False, False, False]), -1e9),
+            fc=nn.Linear(6, 4),
+        ),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "both sides of one answer": (
+        Net(lambda n, x: torch.stack([-n.fc(n.pooled(x))[:, 0], n.fc(n.pooled(x))[:, 0]], 1), fc=nn.Linear(6, 1)),
+        "fc:input#2",
+        (),
+        6,
+    ),
+    "double precision": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)).double(), "fc:input", ("fc",), 6),
+    "half precision": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)).bfloat16(), "fc:input", ("fc",), 6),
     "compiled parts": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)), "fc:input", ("fc",), 6),
 }
 
@@ -168,6 +247,19 @@ def test_the_order_of_calls_decides_in_shared_modules() -> None:
     feature = find_feature(network, x)
     assert (feature.layer, feature.heads) == ("layer:input#2", ("layer",))
     torch.testing.assert_close(rows(network, feature, x), network.layer(x).relu())
+
+
+def test_sequences_with_the_samples_second_are_not_measured() -> None:
+    block = nn.TransformerEncoderLayer(6, 2, 8, dropout=0)
+    network = Net(lambda n, x: n.fc(n.block(x.flatten(2).permute(2, 0, 1)).mean(0)), block=block, fc=nn.Linear(6, 4))
+    feature = find_feature(network, noise(3, 3, 8, 8))
+    assert feature.layer == "fc:input"
+    assert feature.apart >= {"block", "block.linear1"}
+    assert not feature.apart & {*default_layers(network, feature), *later_blocks(network, feature)}
+    labels = np.arange(8) % 2
+    images = dataset_from_arrays(np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), np.uint8), labels)
+    tuned = finetune(as_model(network, kind="image"), images, method="layer", layer="block", epochs=1, batch_size=4)
+    assert any("takes 36 rows for 3 samples" in warning for warning in tuned.warnings)
 
 
 class Decoder(nn.Module):
@@ -240,6 +332,37 @@ def test_a_pooling_that_was_asked_for() -> None:
     assert (mean.layer, mean.pool, mean.heads) == ("score:input", "mean", ("score",))
     with pytest.raises(InputError, match="attention"):
         find_feature(decoder, TOKENS, pool="map")
+
+
+REFUSED = {
+    "an activation before the functional head": (
+        lambda n, x: n.pooled(x).sigmoid() @ n.w.weight.T,
+        "between its modules",
+    ),
+    "NumPy on the way": (lambda n, x: n.w(torch.from_numpy(n.pooled(x).detach().numpy())), "NumPy in between"),
+    "numbers of classes": (lambda n, x: n.w(n.pooled(x)).argmax(1), r"output gives \(2,\)"),
+    "nothing": (lambda n, x: None, "without a tensor"),
+}
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_what_cannot_be_told_is_refused(form: str) -> None:
+    after, message = REFUSED[form]
+    with pytest.raises(InputError, match=message):
+        find_feature(Net(after, w=nn.Linear(6, 4)), noise(2, 3, 8, 8))
+
+
+def test_what_wraps_a_network_is_taken_off_or_refused() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    assert unwrapped(nn.DataParallel(network)) is network
+    exported = torch.export.export(network, (noise(2, 3),)).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, torch.qint8)
+        traced = torch.jit.trace(network, noise(2, 3))
+    for wrapped, said in ((exported, "exported"), (quantised, "quantised"), (traced, "traced")):
+        with pytest.raises(InputError, match=f"The network is {said}.*Give the Python network"):
+            as_model(wrapped)
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -365,6 +488,18 @@ def test_encoders_of_transformers(form: str) -> None:
         torch.testing.assert_close(rows(network, mean, inputs), output.last_hidden_state[:, 4:].mean(1))
 
 
+def test_a_token_that_a_pooler_chooses_by_its_number_is_no_pooling_of_ours() -> None:
+    """CLIP's text side takes the token with the largest number: neither the first nor the last, and no mean either."""
+    transformers = pytest.importorskip("transformers")
+    network = built(transformers, "CLIPTextConfig", "CLIPTextModel", {**TEXT, "eos_token_id": 2})
+    tokens = {"input_ids": TOKENS["input_ids"].clone(), "attention_mask": torch.ones(3, 5, dtype=torch.long)}
+    tokens["input_ids"][:, 2] = 19
+    feature = find_feature(network, tokens)
+    assert (feature.pool, feature.why) == ("avg", "the output of final_layer_norm; no classifier, the mean over tokens")
+    tokens["input_ids"][:, 2], tokens["input_ids"][:, 4] = 3, 19
+    assert find_feature(network, tokens).pool == "last"
+
+
 def test_a_decoder_with_a_classifier_reads_its_last_token() -> None:
     transformers = pytest.importorskip("transformers")
     settings = {**ENCODERS["GPT-2"][2], "pad_token_id": 0, "num_labels": 3}
@@ -390,6 +525,7 @@ HARD = {
     "test_efficientnet": ({}, 256),
     "test_mambaout": ({}, None),
     "cait_xxs24_224": ({"depth": 2}, 192),
+    "volo_d1_224": ({"img_size": 64}, 384),
     "resnet18": ({"num_classes": 0}, 512),
 }
 

@@ -5,6 +5,7 @@ Slow: some minutes on two cores. `pytest -m slow tests/models/test_sweep.py -s` 
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lowdim.errors import InputError
 from lowdim.features import recorded
 from lowdim.finetuning import finetune
 from lowdim.models import LoadedModel, find_feature, fingerprint
+from lowdim.models._loaded import example_of
 from lowdim.models._timm import timm_preprocessing
 from lowdim.profiling import profile
 from lowdim.ranking import Candidate, _evaluate, evaluate
@@ -119,6 +121,24 @@ def smallest(timm: Any, family: str) -> str | None:
     return None if name is None or sizes[name] > MOST else name
 
 
+def built(timm: Any, name: str) -> tuple[nn.Module, Preprocessing]:
+    """A network of timm in the smallest of a few sizes of pictures that it runs on."""
+    for side in (96, 128, 160, 192, None):
+        try:
+            network = timm.create_model(name, **({} if side is None else {"img_size": side}))
+        except TypeError:
+            network = timm.create_model(name)
+        found = timm_preprocessing(network.eval())
+        found = found if side is None else replace(found, image_size=(side, side))
+        try:
+            with torch.no_grad():
+                network(example_of(found))
+        except (RuntimeError, ValueError, AssertionError):
+            continue
+        return network, found
+    raise AssertionError(f"{name} does not run")
+
+
 def test_families_of_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
 
@@ -126,10 +146,8 @@ def test_families_of_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         name = smallest(timm, family)
         if name is None:
             return "too large"
-        network = timm.create_model(name).eval()
-        preprocessing = timm_preprocessing(network)
-        assert preprocessing.image_size is not None
-        inputs = torch.randn(2, 3, *preprocessing.image_size, generator=torch.Generator().manual_seed(0))
+        network, preprocessing = built(timm, name)
+        inputs = example_of(preprocessing)
         with torch.no_grad():
             expected = network.forward_head(network.forward_features(inputs), pre_logits=True).flatten(1)
         said = error_of(network, inputs, expected)

@@ -11,6 +11,7 @@ import torch
 from lowdim.data import Split, batches, load_data
 from lowdim.data._batches import by_length, cut_texts
 from lowdim.errors import InputError
+from lowdim.features import recorded
 from lowdim.features._pooling import pool_output
 from lowdim.models import LoadedModel, load_model
 
@@ -142,6 +143,48 @@ def test_the_length_of_a_sentence_encoder_is_its_own(tmp_path: Path) -> None:
     assert load_model(f"hf:{tmp_path}").preprocessing.max_length == 20
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": null}')
     assert load_model(f"hf:{tmp_path}").preprocessing.max_length == 66
+
+
+def sentence_folder(folder: Path, mode: dict[str, Any], *kinds: str) -> Any:
+    network = save(folder, "bert")
+    modules = [
+        {"path": f"{k}_{kind}", "type": f"sentence_transformers.models.{kind}"} for k, kind in enumerate(kinds, 1)
+    ]
+    (folder / "modules.json").write_text(json.dumps([{"path": "", "type": "x.Transformer"}, *modules]))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **mode}))
+    return network
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls", "last"])
+def test_a_sentence_encoder_pools_as_its_folder_says(pool: str, tmp_path: Path) -> None:
+    name = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}[pool]
+    modes = {f"pooling_mode_{mode}": mode == name for mode in ("cls_token", "mean_tokens", "max_tokens", "lasttoken")}
+    network = sentence_folder(tmp_path, modes, "Pooling", "Dense", "Normalize")
+    model = load_model(f"hf:{tmp_path}")
+    inputs = next(batches(split_of(TEXTS), model.preprocessing, batch_size=3))[0]
+    assert isinstance(inputs, dict)
+    feature, mask = model.feature(inputs), inputs["attention_mask"]
+    with torch.no_grad():
+        tokens = network(**inputs).last_hidden_state
+    expected = {
+        "mean": (tokens * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True),
+        "cls": tokens[:, 0],
+        "last": tokens[torch.arange(3), mask.sum(1) - 1],
+    }[pool]
+    torch.testing.assert_close(recorded(model.module, feature.layer, inputs, [feature.pool])[feature.pool], expected)
+    assert any("length one" in note for note in model.notes)
+    assert any("left out" in note and "Dense" in note for note in model.notes)
+    asked = load_model(f"hf:{tmp_path}", pool="cls").feature(inputs)
+    assert asked.pool == "cls"
+
+
+@pytest.mark.parametrize("modes", [["max_tokens"], ["mean_tokens", "cls_token"]])
+def test_a_sentence_encoder_that_pools_in_another_way_is_refused(modes: list[str], tmp_path: Path) -> None:
+    sentence_folder(tmp_path, {f"pooling_mode_{mode}": True for mode in modes}, "Pooling")
+    with pytest.raises(InputError, match=f"pools its tokens by {' and '.join(modes)}, which lowdim has not"):
+        load_model(f"hf:{tmp_path}")
+    assert load_model(f"hf:{tmp_path}", pool="mean").pool == "mean"
 
 
 def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:

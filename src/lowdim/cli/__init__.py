@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from lowdim.cli import advise, check, complete, demo, export, finetune, measure, predict, rank, reproduce
+from lowdim.cli import advise, check, complete, demo, export, finetune, measure, predict, publish, rank, reproduce
+from lowdim.cli._command import Root
 from lowdim.cli._session import ReaderGone, Signals, signs_of_life, visible_streams
 
 app = typer.Typer(
     name="lowdim",
-    add_completion=False,
+    cls=Root,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -48,11 +49,11 @@ def _root(
     """
 
 
-for _command in (demo, measure, rank, advise, finetune, predict, export, complete, check, reproduce):
+for _command in (demo, measure, rank, advise, finetune, predict, export, publish, complete, check, reproduce):
     _command.register(app)
 
 
-_BEGINNING = {"complete": "reading the table", "check": "checking", "export": "exporting"}
+_BEGINNING = {"complete": "reading the table", "check": "checking", "export": "exporting", "publish": "publishing"}
 """What a command does first; the others read a network and data."""
 _READER_GONE = 141
 """As a shell says it of a program whose output nobody reads any more."""

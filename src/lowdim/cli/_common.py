@@ -48,9 +48,9 @@ def joined(run: "RunFolder", device: str) -> "Generator[tuple[Processes, dict[st
 
     with contextlib.ExitStack() as stack:
         job = stack.enter_context(processes(torch.device(device)))
-        if job.rank == 0:
+        if job.index == 0:
             stack.enter_context(run)
-        yield job, job.gather(run.finished() if job.rank == 0 else None)[0]
+        yield job, job.gather(run.finished() if job.index == 0 else None)[0]
 
 
 @contextlib.contextmanager

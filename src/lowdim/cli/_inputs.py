@@ -1,5 +1,6 @@
 """Options that say which network and which data, and what they become. Shared by all commands about networks."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from lowdim._names import short_names
+from lowdim.cli import _completion
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,10 +24,20 @@ MODEL_HELP = (
 )
 DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv|jsonl|parquet|xlsx · torchvision:NAME@ROOT."
 
-Model: TypeAlias = Annotated[str, typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP)]
-DataOption: TypeAlias = Annotated[str | None, typer.Option("--data", rich_help_panel="Data", help=DATA_HELP)]
+Model: TypeAlias = Annotated[
+    str, typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP, autocompletion=_completion.models)
+]
+DataOption: TypeAlias = Annotated[
+    str | None, typer.Option("--data", rich_help_panel="Data", help=DATA_HELP, autocompletion=_completion.data_sets)
+]
 DataUnlessListing: TypeAlias = Annotated[
-    str | None, typer.Option("--data", rich_help_panel="Data", help=f"{DATA_HELP} Not needed for --list-layers.")
+    str | None,
+    typer.Option(
+        "--data",
+        rich_help_panel="Data",
+        help=f"{DATA_HELP} Not needed for --list-layers.",
+        autocompletion=_completion.data_sets,
+    ),
 ]
 Weights: TypeAlias = Annotated[
     Path | None,
@@ -78,6 +90,21 @@ FeatureLayer: TypeAlias = Annotated[
 ]
 
 
+class TaskChoice(StrEnum):
+    """What labels are."""
+
+    classification = "classification"
+    regression = "regression"
+
+
+TaskOption: TypeAlias = Annotated[
+    TaskChoice,
+    typer.Option(
+        "--task", rich_help_panel="Data", help="What labels are: classes, or numbers to be predicted (regression)."
+    ),
+]
+
+
 class PoolChoice(StrEnum):
     """How tokens or maps become one row per sample."""
 
@@ -104,7 +131,8 @@ TextColumn: TypeAlias = Annotated[
     str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts; A,B for pairs.")
 ]
 LabelColumn: TypeAlias = Annotated[
-    str | None, typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels.")
+    str | None,
+    typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels; A,B for several numbers."),
 ]
 PathRoot: TypeAlias = Annotated[
     Path | None,
@@ -236,23 +264,9 @@ def positive(given: Any, expected: str) -> int:
     return int(given)
 
 
-def typed(model: Any, data: Any, **options: Any) -> str:
-    """The options that name a network and data, as they are typed; empty where they are objects.
-
-    Example:
-        >>> typed("digits", "my photos", image_size=64, weights=None)
-        "--model digits --data 'my photos' --image-size 64"
-    """
-    import shlex
-
-    if not isinstance(data, str) or not isinstance(model, str):
-        return ""
-    return shlex.join(
-        words(
-            {"--model": model, "--data": data}
-            | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-        )
-    )
+def spelled(given: Any) -> str | None:
+    """A network or data as it is typed; None for an object."""
+    return os.fspath(given) if isinstance(given, str | os.PathLike) else None
 
 
 def short(name: str) -> str:
@@ -364,3 +378,35 @@ def words(options: dict[str, Any]) -> list[str]:
             elif entry is not None and entry is not False:
                 found += [name, str(entry)]
     return found
+
+
+def model_words(settings: Mapping[str, Any], name: str = "") -> list[str]:
+    """The options of `lowdim finetune` that load a candidate as it was loaded here."""
+    from json import dumps as json_text
+
+    size = settings.get("image_size")
+    return words(
+        {
+            "--weights": settings.get("weights"),
+            "--weights-key": settings.get("weights_key"),
+            "--model-arg": [f"{key}={json_text(value)}" for key, value in settings.get("arguments", {}).items()],
+            "--random-weights": settings.get("random_weights"),
+            "--allow-pickle": settings.get("allow_pickle"),
+            "--offline": settings.get("offline"),
+            "--mean": _by_commas(settings.get("mean")),
+            "--std": _by_commas(settings.get("std")),
+            "--feature": settings.get("feature"),
+            "--pool": settings.get("pool"),
+            "--image-size": size if isinstance(size, int | None) else _side(name, *size),
+        }
+    )
+
+
+def _side(name: str, height: int, width: int) -> int:
+    if height != width:
+        raise UsageError(f"{name}: image_size = [{height}, {width}] is not square; lowdim finetune takes one side.")
+    return height
+
+
+def _by_commas(numbers: list[float] | None) -> str | None:
+    return None if numbers is None else ",".join(map(repr, numbers))

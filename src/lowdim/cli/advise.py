@@ -4,13 +4,13 @@ import shlex
 import time
 from collections.abc import Sequence
 from functools import partial
-from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lowdim._numbers import between, percent
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say
@@ -20,7 +20,6 @@ from lowdim.errors import UsageError
 if TYPE_CHECKING:
     from lowdim.data import Dataset
     from lowdim.finetuning import Advice
-    from lowdim.ranking import Candidate
     from lowdim.report import Page, Result
 
 
@@ -33,7 +32,12 @@ def register(app: typer.Typer) -> None:
 def advise(
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", rich_help_panel="Model", help=f"May be repeated. {given.MODEL_HELP}"),
+        typer.Option(
+            "--model",
+            rich_help_panel="Model",
+            help=f"May be repeated. {given.MODEL_HELP}",
+            autocompletion=_completion.models,
+        ),
     ] = None,
     data: given.DataOption = None,
     models: Annotated[
@@ -129,46 +133,18 @@ def advise(
     loaders = [
         partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
     ]
-    words = {candidate.name: [candidate.model or "", *_model_words(candidate)] for candidate in candidates}
+    words = {
+        candidate.name: [candidate.model or "", *given.model_words(candidate.options, candidate.name)]
+        for candidate in candidates
+    }
     notes = given.seen_by_any(candidates, dataset)
-    spoken = data if isinstance(data, str) else "DATA"
+    spoken = given.spelled(data) or "DATA"
     return _run(loaders, dataset, spoken, config, words, given.words(options), notes, out, cache=cache, fresh=fresh)
 
 
 def _sizes(given: str | Sequence[int]) -> list[int]:
     parts = [part for part in given.split(",") if part.strip()] if isinstance(given, str) else given
     return [positive(str(part).strip(), "`shots` takes positive numbers separated by commas") for part in parts]
-
-
-def _model_words(candidate: "Candidate") -> list[str]:
-    """The options of `lowdim finetune` that load a candidate as it was loaded here."""
-    settings = dict(candidate.options)
-    size = settings.get("image_size")
-    return given.words(
-        {
-            "--weights": settings.get("weights"),
-            "--weights-key": settings.get("weights_key"),
-            "--model-arg": [f"{key}={json_text(value)}" for key, value in settings.get("arguments", {}).items()],
-            "--random-weights": settings.get("random_weights"),
-            "--allow-pickle": settings.get("allow_pickle"),
-            "--offline": settings.get("offline"),
-            "--mean": _listed(settings.get("mean")),
-            "--std": _listed(settings.get("std")),
-            "--feature": settings.get("feature"),
-            "--pool": settings.get("pool"),
-            "--image-size": size if isinstance(size, int | None) else _side(candidate.name, *size),
-        }
-    )
-
-
-def _side(name: str, height: int, width: int) -> int:
-    if height != width:
-        raise UsageError(f"{name}: image_size = [{height}, {width}] is not square; lowdim finetune takes one side.")
-    return height
-
-
-def _listed(numbers: list[float] | None) -> str | None:
-    return None if numbers is None else ",".join(map(repr, numbers))
 
 
 def _run(
@@ -259,7 +235,10 @@ def _page(result: dict[str, Any], dataset: "Dataset") -> "Page":
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:
-    lines = [*(given.feature_line(feature, name) for name, feature in result["features"].items()), *result["reasons"]]
+    lines = [
+        *(given.feature_line(feature, given.short(name)) for name, feature in result["features"].items()),
+        *result["reasons"],
+    ]
     for row in result["learning_curve"]:
         lines.append(f"{row['shots']} per class, {row['method']}: {percent(row['accuracy'])}{between(row['interval'])}")
     if (more := result["more_labels"]) is not None:

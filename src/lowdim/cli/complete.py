@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lowdim.completion.entries._pictures import Picture
     from lowdim.completion.entries._reading import TableFile, Texts, Triplets
     from lowdim.report import Page, Result
+    from lowdim.tables import GivenSource
+    from lowdim.tables import Source as Columns
 
     Source = Triplets | TableFile | Picture
     Pairs = tuple[Texts, Texts]
@@ -133,6 +135,8 @@ def complete(
     A table comes back in its own form with nothing but its empty cells filled; beside it, a list of the filled cells with 90 %
     intervals. Of ratings, the pairs of --predict are written with their deviations, or all of a small matrix. The error on known
     entries, predicted without them, is reported beside that of row and column means alone.
+
+    In Python, a pandas or polars frame may stand for FILE; the attribute frame of the result is the completed one, of the same types.
     """
     from time import monotonic
 
@@ -141,6 +145,7 @@ def complete(
     from lowdim.report import Result
 
     begun = monotonic()
+    file, given = _named(file)
     if decimal not in (None, ".", ","):
         raise UsageError(f"`decimal` takes . or a comma, not {decimal[:40]!r}.")
     form = {"separator": _delimiter(delimiter), "decimal": decimal, "encoding": encoding, "header": header}
@@ -153,7 +158,11 @@ def complete(
         "entity": entity,
     }
     columns["sentinels"] = sentinels
-    source = _read(file, (row, col, value), as_, mask, missing, form, columns, seed)
+    triplets = row, col, value
+    if given is None:
+        source = _read(file, triplets, as_, mask, missing, form, columns, seed)
+    else:
+        source = _of_columns(given, file, triplets, as_, columns)
     pairs = _read_pairs(source, predict, delimiter) if predict else None
     known = _read_known(source, {"user_table": user_table, "item_table": item_table})
     options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": str(solver)}
@@ -170,7 +179,8 @@ def complete(
         if path
     }
     config |= {"mask": str(mask) if mask else None, "missing": missing}
-    with run_folder(out, "complete", config, fresh=fresh, keep=True) as (folder, path), folder:
+    # what is given in memory is given back in memory, which a finished run does not hold
+    with run_folder(out, "complete", config, fresh=fresh or given is not None, keep=True) as (folder, path), folder:
         result = folder.finished()
         if result is not None:
             return Result(
@@ -179,7 +189,37 @@ def complete(
         result, page, model = _run(folder, source, options, pairs, known)
         result["seconds"] = round(monotonic() - begun, 3)
         folder.finish(result)
-    return Result("complete", {"run_folder": path, **result}, page, value=model, folder=path, remarks=_remarks(result))
+    value_ = model if given is None else _Filled(model, given)
+    return Result("complete", {"run_folder": path, **result}, page, value=value_, folder=path, remarks=_remarks(result))
+
+
+class _Filled:
+    """A completed frame, and the model that completed it, whose attributes are attributes of this, too."""
+
+    def __init__(self, model: "DeepMatrixCompletion", given: "GivenSource") -> None:
+        from lowdim.completion._estimator import fill_table
+
+        self.model = model
+        self.frame = given.filled(fill_table(model, model._table)) if model._table else given.given
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+
+def _named(file: Any) -> "tuple[str, GivenSource | None]":
+    """The name of the file, and what was given instead of it."""
+    from lowdim.errors import UsageError
+    from lowdim.tables import GivenSource, is_frame
+
+    if isinstance(file, str | Path):
+        return str(file), None
+    if not is_frame(file):
+        raise UsageError(
+            f"FILE must be a path, or a pandas or polars frame, not {type(file).__name__}. "
+            "Arrays are completed by lowdim.completion.DeepMatrixCompletion().fit_transform(array)."
+        )
+    given = GivenSource(file)
+    return given.name, given
 
 
 def _read(
@@ -214,6 +254,20 @@ def _read(
     source = read_file(file if file == "-" else path, **form)
     if source.form:
         say(f"read as: {source.form}")
+    return _of_columns(source, file, triplets, as_, columns)
+
+
+def _of_columns(
+    source: "Columns",
+    file: str,
+    triplets: tuple[str | None, str | None, str | None],
+    as_: As,
+    columns: dict[str, Any],
+) -> "Source":
+    """Ratings or a table, by the names of the columns."""
+    from lowdim.completion.entries import _reading as reading
+    from lowdim.errors import UsageError
+
     if as_ == As.ratings or any(triplets) or (as_ == As.auto and reading.is_ratings(source)):
         others = reading.other_columns_with_holes(source)
         if others and as_ == As.auto and not any(triplets):
@@ -294,6 +348,8 @@ def _run(
             pictures = [("known", source.holed()), ("completed", filled)]
         elif isinstance(source, TableFile):
             output, tables = _write_table(folder, source, model)
+            errors = _errors_by_column(source, model)
+            tables["columns"] = [{**column, "error_ratio": errors.get(column["name"])} for column in tables["columns"]]
         else:
             output = _write(folder, source, model, pairs)
     remarks = [str(one.message) for one in caught] + _unknown_columns(source)
@@ -320,6 +376,23 @@ def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = ()) -> "
         sections=completion_sections(result, held_out, pictures),
         command=TYPED.get(),
     )
+
+
+def _errors_by_column(source: "TableFile", model: "DeepMatrixCompletion") -> dict[str, float]:
+    """Of each column the root mean square error on known cells, predicted as if empty, over that of the column's mean."""
+    import numpy as np
+
+    columns = [column for column in source.table.columns if column.modelled]
+    owner = np.repeat(np.arange(len(columns)), [column.numbers.shape[1] for column in columns])
+    values, predictions = model.held_out_entries_
+    places, ratios = model.held_out_columns_, dict[str, float]()
+    means = np.bincount(places, values, len(owner)) / np.maximum(np.bincount(places, minlength=len(owner)), 1)
+    for index, column in enumerate(columns):
+        mine = (owner[places] == index) & np.isfinite(predictions)
+        spread = float(np.sqrt(np.mean((values - means[places])[mine] ** 2))) if mine.any() else 0.0
+        if spread > 0:
+            ratios[column.name] = float(np.sqrt(np.mean((values - predictions)[mine] ** 2))) / spread
+    return ratios
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:
@@ -402,7 +475,7 @@ def _unknown_columns(source: "Source") -> list[str]:
     from lowdim.completion.entries._reading import TableFile
 
     if isinstance(source, TableFile):
-        names = [column.name for column in source.table.columns if column.kind == "empty"]
+        names = [repr(column.name) for column in source.table.columns if column.kind == "empty" and column.name]
         return [f"No cell of column {', '.join(names)} is known, so nothing is filled in there."] if names else []
     empty = [place for place, count in enumerate(source.entries.col_counts.tolist()) if count == 0]
     if isinstance(source, Picture) and empty:

@@ -1,5 +1,6 @@
 """``lowdim export``: one file to deploy."""
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ import typer
 
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, called_from_python, command
+from lowdim.cli._common import PageFile
 from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
 
@@ -58,6 +60,7 @@ def export(
     model_arg: given.ModelArguments = None,
     allow_pickle: given.AllowPickle = False,
     offline: given.Offline = False,
+    page: PageFile = None,
 ) -> "Result":
     """Write a fine-tuned network for use without lowdim.
 
@@ -77,8 +80,9 @@ def export(
     from lowdim.finetuning import export_model, save_checkpoint, save_peft
     from lowdim.finetuning._delta import example_of
     from lowdim.finetuning._export import tokenizer_path
-    from lowdim.report import Page, Result, Section
+    from lowdim.report import Page, Result
     from lowdim.report.answers import headline
+    from lowdim.report.finetuning import export_sections
 
     begun, to = time.monotonic(), TargetChoice(to)
     arguments = given.parse_arguments(model_arg)
@@ -112,10 +116,24 @@ def export(
         "tokenizer": None if tokenizer is None else str(tokenizer),
         "max_difference": difference,
     }
-    page = Page(
+    size = sum(entry.stat().st_size for entry in Path(delta).iterdir() if entry.is_file())
+    shown = Page(
         title=f"{path.name} from {delta}",
         lead=headline("export", result),
-        sections=[Section("export", "Export", settings=result["config"], seconds=result["seconds"])],
+        sections=export_sections(result, size),
+        next_steps=[("See what it takes:", shlex.join(["python", "-c", _LOOKS[to].format(str(path))]))],
         command=TYPED.get(),
     )
-    return Result("export", result, page)
+    found_result = Result("export", result, shown)
+    if page is not None:
+        found_result.save_page(page)
+    return found_result
+
+
+_LOOKS = {
+    TargetChoice.torch: "import torch; print(torch.export.load({!r}).graph_signature.user_inputs)",
+    TargetChoice.onnx: "import onnxruntime; print([one.name for one in onnxruntime.InferenceSession({!r}).get_inputs()])",
+    TargetChoice.peft: "from peft import PeftConfig; print(PeftConfig.from_pretrained({!r}))",
+    TargetChoice.checkpoint: "from safetensors import safe_open; print(safe_open({!r}, 'np').metadata())",
+}
+"""Python that opens an exported file."""

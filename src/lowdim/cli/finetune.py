@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
@@ -62,7 +63,12 @@ def finetune(
         float | None, typer.Option("--minutes", help="auto begins no comparison that would take longer in all.")
     ] = None,
     layer: Annotated[
-        str, typer.Option("--layer", help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.")
+        str,
+        typer.Option(
+            "--layer",
+            help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.",
+            autocompletion=_completion.layers,
+        ),
     ] = "auto",
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the blocks and stop.")] = False,
     combine: Annotated[CombineChoice, typer.Option("--combine", help="Skip of scl.")] = CombineChoice.pad_add,
@@ -77,11 +83,14 @@ def finetune(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option("--prompt", help="For zero-shot, {} is the class; may be repeated [default: a photo of a {}]."),
+        typer.Option(
+            "--prompt",
+            help="For zero-shot and text-probe, {} is the class; may be repeated [default: a photo of a {}].",
+        ),
     ] = None,
     text_features: Annotated[
         Path | None,
-        typer.Option("--text-features", help="For zero-shot without a text encoder: .npy, one row per class."),
+        typer.Option("--text-features", help="For the same without a text encoder: .npy, one row per class."),
     ] = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Stored random crops and flips per image.")] = 1,
     class_weights: Annotated[bool, typer.Option("--class-weights", help="Weight classes by 1 / size.")] = False,
@@ -134,7 +143,7 @@ def finetune(
     from lowdim._files import existing_file, sha256
     from lowdim.data import as_dataset
     from lowdim.finetuning._zero_shot import PROMPT, read_npy
-    from lowdim.models import as_model
+    from lowdim.models import as_model, runs_code
 
     options: dict[str, Any] = {
         "weights": weights,
@@ -196,7 +205,18 @@ def finetune(
         "--label-column": label_column,
         "--path-root": path_root,
     }
-    typed = shlex.join(["--data", data if isinstance(data, str) else "DATA", *given.words(columns)])
+    # Where to find the base, where a delta alone may not say it: code is run, and pickles are read, only if the person who types says so.
+    spec = given.spelled(model)
+    code = spec is not None and runs_code(spec)
+    base = {
+        "--model": spec if code else None,
+        "--model-arg": model_arg if code else None,
+        "--allow-pickle": allow_pickle,
+    }
+    typed = (
+        shlex.join(["--data", given.spelled(data) or "DATA", *given.words(columns)]),
+        shlex.join(given.words(base)),
+    )
     seen = given.seen_before(model, dataset, untrained=random_weights)
     return _run(network, dataset, config, typed, seen, rows, track, out, cache=cache, fresh=fresh)
 
@@ -215,7 +235,7 @@ def _run(
     network: "LoadedModel",
     dataset: "Dataset",
     config: dict[str, Any],
-    typed: str,
+    typed: tuple[str, str],
     seen: list[str],
     text_features: Any,
     track: TrackChoice | None,
@@ -237,7 +257,9 @@ def _run(
         joined(run, config["device"]) as (job, known),
     ):
         if known is not None:
-            return Result("finetune", known, _page(known, run.path, typed), folder=folder, remarks=_remarks(known))
+            return Result(
+                "finetune", known, _page(known, run.path, typed, dataset), folder=folder, remarks=_remarks(known)
+            )
         untouched = None if network.source else deepcopy(network.module)
         with progress("fine-tuning") as update:
             tuned = tune(
@@ -250,23 +272,22 @@ def _run(
                 folder=run.state,
                 processes=job,
                 progress=lambda what, done, total: update(done, total, what),
-                on_epoch=tracker(TrackChoice(track).value, run.path / "track") if track and job.rank == 0 else None,
+                on_epoch=tracker(TrackChoice(track).value, run.path / "track") if track and job.index == 0 else None,
             )
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
-        if job.rank == 0:
-            anew = untouched or load_model(**network.source).module
-            if config["compress_delta"]:
-                heldout = dataset["test" if "test" in dataset.splits else "train"]
-                result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)
-            else:
-                result["delta"] = tuned.save(run.path / "delta", network, anew)
-            result["warnings"] = [*seen, *given.untrained(network), *tuned.warnings]
-            result["seconds"] = round(time.monotonic() - started, 3)
-            result["figures"] = write_report(run, _page(result, run.path, typed))
-            run.finish(result)
-        if job.rank:  # the delta and all that is said of it belong to the first
+        if job.index:  # the delta and all that is said of it belong to the first
             return Result("finetune", {**result, "warnings": []}, Page("", "", []), value=tuned)
-    page = _page(result, run.path, typed)
+        anew = untouched or load_model(**network.source).module
+        if config["compress_delta"]:
+            heldout = dataset["test" if "test" in dataset.splits else "train"]
+            result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)
+        else:
+            result["delta"] = tuned.save(run.path / "delta", network, anew)
+        result["warnings"] = [*seen, *given.untrained(network), *tuned.warnings]
+        result["seconds"] = round(time.monotonic() - started, 3)
+        page = _page(result, run.path, typed, dataset)
+        result["figures"] = write_report(run, page)
+        run.finish(result)
     return Result("finetune", result, page, value=tuned, folder=folder, remarks=_remarks(result))
 
 
@@ -290,18 +311,19 @@ _PASSED = (
 )
 
 
-def _page(result: dict[str, Any], folder: Path, typed: str) -> "Page":
+def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset: "Dataset") -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
 
-    delta = shlex.join(["--delta", str(folder / "delta")])
+    data, base = typed
+    delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {base}".strip()
     return Page(
         title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
         lead=headline("finetune", result),
-        sections=finetune_sections(result),
+        sections=finetune_sections(result, dataset),
         next_steps=[
-            ("Classify other data with it:", f"lowdim predict {delta} {typed}"),
+            ("Classify other data with it:", f"lowdim predict {delta} {data}"),
             ("One file to deploy:", f"lowdim export {delta} --to onnx"),
         ],
         command=TYPED.get(),

@@ -1,5 +1,6 @@
 """``lowdim measure``: how the classes separate in a network, layer by layer."""
 
+import shlex
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim._numbers import number, percent
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
@@ -44,7 +46,12 @@ def measure(
     model: given.Model,
     data: given.DataUnlessListing = None,
     layers: Annotated[
-        str | None, typer.Option("--layers", help="Names or globs, by commas [default: blocks and the feature].")
+        str | None,
+        typer.Option(
+            "--layers",
+            help="Names or globs, by commas [default: blocks and the feature].",
+            autocompletion=_completion.layers,
+        ),
     ] = None,
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layer names and stop.")] = False,
     pool: Annotated[
@@ -73,6 +80,7 @@ def measure(
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
     path_root: given.PathRoot = None,
+    task: given.TaskOption = given.TaskChoice.classification,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
@@ -90,8 +98,11 @@ def measure(
 
     lowdim measure --model nets.py:resnet20 --data cifar.npz --split test --mean .485,.456,.406 --std .229,.224,.225
 
+    lowdim measure --model nets.py:mlp --data diabetes.csv --task regression --label-column target
+
     Prints NC1 (within-class over between-class scatter, 0 is full collapse) with its chance level and its held-out
     value, the separation D, the accuracy of the nearest class mean, and writes a page with the figures.
+    Where labels are numbers: how much of them is linear in each layer, and how low-dimensional it is.
     Several processes: torchrun --nproc-per-node 2 -m lowdim measure ...
     """
     from lowdim.data import as_dataset
@@ -121,6 +132,7 @@ def measure(
         shots=shots,
         seed=seed,
         skip_unreadable=skip_unreadable,
+        task="regression" if task == "regression" else "classification",
     )
     network = as_model(model, kind=dataset.kind, **options)
     splits = [name for name in dataset.splits if split == "both" or name == split] or [dataset[split].name]
@@ -138,18 +150,32 @@ def measure(
         "cache_budget": cache_budget,
         "seed": seed,
     }
+    if dataset.outputs:
+        config = {"task": str(task), "outputs": list(dataset.outputs)} | _for_regression(config)
     say(f"model: {network.name}, {network.preprocessing.describe()}")
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    typed = given.typed(
-        model,
-        data,
-        weights=weights,
-        weights_key=weights_key,
-        model_arg=model_arg,
-        image_size=image_size,
-        label_column=label_column,
-    )
+    columns = {
+        "--limit": limit,
+        "--path-column": path_column,
+        "--text-column": text_column,
+        "--label-column": label_column,
+        "--path-root": path_root,
+        "--skip-unreadable": skip_unreadable,
+    }
+    typed, spec, where = "", given.spelled(model), given.spelled(data)
+    if spec and where and not dataset.outputs:
+        # advise takes no file of weights
+        words = [
+            "finetune" if weights else "advise",
+            "--model",
+            spec,
+            "--data",
+            where,
+            *given.words(columns),
+            *given.model_words(options),
+        ]
+        typed = shlex.join(["lowdim", *words])
     return _run(network, dataset, config, out, cache=cache, fresh=fresh, typed=typed)
 
 
@@ -163,6 +189,17 @@ def _listing(network: "LoadedModel") -> Listing:
     return Listing("measure", data, [f"{name}{'   (measured by default)' * (name in chosen)}" for name in names])
 
 
+def _for_regression(config: dict[str, Any]) -> dict[str, Any]:
+    """Without what is about classes, which must not have been asked for."""
+    from lowdim.errors import UsageError
+
+    asked = {"outliers": 0, "weighting": "pooled", "unbiased": False}
+    for name, default in asked.items():
+        if config[name] != default:
+            raise UsageError(f"`{name}` is about classes; with `task=regression` there are none.", argument=name)
+    return {name: value for name, value in config.items() if name not in asked}
+
+
 def _run(
     network: "LoadedModel",
     dataset: "Dataset",
@@ -173,7 +210,7 @@ def _run(
     fresh: bool,
     typed: str,
 ) -> "Result":
-    from lowdim.profiling import profile
+    from lowdim.profiling import profile, regression_profile
     from lowdim.report import write_report
 
     started = time.monotonic()
@@ -184,28 +221,28 @@ def _run(
     ):
         if known is not None:
             return _result(known, _page(known, dataset, typed), folder)
-        found = profile(
-            network,
-            dataset,
-            layers=config["layers"],
-            pools=config["pool"],
-            splits=config["split"],
-            batch_size=config["batch_size"],
-            device=config["device"],
-            weighting=config["weighting"],
-            unbiased=config["unbiased"],
-            outliers=config["outliers"],
-            seed=config["seed"],
-            folder=run.state / "features",
-            cache=cache,
-            cache_budget=config["cache_budget"] * 1e9,
-            processes=job,
-            progress=update,
-        )
+        common: dict[str, Any] = {
+            "layers": config["layers"],
+            "pools": config["pool"],
+            "splits": config["split"],
+            "batch_size": config["batch_size"],
+            "device": config["device"],
+            "seed": config["seed"],
+            "folder": run.state / "features",
+            "cache": cache,
+            "cache_budget": config["cache_budget"] * 1e9,
+            "processes": job,
+            "progress": update,
+        }
+        if dataset.outputs:
+            found = regression_profile(network, dataset, **common)
+        else:
+            about_classes = {name: config[name] for name in ("weighting", "unbiased", "outliers")}
+            found = profile(network, dataset, **about_classes, **common)
         result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
         result["warnings"] = [*given.untrained(network), *found.warnings]
         page = _page(result, dataset, typed)
-        if job.rank == 0:
+        if job.index == 0:
             result["figures"] = write_report(run, page)
             run.finish(result)
     return _result(result, page, folder, found)
@@ -214,7 +251,15 @@ def _run(
 def _result(result: dict[str, Any], page: "Page", folder: Path | None, found: Any = None) -> "Result":
     from lowdim.report import Result
     from lowdim.report.profile import layer_tables, suspect_table
+    from lowdim.report.regression import regression_tables
 
+    if "outputs" in result:
+        tables = regression_tables(result)
+        remarks = [given.feature_line(result["feature"])]
+        remarks += [
+            f"R² of the network's own outputs, {split}: {value:.3f}" for split, value in result["own_r2"].items()
+        ]
+        return Result("measure", result, page, value=found, folder=folder, remarks=remarks, tables=tables)
     tables = [*layer_tables(result), *([suspect_table(result)] if result["outliers"] else [])]
     return Result("measure", result, page, value=found, folder=folder, remarks=_remarks(result), tables=tables)
 
@@ -223,14 +268,18 @@ def _page(result: dict[str, Any], dataset: "Dataset", typed: str) -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.profile import profile_sections
+    from lowdim.report.regression import regression_sections
 
+    if "outputs" in result:
+        title = (
+            f"How {result['config']['data']['name']} is regressed in {given.short(result['config']['model']['name'])}"
+        )
+        return Page(title, headline("measure", result), regression_sections(result), command=TYPED.get())
     return Page(
         title=f"How the classes of {result['config']['data']['name']} separate in {given.short(result['config']['model']['name'])}",
         lead=headline("measure", result),
         sections=profile_sections(result, dataset),
-        next_steps=[
-            ("What these features are worth with a few labels, and which method to use:", f"lowdim advise {typed}")
-        ]
+        next_steps=[("What these features are worth with a few labels, and which method to use:", typed)]
         if typed
         else [],
         command=TYPED.get(),

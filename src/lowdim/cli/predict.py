@@ -1,11 +1,12 @@
 """``lowdim predict``: classify data with a delta."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, called_from_python, command
 from lowdim.cli._common import PageFile, Seed, progress, say
@@ -15,14 +16,27 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lowdim._preprocessing import Preprocessing
-    from lowdim.data import Dataset
+    from lowdim.data import Dataset, Split
     from lowdim.finetuning import Delta
     from lowdim.models import LoadedModel
+    from lowdim.probe import Known
     from lowdim.report import Page, Result
 
-DeltaOption = Annotated[Path, typer.Option("--delta", help="Folder that lowdim finetune printed.")]
+DeltaOption = Annotated[
+    Path,
+    typer.Option(
+        "--delta",
+        rich_help_panel="Model",
+        help="Folder that lowdim finetune printed; hf:ORG/NAME is one that was published.",
+    ),
+]
 BaseOption = Annotated[
-    str | None, typer.Option("--model", help="Where the base is now [default: where it was when the delta was made].")
+    str | None,
+    typer.Option(
+        "--model",
+        rich_help_panel="Model",
+        help="Where the base is now [default: where it was when the delta was made].",
+    ),
 ]
 
 
@@ -39,12 +53,20 @@ def register(app: typer.Typer) -> None:
 def predict(
     delta: DeltaOption,
     data: Annotated[
-        str, typer.Option("--data", help=f"{given.DATA_HELP} Labels may be missing; one picture file will do.")
+        str,
+        typer.Option(
+            "--data",
+            rich_help_panel="Data",
+            help=f"{given.DATA_HELP} Labels may be missing; one picture file will do.",
+            autocompletion=_completion.data_sets,
+        ),
     ],
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", help="test, train or all [default: the test split of data that has its own, else all]."
+            "--split",
+            rich_help_panel="Data",
+            help="test, train or all [default: the test split of data that has its own, else all].",
         ),
     ] = None,
     seed: Seed = 0,
@@ -54,6 +76,9 @@ def predict(
             "--csv", help="Write every prediction to this file, with its label and the probabilities of all classes."
         ),
     ] = None,
+    views: Annotated[
+        int, typer.Option("--views", help="2: images are also seen mirrored, and the probabilities averaged.")
+    ] = 1,
     model: BaseOption = None,
     weights: given.Weights = None,
     weights_key: given.WeightsKey = None,
@@ -77,7 +102,8 @@ def predict(
     lowdim predict --delta my-delta --data more.csv --path-column file --label-column label --json > predictions.json
 
     Prints the class and its probability for the first items, and the accuracy where the data has a test split, or where a split
-    is asked for, with the same classes. Data without labels is a folder of pictures, one picture, or a table.
+    is asked for, with the same classes. Data without labels is a folder of pictures, one picture, or a table. Items that are unlike
+    all training samples are called unknown, where nothing but a head was fitted to those.
     """
     import time
 
@@ -86,14 +112,15 @@ def predict(
     from lowdim.data import as_dataset
     from lowdim.data._batches import cut_texts
     from lowdim.data._finite import some
-    from lowdim.errors import InputError, NonFiniteError
-    from lowdim.finetuning import split_outputs
+    from lowdim.errors import InputError, NonFiniteError, UsageError
     from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
     from lowdim.finetuning._delta import tuned_parts
     from lowdim.finetuning._evaluate import without_class
     from lowdim.report import Result
 
     begun = time.monotonic()
+    if views not in (1, 2):
+        raise UsageError(f"There are two views of an image, as it is and mirrored, not {views}.", argument="views")
     dataset = as_dataset(
         data,
         path_column=path_column,
@@ -110,6 +137,8 @@ def predict(
     items = [item for part in parts for item in part.items]
     if not items:
         raise InputError(f"{data} has no sample that can be classified.")
+    if views > 1 and any(part.kind != "image" for part in parts):
+        raise UsageError(f"Only images can be mirrored, but {data} has none.", argument="views")
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, changed = tuned_network(
         delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
@@ -119,19 +148,20 @@ def predict(
         say(f"note: {note}")
     size = given.batch_size(batch_size) or 64
     with progress("classifying") as update:
-        outputs = [split_outputs(network, part, preprocessing, batch_size=size, progress=update)[0] for part in parts]
-    logarithms = np.concatenate(outputs)
+        outputs = [_outputs(network, part, preprocessing, found.known, views, size, update) for part in parts]
+    logarithms, strange = (np.concatenate(column) for column in zip(*outputs, strict=True))
     labels = np.concatenate([part.labels for part in parts])
-    unknown = without_class(logarithms)
-    left_out = [item for item, bad in zip(items, unknown, strict=True) if bad]
+    without = without_class(logarithms)
+    left_out = [item for item, bad in zip(items, without, strict=True) if bad]
     if len(left_out) == len(items):
         raise NonFiniteError(
             f"Inputs or outputs of all {len(items)} items are NaN or infinite: nothing can be classified."
         )
-    items, logarithms, labels = (
-        [i for i, bad in zip(items, unknown, strict=True) if not bad],
-        logarithms[~unknown],
-        labels[~unknown],
+    items, logarithms, labels, strange = (
+        [i for i, bad in zip(items, without, strict=True) if not bad],
+        logarithms[~without],
+        labels[~without],
+        strange[~without],
     )
     best = logarithms.argmax(axis=1)
     probabilities = np.exp(logarithms)
@@ -141,12 +171,14 @@ def predict(
             "class": found.classes[k],
             "probability": float(row[k]),
             "label": dataset.classes[label] if label >= 0 else None,
+            "unknown": None if found.known is None else bool(how > found.known.threshold),
+            "strangeness": None if found.known is None else float(how),
         }
-        for item, k, row, label in zip(items, best, probabilities, labels, strict=True)
+        for item, k, row, label, how in zip(items, best, probabilities, labels, strange, strict=True)
     ]
     parted = len(names) == 1 and names[0] == "test" and "train" in dataset.splits
     again = (
-        np.isin(dataset["test"].contents, dataset["train"].contents)[~unknown]
+        np.isin(dataset["test"].contents, dataset["train"].contents)[~without]
         if parted
         else np.zeros(len(labels), bool)
     )
@@ -171,21 +203,45 @@ def predict(
     if csv is not None:
         _write_csv(csv, predictions, found.classes, probabilities)
     result: dict[str, Any] = {
-        "config": {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed},
+        "config": {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed, "views": views},
         "warnings": warnings,
         "seconds": round(time.monotonic() - begun, 3),
         "predictions": predictions,
         "left_out": left_out,
         **measured,
     }
-    shown = _page(result)
+    places = [(part, index) for part in parts for index in range(len(part))]
+    shown = _page(result, [place for place, bad in zip(places, without, strict=True) if not bad])
     found_result = Result("predict", result, shown, remarks=_remarks(result, csv))
     if page is not None:
         found_result.save_page(page)
     return found_result
 
 
-def _page(result: dict[str, Any]) -> "Page":
+def _outputs(
+    network: "nn.Module",
+    part: "Split",
+    preprocessing: "Preprocessing",
+    known: "Known | None",
+    views: int,
+    size: int,
+    update: "Callable[[int, int], None] | None",
+) -> "tuple[np.ndarray, np.ndarray]":
+    """Log probabilities of the classes, the mean of those of the views, and how strange each sample is; NaN where that is not known."""
+    import numpy as np
+
+    from lowdim.finetuning import split_outputs
+    from lowdim.finetuning._evaluate import strangeness_of
+
+    logarithms, features = split_outputs(network, part, preprocessing, batch_size=size, progress=update)
+    if views > 1:
+        mirrored, _ = split_outputs(network, part, preprocessing, batch_size=size, mirrored=True, progress=update)
+        logarithms = np.logaddexp(logarithms, mirrored) - np.log(2)
+    strange = strangeness_of(network, known, logarithms, features)
+    return logarithms, np.full(len(logarithms), np.nan) if strange is None else strange
+
+
+def _page(result: dict[str, Any], places: "Sequence[tuple[Split, int]]") -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.finetuning import prediction_sections
@@ -193,7 +249,7 @@ def _page(result: dict[str, Any]) -> "Page":
     return Page(
         title=f"Classes of {result['config']['data']}",
         lead=headline("predict", result),
-        sections=prediction_sections(result, SHOWN),
+        sections=prediction_sections(result, SHOWN, places),
         command=TYPED.get(),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
@@ -33,6 +34,10 @@ class ScoreChoice(StrEnum):
     nce = "nce"
     probe_cv_accuracy = "probe_cv_accuracy"
     probe_accuracy = "probe_accuracy"
+    r2_cv = "r2_cv"
+    r2 = "r2"
+    outside = "outside"
+    unexplained = "unexplained"
 
 
 class ProbeChoice(StrEnum):
@@ -52,7 +57,10 @@ def rank(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", rich_help_panel="Model", help=f"May be repeated. {given.MODEL_HELP} FILE.npz: saved features."
+            "--model",
+            rich_help_panel="Model",
+            help=f"May be repeated. {given.MODEL_HELP} FILE.npz: saved features.",
+            autocompletion=_completion.models,
         ),
     ] = None,
     data: given.DataOption = None,
@@ -62,7 +70,10 @@ def rank(
     ] = None,
     by: Annotated[
         ScoreChoice | None,
-        typer.Option("--by", help="The score that orders [default: probe_cv_accuracy; nc1 with --no-probe]."),
+        typer.Option(
+            "--by",
+            help="The score that orders [default: probe_cv_accuracy; nc1 with --no-probe; r2_cv for regression].",
+        ),
     ] = None,
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Scores alone, without the probe: half the passes, ordered by NC1.")
@@ -84,6 +95,7 @@ def rank(
     text_column: given.TextColumn = None,
     label_column: given.LabelColumn = None,
     path_root: given.PathRoot = None,
+    task: given.TaskOption = given.TaskChoice.classification,
     skip_unreadable: given.SkipUnreadable = False,
     device: given.Device = "auto",
     batch_size: given.BatchSize = "auto",
@@ -100,12 +112,16 @@ def rank(
 
     lowdim rank --models zoo.toml --data cifar.npz --limit 1500
 
+    lowdim rank --model nets.py:small --model nets.py:wide --data diabetes.csv --task regression --label-column target
+
     Ordered by the accuracy to expect: that of a linear classifier on the frozen feature and the second half of the blocks,
     cross-validated on the training split, with its 90 % interval. Beside it NC1, H-score, LogME and others, and how well each
     agrees with it. No network is trained; candidates that share a rank cannot be told apart. Settings per model: a TOML file with tables
 
-    [[models]]  name = "…"  model = "…" (or features = "FILE.npz")  weights = "…"  arguments = {…}  mean = […]  std = […]
-    image_size = 32  group = "run 1" (checkpoints of one run)  layer = "…"  pool = "…"  source_accuracy = 0.7
+    [[models]]
+
+    with keys name, model (or features = "FILE.npz"), weights, arguments, mean, std, image_size, layer, pool, source_accuracy, and group
+    (checkpoints of one run).
     """
     from lowdim.data import as_dataset
 
@@ -129,23 +145,39 @@ def rank(
         shots=shots,
         seed=seed,
         skip_unreadable=skip_unreadable,
+        task="regression" if task == "regression" else "classification",
     )
     selection = {"limit": limit, "shots": shots, "seed": seed}
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
-        "by": str(by or (ScoreChoice.nc1 if no_probe else ScoreChoice.probe_cv_accuracy)),
+        "by": str(
+            by
+            or (
+                ScoreChoice.r2_cv if dataset.outputs else ScoreChoice.nc1 if no_probe else ScoreChoice.probe_cv_accuracy
+            )
+        ),
         "probe": not no_probe,
         "probe_on": str(probe_on),
         "device": given.device(device),
         "batch_size": given.batch_size(batch_size) or 64,
         "seed": seed,
     }
+    if dataset.outputs:
+        config |= {"task": str(task), "outputs": list(dataset.outputs)}
     for note in dataset.notes:
         say(f"note: {note}")
-    typed = given.words(
-        {"--data": data if isinstance(data, str) else None, "--limit": limit, "--label-column": label_column}
-    )
+    columns = {
+        "--data": given.spelled(data),
+        "--limit": limit,
+        "--shots": shots,
+        "--path-column": path_column,
+        "--text-column": text_column,
+        "--label-column": label_column,
+        "--path-root": path_root,
+        "--skip-unreadable": skip_unreadable,
+    }
+    typed = given.words(columns) if given.spelled(data) else []
     return _run(
         candidates,
         dataset,
@@ -155,7 +187,7 @@ def rank(
         jobs=jobs,
         cache=cache,
         fresh=fresh,
-        typed=shlex.join(typed),
+        typed=[] if dataset.outputs else typed,
     )
 
 
@@ -169,17 +201,23 @@ def _run(
     jobs: int,
     cache: Path | None,
     fresh: bool,
-    typed: str,
+    typed: list[str],
 ) -> "Result":
     from lowdim.ranking import rank as rank_models
     from lowdim.report import Result, write_report
 
     started = time.monotonic()
-    specs = {candidate.name: candidate.model for candidate in candidates}
+    tune = {
+        candidate.name: shlex.join(
+            ["lowdim", "finetune", "--model", candidate.model, *typed, *given.model_words(candidate.options)]
+        )
+        for candidate in candidates
+        if candidate.model and typed and isinstance(candidate.options.get("image_size"), int | None)
+    }
     with run_folder(out, "rank", config, fresh=fresh) as (run, folder), run:
         known = run.finished()
         if known is not None:
-            return Result("rank", known, _page(known, specs, typed), folder=folder, remarks=_remarks(known))
+            return Result("rank", known, _page(known, tune), folder=folder, remarks=_remarks(known))
         with progress("ranking") as update:
             found = rank_models(
                 candidates,
@@ -204,30 +242,27 @@ def _run(
         result["warnings"] = [*given.seen_by_any(candidates, dataset), *result["warnings"]]
         for row in result["failed"]:
             warn(f"{row['model']} could not be scored: {row['error']}")
-        page = _page(result, specs, typed)
+        page = _page(result, tune)
         result["figures"] = write_report(run, page)
         run.finish(result)
     return Result("rank", result, page, value=found, folder=folder, remarks=_remarks(result))
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:
-    return [given.feature_line(row["feature"], row["model"]) for row in result["scores"]]
+    return [given.feature_line(row["feature"], given.short(row["model"])) for row in result["scores"]]
 
 
-def _page(result: dict[str, Any], specs: dict[str, str | None], typed: str) -> "Page":
+def _page(result: dict[str, Any], tune: dict[str, str]) -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.ranking import ranking_sections
 
     best = next((row["model"] for row in result["scores"]), None)
-    spec = specs.get(best) if best else None
     count = len(result["scores"])
     return Page(
         title=f"{count} model{'s' * (count != 1)} for {result['config']['data']['name']}",
         lead=headline("rank", result),
         sections=ranking_sections(result),
-        next_steps=[("Tune the best of them:", f"lowdim finetune {shlex.join(['--model', spec])} {typed}")]
-        if spec and typed
-        else [],
+        next_steps=[("Tune the best of them:", tune[best])] if best in tune else [],
         command=TYPED.get(),
     )

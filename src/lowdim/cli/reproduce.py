@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowdim.cli import _completion
 from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, progress, say
 
@@ -27,7 +29,10 @@ def register(app: typer.Typer) -> None:
 
 @called_from_python
 def reproduce(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID ...|all]", help="Which; see --list.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID ...|all]", help="Which; see --list.", autocompletion=_completion.experiments),
+    ] = None,
     list_all: Annotated[
         bool, typer.Option("--list", help="Print the experiments and their settings, and stop.")
     ] = False,
@@ -115,8 +120,12 @@ def run(
         update = stack.enter_context(progress("experiments"))
         finished: dict[str, Finished] = {}
         ended: dict[str, Finished] = {}
-        options = "".join(f" --set {text}" for text in assignments) + (" --full" if full else "")
-        options += "".join(f" --sweep {text}" for text in sweeps)
+        options = {
+            one.id: "".join(
+                [*_own(one, "--set", assignments), *([" --full"] if full else []), *_own(one, "--sweep", sweeps)]
+            )
+            for one in experiments
+        }
 
         def write_page() -> None:
             """What is there so far; an interruption leaves this."""
@@ -149,6 +158,12 @@ def run(
         result, page = _write(folder, page, experiments, finished, settings, time.monotonic() - begun)
     tables = experiment_tables(result) if name != "demo" or exit_code(result) else []
     return Result(name, result, page, folder=path, tables=tables, exit_code=exit_code(result))
+
+
+def _own(experiment: "Experiment", option: str, texts: Sequence[str]) -> list[str]:
+    """Those of the given ``name=value`` that this experiment has, as they are typed."""
+    names = {field.name for field in dataclasses.fields(experiment.settings)}
+    return [f" {option} {shlex.quote(text)}" for text in texts if text.partition("=")[0].strip() in names]
 
 
 def _held_by(out: Path | None, name: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -56,13 +56,7 @@ def alternate_over_processes(
 ) -> Factors:
     """Least-squares factors of a matrix whose rows are divided among the processes of the default group.
 
-    Args:
-        entries: Those of the rows of this process; all processes have the same number of columns.
-        rank: The number of factors.
-        decay: Of the squared factors.
-        sweeps: The most sweeps.
-        tolerance: Stop at a third of it in relative residual, or when three sweeps in a row lower the residual by less than 1e-4 of it.
-        seed: Of the start, the same everywhere.
+    It stops at a third of `tolerance` in relative residual, or when three sweeps in a row lower the residual by less than 1e-4 of it.
 
     Raises:
         UsageError: If `torch.distributed` is not initialised, or the numbers of columns differ.

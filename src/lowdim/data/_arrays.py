@@ -1,6 +1,6 @@
 """Data sets that are arrays: ``.npz`` files and what a caller holds in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ import numpy as np
 
 from lowdim._reading import read_arrays
 from lowdim.data._contents import Contents, array_bytes, hashed
-from lowdim.data._dataset import UNLABELLED, Dataset, Indices, Kind, Split, divided
+from lowdim.data._dataset import UNLABELLED, Dataset, Indices, Kind, Split, Task, divided
 from lowdim.data._images import array_image
-from lowdim.data._labels import encode_labels, label_notes, padded_notes
+from lowdim.data._labels import encode_labels, label_notes, numbers_of, padded_notes
 from lowdim.errors import InputError
 
 
@@ -54,17 +54,19 @@ def dataset_from_arrays(
     classes: Sequence[str] | None = None,
     name: str = "arrays",
     seed: int = 0,
+    task: Task = "classification",
 ) -> Dataset:
     """A data set of arrays in memory.
 
     Args:
         x_train: Images N x H x W [x C] as uint8, or features N x d as floats.
-        y_train: Labels: integers, with gaps or not, or strings.
+        y_train: Labels: integers, with gaps or not, or strings; for regression a number per sample, or a row of them.
         x_test: The same for the test split; without it a stratified fifth of the train samples is held out.
         y_test: Labels of the test split.
         classes: Names; integer labels then index into them, and a class may be empty.
         name: Shown in results.
         seed: Of the split, where there is no test part.
+        task: ``"regression"`` where labels are numbers to be predicted.
 
     Raises:
         InputError: If shapes, types or labels do not fit.
@@ -74,11 +76,17 @@ def dataset_from_arrays(
         >>> data.classes, len(data["train"]), len(data["test"])
         (('a', 'b'), 2, 2)
     """
-    return divided(_from_arrays(x_train, y_train, x_test, y_test, classes, name), seed)
+    return divided(_from_arrays(x_train, y_train, x_test, y_test, classes, name, task), seed)
 
 
 def _from_arrays(
-    x_train: np.ndarray, y_train: Any, x_test: np.ndarray | None, y_test: Any, classes: Sequence[str] | None, name: str
+    x_train: np.ndarray,
+    y_train: Any,
+    x_test: np.ndarray | None,
+    y_test: Any,
+    classes: Sequence[str] | None,
+    name: str,
+    task: Task = "classification",
 ) -> Dataset:
     x_train = _native(x_train)
     parts, kind = {"train": (x_train, y_train)}, _kind("x_train", x_train)
@@ -87,6 +95,8 @@ def _from_arrays(
         parts["test"] = (x_test, y_test)
         if _kind("x_test", x_test) != kind or x_test.shape[1:] != x_train.shape[1:]:
             raise InputError(f"{name}: x_train {x_train.shape} and x_test {x_test.shape} do not match.")
+    if task == "regression":
+        return regression_arrays(parts, kind, name, classes)
     raw = [_labels(f"y_{part}", y, len(x)) for part, (x, y) in parts.items()]
     together = np.concatenate(raw)
     labels, names = encode_labels(together, classes)
@@ -105,12 +115,30 @@ def _from_arrays(
     return Dataset(name=name, kind=kind, classes=names, splits=splits, notes=notes, own_split=own)
 
 
-def load_npz(path: Path, *, labelled: bool = True) -> Dataset:
-    """``x_train, y_train[, x_test, y_test][, class_names]`` from an ``.npz`` file; objects are refused, so nothing is executed.
+def regression_arrays(
+    parts: Mapping[str, tuple[np.ndarray, Any]], kind: Kind, name: str, names: Sequence[str] | None
+) -> Dataset:
+    """Data with numbers to be predicted; a single part is not split."""
+    splits: dict[str, Split] = {}
+    for part, (array, y) in parts.items():
+        targets, none = numbers_of(f"y_{part}", y, len(array)), np.full(len(array), UNLABELLED)
+        read = Rows(array, kind)
+        splits[part] = Split(
+            name=part, kind=kind, labels=none, items=Numbered(part, len(array)), read=read, targets=targets
+        )
+    widths = {split.targets.shape[1] for split in splits.values() if split.targets is not None}
+    if len(widths) > 1:
+        raise InputError(f"{name}: y_train and y_test have {' and '.join(map(str, sorted(widths)))} columns.")
+    outputs = tuple(f"y{column}" for column in range(*widths))
+    outputs = tuple(names) if names is not None and len(names) == len(outputs) else outputs
+    own = len(parts) > 1
+    if not own:
+        splits = {"all": replace(next(iter(splits.values())), name="all")}
+    return Dataset(name=name, kind=kind, classes=(), splits=splits, own_split=own, outputs=outputs)
 
-    Args:
-        path: The file.
-        labelled: Whether ``y_train`` has to be there.
+
+def load_npz(path: Path, *, labelled: bool = True, task: Task = "classification") -> Dataset:
+    """``x_train, y_train[, x_test, y_test][, class_names]`` from an ``.npz`` file; objects are refused, so nothing is executed.
 
     Raises:
         InputError: If the file cannot be read or an array is missing or unsuitable.
@@ -133,6 +161,7 @@ def load_npz(path: Path, *, labelled: bool = True) -> Dataset:
         arrays.get("y_test"),
         classes=None if names is None else [str(name) for name in names],
         name=path.stem,
+        task=task,
     )
 
 

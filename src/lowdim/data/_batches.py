@@ -82,12 +82,7 @@ def batches(
 
 
 def check_kind(split: Split, preprocessing: Preprocessing) -> None:
-    """Raises an error if a network with this preprocessing cannot read these samples.
-
-    Args:
-        split: The samples.
-        preprocessing: The network's.
-    """
+    """Raises an error if a network with this preprocessing cannot read these samples."""
     plain = preprocessing == Preprocessing()
     if split.kind == preprocessing.kind or (split.kind == "features" and plain):
         return
@@ -143,12 +138,7 @@ def _columns(texts: Sequence[Any]) -> list[list[str]]:
 
 
 def cut_texts(split: Split, preprocessing: Preprocessing) -> list[str]:
-    """The warning that some texts are longer than what the network reads of them; none where all are read to their end.
-
-    Args:
-        split: The samples.
-        preprocessing: The network's.
-    """
+    """The warning that some texts are longer than what the network reads of them; none where all are read to their end."""
     if split.kind != "text" or preprocessing.kind != "text":
         return []
     longest, cut = 0, 0
@@ -173,9 +163,8 @@ def cut_texts(split: Split, preprocessing: Preprocessing) -> list[str]:
 def by_length(run: Callable[[Any], dict[str, Tensor]], inputs: Inputs) -> dict[str, Tensor]:
     """What a function gives for each sample, with texts of like length together, so that one long text does not fill up all others.
 
-    Args:
-        run: From inputs to tensors with one row per sample; what has one entry per token has them in its second dimension.
-        inputs: A batch. Without a mask of tokens, or where little is to be gained, `run` gets it as it is.
+    What has one entry per token has them in its second dimension. Without a mask of tokens, or where little is to be gained, `run`
+    gets the batch as it is.
 
     Returns:
         Rows in the order of the inputs; tokens that were not there are zero.

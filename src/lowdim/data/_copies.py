@@ -49,6 +49,11 @@ def _pairs(first: Indices, later: Split, earlier: Split, start: Indices) -> Copi
     return Copies((there, first[there]), (disputed, first[disputed]))
 
 
+def said_without_copies(split: str, accuracy: float, alone: float) -> str:
+    """What to say of an accuracy where some test samples are also in train, beside that of the others."""
+    return f"{split} accuracy without the samples that are also in train: {100 * alone:.1f} % (with them {100 * accuracy:.1f} %)"
+
+
 def copy_warnings(data: Dataset, names: Sequence[str]) -> list[str]:
     """What to say about copies in some splits of a data set."""
     warnings: list[str] = []

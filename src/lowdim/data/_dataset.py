@@ -14,7 +14,9 @@ from lowdim.data._contents import Contents, contents_of, first_copies
 from lowdim.errors import InputError, did_you_mean
 
 Kind = Literal["image", "text", "features"]
+Task = Literal["classification", "regression"]
 Indices = NDArray[np.int64]
+Targets = NDArray[np.float64]
 
 UNLABELLED = -1
 """Label of a sample without one."""
@@ -30,6 +32,7 @@ class Split:
         labels: int64, one index into the data set's ``classes`` per sample; -1 where it has no label.
         items: A printable name per sample.
         read: Reads the raw sample of an index.
+        targets: float64, one row of numbers to be predicted per sample; None where there are classes.
 
     Example:
         >>> rows = np.array([[0.5, 1.0], [2.0, 3.0], [4.0, 5.0]])
@@ -45,6 +48,7 @@ class Split:
     labels: Indices = field(repr=False)
     items: Sequence[str] = field(repr=False)
     read: Callable[[int], Any] = field(repr=False)
+    targets: Targets | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,6 +77,8 @@ class Split:
         for item in self.items:
             digest.update(f"{item}\0".encode(errors="backslashreplace"))
         digest.update(self.contents.tobytes())
+        if self.targets is not None:
+            digest.update(self.targets.tobytes())
         return digest.hexdigest()
 
     def take(self, indices: Indices) -> "Split":
@@ -87,6 +93,7 @@ class Split:
             labels=self.labels[chosen],
             items=_Chosen(self.items, chosen),
             read=_ChosenReader(self, chosen),
+            targets=None if self.targets is None else self.targets[chosen],
         )
 
     def counts(self, classes: int) -> Indices:
@@ -109,6 +116,7 @@ class Dataset:
         splits: By name, ``"train"`` before ``"test"``; or ``"all"``.
         notes: How it was split, and what was left out and why.
         own_split: Whether train and test are the data's own; False where they were drawn, or where it is not split.
+        outputs: Names of the numbers to be predicted; empty where there are classes. Such samples have the label -1.
 
     Example:
         >>> from lowdim.data import dataset_from_arrays
@@ -123,6 +131,7 @@ class Dataset:
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
     own_split: bool = True
+    outputs: tuple[str, ...] = ()
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
@@ -160,13 +169,7 @@ class _ChosenReader:
 
 
 def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
-    """A seeded order of the samples of each class; every choice takes a beginning of it, so choices nest.
-
-    Args:
-        labels: Class index per sample.
-        seed: Seed of the data set.
-        part: Name of the choice, so that different choices are independent.
-    """
+    """A seeded order of the samples of each class; every choice takes a beginning of it, so choices nest."""
     order: dict[int, Indices] = {}
     for label in np.unique(labels):
         positions = np.flatnonzero(labels == label)
@@ -185,12 +188,6 @@ def train_test_indices(
 ) -> tuple[Indices, Indices]:
     """A stratified split; a class of two or more samples is on both sides, a class of one only in train.
 
-    Args:
-        labels: Class index per sample.
-        seed: The same seed gives the same split.
-        test_share: Share of each class that goes to test.
-        copies: As of `Split`; copies stay on one side, and count once.
-
     Returns:
         Sorted train and test positions.
     """
@@ -204,12 +201,7 @@ def train_test_indices(
 
 
 def divided(dataset: Dataset, seed: int) -> Dataset:
-    """Data that is one split ``all`` as stratified train and test splits; data with a split of its own as it is.
-
-    Args:
-        dataset: As a loader reads it.
-        seed: The same seed gives the same split.
-    """
+    """Data that is one split ``all`` as stratified train and test splits; data with a split of its own as it is."""
     if dataset.own_split:
         return dataset
     whole = dataset["all"]
@@ -217,18 +209,12 @@ def divided(dataset: Dataset, seed: int) -> Dataset:
     copies = None if whole.kind == "features" else whole.copies
     parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed, copies=copies), strict=True))
     splits = {name: replace(whole.take(chosen), name=name) for name, chosen in parts.items() if len(chosen)}
-    note = f"split: stratified, 80 % train, 20 % test, seed {seed}"
+    note = f"split: {'' if dataset.outputs else 'stratified, '}80 % train, 20 % test, seed {seed}"
     return replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
 def limited_indices(labels: Indices, limit: int, seed: int) -> Indices:
-    """A stratified choice of ``limit`` samples: shares rounded by largest remainder, at least one per class if it fits.
-
-    Args:
-        labels: Class index per sample.
-        limit: Number of samples to keep.
-        seed: The same seed gives the same choice.
-    """
+    """A stratified choice of ``limit`` samples: shares rounded by largest remainder, at least one per class if it fits."""
     if limit >= len(labels):
         return np.arange(len(labels))
     order = class_order(labels, seed, "choice")
@@ -246,10 +232,7 @@ def limited_indices(labels: Indices, limit: int, seed: int) -> Indices:
 def few_shot_indices(labels: Indices, shots: int, seed: int) -> Indices:
     """``shots`` samples of every class, or all of a class that has fewer.
 
-    Args:
-        labels: Class index per sample.
-        shots: Samples per class.
-        seed: The same seed gives the same choice; fewer shots are a part of more.
+    Fewer shots are a part of more.
     """
     return _sorted([positions[:shots] for positions in class_order(labels, seed, "choice").values()])
 

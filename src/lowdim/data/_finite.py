@@ -25,9 +25,6 @@ def some(items: Sequence[str], positions: Iterable[int]) -> str:
 def require_finite(split: Split) -> None:
     """Refuses feature rows that are no numbers in the float32 that networks compute with; other samples always are.
 
-    Args:
-        split: Of any kind.
-
     Raises:
         NonFiniteError: If a row holds NaN, infinity or a number beyond float32, or all of them vanish in it; says which.
     """

@@ -35,14 +35,7 @@ class ImageFiles:
 
 
 def image_split(name: str, paths: Sequence[Path], labels: Sequence[int] | np.ndarray, root: Path) -> Split:
-    """A split of picture files.
-
-    Args:
-        name: ``"train"``, ``"test"`` or ``"all"``.
-        paths: One file per sample.
-        labels: Class index per sample.
-        root: Folder that the printed names are relative to.
-    """
+    """A split of picture files."""
     return Split(
         name=name,
         kind="image",
@@ -53,11 +46,7 @@ def image_split(name: str, paths: Sequence[Path], labels: Sequence[int] | np.nda
 
 
 def load_picture(path: Path) -> Dataset:
-    """One picture, without a label.
-
-    Args:
-        path: The file.
-    """
+    """One picture, without a label."""
     root = path.parent.resolve()
     whole = image_split("all", [root / path.name], [UNLABELLED], root)
     return Dataset(name=path.name, kind="image", classes=(), splits={"all": whole}, own_split=False)
@@ -67,10 +56,6 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
     """``DIR/CLASS/*`` or ``DIR/{train,val|valid|test}/CLASS/*``.
 
     Symbolic links that leave the folder, or that lead to other folders, are not followed and are reported.
-
-    Args:
-        folder: The data set's folder.
-        labelled: Whether pictures beside the class folders, which have no label, are left out.
 
     Raises:
         InputError: If no picture is found.

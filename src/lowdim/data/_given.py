@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from lowdim.data._arrays import Numbered, Rows, dataset_from_arrays
-from lowdim.data._dataset import Dataset, Split, divided
-from lowdim.data._labels import encode_labels
+from lowdim.data._arrays import Numbered, Rows, dataset_from_arrays, regression_arrays
+from lowdim.data._dataset import Dataset, Split, Task, divided
+from lowdim.data._labels import encode_labels, with_numbers
 from lowdim.data._load import choose, load_data
 from lowdim.errors import InputError, UsageError
 
@@ -24,6 +24,7 @@ def as_dataset(
     limit: int | None = None,
     shots: int | None = None,
     seed: int = 0,
+    task: Task = "classification",
     **how: Any,
 ) -> Dataset:
     """A data set from its name, a path, arrays or tensors, a pandas frame, batches, or itself.
@@ -36,6 +37,7 @@ def as_dataset(
         limit: Keep so many samples of each split, stratified.
         shots: Keep so many training samples of each class.
         seed: Of the split, where there is none, and of `limit` and `shots`.
+        task: ``"regression"`` where labels are numbers to be predicted: one or a row of them per sample, or columns by commas.
         how: Further arguments of `load_data`.
 
     Raises:
@@ -49,22 +51,23 @@ def as_dataset(
     """
     if isinstance(data, str | os.PathLike):
         spec = os.fspath(cast("str", data))
-        return load_data(spec, label_column=label_column, limit=limit, shots=shots, seed=seed, **how)
+        return load_data(spec, label_column=label_column, limit=limit, shots=shots, seed=seed, task=task, **how)
     given = [name for name, value in how.items() if value]
     if given:
         raise UsageError(
             f"`{given[0]}` is for data in files, not for {type(data).__name__} objects.", argument=given[0]
         )
-    dataset = _dataset(data, label_column)
+    dataset = _dataset(data, label_column, task)
+    dataset = with_numbers(dataset) if task == "regression" else dataset
     dataset = divided(dataset, seed) if set(dataset.splits) == {"all"} else dataset
     return choose(dataset, limit=limit, shots=shots, seed=seed)
 
 
-def _dataset(data: Any, label_column: str | None) -> Dataset:
+def _dataset(data: Any, label_column: str | None, task: Task) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if hasattr(data, "columns") and hasattr(data, "to_numpy"):
-        return _frame(data, label_column)
+        return _frame(data, label_column, task)
     if isinstance(data, Mapping):
         parts = {str(name): _pair(pair) for name, pair in cast("Mapping[Any, Any]", data).items()}
     elif _is_pair(data):
@@ -75,7 +78,7 @@ def _dataset(data: Any, label_column: str | None) -> Dataset:
         raise UsageError(
             f"Data is a name, a path, a pair of inputs and labels, a frame or batches, not {type(data).__name__}."
         )
-    return _splits(parts)
+    return _splits(parts, task)
 
 
 def _is_pair(data: Any) -> bool:
@@ -117,19 +120,21 @@ def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(inputs), np.concatenate(labels)
 
 
-def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Dataset:
+def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> Dataset:
     if len(parts) == 1 or set(parts) == {"train", "test"}:
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())
         arrays = [value for pair in pairs for value in pair]
         if all(_is_known_form(inputs) for inputs, _ in pairs):
-            return replace(dataset_from_arrays(*arrays), name="arrays")
-    raw = {name: labels.reshape(-1) for name, (_, labels) in parts.items()}
+            return dataset_from_arrays(*arrays, task=task)
+    raw = {name: labels if task == "regression" else labels.reshape(-1) for name, (_, labels) in parts.items()}
     for name, (inputs, _) in parts.items():
         if inputs.dtype.kind not in "fiu" or inputs.ndim < 2 or len(inputs) != len(raw[name]):
             raise InputError(
                 f"The {name} split has inputs {inputs.shape} of type {inputs.dtype} and {len(raw[name])} labels; expected numbers, "
                 "N x …, and one label per sample."
             )
+    if task == "regression":
+        return regression_arrays(parts, "features", "arrays", None)
     labels, classes = encode_labels(np.concatenate(list(raw.values())), None)
     splits: dict[str, Split] = {}
     start = 0
@@ -150,15 +155,21 @@ def _is_known_form(inputs: np.ndarray) -> bool:
     return floats or (inputs.dtype == np.uint8 and inputs.ndim in (3, 4))
 
 
-def _frame(frame: Any, label_column: str | None) -> Dataset:
+def _frame(frame: Any, label_column: str | None, task: Task) -> Dataset:
     columns = [str(name) for name in frame.columns]
-    if label_column is None or label_column not in columns:
+    outputs = [label_column] if label_column in columns else (label_column or "").split(",")
+    outputs = outputs if task == "regression" else [label_column]
+    if not set(outputs) <= set(columns):
         raise UsageError(
             f"Say which column of the frame holds the labels with `label_column`: {', '.join(columns[:8])}.",
             argument="label_column",
         )
-    numbers = [name for name in columns if name != label_column and np.asarray(frame[name]).dtype.kind in "fiub"]
+    numbers = [name for name in columns if name not in outputs and np.asarray(frame[name]).dtype.kind in "fiub"]
     if not numbers:
         raise InputError("The frame has no column of numbers beside its labels.")
     inputs = np.stack([np.asarray(frame[name], dtype=np.float32) for name in numbers], axis=1)
+    if task == "regression":
+        return dataset_from_arrays(
+            inputs, np.asarray(frame[outputs]), classes=[str(name) for name in outputs], name="frame", task=task
+        )
     return dataset_from_arrays(inputs, np.asarray(frame[label_column]).astype(str), name="frame")

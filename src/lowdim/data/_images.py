@@ -16,10 +16,6 @@ _REMEDY = "Repair or remove it, or leave unreadable pictures out with `skip_unre
 def open_image(path: Path, root: Path) -> Image.Image:
     """A decoded picture of a data set.
 
-    Args:
-        path: The file.
-        root: Folder of the data set, for the name in errors.
-
     Raises:
         InputError: As `open_picture`.
     """

@@ -3,11 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowdim.data._dataset import Indices
+from lowdim.data._dataset import UNLABELLED, Dataset, Indices, Targets
 from lowdim.errors import InputError, did_you_mean
 
 _WHOLE = 2**53
@@ -78,10 +80,7 @@ def _plain(name: str) -> str:
 def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tuple[Indices, tuple[str, ...]]:
     """Labels of any form as indices into sorted class names.
 
-    Args:
-        values: Integers (with gaps or not), integral floats, strings or bytes. Blanks around a string are no part of it; where all
-            strings are whole numbers, "1.0" is "1".
-        classes: Known names; integer labels then index into them.
+    Blanks around a string are no part of it; where all strings are whole numbers, "1.0" is "1". With `classes`, integers index into them.
 
     Returns:
         int64 indices and the class names, in the order of `in_order`.
@@ -102,7 +101,10 @@ def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tu
         array = array.astype(str)
     if array.dtype.kind == "f":
         if not np.all(np.abs(array) < _WHOLE) or np.any(array != np.round(array)):
-            raise InputError("Labels must be whole numbers or strings, but some are fractions, NaN, infinite or huge.")
+            raise InputError(
+                "Labels must be whole numbers or strings, but some are fractions, NaN, infinite or huge. Numbers that are to be "
+                "predicted are a matter of `task=regression`, which `measure` and `rank` know."
+            )
         array = array.astype(np.int64)
     if array.dtype.kind not in "iubU":
         raise InputError(f"Labels must be integers or strings, got an array of type {array.dtype}.")
@@ -130,3 +132,55 @@ def _encode_texts(texts: list[str], classes: Sequence[str] | None) -> tuple[Indi
     if strangers:
         raise InputError(f"Labels {strangers[:3]} are not among the class names. {did_you_mean(strangers[0], names)}")
     return np.array([number[text] for text in texts], dtype=np.int64), names
+
+
+def numbers_of(name: str, values: Any, samples: int) -> Targets:
+    """Numbers to be predicted, ``n x m``.
+
+    Args:
+        name: Of where they are from, in errors.
+        values: One number per sample, or a row of them.
+        samples: How many samples there are.
+
+    Raises:
+        InputError: If they are not that many finite numbers.
+    """
+    array = np.asarray(values)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or len(array) != samples or not array.shape[1]:
+        raise InputError(
+            f"{name} has shape {np.shape(values)}, but there are {samples} samples: a number, or a row of them, each."
+        )
+    try:
+        targets = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} holds what is no number ({error}), so it cannot be predicted by `task=regression`."
+        ) from error
+    bad = np.flatnonzero(~np.isfinite(targets).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"{name} is NaN or infinite for {len(bad)} of {samples} samples (the first: number {bad[0]}). Leave those out."
+        )
+    return targets
+
+
+def with_numbers(dataset: Dataset) -> Dataset:
+    """Data whose classes are called by numbers (ages as folders, ratings as labels), with these as what is to be predicted.
+
+    Raises:
+        InputError: If a class is not called by a number.
+    """
+    if dataset.outputs:
+        return dataset
+    try:
+        numbers = np.array([float(name) for name in dataset.classes])
+    except ValueError as error:
+        raise InputError(
+            f"{dataset.name} has labels that are no numbers ({error}); `task=regression` needs numbers."
+        ) from error
+    splits = {
+        name: replace(split, labels=np.full(len(split), UNLABELLED), targets=numbers[split.labels][:, None])
+        for name, split in dataset.splits.items()
+    }
+    return replace(dataset, splits=splits, classes=(), outputs=("label",))

@@ -9,9 +9,10 @@ import numpy as np
 from lowdim._pictures import EXTENSIONS
 from lowdim._reading import said
 from lowdim.data._arrays import load_npz
-from lowdim.data._dataset import Dataset, Split, divided, few_shot_indices, limited_indices
+from lowdim.data._dataset import Dataset, Split, Task, divided, few_shot_indices, limited_indices
 from lowdim.data._digits import DIGITS_TASKS, load_digits
 from lowdim.data._folder import load_folder, load_picture
+from lowdim.data._labels import with_numbers
 from lowdim.data._official import load_official
 from lowdim.data._table import ENDINGS, load_table
 from lowdim.errors import InputError, UsageError, did_you_mean
@@ -29,6 +30,7 @@ def load_data(
     seed: int = 0,
     skip_unreadable: bool = False,
     whole: bool = False,
+    task: Task = "classification",
 ) -> Dataset:
     """A labelled data set from its name.
 
@@ -45,6 +47,7 @@ def load_data(
         skip_unreadable: Decode every picture once and leave out, with a note, the ones that cannot be read.
         whole: For data to classify. What has no split of its own comes as one split ``all``, and labels may be missing (-1):
             pictures in no class folder, a single picture, a table without a label column, ``x_train`` alone.
+        task: ``"regression"`` where labels are numbers to be predicted; ``y_train`` and ``label_column`` may then be several.
 
     Returns:
         The data set; its ``notes`` say how it was split and what was left out.
@@ -68,7 +71,9 @@ def load_data(
         text_column=text_column,
         label_column=label_column,
         path_root=path_root,
+        task=task,
     )
+    dataset = with_numbers(dataset) if task == "regression" else dataset
     if not whole:
         dataset = divided(dataset, seed)
     if skip_unreadable and dataset.kind == "image":
@@ -96,6 +101,8 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
     """
     splits = dict(dataset.splits)
     notes = list(dataset.notes)
+    if shots is not None and dataset.outputs:
+        raise UsageError("`shots` counts samples of each class, and here are none. Use `limit`.", argument="shots")
     if shots is not None and "train" in splits:
         train = splits["train"]
         counts = train.counts(len(dataset.classes))
@@ -111,7 +118,7 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
     return replace(dataset, splits=splits, notes=tuple(notes))
 
 
-def _read(spec: str, *, labelled: bool, **columns: Any) -> Dataset:
+def _read(spec: str, *, labelled: bool, task: Task, **columns: Any) -> Dataset:
     path = Path(spec).expanduser()
     suffix = path.suffix.lower()
     is_table = path.name.lower().endswith(ENDINGS)
@@ -134,11 +141,11 @@ def _read(spec: str, *, labelled: bool, **columns: Any) -> Dataset:
             f"or an embedded set. {did_you_mean(spec, DIGITS_TASKS)}"
         )
     if suffix == ".npz":
-        return load_npz(path, labelled=labelled)
+        return load_npz(path, labelled=labelled, task=task)
     if suffix in EXTENSIONS and not labelled:
         return load_picture(path)
     if is_table:
-        return load_table(path, labelled=labelled, **columns)
+        return load_table(path, labelled=labelled, task=task, **columns)
     raise InputError(f"{spec} is no data lowdim reads: give an image folder or a .npz, .csv or .tsv file.")
 
 

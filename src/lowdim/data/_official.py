@@ -21,9 +21,6 @@ def load_official(spec: str) -> Dataset:
     ROOT is the folder that torchvision calls ``root``. Train parts are torchvision's defaults: ``train`` for DTD,
     ``trainval`` for FGVCAircraft and OxfordIIITPet.
 
-    Args:
-        spec: The part after ``torchvision:``.
-
     Raises:
         InputError: If the name is unknown or the folder does not hold the set.
     """

@@ -10,10 +10,11 @@ from typing import Any, cast
 import numpy as np
 
 from lowdim._reading import reading, said
-from lowdim.data._dataset import UNLABELLED, Dataset, Split
+from lowdim.data._arrays import Rows
+from lowdim.data._dataset import UNLABELLED, Dataset, Split, Task
 from lowdim.data._finite import some
 from lowdim.data._folder import TEST_NAMES, image_split
-from lowdim.data._labels import encode_labels, is_missing, label_notes, padded_notes
+from lowdim.data._labels import encode_labels, is_missing, label_notes, numbers_of, padded_notes
 from lowdim.errors import InputError, did_you_mean
 
 ENDINGS = (
@@ -66,19 +67,16 @@ def load_table(
     label_column: str | None = None,
     path_root: Path | None = None,
     labelled: bool = True,
+    task: Task = "classification",
 ) -> Dataset:
-    """A table of texts, or of pictures.
+    """A table of texts, of pictures, or for regression also of numbers.
 
     Text with any separator, encoding and quoting, JSON lines, Parquet and Excel, compressed or not. A column ``split`` with train and
     test (or val, where there is no test) is honoured. Rows without a label (empty or ``nan``) are left out, with a note.
 
-    Args:
-        path: The table; its first line names the columns.
-        path_column: Column with picture files.
-        text_column: Column with texts; two columns of pairs of texts are separated by a comma.
-        label_column: Column with labels; by default the column called ``label``, ``class`` or ``target``.
-        path_root: Folder that picture paths start from and may not leave; default that of the table.
-        labelled: Whether there has to be a column with labels.
+    The label column is by default the one called ``label``, ``class`` or ``target``; ``A,B`` as text column gives pairs of texts. For
+    regression, several label columns are separated by commas, and without texts and pictures all other columns that hold nothing but
+    numbers are features.
 
     Raises:
         InputError: If the table or one of its rows cannot be used.
@@ -89,42 +87,83 @@ def load_table(
     if not path_column and not text_column:
         text_column = _named(columns, TEXTS)
         path_column = None if text_column else _named(columns, PATHS)
-    chosen = [path_column] if path_column else _text_columns(columns, text_column)
-    contents = [_column(path, columns, name, "the samples", "`text_column` or `path_column`") for name in chosen]
-    content = contents[0]
-    notes: list[str] = []
-    items = [
-        f"row {row}" if path_column else _shown(row, texts)
-        for row, texts in enumerate(zip(*contents, strict=True), start=2)
-    ]
-    labels, classes = np.full(len(content), UNLABELLED), ()
-    named = label_column or _named(columns, LABELS)
-    if named or labelled:
+    named, notes, classes = label_column or _named(columns, LABELS), list[str](), ()
+    outputs = _several(columns, named) if task == "regression" else []
+    if outputs and not path_column and not text_column:
+        whole = _numbers(path, columns, outputs)
+    else:
+        whole = _samples(path, columns, path_column, text_column, path_root)
+    there = np.ones(len(whole), bool)
+    if outputs:
+        goals = [_column(path, columns, name, "the numbers to be predicted", "`label_column`") for name in outputs]
+        there = np.array([not any(map(is_missing, row)) for row in zip(*goals, strict=True)])
+        goal = np.array([row for row, known in zip(zip(*goals, strict=True), there, strict=True) if known])
+        targets = np.full((len(whole), len(outputs)), np.nan)
+        targets[there] = numbers_of(f"{path}, column {', '.join(map(str, outputs))}", goal, int(there.sum()))
+        whole = replace(whole, targets=targets)
+    elif named or labelled:
         texts = _column(path, columns, named, "the labels", "`label_column`")
         there = np.array([not is_missing(text) for text in texts])
         known = [text for text, known in zip(texts, there, strict=True) if known]
         _require_classes(path, columns, named, known)
+        labels = whole.labels.copy()
         labels[there], classes = encode_labels(known)
+        whole = replace(whole, labels=labels)
         notes += [*padded_notes(known), *label_notes(classes)]
-        if labelled and not there.all():
-            left = np.flatnonzero(~there)
-            notes.append(f"left out, without a label: {some(items, left)}")
-    if path_column:
-        root = (path_root or path.parent).resolve()
-        whole = image_split("all", _inside(content, root, path), labels, root)
-    else:
-        whole = Split(name="all", kind="text", labels=labels, items=items, read=Texts(contents))
-    dataset = Dataset(
-        name=path.name.split(".")[0], kind=whole.kind, classes=classes, splits={"all": whole}, own_split=False
-    )
-    rows = np.flatnonzero(labels != UNLABELLED) if labelled else np.arange(len(labels))
+    if labelled and not there.all():
+        notes.append(f"left out, without a label: {some(whole.items, np.flatnonzero(~there))}")
+    rows = np.flatnonzero(there) if labelled else np.arange(len(whole))
     if not len(rows):
         raise InputError(f"{path} has no row with a label.")
-    dataset = replace(
-        dataset, notes=tuple(notes), splits={"all": whole.take(rows) if len(rows) < len(labels) else whole}
+    dataset = Dataset(
+        name=path.name.split(".")[0],
+        kind=whole.kind,
+        classes=classes,
+        splits={"all": whole.take(rows) if len(rows) < len(whole) else whole},
+        notes=tuple(notes),
+        own_split=False,
+        outputs=tuple(map(str, outputs)),
     )
     divided = _named(columns, ("split",))
     return dataset if divided is None else _split(dataset, [columns[divided][row] for row in rows], path)
+
+
+def _samples(
+    path: Path, columns: dict[str, list[str]], path_column: str | None, text_column: str | None, path_root: Path | None
+) -> Split:
+    """All rows, without labels, as pictures or texts."""
+    chosen = [path_column] if path_column else _text_columns(columns, text_column)
+    contents = [_column(path, columns, name, "the samples", "`text_column` or `path_column`") for name in chosen]
+    none = np.full(len(contents[0]), UNLABELLED)
+    if path_column:
+        root = (path_root or path.parent).resolve()
+        return image_split("all", _inside(contents[0], root, path), none, root)
+    items = [_shown(row, texts) for row, texts in enumerate(zip(*contents, strict=True), start=2)]
+    return Split(name="all", kind="text", labels=none, items=items, read=Texts(contents))
+
+
+def _numbers(path: Path, columns: dict[str, list[str]], outputs: Sequence[str | None]) -> Split:
+    """All rows, without labels, as features: every column of numbers beside what is to be predicted."""
+    features: list[np.ndarray] = []
+    for name, cells in columns.items():
+        if name not in outputs and name.strip().lower() != "split":
+            try:
+                features.append(np.array(cells, dtype=np.float64))
+            except ValueError:
+                continue
+    if not features:
+        raise InputError(
+            f"{path} has no texts, no pictures, and no column whose cells are all numbers beside {', '.join(map(str, outputs))}."
+        )
+    rows = np.stack(features, axis=1)
+    items = [f"row {row}" for row in range(2, len(rows) + 2)]
+    none = np.full(len(rows), UNLABELLED)
+    return Split(name="all", kind="features", labels=none, items=items, read=Rows(rows, "features"))
+
+
+def _several(columns: dict[str, list[str]], named: str | None) -> list[str | None]:
+    """The columns to be predicted."""
+    return [named] if named is None or named in columns else [name.strip() for name in named.split(",")]
 
 
 def _named(columns: dict[str, list[str]], names: Sequence[str]) -> str | None:
@@ -192,16 +231,26 @@ def _column(path: Path, columns: dict[str, list[str]], name: str | None, what: s
 
 
 def _require_classes(path: Path, columns: dict[str, list[str]], name: str | None, labels: list[str]) -> None:
-    """Refuses a column in which nearly every row has a value of its own."""
+    """Refuses a column in which nearly every row has a value of its own, and one of many different fractions."""
     values = len(set(labels))
-    if len(labels) < _ENOUGH or values < _DIFFERENT * len(labels):
+    if len(labels) < _ENOUGH or (values < _DIFFERENT * len(labels) and not (values >= _ENOUGH and _fractions(labels))):
         return
     few = {other: len(set(cells)) for other, cells in columns.items() if 1 < len(set(cells)) <= len(cells) / 10}
     others = ", ".join(f"{other} ({count} values)" for other, count in few.items())
     advice = f"name another with `label_column`: {others}" if others else "no column here holds classes"
+    advice += "; numbers that are to be predicted are a matter of `task=regression`, which `measure` and `rank` know"
     raise InputError(
         f"{path}: the column {name!r} has {values:,} different values in {len(labels):,} rows, so they are no classes; {advice}."
     )
+
+
+def _fractions(labels: Sequence[str]) -> bool:
+    """Whether all are numbers, and some no whole ones."""
+    try:
+        numbers = np.array(labels, dtype=np.float64)
+    except ValueError:
+        return False
+    return bool((numbers != np.round(numbers)).any())
 
 
 def _inside(names: list[str], root: Path, table: Path) -> list[Path]:

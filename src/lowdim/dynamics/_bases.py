@@ -266,10 +266,6 @@ def singular_spaces(
 
     A sketch wider than the rank spans the column space exactly, which the residual confirms; cost 6 m n k
     for the last width k instead of a full decomposition.
-
-    Args:
-        matrix: In float64.
-        precision: Rounding unit of the numbers from which it was made.
     """
     size, width = max(matrix.shape), 16
     while 4 * width < min(matrix.shape):

@@ -30,11 +30,6 @@ def gradients(
 
     $$\nabla_l = W_{L:l+1}^\top \, (W_{L:1} X X^\top - Y X^\top) \, W_{l-1:1}^\top$$
 
-    Args:
-        factors: L factors.
-        phi: ``Y X^T``.
-        gram: ``X X^T``; None when it is the identity.
-
     Returns:
         L matrices. Cost: 6 (L - 1) d^3 operations for square factors of width d.
     """

@@ -37,13 +37,7 @@ _VIT_NORMALISATION = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def trained_networks(folder: str, *, limit: int, seed: int) -> Iterator[Subject]:
-    """The embedded digits network, and every CIFAR-10 network in the folder on CIFAR-10.
-
-    Args:
-        folder: Empty for the embedded one only.
-        limit: Samples per split of the real data.
-        seed: Of the choice of samples.
-    """
+    """The embedded digits network, and every CIFAR-10 network in the folder on CIFAR-10."""
     from lowdim.data import load_data
     from lowdim.models import load_model
 

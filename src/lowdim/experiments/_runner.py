@@ -56,13 +56,6 @@ def run_experiments(
 ) -> Iterator[Finished]:
     """Runs each experiment, or reads its outcome where an earlier run left one.
 
-    Args:
-        settings: Settings by experiment id, in order.
-        state: Folder of finished outcomes; an experiment that ends writes ``ID.json`` here.
-        jobs: How many run at once; each gets its share of the processor's threads, or as many as the user's OMP_NUM_THREADS says.
-        progress: Called with (experiments done, with fractions, experiments in all).
-        started: Called with the id when an experiment starts.
-
     Yields:
         One `Finished` per experiment, in the order in which they end.
     """

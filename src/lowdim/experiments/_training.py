@@ -31,16 +31,7 @@ def train(
 ) -> Iterator[int]:
     """Trains in place with SGD (momentum 0.9) under a cosine rate; yields the number of finished epochs after each.
 
-    Args:
-        module: In any mode; it is in training mode while it trains and in evaluation mode at each yield.
-        inputs: All samples.
-        labels: Integers.
-        epochs: Passes over the data.
-        rate: Largest learning rate.
-        decay: Weight decay, on all parameters as in the theory.
-        batch_size: Samples per step; incomplete last batches are dropped, so that BatchNorm sees equal ones.
-        seed: Of the order of samples.
-        warm_up: Share of the steps over which the rate rises.
+    Decay acts on all parameters, as in the theory; incomplete last batches are dropped, so that BatchNorm sees equal ones.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(module.parameters(), lr=rate, momentum=0.9, weight_decay=decay)

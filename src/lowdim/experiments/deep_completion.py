@@ -259,14 +259,7 @@ def sharpness(entries: Entries, network: Network, random: np.random.Generator, i
 
 
 def stability_verdicts(entries: Entries, found: Network, limit: float, random: np.random.Generator) -> list[Verdict]:
-    """The law's largest step against the curvature at the solution, and against where fixed steps really diverge.
-
-    Args:
-        entries: Observed entries.
-        found: The network at the solution.
-        limit: The law's largest step.
-        random: Source of the first direction and of the perturbation.
-    """
+    """The law's largest step against the curvature at the solution, and against where fixed steps really diverge."""
     true = 2 / sharpness(entries, found, random)
     nudged = tuple(
         factor + 1e-6 * np.abs(factor).max() * random.standard_normal(factor.shape) for factor in found.factors

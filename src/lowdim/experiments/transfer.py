@@ -292,7 +292,7 @@ class ScarcitySettings(TransferSettings):
 
     sizes: tuple[int, ...] = (5, 10, 20, 40)
     methods: tuple[str, ...] = ("linear-probe", "layer", "scl", "full", "full-batch-statistics")
-    texture_size: int = 96
+    texture_size: int = 64
 
 
 def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
@@ -332,12 +332,7 @@ def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
 
 
 def scarcity_verdicts(accuracy: dict[tuple[str, int], list[float]], judged: bool) -> list[Verdict]:
-    """One block less full fine-tuning with the fewest labels, and how much of that difference more labels take away.
-
-    Args:
-        accuracy: Percent by (method, labels per class), one value per seed; differences are paired over seeds.
-        judged: Whether the lecture's finding is to be expected: a real network with BatchNorm.
-    """
+    """One block less full fine-tuning with the fewest labels, and how much of that difference more labels take away."""
     methods, sizes = {method for method, _ in accuracy}, {size for _, size in accuracy}
     few, many = min(sizes), max(sizes)
 

@@ -64,7 +64,7 @@ def reduce_output(
     if found is None or found.ndim < 2 or not found.is_floating_point():
         shape = tuple(found.shape) if found is not None else type(output).__name__
         raise InputError(
-            f"The layer {layer} gives {shape}, not floating-point features with one row per sample. Choose another."
+            f"The layer {layer or 'output'} gives {shape}, not floating-point features with one row per sample. Choose another."
         )
     rows = pool_output(found.detach(), pool, mask, layer, module, prefix=prefix)
     shared = rows.untyped_storage().data_ptr() == found.untyped_storage().data_ptr()

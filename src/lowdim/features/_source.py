@@ -74,10 +74,14 @@ class SplitSource:
 
 
 class TensorSource:
-    """Inputs at hand."""
+    """Inputs at hand: a tensor, or several by name."""
 
-    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
-        self.labels, self.tensor = labels.cpu().numpy().astype(np.int64), inputs
+    def __init__(self, inputs: Inputs, labels: Tensor) -> None:
+        self.labels, self.held = labels.cpu().numpy().astype(np.int64), inputs
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.held if isinstance(self.held, dict) else {"": self.held}
 
     @property
     def copies(self) -> np.ndarray:
@@ -86,15 +90,26 @@ class TensorSource:
 
     @cached_property
     def _copies(self) -> np.ndarray:
-        return first_copies(hashed(_bytes(row) for row in self.tensor))
+        tensors = list(self._tensors.values())
+        return first_copies(hashed(b"".join(map(_bytes, rows)) for rows in zip(*tensors, strict=True)))
 
-    def inputs(self, positions: np.ndarray) -> Tensor:
+    def inputs(self, positions: np.ndarray) -> Inputs:
         """The rows of these samples."""
-        return self.tensor[torch.from_numpy(positions)]
+        chosen = torch.from_numpy(positions)
+        return (
+            {name: rows[chosen] for name, rows in self.held.items()}
+            if isinstance(self.held, dict)
+            else self.held[chosen]
+        )
 
     def digest(self) -> str:
-        """Of type, shape and content."""
-        return json_digest([str(self.tensor.dtype), list(self.tensor.shape), _bytes_digest(self.tensor)])
+        """Of names, types, shapes and contents."""
+        return json_digest(
+            [
+                [name, str(rows.dtype), list(rows.shape), _bytes_digest(rows)]
+                for name, rows in sorted(self._tensors.items())
+            ]
+        )
 
     def warnings(self) -> list[str]:
         """None: nothing happens to them."""

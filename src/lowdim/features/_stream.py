@@ -187,13 +187,13 @@ class FeatureStream:
 
 
 def collected(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
-    """All features of a stream, or of its samples at some positions, by layer and pooling."""
+    """All features of a stream, or of its samples at some positions, by layer and pooling in the order in which they were asked for."""
     parts: dict[Key, list[Tensor]] = {}
     for batch in stream:
         taken = slice(None) if positions is None else torch.from_numpy(np.isin(batch.positions, positions))
         for key, rows in batch.features.items():
             parts.setdefault(key, []).append(rows[taken])
-    return {key: torch.cat(rows) for key, rows in parts.items()}
+    return {key: torch.cat(parts[key]) for key in dict.fromkeys(stream.forward.keys) if key in parts}
 
 
 def tamed_layers(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:

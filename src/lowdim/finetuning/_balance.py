@@ -14,10 +14,6 @@ _UNEQUAL = 1.5
 def balanced_accuracy(correct: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
     """Mean over the classes of the share of their samples that is right.
 
-    Args:
-        correct: 1 or 0 per sample; NaN where it is not known.
-        labels: Class of each.
-
     Example:
         >>> balanced_accuracy(np.array([1.0, 1.0, 1.0, 0.0, np.nan]), np.array([0, 0, 0, 1, 1]))
         0.5
@@ -34,15 +30,7 @@ def majority_warnings(
     *,
     weighted: bool = False,
 ) -> list[str]:
-    """What to say where classes differ in size and always naming the largest would be right as often, as far as so few samples tell.
-
-    Args:
-        what: Which accuracy.
-        correct: As of `balanced_accuracy`.
-        labels: Class of each sample.
-        names: Of the classes.
-        weighted: Whether the classes were weighted in the training.
-    """
+    """What to say where classes differ in size and always naming the largest would be right as often, as far as so few samples tell."""
     known = ~np.isnan(correct)
     present, counts = np.unique(labels[known], return_counts=True)
     if len(present) < 2 or counts.max() < _UNEQUAL * counts.min():

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import timeit
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -26,19 +27,19 @@ from lowdim.features import (
     network_content,
     tamed_layers,
 )
-from lowdim.finetuning._evaluate import accuracy_of, nc1, probe_head, set_head, stored_features
+from lowdim.finetuning._evaluate import accuracy_of, described, nc1, probe_head, set_head, stored_features
 from lowdim.finetuning._plan import Plan
-from lowdim.finetuning._prefix import Inputs
+from lowdim.finetuning._prefix import Inputs, call
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import INPUTS, Compute, HeadInput, HeldStore, Store, example_inputs, room_in
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Test, train
-from lowdim.finetuning._tuned import TunedModel
+from lowdim.finetuning._tuned import TunedModel, not_finite_because
 from lowdim.finetuning._update import Update, gradients, matrices, updates
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.finetuning.methods import method_named
 from lowdim.models import LoadedModel, fingerprint
-from lowdim.probe import FrozenHead, fit_frozen_views
+from lowdim.probe import FrozenHead, Known, fit_frozen_views, fit_known
 
 _FROZEN = 16
 """Samples per pass of the frozen layers: in larger batches the maps of large images no longer fit into the processor's cache."""
@@ -54,6 +55,7 @@ class Fitted:
         history: Of the training loop; empty where nothing is trained by steps.
         updates: One entry per trained matrix, where asked for.
         head: What is known about a frozen head.
+        known: What the samples look like, where nothing but the head was fitted to them.
     """
 
     model: TunedModel
@@ -61,6 +63,7 @@ class Fitted:
     history: History = field(default_factory=History)
     updates: list[Update] = field(default_factory=list[Update])
     head: FrozenHead | None = None
+    known: Known | None = None
 
     def features(self, indices: np.ndarray | None = None) -> np.ndarray:
         """What the head sees, for stored samples."""
@@ -117,6 +120,7 @@ class Bench:
         self._content = network_content(network.module, fingerprint(network.module))
         self._stores: dict[str, Store] = {}
         self._views: dict[str, list[list[np.ndarray]]] = {}
+        self._heads: dict[Plan, Fitted] = {}  # frozen heads on all samples
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
         self.warnings = [text for part in data.splits.values() for text in cut_texts(part, network.preprocessing)]
 
@@ -124,6 +128,18 @@ class Bench:
     def labels(self) -> np.ndarray:
         """Of the training samples."""
         return self.train.labels
+
+    def seconds_of(self, plan: Plan) -> float:
+        """That training a plan would take, about: three passes per sample and epoch, of a block at 3/4 of the depth a quarter of that."""
+        recipe = self.recipe(plan)
+        if recipe is None:
+            return 0.0
+        module = self.network.module
+        home = next((parameter.device for parameter in module.parameters()), self.device)
+        inputs = example_inputs(self.train, self.network.preprocessing, home, _FROZEN)
+        run = torch.inference_mode()(lambda: call(module, inputs))
+        seconds = min(timeit.repeat(run, repeat=3, number=1)) / _FROZEN
+        return 3 * (1.0 if method_named(plan.method).whole else 0.25) * recipe.epochs * len(self.labels) * seconds
 
     def recipe(self, plan: Plan, samples: int | None = None) -> Recipe | None:
         """How a plan is trained on so many samples (all by default); None for methods that are not trained by steps."""
@@ -183,12 +199,17 @@ class Bench:
         `with_updates` measures the rank of each update and its share in the first gradient's subspace. On `watched` samples
         accuracy and NC1 are measured after every epoch, after which `on_epoch` gets the method, the epoch and the history.
         """
+        if indices is None and plan in self._heads:
+            return self._heads[plan]
         model = TunedModel(self.network.module, plan, self.classes, self.example, self.job.seed, feature=self.feature)
         method = model.method
         if method.layered:
-            return self._fit_layered(model, np.arange(len(self.labels)) if indices is None else indices)
+            fitted = self._fit_layered(model, np.arange(len(self.labels)) if indices is None else indices)
+            if indices is None:
+                self._heads[plan] = fitted
+            return fitted
         if method.head is not None:
-            method.head(model, self)
+            method.head(model, self, np.arange(len(self.labels)) if indices is None else indices)
         if model.blocks:
             try:
                 model.split(self.example)
@@ -204,9 +225,13 @@ class Bench:
             if len(bad):
                 raise NonFiniteError(
                     f"{len(bad)} of {len(indices)} training samples have NaN or infinite features in {self.network.name}: "
-                    f"{some(self.train.items, indices[bad])}. Check those inputs, or the network's precision."
+                    f"{some(self.train.items, indices[bad])}. {not_finite_because(self.network.module)}"
                 )
-            probe_head(model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices])
+            heldout = probe_head(
+                model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices]
+            )
+            if recipe is None:
+                fitted = replace(fitted, known=fit_known(described(model, features), self.labels[indices], heldout))
         if recipe is None:
             if self.views > 1:
                 self._warn(f"The method {plan.method} sees the plain images only: `views` has no effect on it.")
@@ -238,13 +263,13 @@ class Bench:
             self._warn(
                 f"The method {model.plan.method} sees each image and its mirror image: `views` has no effect on it."
             )
-        views, started = self._tamed(model), time.monotonic()
-        weights = self._weights(indices).double().cpu().numpy() if self.class_weights else None
+        started = time.monotonic()
+        views = self._tamed(model)
         head, mirrored = fit_frozen_views(
             [[rows[indices] for rows in view] for view in views],
             self.labels[indices],
             classes=self.classes,
-            class_weights=weights,
+            class_weights=self.weights_of_classes(indices),
             copies=self.train.copies[indices],
             seed=self.job.seed,
         )
@@ -255,10 +280,10 @@ class Bench:
             )
         set_head(model.eval(), head)
         seen = [np.hstack(view) for view in (views if mirrored else views[:1])]
-        rows = torch.from_numpy(np.mean(seen, axis=0)).to(self.device)
-        return Fitted(
-            model=model, store=HeldStore(self.labels, rows, rows.nbytes, time.monotonic() - started), head=head
-        )
+        rows = np.mean(seen, axis=0)
+        known = fit_known(rows[indices], self.labels[indices], head.heldout)
+        store = HeldStore(self.labels, torch.from_numpy(rows).to(self.device), rows.nbytes, time.monotonic() - started)
+        return Fitted(model=model, store=store, head=head, known=known)
 
     def _tamed(self, model: TunedModel) -> list[list[np.ndarray]]:
         """By view, the plain images first, what the head of a layered method sees of each layer."""
@@ -294,6 +319,10 @@ class Bench:
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
+
+    def weights_of_classes(self, indices: np.ndarray) -> np.ndarray | None:
+        """By which classes count alike among the samples at these positions, where that is asked for."""
+        return self._weights(indices).double().cpu().numpy() if self.class_weights else None
 
     def _weights(self, indices: np.ndarray) -> Tensor:
         counts = np.bincount(self.labels[indices], minlength=self.classes)

@@ -2,8 +2,9 @@
 
 import inspect
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -25,11 +26,16 @@ from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
 from lowdim.finetuning.methods import RECORDS
 from lowdim.models import Feature, fingerprint, unwrapped
+from lowdim.models._hub import cached_or_downloaded
 from lowdim.models._load import load_model
+from lowdim.probe import Known
 
 FORMAT = "lowdim-delta"
 VERSION = 1
-_JSON, _TENSORS = "delta.json", "delta.safetensors"
+DELTA_FILES = _JSON, _TENSORS = "delta.json", "delta.safetensors"
+_HUB = "hf:"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_MEANS, _USUAL = "known/means", "known/usual"
 _TOLERANCE = 1e-2
 """Of the largest output that a delta remembers: other devices and their reduced precisions stay well below."""
 
@@ -49,6 +55,7 @@ class Delta:
         notes: Free facts of the run, such as its accuracy.
         feature: What the head sees; None in deltas of earlier versions, which found it by names.
         logits: Outputs for `example_of` the delta; None in deltas of earlier versions, or where they were not finite.
+        known: What the training samples look like; None in deltas of earlier versions, or where the base was trained, too.
     """
 
     method: str
@@ -61,6 +68,7 @@ class Delta:
     notes: Mapping[str, Any]
     logits: Sequence[Sequence[float]] | None = None
     feature: Feature | None = None
+    known: Known | None = None
 
 
 _Size = tuple[Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(ge=1)]]
@@ -213,6 +221,7 @@ def save_delta(
     source: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
     factors: Sequence[Mapping[str, Tensor]] = (),
+    known: Known | None = None,
 ) -> int:
     """Writes the trained tensors, the head and the buffers that changed. It is not verified yet: see `verify_delta`.
 
@@ -228,6 +237,7 @@ def save_delta(
         source: Arguments with which `load_model` finds the base again.
         notes: Facts to keep with it.
         factors: Per part, low-rank updates from `compress`, stored instead of their matrices.
+        known: What the training samples look like.
 
     Returns:
         Bytes of both files.
@@ -248,6 +258,9 @@ def save_delta(
         low = factors[index] if factors else {}
         full = {key: tensor for key, tensor in _changed(part, base).items() if f"{key}@left" not in low}
         arrays |= {f"{index}/{key}": tensor.detach().cpu().numpy() for key, tensor in {**full, **low}.items()}
+    if known is not None:
+        usual = np.append(known.usual, known.threshold)
+        arrays |= {_MEANS: known.means.astype(np.float32), _USUAL: usual}
     save_tensors(folder / _TENSORS, arrays)
     shapes, device = _shapes(example), next(model.parameters()).device
     content = {
@@ -258,7 +271,7 @@ def save_delta(
         "classes": list(classes),
         "preprocessing": preprocessing.as_dict(),
         "base": {"name": name, "fingerprint": fingerprint(base), "source": dict(source or {})},
-        "feature": asdict(replace(parts[0].feature, ran=())),
+        "feature": {name: getattr(parts[0].feature, name) for name in _Feature.__struct_fields__},
         "example": shapes,
         "logits": _logits(model, _inputs(shapes, device)),
         "notes": dict(notes or {}),
@@ -272,7 +285,7 @@ def read_delta(path: Path) -> Delta:
     """Reads and checks a delta; nothing is loaded into a network yet.
 
     Args:
-        path: The folder.
+        path: The folder; ``hf:ORG/NAME`` is one of the Hugging Face hub, ``hf:DIR`` a local copy of such a one.
 
     Raises:
         InputError: If it is not a delta, is damaged by a single bit, or was made by a newer lowdim.
@@ -288,6 +301,7 @@ def read_delta(path: Path) -> Delta:
         >>> delta.method, delta.classes
         ('linear-probe', ('5', '6', '7', '8', '9'))
     """
+    path = delta_folder(path)
     if not (path / _JSON).is_file():
         raise InputError(f"{path} is no delta: {_JSON} is missing. Give the folder that `lowdim finetune` printed.")
     remedy = "Save the delta again."
@@ -313,6 +327,7 @@ def read_delta(path: Path) -> Delta:
         raise InputError(
             f"{path / _JSON}: base.source has a key {strange[0]!r}, which this lowdim does not know. Update lowdim."
         )
+    known = _known(arrays, len(found.classes), path / _TENSORS)
     return Delta(
         method=found.method,
         plans=tuple(part.plan() for part in found.parts),
@@ -324,7 +339,31 @@ def read_delta(path: Path) -> Delta:
         notes=found.notes,
         logits=found.logits,
         feature=None if found.feature is None else found.feature.feature(),
+        known=known,
     )
+
+
+def _known(arrays: Mapping[str, np.ndarray], classes: int, file: Path) -> Known | None:
+    if _MEANS not in arrays and _USUAL not in arrays:
+        return None
+    means, usual = arrays.get(_MEANS, np.empty(0)), arrays.get(_USUAL, np.empty(0))
+    if means.ndim != 2 or len(means) != classes or usual.shape != (5,) or not np.isfinite(usual).all():
+        raise InputError(f"{file} does not describe the known samples of {classes} classes. Save the delta again.")
+    return Known(means.astype(np.float64), usual[:4].reshape(2, 2), float(usual[4]))
+
+
+def delta_folder(path: Path) -> Path:
+    """Where the files of a delta lie: downloaded from the hub, or from its cache, where the path says ``hf:``."""
+    name = str(path)
+    if not name.startswith(_HUB):
+        return path
+    name = name.removeprefix(_HUB)
+    if Path(name).is_dir():
+        return Path(name)
+    if not HUB_NAME.fullmatch(name):
+        raise InputError(f"{path} is neither a folder nor hf:ORG/NAME, a delta of the hub.")
+    content, _ = (cached_or_downloaded(name, file, offline=False) for file in DELTA_FILES)
+    return content.parent
 
 
 def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
@@ -332,7 +371,7 @@ def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
 
     Args:
         model: The base that the delta was made from, with the same weights; it is copied and left alone.
-        path: Folder of the delta.
+        path: Folder of the delta, or ``hf:ORG/NAME``.
 
     Returns:
         A network in evaluation mode whose outputs are logits (of an ensemble: log probabilities) of the delta's classes.

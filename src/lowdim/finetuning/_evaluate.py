@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from lowdim._preprocessing import Preprocessing
 from lowdim.data import Split, batches
 from lowdim.data._batches import Inputs, by_length
-from lowdim.data._copies import Copies
 from lowdim.errors import InputError, NonFiniteError
+from lowdim.features import mirror, tame
 from lowdim.finetuning._store import HeldStore, Store
 from lowdim.finetuning._tuned import TunedModel
 from lowdim.metrics import variability
-from lowdim.probe import FrozenHead, LinearProbe, fit_probe
+from lowdim.probe import FrozenHead, Known, LinearProbe, fit_probe
 from lowdim.statistics import ClassStatistics, between_span, span_scatter
 
 PER_PASS = 64
@@ -43,6 +43,7 @@ def split_outputs(
     preprocessing: Preprocessing,
     *,
     batch_size: int = PER_PASS,
+    mirrored: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Float[np.ndarray, "n K"], Float[np.ndarray, "n d"] | None]:
     """Log probabilities of a split, by the plain forward pass, and the features where there is one network.
@@ -52,6 +53,7 @@ def split_outputs(
         split: The samples.
         preprocessing: The network's.
         batch_size: Samples per forward pass.
+        mirrored: The images turned left to right.
         progress: Called with (samples done, samples in all).
 
     Returns:
@@ -73,6 +75,7 @@ def split_outputs(
     with torch.inference_mode():
         for inputs, _, _ in batches(split, preprocessing, batch_size=batch_size):
             inputs = {k: v.to(device) for k, v in inputs.items()} if isinstance(inputs, dict) else inputs.to(device)
+            inputs = mirror(inputs) if mirrored else inputs
             found = by_length(partial(_outputs, model), inputs)
             features += [found["features"]] if "features" in found else []
             logits = found["logits"]
@@ -100,14 +103,31 @@ def probe_head(
     seed: int,
     class_weights: Tensor | None = None,
     copies: np.ndarray | None = None,
-) -> None:
-    """Fits the cross-validated probe to what the head sees, ``n x d``, and makes it the head."""
+) -> Float[np.ndarray, "n K"]:
+    """Fits the cross-validated probe to what the head sees, ``n x d``, and makes it the head; gives its held-out log probabilities."""
     weights = None if class_weights is None else class_weights.double().cpu().numpy()
     classes = model.head.out_features
-    set_head(
-        model,
-        fit_probe(features, labels, classes=classes, class_weights=weights, copies=copies, seed=seed).probe,
-    )
+    found = fit_probe(features, labels, classes=classes, class_weights=weights, copies=copies, seed=seed)
+    set_head(model, found.probe)
+    return found.heldout
+
+
+def described(model: TunedModel, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Features that a head sees as known samples are described by: tamed, however the head sees them."""
+    return features if model.method.layered else tame(torch.from_numpy(features)).numpy()
+
+
+def strangeness_of(
+    model: nn.Module, known: Known | None, logarithms: Float[np.ndarray, "n K"], features: np.ndarray | None
+) -> Float[np.ndarray, " n"] | None:
+    """How unlike the known samples each sample is, by outputs and features of `split_outputs`; None where nothing is known of them."""
+    if known is None or features is None or not isinstance(model, TunedModel):
+        return None
+    if known.means.shape[1] != features.shape[1]:
+        raise InputError(
+            f"The delta describes known samples of {known.means.shape[1]} features, but the head sees {features.shape[1]}. Save it again."
+        )
+    return known.strangeness(described(model, features), logarithms)
 
 
 def set_head(model: TunedModel, fitted: LinearProbe | FrozenHead) -> None:
@@ -145,14 +165,6 @@ def correct_of(logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n
     """1 where a sample's most probable class is its own, else 0; raises as `accuracy_of`."""
     require_classes(logarithms)
     return (logarithms.argmax(axis=1) == labels).astype(np.float64)
-
-
-def accuracy_without(
-    copies: Copies, logarithms: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]
-) -> float | None:
-    """`accuracy_of` the samples that are not also in the train split; None where none is, or all are."""
-    kept = np.setdiff1d(np.arange(len(labels)), copies.repeated[0])
-    return accuracy_of(logarithms[kept], labels[kept]) if 0 < len(kept) < len(labels) else None
 
 
 def nc1(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], classes: int) -> float | None:

@@ -13,13 +13,14 @@ from lowdim._intervals import wilson_interval
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
-from lowdim.data._copies import copies_across, copy_warnings
+from lowdim.data._copies import copy_warnings, said_without_copies
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._delta import tuned_parts
-from lowdim.finetuning._evaluate import accuracy_of, accuracy_without, correct_of, nc1, split_outputs
+from lowdim.finetuning._evaluate import accuracy_of, correct_of, nc1, split_outputs
+from lowdim.finetuning._mistakes import mistakes_of
 from lowdim.finetuning._plan import BatchNorm, Combine, Options
 from lowdim.finetuning._result import Tuned
 from lowdim.finetuning._track import OnEpoch
@@ -146,7 +147,8 @@ def finetune(
         decision = _decision(record, bench, options)
         watched = data["test"] if watch else None
         fits = [bench.fit(plan, with_updates=True, watched=watched, on_epoch=on_epoch) for plan in decision.plans]
-        layers = _layers(bench, data) if decision.evidence and layer == "auto" else []
+        looked = layer == "auto" and any(entry.layer for entry in decision.evidence)
+        layers = _layers(bench, data) if looked else []
         return _measured(bench, fits, data, decision, layers)
 
 
@@ -207,14 +209,11 @@ def _measured(
         logarithms = np.logaddexp.reduce([part[0] for part in outputs])
         judge("test", logarithms, split.labels)
         accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split)))
-        accuracy["test_without_copies"] = accuracy_without(
-            copies_across(data["train"], split), logarithms, split.labels
-        )
-        if accuracy["test_without_copies"] is not None:
-            warnings.append(
-                f"test accuracy without the samples that are also in train: {100 * accuracy['test_without_copies']:.1f} % "
-                f"(with them {100 * accuracy['test']:.1f} %)"
-            )
+        copied = np.isin(split.contents, data["train"].contents)
+        if 0 < copied.sum() < len(split):
+            alone = accuracy_of(logarithms[~copied], split.labels[~copied])
+            accuracy["test_without_copies"] = alone
+            warnings.append(said_without_copies("test", accuracy["test"], alone))
         features = outputs[-1][1]
         values["test"] = None if features is None else nc1(features, split.labels, bench.classes)
         unseen = sorted(set(split.labels.tolist()) - set(bench.labels.tolist()))
@@ -232,8 +231,10 @@ def _measured(
         reasons=decision.reasons,
         accuracy=accuracy,
         per_class=_per_class(logarithms, split.labels, data.classes),
+        mistakes=mistakes_of(logarithms, split, data.classes),
         nc1=values,
         updates=last.updates,
+        known=last.known if len(fits) == 1 else None,
         layers=layers,
         trained_parameters=sum(trained),
         # The parts of an ensemble share the frozen base.

@@ -200,6 +200,10 @@ class Prefix:
         for part in (example, _beginning(example, self._samples - 1)):
             plain = _tensors(self._run(part))
             value = self.compute(part)
+            if len(value) != samples_in(part):
+                raise InputError(
+                    f"The network cannot be split at {self.name}, which takes {len(value)} rows for {samples_in(part)} samples."
+                )
             try:
                 with self.replay(value):
                     replayed = _tensors(self._run(stand_in(part)))

@@ -17,6 +17,7 @@ from lowdim.finetuning._evaluate import accuracy_of, split_outputs
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._update import Update
 from lowdim.models import LoadedModel
+from lowdim.probe import Known
 
 _ALLOWED = 0.002
 """Loss of accuracy for which updates are stored in low rank."""
@@ -34,9 +35,13 @@ class Tuned:
         reasons: Why this method, and which differences are ties.
         accuracy: ``train`` and, where there is a test split, ``test`` with its 90 % Wilson ``interval``.
         per_class: Name, samples and accuracy on the test split (else on the training split).
+        mistakes: The same samples: how many of each class were taken for which (``confusion``), and the wrong ones of which the
+            network was surest (``mistakes``); ``judged`` names the split.
         nc1: Of the penultimate feature (for an ensemble: of the block's network), ``train`` and ``test``.
         updates: One entry per trained matrix.
-        layers: Where the block was left to ``auto``: ``name``, ``nc1`` and ``nc1_chance`` of every layer before tuning, on the training
+        known: What the training samples look like, by which `lowdim predict` finds samples that are unlike all of them; None where the
+            base was trained, too.
+        layers: Where ``auto`` tried a block of its own choice: ``name``, ``nc1`` and ``nc1_chance`` of every layer before tuning, on the training
             samples. Information, by which nothing is chosen: no collapse number finds a better block than 3/4 of the depth.
         trained_parameters, total_parameters: Of the tuned network with its new head.
         history: Of the training loops, by part; with ``test_accuracy`` and ``test_nc1`` where they were watched.
@@ -62,8 +67,10 @@ class Tuned:
     reasons: Sequence[str]
     accuracy: dict[str, Any]
     per_class: Sequence[dict[str, Any]]
+    mistakes: dict[str, Any]
     nc1: dict[str, float | None]
     updates: Sequence[Update]
+    known: Known | None = field(repr=False)
     layers: Sequence[dict[str, Any]]
     trained_parameters: int
     total_parameters: int
@@ -86,6 +93,7 @@ class Tuned:
             "reasons": list(self.reasons),
             "accuracy": self.accuracy,
             "per_class": list(self.per_class),
+            **self.mistakes,
             "nc1": self.nc1,
             "update": {
                 "rank": max((update.rank for update in self.updates), default=None),
@@ -163,6 +171,7 @@ class Tuned:
             source=network.source,
             notes={"accuracy": self.accuracy},
             factors=factors,
+            known=self.known,
         )
         verify_delta(self.model, self._there(fresh or network.module), folder, self.example)
         return {"path": str(folder), "bytes": size, "verified": True}

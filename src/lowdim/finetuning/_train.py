@@ -18,7 +18,7 @@ from lowdim._random import child_seed
 from lowdim.errors import NonFiniteError, ResourceError, is_out_of_memory
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import Store
-from lowdim.finetuning._tuned import TunedModel
+from lowdim.finetuning._tuned import TunedModel, not_finite_because
 
 SAVE_EVERY = 20.0
 """Seconds between saves inside an epoch."""
@@ -95,7 +95,7 @@ def train(
                     on_epoch(loop.step // loop.per_epoch, loop.history)
             since = time.monotonic() - saved
             over = loop.step == loop.steps or bool(loop.history.stopped)
-            if state is not None and job.processes.rank == 0 and (over or since > (SHORT if ended else SAVE_EVERY)):
+            if state is not None and job.processes.index == 0 and (over or since > (SHORT if ended else SAVE_EVERY)):
                 loop.save(state)
                 saved = time.monotonic()
             if report is not None:
@@ -206,7 +206,7 @@ class _Loop:
         batch = self.store.batch(mine, epoch % self.store.views)
         labels = torch.from_numpy(self.store.labels[mine]).to(self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.rank))
+            torch.manual_seed(child_seed(self.seed, "step", self.step, self.processes.index))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.model.head(batch.features(self.model))
             loss = F.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum") * (weight / total)
@@ -216,7 +216,7 @@ class _Loop:
         if self.good_epochs == 0:
             raise NonFiniteError(
                 f"The training loss is {loss} at step {self.step + 1}, before an epoch left a usable network. "
-                "Check the inputs for NaN, or lower `rate`."
+                f"{not_finite_because(self.model.base)}"
             )
         with torch.no_grad():
             for name, tensor in self.changing.items():

@@ -364,9 +364,20 @@ def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str,
 
 
 def in_float32(network: nn.Module) -> nn.Module:
-    """A network in half precision as float32: in training, gradients overflow or vanish there, and small steps are rounded away."""
-    half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters())
-    return network.float() if half else network
+    """A network in another precision as float32: half of it overflows in training, rounds small steps away, and the head has float32."""
+    other = any(weight.is_floating_point() and weight.dtype != torch.float32 for weight in network.parameters())
+    return network.float() if other else network
+
+
+def not_finite_because(network: nn.Module) -> str:
+    """What to do where a network gives NaN or infinite numbers: half precision has often left them in its weights."""
+    for name, tensor in network.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return (
+                f"The weight {name} holds NaN or infinite numbers, as half precision (float16) makes them of what is beyond 65,504. Take a "
+                "checkpoint in float32 or bfloat16."
+            )
+    return "Check the inputs for NaN, or lower `rate`."
 
 
 def _zeros(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:

@@ -60,9 +60,6 @@ def read_text_features(rows: Float[np.ndarray, "K d"], classes: int) -> Float[np
 def read_npy(path: Path) -> np.ndarray:
     """The array of an ``.npy`` file, not read yet; pickled objects are refused.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If it is not one.
     """

@@ -20,11 +20,13 @@ from lowdim.metrics.geometry import (
     self_duality,
     simplex_distance,
 )
-from lowdim.metrics.regression import RegressionCollapse, regression_collapse
+from lowdim.metrics.regression import RegressionCollapse, regression_collapse, root_law
+from lowdim.metrics.ridge import HeldOut, heldout_ridge
 from lowdim.metrics.spread import features_rank
 
 __all__ = [
     "METRICS",
+    "HeldOut",
     "LayerSums",
     "Metric",
     "RegressionCollapse",
@@ -36,9 +38,11 @@ __all__ = [
     "class_distances",
     "discrimination",
     "features_rank",
+    "heldout_ridge",
     "heldout_variability",
     "nearest_mean",
     "regression_collapse",
+    "root_law",
     "self_duality",
     "separation",
     "simplex_distance",

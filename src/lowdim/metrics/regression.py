@@ -88,6 +88,67 @@ def regression_collapse(
     )
 
 
+def root_law(weight: Float[Tensor, "k d"], targets: Float[Tensor, "n m"]) -> float:
+    r"""How far the last layer is from the law of collapsed regression: $W W^\top$ a soft threshold of the targets' root covariance.
+
+    $$\min_{\tau \ge 0} \left\lVert \frac{W W^\top}{\lVert W W^\top\rVert_F}
+    - \frac{(\Sigma^{1/2} - \tau I)_+}{\lVert(\Sigma^{1/2} - \tau I)_+\rVert_F} \right\rVert_F$$
+
+    The paper squares it and writes $\Sigma^{1/2} - \tau I$ with $\tau$ up to the smallest eigenvalue, where both are the same; beyond,
+    the features lose directions and the threshold is the law.
+
+    Args:
+        weight: The last layer.
+        targets: In the units in which the layer gives them.
+
+    Returns:
+        Between 0 and $\sqrt 2$, lower is more collapsed; unchanged when features are rotated (with the weight), or weight or targets
+        rescaled.
+
+    Raises:
+        InputError: If the layer has another number of outputs than the targets, or either is constant.
+
+    References:
+        Andriopoulos et al. (2024), arXiv:2409.04180, NRC3.
+
+    Example:
+        >>> values = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 3.0], [0.0, -3.0]])  # root covariance in the ratio of 1 to 3
+        >>> round(root_law(torch.diag(torch.tensor([0.0, 3.0]).sqrt()), values), 6), round(root_law(torch.eye(2), values), 2)
+        (0.0, 0.46)
+    """
+    if weight.shape[0] != targets.shape[1]:
+        raise InputError(f"the last layer has {weight.shape[0]} outputs, but there are {targets.shape[1]} targets.")
+    outputs, double = _centred(targets, "targets"), weight.double()
+    gram = double @ double.T
+    if not bool(gram.norm() > 0):
+        raise InputError("The last layer is zero, so it follows no law.")
+    eigenvalues, axes = torch.linalg.eigh(outputs.T @ outputs / len(outputs))
+    roots = eigenvalues.clamp(min=0).sqrt()
+    gram = gram / gram.norm()
+    inner = axes.T @ gram @ axes
+    # Between two eigenvalues the cosine with the law is (a - b tau) / sqrt(c - 2 d tau + e tau^2), largest at a closed form.
+    best, distance = -1.0, 2.0**0.5
+    for kept in range(len(roots)):
+        upper, lower = roots[kept:], float(roots[kept - 1]) if kept else 0.0
+        diagonal = inner.diagonal()[kept:]
+        a, b, c, d, e = (
+            float(diagonal @ upper),
+            float(diagonal.sum()),
+            float(upper @ upper),
+            float(upper.sum()),
+            len(upper),
+        )
+        flat = b * d - a * e
+        candidates = [lower, *([(b * c - a * d) / flat] if flat else [])]
+        for tau in candidates:
+            if lower <= tau < float(upper[0]):
+                cosine = (a - b * tau) / (c - 2 * d * tau + e * tau * tau) ** 0.5
+                if cosine > best:
+                    law = torch.diag((roots - tau).clamp(min=0))
+                    best, distance = cosine, float((inner - law / law.norm()).norm())
+    return distance
+
+
 def _centred(values: Float[Tensor, "n d"], name: str) -> Float[Tensor, "n d"]:
     """In float64, minus the mean."""
     double = values.double()

@@ -90,12 +90,7 @@ class DigitsMLP(nn.Module):
 
 
 def digits_network(name: str, *, seed: int | None = None) -> DigitsNet:
-    """An embedded network, or its untrained twin.
-
-    Args:
-        name: One of `DIGITS_CLASSES`.
-        seed: Draws random weights instead of loading the trained ones.
-    """
+    """An embedded network, or its untrained twin."""
     from lowdim.models._weights import load_strictly, read_weights
 
     with torch.random.fork_rng(devices=[]):

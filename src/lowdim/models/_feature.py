@@ -15,6 +15,8 @@ from lowdim.models._layers import activation_names, block_names, match_layers, w
 from lowdim.models._trace import Trace, Value, ancestors, trace
 
 _PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "convolution", "mv", "addmv"}
+_DISTANCES = {"_cdist_forward", "_euclidean_dist"}
+_PAIRS = {"mul", "sub", "rsub"}
 _AVERAGES = {"mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"}
 _CHOICES = {"select", "index", "gather", "index_select", "slice", "split", "split_with_sizes", "unbind"}
 _SHAPES = {
@@ -28,12 +30,30 @@ _SHAPES = {
     "t",
     "alias",
     "expand",
+    "as_strided",
+    "as_strided_",
 }
 _COPIES = {"detach", "clone", "_to_copy", "lift_fresh", "native_dropout", "_conj", "repeat", "split_copy"}
 _SCALES = {"mul", "div", "sub", "rsub", "neg", "clamp", "clamp_min", "mul_", "div_", "sub_", "exp", "log"}
 _SUMS = {"add", "add_", "stack", "cat"}
-_LOGARITHMS = {"_log_softmax", "_softmax", "sigmoid"}
-_ON_MAPS = {"relu", "relu_", "hardtanh", "hardtanh_", "amax", "max_pool2d_with_indices"}
+_ANSWERS = {
+    "_log_softmax",
+    "_softmax",
+    "sigmoid",
+    "sigmoid_",
+    "hardsigmoid",
+    "log_sigmoid_forward",
+    "softplus",
+    "masked_fill",
+    "masked_fill_",
+    "where",
+    "nan_to_num",
+    "pow",
+    "sqrt",
+    "linalg_vector_norm",
+}
+_MAXIMA = {"amax", "max", "max_pool2d_with_indices"}
+_ON_MAPS = {"relu", "relu_", "hardtanh", "hardtanh_"} | _MAXIMA
 _NORMS = {"native_layer_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_group_norm"}
 _SIMPLE = _AVERAGES | _CHOICES | _SHAPES | _COPIES | _SCALES
 OUTPUT = "output"
@@ -58,6 +78,7 @@ class Feature:
         outputs: Of the classifier, per sample; 0 without one.
         blocks: How the network pools the tokens or maps of its blocks for the feature.
         ran: Names of the modules in the order in which they ran.
+        apart: Those that do not give one row per sample (samples along another axis, windows as samples), and are not measured.
 
     Example:
         >>> find_feature(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.ones(2, 4)).describe()
@@ -74,6 +95,7 @@ class Feature:
     outputs: int = 0
     blocks: Pool = "avg"
     ran: tuple[str, ...] = field(default=(), repr=False)
+    apart: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def name(self) -> str:
@@ -139,7 +161,7 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
     """The layers of a profile: the outputs of the blocks, then the feature.
 
     A network without blocks gives the outputs of its activation modules, or failing those of its weight layers. What never runs is
-    left out.
+    left out, and so is what does not give one row per sample.
 
     Args:
         module: Any network.
@@ -154,8 +176,9 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
         ['1', '2:input']
     """
     layers: list[str] = []
+    measured = {*feature.ran} - {*feature.heads} - feature.apart
     for names in (block_names, activation_names, weight_names):
-        layers = layers or [name for name in names(module) if name in feature.ran and name not in feature.heads]
+        layers = layers or [name for name in names(module) if name in measured]
     return [*(name for name in layers if name != feature.layer), feature.layer]
 
 
@@ -176,7 +199,7 @@ def later_blocks(module: nn.Module, feature: Feature | None = None) -> list[str]
     half = names[len(names) // 2 :]
     if feature is not None and not feature.heads:
         half = half[:-1]
-    return [name for name in half if feature is None or name != feature.layer]
+    return [name for name in half if feature is None or name not in (feature.layer, *feature.apart)]
 
 
 @contextlib.contextmanager
@@ -194,11 +217,9 @@ def evaluating(module: nn.Module) -> Generator[None]:
 class _Finder:
     def __init__(self, module: nn.Module, example: Inputs) -> None:
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
-        halves = (parameter.dtype for parameter in module.parameters() if parameter.dtype.itemsize == 2)
-        example = _in_type(moved(example, device), next(halves, None))
-        self.module, self.example = module, example
+        self.module, self.example = module, moved(example, device)
         self.samples = len(next(iter(example.values())) if isinstance(example, dict) else example)
-        self.seen: Trace = trace(module, example)
+        self.seen: Trace = trace(module, self.example)
         self.text = isinstance(example, dict) and "input_ids" in example
         output = main_tensor(self.seen.output)
         if output is None or output.ndim < 1:
@@ -206,14 +227,27 @@ class _Finder:
                 f"{type(module).__name__} returns {type(self.seen.output).__name__} without a tensor. Name a module with `feature`."
             )
         self.value = self.seen.values[output]
+        if not self.value.data:
+            raise InputError(
+                f"What {type(module).__name__} returns does not follow from its inputs by operations of torch (NumPy in between?). Name a "
+                "module with `feature`."
+            )
         self.prefix = 0 if self.text else _prefix(module, self.seen)
 
     def found(self) -> Feature:
         """The feature by the rules of `find_feature`."""
         heads, after = _classifiers(self.value) if self._is_row(self.value) else ([], {})
         points = sorted(map(self._point, heads), key=lambda point: self.seen.ran.index(point.head) if point.head else 0)
-        if len({id(point.value) for point in points}) == 1:
-            return self._read(heads[0], points, after)
+        if points and all(_alike(point, points[0]) for point in points):
+            return self._read(points, after)
+        rows = [point for point in points if self._is_row(point.value)]
+        if rows and len(rows) < len(points) and all(_alike(point, rows[0]) for point in rows):
+            # Beside it tokens or maps have their own answers, which no row of them gives.
+            others = " and ".join(point.head or "another" for point in points if point not in rows)
+            return replace(
+                self._read(rows, after, alone=False),
+                why=f"what {rows[0].head or 'the output'} reads; {others} beside it reads more",
+            )
         if points:
             return self._joined(points, after, heads)
         return self._encoded()
@@ -247,14 +281,17 @@ class _Finder:
         heads = feature.heads if layer == feature.layer else ()
         return self._feature(layer, pool, f"{feature.why}, with the pooling asked for", heads)
 
-    def _feature(self, layer: str, pool: Pool, why: str, heads: Sequence[str] = ()) -> Feature:
+    def _feature(
+        self, layer: str, pool: Pool, why: str, heads: Sequence[str] = (), *, classifies: bool = False
+    ) -> Feature:
         rows, again = (self._rows(layer, (pool,))[pool] for _ in range(2))
         if not _same(rows, again) and bool(rows.isfinite().all()):
             raise InputError(
                 f"{type(self.module).__name__} gives other features for the same inputs each time, in evaluation mode too (random masks?). "
                 "Switch that off with `arguments`, or name another layer with `feature`."
             )
-        outputs = int(torch.Size(self.value.shape[1:]).numel()) if heads and not self._removed() else 0
+        scored = (bool(heads) or classifies) and not self._removed()
+        outputs = int(torch.Size(self.value.shape[1:]).numel()) if scored else 0
         return Feature(
             layer=layer,
             pool=pool,
@@ -266,6 +303,7 @@ class _Finder:
             outputs=outputs,
             blocks=self._blocks(layer, pool),
             ran=self.seen.ran,
+            apart=self.seen.apart,
         )
 
     def _blocks(self, layer: str, pool: Pool) -> Pool:
@@ -287,44 +325,56 @@ class _Finder:
         for value in path:
             for layer in value.starts:
                 if name and layer.partition(INPUT)[0] == name:
-                    return _Point(layer, value, name)
+                    return _Point(layer, value, name, head)
         for value in path:
             if self._ends(value):
-                return _Point(self._ends(value), value, "")
-        if not name:
-            raise InputError(
-                f"{type(self.module).__name__} computes its classifier's input between its modules, where it cannot be taken. Name a "
-                "module with `feature`."
-            )
-        return _Point(f"{name}{INPUT}", path[0], name)
+                return _Point(self._ends(value), value, "", head)
+        raise self._between_modules()
 
-    def _read(self, head: Value, points: "list[_Point]", after: dict[int, Value]) -> Feature:
-        """The feature of one classifier, or of several that read the same."""
+    def _between_modules(self) -> InputError:
+        return InputError(
+            f"{type(self.module).__name__} computes its classifier's input between its modules, where it cannot be taken. Name a module "
+            "with `feature`."
+        )
+
+    def _read(self, points: "list[_Point]", after: dict[int, Value], *, alone: bool = True) -> Feature:
+        """The feature of one classifier, or of several that read the same; `alone`: no other has a part in the output."""
         point, names = points[0], tuple(dict.fromkeys(point.head for point in points if point.head))
+        head = point.product
         which = (
             f"{names[0]} reads, the classifier" if len(names) == 1 else f"{' and '.join(names)} read, the classifiers"
         )
         why = f"what {which}" if names else "what the output is a product of"
-        if self._is_row(point.value):
-            return self._feature(point.layer, "avg", why, names)
-        if len(point.value.shape) >= 4:
+        answers = head.shape[1 if head.operation == "convolution" else -1]
+        if not alone or answers != torch.Size(self.value.shape[1:]).numel():
+            # It gives a part of the answer, or more, and is no place for a new classifier.
+            names = ()
+        if point.head and self._is_row(point.value):
+            return self._feature(point.layer, "avg", why, names, classifies=True)
+        if point.head and len(point.value.shape) >= 4:
             kernel = head.parents[1].shape[2:] if head.operation == "convolution" else ()
             whole: Pool = "flatten" if any(side > 1 for side in kernel) else "avg"
-            return self._feature(point.layer, whole, why, names)
-        pools: tuple[Pool, ...] = ("last", "cls", "avg")
+            return self._feature(point.layer, whole, why, names, classifies=True)
+        tokens = len(point.value.shape) == 3
+        pools: tuple[Pool, ...] = ("last", "cls", "avg") if tokens else ("avg", "flatten")
         rows = self._rows(point.layer, pools)
-        pool: Pool | None = next((pool for pool in pools if self._gives(point, head, rows[pool], after)), None)
+        pool: Pool | None = next((pool for pool in pools if self._gives(point, rows[pool], after)), None)
+        if pool is None and not tokens:
+            raise self._between_modules()
         if pool is None:
             raise InputError(
                 f"{why.capitalize()} is a sequence of tokens, and the network's output follows from none of their last, first and mean. "
                 'Choose with `pool="mean"` and `feature`.'
             )
-        said = {"last": "the last token", "cls": "the first token", "avg": "the mean over tokens"}[pool]
-        return self._feature(point.layer, pool, f"{why}, {said}", names)
+        said = (
+            {"last": ", the last token", "cls": ", the first token", "avg": ", the mean over tokens"} if tokens else {}
+        )
+        return self._feature(point.layer, pool, f"{why}{said.get(pool, '')}", names, classifies=True)
 
-    def _gives(self, point: "_Point", head: Value, rows: Tensor, after: dict[int, Value]) -> bool:
+    def _gives(self, point: "_Point", rows: Tensor, after: dict[int, Value]) -> bool:
         """Whether the classifier makes of these rows what the network made of them."""
-        operand = head.before()[0]
+        head = point.product
+        operand = next((v for v in _path(head.before()[0], _SHAPES | _SCALES) if self._is_row(v)), head.before()[0])
         if operand.tensor is not None and self._is_row(operand):
             return _same(rows, operand.tensor.flatten(1), scaled=True)
         if not point.head:
@@ -402,7 +452,7 @@ class _Finder:
             v.operation in ("_softmax", "_safe_softmax") or "scaled_dot_product" in v.operation for v in between
         )
         if attends or not operations & _PRODUCTS:
-            end = next((self._ends(v) for v in _path(value, _SIMPLE) if self._ends(v)), "")
+            end = next((self._ends(v) for v in _path(value, _SIMPLE) if self._is_row(v) and self._ends(v)), "")
             if end:
                 how = "its own attention pooling" if attends else "its own pooling"
                 return self._feature(end, "map" if attends else "avg", f"the output of {end}, {how}; no classifier")
@@ -436,11 +486,7 @@ class _Point:
     layer: str
     value: Value
     head: str
-
-
-def _in_type(inputs: Inputs, dtype: torch.dtype | None) -> Inputs:
-    """Pictures in a network's half precision; anything else as it is."""
-    return inputs if dtype is None or isinstance(inputs, dict) else inputs.to(dtype)
+    product: Value
 
 
 def _plain(layer: str) -> str:
@@ -463,16 +509,13 @@ def _classifiers(output: Value) -> tuple[list[Value], dict[int, Value]]:
             continue
         seen.add(id(value))
         before = value.before()
-        if value.operation in _PRODUCTS:
+        if value.operation in _PRODUCTS | _DISTANCES or _compares(value):
             if len(before) != 1 or not _covers_points(value):
                 return [], {}
             heads.append(value)
             continue
-        known = value.operation in _SIMPLE | _SUMS | _LOGARITHMS or (
-            value.operation in _ON_MAPS and len(value.shape) >= 4
-        )
         parts = before if value.operation in _SUMS else _larger(before)
-        if not known or not parts:
+        if not _known(value, after.get(id(value))) or not parts:
             return [], {}
         for part in parts:
             after[id(part)] = value
@@ -485,12 +528,49 @@ def _classifiers(output: Value) -> tuple[list[Value], dict[int, Value]]:
     return heads, after
 
 
+def _known(value: Value, following: Value | None) -> bool:
+    """Whether an operation leaves the answers of a classifier in their places."""
+    before = value.before()
+    if value.operation in ("div", "div_") and any(_is_length(part) for part in before):
+        # A vector that is scaled to length one is no list of answers.
+        return False
+    if value.operation == "tanh":
+        # A soft cap: between two scalings.
+        return before[0].operation in _SCALES and following is not None and following.operation in _SCALES
+    if value.operation in _ON_MAPS and len(value.shape) >= 4:
+        return True
+    return value.operation in _SIMPLE | _SUMS | _ANSWERS | _MAXIMA
+
+
+def _is_length(value: Value) -> bool:
+    return any("norm" in v.operation for v in _path(value, _SCALES | _SHAPES))
+
+
+def _compares(value: Value) -> bool:
+    """Whether each row meets each of several weights, number by number: prototypes of classes."""
+    before = value.before()
+    if value.operation not in _PAIRS or len(before) != 1 or len(value.shape) != 3:
+        return False
+    weights = [parent for parent in value.parents if not parent.data and len(parent.shape) >= 2]
+    wide = torch.Size(value.shape).numel()
+    row = any(len(v.shape) == 2 and torch.Size(v.shape).numel() < wide for v in _path(before[0], _SHAPES | _SCALES))
+    return bool(weights) and row
+
+
 def _covers_points(product: Value) -> bool:
     """Whether a product is a linear layer at every point, or on a whole map at once."""
     if product.operation != "convolution":
         return True
     picture, kernel = product.parents[0].shape[2:], product.parents[1].shape[2:]
     return all(side == 1 for side in kernel) or kernel == picture
+
+
+def _alike(one: _Point, other: _Point) -> bool:
+    """Whether two classifiers read the same numbers."""
+    if one.value is other.value:
+        return True
+    first, second = one.value.tensor, other.value.tensor
+    return first is not None and second is not None and first.shape == second.shape and torch.equal(first, second)
 
 
 def _larger(values: list[Value]) -> list[Value]:

@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from lowdim._files import read_json
 from lowdim._preprocessing import Preprocessing
 from lowdim._processor import output_size, settings_of
 from lowdim.errors import InputError, LowdimError, UsageError, require
+from lowdim.features import Pool
 from lowdim.models._hub import announce
+from lowdim.models._sentence import SentenceEncoder, sentence_encoder
 from lowdim.models._weights import matched, read_weights
 
 _MAX_LENGTH = 512
@@ -22,19 +25,18 @@ _FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 def load_hf(
-    name: str, *, random_weights: bool, allow_pickle: bool, offline: bool, arguments: dict[str, Any]
-) -> tuple[nn.Module, Preprocessing, tuple[str, ...] | None, tuple[str, ...]]:
+    name: str,
+    *,
+    random_weights: bool,
+    allow_pickle: bool,
+    offline: bool,
+    arguments: dict[str, Any],
+    pool: Pool | None = None,
+) -> tuple[nn.Module, Preprocessing, tuple[str, ...] | None, tuple[str, ...], Pool | None]:
     """An encoder, with its classifier where the checkpoint has one.
 
-    Args:
-        name: ``ORG/NAME`` or a folder.
-        random_weights: Draw weights (seed 0) instead of loading any.
-        allow_pickle: Permit a checkpoint without safetensors (tensors only).
-        offline: Use the cache only.
-        arguments: Overrides of the model's configuration.
-
     Returns:
-        The network, its preprocessing, class names where the classifier has them, and notes.
+        The network, its preprocessing, class names where the classifier has them, notes, and how a sentence encoder pools.
 
     Raises:
         InputError: If the model cannot be found, or its file lacks weights.
@@ -68,7 +70,8 @@ def load_hf(
                 module, notes = _encoder(_untrained(factory, config)), ()
         else:
             module, notes = _pretrained(factory, location, config, local=local, allow_pickle=allow_pickle)
-        preprocessing = _preprocessing(transformers, location, module, local)
+        sentences = sentence_encoder(partial(_read, transformers, location, local), pool=pool)
+        preprocessing = _preprocessing(transformers, location, module, local, sentences)
     except LowdimError:
         raise
     except Exception as error:
@@ -78,8 +81,10 @@ def load_hf(
         classes = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         if all(label == f"LABEL_{index}" for index, label in enumerate(classes)):
             classes = None
+    if preprocessing.kind == "text" and factory is not transformers.AutoModelForSequenceClassification:
+        notes, pool = (*notes, *sentences.notes), sentences.pool
     # Half precision overflows in training and rounds what is measured.
-    return module.float().eval(), preprocessing, classes, notes
+    return module.float().eval(), preprocessing, classes, notes, pool
 
 
 def _reason(error: Exception) -> str:
@@ -196,41 +201,35 @@ def _quiet() -> Generator[None]:
             logging.enable_progress_bar()
 
 
-def _preprocessing(transformers: Any, location: str, module: Any, local: bool) -> Preprocessing:
+def _preprocessing(
+    transformers: Any, location: str, module: Any, local: bool, sentences: SentenceEncoder
+) -> Preprocessing:
     options = {"local_files_only": local, "trust_remote_code": False}
     reads = module.main_input_name
     if reads == "inputs":
         # A network for anything; the file says which.
-        found = transformers.utils.cached_file(
-            location, "preprocessor_config.json", local_files_only=local, _raise_exceptions_for_missing_entries=False
+        reads = (
+            "input_ids" if _read(transformers, location, local, "preprocessor_config.json") is None else "pixel_values"
         )
-        reads = "input_ids" if found is None else "pixel_values"
     if reads == "pixel_values":
         processor = transformers.AutoImageProcessor.from_pretrained(location, **options)
         return image_preprocessing(processor, channels=getattr(module.config, "num_channels", 3))
     if reads != "input_ids":
         raise InputError(f"{type(module).__name__} takes {reads}; lowdim gives pictures or texts to networks.")
     tokenizer = transformers.AutoTokenizer.from_pretrained(location, **options)
-    return text_preprocessing(tokenizer, module, [_own_length(transformers, location, local)])
+    return text_preprocessing(tokenizer, module, [sentences.max_length])
 
 
-def _own_length(transformers: Any, location: str, local: bool) -> Any:
-    """The longest sequence that a sentence encoder was made for; None where it is not said."""
+def _read(transformers: Any, location: str, local: bool, name: str) -> Any:
+    """The content of a JSON file of a model; None where there is none."""
     file = transformers.utils.cached_file(
-        location, "sentence_bert_config.json", local_files_only=local, _raise_exceptions_for_missing_entries=False
+        location, name, local_files_only=local, _raise_exceptions_for_missing_entries=False
     )
-    said = None if file is None else read_json(Path(file))
-    return said.get("max_seq_length") if isinstance(said, dict) else None
+    return None if file is None else read_json(Path(file))
 
 
 def text_preprocessing(tokenizer: Any, module: Any, lengths: Sequence[Any] = ()) -> Preprocessing:
     """How texts become the inputs of a network of transformers.
-
-    Args:
-        tokenizer: Its own; it is set to fill up on the right with a token that the network knows, and to give what it takes.
-        module: The network; its configuration learns which token that is.
-        lengths: Further bounds of the longest sequence, beside the tokenizer's and the network's; what is no positive number is
-            none.
 
     Raises:
         InputError: If there is no token to fill up with, or the network cannot tell it from the text.
@@ -291,10 +290,6 @@ def _padding(tokenizer: Any, module: Any, rows: float) -> int:
 def image_preprocessing(processor: Any, *, channels: int = 3) -> Preprocessing:
     """What an image processor of transformers does, as a `Preprocessing` that runs it.
 
-    Args:
-        processor: The processor.
-        channels: That the network takes.
-
     Raises:
         InputError: If it does not make one picture of one, or its configuration holds what its class does not know.
     """
@@ -305,11 +300,6 @@ def image_preprocessing(processor: Any, *, channels: int = 3) -> Preprocessing:
 
 def load_text_encoder(name: str, *, allow_pickle: bool, offline: bool) -> tuple[Callable[[list[str]], Tensor], float]:
     """The text side of a CLIP checkpoint.
-
-    Args:
-        name: ``ORG/NAME`` or a folder.
-        allow_pickle: Permit a checkpoint without safetensors (tensors only).
-        offline: Use the cache only.
 
     Returns:
         A function from sentences to their features (``n x d``, not normalised), and the scale of the logits.

@@ -16,11 +16,6 @@ PATIENCE = 2.5
 def cached_or_downloaded(repository: str, file: str, *, offline: bool) -> Path:
     """A file of a hub repository.
 
-    Args:
-        repository: ``ORG/NAME``.
-        file: Its name there.
-        offline: Use the cache only.
-
     Raises:
         InputError: If it is not in the cache and may not, or cannot, be downloaded.
     """

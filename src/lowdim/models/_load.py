@@ -140,7 +140,7 @@ def _absolute(spec: str) -> str:
 
 
 def _load(source: dict[str, Any]) -> LoadedModel:
-    spec, arguments, weights = source["spec"], source["arguments"], source["weights"]
+    spec, arguments, weights, pool = source["spec"], source["arguments"], source["weights"], source["pool"]
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     file = None if weights is None else Path(weights)
@@ -162,12 +162,13 @@ def _load(source: dict[str, Any]) -> LoadedModel:
         )
         file = None
     elif spec.startswith("hf:"):
-        module, preprocessing, classes, notes = load_hf(
+        module, preprocessing, classes, notes, pool = load_hf(
             spec.removeprefix("hf:"),
             random_weights=source["random_weights"],
             allow_pickle=source["allow_pickle"],
             offline=source["offline"],
             arguments=arguments,
+            pool=pool,
         )
     elif ":" in spec:
         module, preprocessing = load_factory(spec, arguments)
@@ -190,7 +191,7 @@ def _load(source: dict[str, Any]) -> LoadedModel:
         source=source,
         notes=notes,
         layer=source["feature"],
-        pool=source["pool"],
+        pool=pool,
     )
 
 
@@ -203,6 +204,10 @@ def _embedded(spec: str, random_weights: bool) -> tuple[nn.Module, Preprocessing
 def _unknown(spec: str) -> InputError | UsageError:
     if Path(spec).suffix == ".py":
         return UsageError(f"Which function of {spec} makes the network? Write {spec}:FUNCTION.")
+    if Path(spec).is_dir():
+        return UsageError(
+            f"{spec} is a folder: write timm:local-dir:{spec} if timm or the hub's download made it, hf:{spec} if `save_pretrained` did."
+        )
     return UsageError(
         f"{spec!r} is no model lowdim knows. {did_you_mean(spec, [*DIGITS_CLASSES, 'features'])} "
         "Or write timm:NAME, timm:local-dir:DIR, hf:ORG/NAME, hf:DIR or FILE.py:FUNCTION."

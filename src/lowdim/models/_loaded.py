@@ -98,15 +98,28 @@ def example_of(preprocessing: Preprocessing) -> Inputs:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The network inside what ``torch.compile`` returned; any other as it is.
+    """The network inside what ``torch.compile`` or a class for several devices put around it; any other as it is.
 
     Raises:
-        InputError: If it was traced or scripted: its inner layers cannot be seen.
+        InputError: If it was traced, scripted, exported or quantised: its inner layers cannot be seen.
     """
-    inner = getattr(module, "_orig_mod", module)
-    if isinstance(inner, torch.jit.ScriptModule):
+    while True:
+        inner = getattr(module, "_orig_mod", module)
+        if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = inner.module
+        if inner is module:
+            break
+        module = inner
+    kinds = {type(part).__module__ for part in module.modules()}
+    form = None
+    if isinstance(module, torch.jit.ScriptModule):
+        form = "traced or scripted (TorchScript)"
+    elif isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
+        form = "exported (torch.export)"
+    elif any(kind.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")) for kind in kinds):
+        form = "quantised"
+    if form is not None:
         raise InputError(
-            "The network is traced or scripted (TorchScript): its inner layers cannot be seen. Give the Python network that it was "
-            "made from."
+            f"The network is {form}: its inner layers cannot be seen. Give the Python network that it was made from."
         )
-    return inner
+    return module

@@ -24,10 +24,6 @@ def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Prepr
     (``mean``, ``std``, ``input_size``, ``crop_pct``, ``crop_mode``, ``interpolation``); without one, images are only
     scaled to 0..1.
 
-    Args:
-        spec: Where the function is.
-        arguments: Its keyword arguments.
-
     Raises:
         UsageError: If there is no such function, or it does not take these arguments.
         InputError: If the file is missing or fails, or what it makes is no network.
@@ -42,7 +38,7 @@ def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Prepr
     if not isinstance(module, nn.Module):
         raise InputError(f"{spec} returned {type(module).__name__}; expected a torch.nn.Module.")
     settings = getattr(module, "pretrained_cfg", None) or getattr(home, "pretrained_cfg", None) or {}
-    return module.eval(), _preprocessing(settings, spec)
+    return module, _preprocessing(settings, spec)
 
 
 def _import(where: str) -> ModuleType:

@@ -28,16 +28,6 @@ def load_timm(
 ) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
     """A timm network and its own evaluation preprocessing.
 
-    Args:
-        name: ``NAME`` or ``local-dir:DIR``.
-        weights: A local file for that architecture.
-        arguments: Passed to ``timm.create_model``.
-        random_weights: Draw weights (seed 0) instead of loading any.
-        allow_pickle: Permit a pickled weights file.
-        offline: Use the cache only.
-        image_size: Input size that a network with a fixed size is built for.
-        weights_key: Which table of the file.
-
     Returns:
         The network, its preprocessing, and what was done to make the file fit.
 
@@ -125,11 +115,7 @@ def _load(module: nn.Module, weights: dict[str, Tensor], where: str) -> tuple[st
 
 
 def timm_preprocessing(module: nn.Module) -> Preprocessing:
-    """The evaluation transform that timm resolves for a network, as a `Preprocessing`.
-
-    Args:
-        module: A network with a ``pretrained_cfg``.
-    """
+    """The evaluation transform that timm resolves for a network, as a `Preprocessing`."""
     from timm.data.config import resolve_model_data_config
 
     config = resolve_model_data_config(module)

@@ -59,6 +59,7 @@ class Trace:
         ran: Names of the modules in the order in which they were entered.
         maps: Heights times widths of the maps that convolutions gave.
         tokens: Length of the last sequence ``n x t x d`` that a module gave; 0 without one.
+        apart: Modules that do not give one row per sample, but sequences ``t x n x d``, or windows and patches as samples.
     """
 
     output: Any
@@ -66,16 +67,12 @@ class Trace:
     ran: tuple[str, ...]
     maps: tuple[int, ...]
     tokens: int
+    apart: frozenset[str]
 
 
 def trace(module: nn.Module, inputs: Inputs) -> Trace:
-    """Runs a network in evaluation mode and watches it.
-
-    Args:
-        module: Any network.
-        inputs: A batch.
-    """
-    watch = _Watch(module)
+    """Runs a network in evaluation mode and watches it."""
+    watch = _Watch(module, len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs))
     for tensor in inputs.values() if isinstance(inputs, dict) else [inputs]:
         watch.values[tensor] = Value("", (), True, tuple(tensor.shape), "")
     handles = [child.register_forward_pre_hook(watch.enter, with_kwargs=True) for child in watch.names]
@@ -86,16 +83,20 @@ def trace(module: nn.Module, inputs: Inputs) -> Trace:
     finally:
         for handle in handles:
             handle.remove()
-    return Trace(output, watch.values, tuple(dict.fromkeys(watch.ran)), tuple(watch.maps), watch.tokens)
+    return Trace(
+        output, watch.values, tuple(dict.fromkeys(watch.ran)), tuple(watch.maps), watch.tokens, frozenset(watch.apart)
+    )
 
 
 class _Watch(TorchDispatchMode):
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, samples: int) -> None:
         super().__init__()
+        self.samples = samples
         self.values = WeakTensorKeyDictionary()
         self.ran: list[str] = []
         self.maps: list[int] = []
         self.tokens = 0
+        self.apart: set[str] = set()
         self.names = {child: name for name, child in module.named_modules()}
         self._open: list[tuple[str, str]] = []
         self._calls: dict[str, int] = {}
@@ -132,6 +133,8 @@ class _Watch(TorchDispatchMode):
             self._value(tensor).ends.append(f"{name}{again}")
             if name and tensor.ndim == 3 and tensor.shape[1] > 1:
                 self.tokens = tensor.shape[1]
+            if tensor.shape[:1] != (self.samples,):
+                self.apart.add(name)
 
 
 def _tensors(tree: Any) -> list[Tensor]:

@@ -28,12 +28,8 @@ _DEEPEST = 2
 def read_weights(path: Path, *, allow_pickle: bool = False, key: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name.
 
-    Args:
-        path: A ``.safetensors`` file, or the ``.safetensors.index.json`` of several; with ``allow_pickle`` also a pickle, from which
-            only tensors are rebuilt.
-        allow_pickle: Permit pickles (``weights_only=True``, no fallback).
-        key: Which of several tables of tensors: of a pickle, the entry that holds it; of other files, what stands before the dot in
-            its names.
+    A pickle needs ``allow_pickle`` (``weights_only=True``, no fallback). `key` chooses among several tables: of a pickle, the entry that
+    holds it; of other files, what stands before the dot in its names.
 
     Raises:
         UsageError: If the file is a pickle and pickles were not permitted, or has no table of this key.
@@ -138,11 +134,6 @@ def _no_table(path: Path, key: str, known: Sequence[str]) -> UsageError:
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> tuple[str, ...]:
     """Loads weights that must fit exactly: every name, every shape.
 
-    Args:
-        module: Receives them.
-        weights: Tensors by name, as `matched` takes them.
-        where: The file, for the error.
-
     Returns:
         What was done to make them fit, of `matched`.
 
@@ -164,10 +155,6 @@ def matched(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str,
 
     What wraps a network puts a prefix before its names (`renamed`). Of tensors that the network itself holds under several names a
     file may keep one, and it may lack, or have, counters of batches.
-
-    Args:
-        module: The network.
-        weights: Tensors by name.
 
     Returns:
         The weights, and a note for each of these that was used.
@@ -200,10 +187,7 @@ def matched(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str,
 def renamed(weights: Mapping[str, Tensor], own: Collection[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Weights without the prefixes of what wrapped their network, as far as that brings their names closer to its own.
 
-    Args:
-        weights: Tensors by name. ``_orig_mod.`` goes wherever it stands; ``module.``, ``model.``, ``backbone.`` and ``net.`` where
-            all names begin with one.
-        own: The network's names.
+    ``_orig_mod.`` goes wherever it stands; ``module.``, ``model.``, ``backbone.`` and ``net.`` where all names begin with one.
 
     Returns:
         The weights, and a note that names the prefixes.
@@ -225,12 +209,7 @@ def renamed(weights: Mapping[str, Tensor], own: Collection[str]) -> tuple[dict[s
 
 
 def misfit(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """What keeps these weights from fitting the module; empty where they fit.
-
-    Args:
-        module: The architecture.
-        weights: Tensors by name.
-    """
+    """What keeps these weights from fitting the module; empty where they fit."""
     own = module.state_dict()
     shapes = [
         f"{name} is {tuple(weights[name].shape)} in the file and {tuple(tensor.shape)} in the model"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.probe._folds import fold_of, require_heldout
-from lowdim.probe._logistic import FINE, ROUGH, Rotated, minimise
+from lowdim.probe._logistic import FINE, ROUGH, Regressions, Rotated
 
 STRENGTHS: tuple[float, ...] = tuple(10.0 ** (exponent / 2) for exponent in range(0, -19, -1))
 """L2 strengths from strong to weak, for features of total variance 1."""
@@ -139,10 +140,11 @@ def fit_probe(
         if (typical := _typical(deviations)) is not None:
             units = np.divide(deviations, typical, out=np.ones(len(deviations)), where=deviations > 0)
             path = min(path, _follow(Rotated.of(x, units), y, part, weights, strengths), key=lambda path: path.loss)
-        solution, converged = minimise(path.problem, np.arange(len(y)), y, weights, path.strength, None, FINE)
+        problem = _regressions(path.problem, y, (weights / weights.sum())[:, None], path.strength)
+        solutions, converged = problem.minimise(None, FINE)
     known = part >= 0
     return ProbeResult(
-        probe=_probe(path.problem, solution, present, classes, path.strength, converged),
+        probe=_probe(path.problem, solutions[:, 0], present, classes, path.strength, bool(converged[0])),
         accuracy=float((path.heldout[known].argmax(axis=1) == y[known]).mean()),
         log_loss=path.loss,
         heldout=spread(path.heldout, present, classes, known),
@@ -182,22 +184,33 @@ def _follow(
     problem: Rotated, labels: np.ndarray, part: np.ndarray, weights: np.ndarray, strengths: Sequence[float]
 ) -> StrengthPath:
     """Held-out log probabilities along the strengths, each fold starting from its last solution."""
-    splits = [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in np.unique(part[part >= 0])]
+    folds = np.unique(part[part >= 0])
+    shares = (part[:, None] != folds) * weights[:, None]
+    problem_of = partial(_regressions, problem, labels, shares / shares.sum(axis=0))
+    known = part >= 0
+    own = np.flatnonzero(known), np.searchsorted(folds, part[known])
     counts = np.bincount(labels, weights=weights)
     prior = float(entr(counts / counts.sum()).sum())
-    warm: dict[int, np.ndarray] = {}
+    solutions = None
     path = StrengthPath(problem, np.empty(0), {})
     for strength in strengths:
+        regressions = problem_of(strength)
+        solutions, _ = regressions.minimise(solutions, ROUGH)
         heldout = np.full((len(labels), len(counts)), np.nan)
-        for fold, (train, test) in enumerate(splits):
-            warm[fold], _ = minimise(problem, train, labels, weights, strength, warm.get(fold), ROUGH)
-            heldout[test] = log_softmax(problem.rows[test] @ warm[fold][:-1] + warm[fold][-1], axis=1)
+        heldout[known] = log_softmax(regressions.logits(solutions)[own], axis=1)
         path.losses[strength] = log_loss_of(heldout, labels, weights)
         if path.strength == strength:
             path.heldout = heldout
         if path.is_past(prior):
             break
     return path
+
+
+def _regressions(problem: Rotated, labels: np.ndarray, shares: np.ndarray, strength: float) -> Regressions:
+    """Of one strength, one for each column of shares."""
+    several, hot = shares.shape[1], np.eye(int(labels.max()) + 1)[labels]
+    units = np.ones((len(problem.variances), several))
+    return Regressions(problem.rows, problem.variances, hot, shares, np.full(several, strength), units)
 
 
 def _deviations(x: np.ndarray) -> np.ndarray:
@@ -236,6 +249,14 @@ def right_of(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
     right = np.full(len(labels), np.nan)
     right[known] = heldout[known].argmax(axis=1) == labels[known]
     return right
+
+
+def doubtful(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Positions of the samples to which probes that have not seen them give another class, the least probable labels first."""
+    known = np.isfinite(heldout).any(axis=1)
+    own = np.where(known, heldout[np.arange(len(labels)), labels], np.inf)
+    order = np.argsort(own, kind="stable")[: known.sum()]
+    return order[heldout[order].argmax(axis=1) != labels[order]]
 
 
 def log_loss_of(heldout: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:

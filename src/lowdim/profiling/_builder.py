@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lowdim.data._copies import said_without_copies
 from lowdim.data._finite import some
+from lowdim.data._labels import are_numbers
 from lowdim.errors import LowdimError, NonFiniteError
 from lowdim.features import Key, Pool
 from lowdim.metrics import METRICS, LayerSums, cdnv, class_distances, self_duality, variability
@@ -55,7 +57,9 @@ class Builder:
         own = recipe.feature.outputs == len(names) and known in (None, names)
         self.scored = recipe.feature.outputs if own else 0
         """Number of outputs of a head that is for these very classes, as far as is known; 0 where it is for others."""
-        self.linear = _linear_head(module, recipe.feature) if own else None
+        self.letters = torch.from_numpy(np.argsort(np.argsort(np.array(names, dtype=str), kind="stable")))
+        """Place of each class in the order of its letters, in which folders called by numbers are often read elsewhere."""
+        self.linear = linear_head(module, recipe.feature) if own else None
         self.references: dict[Key, Reference] = {}
         self.data: list[dict[str, Any]] = []
         self.accuracy: dict[str, float] = {}
@@ -85,7 +89,15 @@ class Builder:
         order = {layer: index for index, layer in enumerate(dict.fromkeys(layer for layer, _ in measured.moments))}
         sums = {key: self._layer(measured, order[key[0]], key) for key in measured.moments}
         if measured.head.samples:
-            self.accuracy[split] = measured.head.correct / measured.head.samples
+            head = measured.head
+            self.accuracy[split] = head.correct / head.samples
+            if head.by_letters > head.correct and are_numbers(self.names):
+                self.warn(
+                    f"{split}: the network's own accuracy is {100 * self.accuracy[split]:.1f} % with the classes in the order of their numbers, and "
+                    f"{100 * head.by_letters / head.samples:.1f} % in the order of their letters (0, 1, 10, 11, …): it was trained with the latter."
+                )
+            if 0 < head.alone < head.samples:
+                self.warn(said_without_copies(split, self.accuracy[split], head.correct_alone / head.alone))
         if measured.head.unknown:
             self.warn(
                 f"{split}: the network's own scores of {measured.head.unknown} samples are NaN or infinite; they are left out of "
@@ -223,13 +235,13 @@ class Builder:
                 position=position,
                 class_=names[int(measured.labels[position])],
                 nearest_class=names[nearest],
-                excess=excess,
+                excess=None if measured.suspects.probed else value,
+                probability=value if measured.suspects.probed else None,
             )
-            for excess, position, nearest in measured.suspects.worst
+            for value, position, nearest in measured.suspects.worst
         ]
-        self.outliers = sorted([*self.outliers, *outliers], key=lambda one: -(one.excess or 0.0))[
-            : self.recipe.outliers
-        ]
+        known = sorted([*self.outliers, *outliers], key=lambda one: (one.probability or 0.0, -(one.excess or 0.0)))
+        self.outliers = known[: self.recipe.outliers]
 
     def _feature(self) -> dict[str, Any]:
         """With the width that it was measured with: another pooling may have been asked for."""
@@ -253,7 +265,7 @@ class Builder:
         )
 
 
-def _linear_head(module: nn.Module, feature: Feature) -> nn.Linear | nn.Conv2d | None:
+def linear_head(module: nn.Module, feature: Feature) -> nn.Linear | nn.Conv2d | None:
     """The classifier, where it is one linear layer."""
     head = module.get_submodule(feature.heads[0]) if len(feature.heads) == 1 else None
     return head if isinstance(head, nn.Linear | nn.Conv2d) else None

@@ -1,6 +1,7 @@
 """The collapse profile of a network on labelled data: every chosen layer, train and test."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -73,8 +74,8 @@ def profile(
 
     Args:
         model: A network, one from `lowdim.models.load_model` (which brings its preprocessing), or its name.
-        data: A data set from `lowdim.data.load_data`; ready inputs and integer labels ``(n x …, n)`` as tensors, for one split or by
-            split name; or anything else that `lowdim.data.as_dataset` takes: a name, arrays, a ``DataLoader``.
+        data: A data set from `lowdim.data.load_data`; ready inputs (a tensor, or several by name) and integer labels ``(n x …, n)`` as
+            tensors, for one split or by split name; or anything else that `lowdim.data.as_dataset` takes: a name, arrays, a ``DataLoader``.
         layers: Names or globs as in ``module.named_modules()``; default the outputs of blocks and the penultimate feature.
         pools: How outputs become one row per sample; each gives its own entries. By default maps and tokens are averaged, and the
             feature is what the network itself takes (`lowdim.models.find_feature`).
@@ -112,8 +113,8 @@ def profile(
     if not isinstance(model, nn.Module | LoadedModel):
         model = as_model(model, kind=data.kind if isinstance(data, Dataset) else "features")
     module = unwrapped(model.module if isinstance(model, LoadedModel) else model)
-    sources, names = _sources(model, data, splits)
-    before = _device_of(module)
+    sources, names = sources_of(model, data, splits)
+    before = device_of(module)
     place = before if device is None else torch.device(device)
     job = Job(
         device=place,
@@ -123,7 +124,7 @@ def profile(
         cache_budget=cache_budget,
         processes=processes or Processes(),
         progress=None if progress is None else lambda _, done, total: progress(done, total),
-        batch_size=batch_size or (64 if place.type == "cpu" else 256),
+        batch_size=batch_size or samples_per_pass(place),
     )
     for name, source in sources.items():
         classes = len(np.unique(source.labels))
@@ -140,7 +141,7 @@ def profile(
     if pools and found.pool not in pools:
         found = replace(found, pool=pools[0])
     recipe = Recipe(
-        keys=_keys(module, layers, pools, found),
+        keys=keys_of(module, layers, pools, found),
         feature=found,
         weighting=weighting,
         unbiased=unbiased,
@@ -150,22 +151,34 @@ def profile(
     builder = Builder(module, names, asked and asked.classes, recipe)
     for warning in copy_warnings(data, list(sources)) if isinstance(data, Dataset) else ():
         builder.warn(warning)
-    with opened_cache(cache, folder, cache_budget) as features:
-        try:
-            module.to(place)
-            return _measure(builder, sources, data, features, job)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise ResourceError(
-                f"Out of memory on {place} with {job.batch_size} samples per batch. "
-                f"Use `batch_size={max((job.batch_size or 1) // 2, 1)}`."
-            ) from error
-        finally:
-            module.to(before)
+    with opened_cache(cache, folder, cache_budget) as features, placed(module, job):
+        return _measure(builder, sources, data, features, job)
 
 
-def _keys(
+@contextmanager
+def placed(module: nn.Module, job: Job) -> Generator[None]:
+    """The network where the job has it, and back where it was; what to do where its memory is too small."""
+    before = device_of(module)
+    try:
+        module.to(job.device)
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"Out of memory on {job.device} with {job.batch_size} samples per batch. "
+            f"Use `batch_size={max((job.batch_size or 1) // 2, 1)}`."
+        ) from error
+    finally:
+        module.to(before)
+
+
+def samples_per_pass(place: torch.device) -> int:
+    """Where none is asked for."""
+    return 64 if place.type == "cpu" else 256
+
+
+def keys_of(
     module: nn.Module, layers: str | Sequence[str] | None, pools: Sequence[Pool] | None, feature: Feature
 ) -> list[Key]:
     """What to measure: layers by pooling, where the feature has its own unless one is asked for."""
@@ -181,17 +194,25 @@ def _are_tensors(data: Any) -> bool:
     return all(
         isinstance(pair, tuple)
         and len(cast("Any", pair)) == 2
-        and all(isinstance(part, Tensor) for part in cast("Any", pair))
+        and isinstance(pair[1], Tensor)
+        and (isinstance(pair[0], Tensor) or _is_named(pair[0]))
         for pair in pairs
     )
 
 
-def _device_of(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
     parameter = next(module.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _sources(
+def _is_named(inputs: Any) -> bool:
+    """Whether these are tensors by name, as networks for texts take them."""
+    return isinstance(inputs, Mapping) and all(
+        isinstance(rows, Tensor) for rows in cast("Mapping[str, Any]", inputs).values()
+    )
+
+
+def sources_of(
     model: nn.Module | LoadedModel, data: Any, splits: Sequence[str] | None
 ) -> tuple[dict[str, Source], tuple[str, ...]]:
     if isinstance(data, Dataset):
@@ -203,9 +224,11 @@ def _sources(
     sources: dict[str, Source] = {}
     for name in splits or data:
         inputs, labels = data[name]
-        if len(inputs) != len(labels) or labels.ndim != 1 or labels.is_floating_point():
+        inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
+        count = min(map(len, inputs.values())) if isinstance(inputs, dict) else len(inputs)
+        if count != len(labels) or labels.ndim != 1 or labels.is_floating_point():
             raise InputError(
-                f"The {name} split has {len(inputs)} inputs and labels {tuple(labels.shape)} ({labels.dtype}); "
+                f"The {name} split has {count} inputs and labels {tuple(labels.shape)} ({labels.dtype}); "
                 "there is one integer label per input."
             )
         if len(labels) and int(labels.min()) < 0:
@@ -237,7 +260,7 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             processes=job.processes,
             like=next(iter(streams.values()), None),
         )
-    step = _Counter(2 * sum(len(stream.mine) for stream in streams.values()), job.reporter("measuring"))
+    step = Counter(2 * sum(len(stream.mine) for stream in streams.values()), job.reporter("measuring"))
     for name, stream in streams.items():
         classes = torch.from_numpy(present[name])
         subsample = child_seed(recipe.seed, "subsample", name)
@@ -251,6 +274,8 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             scored=builder.scored,
             head_key=builder.head_key(moments),
             outliers=recipe.outliers,
+            copied=_copied(data, name, len(stream.labels)),
+            letters=builder.letters,
             processes=job.processes,
             progress=step,
         )
@@ -261,7 +286,14 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
     return builder.result()
 
 
-class _Counter:
+def _copied(data: Any, name: str, samples: int) -> np.ndarray:
+    """Which samples of the test split are also in the train split."""
+    if name != "test" or not isinstance(data, Dataset) or "train" not in data.splits:
+        return np.zeros(samples, dtype=bool)
+    return np.isin(data["test"].contents, data["train"].contents)
+
+
+class Counter:
     """Tells how many of all steps are done."""
 
     def __init__(self, total: int, report: Callable[[int, int], None] | None) -> None:

@@ -4,7 +4,7 @@ from lowdim.ranking._agreement import Agreement, agreement
 from lowdim.ranking._candidates import Candidate, candidates_of, read_candidates
 from lowdim.ranking._evaluate import Evaluation, evaluate
 from lowdim.ranking._rank import Place, Ranking, rank
-from lowdim.ranking.scores import SCORES, ScoreKind
+from lowdim.ranking.scores import JUDGES, SCORES, ScoreKind
 from lowdim.ranking.scores._kind import Score
 from lowdim.ranking.scores.discriminant import discriminant_log_probability
 from lowdim.ranking.scores.evidence import log_evidence
@@ -13,6 +13,7 @@ from lowdim.ranking.scores.nc1 import class_variability, heldout_class_variabili
 from lowdim.ranking.scores.shrinkage import shrinkage
 
 __all__ = [
+    "JUDGES",
     "SCORES",
     "Agreement",
     "Candidate",

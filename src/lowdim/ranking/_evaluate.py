@@ -16,6 +16,7 @@ from lowdim._files import load_tensors, save_tensors
 from lowdim._intervals import FOLD_LOSS, Z, wilson_interval
 from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset, Split, load_data
+from lowdim.data._copies import said_without_copies
 from lowdim.data._dataset import limited_indices
 from lowdim.data._finite import some
 from lowdim.errors import InputError, NonFiniteError
@@ -182,10 +183,10 @@ def evaluate(
         ('head:input', 24, 100)
     """
     start = time.perf_counter()
-    model = _model(candidate)
+    model = loaded(candidate)
     place = torch.device(device or "cpu")
     model.module.to(place)
-    samples = SplitSource(_split(candidate, data, split, selection or {}), model.preprocessing)
+    samples = SplitSource(candidate_split(candidate, data, split, selection or {}), model.preprocessing)
     example = moved(samples.inputs(np.arange(2) % max(1, len(samples.labels))), place)
     feature = model.feature(example)
     forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
@@ -196,8 +197,8 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
 
-        def stream(name: str, like: FeatureStream | None = None, *, mirrored: bool = False) -> _Rows:
-            part = samples.split if name == split else _split(candidate, data, name, selection or {})
+        def stream(name: str, like: FeatureStream | None = None, *, mirrored: bool = False) -> CandidateRows:
+            part = samples.split if name == split else candidate_split(candidate, data, name, selection or {})
             source = SplitSource(part, model.preprocessing, mirrored=mirrored)
             network = network_content(model.module, model.fingerprint)
             content = content_digest(network, source) if features.lasting else f"{name}-mirrored" if mirrored else name
@@ -205,7 +206,7 @@ def evaluate(
                 forward, source, source.labels, cache=features, content=content, batch_size=batch_size, like=like
             )
             left = (leave_out or {}).get(name, ())
-            return _Rows(found, feature.key, data[name], left, scored=feature.outputs > 1)
+            return CandidateRows(found, feature.key, data[name], left, scored=feature.outputs > 1)
 
         rows = {split: stream(split)}
         work = _Work(rows[split], saved=candidate.features is not None)
@@ -236,19 +237,24 @@ def evaluate(
     )
 
 
-def _model(candidate: Candidate) -> LoadedModel:
+def loaded(candidate: Candidate) -> LoadedModel:
+    """Its network; of saved features one that gives them as they are."""
     if candidate.model is None:
         return load_model("features", name=candidate.name)
     return load_model(candidate.model, name=candidate.name, **candidate.options)
 
 
-def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[str, Any]) -> Split:
+def candidate_split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[str, Any]) -> Split:
     """The split of the data, or of the saved features of it."""
     part = data[name]
     if candidate.features is None:
         return part
-    saved = load_data(candidate.features, **selection)[name]
-    if not np.array_equal(saved.labels, part.labels):
+    saved = load_data(candidate.features, task="regression" if data.outputs else "classification", **selection)[name]
+    if part.targets is None:
+        same = np.array_equal(saved.labels, part.labels)
+    else:
+        same = saved.targets is not None and np.array_equal(saved.targets, part.targets)
+    if not same:
         raise InputError(
             f"The labels in {candidate.features} ({len(saved)} samples) are not those of the {name} split of {data.name} "
             f"({len(part)} samples), so the scores could not be compared. Store the features of exactly this data."
@@ -256,7 +262,7 @@ def _split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[st
     return saved
 
 
-class _Rows:
+class CandidateRows:
     """The features of one split, without the samples that are left out, and those for which there are no finite ones."""
 
     def __init__(
@@ -296,7 +302,7 @@ class _Rows:
 class _Work:
     """The passes over one candidate's features, and what they leave."""
 
-    def __init__(self, rows: _Rows, *, saved: bool) -> None:
+    def __init__(self, rows: CandidateRows, *, saved: bool) -> None:
         self.rows, self.saved = rows, saved
         self.present, labels = np.unique(rows.labels, return_inverse=True)
         if len(self.present) < 2:
@@ -344,7 +350,11 @@ class _Work:
                 "span of the class means"
             )
         sums = Sums(halves=self.parts, statistics=statistics, source=self.source, probe=probe)
-        measured = {name: self._try(name, lambda measure=kind.measure: measure(sums)) for name, kind in SCORES.items()}
+        measured = {
+            name: self._try(name, lambda measure=kind.measure: measure(sums))
+            for name, kind in SCORES.items()
+            if kind.task == "classification"
+        }
         for positions, rows, labels, scores in self._batches():
             for name, score in measured.items():
                 if isinstance(score, SampleMean):
@@ -365,7 +375,7 @@ class _Work:
             self.warnings.append(f"no {name}: it is {self.scores.pop(name)}")
 
     def fit_probe(
-        self, views: Sequence[_Rows], test: Sequence[_Rows] | None = None, *, seed: int
+        self, views: Sequence[CandidateRows], test: Sequence[CandidateRows] | None = None, *, seed: int
     ) -> ProbeOutcome | None:
         """The frozen head, fitted to at most `PROBE_SAMPLES` of the samples; measured on test samples or by cross-validation."""
         labels = self.labels.numpy()
@@ -398,6 +408,9 @@ class _Work:
         if np.isnan(hits).all():
             raise NonFiniteError(f"No sample of the {plain.split.name} split is left.")
         self.probe_samples = int(np.isfinite(hits).sum())
+        known, copied = np.isfinite(hits), np.isin(plain.split.contents, self.rows.split.contents)
+        if 0 < (known & copied).sum() < known.sum():
+            self.warnings.append(said_without_copies("test", hits[known].mean(), hits[known & ~copied].mean()))
         return ProbeOutcome(crossed, SampleValues(hits, plain.labels))
 
     def _classifier(
@@ -410,7 +423,9 @@ class _Work:
         require_heldout(fold_of(labels, 2, seed, copies))
         return fit_frozen_views(views, labels, classes=self.classes, copies=copies, seed=seed)
 
-    def _layers_of(self, views: Sequence[_Rows], chosen: np.ndarray) -> tuple[list[list[np.ndarray]], np.ndarray]:
+    def _layers_of(
+        self, views: Sequence[CandidateRows], chosen: np.ndarray
+    ) -> tuple[list[list[np.ndarray]], np.ndarray]:
         """By view what the probe reads of each layer of the chosen samples, and which samples are finite in all."""
         read = collected if self.saved else tamed_layers
         layers = [[rows.numpy() for rows in read(view.stream, chosen).values()] for view in views]

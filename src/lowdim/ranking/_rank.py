@@ -16,12 +16,14 @@ from lowdim._intervals import Z
 from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
+from lowdim.data._dataset import Task
 from lowdim.data._finite import some
 from lowdim.errors import InputError, LowdimError, NonFiniteError, UsageError, did_you_mean
 from lowdim.ranking._agreement import FEWEST_GROUPS, Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking._evaluate import MOST_NOT_FINITE, Evaluation, ProbeOn, evaluate
-from lowdim.ranking.scores import SCORES
+from lowdim.ranking._regress import evaluate_regression
+from lowdim.ranking.scores import JUDGES, SCORES
 
 BASELINES = ("parameters", "width", "source_accuracy")
 """Known without any data; a score that orders models no better is not worth its pass."""
@@ -41,14 +43,19 @@ class Place:
     evaluation: Evaluation
     rank: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Flat, ready for JSON; scores without a value are null."""
+    def as_dict(self, task: Task = "classification") -> dict[str, Any]:
+        """Flat, ready for JSON; scores without a value are null.
+
+        Args:
+            task: Whose scores.
+        """
         evaluation = self.evaluation
-        intervals = {name: evaluation.interval(name) for name in SCORES}
+        names = [name for name, kind in SCORES.items() if kind.task == task]
+        intervals = {name: evaluation.interval(name) for name in names}
         return {
             "model": evaluation.name,
             "rank": self.rank,
-            **{name: evaluation.scores.get(name) for name in SCORES},
+            **{name: evaluation.scores.get(name) for name in names},
             "parameters": evaluation.parameters,
             "width": evaluation.width,
             "source_accuracy": self.candidate.source_accuracy,
@@ -77,6 +84,7 @@ class Ranking:
         equal_width: Kendall's tau with the probe among candidates of the same width, where there are several widths.
         failed: What went wrong, by candidate.
         warnings: What a reader must know.
+        outputs: The numbers to be predicted; empty where labels are classes.
     """
 
     by: str
@@ -85,12 +93,15 @@ class Ranking:
     equal_width: Mapping[str, float]
     failed: Mapping[str, str]
     warnings: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
+        task = SCORES[self.by].task
         return {
+            **({"outputs": list(self.outputs)} if self.outputs else {}),
             "by": self.by,
-            "scores": [place.as_dict() for place in self.places],
+            "scores": [place.as_dict(task) for place in self.places],
             "agreement": {
                 name: asdict(found) | {"kendall_equal_width": self.equal_width.get(name)}
                 for name, found in self.agreement.items()
@@ -125,9 +136,9 @@ def rank(
 
     Args:
         candidates: What to rank.
-        data: Labelled data; scores measure its `split`.
+        data: Labelled data; scores measure its `split`. With numbers to be predicted, a ridge on the feature is the probe.
         by: The score that orders: one of `SCORES`; by default the cross-validated accuracy of the probe, in the unit that is wanted,
-            and without the probe NC1.
+            and without the probe NC1; with numbers to be predicted the cross-validated R^2 of the ridge.
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
         probe: Also fit the frozen head of every candidate (`lowdim.probe.fit_frozen_head`), by cross-validation.
@@ -159,9 +170,14 @@ def rank(
     """
     if not candidates:
         raise UsageError("Name at least one model.")
-    by = by or ("probe_cv_accuracy" if probe else "nc1")
+    task: Task = "regression" if data.outputs else "classification"
+    by = by or (JUDGES[task][0] if probe or data.outputs else "nc1")
     if by not in SCORES:
         raise UsageError(f"There is no score {by!r}. {did_you_mean(by, SCORES)}")
+    if SCORES[by].task != task:
+        raise UsageError(f"{by} is a score for {SCORES[by].task}, but this is {task}.", argument="by")
+    if data.outputs and not probe:
+        raise UsageError("With `task=regression` the ridge is what ranks: it cannot be left out.", argument="probe")
     if SCORES[by].of_probe and not probe:
         raise UsageError(f"Ordering by {by} needs the probe.")
     tested = probe and probe_on == "test" and split == "train" and "test" in data.splits
@@ -210,14 +226,16 @@ def rank(
             f"No candidate has the score by which they are to be ordered ({SCORES[by].title}): {why.rstrip('.')}. Give more labelled "
             "samples, two of a class at least, or order `by` another score."
         )
+    judge = JUDGES[task][1]
     places = _ordered([(candidate, result) for candidate, result in pairs if isinstance(result, Evaluation)], by)
     return Ranking(
         by=by,
         places=places,
-        agreement=_agreements(places, seed),
-        equal_width=_equal_width(places),
+        agreement=_agreements(places, judge, seed),
+        equal_width=_equal_width(places, judge),
         failed=failed,
-        warnings=(*notes, *copy_warnings(data, [split, "test"] if tested else [split]), *_warnings(places, by)),
+        warnings=(*notes, *copy_warnings(data, [split, "test"] if tested else [split]), *_warnings(places, by, judge)),
+        outputs=data.outputs,
     )
 
 
@@ -253,7 +271,8 @@ def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings:
     if file.exists():
         return replace(_trimmed(Evaluation.load(file), by), name=candidate.name)
     try:
-        evaluation = evaluate(candidate, data, folder=file.parent, **settings)
+        scored = evaluate_regression if data.outputs else evaluate
+        evaluation = scored(candidate, data, folder=file.parent, **settings)
     except LowdimError as error:
         return str(error)
     except Exception as error:
@@ -302,18 +321,21 @@ def _aligned(place: Place, name: str) -> float | None:
     return place.candidate.source_accuracy if name == "source_accuracy" else getattr(place.evaluation, name)
 
 
-def _with_probe(places: Sequence[Place]) -> dict[str, list[tuple[Place, float, float]]]:
+def _with_probe(places: Sequence[Place], judge: str) -> dict[str, list[tuple[Place, float, float]]]:
     """By score and baseline, the candidates that have it and a probe, with both values."""
     pairs: dict[str, list[tuple[Place, float, float]]] = {}
-    for name in (*(kind.name for kind in SCORES.values() if not kind.of_probe), *BASELINES):
-        rows = [(place, _aligned(place, name), _aligned(place, "probe_accuracy")) for place in places]
+    for name in (
+        *(kind.name for kind in SCORES.values() if not kind.of_probe and kind.task == SCORES[judge].task),
+        *BASELINES,
+    ):
+        rows = [(place, _aligned(place, name), _aligned(place, judge)) for place in places]
         pairs[name] = [(place, value, probe) for place, value, probe in rows if value is not None and probe is not None]
     return pairs
 
 
-def _agreements(places: Sequence[Place], seed: int) -> dict[str, Agreement]:
+def _agreements(places: Sequence[Place], judge: str, seed: int) -> dict[str, Agreement]:
     agreements: dict[str, Agreement] = {}
-    for name, rows in _with_probe(places).items():
+    for name, rows in _with_probe(places, judge).items():
         groups = [place.candidate.group or f"\0{place.candidate.name}" for place, _, _ in rows]
         result = agreement([value for _, value, _ in rows], [probe for _, _, probe in rows], groups=groups, seed=seed)
         if result is not None:
@@ -321,10 +343,10 @@ def _agreements(places: Sequence[Place], seed: int) -> dict[str, Agreement]:
     return agreements
 
 
-def _equal_width(places: Sequence[Place]) -> dict[str, float]:
+def _equal_width(places: Sequence[Place], judge: str) -> dict[str, float]:
     taus: dict[str, float] = {}
     if len({place.evaluation.width for place in places}) > 1:
-        for name, rows in _with_probe(places).items():
+        for name, rows in _with_probe(places, judge).items():
             values, probes = (np.array([row[index] for row in rows], np.float64) for index in (1, 2))
             tau = kendall(values, probes, strata=[place.evaluation.width for place, _, _ in rows])
             if name != "width" and np.isfinite(tau):
@@ -332,21 +354,21 @@ def _equal_width(places: Sequence[Place]) -> dict[str, float]:
     return taus
 
 
-def _warnings(places: Sequence[Place], by: str) -> list[str]:
+def _warnings(places: Sequence[Place], by: str, judge: str) -> list[str]:
     warnings: list[str] = []
-    if not SCORES[by].of_probe and not any("probe_accuracy" in place.evaluation.scores for place in places):
+    if not SCORES[by].of_probe and not any(judge in place.evaluation.scores for place in places):
         warnings.append(
             f"ordered by {SCORES[by].title} alone: how tight the classes are in the last feature goes with accuracy between many models, "
             "but two that are close may stand in the wrong order; the probe would say how many points apart they are"
         )
     groups = {place.candidate.group or place.candidate.name for place in places}
-    if len(places) > 1 and len(groups) < FEWEST_GROUPS and any("probe_accuracy" in p.evaluation.scores for p in places):
+    if len(places) > 1 and len(groups) < FEWEST_GROUPS and any(judge in p.evaluation.scores for p in places):
         warnings.append(
             f"how well the scores agree with the probe has no interval: {len(groups)} independent models are too few, it takes "
             f"{FEWEST_GROUPS}"
         )
     widths = sorted({place.evaluation.width for place in places})
-    if len(widths) > 1 and SCORES[by].trials is None:
+    if len(widths) > 1 and not SCORES[by].of_probe and SCORES[by].trials is None:
         warnings.append(
             f"the candidates' features have {len(widths)} widths ({widths[0]} to {widths[-1]}); {by} depends on the width, so "
             "compare within equal width, or trust the probe"

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.figures import Lines, Panels, Series, Surface
-from lowdim.report._svg import colour_of
+from lowdim.figures import Lines, Matrix, Panels, Series, Surface
+from lowdim.report._svg import across_height, colour_of, shares_of_rows
 
 _DASH = {"dashed": "dash", "dotted": "dot"}
-_SIZE: dict[str, Any] = {"margin": {"l": 60, "r": 12, "t": 40, "b": 40}, "height": 400}
+_SIZE: dict[str, Any] = {"margin": {"l": 60, "r": 12, "t": 12, "b": 40}, "height": 380}
 
 
 def plotly_script() -> str:
@@ -23,14 +23,21 @@ def plotly_script() -> str:
     return base64.b64encode(gzip.compress(script, mtime=0)).decode()
 
 
-def to_plotly(figure: Lines | Surface | Panels) -> list[dict[str, Any]]:
+def to_plotly(figure: Lines | Surface | Matrix | Panels) -> list[dict[str, Any]]:
     """Traces and layout of each panel, to be drawn side by side."""
     panels = figure.panels if isinstance(figure, Panels) else [figure]
-    drawn = [_surface(panel) if isinstance(panel, Surface) else _lines(panel) for panel in panels]
+    drawn = [_panel(panel) for panel in panels]
     if isinstance(figure, Panels):
         for panel, part in zip(panels, drawn, strict=True):
             part["layout"]["title"] = {"text": _text(panel.title), "font": {"size": 14}, "x": 0, "xanchor": "left"}
+            part["layout"]["margin"] = part["layout"]["margin"] | {"t": 40}
     return drawn
+
+
+def _panel(panel: Lines | Surface | Matrix) -> dict[str, Any]:
+    if isinstance(panel, Surface):
+        return _surface(panel)
+    return _matrix(panel) if isinstance(panel, Matrix) else _lines(panel)
 
 
 def _text(text: str) -> str:
@@ -48,7 +55,9 @@ def _short(value: float) -> float | None:
 
 
 def _lines(lines: Lines) -> dict[str, Any]:
-    traces = [_trace(series, colour_of(series, index)) for index, series in enumerate(lines.series)]
+    ends = [float(x) for series in lines.series for x in series.x]
+    middle = (min(ends, default=0) + max(ends, default=0)) / 2
+    traces = [_trace(series, colour_of(series, index), middle) for index, series in enumerate(lines.series)]
     x: dict[str, Any] = {
         "title": {"text": _text(lines.x_label)},
         "type": "log" if lines.log_x else "-",
@@ -62,7 +71,70 @@ def _lines(lines: Lines) -> dict[str, Any]:
         y |= {"type": "log", "dtick": 1 if _decades(lines) >= 1 else "D2"}
     if lines.log_x:
         x |= {"exponentformat": "power", "dtick": 1}
-    return {"data": traces, "layout": _SIZE | {"xaxis": x, "yaxis": y, "showlegend": len(lines.series) > 1}}
+    layout = _SIZE | {"xaxis": x, "yaxis": y, "showlegend": len(lines.series) > 1}
+    return {"data": traces, "layout": _across(lines, traces, layout) if lines.across else layout}
+
+
+def _across(lines: Lines, traces: list[dict[str, Any]], layout: dict[str, Any]) -> dict[str, Any]:
+    """Turns the drawing: values run to the right, rows down the page, each below its name."""
+    names, lift = list(lines.x_ticks or ()), 16 if any(series.style == "bars" for series in lines.series) else 11
+    for trace in traces:
+        trace["x"], trace["y"] = trace["y"], trace["x"]
+        if "error_y" in trace:
+            trace["error_x"] = trace.pop("error_y")
+        if trace["type"] == "bar":
+            trace["orientation"] = "h"
+        trace.setdefault("hovertext", [_text(names[int(row)]) for row in trace["y"]])
+    rows = {"range": [len(names) - 0.6, -0.8], "tickvals": list(range(len(names))), "showticklabels": False}
+    above = [
+        {
+            "text": _text(name), "x": 0, "xref": "paper", "xanchor": "left", "y": row, "yshift": lift, "align": "left",
+            "showarrow": False, "font": {"size": 12},
+        }
+        for row, name in enumerate(names)
+    ]  # fmt: skip
+    return layout | {
+        "xaxis": {**layout["yaxis"], "title": {"text": _text(lines.y_label)}},
+        "yaxis": {"title": {"text": _text(lines.x_label)}, **rows},
+        "annotations": above,
+        "margin": _SIZE["margin"] | {"l": 12},
+        "height": max(220, round(100 * across_height(lines))),
+    }
+
+
+def _matrix(figure: Matrix) -> dict[str, Any]:
+    names, rows = [_text(name) for name in figure.columns], [_text(name) for name in figure.rows]
+    trace = {
+        "type": "heatmap",
+        "z": [_numbers(row) for row in shares_of_rows(figure)],
+        "text": [[f"{count:,}" if count else "" for count in row] for row in figure.counts.tolist()],
+        "texttemplate": "%{text}",
+        "hovertemplate": "%{y} → %{x}: %{text}<extra></extra>",
+        "colorscale": [[0, "#eef4fa"], [1, "#0b62a4"]],
+        "zmin": 0,
+        "zmax": 1,
+        "showscale": False,
+        "xgap": 1,
+        "ygap": 1,
+    }
+    axis = {"automargin": True, "type": "linear"}
+    layout = _SIZE | {
+        "xaxis": {
+            **axis,
+            "title": {"text": _text(figure.x_label)},
+            "tickvals": list(range(len(names))),
+            "ticktext": names,
+        },
+        "yaxis": {
+            **axis,
+            "title": {"text": _text(figure.y_label)},
+            "tickvals": list(range(len(rows))),
+            "ticktext": rows,
+            "autorange": "reversed",
+        },
+        "height": 160 + 28 * max(len(rows), 5),
+    }
+    return {"data": [trace], "layout": layout}
 
 
 def _decades(lines: Lines) -> float:
@@ -71,7 +143,7 @@ def _decades(lines: Lines) -> float:
     return float(np.log10(values.max() / values.min())) if len(values) else 0.0
 
 
-def _trace(series: Series, colour: str) -> dict[str, Any]:
+def _trace(series: Series, colour: str, middle: float) -> dict[str, Any]:
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": {"points": "markers", "line+points": "lines+markers"}.get(series.style, "lines"),
@@ -81,8 +153,16 @@ def _trace(series: Series, colour: str) -> dict[str, Any]:
         "line": {"color": colour, "dash": _DASH.get(series.style, "solid")},
         "marker": {"color": colour, "size": 7},
     }
+    if series.style == "bars":
+        return {key: trace[key] for key in ("name", "x", "y")} | {
+            "type": "bar", "orientation": "v", "width": 0.35, "marker": {"color": colour}
+        }  # fmt: skip
     if series.labels is not None:
         trace["text"] = [_text(label) for label in series.labels]
+        if series.style == "points" and len(series.labels) <= 30:
+            # Towards the middle, so that no name is cut at the edge.
+            sides = [f"top {'left' if x > middle else 'right'}" for x in series.x]
+            trace |= {"mode": "markers+text", "textposition": sides, "cliponaxis": False}
     if series.low is not None and series.high is not None:
         y, low, high = (np.asarray(values, dtype=float) for values in (series.y, series.low, series.high))
         sides = {"array": _numbers(high - y), "arrayminus": _numbers(y - low)}

@@ -1,6 +1,7 @@
 """One HTML page from sections: offline, for keyboard and screen reader, light and dark, on paper."""
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader
+from PIL import Image
 
 from lowdim._files import RunFolder, plain
 from lowdim._names import short_names
 from lowdim._numbers import number
 from lowdim._verdicts import Verdict
-from lowdim._warnings import merged
+from lowdim._warnings import WORDING, merged
 from lowdim.figures import Figure, Images, Lines, Panels, Table
 from lowdim.report._interactive import plotly_script, to_plotly
 from lowdim.report._svg import to_svg
@@ -113,22 +116,16 @@ def write_report(folder: RunFolder, page: Page) -> list[str]:
 
 
 def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: None) -> str:
-    """The page as one HTML file that loads nothing.
-
-    Args:
-        page: What it shows.
-        keep: Called with the name and the text of each figure (SVG) and its numbers (CSV).
-    """
-    terms, parts = Terms(), list[dict[str, Any]]()
+    """The page as one HTML file that loads nothing."""
+    terms, parts, told = Terms(), list[dict[str, Any]](), WORDING.get()
     for section in page.sections:
         figures = [_figure(section, figure, keep) for figure in section.figures]
         tables = [_table(section, table, keep) for table in section.tables]
         explained = terms.new(_words(section), section.terms)
-        notes = merged(section.notes)
-        parts.append({"section": section, "figures": figures, "tables": tables, "terms": explained, "notes": notes})
-    cards = [
-        (card, "" if card.figure is None else _data_uri("image/svg+xml", to_svg(card.figure))) for card in page.cards
-    ]
+        notes, why = [told(note) for note in merged(section.notes)], [told(text) for text in section.why]
+        shown = {"figures": figures, "tables": tables, "terms": explained, "notes": notes, "why": why}
+        parts.append({"section": section, **shown})
+    cards = [(card, {} if card.figure is None else _still(card.figure, to_svg(card.figure))) for card in page.cards]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -136,6 +133,8 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
     interactive = any(figure["plotly"] for part in parts for figure in part["figures"])
     return environment.get_template("page.html.j2").render(
         page=page,
+        # A percent sign stays with its number.
+        lead=told(page.lead).replace(" %", "\N{NO-BREAK SPACE}%").split(". ", 1),
         parts=parts,
         cards=cards,
         plotly=plotly_script() if interactive else "",
@@ -170,8 +169,8 @@ def _figure(section: Section, figure: Figure, keep: Callable[[str, str], None]) 
     return {
         "figure": figure,
         "id": f"{section.id}-{figure.name}",
-        "svg": _data_uri("image/svg+xml", svg),
-        "csv": _data_uri("text/csv", numbers),
+        **_still(figure, svg),
+        "csv": _data_uri("text/csv", _bytes(numbers)),
         "file": f"{section.id}-{figure.name}.csv",
         # Inside a script element only "<" could end it.
         "plotly": [
@@ -187,11 +186,35 @@ def _table(section: Section, table: Table, keep: Callable[[str, str], None]) -> 
     firsts = [str(row[0]) for row in table.rows]
     return {
         "table": table,
-        "csv": _data_uri("text/csv", text),
+        "csv": _data_uri("text/csv", _bytes(text)),
         "file": name,
         "short": dict(zip(firsts, short_names(firsts), strict=True)),
     }
 
 
-def _data_uri(kind: str, text: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(text.encode(errors='backslashreplace')).decode()}"
+def _still(figure: Figure, svg: str) -> dict[str, Any]:
+    images = figure.images if isinstance(figure, Images) else []
+    return {
+        "svg": _data_uri("image/svg+xml", svg.encode()),
+        "pictures": [(caption, _picture(pixels)) for caption, pixels in images],
+    }
+
+
+def _picture(pixels: np.ndarray) -> dict[str, Any]:
+    """A picture as a data URI, in the smaller of PNG and JPEG, with its width."""
+    image = Image.fromarray(pixels)
+    forms: dict[str, bytes] = {}
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 85})):
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        forms[kind] = buffer.getvalue()
+    kind = min(forms, key=lambda one: len(forms[one]))
+    return {"uri": _data_uri(f"image/{kind}", forms[kind]), "width": image.width}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

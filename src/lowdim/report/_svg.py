@@ -12,9 +12,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib import ticker
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure as _Figure
 
-from lowdim.figures import Figure, Images, Lines, Panels, Series, Surface
+from lowdim.figures import Figure, Images, Lines, Matrix, Panels, Series, Surface
 
 PALETTE = ("#0b62a4", "#c4500c", "#1b7a43", "#8a3fb0", "#a8324a", "#5f6b00", "#00748a", "#6b4a2b", "#444444", "#b0388f")
 _STYLE = {"line": ("-", ""), "points": ("", "o"), "dashed": ("--", ""), "line+points": ("-", "o"), "dotted": (":", "")}
@@ -32,6 +32,15 @@ _SETTINGS: Any = {
     # A name is text, never a formula: "$" in a class name must not start mathematics.
     "text.parse_math": False,
 }
+
+
+class Canvas(_Figure):
+    """A Matplotlib figure that a notebook shows whether or not its inline mode is on."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        return buffer.getvalue()
 
 
 def colour_of(series: Series, index: int) -> str:
@@ -84,11 +93,14 @@ def _printable(value: Any) -> Any:
 def _canvas(figure: Figure) -> Canvas:
     if isinstance(figure, Images):
         return _images(figure)
+    if isinstance(figure, Matrix):
+        return _matrix(figure)
     panels = list(figure.panels) if isinstance(figure, Panels) else [figure]
     columns = min(figure.columns, len(panels)) if isinstance(figure, Panels) else 1
     rows = math.ceil(len(panels) / columns)
     wide = 6.8 if columns == 1 else 4.1
-    canvas = Canvas(figsize=(wide * columns, 3.5 * rows), layout="constrained")
+    high = max(across_height(panel) for panel in panels)
+    canvas = Canvas(figsize=(wide * columns, high * rows), layout="constrained")
     for index, panel in enumerate(panels):
         solid = isinstance(panel, Surface)
         axes = canvas.add_subplot(rows, columns, index + 1, projection="3d" if solid else None)
@@ -97,37 +109,84 @@ def _canvas(figure: Figure) -> Canvas:
     return canvas
 
 
+def across_height(panel: Lines | Surface) -> float:
+    """Inches of a panel: as many as its rows need, where names run down the page."""
+    rows = len(panel.x_ticks or ()) if isinstance(panel, Lines) and panel.across else 0
+    return 1.1 + 0.45 * rows if rows else 3.5
+
+
 def _lines(axes: Any, lines: Lines) -> None:
     for index, series in enumerate(lines.series):
         colour = colour_of(series, index)
-        line, marker = _STYLE[series.style]
         x, y = np.asarray(series.x), np.asarray(series.y, dtype=float)
-        axes.plot(x, y, linestyle=line, marker=marker, markersize=4, linewidth=1.6, color=colour, label=series.name)
+        shown = (y, x) if lines.across else (x, y)
+        if series.style == "bars":
+            (axes.barh if lines.across else axes.bar)(x, y, 0.35, color=colour, label=series.name)
+            continue
+        line, marker = _STYLE[series.style]
+        axes.plot(*shown, linestyle=line, marker=marker, markersize=4, linewidth=1.6, color=colour, label=series.name)
         if series.low is not None and series.high is not None:
             low, high = np.asarray(series.low, dtype=float), np.asarray(series.high, dtype=float)
             if series.style == "points":
-                axes.vlines(x, low, high, color=colour, linewidth=1)
+                (axes.hlines if lines.across else axes.vlines)(x, low, high, color=colour, linewidth=1)
             else:
                 axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         if series.labels is not None and series.style == "points" and len(series.labels) <= 30:
-            for place, height, text in zip(x, y, series.labels, strict=True):
-                axes.annotate(text, (place, height), xytext=(4, 3), textcoords="offset points", fontsize=7.5)
-    axes.set_xlabel(lines.x_label)
-    axes.set_ylabel(lines.y_label)
-    axes.set_xscale("log" if lines.log_x else "linear")
-    axes.set_yscale("log" if lines.log_y and _any_positive(lines) else "linear")
+            for place, label in zip(zip(*shown, strict=True), series.labels, strict=True):
+                axes.annotate(label, place, textcoords="offset points", xytext=(4, 4), fontsize=7)
+    axes.set_xlabel(lines.y_label if lines.across else lines.x_label)
+    axes.set_ylabel(lines.x_label if lines.across else lines.y_label)
+    log_values = "log" if lines.log_y and _any_positive(lines) else "linear"
+    axes.set_xscale(log_values if lines.across else "log" if lines.log_x else "linear")
+    axes.set_yscale("linear" if lines.across else log_values)
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
             # Matplotlib writes powers as formulas, and formulas are off (see _SETTINGS).
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: power(value)))
             axis.set_minor_formatter(ticker.FuncFormatter(_between_powers(axis)))
-    if lines.x_ticks is not None:
+    if lines.across:
+        _names_above_rows(axes, lines)
+    elif lines.x_ticks is not None:
         long = max(map(len, lines.x_ticks), default=0) > 4
         axes.set_xticks(
             range(len(lines.x_ticks)), lines.x_ticks, rotation=40 if long else 0, ha="right" if long else "center"
         )
     if len(lines.series) > 1:
         axes.legend(fontsize=8)
+
+
+def _names_above_rows(axes: Any, lines: Lines) -> None:
+    names, bars = lines.x_ticks or (), any(series.style == "bars" for series in lines.series)
+    axes.set_ylim(len(names) - 0.6, -0.8)
+    axes.set_yticks(range(len(names)), [""] * len(names))
+    for row, name in enumerate(names):
+        at = {"xy": (0, row), "xycoords": axes.get_yaxis_transform()}
+        axes.annotate(
+            name, **at, xytext=(4, 8 if bars else 5), textcoords="offset points", fontsize=8, annotation_clip=False
+        )
+
+
+def _matrix(figure: Matrix) -> Canvas:
+    rows, columns = len(figure.rows), len(figure.columns)
+    canvas = Canvas(figsize=(2.2 + 0.42 * columns, 1.8 + 0.42 * rows), layout="constrained")
+    axes = canvas.add_subplot()
+    axes.grid(visible=False)
+    axes.imshow(shares_of_rows(figure), cmap="Blues", vmin=0, vmax=1)
+    for (i, j), count in np.ndenumerate(figure.counts):
+        if count:
+            light = shares_of_rows(figure)[i, j] > 0.5
+            axes.text(j, i, f"{count:,}", ha="center", va="center", fontsize=8, color="white" if light else "black")
+    axes.set_xticks(range(columns), figure.columns, rotation=40, ha="right")
+    axes.set_yticks(range(rows), figure.rows)
+    axes.set_xlabel(figure.x_label)
+    axes.set_ylabel(figure.y_label)
+    return canvas
+
+
+def shares_of_rows(figure: Matrix) -> np.ndarray:
+    """Each count over the sum of its row; 0 in a row without counts."""
+    counts = np.asarray(figure.counts, dtype=float)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

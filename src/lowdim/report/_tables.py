@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.figures import Figure, Images, Lines, Panels, Surface, Table
+from lowdim.figures import Figure, Images, Lines, Matrix, Panels, Surface, Table
 
 
 def to_csv(item: Figure | Table) -> str:
@@ -40,6 +40,9 @@ def _lines(item: Figure | Table) -> Iterator[Sequence[Any]]:
     elif isinstance(item, Images):
         yield ["caption", "height", "width"]
         yield from ([caption, *image.shape[:2]] for caption, image in item.images)
+    elif isinstance(item, Matrix):
+        yield [item.y_label, item.x_label, "count"]
+        yield from ([item.rows[i], item.columns[j], int(count)] for (i, j), count in np.ndenumerate(item.counts))
     else:
         panels = list(item.panels) if isinstance(item, Panels) else [item]
         solid = isinstance(panels[0], Surface)

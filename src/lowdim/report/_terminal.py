@@ -16,10 +16,6 @@ def to_terminal(table: Table, width: int | None = None) -> str:
     Names in the first column are cut to their last parts where they are paths; where they would still take more than half of the
     line, numbers stand for them and a list below says which is which. No word is broken anywhere. Columns that do not fit are left
     out, in the order of `Table.drop` and then from the right, and named below.
-
-    Args:
-        table: Its cells are text or numbers.
-        width: Characters in a line; default those of the terminal, 160 where there is none.
     """
     width = width or shutil.get_terminal_size((160, 24)).columns
     columns = [str(column) for column in table.columns]

@@ -12,12 +12,7 @@ PROMISE = "lowdim measures networks, chooses and tunes them, fills holes in data
 
 
 def headline(command: str, result: Result) -> str:
-    """The sentence that answers the question of a command.
-
-    Args:
-        command: Its name.
-        result: What it gives as JSON.
-    """
+    """The sentence that answers the question of a command."""
     return _ANSWERS[command](result)
 
 
@@ -32,7 +27,28 @@ def best_layer(result: Result) -> Mapping[str, Any] | None:
     return min(known, key=lambda layer: layer["nc1_heldout"], default=None)
 
 
+def _regressed(result: Result) -> str:
+    """Of `measure`, where labels are numbers."""
+    split = result["data"][-1]["split"]
+    known = [layer for layer in result["layers"] if layer["split"] == split and layer["r2"] is not None]
+    if not known:
+        return "No layer could be judged on held-out samples: there are too few of them."
+    best, last = max(known, key=lambda layer: layer["r2"]), known[-1]
+    said = (
+        f"{best['name']} holds most of {listed(result['outputs'])} in linear form: a ridge on it explains {percent(best['r2'])}"
+        f"{between(best['r2_interval'])} of the variance in the {split} samples."
+    )
+    if last["name"] != best["name"]:
+        tied = last["r2"] >= best["r2_interval"][0]
+        said += f" The last layer is {'as good within that interval' if tied else 'worse'} ({percent(last['r2'])})."
+    if last["outside"] is not None:
+        said += f" Of its variance {percent(last['outside'])} lies beyond the {last['target_rank']} direction{'s' * (last['target_rank'] > 1)} that full collapse would leave."
+    return said
+
+
 def _measure(result: Result) -> str:
+    if "outputs" in result:
+        return _regressed(result)
     best = best_layer(result)
     if best is None:
         return "No layer could be judged on held-out samples: there are too few of them in each class."
@@ -44,9 +60,10 @@ def _measure(result: Result) -> str:
         return f"The classes separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
     samples = next(entry["samples"] for entry in result["data"] if entry["split"] == best["split"])
     interval = wilson_interval(best["ncc_accuracy"], samples)
+    collapse = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
     said = (
         f"The classes separate best at {best['name']}: the nearest class mean is right for {percent(best['ncc_accuracy'])} of the "
-        f"{best['split']} samples{between(interval)}, NC1 {number(best['nc1'])}{ratio}."
+        f"{best['split']} samples{between(interval)}{collapse}."
     )
     if last["ncc_accuracy"] is None or last["name"] == best["name"]:
         return said
@@ -65,17 +82,20 @@ def _rank(result: Result) -> str:
         return "No candidate could be scored."
     names = dict(zip([row["model"] for row in rows], short_names([row["model"] for row in rows]), strict=True))
     best = rows[0]
-    probe = best.get("probe_accuracy")
-    reached = (
-        ""
-        if probe is None
-        else f": a probe on its features reaches {percent(probe)}{between(best['intervals'].get('probe_accuracy'))}"
+    judge, words = (
+        ("r2", "a ridge on its feature explains")
+        if "outputs" in result
+        else ("probe_accuracy", "a probe on its features reaches")
     )
+    probe = best.get(judge)
+    reached = "" if probe is None else f": {words} {percent(probe)}{between(best['intervals'].get(judge))}"
     ties = [names[row["model"]] for row in rows[1:] if row["rank"] == best["rank"]]
     tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
     if len(rows) == 1:
         return f"{names[best['model']]} is the only candidate{reached}."
-    by = "" if result["by"].startswith("probe") else f", by {result['by']}"
+    if "outputs" in result:
+        reached += f" of the variance of {listed(result['outputs'])}"
+    by = "" if result["by"] in ("probe_cv_accuracy", "probe_accuracy", "r2_cv", "r2") else f", by {result['by']}"
     return f"{names[best['model']]} suits this data best{by}{reached}.{tied}"
 
 
@@ -85,8 +105,25 @@ def _advise(result: Result) -> str:
     expected = f"{percent(chosen['expected_accuracy'])}{between(chosen['interval'])}"
     name = short_names([chosen["model"]])[0]
     if result["baseline_wins"]:
-        return f"No network here does better than none; the best of them, {name} with {chosen['method']}{layer}, should reach {expected}."
-    return f"Use {name} with {chosen['method']}{layer}: it should reach {expected} on new samples."
+        said = f"No network here does better than none; the best of them, {name} with {chosen['method']}{layer}, should reach {expected}."
+    else:
+        said = f"Use {name} with {chosen['method']}{layer}: it should reach {expected} on new samples."
+    if (more := result["more_labels"]) is not None:
+        gain = (
+            f"from {more['shots'][0]} to {more['shots'][1]} per class the probe gained {100 * more['gain']:+.1f} points"
+        )
+        said += f" More labels would {'help' if more['helps'] else 'hardly help'}: {gain}."
+    seconds = [one["seconds"] for one in result["evidence"] if _same(one, chosen)]
+    return f"{said} Tuning takes {_minutes(seconds[0])}." if seconds else said
+
+
+def _same(one: Result, other: Result) -> bool:
+    return all(one[key] == other[key] for key in ("model", "method", "layer"))
+
+
+def _minutes(seconds: float) -> str:
+    """At most how long; the comparison, which fits several times, took so many seconds."""
+    return "less than a minute" if seconds < 60 else f"at most about {seconds / 60:.0f} min"
 
 
 def _finetune(result: Result) -> str:
@@ -94,14 +131,21 @@ def _finetune(result: Result) -> str:
     if accuracy["test"] is None:
         return f"Tuned with {result['method']}{layer}; there is no test split to measure it on."
     said = f"Tuned with {result['method']}{layer}: {percent(accuracy['test'])} of the test samples are right{between(accuracy['interval'])}."
-    probe = next((entry for entry in result["evidence"] if entry["method"] == "probe"), None)
-    if probe is not None and result["method"] != "probe":
-        said += f" The probe on frozen layers reaches {percent(probe['accuracy'])} in cross-validation."
-    return said
+    others = {"probe": "a probe on frozen layers", "baseline": "no network at all"}
+    compared = [
+        f"{percent(entry['accuracy'])} with {others[entry['method']]}"
+        for entry in result["evidence"]
+        if entry["method"] in others and entry["method"] != result["method"]
+    ]
+    return f"{said} For comparison, cross-validated: {listed(compared)}." if compared else said
 
 
 def _predict(result: Result) -> str:
     predictions = result["predictions"]
+    if len(predictions) == 1:
+        (one,) = predictions
+        unlike = "; but it is unlike all training samples" if one.get("unknown") else ""
+        return f"{one['item']}: {one['class']} (probability {percent(one['probability'])}){unlike}."
     counts: dict[str, int] = {}
     for one in predictions:
         counts[one["class"]] = counts.get(one["class"], 0) + 1
@@ -109,7 +153,9 @@ def _predict(result: Result) -> str:
         [f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     )
     right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
-    return f"{said}{right}."
+    strangers = sum(bool(one.get("unknown")) for one in predictions)
+    unlike = f"; {strangers:,} unlike all training samples" if strangers else ""
+    return f"{said}{right}{unlike}."
 
 
 def _export(result: Result) -> str:
@@ -120,6 +166,16 @@ def _export(result: Result) -> str:
     )
 
 
+def _publish(result: Result) -> str:
+    if result["address"]:
+        return f"Uploaded: {result['address']} ({result['bytes']:,} bytes)."
+    return f"Ready for the hub: {result['path']} ({listed(result['files'])}; {result['bytes']:,} bytes). Nothing was uploaded."
+
+
+_NO_BETTER = 0.95
+"""Error of a column over that of its mean from which on nothing is gained."""
+
+
 def _complete(result: Result) -> str:
     ratio = result["held_out_ratio"]
     known = ratio is not None and ratio == ratio
@@ -127,7 +183,17 @@ def _complete(result: Result) -> str:
     if "filled" in result:
         columns = sum(1 for column in result["columns"] if column["filled"])
         cells = f"{result['filled']:,} empty cells filled in {columns} column{'s' * (columns != 1)}"
-        return f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
+        said = f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
+        filled = [one for one in result["columns"] if one["filled"] and one.get("error_ratio") is not None]
+        useless = [one["name"] for one in filled if one["error_ratio"] > _NO_BETTER]
+        worst = max(filled, key=lambda one: one["error_ratio"], default=None)
+        if useless:
+            said += (
+                f" Do not trust {listed(useless)}: known cells there are predicted no better than by the column's mean."
+            )
+        elif worst is not None and len(filled) > 1:
+            said += f" Least sure: {worst['name']} ({worst['error_ratio']:.2f} times the error of its mean)."
+        return said
     rows, columns = result["shape"]
     rmse = f" (root mean square {number(result['held_out_rmse'])})" if result["held_out_rmse"] is not None else ""
     recovered = " The matrix is recovered for sure." if result["sure"] else ""
@@ -170,7 +236,17 @@ def _reproduce(result: Result) -> str:
 
 
 def _demo(result: Result) -> str:
-    return f"{PROMISE} Shown here: {_reproduce(result)}"
+    return tour_answer(_reproduce(result), all(entry["passed"] for entry in result["experiments"]))
+
+
+def tour_answer(verdicts: str, passed: bool) -> str:
+    """What `lowdim demo` says first.
+
+    Args:
+        verdicts: The answer of `reproduce` on its experiments.
+        passed: Whether all of them hold.
+    """
+    return f"{PROMISE} {'Everything below held when it was computed here.' if passed else f'Shown here: {verdicts}'}"
 
 
 _ANSWERS: dict[str, Callable[[Result], str]] = {
@@ -180,6 +256,7 @@ _ANSWERS: dict[str, Callable[[Result], str]] = {
     "finetune": _finetune,
     "predict": _predict,
     "export": _export,
+    "publish": _publish,
     "complete": _complete,
     "check": _check,
     "reproduce": _reproduce,

@@ -10,26 +10,24 @@ from lowdim.experiments import Experiment
 from lowdim.experiments._runner import Finished
 from lowdim.figures import Lines, Panels
 from lowdim.report._page import Card, Page
-from lowdim.report.answers import PROMISE
+from lowdim.report.answers import tour_answer
 
 
 def as_tour(
     page: Page, experiments: Sequence[Experiment], finished: Mapping[str, Finished], commands: Mapping[str, str]
 ) -> Page:
-    """The page of experiments with a card for each, and everything else behind its title.
-
-    Args:
-        page: As `experiments_page` gives it.
-        experiments: In their order.
-        finished: What came of them.
-        commands: By experiment, what to type for other data.
-    """
+    """The page of experiments with a card for each, and everything else behind its title."""
     shown = [one.id for one in experiments if one.id in _CARDS and finished[one.id].outcome]
     cards = [_CARDS[id](finished[id], commands[id]) for id in shown]
     folded = [replace(section, folded=True, group="") for section in page.sections]
-    lead = f"{PROMISE} Shown here: {page.lead}"
+    passed = [one.outcome is not None and not any(v.failed for v in one.outcome.verdicts) for one in finished.values()]
     return replace(
-        page, lead=lead, title="What lowdim does, in four cards", cards=cards, sections=folded, overview=False
+        page,
+        lead=tour_answer(page.lead, all(passed)),
+        title="What lowdim does, in four cards",
+        cards=cards,
+        sections=folded,
+        overview=False,
     )
 
 

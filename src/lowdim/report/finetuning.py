@@ -1,23 +1,23 @@
 """Fine-tuning results and advice as sections of the page."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lowdim.data import Dataset, thumbnail
-from lowdim.figures import Figure, Images, Lines, Series, Table
+from lowdim._names import short_names
+from lowdim._numbers import percent
+from lowdim.data import Dataset, Split, thumbnail
+from lowdim.figures import Figure, Images, Lines, Matrix, Series, Table
 from lowdim.report._page import Section
 
 _SOURCE = "Li et al. 2022, arXiv 2212.12206; Kumar et al. 2022, arXiv 2202.10054 (lp-ft)."
 
 
 def evidence_table(evidence: Sequence[Mapping[str, Any]]) -> Table:
-    """Cross-validated accuracy of every method that was looked at.
-
-    Args:
-        evidence: Rows of the result.
-    """
+    """Cross-validated accuracy of every method that was looked at."""
     rows = [
         [
             entry["model"],
@@ -35,37 +35,117 @@ def evidence_table(evidence: Sequence[Mapping[str, Any]]) -> Table:
         "Cross-validated on the training split",
         ["model", "method", "layer", "accuracy %", "90 % low", "90 % high", "seconds"],
         rows,
-        caption="Accuracy on training samples by fits that had not seen them; Wilson interval with N / 1.3.",
+        caption="Accuracy on training samples by fits that had not seen them; Wilson interval with N / 2.5.",
     )
 
 
-def evidence_figure(evidence: Sequence[Mapping[str, Any]]) -> Lines:
-    """The same as points with intervals.
-
-    Args:
-        evidence: Rows of the result.
-    """
-    labels = [f"{entry['model'].rstrip('/').rsplit('/', 1)[-1]}: {entry['method']}" for entry in evidence]
+def evidence_figure(evidence: Sequence[Mapping[str, Any]], chosen: Series | None = None) -> Lines:
+    """The same as points with intervals."""
+    models = dict.fromkeys(entry["model"] for entry in evidence)
+    short = dict(zip(models, short_names(list(models)), strict=True))
+    labels = [f"{short[entry['model']]}: " * (len(models) > 1) + _method(entry) for entry in evidence]
     points = Series(
-        "accuracy",
+        "cross-validated on the training split",
         list(range(len(evidence))),
         [100 * entry["accuracy"] for entry in evidence],
         [100 * entry["interval"][0] for entry in evidence],
         [100 * entry["interval"][1] for entry in evidence],
         style="points",
+        colour=0,
     )
-    return Lines("accuracy", "Expected accuracy by method", "", "accuracy %", [points], x_ticks=labels)
+    return Lines(
+        "accuracy",
+        "Accuracy by method",
+        "",
+        "accuracy %",
+        [points, *([chosen] if chosen is not None else [])],
+        x_ticks=labels,
+        caption="Lines: 90 % intervals.",
+        across=True,
+    )
 
 
-def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
-    """Sections of a fine-tuning run: what was chosen and why, training, classes, updates.
+def _method(entry: Mapping[str, Any]) -> str:
+    return f"{entry['method']} of {entry['layer']}" if entry["layer"] else entry["method"]
 
-    Args:
-        result: The command's result.
-    """
+
+def _on_test(result: Mapping[str, Any]) -> Series | None:
+    """The accuracy of the tuned network on the test split, beside what was cross-validated for its method."""
+    accuracy = result["accuracy"]
+    place = next((i for i, entry in enumerate(result["evidence"]) if entry["method"] == result["method"]), None)
+    if place is None or accuracy["test"] is None:
+        return None
+    low, high = accuracy["interval"]
+    values = [100 * accuracy["test"]], [100 * low], [100 * high]
+    return Series("chosen, tuned, on the test split", [place], *values, style="points", colour=1)
+
+
+def _confusion(counts: Mapping[tuple[str, str], int], names: Sequence[str], split: str) -> Matrix:
+    """Which class was taken for which; of many classes, those with most mistakes."""
+    wrong: Counter[str] = Counter()
+    for (label, given), count in counts.items():
+        wrong.update({name: count for name in {label, given} if label != given})
+    part = len(names) > CONFUSED
+    if part:
+        most = {name for name, _ in wrong.most_common(CONFUSED)}
+        names = [name for name in names if name in most]
+    table = np.array([[counts.get((label, given), 0) for given in names] for label in names], dtype=int)
+    which = f"the {len(names)} classes with most mistakes" if part else "all classes"
+    return Matrix(
+        "confusion",
+        f"Which class is taken for which ({split}, {which})",
+        names,
+        names,
+        table.reshape(len(names), len(names)),
+        "class given",
+        "class of the label",
+        "Numbers of samples; right answers are on the diagonal. Colours are shares of each row.",
+    )
+
+
+CONFUSED = 20
+"""Classes in a confusion matrix."""
+
+
+def _mistakes(result: Mapping[str, Any], dataset: Dataset | None) -> Section:
+    """The wrong samples of which the network was surest, with pictures or texts where there are some."""
+    entries = result["mistakes"]
+    samples = None if dataset is None else dataset[result["judged"]]
+    figures: list[Figure] = []
+    if samples is not None and samples.kind == "image":
+        pictures = [
+            (
+                f"{entry['class']} → {entry['predicted']}, {percent(entry['probability'])}",
+                thumbnail(samples, entry["position"]),
+            )
+            for entry in entries
+        ]
+        title = "Label → class given, with its probability"
+        figures.append(Images("mistakes", title, pictures, "The surest mistakes first: hard cases, or wrong labels."))
+    text = samples is not None and samples.kind == "text"
+    rows = [
+        [
+            samples.load(entry["position"])[:200] if text and samples is not None else entry["item"],
+            entry["class"],
+            entry["predicted"],
+            entry["probability"],
+            entry["probability_of_class"],
+        ]
+        for entry in entries
+    ]
+    columns = ["text" if text else "item", "label", "class given", "its probability", "that of the label"]
+    table = Table("mistakes", "Wrong, the surest first", columns, rows)
+    return Section(
+        id="mistakes", title=f"What it gets wrong ({result['judged']} split)", figures=figures, tables=[table]
+    )
+
+
+def finetune_sections(result: Mapping[str, Any], dataset: Dataset | None = None) -> list[Section]:
+    """Sections of a fine-tuning run: what was chosen and why, training, classes, mistakes, updates."""
+    curves = [*_training(result), *_layers(result)]
     accuracy, compressed = result["accuracy"], result["config"].get("compress_delta", False)
     watched = result["config"].get("watch", False)
-    rows = [[key, value] for key, value in _facts(result, accuracy)]
+    rows = [[key, value] for key, value in _facts(result, accuracy) if value is not None]
     tables = [Table("summary", "Result", ["quantity", "value"], rows)]
     if result["evidence"]:
         tables.append(evidence_table(result["evidence"]))
@@ -83,9 +163,12 @@ def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
                 ),
             ),
             figures=[
-                *([evidence_figure(result["evidence"])] if result["evidence"] else []),
-                *_layers(result),
-                *_training(result),
+                *([evidence_figure(result["evidence"], _on_test(result))] if result["evidence"] else []),
+                _confusion(
+                    {(one["class"], one["predicted"]): one["samples"] for one in result["confusion"]},
+                    [entry["name"] for entry in result["per_class"]],
+                    f"{result['judged']} split",
+                ),
             ],
             tables=tables,
             notes=[*result["reasons"], *result["warnings"]],
@@ -93,7 +176,9 @@ def finetune_sections(result: Mapping[str, Any]) -> list[Section]:
             seconds=result["seconds"],
             source=_SOURCE,
         ),
+        *([_mistakes(result, dataset)] if result["mistakes"] else []),
         Section(id="classes", title="By class", tables=[_per_class(result)]),
+        *([Section(id="training", title="Training", figures=curves)] if curves else []),
     ]
     if result["update"]["matrices"]:
         sections.append(_updates(result))
@@ -186,53 +271,59 @@ def _updates(result: Mapping[str, Any]) -> Section:
     )
 
 
-def prediction_sections(result: Mapping[str, Any], shown: int) -> list[Section]:
-    """Sections of a classification: how many of each class, how sure, and the first items.
-
-    Args:
-        result: The command's result.
-        shown: How many items.
+def prediction_sections(
+    result: Mapping[str, Any], shown: int, places: Sequence[tuple[Split, int]] = ()
+) -> list[Section]:
+    """Sections of a classification: which class is taken for which where that is known, how many of each class, the samples to look
+    at, how sure, and the first items.
     """
-    predictions = result["predictions"]
-    names = list(dict.fromkeys(one["class"] for one in sorted(predictions, key=lambda one: one["class"])))
-    counts = [sum(one["class"] == name for one in predictions) for name in names]
+    predictions, split = result["predictions"], result["config"]["split"]
+    names = sorted({one["class"] for one in predictions})
+    counts = Counter(one["class"] for one in predictions)
     sure = np.sort([one["probability"] for one in predictions])
     share = (np.arange(len(sure)) + 0.5) / max(len(sure), 1)
-    rows = [[one["item"], one["class"], one["probability"]] for one in predictions[:shown]]
-    split = result["config"]["split"]
-    which = f"all {len(predictions)} samples" if split == "all" else f"{split} split"
-    title = f"{which} of {result['config']['data']}" + (
-        f": the first {len(rows)}" if len(rows) < len(predictions) else ""
+    count = f"all {len(predictions)} samples" if len(predictions) > 1 else "the sample"
+    which = count if split == "all" else f"{split} split"
+    columns = ["item", "class", "probability"]
+    rows = [[one[name] for name in columns] for one in predictions[:shown]]
+    if any(one.get("unknown") for one in predictions):
+        columns = [*columns, "unlike all"]
+        rows = [[*row, "unknown" if one["unknown"] else ""] for row, one in zip(rows, predictions, strict=False)]
+    title = f"{which} of {result['config']['data']}"
+    figures: list[Figure] = [
+        Lines(
+            "counts",
+            "Samples given each class",
+            "",
+            "samples",
+            [Series("samples", list(range(len(names))), [counts[name] for name in names], style="bars")],
+            x_ticks=names,
+            across=True,
+        ),
+        *_to_look_at(result, places),
+        Lines(
+            "sure",
+            "How sure the network is",
+            "probability of the class given",
+            "share of samples below",
+            [Series("share", sure, share)],
+        ),
+    ]
+    if result["accuracy"] is not None:
+        pairs = Counter((one["label"], one["class"]) for one in predictions)
+        figures.insert(0, _confusion(pairs, sorted({name for pair in pairs for name in pair}), which))
+    first = Table(
+        "first",
+        f"{title}: the first {len(rows)}" if len(rows) < len(predictions) else title,
+        columns,
+        rows,
     )
     return [
         Section(
             id="predictions",
             title="Predictions",
-            figures=[
-                Lines(
-                    "counts",
-                    "Samples of each class",
-                    "class",
-                    "samples",
-                    [Series("samples", list(range(len(names))), counts, style="points")],
-                    x_ticks=names,
-                ),
-                Lines(
-                    "sure",
-                    "How sure the network is",
-                    "probability of the class given",
-                    "share of samples below",
-                    [Series("share", sure, share)],
-                ),
-            ],
-            tables=[
-                Table(
-                    "first",
-                    title,
-                    ["item", "class", "probability"],
-                    rows,
-                )
-            ],
+            figures=figures,
+            tables=[first],
             notes=result["warnings"],
             settings=result["config"],
             seconds=result["seconds"],
@@ -240,13 +331,55 @@ def prediction_sections(result: Mapping[str, Any], shown: int) -> list[Section]:
     ]
 
 
-def advice_sections(result: Mapping[str, Any], dataset: Dataset) -> list[Section]:
-    """Sections of a recommendation: the evidence, the learning curve, and the trouble.
+def _to_look_at(result: Mapping[str, Any], places: Sequence[tuple[Split, int]]) -> list[Images]:
+    """Pictures: the surest mistakes where right and wrong are known, else those of which the network is least sure."""
+    if not places or places[0][0].kind != "image":
+        return []
+    known, predictions = result["accuracy"] is not None, result["predictions"]
+    chosen = [index for index, one in enumerate(predictions) if not known or one["class"] != one["label"]]
+    chosen.sort(key=lambda index: predictions[index]["probability"] * (-1 if known else 1))
+    pictures = [
+        (
+            f"{predictions[index]['label']} → " * known
+            + f"{predictions[index]['class']}, {percent(predictions[index]['probability'])}",
+            thumbnail(*places[index]),
+        )
+        for index in chosen[:LOOKED_AT]
+    ]
+    title = "Wrong, the surest first: label → class given" if known else "Of these the network is least sure"
+    return [Images("look", title, pictures)] if pictures else []
 
-    Args:
-        result: The command's result.
-        dataset: For thumbnails of suspected labels.
-    """
+
+LOOKED_AT = 24
+"""Pictures on the page of a classification."""
+
+
+def export_sections(result: Mapping[str, Any], delta: int) -> list[Section]:
+    """The section of an export: what the file weighs beside the delta, and how exact it is."""
+    name = Path(result["path"]).name
+    sizes = Series("bytes", [0, 1], [delta, result["bytes"]], style="bars")
+    rows = [
+        ("file", result["path"]),
+        ("bytes", result["bytes"]),
+        ("bytes of the delta, which needs the base network beside it", delta),
+        ("largest difference of its outputs from the network's", result["max_difference"]),
+        ("tokenizer", result["tokenizer"]),
+    ]
+    return [
+        Section(
+            "export",
+            "What was written",
+            figures=[Lines("bytes", "Bytes", "", "bytes", [sizes], x_ticks=["the delta alone", name], across=True)],
+            tables=[Table("export", "The file", ["quantity", "value"], rows)],
+            settings=result["config"],
+            notes=result["warnings"],
+            seconds=result["seconds"],
+        )
+    ]
+
+
+def advice_sections(result: Mapping[str, Any], dataset: Dataset) -> list[Section]:
+    """Sections of a recommendation: the evidence, the learning curve, and the trouble."""
     recommended = result["recommendation"]
     sections = [
         Section(
@@ -265,7 +398,6 @@ def advice_sections(result: Mapping[str, Any], dataset: Dataset) -> list[Section
             ),
             figures=[evidence_figure(result["evidence"])],
             tables=[evidence_table(result["evidence"])],
-            command=recommended["command"],
             settings=result["config"],
             notes=result["warnings"],
             seconds=result["seconds"],

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.data import Dataset, thumbnail
+from lowdim._numbers import percent
+from lowdim.data import Dataset, Split, thumbnail
 from lowdim.figures import Images, Lines, Panels, Series, Table
 from lowdim.metrics import METRICS
 from lowdim.report._page import Section
+from lowdim.report.answers import best_layer
 
 _WHY = (
     "NC1 is the scatter within classes relative to the spread of the class means; D is the same with plain traces. Both are 0 "
@@ -24,13 +26,7 @@ _SOURCE = (
 
 
 def profile_sections(result: Mapping[str, Any], dataset: Dataset | None = None, *, id: str = "layers") -> list[Section]:
-    """Sections for the layers, the classes and the suspected labels of a measured network.
-
-    Args:
-        result: As `Profile.as_dict`, with the ``config`` of the run.
-        dataset: For thumbnails of suspected labels; without it they are only named.
-        id: Prefix of the anchors and files.
-    """
+    """Sections for the layers, the classes and the suspected labels of a measured network."""
     sections = [
         Section(
             id=id,
@@ -46,9 +42,7 @@ def profile_sections(result: Mapping[str, Any], dataset: Dataset | None = None, 
         )
     ]
     if result["classes"]:
-        sections.append(
-            Section(id=f"{id}-classes", title="Which classes are the trouble", why=_CLASSES, tables=[_classes(result)])
-        )
+        sections.append(_trouble(result, dataset, f"{id}-classes"))
     if result["outliers"]:
         sections.append(_suspects(result, dataset, id))
     return sections
@@ -61,22 +55,22 @@ _CLASSES = (
 
 
 def layer_figures(result: Mapping[str, Any]) -> list[Panels | Lines]:
-    """NC1 and D against depth for each pooling, accuracy of the nearest class mean, and the spectrum of the class means."""
+    """NC1 and D against depth for each pooling, accuracy of the nearest class mean, and the spectrum of the class means. That comes
+    first from which the answer was taken."""
+    judged = len(result["data"]) > 1
     result = _in_one_line(result)
     pools = list(dict.fromkeys(layer["pool"] for layer in result["layers"]))
     collapse = [_collapse(result, pool) for pool in pools]
     separation = [_separation(result, pool) for pool in pools]
-    return [
-        Panels(
-            "collapse",
-            "NC1 and separation D against depth",
-            [panel for pair in zip(collapse, separation, strict=True) for panel in pair],
-            columns=2,
-            caption="Dotted: chance level. Dashed: held-out NC1 on the left, the fitted straight line of log D on the right.",
-        ),
-        _accuracy(result, pools),
-        _spectrum(result, pools[0]),
-    ]
+    panels = Panels(
+        "collapse",
+        "NC1 and separation D against depth",
+        [panel for pair in zip(collapse, separation, strict=True) for panel in pair],
+        columns=2,
+        caption="Dotted: chance level. Dashed: held-out NC1 on the left, the fitted straight line of log D on the right.",
+    )
+    accuracy = _accuracy(result, pools)
+    return [*([accuracy, panels] if judged else [panels, accuracy]), _spectrum(result, pools[0])]
 
 
 def _rows(result: Mapping[str, Any], split: str, pool: str) -> list[Mapping[str, Any]]:
@@ -136,9 +130,16 @@ def _accuracy(result: Mapping[str, Any], pools: Sequence[str]) -> Lines:
         _series(f"{split} ({pool})", _rows(result, split, pool), "ncc_accuracy", "line+points", place)
         for place, (pool, split) in enumerate(product(pools, _splits(result)))
     ]
+    best = best_layer(result)
+    if best is not None and best["ncc_accuracy"] is not None:
+        row = _names(result, best["pool"]).index(best["name"])
+        name = f"best: {best['name']}"
+        series.append(
+            Series(name, [row], [best["ncc_accuracy"]], style="points", labels=[percent(best["ncc_accuracy"])])
+        )
     return Lines(
         "ncc",
-        "Accuracy of the nearest class mean",
+        "How often the nearest class mean is the right one, layer by layer",
         "layer",
         "accuracy",
         series,
@@ -168,11 +169,7 @@ def _spectrum(result: Mapping[str, Any], pool: str) -> Lines:
 
 
 def layer_tables(result: Mapping[str, Any]) -> list[Table]:
-    """The same as `layer_table`, one for each pooling and split, for the terminal.
-
-    Args:
-        result: The command's result.
-    """
+    """The same as `layer_table`, one for each pooling and split, for the terminal."""
     result, tables = _in_one_line(result), list[Table]()
     for pool in dict.fromkeys(layer["pool"] for layer in result["layers"]):
         for entry in result["data"]:
@@ -226,6 +223,45 @@ def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
+_WORST, _OF_EACH = 3, 6
+"""Classes that are shown, and samples of each."""
+
+
+def _trouble(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Section:
+    """The classes that make most of NC1, with some of their samples, and some of the class that lies nearest."""
+    split = _splits(result)[-1]
+    worst = [row for row in result["classes"] if row["split"] == split][:_WORST]
+    samples = None if dataset is None or dataset.kind == "features" else dataset[split]
+    figures: list[Images] = []
+    tables = [_classes(result)]
+    if samples is not None and dataset is not None and dataset.kind == "image":
+        for place, row in enumerate(worst):
+            title = f"{', nearest '.join(_pair(row))}: {percent(row['nc1_share'])} of NC1 ({split})"
+            shown = [
+                (name, thumbnail(samples, index)) for name in _pair(row) for index in _first(samples, dataset, name)
+            ]
+            figures.append(Images(f"trouble-{place + 1}", title, shown))
+    elif samples is not None and dataset is not None:
+        rows = [
+            [name, "itself" if name == row["name"] else f"nearest to {row['name']}", samples.load(index)[:200]]
+            for row in worst
+            for name in _pair(row)
+            for index in _first(samples, dataset, name)[:2]
+        ]
+        tables.insert(0, Table("trouble", f"Texts of these classes ({split})", ["class", "which", "text"], rows))
+    return Section(id=id, title="Which classes are the trouble", why=_CLASSES, figures=figures, tables=tables)
+
+
+def _pair(row: Mapping[str, Any]) -> list[str]:
+    """A class, and that whose mean lies nearest."""
+    return [name for name in (row["name"], row["nearest_class"]) if name is not None]
+
+
+def _first(samples: Split, dataset: Dataset, name: str) -> list[int]:
+    """Positions of a few samples of a class."""
+    return np.flatnonzero(samples.labels == dataset.classes.index(name))[:_OF_EACH].tolist()
+
+
 def _classes(result: Mapping[str, Any]) -> Table:
     keys = ["name", "split", "samples", "nc1_share", "nearest_class", "cdnv", "ncc_accuracy"]
     columns = ["class", "split", "samples", "share of NC1", "nearest class", "CDNV to it", "NCC accuracy"]
@@ -235,19 +271,18 @@ def _classes(result: Mapping[str, Any]) -> Table:
 
 
 def suspect_table(result: Mapping[str, Any]) -> Table:
-    """Suspected labels, most suspicious first.
-
-    Args:
-        result: The command's result.
-    """
-    keys = ["item", "split", "class", "nearest_class", "excess"]
+    """Suspected labels, most suspicious first."""
+    columns = {"item": "item", "split": "split", "class": "labelled", "nearest_class": "looks like"}
+    values = {"probability": "probability of its label", "excess": "excess"}
+    columns |= {key: name for key, name in values.items() if any(row[key] is not None for row in result["outliers"])}
     return Table(
         "suspects",
         "Suspected labels, most suspicious first",
-        ["item", "split", "labelled", "looks like", "excess"],
-        [[outlier[key] for key in keys] for outlier in result["outliers"]],
-        "Excess: squared distance to the own class mean minus that to the nearest other, over the mean squared distance between "
-        "class means; the means come from samples other than the one judged.",
+        list(columns.values()),
+        [[outlier[key] for key in columns] for outlier in result["outliers"]],
+        "The probability is that of a probe that has not seen the sample. Excess, where there are too many samples for one: squared distance "
+        "to the own class mean minus that to the nearest other, over the mean squared distance between class means; the means come from "
+        "samples other than the one judged.",
     )
 
 
@@ -266,5 +301,5 @@ def _suspects(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Se
             Images("suspects", "Suspected labels", images, "Label → the class it looks like; most suspicious first.")
         ]
     table = suspect_table(result)
-    why = ("Samples that are far from their class and near another one: wrong labels, or hard cases. Look at them.",)
+    why = ("Samples that look like another class than their own: wrong labels, or hard cases. Look at them.",)
     return Section(id=f"{id}-suspects", title="Suspected labels", why=why, figures=figures, tables=[table])

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lowdim._names import short_names
 from lowdim.figures import Lines, Series, Table
-from lowdim.ranking import SCORES
+from lowdim.ranking import JUDGES, SCORES
 from lowdim.report._page import Section
 
 _WHY = (
@@ -13,6 +14,11 @@ _WHY = (
     "higher accuracy between many models.",
     "Candidates that share a rank cannot be told apart on these samples: their difference is within its 90 % interval.",
 )
+_WHY_NUMBERS = (
+    "Candidates stand by the R² to expect: of a ridge on the feature, on samples that it has not seen. Beside it stands how far the features "
+    "are from as many directions as there are outputs (outside), and from holding the targets in them (unexplained).",
+    _WHY[1],
+)
 _SOURCE = (
     "Li et al. 2022, arXiv 2212.12206 (NC1 and transfer); Bao et al. 2019 (H-score); You et al. 2021, arXiv 2102.11005 (LogME); "
     "Xu et al. 2023, arXiv 2306.03440 (VCI); Shao et al. 2022, arXiv 2207.03036 (SFDA); Nguyen et al. 2020, arXiv 2002.12462 (LEEP)."
@@ -20,50 +26,104 @@ _SOURCE = (
 
 
 def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[Section]:
-    """One section: the candidates with their scores, each score against the probe, and the agreement.
-
-    Args:
-        result: As `lowdim.ranking.Ranking.as_dict`, with the ``config`` of the run.
-        id: Prefix of the anchors and files.
-    """
+    """One section: the candidates with their scores, each score against the probe, and the agreement."""
     tables = [_scores(result), *([_agreement(result)] if result["agreement"] else []), *_failed(result)]
-    own = [f"{row['model']}: {warning}" for row in result["scores"] for warning in row["warnings"]]
+    short = _short(result)
+    own = [f"{short[row['model']]}: {warning}" for row in result["scores"] for warning in row["warnings"]]
     return [
         Section(
             id=id,
             title="Which model suits this data",
-            why=_WHY,
+            why=_WHY_NUMBERS if "outputs" in result else _WHY,
             figures=_figures(result),
             tables=tables,
             settings=result["config"],
             source=_SOURCE,
-            terms={kind.title: kind.explanation for kind in SCORES.values()},
+            terms={kind.title: kind.explanation for kind in SCORES.values() if kind.task == SCORES[result["by"]].task},
             notes=[*result["warnings"], *own],
             seconds=result.get("seconds"),
         )
     ]
 
 
+def _judge(result: Mapping[str, Any]) -> str:
+    """The score by which the others are judged."""
+    return JUDGES[SCORES[result["by"]].task][1]
+
+
+def _short(result: Mapping[str, Any]) -> dict[str, str]:
+    """Short names of the candidates."""
+    names = [row["model"] for row in result["scores"]]
+    return dict(zip(names, short_names(names), strict=True))
+
+
 def _figures(result: Mapping[str, Any]) -> list[Lines]:
-    by = result["by"]
-    rows = [row for row in result["scores"] if row[by] is not None and row["probe_accuracy"] is not None]
-    if len(rows) < 2 or by == "probe_accuracy":
-        return []
-    points = Series(
-        "candidates",
-        [row[by] for row in rows],
-        [row["probe_accuracy"] for row in rows],
+    """The candidates by what orders them, the winner marked; and NC1, which needs no classifier, against the probe."""
+    by, short = result["by"], _short(result)
+    figures: list[Lines] = []
+    rows = [row for row in result["scores"] if row[by] is not None]
+    if rows:
+        best = rows[0]["rank"]
+        groups = {
+            "best": [row["rank"] == best and place == 0 for place, row in enumerate(rows)],
+            "cannot be told apart from it": [row["rank"] == best and place > 0 for place, row in enumerate(rows)],
+            "others": [row["rank"] != best for row in rows],
+        }
+        series = [_candidates(rows, by, mine, name, colour) for colour, (name, mine) in enumerate(groups.items())]
+        if by == "probe_cv_accuracy":
+            tested = [(place, row) for place, row in enumerate(rows) if row["probe_accuracy"] is not None]
+            places, values = [place for place, _ in tested], [row["probe_accuracy"] for _, row in tested]
+            series.append(Series("the probe on the test split", places, values, style="points", colour=1))
+        kind = SCORES[by]
+        figures.append(
+            Lines(
+                "candidates",
+                "Candidates, best first",
+                "",
+                kind.title,
+                [one for one in series if len(one.x)],
+                log_y=kind.logarithmic and all(row[by] > 0 for row in rows),
+                x_ticks=[short[row["model"]] for row in rows],
+                across=True,
+                caption="Lines: 90 % intervals over the samples.",
+            )
+        )
+    judge = _judge(result)
+    other = ("nc1" if SCORES[by].task == "classification" else "unexplained") if SCORES[by].of_probe else by
+    known = [row for row in result["scores"] if row[other] is not None and row[judge] is not None]
+    if len(known) > 1:
+        points = Series(
+            "candidates",
+            [row[other] for row in known],
+            [row[judge] for row in known],
+            style="points",
+            labels=[short[row["model"]] for row in known],
+        )
+        kind, positive = SCORES[other], all(row[other] > 0 for row in known)
+        title = f"{SCORES[judge].title.capitalize()} against {kind.title}"
+        figures.append(
+            Lines("probe", title, kind.title, SCORES[judge].title, [points], log_x=kind.logarithmic and positive)
+        )
+    return figures
+
+
+def _candidates(rows: list[Mapping[str, Any]], by: str, mine: list[bool], name: str, colour: int) -> Series:
+    """Those of a group, at their places."""
+    shown = [(place, row) for place, row in enumerate(rows) if mine[place]]
+    ends = [row["intervals"].get(by) or (row[by], row[by]) for _, row in shown]
+    return Series(
+        name,
+        [place for place, _ in shown],
+        [row[by] for _, row in shown],
+        [low for low, _ in ends],
+        [high for _, high in ends],
         style="points",
-        labels=[row["model"] for row in rows],
+        colour=(2, 0, 8)[colour],
     )
-    positive = all(row[by] > 0 for row in rows)
-    kind = SCORES[by]
-    title = f"Probe accuracy against {kind.title}"
-    return [Lines("probe", title, kind.title, "probe accuracy", [points], log_x=kind.logarithmic and positive)]
 
 
 def _scores(result: Mapping[str, Any]) -> Table:
-    first = [result["by"], "probe_accuracy"]
+    first = [result["by"], _judge(result)]
     names = [*dict.fromkeys([*first, *SCORES])]
     shown = [name for name in names if any(row.get(name) is not None for row in result["scores"])]
     columns = ["model", "rank", *(SCORES[name].title for name in shown), "width", "parameters", "layer"]

@@ -26,7 +26,7 @@ def experiments_page(
     experiments: Sequence[Experiment],
     finished: Mapping[str, Finished],
     settings: Mapping[str, Any],
-    options: str,
+    options: Mapping[str, str],
     next_steps: Sequence[tuple[str, str]] = (),
 ) -> Page:
     """One section per experiment, in the order of the lecture, and a table of all verdicts."""
@@ -34,19 +34,14 @@ def experiments_page(
     return Page(
         title=TITLE,
         lead=headline("reproduce", {"experiments": results}),
-        sections=[_section(one, finished[one.id], settings[one.id], options) for one in experiments],
+        sections=[_section(one, finished[one.id], settings[one.id], options.get(one.id, "")) for one in experiments],
         overview=True,
         next_steps=next_steps,
     )
 
 
 def finished_page(result: Mapping[str, Any], next_steps: Sequence[tuple[str, str]] = ()) -> Page:
-    """The page of a run that was read from its folder: tables and verdicts; its figures lie in the folder.
-
-    Args:
-        result: The command's result.
-        next_steps: As in `Page`.
-    """
+    """The page of a run that was read from its folder: tables and verdicts; its figures lie in the folder."""
     sections = [
         Section(
             id=entry["id"],
@@ -62,11 +57,7 @@ def finished_page(result: Mapping[str, Any], next_steps: Sequence[tuple[str, str
 
 
 def experiment_tables(result: Mapping[str, Any]) -> list[Table]:
-    """Tables and verdicts of every experiment, for the terminal.
-
-    Args:
-        result: The command's result.
-    """
+    """Tables and verdicts of every experiment, for the terminal."""
     tables: list[Table] = []
     for entry in result["experiments"]:
         tables += [

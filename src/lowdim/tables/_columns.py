@@ -6,38 +6,70 @@ one column per level, 1 where it is the level. Identifiers, free text and empty 
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError
+from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts
+from lowdim.tables._numbers import EXACT, Numbers, are_codes, numbers_of_texts
 from lowdim.tables._text import Form
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Kind = Literal["number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty"]
-KINDS: tuple[Kind, ...] = ("number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category", "date"})
 
-MISSING = frozenset({"", "na", "n/a", "n.a.", "nan", "null", "none", "?", "#n/a", "#na", "<na>", "nat", "-", ".", "--"})
-"""In any case. In columns of text, where a dash or "none" may be a value, only `MISSING_TEXT`."""
-MISSING_TEXT = frozenset({"", "na", "n/a", "nan", "null", "?", "#n/a", "<na>", "nat"})
+MISSING_TEXT = frozenset(
+    {"", "na", "n/a", "nan", "null", "?", "#n/a", "<na>", "nat", "#value!", "#div/0!", "#ref!", "#name?", "#num!"}
+)
+MISSING = MISSING_TEXT | {
+    "n.a.", "none", "nil", "#na", "-", ".", "--", "*", "**", "\u2013", "\u2014", "...", "\u2026", "missing", "unknown", "unk", "n.d.", "nd", "n.k.", "k.a.", "tbd",
+    "not available", "not applicable", "keine angabe", "(blank)", "(null)", "\\n",
+}  # fmt: skip
+"""In any case. In columns of text, where a dash or "unknown" may be a value, only `MISSING_TEXT`."""
 MOST_LEVELS = 30
 _PER_LEVEL = 2  # known cells per level, on average, that a category has at least
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 _TRUE = {"true", "yes", "t", "y"}
 _ID_NAME = re.compile(r"(?i)(^|[_\s])(id|idx|index|key|uuid|guid|row|nr|no)$|[a-z]Id$|^unnamed: \d+$|^$")
-_DATES = (
-    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%SZ", "%Y/%m/%d",
-    "%d.%m.%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%d-%m-%Y", "%d %b %Y", "%d-%b-%Y", "%Y%m%d",
-)  # fmt: skip
-_DAY = 86_400.0
-_MOST_DECIMALS = 15
+_CODE_NAME = re.compile(
+    r"(?i)(^|[_\s])(zip|plz|phone|tel|telephone|mobile|fax|isbn|issn|ean|upc|gtin|imei|iban|bic|ssn|vin|sku|barcode"
+    r"|(zip|post|postal|area|country)[_\s]?code|account([_\s]?(no|nr|number))?)$|^(post|zip)code$"
+)
+"""Of columns of whole numbers that name something: what is between two of them means nothing."""
+_TIMES: tuple[tuple[Any, Callable[[Any], float], Callable[[Any, float, float], Any]], ...] = (
+    (
+        datetime,
+        lambda cell: cell.timestamp() if cell.tzinfo else cell.replace(tzinfo=UTC).timestamp(),
+        lambda *given: _stamp(*given),
+    ),
+    (
+        date,
+        lambda cell: (cell - date(1970, 1, 1)).days * DAY,
+        lambda _, seconds, __: date(1970, 1, 1) + timedelta(round(seconds / DAY)),
+    ),
+    (
+        timedelta,
+        lambda cell: cell.total_seconds(),
+        lambda _, seconds, unit: pd.Timedelta(round(seconds / unit) * unit, unit="s"),
+    ),
+    (
+        time,
+        lambda cell: cell.hour * 3600 + cell.minute * 60 + cell.second + cell.microsecond / 1e6,
+        lambda _, seconds, unit: (datetime(1970, 1, 1) + timedelta(seconds=round(seconds / unit) * unit)).time(),
+    ),
+)
+"""Types of dates and times, seconds of one, and one of seconds, as precise as a unit."""
+MOST_PLACES = 6
+_MOSTLY = 0.5  # of the cells, from which a column of numbers with other texts is told as one
 
 
 @dataclass(frozen=True)
@@ -62,6 +94,9 @@ class Column:
     write: Callable[[float], Any] = float
     why: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.kind}{': ' + self.why if self.why else ''})"
+
     @property
     def modelled(self) -> bool:
         """Whether it enters the model."""
@@ -83,18 +118,14 @@ class Column:
 
 def column_like(column: Column, values: pd.Series) -> Column:
     """Other cells of a column that is known: with its kind and levels. A level that it does not have counts as unknown in the numbers."""
-    if not column.levels:
-        kind = "text" if column.kind in ("constant", "id", "empty") else column.kind
-        return column_of_values(column.name, values, kind=kind)
     known = values.notna().to_numpy()
-    place = {level: index for index, level in enumerate(column.levels)}
-    codes = np.array(
-        [
-            place.get(cell, np.nan) if there else np.nan
-            for cell, there in zip(values.astype(object), known, strict=True)
-        ],
-        float,
-    )
+    if not (column.modelled and known.any()):
+        return replace(column, known=known, numbers=np.full((len(known), column.numbers.shape[1]), np.nan))
+    if not column.levels:
+        return column_of_values(column.name, values, kind=column.kind)
+    place = {_spelling(level): index for index, level in enumerate(column.levels)}
+    cells = zip(values.astype(object), known, strict=True)
+    codes = np.array([place.get(_spelling(cell), np.nan) if there else np.nan for cell, there in cells], float)
     return replace(column, known=known, numbers=_coded(codes, column.kind, len(column.levels)))
 
 
@@ -107,78 +138,131 @@ def column_of_texts(
     missing: Collection[str] = (),
     first: bool = False,
 ) -> Column:
-    """A column of a text table.
-
-    Args:
-        name: Of the column.
-        cells: Its texts.
-        form: How numbers are written.
-        kind: If it is not to be found.
-        missing: Texts that stand for a missing cell beside the usual ones.
-        first: Whether it is the first column, which may number the rows.
-    """
+    """A column of a text table."""
     stripped = [cell.strip() for cell in cells]
     marked = {text.lower() for text in missing}
     known = np.array([cell.lower() not in MISSING and cell.lower() not in marked for cell in stripped], bool)
-    numbers = [form.number(cell) if there else np.nan for cell, there in zip(stripped, known, strict=True)]
-    if kind not in ("category", "text", "id", "boolean", "date") and known.any() and None not in numbers:
-        values = np.array(numbers, float)
-        if np.isinf(values).any():
-            raise InputError(
-                f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `na`."
-            )
-        texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
-        whole = all(re.fullmatch(r"[+-]?[\d,. '\u00a0\u202f]+", text) and _decimals(text, form) == 0 for text in texts)
-        return _numeric(name, values, known, whole, _number_writer(texts, form), kind, first)
+    texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
+    if kind not in ("category", "text", "id", "boolean", "date") and texts:
+        numbers = numbers_of_texts(texts, form)
+        if numbers is not None and (kind is not None or not _named_code(name, texts, numbers)):
+            if np.isinf(numbers.values).any():
+                raise InputError(
+                    f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `na`."
+                )
+            compact = compact_dates(texts) if kind is None else None
+            if compact is not None:
+                return _dated(name, known, compact)
+            values = np.full(len(cells), np.nan)
+            values[known] = numbers.values
+            return _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
     known = np.array([cell.lower() not in MISSING_TEXT and cell.lower() not in marked for cell in stripped], bool)
     texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
     if kind in (None, "date") and texts:
-        date = _date_of_texts(name, stripped, texts, known)
-        if date is not None:
-            return date
-    return _of_levels(name, [cell if there else None for cell, there in zip(stripped, known, strict=True)], kind)
+        dates = dates_of_texts(texts)
+        dates = compact_dates(texts) if dates is None and kind == "date" else dates
+        if dates is not None:
+            return _dated(name, known, dates)
+    column = _of_levels(name, [cell if there else None for cell, there in zip(stripped, known, strict=True)], kind)
+    others = Counter(text for text in texts if form.number(text) is None and text.lower() not in MISSING)
+    if kind is None and 0 < others.total() <= _MOSTLY * len(texts):
+        shown = ", ".join(repr(text) for text, _ in others.most_common(3)) + (", \u2026" if len(others) > 3 else "")
+        return replace(
+            column,
+            why=f"numbers but for {shown} in {others.total()} cells; `na` names what stands for a missing one",
+        )
+    return column
+
+
+def _named_code(name: str, texts: Sequence[str], numbers: Numbers) -> bool:
+    """Whether whole numbers are names, by their look or by that of the column."""
+    return are_codes(texts) or (numbers.whole and _CODE_NAME.search(name) is not None)
+
+
+def _dated(name: str, known: Mask, dates: Dates) -> Column:
+    days = np.full(len(known), np.nan)
+    days[known] = dates.days
+    if len(set(dates.days)) == 1:
+        return Column(name, "constant", known, np.empty((len(known), 0)), (), dates.write)
+    return Column(name, "date", known, days[:, None], (), dates.write, dates.why)
 
 
 def column_of_values(name: str, values: pd.Series, *, kind: Kind | None = None, first: bool = False) -> Column:
-    """A column of a frame, whose type says most of what it is.
-
-    Args:
-        name: Of the column.
-        values: The cells.
-        kind: If it is not to be found.
-        first: Whether it is the first column, which may number the rows.
-    """
+    """A column of a frame, whose type says most of what it is."""
     known = values.notna().to_numpy()
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        levels = [cell if there else None for cell, there in zip(values.astype(object), known, strict=True)]
-        return _of_levels(name, levels, kind or "category")
-    if pd.api.types.is_bool_dtype(values.dtype):
-        return _of_levels(
-            name, [bool(v) if there else None for v, there in zip(values, known, strict=True)], kind or "boolean"
-        )
-    if pd.api.types.is_datetime64_any_dtype(values.dtype):
-        zone = getattr(values.dtype, "tz", None)
-        days = np.full(len(values), np.nan)
-        days[known] = [stamp.timestamp() / _DAY for stamp in values[known]]
-        # dates without a time of day are filled with dates without one
-        whole_days = all(stamp == stamp.normalize() for stamp in values[known])
-
-        def write(day: float) -> Any:
-            stamp = pd.Timestamp(round(day * _DAY, 6), unit="s", tz=zone)
-            return stamp.round("D") if whole_days else stamp
-
-        return Column(name, "date", known, days[:, None], write=write)
-    numeric = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype)
-    if numeric and kind not in ("category", "boolean", "date", "text", "id"):
-        numbers = np.where(known, values.to_numpy(dtype=float, na_value=np.nan), np.nan)
-        if np.isinf(numbers).any():
-            raise InputError(f"The column {name!r} holds an infinite value. Correct it or make it missing (NaN).")
-        whole = pd.api.types.is_integer_dtype(values.dtype)
-        return _numeric(name, numbers, known, whole, int if whole else float, kind, first)
     cells = [cell if there else None for cell, there in zip(values.astype(object), known, strict=True)]
-    if all(isinstance(cell, bool | np.bool_) for cell in cells if cell is not None) and known.any():
-        return _of_levels(name, cells, kind or "boolean")
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return _of_levels(name, cells, kind or "category")
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return _of_levels(name, [None if cell is None else bool(cell) for cell in cells], kind or "boolean")
+    found = [cell for cell in cells if cell is not None]
+    if kind in (None, "date") and found:
+        column = _of_times(name, found, known)
+        if column is not None:
+            return column
+    if kind not in ("category", "boolean", "date", "text", "id") and not any(isinstance(cell, str) for cell in found):
+        column = _of_numbers(name, values, found, known, kind, first)
+        if column is not None:
+            return column
     return _of_levels(name, cells, kind)
+
+
+def _of_times(name: str, found: Sequence[Any], known: Mask) -> Column | None:
+    """A column of dates, times or durations, written as precisely as they are; None where they are none of these."""
+    matching = next((one for one in _TIMES if all(isinstance(cell, one[0]) for cell in found)), None)
+    if matching is None:
+        return None
+    _, seconds, written = matching
+    numbers = np.array([seconds(cell) for cell in found])
+    days = np.full(len(known), np.nan)
+    days[known] = numbers / DAY
+    midnights = all(
+        isinstance(cell, datetime) and (cell.hour, cell.minute, cell.second, cell.microsecond) == (0, 0, 0, 0)
+        for cell in found
+    )
+    unit = DAY if midnights else next((unit for unit in (DAY, 60.0, 1.0) if not (numbers % unit).any()), 1e-6)
+    return Column(name, "date", known, days[:, None], write=lambda day: written(found[0], day * DAY, unit))
+
+
+def _stamp(example: datetime, seconds: float, unit: float) -> Any:
+    stamp = pd.Timestamp(round(seconds, 6), unit="s", tz="UTC").tz_convert(example.tzinfo)
+    return stamp.round({DAY: "D", 60.0: "min", 1.0: "s"}.get(unit, "us"))
+
+
+def _of_numbers(
+    name: str, values: pd.Series, found: Sequence[Any], known: Mask, kind: Kind | None, first: bool
+) -> Column | None:
+    """A column of numbers of any type; None where they are labels."""
+    dtype = values.dtype
+    exact = bool(found) and all(isinstance(cell, Decimal) for cell in found)
+    plain = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
+    if not (
+        plain
+        or exact
+        or (found and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in found))
+    ):
+        return None
+    integers = pd.api.types.is_integer_dtype(dtype) or (bool(found) and all(isinstance(cell, int) for cell in found))
+    numbers = np.full(len(known), np.nan)
+    numbers[known] = np.array(found, float)
+    if np.isinf(numbers).any():
+        raise InputError(f"The column {name!r} holds an infinite value. Correct it or make it missing (NaN).")
+    whole = integers or bool(found and (numbers[known] % 1 == 0).all())
+    if kind is None and whole and (_CODE_NAME.search(name) or (np.abs(numbers[known]) > EXACT).any()):
+        return None
+    places = -min((cell.as_tuple().exponent for cell in found), default=0) if exact else 0
+
+    def decimal(value: float) -> Decimal:
+        return Decimal(f"{value:.{places}f}")
+
+    write = decimal if exact else int if integers else _rounded(found)
+    return _numeric(name, numbers, known, whole, write, kind, first)
+
+
+def _rounded(found: Sequence[float]) -> Callable[[float], float]:
+    """Numbers with as many decimals as those of the column, where these are few: it was written with so many."""
+    places = max((len(repr(float(cell)).partition(".")[2]) for cell in found), default=MOST_PLACES + 1)
+    return float if places > MOST_PLACES else lambda value: round(value, places)
 
 
 def _numeric(
@@ -199,6 +283,9 @@ def _numeric(
 def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
     """A column of labels: boolean, category, identifier or free text."""
     known = np.array([cell is not None for cell in cells], bool)
+    if any(cell is not None and not isinstance(cell, Hashable) for cell in cells):
+        kind, cells = "text", [None if cell is None else repr(cell) for cell in cells]
+    cells = _spelt_alike(cells)
     counts = Counter(cell for cell in cells if cell is not None)
     lowered = {str(level).strip().lower() for level in counts}
     why = ""
@@ -226,55 +313,23 @@ def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
     return Column(name, kind, known, _coded(codes, kind, len(levels)), levels, lambda code: levels[int(code)], why)
 
 
+def _spelling(cell: Any) -> Any:
+    """What words have in common that differ in capitals and blanks alone."""
+    return cell.strip().casefold() if isinstance(cell, str) and len(cell) > 1 else cell
+
+
+def _spelt_alike(cells: Sequence[Any]) -> Sequence[Any]:
+    """Words that differ in capitals and blanks alone, all as most are written."""
+    spellings: dict[str, Counter[str]] = {}
+    for cell in cells:
+        if isinstance(cell, str):
+            spellings.setdefault(_spelling(cell), Counter())[cell] += 1
+    other = {cell: spelt.most_common(1)[0][0] for spelt in spellings.values() if len(spelt) > 1 for cell in spelt}
+    return [other.get(cell, cell) if isinstance(cell, str) else cell for cell in cells] if other else cells
+
+
 def _coded(codes: Array, kind: Kind, levels: int) -> Array:
     """The numbers of levels: one column for each level of a category, one of 0 and 1 for a boolean, none for what passes through."""
     if kind == "category":
         return np.where(np.isnan(codes)[:, None], np.nan, codes[:, None] == np.arange(levels))
     return codes[:, None][:, : int(kind == "boolean")]
-
-
-def _date_of_texts(name: str, cells: Sequence[str], texts: Sequence[str], known: Mask) -> Column | None:
-    fitting = [form for form in _DATES if _is_date(texts[0], form) and all(_is_date(text, form) for text in texts[1:])]
-    if not fitting or (fitting[0] == "%Y%m%d"):
-        return None
-    form = fitting[0]
-    days = np.full(len(cells), np.nan)
-    days[known] = [datetime.strptime(text, form).replace(tzinfo=UTC).timestamp() / _DAY for text in texts]
-    unit = _DAY if "%H" not in form else 60.0 if "%S" not in form else 1.0
-
-    def write(day: float) -> str:
-        return datetime.fromtimestamp(round(day * _DAY / unit) * unit, UTC).strftime(form)
-
-    why = f"read as {form}, {fitting[1]} fits as well" if len(fitting) > 1 else ""
-    if len(set(texts)) == 1:
-        return Column(name, "constant", known, np.empty((len(cells), 0)), (texts[0],), lambda _: texts[0])
-    return Column(name, "date", known, days[:, None], (), write, why)
-
-
-def _is_date(text: str, form: str) -> bool:
-    try:
-        datetime.strptime(text, form)
-    except ValueError:
-        return False
-    return True
-
-
-def _decimals(text: str, form: Form) -> int:
-    _, point, digits = text.partition(form.decimal)
-    return len(digits) if point and digits.isdigit() else 0
-
-
-def _number_writer(texts: Sequence[str], form: Form) -> Callable[[float], str]:
-    """Numbers with the decimals that the column has, its decimal sign, and its thousands where it groups them."""
-    decimals = min(max((_decimals(text, form) for text in texts), default=0), _MOST_DECIMALS)
-    exponent = any("e" in text.lower() for text in texts)
-    grouped = form.thousands and any(form.thousands in text for text in texts)
-
-    def write(value: float) -> str:
-        if exponent:
-            return repr(value).replace(".", form.decimal)
-        text = f"{value:,.{decimals}f}" if grouped else f"{value:.{decimals}f}"
-        text = "0" + text[2:] if text.startswith("-0") and float(text.replace(",", "")) == 0 else text
-        return text.translate({ord(","): form.thousands, ord("."): form.decimal})
-
-    return write

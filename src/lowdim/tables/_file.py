@@ -1,23 +1,47 @@
 """Table files in every usual form: read, and written back in the same form with nothing but the holes changed."""
 
+import bz2
 import gzip
 import io
+import lzma
 import stat
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from lowdim._reading import said
 from lowdim.errors import InputError, require
 from lowdim.tables._columns import Kind
+from lowdim.tables._frames import plain, to_pandas, with_filled, without_marks
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
 from lowdim.tables._text import Form, TextTable, read_text
 
+_READERS = {
+    ".dta": "read_stata", ".sav": "read_spss", ".sas7bdat": "read_sas", ".feather": "read_feather", ".arrow": "read_feather", ".orc": "read_orc",
+    ".xls": "read_excel", ".xlsb": "read_excel", ".ods": "read_excel", ".pkl": "read_pickle", ".pickle": "read_pickle", ".h5": "read_hdf",
+}  # fmt: skip
+"""What reads kinds of files that are not read here."""
+
+
+class Packing(NamedTuple):
+    """A way to compress a file: how it begins, its suffix, how it is opened and packed."""
+
+    mark: bytes
+    suffix: str
+    opened: Callable[[io.BytesIO], Any]
+    pack: Callable[[bytes], bytes]
+
+
+_PACKINGS = {
+    "gzip": Packing(b"\x1f\x8b", ".gz", gzip.open, lambda data: gzip.compress(data, mtime=0)),
+    "bzip2": Packing(b"BZh", ".bz2", bz2.open, bz2.compress),
+    "xz": Packing(b"\xfd7zXZ", ".xz", lzma.open, lzma.compress),
+}
 MOST_BYTES = 8_000_000_000
 """Of a decompressed file: a small archive can hold a large text."""
 
@@ -76,8 +100,8 @@ class TextSource:
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
         """The file with its holes filled."""
         data = self.text.with_cells({place: str(cell.value) for place, cell in filled.items()})
-        if self.packing == "gzip":
-            return gzip.compress(data, mtime=0)
+        if self.packing in _PACKINGS:
+            return _PACKINGS[self.packing].pack(data)
         if self.packing == "zip":
             packed = io.BytesIO()
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -88,12 +112,14 @@ class TextSource:
 
 @dataclass(frozen=True)
 class FrameSource:
-    """A table of typed columns: Parquet or a sheet of Excel."""
+    """A table of typed columns: Parquet or a sheet of Excel, which has a `sheet`'s name, and a `corner`: the row and column of its header."""
 
     frame: pd.DataFrame
     name: str
     suffix: str
     data: bytes
+    sheet: str = ""
+    corner: tuple[int, int] = (1, 1)
     has_header = True
 
     @property
@@ -113,7 +139,7 @@ class FrameSource:
     @property
     def form(self) -> str:
         """What is not usual about it, for one line of output."""
-        return "Parquet" if self.suffix == ".parquet" else "the first sheet of an Excel file"
+        return f"the sheet {self.sheet!r} of an Excel file" if self.sheet else "Parquet"
 
     def table(
         self,
@@ -128,16 +154,60 @@ class FrameSource:
     ) -> Table:
         """Its columns; arguments as for `table_of_texts`."""
         del sentinels  # a typed file has a way of its own to say that a value is missing
-        frame = self.frame.replace(list(missing), None) if missing else self.frame
-        return table_of_frame(frame, kinds=kinds, passed=passed, only=only, time=time, entity=entity)
+        return table_of_frame(
+            without_marks(self.frame, missing), kinds=kinds, passed=passed, only=only, time=time, entity=entity
+        )
 
     def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
         """The file with its holes filled."""
-        return (_with_parquet if self.suffix == ".parquet" else _with_sheet)(self.data, filled)
+        return _with_sheet(self, filled) if self.sheet else _with_parquet(self.data, filled)
 
 
-Source = TextSource | FrameSource
-"""A table file that can be written back."""
+@dataclass(frozen=True)
+class GivenSource:
+    """A pandas or polars frame that was given as it is."""
+
+    given: Any
+    has_header = True
+    suffix = ".csv"
+    form = ""
+
+    @property
+    def name(self) -> str:
+        """What it is, for messages."""
+        return "pandas frame" if isinstance(self.given, pd.DataFrame) else "polars frame"
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """``rows x columns``."""
+        return to_pandas(self.given)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of all columns."""
+        return [str(name) for name in self.cells.columns]
+
+    def number(self, cell: str) -> float | None:
+        """The number that a cell holds, or None."""
+        return Form().number(cell)
+
+    def table(self, *, missing: Sequence[str] = (), sentinels: bool = True, **options: Any) -> Table:
+        """Its columns; arguments as for `table_of_frame`. Texts are missing only if they are named."""
+        del sentinels  # as in a typed file
+        frame = without_marks(self.cells, missing, usual=False) if missing else self.cells
+        return table_of_frame(frame, **options)
+
+    def filled(self, filled: Mapping[tuple[int, int], Filled]) -> Any:
+        """The frame with its holes filled."""
+        return with_filled(self.given, filled)
+
+    def written(self, filled: Mapping[tuple[int, int], Filled]) -> bytes:
+        """The same as a CSV file."""
+        return to_pandas(self.filled(filled)).to_csv(index=False).encode()
+
+
+Source = TextSource | FrameSource | GivenSource
+"""A table that can be written back."""
 
 
 def read_file(
@@ -169,16 +239,22 @@ def read_file(
             raise InputError(f"{name} is empty.")
         if data[:4] == b"PAR1":
             return FrameSource(_parquet(data), name, ".parquet", data)
-        packing, member = "", ""
-        if data[:2] == b"\x1f\x8b":
-            packing, data = "gzip", _limited(gzip.GzipFile(fileobj=io.BytesIO(data)), name)
+        member = ""
+        packing = next((kind for kind, one in _PACKINGS.items() if data.startswith(one.mark)), "")
+        if packing:
+            data = _limited(_PACKINGS[packing].opened(io.BytesIO(data)), name)
         elif data[:4] == b"PK\x03\x04":
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if "xl/workbook.xml" in archive.namelist():
-                    return FrameSource(_sheet(data, name), name, ".xlsx", data)
+                    return _sheet(data, name)
                 packing, member = "zip", _only_member(archive, name)
                 with archive.open(member) as file:
                     data = _limited(file, name)
+        reader = _READERS.get(Path(name).suffix.lower())
+        if reader and b"\0" in data[:1000]:
+            raise InputError(
+                f"{name} is of a kind that is not read. In Python, pandas.{reader}({name!r}).to_parquet('table.parquet') writes one that is."
+            )
         text = read_text(
             data, name, separator=separator, decimal=decimal, encoding=encoding, header=header, labels=labels
         )
@@ -216,8 +292,8 @@ def _only_member(archive: zipfile.ZipFile, name: str) -> str:
 def _suffix(path: Path | str, packing: str) -> str:
     """Of the file that is written: as the input's, and a sensible one for standard input and pipes."""
     suffixes = Path(path).suffixes if str(path) != "-" else []
-    known = "".join(suffixes[-2:] if packing == "gzip" else suffixes[-1:])
-    return known or {"gzip": ".csv.gz", "zip": ".zip"}.get(packing, ".csv")
+    known = "".join(suffixes[-2:] if packing in _PACKINGS else suffixes[-1:])
+    return known or {"zip": ".zip"}.get(packing, f".csv{_PACKINGS[packing].suffix}" if packing else ".csv")
 
 
 def _parquet(data: bytes) -> pd.DataFrame:
@@ -242,30 +318,67 @@ def _with_parquet(data: bytes, filled: Mapping[tuple[int, int], Filled]) -> byte
         for (row, column), cell in filled.items():
             if column == place:
                 cells[row] = cell.value
-        inner = field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
-        array = arrow.array(cells, type=inner)
-        table = table.set_column(
-            place, field, array.dictionary_encode().cast(field.type) if inner != field.type else array
-        )
+        if arrow.types.is_dictionary(field.type):
+            levels = table.column(place).combine_chunks().dictionary
+            codes = {level: code for code, level in enumerate(levels.to_pylist())}
+            indices = arrow.array([codes.get(cell) for cell in cells], field.type.index_type)
+            array = arrow.DictionaryArray.from_arrays(indices, levels, ordered=field.type.ordered)
+        else:
+            array = arrow.array(cells, type=field.type)
+        table = table.set_column(place, field, array)
     written = io.BytesIO()
     parquet.write_table(table, written)
     return written.getvalue()
 
 
-def _sheet(data: bytes, name: str) -> pd.DataFrame:
-    require("openpyxl", "An Excel file")
-    frame = pd.read_excel(io.BytesIO(data), engine="openpyxl", dtype=object).infer_objects().convert_dtypes()
-    if frame.empty:
-        raise InputError(f"{name} has no rows on its first sheet.")
-    return frame
+def _sheet(data: bytes, name: str) -> FrameSource:
+    """The first sheet that holds a table: a line of names, perhaps below a title, and rows."""
+    openpyxl = require("openpyxl", "An Excel file")
+    values, formulas = (openpyxl.load_workbook(io.BytesIO(data), data_only=only) for only in (True, False))
+    for sheet in values.worksheets:
+        rows = [list(row) for row in sheet.iter_rows(min_row=1, min_col=1, values_only=True)]
+        for row, line in zip(
+            rows, formulas[sheet.title].iter_rows(min_row=1, min_col=1, values_only=True), strict=True
+        ):
+            # a formula that was never computed is no hole
+            row[:] = [formula if value is None else value for value, formula in zip(row, line, strict=True)]
+        corner = _corner(rows)
+        if corner is None:
+            continue
+        top, left = corner
+        width = max(place + 1 for row in rows for place, cell in enumerate(row) if cell is not None)
+        last = max(place for place, row in enumerate(rows) if any(cell is not None for cell in row))
+        header = [
+            f"column {place + 1}" if cell is None else str(cell) for place, cell in enumerate(rows[top][left:width])
+        ]
+        repeated = [column for column in header if header.count(column) > 1]
+        if repeated:
+            raise InputError(
+                f"{name}, sheet {sheet.title!r}: the column {repeated[0]!r} comes twice. Give each a name of its own."
+            )
+        frame = pd.DataFrame([row[left:width] for row in rows[top + 1 : last + 1]], columns=header, dtype=object)
+        return FrameSource(
+            frame.infer_objects().convert_dtypes(), name, ".xlsx", data, sheet.title, (top + 1, left + 1)
+        )
+    raise InputError(f"{name} has no sheet with a line of names and rows below it.")
 
 
-def _with_sheet(data: bytes, filled: Mapping[tuple[int, int], Filled]) -> bytes:
-    workbook = require("openpyxl", "An Excel file").load_workbook(io.BytesIO(data))
-    sheet = workbook.worksheets[0]
+def _corner(rows: Sequence[Sequence[Any]]) -> tuple[int, int] | None:
+    """The row and column, from 0, where the names of the columns begin: in the first line that is about as wide as the table."""
+    counts = [sum(cell is not None for cell in row) for row in rows]
+    widest = max(counts, default=0)
+    top = next((place for place, count in enumerate(counts) if 2 * count > widest and count > (widest > 1)), None)
+    if top is None or not any(counts[top + 1 :]):
+        return None
+    return top, min(place for row in rows[top:] for place, cell in enumerate(row) if cell is not None)
+
+
+def _with_sheet(source: FrameSource, filled: Mapping[tuple[int, int], Filled]) -> bytes:
+    workbook = require("openpyxl", "An Excel file").load_workbook(io.BytesIO(source.data))
+    sheet, (top, left) = workbook[source.sheet], source.corner
     for (row, column), cell in filled.items():
-        value = cell.value.to_pydatetime() if isinstance(cell.value, pd.Timestamp) else cell.value
-        sheet.cell(sheet.min_row + 1 + row, sheet.min_column + column).value = value
+        value = plain(cell.value)
+        sheet.cell(top + 1 + row, left + column).value = value
     written = io.BytesIO()
     workbook.save(written)
     return written.getvalue()

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import narwhals as nw
+import numpy as np
 import pandas as pd
 
 from lowdim.errors import InputError
+from lowdim.tables._columns import MISSING, MISSING_TEXT
 from lowdim.tables._table import Filled
 
 
@@ -58,9 +60,36 @@ def _column(series: Any) -> pd.Series:
         return pd.Series(cells, dtype="boolean")
     if kind in (nw.Categorical, nw.Enum):
         return pd.Series(pd.Categorical(cells))
-    if kind in (nw.Date, nw.Datetime):
+    if kind == nw.Datetime:
         return pd.to_datetime(pd.Series(cells))
+    if kind == nw.Duration:
+        return pd.to_timedelta(pd.Series(cells))
     return pd.Series(cells, dtype=object)
+
+
+def without_marks(frame: pd.DataFrame, missing: Sequence[str], *, usual: bool = True) -> pd.DataFrame:
+    """The frame without texts that stand for a missing cell: those named and, if wanted, the usual ones, of which there are more among numbers."""
+    frame = frame.copy(deep=False)
+    for place in range(frame.shape[1]):
+        column = frame.iloc[:, place]
+        texts = [cell.strip().lower() if isinstance(cell, str) else None for cell in column]
+        if not any(text is not None for text in texts):
+            continue
+        numbers = any(isinstance(cell, int | float) and not pd.isna(cell) for cell in column)
+        marks = ((MISSING if numbers else MISSING_TEXT) if usual else frozenset()) | {
+            text.strip().lower() for text in missing
+        }
+        marked = [text in marks for text in texts]
+        if any(marked):
+            frame.isetitem(place, column.astype(object).mask(np.array(marked), None).infer_objects().convert_dtypes())
+    return frame
+
+
+def plain(value: Any) -> Any:
+    """Python's own type of a time."""
+    if isinstance(value, pd.Timestamp):
+        return value.to_pydatetime()
+    return value.to_pytimedelta() if isinstance(value, pd.Timedelta) else value
 
 
 def with_filled(data: Any, filled: Mapping[tuple[int, int], Filled]) -> Any:
@@ -80,10 +109,7 @@ def with_filled(data: Any, filled: Mapping[tuple[int, int], Filled]) -> Any:
         series = columns[place]
         values = series.to_list()
         for cell in cells:
-            value = cell.value
-            values[cell.row] = value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
-            if series.dtype == nw.Date:
-                values[cell.row] = values[cell.row].date()
+            values[cell.row] = plain(cell.value)
         new.append(nw.new_series(series.name, values, series.dtype, backend=frame.implementation))
     return frame.with_columns(*new).to_native() if new else data
 

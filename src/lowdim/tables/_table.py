@@ -1,5 +1,6 @@
 """A table of columns of any kind as one matrix of numbers, and the matrix as the table's cells again."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError, did_you_mean
-from lowdim.tables._columns import KINDS, MODELLED, Column, Kind, column_like, column_of_texts, column_of_values
+from lowdim.tables._columns import KINDS, Column, Kind, column_like, column_of_texts, column_of_values
 from lowdim.tables._text import Form
 
 Array = NDArray[np.float64]
@@ -19,6 +20,10 @@ SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0)
 """Numbers that people write for a missing one."""
 _FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
 _OFTEN = 3
+_TOTAL = re.compile(
+    r"(?i)((grand|sub)[ -]?)?totals?|sums?|summe|gesamt|insgesamt|average|avg|mean|durchschnitt|mittelwert|median"
+)
+"""What stands beside a row of totals."""
 NORMAL_90 = 1.6448536269514722
 """Deviations on either side of the mean that hold 90 % of a normal distribution."""
 
@@ -90,6 +95,28 @@ class Table:
         columns = tuple(column_like(column, frame.iloc[:, place]) for place, column in enumerate(self.columns))
         clock = None if self.clock is None else _clock(frame, columns, self.time, self.entity, _times_of_values)
         return replace(self, columns=columns, clock=clock)
+
+    def placed(self, rows: NDArray[np.intp], count: int) -> "Table":
+        """The same as these rows of so many; the others hold nothing of the model, and stay as they are."""
+
+        def spread(part: NDArray[Any], nothing: Any) -> NDArray[Any]:
+            whole = np.full((count, *part.shape[1:]), nothing)
+            whole[rows] = part
+            return whole
+
+        columns = tuple(
+            replace(column, known=spread(column.known, False), numbers=spread(column.numbers, np.nan))
+            for column in self.columns
+        )
+        clock = None if self.clock is None else spread(self.clock, np.nan)
+        known = np.any([column.known for column in columns if column.modelled], axis=0)
+        totals = count - 1 - rows[-1]
+        empty = np.flatnonzero(~known[: count - totals])
+        shown = ", ".join(str(row + 1) for row in empty[:5]) + (f", … ({empty.size} in all)" if empty.size > 5 else "")
+        notes = [f"rows without any value stay empty: {shown}"] if empty.size else []
+        notes += [f"the last {totals} rows hold totals, or nothing, and stay as they are"] if totals > 1 else []
+        notes += ["the last row holds totals, or nothing, and stays as it is"] if totals == 1 else []
+        return replace(self, columns=columns, clock=clock, notes=(*self.notes, *notes))
 
     def describe(self) -> list[str]:
         """One line for each kind that there is."""
@@ -198,6 +225,8 @@ def table_of_texts(
     """
     kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
 
+    rows = _rows_with_values(cells)
+    height, cells = len(cells), cells.iloc[rows].reset_index(drop=True)
     texts = [cells.iloc[:, place].tolist() for place in range(len(names))]
 
     def read(place: int, marks: Sequence[str]) -> Column:
@@ -226,7 +255,7 @@ def table_of_texts(
         return column_of_texts(name, cells.tolist(), form, kind=kind, missing=missing)
 
     named = cells.set_axis(list(names), axis=1)
-    return _in_order(Table(tuple(columns), (*notes, *_empty_rows(columns))), named, time, entity, times)
+    return _completable(_in_order(Table(tuple(columns), tuple(notes)), named, time, entity, times)).placed(rows, height)
 
 
 def table_of_frame(
@@ -241,12 +270,43 @@ def table_of_frame(
     """The columns of a frame; arguments as for `table_of_texts`."""
     names = [str(name) for name in frame.columns]
     kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
+    rows = _rows_with_values(frame)
+    count, frame = len(frame), frame.iloc[rows].reset_index(drop=True).set_axis(names, axis=1)
     columns = tuple(
         column_of_values(name, frame.iloc[:, place], kind=kinds.get(name), first=place == 0)
         for place, name in enumerate(names)
     )
-    table = Table(columns, _empty_rows(columns))
-    return _in_order(table, frame.set_axis(names, axis=1), time, entity, _times_of_values)
+    return _completable(_in_order(Table(columns), frame, time, entity, _times_of_values)).placed(rows, count)
+
+
+def _rows_with_values(cells: pd.DataFrame) -> NDArray[np.intp]:
+    """The rows without those that are empty, and without totals of the others below them."""
+    filled = np.zeros(len(cells), bool)
+    for place in range(cells.shape[1]):
+        column = cells.iloc[:, place]
+        filled |= column.notna().to_numpy() & [not (isinstance(cell, str) and cell.strip() == "") for cell in column]
+    rows = np.flatnonzero(filled)
+    while len(rows) > 3 and any(
+        isinstance(cell, str) and _TOTAL.fullmatch(cell.strip(" :")) for cell in cells.iloc[rows[-1]]
+    ):
+        rows = rows[:-1]
+    return rows
+
+
+def _completable(table: Table) -> Table:
+    """The table, if another column says something about a column with holes."""
+    modelled = [column for column in table.columns if column.modelled]
+    if not modelled:
+        kinds = ", ".join(map(str, table.columns[:8]))
+        wrong = ", `delimiter` what stands between columns" if len(table.columns) == 1 else ""
+        raise InputError(f"No column can be completed: {kinds}. `kind` says what a column is{wrong}.")
+    if len(modelled) == 1 and not modelled[0].known.all():
+        others = ", ".join(str(column) for column in table.columns if not column.modelled)
+        raise InputError(
+            f"Only {modelled[0].name!r} can be completed, and no other column says anything about it"
+            + (f": {others}. `kind` says what a column is." if others else ".")
+        )
+    return table
 
 
 def _times_of_values(name: str, cells: pd.Series, kind: Kind | None) -> Column:
@@ -337,15 +397,3 @@ def _range(column: Column) -> tuple[float, float]:
     values = column.numbers[column.known, 0]
     others = values[~np.isin(values, SENTINELS)]
     return (float(others.min()), float(others.max())) if others.size > 1 else (-np.inf, np.inf)
-
-
-def _empty_rows(columns: Sequence[Column]) -> tuple[str, ...]:
-    known = [column.known for column in columns if column.kind in MODELLED]
-    if not known:
-        kinds = ", ".join(f"{column.name!r} ({column.kind})" for column in columns[:8])
-        raise InputError(f"No column can be completed: {kinds}. `kind` says what a column is.")
-    empty = np.flatnonzero(~np.any(known, axis=0))
-    if not empty.size:
-        return ()
-    shown = ", ".join(str(row + 1) for row in empty[:5]) + (f", … ({empty.size} in all)" if empty.size > 5 else "")
-    return (f"rows without any value stay empty: {shown}",)

@@ -1,11 +1,9 @@
 """Text tables in the form in which they arrive, and back in the same form.
 
-What is not said is found: encoding, separator, decimal sign, header. pandas parses; beside that, every cell's place in the text is kept,
-so that a filled table is the file's own text with nothing but its holes replaced.
+What is not said is found: encoding, separator, decimal sign, header, lines that are no rows. Every cell's place in the text is kept, so
+that a filled table is the file's own text with nothing but its holes replaced.
 """
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,15 +13,27 @@ import pandas as pd
 
 from lowdim._memory import bytes_of_table, require_memory
 from lowdim.errors import InputError
+from lowdim.tables._json import looks_like_json, read_records, written
+from lowdim.tables._places import Cell
 
 SEPARATORS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma", " ": "blanks"}
 """In the order in which they are tried: a comma may stand in numbers, and blanks in text."""
+RARE_SEPARATORS = ("::", "^", "~")
+"""Tried where none of the others makes a table, if they give every line the same number of fields."""
 LOOKED_AT = 200
 """Lines from which the separator is told."""
 _COMMENT = "#"
+_REMARK = re.compile(r"##|#\s")
+"""How a comment begins among the rows, where a cell may be #N/A or #1."""
 _GROUPED = re.compile(r"[+-]?\d{1,3}([,. '\u00a0\u202f])\d{3}(?:\1\d{3})*(?:[.,]\d+)?")
 _WITH_COMMA, _WITH_POINT = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
-_BYTE_ORDER = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_AROUND = re.compile(r"^\s*[^\d\s+\-.,]{0,5}\s*(?=[+\-.,]?\d)|[^\d.,]{0,12}$")  # a currency, a unit
+_BYTE_ORDER = (
+    (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\x00\x00", "utf-32-le"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"),
+)  # fmt: skip
+_YEAR = re.compile(r"(19|20)\d\d")
+_NAMED_SEPARATOR = re.compile(r"sep=(.)(\r\n|\n|\r)")  # the first line, for Excel
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -33,11 +43,13 @@ class Form:
     Attributes:
         encoding: As Python names it.
         mark: The byte order mark.
-        separator: One character; a blank stands for any run of blanks.
+        separator: One or two characters; a blank stands for any run of blanks.
         decimal: ``"."`` or ``","``.
         thousands: The sign between groups of three digits, or an empty text.
         header: Whether the first line names the columns.
-        comments: Lines left out at the top.
+        left_out: Numbers of the lines that are no rows: comments, titles, notes.
+        short: Number of lines that end before the last column; what they lack is empty.
+        json: Whether these are records in JSON.
     """
 
     encoding: str = "utf-8"
@@ -46,7 +58,9 @@ class Form:
     decimal: str = "."
     thousands: str = ""
     header: bool = True
-    comments: int = 0
+    left_out: tuple[int, ...] = ()
+    short: int = 0
+    json: bool = False
 
     def describe(self) -> str:
         """What is not usual, for one line of output; empty for a plain CSV file."""
@@ -56,15 +70,16 @@ class Form:
         words += ["a decimal comma"] if self.decimal == "," else []
         words += [f"{self.thousands!r} between thousands"] if self.thousands else []
         words += [] if self.header else ["no header"]
-        words += (
-            [f"{self.comments} comment lines"] if self.comments > 1 else ["a comment line"] if self.comments else []
-        )
+        lines = ", ".join(map(str, self.left_out[:5])) + (", \u2026" if len(self.left_out) > 5 else "")
+        words += [f"line{'s' * (len(self.left_out) > 1)} {lines} left out"] if self.left_out else []
+        words += [f"{self.short} lines that end early"] if self.short else []
+        words += ["JSON"] if self.json else []
         words += [self.encoding.upper()] if self.encoding != "utf-8" else []
         return ", ".join(words)
 
     def number(self, cell: str) -> float | None:
         """The number that a cell holds, or None."""
-        text = cell.strip()
+        text = cell.strip().replace(MINUS, "-")
         if self.thousands and _GROUPED.fullmatch(text):
             text = text.replace(self.thousands, "")
         if self.decimal == ",":
@@ -78,15 +93,6 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Where a cell stands in the text (quotes included), and on which line."""
-
-    start: int
-    end: int
-    line: int
-
-
-@dataclass(frozen=True)
 class TextTable:
     """A text table with the place of every cell.
 
@@ -96,6 +102,7 @@ class TextTable:
         names: Of the columns.
         cells: ``rows x columns`` of text.
         places: The same of their places.
+        strings: Columns whose cells are strings of JSON.
     """
 
     text: str
@@ -103,17 +110,29 @@ class TextTable:
     names: tuple[str, ...]
     cells: pd.DataFrame
     places: Sequence[Sequence[Cell]]
+    strings: frozenset[int] = frozenset()
 
     def with_cells(self, new: Mapping[tuple[int, int], str]) -> bytes:
         """The file with some cells replaced, by (row, column); everything else keeps its bytes."""
         pieces: list[str] = []
-        at = 0
-        for (row, column), value in sorted(new.items()):
+        at, line, before = 0, 0, 0
+        for (row, column), value in sorted(
+            new.items(), key=lambda item: (*self.places[item[0][0]][item[0][1]], item[0][1])
+        ):
             place = self.places[row][column]
-            quoted = self.text[place.start : place.end].startswith('"') or self.form.separator in value
-            pieces += [self.text[at : place.start], f'"{value}"' if quoted else value]
-            at = place.end
+            before = before if place.line == line else 0
+            pieces += [self.text[at : place.start], self._written(row, column, value, before)]
+            at, line, before = place.end, place.line, place.lacking
         return self.form.mark + "".join([*pieces, self.text[at:]]).encode(self.form.encoding)
+
+    def _written(self, row: int, column: int, value: str, before: int) -> str:
+        """A new cell as it stands in the text, behind so many of the separators that its line lacks."""
+        place = self.places[row][column]
+        if self.form.json:
+            empty = self.text[: place.start].rstrip().endswith("{") and not before
+            return written(value, self.names[column], place, string=column in self.strings, first=empty)
+        quoted = self.text[place.start : place.end].startswith('"') or self.form.separator in value
+        return self.form.separator * max(place.lacking - before, 0) + (f'"{value}"' if quoted else value)
 
 
 def read_text(
@@ -128,33 +147,34 @@ def read_text(
 ) -> TextTable:
     """Read a text table.
 
-    Args:
-        data: The bytes of the file, not compressed.
-        name: For errors.
-        separator: One character, if it is not to be found.
-        decimal: ``"."`` or ``","``, if it is not to be found.
-        encoding: If it is not to be found.
-        header: Whether the first line names the columns, if it is not to be found.
-        labels: Whether the table holds texts with labels: then blanks separate nothing, no line is a comment, and where quotation marks
-            are not closed, as in some files separated by tabs, they are text.
+    With `labels` the table holds texts with labels: then blanks separate nothing, no line is a comment, and where quotation marks
+    are not closed, as in some files separated by tabs, they are text.
 
     Raises:
         InputError: If it is no table, with the line.
     """
     form, text = _decoded(data, name, encoding)
-    lines = [line for line in text.splitlines() if line.strip()]
+    if not labels and looks_like_json(text):
+        names, texts, places, strings = read_records(text, name)
+        form = replace(form, json=True, separator=",")
+        return TextTable(text, form, tuple(names), pd.DataFrame(texts, dtype=str), places, strings)
+    named = None if labels else _NAMED_SEPARATOR.match(text)
+    begin = named.end() if named else 0
+    lines = [line for line in text[begin:].splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{name} is empty.")
-    separator = separator or _separator(lines[:LOOKED_AT], labels=labels)
+    if separator is None:
+        separator = str(named.group(1)) if named else _separator(lines[:LOOKED_AT], labels=labels)
     cells = len(lines) * (1 + max(line.count(separator) for line in lines[:LOOKED_AT]))
     advice = "Use a part of it, or give arrays in Python."
     require_memory(bytes_of_table(cells, len(text)), f"Reading {name}, {len(lines):,} lines,", advice)
     quoted = not (labels and separator == "\t" and _is_literal(text))
-    records = _records(text, separator, name, quoted=quoted)
-    comments = 0
-    while not labels and len(records) > comments + 1 and _is_comment(text, records[comments], records[comments + 1]):
-        comments += 1
-    records = records[comments:]
+    records = _records(text, separator, name, quoted=quoted, begin=begin)
+    form = replace(form, separator=separator)
+    if not labels:
+        records, left_out = _rows(text, records)
+        records, short = _of_one_width(text, records, separator)
+        form = replace(form, left_out=(*range(1, 1 + bool(named)), *left_out), short=short)
     width = len(records[0])
     for record in records:
         if len(record) != width:
@@ -162,20 +182,78 @@ def read_text(
                 f"{name}, line {record[0].line}: {len(record)} fields, but line {records[0][0].line} has {width}. "
                 f"Columns are taken to be separated by {SEPARATORS.get(separator, repr(separator))}; `delimiter` says otherwise."
             )
-    form = replace(form, separator=separator, comments=comments)
-    frame = _parsed(text[records[0][0].start :], separator, name, quoted=quoted)
-    if frame.shape != (len(records), width):
-        raise InputError(f"{name} can be read in two ways. Say how its columns are separated with `delimiter`.")
-    texts: list[list[str]] = frame.to_numpy().tolist()
+    texts = [[_unquoted(text[cell.start : cell.end], quoted=quoted) for cell in record] for record in records]
     form = replace(form, **_number_signs(texts[:LOOKED_AT], separator, decimal))
-    named = _has_header(texts, form) if header is None else header
-    form = replace(form, header=named)
-    names = [cell.strip() for cell in texts[0]] if named else [f"column {place + 1}" for place in range(width)]
-    if len(texts) == int(named):
+    header = _has_header(texts, form) if header is None else header
+    form = replace(form, header=header)
+    names = [cell.strip() for cell in texts[0]] if header else [f"column {place + 1}" for place in range(width)]
+    first = int(header)
+    if header and not labels and _names_units(texts, form):
+        first, form = 2, replace(form, left_out=(*form.left_out, records[1][0].line))
+    if len(texts) == first:
         raise InputError(f"{name} has a header but no rows.")
     _check_names(names, name, records[0][0].line)
-    first = int(named)
-    return TextTable(text, form, tuple(names), frame.iloc[first:].reset_index(drop=True), records[first:])
+    return TextTable(text, form, tuple(names), pd.DataFrame(texts[first:], dtype=str), records[first:])
+
+
+def _unquoted(cell: str, *, quoted: bool) -> str:
+    return cell[1:-1].replace('""', '"') if quoted and cell.startswith('"') else cell
+
+
+def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[int]]:
+    """The header and the rows, and the lines of what else there is: a title above them, comments, notes of one field among wider rows."""
+    width = Counter(map(len, records)).most_common(1)[0][0]
+    marked = 0
+    while marked < len(records) - 1 and _text(text, records[marked]).startswith(_COMMENT):
+        marked += 1
+    # one line of # with as many fields as the next is a header; so is the last of several if it stands above numbers
+    if marked and len(records[marked - 1]) == len(records[marked]):
+        numbers = any(_WITH_POINT.fullmatch(cell) or cell.isdigit() for cell in _texts(text, records[marked]))
+        marked -= marked == 1 or numbers
+    others = records[marked:]
+    while len(others) > 1 and width > 1 and len(others[0]) == 1:
+        others = others[1:]
+    if width > 2 and len(others) > 2 and _is_title(text, others):
+        others = others[1:]
+    top = len(records) - len(others)
+    kept = [others[0], *(record for record in others[1:] if not _is_remark(_text(text, record), len(record), width))]
+    lines = {record[0].line for record in kept}
+    return kept, [record[0].line for place, record in enumerate(records) if place < top or record[0].line not in lines]
+
+
+def _is_remark(line: str, fields: int, width: int) -> bool:
+    """Whether a line among rows of this width is a comment or a note."""
+    if line.startswith(_COMMENT) and (fields != width or _REMARK.match(line)):
+        return True
+    return fields == 1 and width > 2 and _is_word(line)
+
+
+def _is_title(text: str, records: Sequence[Sequence[Cell]]) -> bool:
+    """Whether the first line has nothing but a text in its first cell, and the next names all columns."""
+    first, second = (_texts(text, record) for record in records[:2])
+    return bool(first[0]) and not any(first[1:]) and len(second) == len(first) and all(map(_is_word, second))
+
+
+def _is_word(cell: str) -> bool:
+    return any(sign.isalpha() for sign in cell)
+
+
+def _of_one_width(text: str, records: list[list[Cell]], separator: str) -> tuple[list[list[Cell]], int]:
+    """The records as wide as the first: without empty cells behind it, and with empty ones where a line ends early; how many did."""
+    width, short = len(records[0]), 0
+    sizes = Counter(map(len, records))
+    if len(sizes) == 1 or separator == " ":
+        return records, 0
+    usual, _ = sizes.most_common(1)[0]
+    for place, record in enumerate(records):
+        if len(record) > width and not any(_texts(text, record)[width:]):
+            records[place] = record[:width]
+        elif 1 < len(record) < width or (len(record) == 1 < width and usual in (1, width)):
+            end, line = record[-1].end, record[-1].line
+            lacking = (Cell(end, end, line, count) for count in range(1, width - len(record) + 1))
+            records[place] = [*record, *lacking]
+            short += 1
+    return records, short
 
 
 def _decoded(data: bytes, name: str, encoding: str | None) -> tuple[Form, str]:
@@ -227,19 +305,29 @@ def _separator(lines: Sequence[str], *, labels: bool) -> str:
         share = count / sum(sizes.values())
         if size > 1 and share > most:
             best, most = separator, share
+    if most == 0 and not labels and len(lines) > 2:
+        return next(
+            (
+                rare
+                for rare in RARE_SEPARATORS
+                if len({line.count(rare) for line in lines} - {0}) == 1 and rare in lines[0]
+            ),
+            best,
+        )
     return best
 
 
-def _records(text: str, separator: str, name: str, *, quoted: bool = True) -> list[list[Cell]]:
+def _records(text: str, separator: str, name: str, *, quoted: bool = True, begin: int = 0) -> list[list[Cell]]:
     """The places of all cells, line by line; blank lines are left out."""
     blanks = separator == " "
     sign = "[ \t]+" if blanks else re.escape(separator)
     inner = " \t" if blanks else re.escape(separator)
-    cells = rf'"(?:[^"]|"")*"|[^"{inner}\r\n][^{inner}\r\n]*|' if quoted else rf"[^{inner}\r\n]*"
+    plain = rf"[^{inner}\r\n]" if len(separator) == 1 else rf"(?:(?!{sign})[^\r\n])"
+    cells = rf'"(?:[^"]|"")*"|(?!"){plain}+|' if quoted else rf"{plain}*"
     pattern = re.compile(rf"({cells})({sign}(?=[^\r\n])|{sign}|\r\n|\n|\r|\Z)")
     records: list[list[Cell]] = []
     record: list[Cell] = []
-    position, line = 0, 1
+    position, line = begin, 1 + bool(begin)
     while position < len(text):
         if blanks and not record:
             while position < len(text) and text[position] in " \t":
@@ -272,13 +360,13 @@ def _text(text: str, record: Sequence[Cell]) -> str:
     return text[record[0].start : record[-1].end]
 
 
-def _is_comment(text: str, record: Sequence[Cell], following: Sequence[Cell]) -> bool:
-    """A line of ``#`` with another number of fields than the next; otherwise it is a header."""
-    return _text(text, record).startswith(_COMMENT) and len(record) != len(following)
+def _texts(text: str, record: Sequence[Cell]) -> list[str]:
+    """The cells of a line, without quotation marks and blanks around them."""
+    return [text[cell.start : cell.end].strip().strip('"').strip() for cell in record]
 
 
 def _number_signs(texts: Sequence[Sequence[str]], separator: str, decimal: str | None) -> dict[str, str]:
-    cells = [cell.strip() for row in texts for cell in row]
+    cells = [_AROUND.sub("", cell) for row in texts for cell in row]
     grouped = [match.group(1) for cell in cells if (match := _GROUPED.fullmatch(cell))]
     commas = [cell for cell in cells if _WITH_COMMA.fullmatch(cell)]
     points = any(_WITH_POINT.fullmatch(cell) for cell in cells)
@@ -294,9 +382,20 @@ def _number_signs(texts: Sequence[Sequence[str]], separator: str, decimal: str |
 
 
 def _has_header(texts: Sequence[Sequence[str]], form: Form) -> bool:
-    """No header where the first line holds numbers and nothing that is neither a number nor empty."""
+    """No header where the first line holds numbers and nothing that is neither a number nor empty; but years that no other line holds."""
     first = [cell for cell in texts[0] if cell.strip()]
+    years = all(_YEAR.fullmatch(cell) for cell in first) and len(set(first)) == len(first) > 1
+    if years and not any(_YEAR.fullmatch(cell) for row in texts[1:LOOKED_AT] for cell in row):
+        return True
     return not first or any(form.number(cell) is None for cell in first)
+
+
+def _names_units(texts: Sequence[Sequence[str]], form: Form) -> bool:
+    """Whether the line below the header holds words above numbers alone."""
+    if len(texts) < 4 or not all(_is_word(cell) and form.number(cell) is None for cell in texts[1]):
+        return False
+    cells = [[cell for row in texts[2:LOOKED_AT] if (cell := row[place].strip())] for place in range(len(texts[1]))]
+    return all(column and sum(form.number(cell) is not None for cell in column) > len(column) / 2 for column in cells)
 
 
 def _check_names(names: Sequence[str], name: str, line: int) -> None:
@@ -306,15 +405,3 @@ def _check_names(names: Sequence[str], name: str, line: int) -> None:
             f"{name}, line {line}: the column {repeated[0]!r} comes twice. Give each a name of its own, "
             "or say `header=False` if that line holds values."
         )
-
-
-def _parsed(text: str, separator: str, name: str, *, quoted: bool = True) -> pd.DataFrame:
-    """The cells as text, empty ones too."""
-    sign = r"\s+" if separator == " " else separator
-    try:
-        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        return pd.read_csv(
-            io.StringIO(text, newline=""), sep=sign, header=None, dtype=str, na_filter=False, quoting=quoting
-        )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise InputError(f"{name} cannot be read as a table: {error}") from error

@@ -17,10 +17,7 @@ Array = NDArray[np.float64]
 def with_tables(numbered: Numbered, user_table: Any, item_table: Any) -> tuple[Numbered, Array | None, Array | None]:
     """Entries with a row or column for every id that is in a table, and the features ``(ids, d)`` of both sides, or None.
 
-    Args:
-        numbered: The entries.
-        user_table: A frame with the ids of rows in its first column, and what is known of them in the others; or None.
-        item_table: The same of columns.
+    The first column of a table holds the ids of rows (or columns), the others what is known of them.
 
     Raises:
         InputError: If an id comes twice or does not fit those of the entries, or no column says anything.

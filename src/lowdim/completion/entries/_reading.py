@@ -125,10 +125,6 @@ def read_known(path: Path, name: str) -> pd.DataFrame:
 def read_table(source: Source, **options: Any) -> TableFile:
     """The table in a file.
 
-    Args:
-        source: The file, read.
-        options: `kinds`, `passed`, `only`, `missing` and `sentinels` of `Source.table`.
-
     Raises:
         InputError: If no column can be completed, or none of its cells is known.
     """

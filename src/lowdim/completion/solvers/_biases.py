@@ -5,14 +5,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 from lowdim.completion.entries import kernel, run_rows
 from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOut, Indices, Mask, Settings, Solved
 
 FOLDS = 5
-SWEEPS = 20
+SWEEPS = 60
 PASS = 4  # multiply-adds that one entry counts as, of which a gathered effect is most
-TOLERANCE = 1e-4  # relative change of the noise
+TOLERANCE = 1e-7  # of the noise, in any effect
+ROUNDING = 1e-13  # of the deviation of the entries, for a matrix without noise
+LEAST_LEFT = 1e-9  # of the degrees of freedom, for the noise
+WIDEST = 30.0  # logarithm of the largest damping
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,9 @@ class Biases:
         cols: ``(n,)`` column effects, 0 for a column without entries.
         row_damping: A row effect is the sum of its residuals over their number plus this: the ratio of the noise variance to the
             variance of the row effects, estimated from the data. Infinite where rows do not differ.
-        noise: Root mean square of what remains.
+        noise: Root mean square of what remains, per degree of freedom.
         iterations: Sweeps taken.
-        converged: Whether the noise has settled.
-        col_damping: The same of the column effects.
+        converged: Whether the effects have settled.
     """
 
     mean: float
@@ -38,7 +41,6 @@ class Biases:
     noise: float
     iterations: int
     converged: bool
-    col_damping: float = 1.0
 
     @property
     def factors(self) -> tuple[Array, Array]:
@@ -62,6 +64,45 @@ class Biases:
         return _shrunk(sums, entries.row_counts, self.row_damping)
 
 
+@dataclass(frozen=True)
+class Guarded:
+    """A completion whose rows and columns with fewer than ``least`` entries are completed by biases only."""
+
+    inner: Completion
+    biases: Completion
+    least: int
+    thin_rows: Mask
+    thin_cols: Mask
+
+    @staticmethod
+    def around(inner: Completion, biases: Completion, entries: Entries, least: int) -> "Guarded":
+        return Guarded(inner, biases, least, entries.row_counts < least, entries.col_counts < least)
+
+    @property
+    def factors(self) -> tuple[Array, Array]:
+        return self.inner.factors
+
+    @property
+    def iterations(self) -> int:
+        return self.inner.iterations
+
+    @property
+    def converged(self) -> bool:
+        return self.inner.converged
+
+    def predict(self, rows: Indices, cols: Indices) -> Array:
+        thin = self.thin_rows[rows] | self.thin_cols[cols]
+        return np.where(thin, self.biases.predict(rows, cols), self.inner.predict(rows, cols))
+
+    def deviation(self, rows: Indices, cols: Indices) -> Array:
+        thin = self.thin_rows[rows] | self.thin_cols[cols]
+        return np.where(thin, self.biases.deviation(rows, cols), self.inner.deviation(rows, cols))
+
+    def complete(self, entries: Entries) -> Array:
+        thin = (entries.row_counts < self.least)[:, None] | self.thin_cols
+        return np.where(thin, self.biases.complete(entries), self.inner.complete(entries))
+
+
 def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """Biases as a solver; it has no settings and starts afresh."""
     training = fit_biases(entries.select(~held))
@@ -80,29 +121,47 @@ def cross_validated_biases(entries: Entries, checked: Mask, seed: int) -> HeldOu
 
 
 def fit_biases(entries: Entries, start: Biases | None = None) -> Biases:
-    """Fit the effects in turn, each damped by its signal-to-noise ratio (empirical Bayes). Costs ``O(|Omega|)`` per sweep.
+    """Fit the effects in turn, their variances by restricted maximum likelihood. Costs ``O(|Omega|)`` per sweep.
 
-    A `start` from most of the same entries saves sweeps.
+    Each sweep takes the most likely damping given the residual sums of a side, and the noise that leaves these residuals when the effects
+    have taken their degrees of freedom. A `start` from most of the same entries saves sweeps and changes nothing else.
     """
     mean = float(entries.values.mean())
     centred, (m, n) = entries.values - mean, entries.shape
     col_start, col_rows, by_col = entries.by_columns(centred)
-    rows = np.zeros(m) if start is None else start.rows
     row_counts, col_counts = entries.row_counts, np.diff(col_start)
-    row_damping, col_damping = (1.0, 1.0) if start is None else (start.row_damping, start.col_damping)
-    variance, sweeps, converged = float(np.var(centred)) if start is None else start.noise**2, 0, False
-    cols, squares = np.zeros(n), np.empty(m)
+    spread = float(np.std(centred))
+    rows, noise = (np.zeros(m), spread) if start is None else (start.rows, start.noise)
+    cols, squares, level = np.zeros(n), np.empty(m), 0.0  # level: of the mean above that of the entries
+    row_damping, sweeps, converged = float("inf"), 0, False
     while sweeps < SWEEPS and not converged:
         sweeps += 1
-        cols = _shrunk(_residual_sums(col_start, col_rows, by_col, rows), col_counts, col_damping)
-        rows = _shrunk(_residual_sums(entries.row_start, entries.cols, centred, cols), row_counts, row_damping)
-        run_rows(add_squares, entries.row_start, PASS * entries.size, entries.cols, centred, rows, cols, squares)
-        previous, variance = variance, float(squares.sum()) / entries.size
-        row_damping = _damping(rows, row_counts, row_damping, variance)
-        col_damping = _damping(cols, col_counts, col_damping, variance)
-        converged = abs(previous - variance) <= TOLERANCE * previous
-    biases = Biases(mean, rows, cols, row_damping, float(np.sqrt(variance)), sweeps, converged, col_damping)
+        before = rows, cols
+        sums = _residual_sums(col_start, col_rows, by_col, rows + level)
+        col_damping = _damping(sums, col_counts, noise)
+        cols, shift = _centred(_shrunk(sums, col_counts, col_damping), col_counts)
+        level += shift
+        sums = _residual_sums(entries.row_start, entries.cols, centred, cols + level)
+        row_damping = _damping(sums, row_counts, noise)
+        rows, shift = _centred(_shrunk(sums, row_counts, row_damping), row_counts)
+        level += shift
+        run_rows(
+            add_squares, entries.row_start, PASS * entries.size, entries.cols, centred, rows + level, cols, squares
+        )
+        taken = 1 + _shrunk(1.0 * row_counts, row_counts, row_damping).sum()  # degrees of freedom
+        taken += _shrunk(1.0 * col_counts, col_counts, col_damping).sum()
+        noise = float(np.sqrt(squares.sum() / max(entries.size - taken, LEAST_LEFT * entries.size)))
+        change = max(float(np.abs(new - old).max()) for new, old in zip((rows, cols), before, strict=True))
+        converged = change <= TOLERANCE * noise + ROUNDING * spread
+    biases = Biases(mean + level, rows, cols, row_damping, noise, sweeps, converged)
     return replace(biases, rows=biases.row_effects(entries))  # as those of new rows
+
+
+def _centred(effects: Array, counts: Indices) -> tuple[Array, float]:
+    """The effects of what has entries less their mean, and that: it belongs to the mean of all, which nothing shrinks."""
+    seen = counts > 0
+    shift = float(effects[seen].mean())
+    return np.where(seen, effects - shift, 0.0), shift
 
 
 def _shrunk(sums: Array, counts: Indices, damping: float) -> Array:
@@ -110,11 +169,21 @@ def _shrunk(sums: Array, counts: Indices, damping: float) -> Array:
     return np.divide(sums, counts + damping, out=np.zeros_like(sums), where=counts > 0)
 
 
-def _damping(effects: Array, counts: Indices, damping: float, variance: float) -> float:
-    """Noise variance over the second moment of the effects that have entries, with their posterior variances."""
-    seen = counts > 0
-    spread = float(np.mean(effects[seen] ** 2 + variance / (counts[seen] + damping)))
-    return variance / spread if spread > 0 else 1.0
+def _damping(sums: Array, counts: Indices, noise: float) -> float:
+    """Noise variance over that of the effects with the largest likelihood, given the residual sums; infinite where there are no effects."""
+    if noise == 0:
+        return 0.0
+    members, energy = np.bincount(counts), np.bincount(counts, (sums / noise) ** 2)
+    sizes = 1.0 + np.flatnonzero(members[1:])
+    members, energy = (part[1:][members[1:] > 0] for part in (members, energy))
+
+    def slope(logarithm: float) -> float:
+        damping = np.exp(logarithm)
+        return float(((energy * damping / (sizes + damping) - sizes * members) / (sizes + damping)).sum())
+
+    if slope(-WIDEST) >= 0 or slope(WIDEST) <= 0:
+        return 0.0 if slope(-WIDEST) >= 0 else float("inf")
+    return float(np.exp(float(brentq(slope, -WIDEST, WIDEST, xtol=1e-12))))  # pyright: ignore[reportArgumentType]
 
 
 def _residual_sums(start: Any, others: Indices, values: Array, effects: Array) -> Array:

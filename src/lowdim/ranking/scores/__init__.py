@@ -10,7 +10,7 @@ from lowdim.ranking.scores.nc1 import class_variability, heldout_class_variabili
 from lowdim.ranking.scores.source import source_mean
 from lowdim.statistics import between_span
 
-__all__ = ["SCORES", "ScoreKind"]
+__all__ = ["JUDGES", "SCORES", "ScoreKind"]
 
 
 def _nearest_mean(sums: Sums) -> SampleMean:
@@ -52,5 +52,14 @@ _KINDS = [
         lambda s: s.probe and s.probe.crossed, trials=lambda found: found.samples / FOLD_LOSS, of_probe=True),
     ScoreKind("probe_accuracy", 1, "probe accuracy", "Of the frozen head on the test split, or by cross-validation.",
         lambda s: s.probe and s.probe.judged, trials=lambda found: found.probe_samples, of_probe=True),
+    ScoreKind("r2_cv", 1, "R², cross-validated", "Of a ridge on the feature, on samples that it has not seen.",
+        of_probe=True, task="regression"),
+    ScoreKind("r2", 1, "R²", "Of the ridge on the test split, or by cross-validation.", of_probe=True, task="regression"),
+    ScoreKind("outside", -1, "outside", "Share of the features' variance beyond as many principal directions as the targets have.",
+        task="regression"),
+    ScoreKind("unexplained", -1, "unexplained", "Share of the targets' variance that is not linear in those directions.",
+        task="regression"),
 ]  # fmt: skip
+JUDGES = {"classification": ("probe_cv_accuracy", "probe_accuracy"), "regression": ("r2_cv", "r2")}
+"""By task the score that orders, and that by which the others are judged."""
 SCORES: dict[str, ScoreKind] = {kind.name: kind for kind in _KINDS}

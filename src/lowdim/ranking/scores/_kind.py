@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lowdim.data._dataset import Task
 from lowdim.errors import InputError
 from lowdim.statistics import ClassStatistics
 
@@ -113,17 +114,19 @@ class ScoreKind:
         logarithmic: Whether its interval and its differences are those of its logarithm.
         by_half: Whether its influence takes labels ``k`` in the first half of the samples and ``K + k`` in the second.
         of_probe: Whether it needs the probe.
+        task: What labels have to be; scores of numbers are computed together by `ranking._regress`.
     """
 
     name: str
     direction: Literal[1, -1]
     title: str
     explanation: str
-    measure: Callable[[Sums], Score | SampleMean | SampleValues | None]
+    measure: Callable[[Sums], Score | SampleMean | SampleValues | None] = lambda sums: None
     trials: "Callable[[Evaluation], float] | None" = None
     logarithmic: bool = False
     by_half: bool = False
     of_probe: bool = False
+    task: Task = "classification"
 
 
 def pooled_scatter(statistics: ClassStatistics) -> Float[Tensor, "d d"]:

@@ -10,12 +10,7 @@ from lowdim.ranking.scores._kind import SampleMean, Sums
 
 
 class SourceTable:
-    """Joint distribution of labels and source classes, softly (by probability) and by the most probable class.
-
-    Args:
-        classes: ``K`` labels.
-        outputs: Source classes.
-    """
+    """Joint distribution of labels and source classes, softly (by probability) and by the most probable class."""
 
     def __init__(self, classes: int, outputs: int) -> None:
         self.soft = torch.zeros(classes, outputs, dtype=torch.float64)

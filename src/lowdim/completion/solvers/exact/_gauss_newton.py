@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lowdim._linalg import product_svd
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.exact._tangent import gram_blocks, solve_damped
 
@@ -35,11 +36,8 @@ class Polished:
 
 def balance(left: Array, right: Array) -> tuple[Array, Array]:
     """The same product with both factors' columns orthogonal and of equal norms, descending."""
-    q_left, r_left = np.linalg.qr(left)
-    q_right, r_right = np.linalg.qr(right)
-    inner_left, values, inner_right = np.linalg.svd(r_left @ r_right.T)
-    root = np.sqrt(values)
-    return np.ascontiguousarray(q_left @ inner_left * root), np.ascontiguousarray(q_right @ inner_right.T * root)
+    left, values, right = product_svd(left, right)
+    return left * np.sqrt(values), right * np.sqrt(values)
 
 
 def polish(
@@ -55,14 +53,6 @@ def polish(
 
     The damping is proportional to the residual, and the inner conjugate gradients get more steps when an outer step
     gains less than half.
-
-    Args:
-        entries: Observed entries.
-        left: (m, k) start.
-        right: (n, k) start.
-        tolerance: On the relative residual.
-        max_steps: Most outer steps.
-        most_inner: Most inner steps of one outer step.
 
     References:
         Zilber and Nadler (2022), SIAM J. Math. Data Sci., doi:10.1137/21M1433812.

@@ -77,14 +77,7 @@ def reweighted(
     $\epsilon^q / ((\sigma_i \sigma_j)^{q/2} - \epsilon^q)$ inside and $\epsilon^q / ((\sigma_i \epsilon)^{q/2} -
     \epsilon^q)$ beside the core; then $\epsilon \leftarrow \min(\epsilon, \max(\sigma_{bound+1}, decay\,\epsilon))$.
 
-    Args:
-        entries: Observed entries.
-        bound: The most singular values that are weighted one by one.
-        depth: L.
-        decay: The least factor by which the smoothing falls in one iteration; larger is slower and finds more.
-        iterations: The most of them.
-        seed: Of what is random; every iteration draws from a stream of its own, so that any can be the first.
-        start: Where to go on.
+    Every iteration draws from a stream of its own, so that any can be the first; a larger `decay` is slower and finds more.
 
     References:
         Kümmerle and Verdun (2021), ICML, "A scalable second order method for ill-conditioned matrix completion from

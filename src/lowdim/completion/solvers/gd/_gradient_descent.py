@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lowdim._linalg import product_svd
 from lowdim._random import child_seed
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._certainty import determines, facts
 from lowdim.completion.solvers._journal import Journal
 from lowdim.completion.solvers.gd._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion.solvers.gd._starts import (
@@ -159,7 +158,7 @@ def _start(
 
 
 def _describe(entries: Entries, run: Descent, step: float, gamma: float) -> GradientDescent:
-    left, values, right = balanced(run.network.left, run.network.right)
+    left, values, right = product_svd(run.network.left, run.network.right)
     rank = _fitting_rank(entries, left * values, right, run.relative_residual)
     return GradientDescent(
         U=left,
@@ -169,20 +168,12 @@ def _describe(entries: Entries, run: Descent, step: float, gamma: float) -> Grad
         relative_residual=run.relative_residual,
         iterations=run.iterations,
         converged=run.converged,
-        sure=run.relative_residual < SURE_RESIDUAL and determines(entries, rank),
-        reason=facts(entries, rank, run.relative_residual),
+        sure=run.relative_residual < SURE_RESIDUAL and entries.determines(rank),
+        reason=entries.facts(rank, run.relative_residual),
         step=step,
         gamma=gamma,
         run=run,
     )
-
-
-def balanced(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[Array, Array, Array]:
-    """The singular value decomposition of ``left @ right.T``, in O((m + n) k^2): U, s descending, V."""
-    q_left, r_left = np.linalg.qr(left)
-    q_right, r_right = np.linalg.qr(right)
-    inner_left, values, inner_right = np.linalg.svd(r_left @ r_right.T)
-    return np.ascontiguousarray(q_left @ inner_left), values, np.ascontiguousarray(q_right @ inner_right.T)
 
 
 def _fitting_rank(entries: Entries, left: Array, right: Array, residual: float) -> int:

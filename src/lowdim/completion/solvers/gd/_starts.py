@@ -38,15 +38,7 @@ def leading_svd(entries: Entries, values: Array, count: int, random: np.random.G
 def orthogonal_network(
     shape: tuple[int, int], width: int, depth: int, scale: float, random: np.random.Generator
 ) -> Network:
-    """The lecture's network: L factors, each ``scale`` times a random (semi-)orthogonal matrix, one rate for all.
-
-    Args:
-        shape: (m, n) of the end-to-end matrix.
-        width: Of the hidden layers; d for the full network of a (d, d) matrix, less for a narrow one.
-        depth: L, at least 2.
-        scale: epsilon.
-        random: Source of randomness.
-    """
+    """The lecture's network: L factors, each ``scale`` times a random (semi-)orthogonal matrix, one rate for all."""
     widths = [shape[1], *[width] * (depth - 1), shape[0]]
     return Network(tuple(initialize(widths, random, scale=scale)), (1.0,) * depth)
 
@@ -66,15 +58,7 @@ def compressed_network(
     vectors of the residual at the start, $V = \mathrm{orth}[V_\Phi, Q^\top U_\Phi]$, $U = Q V$ and every inner factor
     starts at $\varepsilon I$.
 
-    Args:
-        entries: Observed entries of Phi.
-        rank: r, or an upper bound of it.
-        depth: L.
-        scale: epsilon.
-        gamma: Rate of U and V relative to the inner factors'; 0 keeps them.
-        random: Source of randomness.
-        original: The square network to compress. Without one, Q is random, and what is needed of it is drawn directly
-            at a cost of O((m + n) r^2).
+    Without the `original` square network Q is random, and what is needed of it is drawn directly at a cost of O((m + n) r^2).
     """
     if original is not None:
         residual = entries.values - entries.predict(np.ascontiguousarray(original.left), original.right)
@@ -121,12 +105,6 @@ def largest_gamma(step: float, density: float, largest: float, depth: int) -> fl
     r"""The rate of the outer factors up to which the compressed network is stable near the solution.
 
     $$\eta\, p\, (L \sigma_1^{2 - 2/L} + 2 \gamma \sigma_1^2) < 2$$
-
-    Args:
-        step: eta, on the summed loss.
-        density: p, the observed share of the entries.
-        largest: The largest singular value of Phi; about that of the observed matrix divided by p.
-        depth: L.
 
     Returns:
         The largest gamma, <= 0 if the step is too large for the inner factors alone.

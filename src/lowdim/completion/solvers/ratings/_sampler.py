@@ -181,15 +181,7 @@ def directions(features: Floats | None) -> Floats | None:
 
 
 class Sampler:
-    """The state of the chain (or of the variational iteration) over both sides.
-
-    Args:
-        entries: The ratings.
-        factors: k.
-        seed: Of the draws and the start.
-        variational: Whether updates take means instead of draws.
-        known: What tables say about the rows and the columns, from `directions`.
-    """
+    """The state of the chain (or of the variational iteration) over both sides."""
 
     def __init__(
         self,

@@ -36,16 +36,7 @@ def draws(
     count: int,
     generator: np.random.Generator,
 ) -> Iterator[Array]:
-    """Draws of all cells ``(m, n)``; of the observed ones they mean nothing.
-
-    Args:
-        rows: To be completed.
-        training: Values and observed cells of the rows that the loadings were fitted to.
-        loadings: Of the factor model.
-        sizes: ``(n,)``, of the noise in units of the factor model's.
-        count: How many draws.
-        generator: Of everything random.
-    """
+    """Draws of all cells ``(m, n)``; of the observed ones they mean nothing."""
     inner = np.clip(rows.values, -EXTREME, EXTREME)
     plain = np.concatenate([mean @ loadings.mean.T for _, mean, _ in _latents(loadings, inner, rows.observed)])
     values, observed = np.clip(training[0], -EXTREME, EXTREME), training[1]
@@ -66,13 +57,7 @@ def draws(
 
 
 def sizes_of(honest: Array, values: Array, deviation: Array) -> Array:
-    """The root mean square honest error of each column over the factor model's deviation, ``(n,)``; 1 where nothing is known.
-
-    Args:
-        honest: ``(rows, n)``, predictions of known cells that have not seen them, NaN elsewhere.
-        values: What they are.
-        deviation: The factor model's.
-    """
+    """The root mean square honest error of each column over the factor model's deviation, ``(n,)``; 1 where nothing is known."""
     known = ~np.isnan(honest)
     counts = known.sum(0)
     errors = np.where(known, values - honest, 0.0)

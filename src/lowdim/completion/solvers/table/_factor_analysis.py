@@ -71,14 +71,7 @@ def fit(
 ) -> Fit:
     """Fit the loadings by coordinate ascent on the variational bound.
 
-    Args:
-        values: ``(m, n)``, columns of about zero mean and unit variance; what stands in a missing cell is ignored.
-        observed: ``(m, n)``, True where a cell was observed.
-        rank: The number of latents K, at most ``n - 1``.
-        sweeps: The most sweeps over rows and columns.
-        tolerance: Stop when a sweep changes the completed matrix by less, in root mean square.
-        start: Loadings to continue from.
-        stage: Where to report and to keep the state.
+    `values` have columns of about zero mean and unit variance; what stands in a missing cell is ignored.
 
     Cost: ``O(m n K^2 + (m + n) K^3)`` per sweep.
 

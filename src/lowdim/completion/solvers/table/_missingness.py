@@ -31,15 +31,7 @@ class Difference:
 def difference(
     entries: Entries, completion: Completion, rows: Indices, held_out: HeldOut, seed: int
 ) -> Difference | None:
-    """Compare missing with held-out cells; None where there are fewer than 20 of either.
-
-    Args:
-        entries: The observed entries, in units of the deviations of their columns.
-        completion: Of all of them.
-        rows: Of the held-out entries.
-        held_out: Their predictions, without them.
-        seed: Of the sample of missing cells.
-    """
+    """Compare missing with held-out cells; None where there are fewer than 20 of either."""
     counts = np.maximum(np.bincount(entries.cols, minlength=entries.shape[1]), 1)
     means = np.bincount(entries.cols, entries.values, entries.shape[1]) / counts
     missing_rows, missing_cols = _missing(entries, seed)

@@ -22,11 +22,7 @@ def held_stretches(
 ) -> Mask | None:
     """Known cells ``(m, n)`` to be held out: the holes, moved to other rows. None where the holes stand alone and rows have no order.
 
-    Args:
-        observed: ``(m, n)``.
-        together: For each column, those that are unknown whenever it is.
-        seed: Of the distances moved.
-        ordered: Whether the rows have an order in time.
+    `together` has for each column those that are unknown whenever it is.
     """
     holes = ~observed
     own = holes if together is None else holes[:, sorted({int(block[0]) for block in together})]

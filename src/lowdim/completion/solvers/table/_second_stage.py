@@ -119,14 +119,7 @@ def fit_second_stage(
 ) -> SecondStage:
     """Fit the predictors of all columns with holes, or of all columns where none has one.
 
-    Args:
-        values: ``(m, n)``, standardised; what stands in a hole is ignored.
-        observed: ``(m, n)``.
-        plain: The factor model of these values.
-        scored: The factor model of their normal scores.
-        together: For each column, those that are unknown whenever it is; by default itself alone.
-        rounds: The most rounds; 0 gives the factor model with its honest predictions.
-        seed: Of folds, cuts, landmarks and parts.
+    `together` has for each column those that are unknown whenever it is; 0 `rounds` give the factor model with its honest predictions.
 
     Cost: ``O(h m log m n)`` for the trees of h columns with holes, ``O(h m n K^2)`` for the worlds.
     """

@@ -89,9 +89,8 @@ class World:
 def leverage(latents: Array, ridge: Array) -> Array:
     """How much of a cell's own value its prediction takes up, if the column's loading is fitted to it, ``(rows,)``.
 
-    Args:
-        latents: ``(rows, K + 1)``, of the rows in which the column is known, in the worlds that hide it.
-        ridge: ``(K + 1,)``, the prior precision of the loading times the noise.
+    `latents` are those of the rows in which the column is known, in the worlds that hide it; `ridge` is the prior precision of the
+    loading times the noise.
     """
     inverse = np.linalg.inv(latents.T @ latents + np.diag(ridge))
     return np.minimum(np.einsum("ia,ab,ib->i", latents, inverse, latents), 0.9)

@@ -1,0 +1,95 @@
+"""``lowdim publish``: a fine-tuned network for others."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lowdim.cli._command import TYPED, called_from_python, command
+from lowdim.cli._common import say
+
+if TYPE_CHECKING:
+    from lowdim.report import Result
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    command(app)(publish)
+
+
+@called_from_python
+def publish(
+    delta: Annotated[Path, typer.Argument(metavar="DELTA", help="Folder that lowdim finetune printed.")],
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where the files go [default: hub, beside the delta].")
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Of what you publish, as the hub names it: apache-2.0, cc-by-4.0, mit …")
+    ] = "unknown",
+    push: Annotated[
+        str | None, typer.Option("--push", metavar="ORG/NAME", help="Upload the folder; without this nothing is sent.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: only you can see what is created.")] = False,
+) -> "Result":
+    """Give a fine-tuned network to others: a folder for the Hugging Face hub.
+
+    lowdim publish lowdim-runs/finetune-0123456789/delta --licence apache-2.0
+
+    lowdim publish tuned/delta --licence mit --push me/my-classifier
+
+    Writes the delta and a card with its metrics, base model, classes, intended use and licence; read the card before you upload
+    it. Others use it with lowdim predict --delta hf:me/my-classifier. Paths of this machine are left out.
+    """
+    import shlex
+    import time
+
+    from lowdim.errors import UsageError
+    from lowdim.finetuning._publish import push as upload
+    from lowdim.finetuning._publish import write_hub_folder
+    from lowdim.report import Page, Result, Section
+    from lowdim.report.answers import headline
+
+    begun = time.monotonic()
+    if private and push is None:
+        raise UsageError("`private` goes with `push=ORG/NAME`.", argument="private")
+    where = folder or (Path("hub") if str(delta).startswith("hf:") else delta.resolve().parent / "hub")
+    found = write_hub_folder(delta, where, licence=licence, run=_run_of(delta), name=push or "", usage=_usage)
+    warnings = ["The card says that the licence is unknown; name one with `licence`."] if licence == "unknown" else []
+    address = None
+    if push is not None:
+        say(f"uploading {where} to {push}")
+        address = upload(where, push, private=private)
+    files = sorted(entry for entry in where.iterdir() if entry.is_file())
+    result: dict[str, Any] = {
+        "config": {"delta": str(delta), "licence": licence, "push": push, "private": private},
+        "warnings": warnings,
+        "seconds": round(time.monotonic() - begun, 3),
+        "path": str(where),
+        "files": [entry.name for entry in files],
+        "bytes": sum(entry.stat().st_size for entry in files),
+        "classes": list(found.classes),
+        "address": address,
+    }
+    again = shlex.join(["lowdim", "publish", str(delta), "--folder", str(where), "--licence", licence])
+    page = Page(
+        title=f"{where.name} for the hub",
+        lead=headline("publish", result),
+        sections=[Section("publish", "Files", settings=result["config"], seconds=result["seconds"])],
+        next_steps=[] if address else [("Read the card, then upload:", f"{again} --push ORG/NAME")],
+        command=TYPED.get(),
+    )
+    return Result("publish", result, page, value=found, remarks=[f"card: {where / 'README.md'}"])
+
+
+def _usage(name: str, unknown: bool) -> str:
+    """How others classify with it."""
+    return f"lowdim predict --delta hf:{name} --data DATA{' --model BASE' * unknown}"
+
+
+def _run_of(delta: Path) -> dict[str, Any]:
+    """The result of the run that a delta lies in, where it does."""
+    from lowdim._files import read_json
+
+    file = delta.parent / "result.json"
+    found = read_json(file) if file.is_file() else None
+    return found if isinstance(found, dict) and found.get("command") == "finetune" else {}

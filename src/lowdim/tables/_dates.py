@@ -1,0 +1,143 @@
+"""Dates and times in the texts of a column as days, and how a new one is written there."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+DAY = 86_400.0
+_DATES = ("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y")
+_TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+_WORDS = (
+    "%d %b %Y",
+    "%d-%b-%Y",
+    "%d %B %Y",
+    "%d. %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%Y-%m",
+    "%b %Y",
+    "%B %Y",
+    "%I:%M %p",
+)
+FORMS = (*(date + time for date in _DATES for time in _TIMES), *_WORDS)
+_COMPACT = re.compile(r"(19|20)\d{6}")
+_LEAST = 3  # of whole numbers that are all dates
+_ZONE = re.compile(r"Z|[+-]\d\d:?\d\d")
+_CLOCK = re.compile(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d))?")
+_MOST_SHAPES = 3
+
+
+@dataclass(frozen=True)
+class Dates:
+    """The dates of a column's known cells: days since 1970 (of times, days), how one is written, and what was decided."""
+
+    days: list[float]
+    write: Callable[[float], str]
+    why: str = ""
+
+
+def dates_of_texts(texts: Sequence[str]) -> Dates | None:
+    """The dates of all texts, of one form or of a few that differ in their look, or None where one is none."""
+    if _CLOCK.fullmatch(texts[0]):
+        return _times(texts)
+    zone = _zone(texts)
+    bare = [text.removesuffix(zone) for text in texts] if zone else list(texts)
+    if not any(_is_date(bare[0], form) for form in FORMS):
+        return None
+    shapes = [_shape(text) for text in bare]
+    if len(set(shapes)) > _MOST_SHAPES:
+        return None
+    forms: dict[str, str] = {}
+    why: list[str] = []
+    for shape in dict.fromkeys(shapes):
+        own = sorted({text for text, its in zip(bare, shapes, strict=True) if its == shape})
+        fitting = [form for form in FORMS if all(_is_date(text, form) for text in own)]
+        if not fitting:
+            return None
+        forms[shape] = fitting[0]
+        others = [form for form in fitting[1:] if _days(own, form) != _days(own, fitting[0])]
+        why += [f"read as {fitting[0]}, {others[0]} fits as well"] if others else []
+    used = Counter(forms[shape] for shape in shapes)
+    form = used.most_common(1)[0][0]
+    why += [f"in {len(used)} forms, filled in as {form}"] if len(used) > 1 else []
+    days = [_days([text], forms[shape])[0] for text, shape in zip(bare, shapes, strict=True)]
+    typical = [text for text, shape in zip(bare, shapes, strict=True) if forms[shape] == form]
+    return Dates(days, _writer(typical, form, zone), "; ".join(why))
+
+
+def compact_dates(texts: Sequence[str]) -> Dates | None:
+    """The dates of texts of eight digits each, as 20240131, or None."""
+    if len(texts) < _LEAST or not all(_COMPACT.fullmatch(text) and _is_date(text, "%Y%m%d") for text in texts):
+        return None
+    return Dates(_days(texts, "%Y%m%d"), _writer(texts, "%Y%m%d", ""), "read as %Y%m%d")
+
+
+def _times(texts: Sequence[str]) -> Dates | None:
+    """Times of day and durations: hours and minutes, perhaps seconds."""
+    matches = [_CLOCK.fullmatch(text) for text in texts]
+    if any(match is None or (match.group(3) is None) != (len(texts[0].split(":")) == 2) for match in matches):
+        return None
+    parts = [[int(part) for part in text.split(":")] for text in texts]
+    days = [sum(part * unit for part, unit in zip(row, (3600, 60, 1), strict=False)) / DAY for row in parts]
+    width = min(len(text.split(":")[0]) for text in texts)
+    seconds = len(parts[0]) == 3
+
+    def write(day: float) -> str:
+        total = max(round(day * DAY / (1 if seconds else 60)), 0)
+        minutes, rest = divmod(total, 60)
+        if not seconds:
+            return f"{minutes:0{width}d}:{rest:02d}"
+        return f"{minutes // 60:0{width}d}:{minutes % 60:02d}:{rest:02d}"
+
+    return Dates(days, write)
+
+
+def _zone(texts: Sequence[str]) -> str:
+    """The offset from universal time with which all texts end."""
+    match = re.search(rf"(?:{_ZONE.pattern})$", texts[0])
+    zone = match.group() if match and ":" in texts[0] else ""
+    return zone if zone and all(text.endswith(zone) for text in texts) else ""
+
+
+def _shape(text: str) -> str:
+    """The text with one digit for each number, and one letter for each word."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text))
+
+
+def _days(texts: Sequence[str], form: str) -> list[float]:
+    return [datetime.strptime(text, form).replace(tzinfo=UTC).timestamp() / DAY for text in texts]
+
+
+def _is_date(text: str, form: str) -> bool:
+    try:
+        datetime.strptime(text, form)
+    except ValueError:
+        return False
+    return True
+
+
+def _writer(texts: Sequence[str], form: str, zone: str) -> Callable[[float], str]:
+    """Days as texts of this form; with zeros before single digits, and with as many digits of a second, as these texts have."""
+    timed = "%H" in form or "%I" in form
+    digits = max((len(text.rpartition(".")[2]) for text in texts), default=0) if "%f" in form else 0
+    unit = 10.0**-digits if digits else 1.0 if "%S" in form else 60.0 if timed else DAY
+    middle = (
+        15 if "%Y" in form and "%d" not in form else 0
+    )  # a month is written for the days from the middle of the one before
+    unpadded = any(re.search(r"(?<!\d)\d(?!\d)", _date_part(text, timed)) for text in texts)
+
+    def write(day: float) -> str:
+        text = datetime.fromtimestamp(round((day + middle) * DAY / unit) * unit, UTC).strftime(form)
+        text = text[: len(text) - 6 + digits] if digits else text
+        if unpadded:
+            date = _date_part(text, timed)
+            text = re.sub(r"(?<!\d)0(?=\d(?!\d))", "", date) + text.removeprefix(date)
+        return text + zone
+
+    return write
+
+
+def _date_part(text: str, timed: bool) -> str:
+    return re.split("[ T]", text)[0] if timed else text

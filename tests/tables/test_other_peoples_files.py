@@ -1,0 +1,256 @@
+"""Files as other people write them: each is read as what it says, and a filled cell looks like its neighbours."""
+
+import bz2
+import lzma
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from lowdim.errors import InputError
+from lowdim.tables import Source, read_file
+
+
+def read(folder: Path, name: str, content: str | bytes) -> Source:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_file(path)
+
+
+def filled(source: Source) -> str:
+    """The table with the mean of each column in its holes (of levels, the most frequent)."""
+    table = source.table()
+    matrix = table.matrix
+    means = np.nanmean(matrix, axis=0)
+    return source.written(
+        table.filled(np.where(np.isnan(matrix), means, matrix), rows=~np.isnan(matrix).all(1))
+    ).decode()
+
+
+NUMBERS = {  # cells of a column, and the mean of the first two as it stands there
+    "currency": (["$1.50", "$2.50"], "$2.00"),
+    "sign before currency": (["-$4.00", "-$6.00"], "-$5.00"),
+    "percent": (["10.5%", "11.5%"], "11.0%"),
+    "euro behind": (["3 €", "5 €"], "4 €"),
+    "unit": (["1.5 cm", "2.5 cm"], "2.0 cm"),
+    "parentheses": (["(10.00)", "4.00"], "(3.00)"),
+    "grouped currency": (['"$1,200.00"', '"$2,400.00"'], '"$1,800.00"'),
+    "plus": (["+1.0", "+3.0"], "+2.0"),
+    "minus sign": (["\N{MINUS SIGN}1.0", "\N{MINUS SIGN}3.0"], "\N{MINUS SIGN}2.0"),
+    "exponents": (["1.5E+09", "2.5E+09"], "2.0E+09"),
+    "some exponents": (["0.0001", "3.00e-04"], "0.0002"),
+    "whole": (["3.0", "8.0"], "6.0"),
+    "quoted": (["'1.5'", "'2.5'"], "'2.0'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_written_as_they_are(tmp_path: Path, name: str) -> None:
+    (first, second), expected = NUMBERS[name]
+    source = read(tmp_path, "a.csv", f"x,y\n{first},1.5\n{second},2.5\n,3.5\n")
+    assert filled(source).splitlines()[-1] == f"{expected},3.5"
+
+
+DATES = {
+    "compact": (["20240101", "20240105", "20240103"], "20240103"),
+    "month": (["2024-01", "2024-03", "2024-02"], "2024-02"),
+    "words": (['"January 1, 2024"', '"January 5, 2024"', '"January 3, 2024"'], '"January 3, 2024"'),
+    "two-digit years": (["01.02.24", "05.02.24", "03.02.24"], "03.02.24"),
+    "no zeros": (["1/5/2024", "1/9/2024", "12/25/2024"], "5/4/2024"),
+    "half days": (["01/05/2024 01:00 PM", "01/05/2024 03:00 PM", "01/05/2024 02:00 PM"], "01/05/2024 02:00 PM"),
+    "offset": (["2024-01-01T00:00:00+02:00", "2024-01-01T02:00:00+02:00", "2024-01-01T01:00:00+02:00"], "2024-01-01T01:00:00+02:00"),
+    "milliseconds": (["2024-01-01 00:00:00.250", "2024-01-01 00:00:00.750", "2024-01-01 00:00:00.500"], "2024-01-01 00:00:00.500"),
+    "two forms": (["2024-01-01", "2024-01-05", "03/01/2024"], "2024-01-22"),
+    "times": (["08:30", "10:30", "09:30"], "09:30"),
+    "durations": (["1:00:00", "30:00:00", "2:00:00"], "11:00:00"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DATES)
+def test_dates_and_times_are_written_as_they_are(tmp_path: Path, name: str) -> None:
+    cells, expected = DATES[name]
+    source = read(
+        tmp_path, "a.csv", "t,y\n" + "".join(f"{cell},{place}.5\n" for place, cell in enumerate(cells)) + ",9.5\n"
+    )
+    assert source.table().columns[0].kind == "date"
+    assert filled(source).splitlines()[-1] == f"{expected},9.5"
+
+
+def test_an_ambiguous_date_is_said(tmp_path: Path) -> None:
+    table = read(tmp_path, "a.csv", "t,y\n01/02/2024,1.5\n03/04/2024,2.5\n,3\n").table()
+    assert table.columns[0].why == "read as %m/%d/%Y, %d/%m/%Y fits as well"
+    table = read(tmp_path, "a.csv", "t,y\n01/02/2024,1.5\n23/04/2024,2.5\n,3\n").table()
+    assert table.columns[0].why == ""
+
+
+def test_whole_numbers_that_are_names_are_no_numbers(tmp_path: Path) -> None:
+    cells = {
+        "order": 10**17 + 7919 * np.arange(9),
+        "zip": [f"0{place}440" for place in range(9)],
+        "phone": 5_550_000 + np.arange(9) ** 2,
+    }
+    frame = pd.DataFrame({**cells, "x": np.arange(9) ** 2, "y": [1.5, None, *range(7)]}).astype({"zip": str})
+    frame.loc[3, "zip"] = None
+    frame["phone"] = frame["phone"].astype("Int64")
+    frame.loc[4, "phone"] = None
+    table = read(tmp_path, "a.csv", frame.to_csv(index=False)).table()
+    assert [column.modelled for column in table.columns] == [False, False, False, True, True]
+
+
+def test_marks_of_missing_numbers(tmp_path: Path) -> None:
+    marks = ["n/a", "NONE", "missing", "Unknown", "#DIV/0!", "(blank)", "*", "\N{EN DASH}", "not available", "\\N"]
+    source = read(
+        tmp_path, "a.csv", "x,y\n1.5,1\n2.5,4\n" + "".join(f"{mark},{place**2}\n" for place, mark in enumerate(marks))
+    )
+    assert source.table().columns[0].kind == "number"
+    assert filled(source).splitlines()[3:] == [f"2.0,{place**2}" for place in range(len(marks))]
+    odd = read(tmp_path, "b.csv", "x,y,z\n1.5,1,3\n2.5,4,7\nbroken,9,8\n5.5,,2\n").table()
+    assert not odd.columns[0].modelled and "numbers but for 'broken' in 1 cells" in odd.columns[0].why
+
+
+LINES = {
+    "comments": "# exported, by me\n# on Monday\nx,y\n1.5,2\n,4\n2.5,9\n# end, of it\n",
+    "comments between": "x,y\n1.5,2\n# a remark, here\n,4\n2.5,9\n",
+    "title": "Report 2024\n\nx,y,z\n1.5,2,1\n,4,5\n2.5,9,3\n",
+    "wide title": "Report 2024,,\nx,y,z\n1.5,2,1\n,4,5\n2.5,9,3\n",
+    "separator named": "sep=;\nx;y\n1.5;2\n;4\n2.5;9\n",
+    "units": "x,y\ncm,kg\n1.5,2\n,4\n2.5,9\n",
+    "separator at the end": "x,y\n1.5,2,\n,4,\n2.5,9,\n",
+    "empty last column": "x,y,\n1.5,2,\n,4,\n2.5,9,\n",
+    "totals": "x,y,what\n1.5,2,a\n,4,b\n2.5,9,b\n400.0,1500,Total\n",
+    "two colons": "1.5::2::7\n::4::8\n2.5::9::1\n",
+    "records": '[{"x": 1.5, "y": 2},\n {"x": null, "y": 4},\n {"x": 2.5, "y": 9}]\n',
+    "a record on each line": '{"x": 1.5, "y": 2}\n{"x": null, "y": 4}\n{"x": 2.5, "y": 9}\n',
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_lines_that_are_no_rows(tmp_path: Path, name: str) -> None:
+    source = read(tmp_path, "a.csv", LINES[name])
+    np.testing.assert_array_equal(source.table().matrix[:3, :2], [[1.5, 2], [np.nan, 4], [2.5, 9]])
+    old, new = LINES[name].splitlines(), filled(source).splitlines()
+    changed = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
+    before, after = changed[0]
+    assert len(changed) == 1 and after == (before.replace("null", "2.0") if "null" in before else f"2.0{before}")
+
+
+def test_lines_that_end_early(tmp_path: Path) -> None:
+    source = read(tmp_path, "a.csv", "x,y,z\n1.5,2.5,3.5\n2.5\n3.5,4.5\n4.5,,0.5\n")
+    assert source.form == "2 lines that end early"
+    assert filled(source) == "x,y,z\n1.5,2.5,3.5\n2.5,3.5,2.0\n3.5,4.5,2.0\n4.5,3.5,0.5\n"
+    with pytest.raises(InputError, match="line 3: 1 fields"):  # which of its cells is missing cannot be told
+        read(tmp_path, "b.txt", "x   y\n1.5 2.5\n    3.5\n")
+
+
+def test_a_key_that_a_record_lacks(tmp_path: Path) -> None:
+    source = read(
+        tmp_path,
+        "a.jsonl",
+        '{"x": 1.5, "k": "a", "n": 1}\n{"k": "b", "n": 4}\n{"x": 2.5, "n": 9}\n{"x": 2.0, "k": "a", "n": 7}\n{"x": 2.0, "k": "b", "n": 7}\n',
+    )
+    assert filled(source).splitlines()[1:3] == ['{"k": "b", "n": 4, "x": 2.0}', '{"x": 2.5, "n": 9, "k": "a"}']
+    with pytest.raises(InputError, match="line 2: not a list of JSON records"):
+        read(tmp_path, "b.json", '{"x": 1,\n "y" 2}')
+
+
+def test_years_name_columns(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.csv", "2019,2020\n1.5,2.5\n,3.5\n").names == ("2019", "2020")
+    assert read(tmp_path, "b.csv", "2019,2020\n2021,2022\n,2024\n").form == "no header"
+
+
+def test_one_word_in_several_spellings_is_one_level(tmp_path: Path) -> None:
+    column = (
+        read(tmp_path, "a.csv", "k,x\nHigh,1.5\nhigh,2.5\nHIGH,3.5\nhigh,4\nlow,5\nLow,6\nlow,7\n").table().columns[0]
+    )
+    assert column.kind == "category" and column.levels == ("high", "low")
+
+
+def test_a_single_column_has_nothing_to_be_filled_from(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="Only 'x' can be completed, and no other column says anything about it: 'name'"
+    ):
+        read(tmp_path, "a.csv", "name,x\na,1.5\nb,\nc,2.5\n").table()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack", "unpack"), [("bz2", bz2.compress, bz2.decompress), ("xz", lzma.compress, lzma.decompress)]
+)
+def test_compressed_files_stay_compressed(tmp_path: Path, suffix: str, pack, unpack) -> None:
+    source = read(tmp_path, f"a.csv.{suffix}", pack(b"x,y\n1.5,2\n,4\n2.5,9\n"))
+    table = source.table()
+    written = source.written(table.filled(np.nan_to_num(table.matrix, nan=2.0)))
+    assert unpack(written) == b"x,y\n1.5,2\n2.0,4\n2.5,9\n" and source.suffix == f".csv.{suffix}"
+
+
+def test_files_that_pandas_reads_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"pandas.read_stata\(.*to_parquet"):
+        read(tmp_path, "a.dta", b"<stata_dta>\0\0")
+
+
+def test_a_sheet_below_a_title_beside_another_sheet(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active["A1"] = "Cover"
+    sheet = book.create_sheet("Data")
+    sheet["B2"] = "Survey"
+    sheet.merge_cells("B2:D2")
+    for row, cells in enumerate([("x", "y", "sum"), (1.5, 2, "=B4+C4"), (None, 4, "=B5+C5"), (2.5, "n/a", "=B6+C6")]):
+        for column, cell in enumerate(cells):
+            sheet.cell(3 + row, 2 + column).value = cell
+    path = tmp_path / "a.xlsx"
+    book.save(path)
+    source = read_file(path)
+    table = source.table()
+    assert source.form == "the sheet 'Data' of an Excel file" and [column.name for column in table.columns] == [
+        "x",
+        "y",
+        "sum",
+    ]
+    path.write_bytes(source.written(table.filled(np.where(np.isnan(table.matrix), [[2.0, 3.0]], table.matrix))))
+    again = openpyxl.load_workbook(path)
+    assert [[cell.value for cell in row] for row in again["Data"]["B3:D6"]] == [
+        ["x", "y", "sum"], [1.5, 2, "=B4+C4"], [2.0, 4, "=B5+C5"], [2.5, 3, "=B6+C6"],
+    ]  # fmt: skip
+    assert again.worksheets[0]["A1"].value == "Cover"
+
+
+def test_parquet_keeps_levels_and_types(tmp_path: Path) -> None:
+    levels = pd.Categorical(["low", None, "high", "low", "high"], categories=["low", "mid", "high"], ordered=True)
+    table = pyarrow.table(
+        {
+            "k": pyarrow.array(levels),
+            "n": pyarrow.array([1, 5, None, 3, 3], pyarrow.uint8()),
+            "price": pyarrow.array(
+                [Decimal("1.50"), None, Decimal("2.50"), None, Decimal("2.00")], pyarrow.decimal128(8, 2)
+            ),
+            "list": [[1]] * 5,
+        }
+    )
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path)
+    table = pyarrow.parquet.read_table(path)
+    source = read_file(path)
+    found = source.table()
+    path.write_bytes(
+        source.written(found.filled(np.where(np.isnan(found.matrix), np.nanmean(found.matrix, 0), found.matrix)))
+    )
+    again = pyarrow.parquet.read_table(path)
+    assert again.schema.equals(table.schema)
+    assert again["k"].to_pandas().cat.categories.tolist() == ["low", "mid", "high"] and again["n"].to_pylist() == [
+        1,
+        5,
+        3,
+        3,
+        3,
+    ]
+    assert again["price"].to_pylist() == [
+        Decimal("1.50"),
+        Decimal("2.00"),
+        Decimal("2.50"),
+        Decimal("2.00"),
+        Decimal("2.00"),
+    ]
