@@ -180,7 +180,7 @@ class Together(Processes):
 
     def gather(self, value):
         board, barrier = BOARD
-        board[self.rank] = copy.deepcopy(value)
+        board[self.index] = copy.deepcopy(value)
         barrier.wait(60)
         values = copy.deepcopy(board)
         barrier.wait(60)
