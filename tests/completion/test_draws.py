@@ -87,7 +87,7 @@ def test_other_solvers_have_no_draws() -> None:
         DeepMatrixCompletion(solver="als", rank=2).fit(holed).sample(holed)
 
 
-@pytest.mark.filterwarnings("ignore:This matrix is not low-rank")
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
 def test_draws_keep_weak_relations() -> None:
     generator = np.random.default_rng(4)
     data = generator.normal(size=(150, 4))
