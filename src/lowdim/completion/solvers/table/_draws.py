@@ -8,6 +8,7 @@ the noise in each column.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table import _packed as packed
 from lowdim.completion.solvers.table._worlds import EXTREME
 
-FIRST_SWEEPS, SWEEPS = 40, 10
+SWEEPS, TOLERANCE = 150, 2e-4  # a fit that stops early stays near the others, and the draws differ too little
 MOST_LATENTS, ROWS_PER_LATENT = 20, 10
 LARGEST_SIZE = 2.0
 
@@ -44,12 +45,11 @@ def draws(
     values, observed = np.clip(training[0], -EXTREME, EXTREME), training[1]
     latents = min(values.shape[1] - 1, MOST_LATENTS, len(values) // ROWS_PER_LATENT)
     latents = max(latents, loadings.rank)
-    full = factor_analysis.fit(values, observed, latents, sweeps=FIRST_SWEEPS, relevance=False).loadings
+    options: dict[str, Any] = {"sweeps": SWEEPS, "tolerance": TOLERANCE, "relevance": False}
+    full = factor_analysis.fit(values, observed, latents, **options).loadings
     for _ in range(count):
         chosen = generator.integers(0, len(values), len(values))
-        drawn = factor_analysis.fit(
-            values[chosen], observed[chosen], full.rank, sweeps=SWEEPS, tolerance=0.0, start=full, relevance=False
-        ).loadings
+        drawn = factor_analysis.fit(values[chosen], observed[chosen], full.rank, start=full, **options).loadings
         draw = rows.modelled - plain
         for block, mean, covariance in _latents(drawn, inner, rows.observed):
             latent = np.zeros_like(mean)
