@@ -74,7 +74,7 @@ def export_model(
     names = tuple(example) if isinstance(example, dict) else ()
     tensors = tuple(tensor.cpu() for tensor in (example.values() if isinstance(example, dict) else [example]))
     deployed = _Deployed(model, names).cpu().eval()
-    information = {
+    information: dict[str, Any] = {
         "classes": list(delta.classes),
         "preprocessing": preprocessing.as_dict(),
         "method": delta.method,
