@@ -45,7 +45,7 @@ def test_measure_of_names_gives_what_the_page_shows():
     assert found.plot().axes and found.plot("ncc").axes
     assert found["accuracy"] == found.accuracy, "the library's object is behind it"
     assert "<svg" in found._repr_html_() and found.headline.split(":")[0] in found._repr_html_()
-    with pytest.raises(UsageError, match="There is no figure 'nothing'; there are collapse"):
+    with pytest.raises(UsageError, match="There is no figure 'nothing'; there are ncc, collapse"):
         found.plot("nothing")
 
 
