@@ -127,6 +127,9 @@ def test_the_page_fits_shows_its_figure_first_and_is_accessible(page: Any) -> No
         for drawing in page.locator(".interactive").all():
             drawing.scroll_into_view_if_needed()
             drawing.locator(".main-svg, canvas").first.wait_for(state="attached")
+        page.wait_for_function(  # drawings follow the width of the window
+            "[...document.querySelectorAll('.interactive .svg-container')].every(e => e.offsetWidth <= e.closest('.interactive').offsetWidth)"
+        )
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"overflow at {width}"
         if width != 768:
             found = Axe().run(page).response["violations"]
