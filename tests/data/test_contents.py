@@ -37,7 +37,7 @@ def replaced(path: Path, data: bytes) -> None:
 
 
 def identity(spec: Path | str) -> object:
-    return data_identity(load_data(str(spec), whole=True))
+    return data_identity(load_data(spec, whole=True))
 
 
 def test_a_touch_and_the_spelling_of_a_path_change_nothing(tmp_path, monkeypatch):

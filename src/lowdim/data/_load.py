@@ -1,5 +1,6 @@
 """From what a person types to a data set."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from lowdim.errors import InputError, UsageError, did_you_mean
 
 
 def load_data(
-    spec: str,
+    spec: str | os.PathLike[str],
     *,
     path_column: str | None = None,
     text_column: str | None = None,
@@ -65,7 +66,7 @@ def load_data(
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}.")
     dataset = _read(
-        spec,
+        os.fspath(spec),
         labelled=not whole,
         path_column=path_column,
         text_column=text_column,
