@@ -68,7 +68,7 @@ def test_training_images_in_the_test_split_are_said(tmp_path, command):
         "measure": {},
         "finetune": {"method": "linear-probe", "out": tmp_path / "run"},
         "advise": {"shots": [2]},
-        "rank": {"no_probe": True},
+        "rank": {},
     }[command]
     name = "digits" if command in ("measure", "finetune") else ["digits"]
     found = getattr(lowdim, command)(name, str(tmp_path), **options)

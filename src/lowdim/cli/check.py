@@ -1,6 +1,7 @@
 """``lowdim check``: does a theorem hold on these weights?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,7 +84,17 @@ def check(
     remarks = [f"{one.name}: {one.reason}" for one in checks]
     remarks += [f"update: {degrees['update']}"] if degrees.get("update") else []
     remarks += [f"cause: {cause}" for cause in degrees.get("causes", ())]
-    found = Result("check", result, shown, value=checks, remarks=remarks, exit_code=0 if result["holds"] else 4)
+    statements, *others = shown.sections[0].tables
+    brief = replace(statements, columns=statements.columns[:-1], rows=[row[:-1] for row in statements.rows])
+    found = Result(
+        "check",
+        result,
+        shown,
+        value=checks,
+        remarks=remarks,
+        tables=[brief, *others],
+        exit_code=0 if result["holds"] else 4,
+    )
     if page is not None:
         found.save_page(page)
     return found

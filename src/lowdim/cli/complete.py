@@ -348,6 +348,8 @@ def _run(
             pictures = [("known", source.holed()), ("completed", filled)]
         elif isinstance(source, TableFile):
             output, tables = _write_table(folder, source, model)
+            errors = _errors_by_column(source, model)
+            tables["columns"] = [{**column, "error_ratio": errors.get(column["name"])} for column in tables["columns"]]
         else:
             output = _write(folder, source, model, pairs)
     remarks = [str(one.message) for one in caught] + _unknown_columns(source)
@@ -374,6 +376,23 @@ def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = ()) -> "
         sections=completion_sections(result, held_out, pictures),
         command=TYPED.get(),
     )
+
+
+def _errors_by_column(source: "TableFile", model: "DeepMatrixCompletion") -> dict[str, float]:
+    """Of each column the root mean square error on known cells, predicted as if empty, over that of the column's mean."""
+    import numpy as np
+
+    columns = [column for column in source.table.columns if column.modelled]
+    owner = np.repeat(np.arange(len(columns)), [column.numbers.shape[1] for column in columns])
+    values, predictions = model.held_out_entries_
+    places, ratios = model.held_out_columns_, dict[str, float]()
+    means = np.bincount(places, values, len(owner)) / np.maximum(np.bincount(places, minlength=len(owner)), 1)
+    for index, column in enumerate(columns):
+        mine = (owner[places] == index) & np.isfinite(predictions)
+        spread = float(np.sqrt(np.mean((values - means[places])[mine] ** 2))) if mine.any() else 0.0
+        if spread > 0:
+            ratios[column.name] = float(np.sqrt(np.mean((values - predictions)[mine] ** 2))) / spread
+    return ratios
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:

@@ -91,6 +91,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         column_kinds_: For a frame with columns of several kinds: what each column is.
         remarks_: What else the user should know; also given as `CompletionWarning`.
         held_out_entries_: Values and predictions of the held-out entries, in the input's units.
+        held_out_columns_: In which column of the matrix each of them stands (a category has one for each of its levels).
         shape_: ``(m, n)`` of the training matrix.
         row_ids_, column_ids_: The ids of triplets with text ids, in the order of rows and columns; otherwise None.
         n_features_in_, feature_names_in_: As everywhere in scikit-learn.
@@ -534,6 +535,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.held_out_error_, self.biases_error_ = done.held_out.rmse, done.biases_rmse
         self.held_out_ratio_, self.oversampling_ = done.ratio, done.oversampling
         self.held_out_entries_ = done.held_out.values, done.held_out.predictions
+        self.held_out_columns_ = done.held_out.cols
         self.unidentified_rows_, self.unidentified_columns_ = done.thin_rows, done.thin_cols
         for remark in done.remarks:
             warnings.warn(remark, CompletionWarning, stacklevel=3)

@@ -267,5 +267,5 @@ def _suspects(bench: Bench, most: int) -> list[Outlier]:
             excess=None,
             probability=float(np.exp(heldout[position, train.labels[position]])),
         )
-        for position in doubtful(heldout, train.labels)[:most].tolist()
+        for position in map(int, doubtful(heldout, train.labels)[:most])
     ]

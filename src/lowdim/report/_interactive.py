@@ -77,18 +77,18 @@ def _lines(lines: Lines) -> dict[str, Any]:
 
 def _across(lines: Lines, traces: list[dict[str, Any]], layout: dict[str, Any]) -> dict[str, Any]:
     """Turns the drawing: values run to the right, rows down the page, each below its name."""
-    names = list(lines.x_ticks or ())
+    names, lift = list(lines.x_ticks or ()), 16 if any(series.style == "bars" for series in lines.series) else 11
     for trace in traces:
         trace["x"], trace["y"] = trace["y"], trace["x"]
         if "error_y" in trace:
             trace["error_x"] = trace.pop("error_y")
         if trace["type"] == "bar":
             trace["orientation"] = "h"
-        trace.setdefault("text", [_text(names[int(row)]) for row in trace["y"]])
+        trace.setdefault("hovertext", [_text(names[int(row)]) for row in trace["y"]])
     rows = {"range": [len(names) - 0.6, -0.8], "tickvals": list(range(len(names))), "showticklabels": False}
     above = [
         {
-            "text": _text(name), "x": 0, "xref": "paper", "xanchor": "left", "y": row, "yshift": 11, "align": "left",
+            "text": _text(name), "x": 0, "xref": "paper", "xanchor": "left", "y": row, "yshift": lift, "align": "left",
             "showarrow": False, "font": {"size": 12},
         }
         for row, name in enumerate(names)

@@ -156,12 +156,14 @@ def _lines(axes: Any, lines: Lines) -> None:
 
 
 def _names_above_rows(axes: Any, lines: Lines) -> None:
-    names = lines.x_ticks or ()
+    names, bars = lines.x_ticks or (), any(series.style == "bars" for series in lines.series)
     axes.set_ylim(len(names) - 0.6, -0.8)
     axes.set_yticks(range(len(names)), [""] * len(names))
     for row, name in enumerate(names):
         at = {"xy": (0, row), "xycoords": axes.get_yaxis_transform()}
-        axes.annotate(name, **at, xytext=(4, 5), textcoords="offset points", fontsize=8, annotation_clip=False)
+        axes.annotate(
+            name, **at, xytext=(4, 8 if bars else 5), textcoords="offset points", fontsize=8, annotation_clip=False
+        )
 
 
 def _matrix(figure: Matrix) -> Canvas:

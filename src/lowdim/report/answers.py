@@ -142,6 +142,10 @@ def _finetune(result: Result) -> str:
 
 def _predict(result: Result) -> str:
     predictions = result["predictions"]
+    if len(predictions) == 1:
+        (one,) = predictions
+        unlike = "; but it is unlike all training samples" if one.get("unknown") else ""
+        return f"{one['item']}: {one['class']} (probability {percent(one['probability'])}){unlike}."
     counts: dict[str, int] = {}
     for one in predictions:
         counts[one["class"]] = counts.get(one["class"], 0) + 1
@@ -168,6 +172,10 @@ def _publish(result: Result) -> str:
     return f"Ready for the hub: {result['path']} ({listed(result['files'])}; {result['bytes']:,} bytes). Nothing was uploaded."
 
 
+_NO_BETTER = 0.95
+"""Error of a column over that of its mean from which on nothing is gained."""
+
+
 def _complete(result: Result) -> str:
     ratio = result["held_out_ratio"]
     known = ratio is not None and ratio == ratio
@@ -175,7 +183,17 @@ def _complete(result: Result) -> str:
     if "filled" in result:
         columns = sum(1 for column in result["columns"] if column["filled"])
         cells = f"{result['filled']:,} empty cells filled in {columns} column{'s' * (columns != 1)}"
-        return f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
+        said = f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
+        filled = [one for one in result["columns"] if one["filled"] and one.get("error_ratio") is not None]
+        useless = [one["name"] for one in filled if one["error_ratio"] > _NO_BETTER]
+        worst = max(filled, key=lambda one: one["error_ratio"], default=None)
+        if useless:
+            said += (
+                f" Do not trust {listed(useless)}: known cells there are predicted no better than by the column's mean."
+            )
+        elif worst is not None and len(filled) > 1:
+            said += f" Least sure: {worst['name']} ({worst['error_ratio']:.2f} times the error of its mean)."
+        return said
     rows, columns = result["shape"]
     rmse = f" (root mean square {number(result['held_out_rmse'])})" if result["held_out_rmse"] is not None else ""
     recovered = " The matrix is recovered for sure." if result["sure"] else ""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from lowdim.figures import Lines, Series, Table
 from lowdim.report._page import Section
 
@@ -16,7 +18,7 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
     places = list(range(len(checks)))
     series = [
         Series("residual", places, [one["residual"] for one in checks], style="points"),
-        Series("tolerance", places, [one["tolerance"] for one in checks], style="dashed"),
+        Series("tolerance", places, [one["tolerance"] for one in checks], style="dotted"),
     ]
     rows = [[one["name"], _VERDICT[one["holds"]], one["residual"], one["tolerance"], one["reason"]] for one in checks]
     return [
@@ -32,15 +34,21 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
                     series,
                     log_y=True,
                     x_ticks=[one["name"] for one in checks],
+                    across=True,
                 ),
                 *_share_lines(result),
             ],
             tables=[
                 Table(
-                    "statements", "Statements", ["statement", "", "residual", "tolerance", "why"], rows, drop=["why"]
+                    "statements",
+                    "Statements",
+                    ["statement", "verdict", "residual", "tolerance", "why"],
+                    rows,
+                    drop=["why"],
                 ),
                 *_shares(result),
             ],
+            terms={"chance": "what a change of random direction would give"},
             settings=result["config"],
             seconds=result["seconds"],
         )
@@ -76,6 +84,8 @@ def _share_lines(result: Mapping[str, Any]) -> list[Lines]:
         Series(f"factor {layer + 1}", times, [_forbidden(shares["share"][time][layer]) for time in times])
         for layer in range(len(shares["chance"]))
     ]
+    if not any(np.isfinite(one.y).any() for one in series):  # nothing is forbidden that happened
+        return []
     series.append(Series("by chance, factor 1", times, [1 - shares["chance"][0]] * len(times), style="dotted"))
     caption = (
         "Share of the squared change that lies neither in the active block nor is one number on an invariant part."

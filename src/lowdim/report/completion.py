@@ -18,13 +18,15 @@ def completion_sections(
     figures: list[Figure] = []
     tables = [_numbers(result)]
     if "columns" in result:
-        rows = [(column["name"], column["kind"], column["filled"]) for column in result["columns"]]
+        rows = [
+            (column["name"], column["kind"], column["filled"], column["error_ratio"]) for column in result["columns"]
+        ]
         tables.insert(
             0,
             Table(
                 "columns",
                 "What each column is, and how many of its cells were filled",
-                ("column", "kind", "filled"),
+                ("column", "kind", "filled", "error over that of its mean"),
                 rows,
             ),
         )
@@ -38,13 +40,44 @@ def completion_sections(
             Lines("singular-values", "Singular values of the low-rank part", "index", "value", spectrum, log_y=True)
         )
     checks = _held_out(*held_out) if held_out is not None else []
-    figures = [*checks, *figures] if "columns" in result else [*figures, *checks]
+    figures = [*figures, *checks] if "columns" not in result else [*_by_column(result), *figures]
     why = [
         "Known entries were predicted without them (of a table all, each as if its column were unknown in its row; otherwise a tenth that "
         "was set aside), and the error is compared with that of row and column means alone. Below 1 the model has learned something.",
         f"The solver is {result['solver']}: {result['reason']}.",
     ]
-    return [Section("completion", "The completion", why, figures, tables, notes=result["warnings"])]
+    return [Section("completion", "The completion", why, figures, tables, notes=result["warnings"], terms=_TERMS)]
+
+
+def _by_column(result: Mapping[str, Any]) -> list[Figure]:
+    """How well each column is predicted; where there are many, those first in which most cells were filled."""
+    known = [column for column in result["columns"] if column["error_ratio"] is not None]
+    known = sorted(
+        sorted(known, key=lambda column: -column["filled"])[:_MOST], key=lambda column: column["error_ratio"]
+    )
+    if not known:
+        return []
+    ratios = Series("error", list(range(len(known))), [column["error_ratio"] for column in known], style="bars")
+    filled = [
+        f"{column['name']}: {column['filled']:,} filled" if column["filled"] else column["name"] for column in known
+    ]
+    return [
+        Lines(
+            "by-column",
+            "How well known cells are predicted, column by column",
+            "",
+            "error over that of the column's mean",
+            [ratios],
+            x_ticks=filled,
+            across=True,
+            caption="Each known cell was predicted as if it were empty. 0 is exact; at 1 the column's mean would do as well.",
+        )
+    ]
+
+
+_TERMS = {"held-out": "of known entries, each predicted without being looked at"}
+_MOST = 30
+"""Columns in a figure."""
 
 
 def _numbers(result: Mapping[str, Any]) -> Table:
@@ -59,7 +92,7 @@ def _numbers(result: Mapping[str, Any]) -> Table:
         ("sweeps", result["iterations"]),
         ("converged", result["converged"]),
     ]
-    return Table("numbers", "Numbers", ("", "value"), rows)
+    return Table("numbers", "Numbers", ("quantity", "value"), rows)
 
 
 def _held_out(values: np.ndarray, predictions: np.ndarray) -> list[Figure]:

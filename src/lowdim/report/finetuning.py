@@ -282,7 +282,8 @@ def prediction_sections(
     counts = Counter(one["class"] for one in predictions)
     sure = np.sort([one["probability"] for one in predictions])
     share = (np.arange(len(sure)) + 0.5) / max(len(sure), 1)
-    which = f"all {len(predictions)} samples" if split == "all" else f"{split} split"
+    count = f"all {len(predictions)} samples" if len(predictions) > 1 else "the sample"
+    which = count if split == "all" else f"{split} split"
     columns = ["item", "class", "probability"]
     rows = [[one[name] for name in columns] for one in predictions[:shown]]
     if any(one.get("unknown") for one in predictions):
@@ -369,7 +370,7 @@ def export_sections(result: Mapping[str, Any], delta: int) -> list[Section]:
             "export",
             "What was written",
             figures=[Lines("bytes", "Bytes", "", "bytes", [sizes], x_ticks=["the delta alone", name], across=True)],
-            tables=[Table("export", "The file", ["", "value"], rows)],
+            tables=[Table("export", "The file", ["quantity", "value"], rows)],
             settings=result["config"],
             notes=result["warnings"],
             seconds=result["seconds"],
