@@ -44,7 +44,7 @@ def one_table(frame: Any, numbers: list[str], levels: list[str], seed: int) -> l
     hidden = (np.random.default_rng([9, seed]).random(frame.shape) < SHARE) & frame.notna().to_numpy()
     holed = frame.mask(hidden)
     ours, seconds = timed(lambda: DeepMatrixCompletion().fit_transform(holed))
-    alone, _ = timed(lambda: DeepMatrixCompletion().fit_transform(holed[numbers]))
+    alone, _ = timed(lambda: pd.DataFrame(DeepMatrixCompletion().fit_transform(holed[numbers]), columns=numbers))
     table = table_of_frame(holed, kinds={**dict.fromkeys(numbers, "number"), **dict.fromkeys(levels, "category")})
     filled, theirs = timed(lambda: miss_forest(table.matrix))
     other = pd.DataFrame(index=frame.index)
