@@ -8,6 +8,7 @@
     python benchmarks/completion.py scaling 1e5 1e6 1e7       # time and memory against the number of entries
     python benchmarks/completion.py products                  # of a sparse matrix with both factors, kernel against SciPy
     python benchmarks/completion.py tables                    # scikit-learn's tables, missing at random and not
+    python benchmarks/completion.py categories                # levels of mixed tables beside missForest on the same columns
     python benchmarks/completion.py imputations               # coverage of intervals from several completed tables
     python benchmarks/completion.py speed                     # a 500 x 100 table of rank 5
     python benchmarks/completion.py ratings                   # synthetic ratings with biases
@@ -19,6 +20,7 @@ Choices of ours are made on entries held out from those observed. cmfrec and myF
 import argparse
 from pathlib import Path
 
+import completion_categories
 import completion_imputations
 import completion_ratings
 import completion_recovery
@@ -65,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     part("products", "S R and S^T L: the kernel that serves inside kernels against SciPy", None)
     part("tables", "real tables, 20, 50 and 80 %% missing, beside scikit-learn's imputers", 5)
+    part("categories", "levels of mixed tables in a folder, 30 %% missing, beside missForest", 3)
     part("imputations", "coverage of intervals of regression coefficients at 30 %% missing", 500)
     part("speed", "a 500 x 100 table of rank 5 with 60 %% missing", 2)
     part("ratings", "synthetic ratings, or the folds of a folder", 1).add_argument("folder", nargs="?", type=Path)
@@ -97,6 +100,8 @@ def run(given: argparse.Namespace) -> None:
         completion_scaling.products()
     elif given.part == "tables":
         completion_tables.tables(given.seeds)
+    elif given.part == "categories":
+        completion_categories.categories(given.seeds)
     elif given.part == "imputations":
         completion_imputations.imputations(given.seeds)
     elif given.part == "speed":

@@ -44,10 +44,9 @@ def layers(model: LoadedModel, split: Split, cache: FeatureCache) -> list[list[n
     keys = [feature.key, *((name, feature.blocks) for name in later_blocks(model.module, feature))]
     forward = Forward(model.module, keys, torch.device("cpu"), feature.prefix, feature.tokens)
     views: list[list[np.ndarray]] = []
-    for mirrored in (False, True):
+    images = has_mirror(SplitSource(split, model.preprocessing).inputs(np.arange(1)))
+    for mirrored in (False, True) if images else (False,):
         source = SplitSource(split, model.preprocessing, mirrored=mirrored)
-        if mirrored and not has_mirror(source.inputs(np.arange(1))):
-            break
         content = content_digest(network_content(model.module, model.fingerprint), source)
         stream = FeatureStream(forward, source, source.labels, cache=cache, content=content, batch_size=16)
         views.append([rows.numpy() for rows in collected(stream).values()])

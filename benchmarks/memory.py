@@ -1,9 +1,11 @@
-"""Memory of the collapse metrics and of completion over several processes, as growth of the resident set.
+"""Memory of the collapse metrics, of the solvers of completion and of completion over several processes, as growth of the resident set.
 
     python benchmarks/memory.py metrics [--classes 1000] [--width 2048] [--samples 20000]
-    torchrun --nproc-per-node 2 benchmarks/memory.py completion [--entries 4e6]
+    MALLOC_MMAP_THRESHOLD_=131072 python benchmarks/memory.py solver --solver als --shape 5000 2000 [--entries 1e6]
+    torchrun --nproc-per-node 2 benchmarks/memory.py completion --entries 4e6
 
-Linux only. The second prints bytes per entry in each process: what is stored, and what fitting adds at its peak.
+Linux only. The second compares the peak of a fit with the estimate by which it would have been refused. The third prints bytes per entry in
+each process: what is stored, and what fitting adds at its peak.
 """
 
 import argparse
@@ -61,6 +63,28 @@ def metrics(classes: int, width: int, samples: int) -> None:
     print(f"K = {classes}, d = {width}, {samples} samples in batches of 500: {used:.0f} MB")
 
 
+def solver(name: str, shape: tuple[int, int], size: int) -> None:
+    from lowdim.completion import Entries
+    from lowdim.completion._engine import complete
+    from lowdim.completion.solvers import solver as solver_named
+    from lowdim.completion.solvers._solver import Settings
+
+    def problem(m: int, n: int, size: int) -> Entries:
+        generator = np.random.default_rng(0)
+        rows, cols = np.divmod(generator.choice(m * n, size, replace=False), n)
+        left, right = generator.normal(size=(m, 3)), generator.normal(size=(n, 3))
+        values = (left[rows] * right[cols]).sum(1) + (name not in ("exact", "gd")) * 0.3 * generator.normal(size=size)
+        values = np.clip(np.round(values), -3, 3) if name.startswith("ratings") else values
+        return Entries.from_triplets(rows, cols, values, (m, n))
+
+    settings = Settings(iterations=4)
+    complete(problem(40, 30, 900), settings, solver=name)  # compiles and imports
+    entries = problem(*shape, size)
+    estimate = solver_named(name).memory(size, shape, settings.max_rank) / 1e6
+    used = growth(lambda: complete(entries, settings, solver=name)) / 1e6
+    print(f"{name}: {size} entries of {shape[0]} x {shape[1]}: {used:.0f} MB, estimated {estimate:.0f} MB")
+
+
 def completion(entries: int) -> None:
     import torch.distributed as processes
 
@@ -90,14 +114,18 @@ def completion(entries: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["metrics", "completion"])
+    parser.add_argument("what", choices=["metrics", "solver", "completion"])
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--samples", type=int, default=20_000)
-    parser.add_argument("--entries", type=float, default=4e6)
+    parser.add_argument("--solver", default="als")
+    parser.add_argument("--shape", type=int, nargs=2, default=(5000, 2000))
+    parser.add_argument("--entries", type=float, default=1e6)
     given = parser.parse_args()
     if given.what == "metrics":
         metrics(given.classes, given.width, given.samples)
+    elif given.what == "solver":
+        solver(given.solver, tuple(given.shape), int(given.entries))
     else:
         completion(int(given.entries))
 

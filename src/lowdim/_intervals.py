@@ -29,4 +29,4 @@ def wilson_interval(share: float, samples: float, *, level: float = LEVEL) -> tu
     centre = share + z * z / (2 * samples)
     half = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
     low, high = ((centre + sign * half) / (1 + z * z / samples) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # which rounding would pass at 0 and 1

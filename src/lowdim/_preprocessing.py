@@ -141,9 +141,17 @@ class Preprocessing:
             return image
         return _center_crop(self._resized(image), self.image_size, self._padding())
 
+    @property
+    def resized(self) -> tuple[int, int] | None:
+        """Height and width before the crop; None where images keep their size, or a processor decides."""
+        if self.image_size is None or self.processor is not None:
+            return None
+        height, width = self.image_size
+        return self.resize or (math.floor(height / self.crop), math.floor(width / self.crop))
+
     def _resized(self, image: Image.Image) -> Image.Image:
-        assert self.image_size is not None
-        height, width = self.resize or tuple(math.floor(side / self.crop) for side in self.image_size)
+        assert self.resized is not None
+        height, width = self.resized
         if self.crop_mode == "center" and height == width:
             # As torchvision's Resize: the longer edge is rounded down.
             short = min(image.size)

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import errno
 import lzma
-import os
 import pickle
 import re
 import stat
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from lowdim._memory import require_memory
 from lowdim.errors import InputError, LowdimError, ResourceError, did_you_mean
 
 if TYPE_CHECKING:
@@ -220,13 +220,8 @@ def _require_room(raw: IO[bytes], wanted: Collection[str] | None) -> None:
     with zipfile.ZipFile(raw) as archive:
         read = (one for one in archive.infolist() if wanted is None or one.filename.removesuffix(".npy") in wanted)
         size = sum(entry.file_size for entry in read)
-    if size > memory():
-        raise MemoryError(f"{size / 1e9:,.0f} GB unpacked")
-
-
-def memory() -> float:
-    """Bytes of physical memory; infinity where the system does not say."""
-    names: Any = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names:
-        return float("inf")
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    require_memory(
+        size,
+        f"Unpacking {raw.name}",
+        "It may be damaged; else give fewer samples, or arrays in Python that are mapped.",
+    )

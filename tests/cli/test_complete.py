@@ -122,12 +122,12 @@ def test_a_sample_picture(run, tmp_path: Path) -> None:
         (["t.csv", "--predict", "t.csv"], 2, "--predict takes pairs of ids"),
         (["t.csv", "--row", "x"], 3, "no column 'x'"),
         (["sample:chine"], 2, "Did you mean china"),
-        (["bad.csv"], 3, "line 3: 2 fields, but line 1 has 3"),
+        (["bad.csv"], 3, "line 3: 4 fields, but line 1 has 3"),
     ],
 )
 def test_bad_input(run, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
     (tmp_path / "t.csv").write_text("a,b,c\n1,2,3\n4,,6\n7,8,9\n1,1,\n")
-    (tmp_path / "bad.csv").write_text("a,b,c\n1,2,3\n4,5\n")
+    (tmp_path / "bad.csv").write_text("a,b,c\n1,2,3\n4,5,6,7\n")
     got, out, err = run(*arguments)
     assert (got, out) == (code, "")
     assert message in err
@@ -270,7 +270,7 @@ def test_a_column_without_any_number_stays_empty_and_is_named(run, tmp_path: Pat
     code, out, _ = run("t.csv", "--json")
     assert code == 0
     result = json.loads(out)
-    assert "No cell of column gone is known" in "".join(result["warnings"])
+    assert "No cell of column 'gone' is known" in "".join(result["warnings"])
     written = list(csv.reader(Path(result["output"]).read_text().splitlines()))
     assert {row[2] for row in written[1:]} == {"NA"}
     assert all(np.isfinite(float(row[1])) for row in written[1:])
@@ -329,9 +329,12 @@ def test_what_a_column_is_is_said_and_can_be_said(run, tmp_path: Path) -> None:
     err = run("t.csv")[2]
     assert "separated by semicolon, a decimal comma" in err
     assert "identifiers, passed through: 'id'" in err and "dates, as days inside: 'day'" in err
-    code, out, _ = run("t.csv", "--kind", "place=text", "--pass", "day", "--json")
-    kinds = {column["name"]: column["kind"] for column in json.loads(out)["columns"]}
-    assert code == 0 and kinds == {"id": "id", "length": "number", "place": "text", "day": "text"}
+    for asked, changed in ((("--kind", "place=text"), {"place": "text"}), (("--pass", "day"), {"day": "text"})):
+        code, out, _ = run("t.csv", *asked, "--json")
+        kinds = {column["name"]: column["kind"] for column in json.loads(out)["columns"]}
+        assert code == 0 and kinds == {"id": "id", "length": "number", "place": "category", "day": "date"} | changed
+    code, _, err = run("t.csv", "--kind", "place=text", "--pass", "day")
+    assert code == 3 and "Only 'length' can be completed" in err and "--kind says what a column is" in err
     assert "no column 'colour'" in run("t.csv", "--only", "colour")[2]
     assert "--kind takes NAME=KIND" in run("t.csv", "--kind", "place")[2]
 

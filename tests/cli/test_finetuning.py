@@ -76,7 +76,10 @@ def test_predict_gives_the_accuracy_that_finetune_measured(run: Path) -> None:
     assert found["accuracy"] == pytest.approx(tuned["accuracy"]["test"])
     assert len(found["predictions"]) == 200
     first = found["predictions"][0]
-    assert set(first) == {"item", "class", "probability", "label"} and 0 < first["probability"] <= 1
+    assert (
+        set(first) == {"item", "class", "probability", "label", "unknown", "strangeness"}
+        and 0 < first["probability"] <= 1
+    )
 
 
 def test_predict_refuses_a_wrong_base_and_a_flipped_bit(run: Path) -> None:
@@ -200,7 +203,7 @@ def test_predict_prints_the_first_and_writes_all(run: Path) -> None:
     assert "and 10 more" in done.stdout and "saved: all.csv" in done.stdout
     rows = (run / "all.csv").read_text().splitlines()
     found = result(lowdim(*words, "--json", folder=run))["predictions"]
-    assert rows[0].startswith("item,class,probability,label,probability of 0,") and len(rows) == 31
+    assert rows[0].startswith("item,class,probability,label,unknown,strangeness,probability of 0,") and len(rows) == 31
     for row, entry in zip(rows[1:], found, strict=True):
         item, name, probability = row.split(",")[:3]
         assert (item, name) == (entry["item"], entry["class"])

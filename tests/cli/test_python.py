@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import ExifTags, Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from typer.main import get_command
@@ -121,3 +122,38 @@ def test_paths_may_be_text(tmp_path, monkeypatch):
     found = lowdim.predict("tuned/delta", "digits-noisy", split="test", limit=20, page="page.html")
     assert len(found["predictions"]) == 20 and (tmp_path / "page.html").is_file()
     assert tuned.folder is not None and found["accuracy"] == found.data["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("measure", {"model": "digits", "data": "digits", "limit": 0}, "`limit`: 0 is below 1"),
+        ("measure", {"model": "digits", "data": "digits", "seed": -1}, "`seed`: -1 is below 0"),
+        ("measure", {"model": "digits", "data": "digits", "seed": np.int64(2**40)}, "`seed`: .* is above 4294967295"),
+        ("measure", {"model": "digits", "data": "digits", "cache_budget": float("nan")}, "`cache_budget`: nan is no finite"),
+        ("measure", {"model": "digits", "data": "a\0b"}, "`data`: It holds a character of value 0"),
+        ("finetune", {"model": "digits", "data": "digits", "epochs": 0}, "`epochs`: 0 is below 1"),
+        ("rank", {"model": ["digits"], "data": "digits", "jobs": 0}, "`jobs`: 0 is below 1"),
+        ("complete", {"file": "sample:china", "depth": 1}, "`depth`: 1 is below 2"),
+    ],
+)  # fmt: skip
+def test_numbers_are_held_to_the_same_ranges(name, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        getattr(lowdim, name)(**arguments)
+
+
+def test_photographs_taken_in_portrait_measure_as_their_upright_copies(tmp_path):
+    turned = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    generator = np.random.default_rng(0)
+    for label in ("a", "b"):
+        for folder in ("upright", "lying"):
+            (tmp_path / folder / label).mkdir(parents=True)
+        for index in range(9):
+            image = Image.fromarray(generator.integers(0, 255, (12, 9, 3), np.uint8))
+            orientation = (3, 6, 8)[index % 3]
+            exif = Image.Exif()
+            exif[ExifTags.Base.Orientation] = orientation
+            image.save(tmp_path / "upright" / label / f"{index}.png")
+            image.transpose(turned[orientation]).save(tmp_path / "lying" / label / f"{index}.png", exif=exif)
+    upright, lying = (lowdim.measure("digits", str(tmp_path / folder)) for folder in ("upright", "lying"))
+    assert lying["layers"] == upright["layers"] and lying["classes"] == upright["classes"]

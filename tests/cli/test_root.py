@@ -62,7 +62,7 @@ def test_another_missing_module_is_an_internal_error(lowdim, monkeypatch):
             ["complete", "x", "--no-scal"],
             "No such option: --no-scal. Did you mean --no-scale or --scale? See: lowdim complete --help",
         ),
-        (["rank", "--data", "digits", "--by", "logm"], "'probe_accuracy'. Did you mean logme? See: lowdim rank --help"),
+        (["rank", "--data", "digits", "--by", "logm"], "'unexplained'. Did you mean logme? See: lowdim rank --help"),
         (["check", "x"], "Missing option '--theorem'. Choose from: parsimony, separation. See: lowdim check --help"),
         (["measure", "--model", "digits", "--limit", "few"], "See: lowdim measure --help"),
     ],
@@ -170,7 +170,9 @@ def test_the_tour_for_people(lowdim, monkeypatch, tmp_path):
     )
     code, out, _ = lowdim("demo", "--out", "tour")
     assert code == 0
-    assert out.startswith("lowdim measures networks") and "16 of 16 verdicts hold" in " ".join(out.split())
+    assert out.startswith("lowdim measures networks") and "Everything below held when it was computed" in " ".join(
+        out.split()
+    )
     assert "Theory: gradient descent" in out and "    lowdim check weights/ --theorem parsimony\n" in out
     assert f"page: {Path('tour') / 'report.html'}" in out
     assert "lowdim check weights/" in (tmp_path / "tour" / "report.html").read_text()

@@ -25,6 +25,7 @@ LINES = {
     "finetune": ["--model", "digits-0-4", *SMALL, "--method", "layer", "--epochs", "1", "--out", "tuned"],
     "predict": ["--delta", "tuned/delta", "--data", "digits", "--limit", "10"],
     "export": ["--delta", "tuned/delta", "--to", "torch"],
+    "publish": ["tuned/delta"],
     "complete": ["table.csv"],
     "check": ["weights", "--theorem", "parsimony"],
     "reproduce": ["parsimony-svd", "--set", "iterations=200"],

@@ -5,7 +5,6 @@ import pytest
 
 from lowdim.completion import CompletionWarning, DeepMatrixCompletion
 from lowdim.completion._engine import _suitable
-from lowdim.completion._scaling import column_scale
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._biases import fit_biases
 from lowdim.completion.solvers._solver import Settings, hold_out
@@ -182,12 +181,12 @@ def test_biases_do_not_depend_on_where_their_fit_began() -> None:
 
 def test_column_scale() -> None:
     entries = Entries.from_dense([[1.0, 5.0, 0.1, NAN], [3.0, 5.0, 0.1 + 1e-17, 7.0], [5.0, 5.0, 0.1, NAN]])
-    scale = column_scale(entries, each=True)
+    scale = entries.column_scale(each=True)
     overall = np.std(entries.values)
     np.testing.assert_allclose(scale, [np.std([1, 3, 5]), overall, overall, overall])
-    np.testing.assert_allclose(column_scale(entries, each=False), overall)
-    np.testing.assert_allclose(column_scale(Entries.from_dense([[4.0, 4.0]]), each=True), 4.0)
-    np.testing.assert_allclose(column_scale(Entries.from_dense([[0.0, 0.0]]), each=True), 1.0)
+    np.testing.assert_allclose(entries.column_scale(each=False), overall)
+    np.testing.assert_allclose(Entries.from_dense([[4.0, 4.0]]).column_scale(each=True), 4.0)
+    np.testing.assert_allclose(Entries.from_dense([[0.0, 0.0]]).column_scale(each=True), 1.0)
 
 
 @pytest.mark.parametrize("solver", ["als", "exact"])

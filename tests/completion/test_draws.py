@@ -85,3 +85,16 @@ def test_other_solvers_have_no_draws() -> None:
     holed = np.where(generator.random(matrix.shape) < 0.4, np.nan, matrix)
     with pytest.raises(UsageError, match="solver='table'"):
         DeepMatrixCompletion(solver="als", rank=2).fit(holed).sample(holed)
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_draws_keep_weak_relations() -> None:
+    generator = np.random.default_rng(4)
+    data = generator.normal(size=(150, 4))
+    data[:, 3] += 0.3 * data[:, 0]
+    holed = data.copy()
+    holed[:75, 3] = np.nan
+    known = np.corrcoef(data[75:, 0], data[75:, 3])[0, 1]
+    model = DeepMatrixCompletion(solver="table-quick").fit(holed)
+    drawn = np.mean([np.corrcoef(table[:75, 0], table[:75, 3])[0, 1] for table in model.sample(holed, 30)])
+    assert drawn == pytest.approx(known, abs=0.07)

@@ -338,7 +338,9 @@ def test_bad_entries() -> None:
         DeepMatrixCompletion().fit(([0, 0], [1, 1], [1.0, 2.0]))
     with pytest.raises(InputError, match="outside"):
         DeepMatrixCompletion().fit(([0, -1], [1, 1], [1.0, 2.0]))
-    with pytest.raises(InputError, match="No column can be completed: 'size' \\(constant\\), 'city' \\(id\\)"):
+    with pytest.raises(
+        InputError, match="No column can be completed: 'size' \\(constant\\), 'city' \\(id: all different\\)"
+    ):
         DeepMatrixCompletion().fit(pd.DataFrame({"size": [1.0, NAN], "city": ["A", "B"]}))
     with pytest.raises(InputError, match="must be integers from 0 or text"):
         DeepMatrixCompletion().fit(([0.5, 1.0], [0, 1], [1.0, 2.0]))

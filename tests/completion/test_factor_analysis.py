@@ -90,7 +90,7 @@ def test_rotation_changes_the_basis_only() -> None:
     start = factor_analysis._spectral_start(values, observed, 4)
     sums = factor_analysis._accumulate(start, values, observed.astype(float))
     loadings = factor_analysis._update_columns(start, sums, (values**2).sum(0), observed.sum(0))
-    rotated = factor_analysis._rotate(loadings, sums.second_moment)
+    rotated = factor_analysis._rotate(loadings, sums.second_moment, relevance=True)
     root = np.linalg.cholesky(
         sums.second_moment[:4, :4] - np.outer(sums.second_moment[4, :4], sums.second_moment[4, :4])
     )

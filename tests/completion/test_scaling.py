@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from lowdim.completion import DeepMatrixCompletion
-from lowdim.completion._scaling import noise_is_uniform
 from lowdim.completion.solvers._solver import HeldOut
 
 
@@ -14,13 +13,13 @@ def test_noise_that_grows_with_the_column_or_not(power: float, uniform: bool) ->
     scale = np.exp(0.4 * generator.normal(size=50))
     cols = generator.integers(0, 50, 5_000)
     errors = 0.1 * scale[cols] ** (power - 1) * generator.normal(size=5_000)
-    assert noise_is_uniform(HeldOut(cols, errors, 0 * errors, 0 * errors + 1), scale) is uniform
+    assert HeldOut(cols, errors, 0 * errors, 0 * errors + 1).is_uniform(scale) is uniform
 
 
 def test_without_noise_or_spread_there_is_no_verdict() -> None:
     errors, cols = np.full(100, 1e-6), np.arange(100) % 10
-    assert not noise_is_uniform(HeldOut(cols, errors, 0 * errors, errors), np.arange(1.0, 11.0))
-    assert not noise_is_uniform(HeldOut(cols, errors + 1, 0 * errors, errors), np.ones(10))
+    assert not HeldOut(cols, errors, 0 * errors, errors).is_uniform(np.arange(1.0, 11.0))
+    assert not HeldOut(cols, errors + 1, 0 * errors, errors).is_uniform(np.ones(10))
 
 
 @pytest.mark.filterwarnings("ignore:This matrix is not low-rank")  # by the wrong scale

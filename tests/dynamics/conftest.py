@@ -6,13 +6,13 @@ import pytest
 
 def plain_gradients(weights, phi):
     """Gradient of ||W_L … W_1 - Phi||_F^2 / 2, each factor on its own."""
-    error = np.linalg.multi_dot(weights[::-1]) - phi
+    error, kind = np.linalg.multi_dot(weights[::-1]) - phi, weights[0].dtype
     result = []
     for layer in range(len(weights)):
-        after = np.eye(weights[layer].shape[0])
+        after = np.eye(weights[layer].shape[0], dtype=kind)
         for weight in weights[layer + 1 :]:
             after = weight @ after
-        before = np.eye(phi.shape[1])
+        before = np.eye(phi.shape[1], dtype=kind)
         for weight in weights[:layer]:
             before = weight @ before
         result.append(after.T @ error @ before.T)

@@ -132,6 +132,102 @@ def test_the_first_reason_is_the_true_one(outputs, options, cause):
     assert report.share[-1].min() < 1 - 1e-6
 
 
+FAMILIES = [(2, 20, 1.0, 20, 2), (3, 60, 0.3, 40, 3), (4, 12, 0.3, 8, 2), (5, 30, 1.0, 3, 3)]
+"""Depth, width, scale of the start, outputs, rank."""
+
+
+def other_samples(width, outputs, rank):
+    random = np.random.default_rng(1)
+    inputs = orthogonal_inputs(width, 3 * width, random)
+    targets = 2 * low_rank_target((outputs, width), rank, random) @ inputs
+    return inputs.astype(np.float32), targets.astype(np.float32)
+
+
+def weights_of(network):
+    return [p for p in network.parameters() if p.ndim == 2]
+
+
+OPTIMIZERS = {
+    "minibatch": ({"optimizer": sgd(lr=5e-3), "batch": 8}, "minibatches"),
+    "minibatch, small steps": ({"optimizer": sgd(lr=5e-4), "batch": 8}, "minibatches"),
+    "bias": ({"optimizer": sgd(lr=5e-3), "bias": True}, "biases"),
+    "Muon without decay": ({"optimizer": lambda n: torch.optim.Muon(weights_of(n), lr=5e-3, weight_decay=0)}, "Newton-Schulz"),
+    "Muon with Adam's size": ({"optimizer": lambda n: torch.optim.Muon(weights_of(n), lr=5e-3, adjust_lr_fn="match_rms_adamw")}, "Newton-Schulz"),
+    "AdamW": ({"optimizer": lambda n: torch.optim.AdamW(n.parameters(), lr=1e-3, weight_decay=0.1)}, "as Adam"),
+    "RMSprop": ({"optimizer": lambda n: torch.optim.RMSprop(n.parameters(), lr=1e-4)}, "as Adam"),
+    "Adagrad": ({"optimizer": lambda n: torch.optim.Adagrad(n.parameters(), lr=1e-3)}, "as Adam"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_first_reason_is_the_true_one_in_other_families(family, name):
+    depth, width, eps, outputs, rank = family
+    inputs, targets = other_samples(width, outputs, rank)
+    options, cause = OPTIMIZERS[name]
+    history = train(inputs, targets, depth=depth, eps=eps, **options)
+    report = report_parsimony(history, problem=Problem(targets, inputs))
+    assert cause in report.causes[0]
+    if cause == "as Adam":
+        assert cause in report_parsimony(history).causes[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@pytest.mark.parametrize(
+    ("optimizer", "momentum"),
+    [(sgd(lr=5e-3), ""), (sgd(lr=1e-3, momentum=0.9), "0.9"), (sgd(lr=1e-3, momentum=0.9, nesterov=True), "0.9")],
+    ids=["plain", "heavy ball", "Nesterov"],
+)
+def test_a_term_is_named_only_where_it_is_there(family, optimizer, momentum):
+    depth, width, eps, outputs, rank = family
+    inputs, targets = other_samples(width, outputs, rank)
+    report = report_parsimony(
+        train(inputs, targets, optimizer, depth=depth, eps=eps, kind=torch.float64), problem=Problem(targets, inputs)
+    )
+    assert all(check.holds for check in report.checks if check.name != "loss identity")
+    assert "gradient descent on all of the data" in report.update
+    assert ("momentum " + momentum in report.update) if momentum else ("momentum" not in report.update)
+    assert "decay" not in report.update
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_a_beginning_that_is_missing_is_seen_in_other_families(family):
+    depth, width, eps, outputs, rank = family
+    inputs, targets = other_samples(width, outputs, rank)
+    history = train(inputs, targets, sgd(lr=5e-3), depth=depth, eps=eps)
+    assert "does not begin at the start" in check_parsimony(history[8:])[0].reason
+
+
+def test_weights_of_another_distribution_are_not_taken_for_a_late_history():
+    random = np.random.default_rng(0)
+    for width in (10, 100):
+        start = [random.standard_normal((width, width)) / np.sqrt(width) for _ in range(2)]
+        assert "does not begin" not in check_parsimony([start, [1.1 * weight for weight in start]])[0].reason
+
+
+def test_coarse_arithmetic_and_another_loss_are_named():
+    """Products in bfloat16 on weights in float32, and full batches of the cross-entropy."""
+    inputs, targets = other_samples(20, 20, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        history = train(inputs, targets, sgd(lr=5e-3))
+    assert "coarser than those of the weights" in report_parsimony(history, problem=Problem(targets, inputs)).causes[0]
+    labels = np.arange(60) % 3
+    targets = np.eye(3, dtype=np.float32)[:, labels]
+    layers = [nn.Linear(20, 20, bias=False), nn.Linear(20, 20, bias=False), nn.Linear(20, 3, bias=False)]
+    torch.manual_seed(0)
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight)
+    network, history = nn.Sequential(*layers), []
+    step = torch.optim.SGD(network.parameters(), lr=1e-2)
+    for _ in range(20):
+        history.append([layer.weight.detach().numpy().copy() for layer in layers])
+        step.zero_grad()
+        nn.functional.cross_entropy(network(torch.tensor(inputs.T)), torch.tensor(labels), reduction="sum").backward()
+        step.step()
+    report = report_parsimony(history, problem=Problem(targets, inputs))
+    assert "cross-entropy" in report.causes[0]
+
+
 def test_inputs_that_are_not_whitened_come_first_with_their_condition():
     inputs, targets = samples("gaussian", 20)
     condition = np.linalg.cond(inputs.astype(float))
@@ -322,7 +418,21 @@ def test_separation_in_float32_holds_and_in_float16_is_undecided():
     assert False not in found.values()
 
 
-@pytest.mark.parametrize("rate", [1e-6, 1e-4, 1e-2])
+def test_separation_holds_for_descent_that_ran_in_float32(plain):
+    """PyTorch's SGD, and a loop in NumPy all of whose arrays are float32."""
+    _, problem, labels = separating()
+    trained = train(np.asarray(problem.inputs), problem.targets, sgd(lr=4e-3), steps=1500, eps=0.2)
+    start = [np.asarray(weight, np.float32) for weight in trained[0]]
+    target = (problem.targets @ np.asarray(problem.inputs).T).astype(np.float32)  # of inputs that are orthonormal
+    looped = plain.descent(start, target, 1500, np.float32(4e-3))
+    assert {weight.dtype for weight in looped[-1]} == {np.dtype(np.float32)}
+    for history in (trained, looped):
+        checks = check_separation([history[0], history[-1]], problem, labels)
+        assert [check.holds for check in checks] == [True] * len(checks), checks
+        assert all(check.holds for check in check_parsimony(history, problem=problem))
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2])
 def test_separation_never_holds_for_adam(rate):
     _, problem, labels = separating()
     history = train(np.asarray(problem.inputs), problem.targets, adam(rate), steps=300, eps=0.2)

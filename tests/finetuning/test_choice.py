@@ -96,7 +96,7 @@ def test_paired_difference_by_hand() -> None:
 
 
 def test_the_interval_is_that_of_fewer_samples() -> None:
-    assert expected_interval(0.7, 130) == wilson_interval(0.7, 100, level=0.9)
+    assert expected_interval(0.7, 250) == wilson_interval(0.7, 100, level=0.9)
 
 
 def test_heldout_probe_is_the_probe_of_each_fold(bench: Bench) -> None:

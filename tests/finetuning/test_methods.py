@@ -12,7 +12,7 @@ import torch
 
 import lowdim
 from lowdim.data import load_data
-from lowdim.errors import UsageError
+from lowdim.errors import InputError, UsageError
 from lowdim.finetuning import ASKED, METHODS, Plan, TunedModel, default_recipe, finetune, make_plan
 from lowdim.finetuning._plan import Options
 from lowdim.finetuning.methods import RECORDS, check_options, method_named, names_of
@@ -166,3 +166,15 @@ def test_what_cannot_be_is_refused(network: LoadedModel) -> None:
         finetune(network, load_data("digits", limit=60), method="scl", also="lp-ft")
     with pytest.raises(UsageError, match=r"cannot also try 'lpft'\. Did you mean lp-ft"):
         check_options(RECORDS["auto"], Options(also=("lpft",)))
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["rate", "epochs", "views", "rank"])
+def test_numbers_that_no_training_has_are_refused(network: LoadedModel, name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` must be a number above 0"):
+        finetune(network, load_data("digits", limit=60), method="layer", **{name: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_rank_above_that_of_every_weight_is_refused(network: LoadedModel) -> None:
+    with pytest.raises(InputError, match="rank 99999 is above that of every weight of the network, at most"):
+        finetune(network, load_data("digits", limit=60), method="lora", rank=99_999)

@@ -45,7 +45,11 @@ def test_the_layers_are_in_the_delta_and_the_export(target: str, bench: Bench, t
     assert torch.equal(again(inputs), model(inputs))
     assert {name.partition("/")[2] for name in delta.tensors} == {"head.weight", "head.bias"}
     example = example_of(delta)
-    assert export_model(model, delta, bench.network.preprocessing, tmp_path / "f", to=target, example=example) <= 1e-5  # type: ignore[arg-type]
+    cropped = replace(bench.network.preprocessing, crop=0.875)
+    assert export_model(model, delta, cropped, tmp_path / "f", to=target, example=example) <= 1e-5  # type: ignore[arg-type]
+    if target == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "f")
+        assert session.get_modelmeta().custom_metadata_map["resized"] == "[9, 9]"
 
 
 def test_mirror_images_are_averaged_in_prediction_too(network: LoadedModel) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.models.test_texts import GPT2, SEQ2SEQ, save
 from torch import nn
 
 from lowdim._files import read_json, write_checked
@@ -118,6 +119,34 @@ def test_all_commands_take_the_same(spec: str, kind: str, tmp_path: Path) -> Non
     inputs = torch.randn(3, 1, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(again(inputs), tuned.model(inputs), rtol=0, atol=0)
+
+
+TEXT_FORMS = {
+    "BERT": ("bert", {}, "encoder.layer.1", "avg"),
+    "BERT with a head": ("bert", {"head": True}, "classifier:input", "avg"),
+    "GPT-2 with a head": ("gpt2", {"head": True, "pad": False, **GPT2}, "score:input", "last"),
+    "T5": ("t5", SEQ2SEQ, "final_layer_norm", "avg"),
+    "sentence encoder": ("bert", {}, "encoder.layer.1", "cls"),
+}
+
+
+@pytest.mark.parametrize("form", TEXT_FORMS)
+def test_all_commands_take_the_same_of_texts(form: str, tmp_path: Path) -> None:
+    family, options, layer, pool = TEXT_FORMS[form]
+    save(tmp_path / "net", family, **options)
+    if form == "sentence encoder":
+        (tmp_path / "net" / "1_Pooling").mkdir()
+        (tmp_path / "net" / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    lines = [f"{'how many' if k % 2 else 'a b'} {'cats ' * (1 + k % 5)}b{' a' * (k // 10)},{k % 2}" for k in range(30)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *lines]))
+    data, spec = load_data(str(tmp_path / "texts.csv")), f"hf:{tmp_path / 'net'}"
+    network = load_model(spec)
+    measured = profile(network, data, splits=["train"]).feature
+    ranked = rank([Candidate(name="one", model=spec)], data, probe=False).places[0].evaluation.feature
+    advised = advise([lambda: network], data, tmp_path / "advise", shots=[]).features[spec]
+    tuned = finetune(network, data, method="linear-probe").as_dict()["feature"]
+    assert measured == ranked == advised == tuned
+    assert (measured["layer"], measured["pool"], measured["width"]) == (layer, pool, 16)
 
 
 @pytest.mark.parametrize("kind", ["linear", "convolution", "two heads", "two widths"])

@@ -10,6 +10,7 @@ from tests.models.test_texts import GPT2, SEQ2SEQ, save, split_of
 from torch import nn
 
 from lowdim.data import Dataset, Split, batches, dataset_from_arrays
+from lowdim.errors import NonFiniteError
 from lowdim.finetuning import export_model, finetune, load_delta, read_delta
 from lowdim.finetuning._delta import example_of
 from lowdim.models import as_model, load_model
@@ -75,6 +76,17 @@ def test_half_precision_is_trained_in_float32(dtype: torch.dtype, tmp_path: Path
     assert {tensor.dtype for tensor in module.parameters()} == {dtype}
     tuned.save(tmp_path, network)
     assert load_delta(module, tmp_path)(torch.from_numpy(rows[:3])).isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{"method": "layer", "layer": "blocks.2"}, {"method": "linear-probe"}])
+def test_weights_that_half_precision_made_infinite_are_named(options: dict[str, str]) -> None:
+    module = Small().eval()
+    with torch.no_grad():
+        module.blocks[2][0].bias[0] = 1e5  # pyright: ignore[reportIndexIssue]
+    rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    data = dataset_from_arrays(rows, (rows[:, 0] > 0).astype(int))
+    with pytest.raises(NonFiniteError, match=r"weight blocks\.2\.0\.bias holds NaN or infinite.*half precision"):
+        finetune(as_model(module.half(), kind="features"), data, **options)
 
 
 @pytest.mark.parametrize("target", ["torch", "onnx"])

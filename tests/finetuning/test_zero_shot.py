@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lowdim.data import Dataset, load_data
+from lowdim.data import Dataset, dataset_from_arrays, load_data
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning import finetune, load_delta
 from lowdim.finetuning._zero_shot import encode_classes, read_text_features
@@ -100,6 +100,19 @@ def test_text_features_from_elsewhere(network: LoadedModel, pictures: Dataset) -
     tuned = finetune(network, pictures, method="zero-shot", text_features=read_text_features(planted, 3))
     weight = tuned.model.get_submodule("head").get_parameter("weight").numpy(force=True)
     np.testing.assert_allclose(weight, 100 * planted / np.linalg.norm(planted, axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_text_features_are_drawn_towards_the_labels(network: LoadedModel, tmp_path: Path) -> None:
+    """Dark, middling and bright pictures, for which the text of an untrained network knows nothing."""
+    generator = np.random.default_rng(2)
+    x = np.concatenate([generator.integers(80 * k, 80 * k + 60, (8, 32, 32, 3), dtype=np.uint8) for k in range(3)])
+    data = dataset_from_arrays(
+        x[::2], [CLASSES[k // 8] for k in range(0, 24, 2)], x[1::2], [CLASSES[k // 8] for k in range(1, 24, 2)]
+    )
+    plain, drawn = (finetune(network, data, method=method) for method in ("zero-shot", "text-probe"))
+    assert drawn.accuracy["test"] > plain.accuracy["test"] + 0.2
+    assert drawn.save(tmp_path / "delta", network)["verified"] is True
+    assert drawn.trained_parameters == 0
 
 
 def test_other_methods_start_before_the_projection(network: LoadedModel, pictures: Dataset) -> None:

@@ -1,9 +1,9 @@
 """Every command killed at random moments and started again: nothing is lost, and the result is the same to the bit."""
 
 import contextlib
-import itertools
 import json
 import os
+import resource
 import shutil
 import signal
 import time
@@ -69,7 +69,10 @@ class Report:
 
 
 def run(root: Path, kills: int, seed: int, *, names: Iterable[str] = COMMANDS, chain: int = 4) -> Report:
-    """Kills the commands in turn, each up to `chain` times in a row, lets it finish, and compares with a run that nobody killed.
+    """Kills a command up to `chain` times in a row, lets it finish, and compares with a run that nobody killed.
+
+    Moments are counted in processor time, from the start to all that an undisturbed run takes: they do not depend on what else the
+    machine does. The next is always the command on which the least of it was spent: short ones are killed more often, each at least once.
 
     Args:
         root: Made by `world.build`.
@@ -80,12 +83,14 @@ def run(root: Path, kills: int, seed: int, *, names: Iterable[str] = COMMANDS, c
     """
     rng, report = np.random.default_rng(seed), Report()
     whole: dict[str, tuple[str, float]] = {}
-    for name in itertools.cycle(names):
-        if report.tried >= kills:
-            return report
+    spent = dict.fromkeys(names, 0.0)
+    while report.tried < kills or 0 in spent.values():
+        name = min(spent, key=spent.__getitem__)
+        begun = _spent()
         if name not in whole:
             whole[name] = _finish(root, name, f"whole-{name}", report)
         _one(root, name, f"killed-{name}", whole[name], int(rng.integers(1, chain + 1)), rng, report)
+        spent[name] += _spent() - begun
     return report
 
 
@@ -98,12 +103,12 @@ def _one(
     for _ in range(kills):
         number = SIGNALS[int(rng.integers(len(SIGNALS)))]
         child = process.start(_words(name, out), root)
-        ended, status = _wait(child, float(rng.uniform(0, whole[1])))
+        ended, status = _wait(child, used=float(rng.uniform(0, whole[1])))
         if not ended:
             report.tried += 1
             report.kinds[number.name] += 1
             os.kill(child, number)
-            ended, status = _wait(child, 30)
+            ended, status = _wait(child, seconds=30)
         _sweep(child)
         if not ended:
             report.failed.append(f"{name} goes on after {number.name}")
@@ -128,23 +133,41 @@ def _words(name: str, out: str) -> list[str]:
 
 
 def _finish(root: Path, name: str, out: str, report: Report) -> tuple[str, float]:
-    """Runs to the end; a digest of what was written and printed, and the seconds."""
-    done = process.run(_words(name, out), root, limit=600)
+    """Runs to the end; a digest of what was written and printed, and the processor seconds."""
+    begun = _spent()
+    done = process.run(_words(name, out), root, limit=900)
     if done.code not in (0, 4):
         report.failed.append(f"{name} does not finish: exit {done.code}: {done.err[-300:]}")
-        return "", done.seconds
+        return "", 1.0
     printed = json.loads(done.out.replace(out, "OUT"))
-    return json_digest([content(root / out), _timeless(printed)]), done.seconds
+    return json_digest([content(root / out), _timeless(printed)]), _spent() - begun
 
 
-def _wait(child: int, seconds: float) -> tuple[int, int]:
-    """As `os.waitpid`, for so many seconds at most."""
+def _wait(child: int, *, seconds: float = float("inf"), used: float = float("inf")) -> tuple[int, int]:
+    """As `os.waitpid`, until so many seconds have passed, or so many of a processor were used."""
     begun = time.monotonic()
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
-        if ended or time.monotonic() - begun > seconds:
+        if ended or time.monotonic() - begun > seconds or _used(child) > used:
             return ended, status
         time.sleep(0.005)
+
+
+def _spent() -> float:
+    """Processor seconds of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _used(child: int | str) -> float:
+    """Processor seconds of a process and all below it."""
+    folder = Path(f"/proc/{child}")
+    try:
+        times = (folder / "stat").read_text().rpartition(")")[2].split()[11:15]
+        below = [one for task in folder.glob("task/*/children") for one in task.read_text().split()]
+    except OSError:  # it has ended
+        return 0.0
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK") + sum(map(_used, below))
 
 
 def _sweep(group: int) -> None:
@@ -157,7 +180,7 @@ _TIMES = {"seconds", "seconds_per_epoch", "cache", "path", "own", "run_folder"}
 
 
 def content(folder: Path) -> str:
-    """A digest of all results in a folder, but for times and the folder's own name."""
+    """A digest of all results in a folder, but for times and its own name."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -166,7 +189,7 @@ def content(folder: Path) -> str:
         if path.name in ("report.html", "manifest.json") or path.name.startswith("events"):
             found[name] = "there"  # they show times, or digests of files that do
         elif path.name == "result.json":
-            found[name] = _timeless(json.loads(path.read_text()))
+            found[name] = _timeless(json.loads(path.read_text().replace(folder.name, "OUT")))
         elif path.suffix == ".safetensors" and path.parent.name != "peft":
             found[name] = {key: sha_of(array) for key, array in load_tensors(path)[0].items()}
         elif path.suffix in (".svg", ".csv") and path.parent.name == "figures" and "second" in path.read_text():

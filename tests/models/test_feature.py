@@ -488,6 +488,18 @@ def test_encoders_of_transformers(form: str) -> None:
         torch.testing.assert_close(rows(network, mean, inputs), output.last_hidden_state[:, 4:].mean(1))
 
 
+def test_a_token_that_a_pooler_chooses_by_its_number_is_no_pooling_of_ours() -> None:
+    """CLIP's text side takes the token with the largest number: neither the first nor the last, and no mean either."""
+    transformers = pytest.importorskip("transformers")
+    network = built(transformers, "CLIPTextConfig", "CLIPTextModel", {**TEXT, "eos_token_id": 2})
+    tokens = {"input_ids": TOKENS["input_ids"].clone(), "attention_mask": torch.ones(3, 5, dtype=torch.long)}
+    tokens["input_ids"][:, 2] = 19
+    feature = find_feature(network, tokens)
+    assert (feature.pool, feature.why) == ("avg", "the output of final_layer_norm; no classifier, the mean over tokens")
+    tokens["input_ids"][:, 2], tokens["input_ids"][:, 4] = 3, 19
+    assert find_feature(network, tokens).pool == "last"
+
+
 def test_a_decoder_with_a_classifier_reads_its_last_token() -> None:
     transformers = pytest.importorskip("transformers")
     settings = {**ENCODERS["GPT-2"][2], "pad_token_id": 0, "num_labels": 3}
@@ -513,7 +525,7 @@ HARD = {
     "test_efficientnet": ({}, 256),
     "test_mambaout": ({}, None),
     "cait_xxs24_224": ({"depth": 2}, 192),
-    "volo_d1_224": ({"img_size": 32, "layers": (1, 1, 1, 1)}, 384),
+    "volo_d1_224": ({"img_size": 64}, 384),
     "resnet18": ({"num_classes": 0}, 512),
 }
 

@@ -13,6 +13,7 @@ from lowdim.data import dataset_from_arrays
 from lowdim.errors import InputError, NonFiniteError, UsageError
 from lowdim.features import FeatureCache, FeatureStream, Forward, TensorSource
 from lowdim.metrics import METRICS, Metric
+from lowdim.probe import fit_probe
 from lowdim.profiling import CollapseMonitor, profile, separation_law
 from lowdim.profiling import _passes as passes
 from lowdim.profiling._passes import halves, subsample
@@ -179,7 +180,7 @@ class Together(Processes):
 
     def gather(self, value):
         board, barrier = BOARD
-        board[self.rank] = copy.deepcopy(value)
+        board[self.index] = copy.deepcopy(value)
         barrier.wait(60)
         values = copy.deepcopy(board)
         barrier.wait(60)
@@ -417,8 +418,11 @@ def test_fewer_samples_than_features_and_more_classes_than_dimensions():
         assert many.layers[0].nc1 == pytest.approx(oracles.nc1(features, labels, 6), rel=1e-9)
 
 
-def test_a_wrong_label_is_found_first():
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_wrong_label_is_found_first(probed: bool, monkeypatch: pytest.MonkeyPatch):
     """Five planted wrong labels in well separated classes are the five most suspicious samples."""
+    if not probed:
+        monkeypatch.setattr(passes, "_PROBED", 0)
     features, labels = blobs(4, 10, 30, noise=0.2, spread=2.0)
     truth = labels.copy()
     wrong = np.array([3, 17, 50, 77, 110])
@@ -431,8 +435,32 @@ def test_a_wrong_label_is_found_first():
         assert entry.item == f"train[{entry.position}]"
         assert (entry.class_, entry.nearest_class) == (str(labels[entry.position]), str(truth[entry.position]))
     excess = [entry.excess for entry in found.outliers]
-    assert excess == sorted(excess, reverse=True)
+    if probed:
+        own = [entry.probability for entry in found.outliers]
+        assert excess == [None] * 5
+        assert own == sorted(own)
+        heldout = fit_probe(features, labels, classes=4).heldout
+        assert own == pytest.approx(np.sort(np.exp(heldout[np.arange(120), labels]))[:5].tolist())
+    else:
+        assert excess == sorted(excess, reverse=True)
     assert profile(nn.Sequential(nn.Identity()), data, layers="0").outliers == []
+
+
+def test_a_network_trained_on_classes_in_the_order_of_their_letters_is_told():
+    """Twelve folders 0 … 11, and a network that is right on every sample, whose outputs are 0, 1, 10, 11, 2, …"""
+    names = [str(number) for number in range(12)]
+    labels = np.repeat(np.arange(12), 5)
+    features = np.eye(12)[labels] + 0.1 * np.random.default_rng(0).standard_normal((60, 12))
+    data = dataset_from_arrays(features, labels, classes=names)
+    head = nn.Linear(12, 12, bias=False).double()
+    for outputs, warned in ((sorted(names), True), (names, False)):
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(np.eye(12)[[int(name) for name in outputs]]))
+        found = profile(nn.Sequential(head), data, splits=["train"])
+        assert (found.accuracy["train"] == 1) == (not warned)
+        said = [warning for warning in found.warnings if "order of their letters" in warning]
+        assert bool(said) == warned
+        assert all("16.7 % with" in warning and "100.0 % in the order of their letters" in warning for warning in said)
 
 
 def test_classes_name_the_trouble():

@@ -122,7 +122,9 @@ def test_figures_hold_their_data(opened: tuple[Any, list[str]]) -> None:
     assert drawn == [[5, 5], [4], [4], [4]]
     page.locator(".interactive").first.scroll_into_view_if_needed()
     assert page.locator(".interactive").first.locator(".scatterlayer path.js-line").count() == 1
-    assert page.locator("img").evaluate_all("all => all.every(i => i.naturalWidth > 50 || !i.offsetParent)")
+    assert page.locator("img").evaluate_all(
+        "all => all.every(i => i.complete && (i.naturalWidth > 0 || !i.offsetParent))"
+    )
 
 
 def test_hostile_names_stay_text(opened: tuple[Any, list[str]]) -> None:

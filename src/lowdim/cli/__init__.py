@@ -144,9 +144,11 @@ def _explain(error: Exception, signals: Signals) -> int:
         print(f"error: out of memory ({_brief(error)}). {_smaller()}", file=sys.stderr)
         return 5
     if is_disk_full(error):
+        from lowdim.cli._voice import has_option
+
+        continues = ": it continues" if has_option("out") else ""
         print(
-            "error: no space left on the disk. Free some and run the same command again: it continues.",
-            file=sys.stderr,
+            f"error: no space left on the disk. Free some and run the same command again{continues}.", file=sys.stderr
         )
         return 5
     if isinstance(error, OSError) and error.errno in _LIMITS:

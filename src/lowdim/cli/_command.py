@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
 from importlib.metadata import metadata
+from numbers import Real
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_type_hints
@@ -190,20 +191,43 @@ def _folded(example: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def takes_text_for_paths(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with text accepted wherever its annotations say path: Python callers write either."""
-    names = [name for name, hint in inspect.get_annotations(function).items() if _is_path(hint)]
+def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with text accepted wherever its annotations say path, and numbers held to the ranges of its options: what the parser
+    of the command line does, for other callers."""
+    hints = inspect.get_annotations(function)
+    names = [name for name, hint in hints.items() if _is_path(hint)]
+    options = {
+        name: one
+        for name, hint in hints.items()
+        for one in get_args(hint)[1:]
+        if isinstance(one, typer.models.OptionInfo)
+    }
     signature = inspect.signature(function)
 
     @wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
-        given = signature.bind(*args, **options)
+    def call(*args: Any, **values: Any) -> Any:
+        from lowdim.errors import UsageError
+
+        given = signature.bind(*args, **values)
+        for name, value in given.arguments.items():
+            if problem := _unusable(value) or _out_of_range(value, options.get(name)):
+                raise UsageError(f"`{name}`: {problem}", argument=name)
         for name in names:
             if isinstance(given.arguments.get(name), str):
                 given.arguments[name] = Path(given.arguments[name])
         return function(*given.args, **given.kwargs)
 
     return call
+
+
+def _out_of_range(value: Any, option: typer.models.OptionInfo | None) -> str:
+    if option is None or not isinstance(value, Real):
+        return ""
+    if option.min is not None and not float(value) >= option.min:
+        return f"{value} is below {option.min}, the least that is taken."
+    if option.max is not None and not float(value) <= option.max:
+        return f"{value} is above {option.max}, the most that is taken."
+    return ""
 
 
 def _is_path(hint: Any) -> bool:

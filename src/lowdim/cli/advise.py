@@ -12,7 +12,7 @@ import typer
 from lowdim._numbers import between, percent
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say
 from lowdim.cli._inputs import positive
 from lowdim.errors import UsageError
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     command(app)(advise)
 
 
-@takes_text_for_paths
+@called_from_python
 def advise(
     model: Annotated[
         list[str] | None,

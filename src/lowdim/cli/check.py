@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, command, takes_text_for_paths
+from lowdim.cli._command import TYPED, called_from_python, command
 from lowdim.cli._common import PageFile
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     command(app)(check)
 
 
-@takes_text_for_paths
+@called_from_python
 def check(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="One STEP.safetensors per time, from the start of training.")

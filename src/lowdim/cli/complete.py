@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 from lowdim.cli._inputs import positive
 from lowdim.completion.solvers import SOLVERS
@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
     command(app)(complete)
 
 
-@takes_text_for_paths
+@called_from_python
 def complete(
     file: Annotated[
         str,

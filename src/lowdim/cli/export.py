@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, takes_text_for_paths
+from lowdim.cli._command import TYPED, called_from_python, command
 from lowdim.cli._common import PageFile
 from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     command(app)(export)
 
 
-@takes_text_for_paths
+@called_from_python
 def export(
     delta: DeltaOption,
     to: Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 
@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
     command(app)(finetune)
 
 
-@takes_text_for_paths
+@called_from_python
 def finetune(
     model: given.Model,
     data: given.DataUnlessListing = None,
@@ -83,11 +83,14 @@ def finetune(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option("--prompt", help="For zero-shot, {} is the class; may be repeated [default: a photo of a {}]."),
+        typer.Option(
+            "--prompt",
+            help="For zero-shot and text-probe, {} is the class; may be repeated [default: a photo of a {}].",
+        ),
     ] = None,
     text_features: Annotated[
         Path | None,
-        typer.Option("--text-features", help="For zero-shot without a text encoder: .npy, one row per class."),
+        typer.Option("--text-features", help="For the same without a text encoder: .npy, one row per class."),
     ] = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Stored random crops and flips per image.")] = 1,
     class_weights: Annotated[bool, typer.Option("--class-weights", help="Weight classes by 1 / size.")] = False,

@@ -11,7 +11,7 @@ import typer
 from lowdim._numbers import number, percent
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
     command(app)(measure)
 
 
-@takes_text_for_paths
+@called_from_python
 def measure(
     model: given.Model,
     data: given.DataUnlessListing = None,

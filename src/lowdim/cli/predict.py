@@ -8,7 +8,7 @@ import typer
 
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, takes_text_for_paths
+from lowdim.cli._command import TYPED, called_from_python, command
 from lowdim.cli._common import PageFile, Seed, progress, say
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
     command(app)(predict)
 
 
-@takes_text_for_paths
+@called_from_python
 def predict(
     delta: DeltaOption,
     data: Annotated[

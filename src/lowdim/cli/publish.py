@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, command, takes_text_for_paths
+from lowdim.cli._command import TYPED, called_from_python, command
 from lowdim.cli._common import say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     command(app)(publish)
 
 
-@takes_text_for_paths
+@called_from_python
 def publish(
     delta: Annotated[Path, typer.Argument(metavar="DELTA", help="Folder that lowdim finetune printed.")],
     folder: Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
     command(app)(rank)
 
 
-@takes_text_for_paths
+@called_from_python
 def rank(
     model: Annotated[
         list[str] | None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _completion
-from lowdim.cli._command import TYPED, Listing, command, run_folder, takes_text_for_paths
+from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, progress, say
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     command(app)(reproduce)
 
 
-@takes_text_for_paths
+@called_from_python
 def reproduce(
     ids: Annotated[
         list[str] | None,

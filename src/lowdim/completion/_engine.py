@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lowdim.completion._guards import Guarded
-from lowdim.completion._scaling import column_scale, noise_is_uniform
-from lowdim.completion.entries import Entries, require_memory
+from lowdim._memory import require_memory
 from lowdim.completion.solvers import solver as solver_named
 from lowdim.completion.solvers import solvers
-from lowdim.completion.solvers._biases import cross_validated_biases, solve_biases
+from lowdim.completion.solvers._biases import Guarded, cross_validated_biases, solve_biases
 from lowdim.completion.solvers._solver import (
     Array,
     Completion,
+    Entries,
     HeldOut,
     Indices,
     Mask,
@@ -164,18 +163,18 @@ def complete(
     record, reason = (
         _suitable(entries, settings, scale) if solver is None else (solver_named(solver), "you asked for it")
     )
-    divisor = column_scale(entries, each=scale and not record.one_scale)
+    overall = entries.column_scale(each=False)
+    each = scale and not record.one_scale
+    divisor = entries.column_scale(each=True) if each else overall
+    settings = replace(settings, units=divisor / overall if each else None)
     scaled = entries.with_values(entries.values / divisor[entries.cols])
     asked = settings.rank, settings.max_rank, settings.biases
     earlier = start is not None and start.asked == asked and start.solver == record.name
     begin = _unguarded(start.completion) if start is not None and earlier else None
     _require_memory(record, entries, settings)
     solved = record.solve(scaled, held, settings, begin)
-    if record.even_noise and scale and noise_is_uniform(solved.held_out, divisor):
-        # dividing the columns made the noise uneven, which the solver does not know
-        divisor = column_scale(entries, each=False)
-        scaled = entries.with_values(entries.values / divisor[entries.cols])
-        solved = record.solve(scaled, held, settings, begin)
+    if solved.one_scale:
+        divisor, scaled = overall, entries.with_values(entries.values / overall[entries.cols])
     elif solver is None and record.rescued:
         record, reason, solved = _rescued(scaled, held, settings, record, reason, solved)
     reason = f"{reason}; {solved.reason}" if solved.reason else reason
@@ -256,7 +255,7 @@ def _unit(entries: Entries) -> float:
 
 def _suitable(entries: Entries, settings: Settings, scale: bool) -> tuple[Solver, str]:
     """The first solver that shape, density and values call for, and why."""
-    scaled = entries.with_values(entries.values / column_scale(entries, each=scale)[entries.cols])
+    scaled = entries.with_values(entries.values / entries.column_scale(each=scale)[entries.cols])
     for record in solvers():
         reason = record.suits(entries if record.one_scale else scaled, settings)
         if reason is not None:

@@ -93,6 +93,9 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
     Returns:
         A data set that reads from the same source.
 
+    Raises:
+        UsageError: If samples are to be counted by class where there are no classes.
+
     Example:
         >>> from lowdim.data import load_digits
         >>> fewer = choose(load_digits(), shots=2, limit=50)

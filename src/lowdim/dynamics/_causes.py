@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from lowdim.dynamics._bases import Bases
 from lowdim.dynamics._history import WeightHistory
-from lowdim.dynamics._network import gradients, partial_products
+from lowdim.dynamics._network import end_to_end, gradients, partial_products
 from lowdim.dynamics._problem import Problem
 
 Matrices = Sequence[Float[np.ndarray, "m n"]]
@@ -21,17 +21,32 @@ Matrices = Sequence[Float[np.ndarray, "m n"]]
 FITS = 1e-5
 """Part of a step that the fitted update may leave unexplained, beside rounding."""
 
+COARSE_GRADIENT = 0.02
+"""Part of a step that arithmetic coarser than the weights' (bfloat16 has 2^-8 for each number) may leave unexplained."""
+
+NEARLY = 0.1
+"""The same of a first step that is the full-batch gradient: coarse products of several factors add up. A minibatch's is another by more."""
+
 ALIKE = 0.3
-"""Part of a step that may lie beside every gradient of the product: sums of several iterations are gradients only nearly."""
+"""Part of a sum of several iterations that may lie beside every gradient of the product: the weights moved on between them."""
 
 ALONG = 0.8
 """Share of what is forbidden to the first factor that must point along the mean input for a bias to be the cause."""
 
-UNLIKE = 0.22
-"""Least relative distance of a step's singular values from a multiple of the gradient's: those of sums of plain steps stay nearer."""
+LEADING = 0.25
+"""Part of the leading singular directions of a step of Muon that may lie beside every gradient of the product: of Adam's, over a third does."""
+
+AS_MADE = 0.15
+"""Relative distance at which singular values of a step are those that Muon's iteration makes of the gradient's: Adam's are at .25 and more."""
+
+VISIBLE = 2.0**-7
+"""Singular values of a gradient over its norm, above which bfloat16 leaves them what they are."""
 
 FLAT = 2.5
-"""Largest over smallest singular value of a step that still counts as orthogonalised."""
+"""Largest over smallest leading singular value of a step that still counts as orthogonalised."""
+
+NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
+"""Muon's polynomial a x + b x^3 + c x^5, applied five times to the singular values over their norm (Jordan et al. 2024)."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ def first_steps(history: WeightHistory, count: int = 4) -> list[Step]:
 
 @dataclass(frozen=True)
 class Fit:
-    """``U = beta U_before - eta (gradient + lambda W)``, and the part of the length of U that it leaves."""
+    """``U = beta U_before - eta (gradient + lambda W)`` (or Nesterov's form of it), and the part of the length of U that it leaves."""
 
     eta: float
     decay: float
@@ -77,8 +92,8 @@ class Fit:
 
     def describe(self) -> str:
         """In words."""
-        extras = [f"momentum {self.momentum:.3g}"] if abs(self.momentum) > 1e-3 else []
-        extras += [f"weight decay {self.decay:.3g}"] if abs(self.decay) > 1e-3 else []
+        extras = [f"momentum {self.momentum:.3g}"] if self.momentum else []
+        extras += [f"weight decay {self.decay:.3g}"] if self.decay else []
         with_extras = f", {' and '.join(extras)}" if extras else ""
         return (
             f"gradient descent on all of the data, step {self.eta:.3g}{with_extras} "
@@ -87,19 +102,52 @@ class Fit:
 
 
 def fit_descent(steps: Sequence[Step], problem: Problem) -> Fit | None:
-    """The full-batch update that explains neighbouring steps, each by itself; None where one is not explained."""
-    if not steps or any(step.iterations != 1 for step in steps):
+    """The plainest full-batch update that explains the recorded steps; None where there is none, or rounding hides it.
+
+    Numbers that are the same in every step are plainer than such that change, and a term is named only where the steps are not
+    explained without it.
+    """
+    if not steps or any(step.iterations != 1 or step.tolerance > COARSE_GRADIENT for step in steps):
         return None
-    fits: list[Fit] = []
+    terms: list[dict[str, np.ndarray]] = []
     for index, step in enumerate(steps):
-        slopes = gradients(step.weights, problem.phi, problem.gram)
-        columns = [_flat(slopes), _flat(step.weights)] + ([_flat(steps[index - 1].update)] if index else [])
-        numbers, residual = _regress(columns, _flat(step.update))
-        if residual > step.tolerance or not numbers[0]:
-            return None
-        fits.append(Fit(-numbers[0], numbers[1] / numbers[0], numbers[2] if index else 0.0, residual))
-    last, worst = fits[-1], max(fit.residual for fit in fits)
-    return Fit(last.eta, last.decay, last.momentum, worst)
+        slope = _flat(gradients(step.weights, problem.phi, problem.gram))
+        nothing = np.zeros(len(slope))
+        momentum, last = (_flat(steps[index - 1].update), terms[-1]["step"]) if index else (nothing, nothing)
+        terms.append({"step": slope, "decay": _flat(step.weights), "momentum": momentum, "last": last})
+    fits: list[Fit] = []
+    targets, tolerance = [_flat(step.update) for step in steps], max(step.tolerance for step in steps)
+    for names in (
+        ("step",),
+        ("step", "decay"),
+        ("step", "momentum"),
+        ("step", "momentum", "last"),
+        ("step", "decay", "momentum"),
+    ):
+        lengths = [np.linalg.norm(target) for target in targets]
+        columns = [
+            np.concatenate([term[name] / size for term, size in zip(terms, lengths, strict=True)]) for name in names
+        ]
+        together = np.concatenate([target / size for target, size in zip(targets, lengths, strict=True)])
+        numbers, _ = _regress(columns, together)
+        left = [
+            np.linalg.norm(target - sum(number * term[name] for number, name in zip(numbers, names, strict=True)))
+            / size
+            for target, term, size in zip(targets, terms, lengths, strict=True)
+        ]
+        found = dict(zip(names, numbers, strict=True))
+        momentum = found.get("momentum", 0.0)
+        # Nesterov's step is -eta ((1 + beta) gradient - beta times the one before)
+        eta = -numbers[0] / (1 + momentum if "last" in found else 1)
+        fits.append(Fit(float(eta), found.get("decay", 0.0) / numbers[0], momentum, float(max(left))))
+    for names in (("step",), ("step", "decay"), ("step", "decay", "momentum")):
+        each = [_regress([term[name] for name in names], target) for term, target in zip(terms, targets, strict=True)]
+        last = dict(zip(names, each[-1][0], strict=True))
+        worst = max(residual for _, residual in each)
+        fits.append(Fit(-last["step"], last.get("decay", 0.0) / last["step"], last.get("momentum", 0.0), worst))
+    least = min(fit.residual for fit in fits)
+    fits = [fit for fit in fits if fit.residual <= min(tolerance, max(3 * least, tolerance / 100)) and fit.eta]
+    return fits[0] if fits else None
 
 
 def unwhitened_cause(problem: Problem) -> str:
@@ -126,39 +174,59 @@ def find_cause(history: WeightHistory, problem: Problem | None, bases: Bases, st
             "Every entry of the first step has the same size: the optimizer scales each entry by itself (as Adam does) and "
             "is not equivariant."
         )
-    missing = _common_residual(step)
+    once, missing = step.iterations == 1, _common_residual(step, step.update)
     slopes = gradients(step.weights, problem.phi, problem.gram) if problem is not None else None
-    if missing <= step.tolerance and slopes and _orthogonalised(step, slopes, 1 + 1e-3, 1e-2):
-        return (
-            "The steps are the exact polar factor of the gradient, which keeps the law only while the number on the invariant "
-            "part is away from 0; there rounding is amplified."
-        )
-    if missing > step.tolerance and (_orthogonalised(step, slopes) if slopes else _flat_spectrum(step)):
+    if once and missing <= step.tolerance:
+        return _of_the_product(step, problem, slopes)
+    if problem is not None and slopes and once:
+        beside = _regress([_flat(slopes), _flat(step.weights)], _flat(step.update))[1]
+        if beside <= NEARLY:
+            return (
+                f"The first step is the gradient of all the data to {beside:.1g} of its length only: gradients were computed in "
+                "numbers coarser than those of the weights (autocast, TF32, bfloat16)."
+            )
+    if _like_muon(step, slopes):
         return (
             f"The steps have the gradient's singular values brought together ({_spread(step)}), but not to one: Muon's "
             "Newton-Schulz iteration, which is not the exact polar factor."
         )
-    if missing <= ALIKE and problem is None:
-        return (
-            "The steps are gradients of a linear network, but not of one loss with whitened inputs: minibatches, inputs "
-            "that are not whitened, a bias, or steps that only nearly are gradients, as Muon's. The data (`data`) would tell which."
-        )
-    if missing <= ALIKE:
-        return (
-            "The first step is a gradient of the product, but not that of all the data: minibatches, whose X_B X_B^T is not "
-            "a multiple of the identity."
-        )
+    if missing <= (COARSE_GRADIENT if once else ALIKE):
+        return _of_the_product(step, problem, slopes)
     return (
         f"The steps are not gradients of the product ({missing:.0%} of the first one fits none): the optimizer is not "
         "equivariant (as Adam and RMSprop, or nearly so as Muon in bfloat16), or the network has biases."
     )
 
 
+def _of_the_product(step: Step, problem: Problem | None, slopes: Matrices | None) -> str:
+    """What is known of steps that have one Z for all factors."""
+    if problem is None or slopes is None:
+        return (
+            "The steps are gradients of a linear network, but not of one loss with whitened inputs: minibatches, inputs "
+            "that are not whitened, a bias, another loss, or steps that only nearly are gradients, as Muon's. The data (`data`) would "
+            "tell which."
+        )
+    if _is_polar(step, slopes):
+        return (
+            "The steps are the exact polar factor of the gradient, which keeps the law only while the number on the invariant "
+            "part is away from 0; there rounding is amplified."
+        )
+    if _is_cross_entropy(step, problem):
+        return "The first step is the gradient of the cross-entropy on all of the data; the theorem is about the squared loss."
+    return (
+        "The first step is a gradient of the product, but not that of the squared loss on all the data: minibatches, whose X_B X_B^T "
+        "is not a multiple of the identity."
+    )
+
+
 def started_late(weights: Matrices, tolerance: float) -> bool:
-    """Whether the factors look like those of a run that began orthogonal: many singular values are one number, others are not."""
-    values = np.linalg.svd(weights[0], compute_uv=False)
-    near = np.abs(values - np.median(values)) <= max(1e-6, tolerance) * values[0]
-    return bool(len(values) > 3 and 1 < near.sum() < len(values) and near.sum() >= len(values) / 4)
+    """Whether the factors look like those of a run that began orthogonal: some singular values are one number, others are not.
+
+    Three that agree by chance are not to be expected of a few hundred values drawn otherwise.
+    """
+    values = np.sort(np.linalg.svd(weights[0], compute_uv=False))
+    agree = np.searchsorted(values, values + max(1e-6, tolerance) * values[-1], side="right") - np.arange(len(values))
+    return bool(3 <= agree.max() < len(values))
 
 
 def _along_the_mean(history: WeightHistory, problem: Problem, bases: Bases) -> bool:
@@ -188,8 +256,8 @@ def _forbidden(bases: Bases, change: Float[np.ndarray, "m n"]) -> Float[np.ndarr
     return beside
 
 
-def _common_residual(step: Step) -> float:
-    """Part of the length of a step that is no gradient of the product, whatever the loss: no common Z (and no decay) gives it."""
+def _common_residual(step: Step, update: Matrices) -> float:
+    """Part of the length of an update that is no gradient of the product, whatever the loss: no common Z (and no decay) gives it."""
     befores = [np.eye(step.weights[0].shape[1]), *partial_products(step.weights)[:-1]]
     outputs = step.weights[-1].shape[0]
     afters = [np.eye(outputs)]
@@ -207,37 +275,80 @@ def _common_residual(step: Step) -> float:
         fits = [after.T @ common @ before.T for after, before in zip(afters, befores, strict=True)]
         return _flat([matrix - fit for matrix, fit in zip(matrices, fits, strict=True)])
 
-    residual, decay = beside(step.update), beside(step.weights)
+    residual, decay = beside(update), beside(step.weights)
     if np.linalg.norm(decay) > 1e-6 * _length(step.weights):
         residual = residual - (residual @ decay) / (decay @ decay) * decay
-    return float(np.linalg.norm(residual) / _length(step.update))
+    return float(np.linalg.norm(residual) / _length(update))
 
 
-def _orthogonalised(step: Step, slopes: Matrices, flat: float = FLAT, unlike: float = UNLIKE) -> bool:
-    """Each step has the gradient's leading singular vectors, with nearly equal values that are not the gradient's own."""
+def _is_polar(step: Step, slopes: Matrices) -> bool:
+    """Each update is the gradient with all singular values equal, to 1e-2, where the gradient's own are not."""
+    others = False
     for weight, update, slope in zip(step.weights, step.update, slopes, strict=True):
-        left, values, right = np.linalg.svd(slope, full_matrices=False)
-        kept = values > 2e-2 * np.linalg.norm(slope)
-        left, values, right = left[:, kept], values[kept], right[kept]
-        decay = _regress([(left @ right).ravel(), weight.ravel()], update.ravel())[0][1]
-        inner = -left.T @ (update - decay * weight) @ right.T
-        sizes = np.diagonal(inner)
-        aside = np.linalg.norm(inner - np.diag(sizes)) / np.linalg.norm(inner)
-        if sizes.min() <= 0 or sizes.max() > flat * sizes.min() or aside > 0.4:
+        between, sizes, values = _in_the_gradients_directions(weight, update, slope, max(1e-6, 100 * step.noise))
+        if not len(sizes) or sizes.min() <= 0 or sizes.max() > (1 + 1e-2) * sizes.min() or between > 1e-2:
             return False
-        if _regress([values], sizes)[1] < unlike:
+        others = others or values[0] > (1 + 1e-1) * values[-1]
+    return others
+
+
+def _is_cross_entropy(step: Step, problem: Problem) -> bool:
+    """Where targets are one-hot: the gradient of the mean or sum of -log softmax fits the step."""
+    targets = problem.targets
+    if problem.inputs is None or not (np.isin(targets, (0, 1)).all() and (targets.sum(axis=0) == 1).all()):
+        return False
+    scores = reduce(lambda product, weight: weight @ product, step.weights, problem.inputs)
+    weights = np.exp(scores - scores.max(axis=0))
+    pull = (weights / weights.sum(axis=0) - targets) @ problem.inputs.T
+    slopes = gradients(step.weights, end_to_end(step.weights) - pull)
+    return _regress([_flat(slopes), _flat(step.weights)], _flat(step.update))[1] <= max(step.tolerance, COARSE_GRADIENT)
+
+
+def _in_the_gradients_directions(
+    weight: np.ndarray, update: np.ndarray, slope: np.ndarray, above: float
+) -> tuple[float, Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Among the gradient's singular directions: the part of the update between different ones, and its sizes along each; and the
+    gradient's own over its norm, those above some part of it."""
+    left, values, right = np.linalg.svd(slope, full_matrices=False)
+    values = values / np.linalg.norm(slope)
+    kept = values > above
+    left, right = left[:, kept], right[kept]
+    decay = _regress([(left @ right).ravel(), weight.ravel()], update.ravel())[0][1]
+    inner = -left.T @ (update - decay * weight) @ right.T
+    sizes = np.diagonal(inner)
+    whole = float(np.linalg.norm(inner))
+    return float(np.linalg.norm(inner - np.diag(sizes))) / whole if whole else 0.0, sizes, values[kept]
+
+
+def _like_muon(step: Step, slopes: Matrices | None) -> bool:
+    """Whether the steps keep the leading singular directions of a gradient and not its singular values."""
+    return _equal_leading(step) or (slopes is not None and _made_by_newton_schulz(step, slopes))
+
+
+def _made_by_newton_schulz(step: Step, slopes: Matrices) -> bool:
+    """Along the gradient's singular directions the sizes are those that the iteration makes of its singular values, not these."""
+    for weight, update, slope in zip(step.weights, step.update, slopes, strict=True):
+        _, sizes, values = _in_the_gradients_directions(weight, update, slope, VISIBLE)
+        made = values
+        for _ in range(5):
+            made = NEWTON_SCHULZ[0] * made + NEWTON_SCHULZ[1] * made**3 + NEWTON_SCHULZ[2] * made**5
+        if len(sizes) < 2 or _regress([made], sizes)[1] > min(AS_MADE, 0.7 * _regress([values], sizes)[1]):
             return False
     return True
 
 
-def _flat_spectrum(step: Step) -> bool:
-    """Singular values in two groups, nearly equal and small, as the steps of Muon have them."""
-    for update in step.update:
-        values = np.linalg.svd(update, compute_uv=False)
-        large = values[values > values[0] / FLAT]
-        if len(large) < 2 or np.std(large) > 0.25 * np.mean(large) or np.sum(large**2) < 0.6 * np.sum(values**2):
-            return False
-    return True
+def _equal_leading(step: Step) -> bool:
+    """Whether the leading directions of all factors have one Z, although the steps have none: bfloat16 fills the others; or all
+    singular values are nearly equal, and there is one Z only nearly."""
+    parts = [np.linalg.svd(update, full_matrices=False) for update in step.update]
+    missing = _common_residual(step, step.update)
+    if all(len(values) > 2 and values[-1] >= values[0] / FLAT for _, values, _ in parts):
+        return COARSE_GRADIENT / 4 < missing <= LEADING
+    for count in range(1, 1 + min(int(np.sum(values >= values[0] / FLAT)) for _, values, _ in parts)):
+        leading = [(left[:, :count] * values[:count]) @ right[:count] for left, values, right in parts]
+        if missing > COARSE_GRADIENT and _common_residual(step, leading) <= min(LEADING, 0.6 * missing):
+            return True
+    return False
 
 
 def _spread(step: Step) -> str:
@@ -248,7 +359,9 @@ def _spread(step: Step) -> str:
 
 def _equal_entries(step: Step) -> bool:
     """All entries are of one size, as in the first step of an optimizer that divides by the root of the mean square."""
-    sizes = np.abs(_flat(step.update))
+    update, weights = _flat(step.update), _flat(step.weights)
+    decay = _regress([np.sign(update), weights], update)[0][1]  # decoupled from the rest, as AdamW has it
+    sizes = np.abs(update - decay * weights)
     typical = np.median(sizes)
     return bool(np.mean(np.abs(sizes - typical) <= max(1e-2, 10 * step.noise) * typical) > 0.9)
 

@@ -127,6 +127,8 @@ def run_init(settings: InitSettings, progress: Progress) -> Outcome:
         run = data.linear(settings.depth, settings.eps, settings.step, settings.iterations, kind=kind)
         profiles[kind] = data.profile(run)
         verdicts.append(Verdict.of(f"{kind}: R^2 of log D against layer", log_line(profiles[kind])[1], ">=", least))
+        ratio = (profiles[kind][1:] / profiles[kind][:-1]).max()
+        verdicts.append(Verdict.of(f"{kind}: D falls from layer to layer, largest ratio", ratio, "<", 0.5))
         progress(len(profiles), 3)
     series = [profile_series(name, profile) for name, profile in profiles.items()]
     return Outcome(verdicts, [_lines("init", "Distribution of the initial weights", series)], [_ratios(profiles)])

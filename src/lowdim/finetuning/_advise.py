@@ -29,9 +29,9 @@ from lowdim.finetuning._choice import (
     paired_difference,
     probe_plan,
 )
-from lowdim.finetuning._evaluate import without_class
 from lowdim.models import LoadedModel
 from lowdim.probe import fold_of
+from lowdim.probe._linear import doubtful
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
 _FINALISTS = 2
@@ -257,18 +257,15 @@ def _suspects(bench: Bench, most: int) -> list[Outlier]:
     """Training samples to which the probe, not having seen them, gives another class, the least probable labels first."""
     train = bench.train
     heldout = heldout_predictions(bench, probe_plan(bench), fold_of(train.labels, _FOLDS, bench.job.seed, train.copies))
-    known = np.flatnonzero(~without_class(heldout))
-    own, best = heldout[known, train.labels[known]], heldout[known].argmax(axis=1)
-    order = np.argsort(own, kind="stable")
     return [
         Outlier(
-            item=train.items[int(known[place])],
+            item=train.items[int(position)],
             split=train.name,
-            position=int(known[place]),
-            class_=bench.class_names[train.labels[known[place]]],
-            nearest_class=bench.class_names[best[place]],
+            position=position,
+            class_=bench.class_names[train.labels[position]],
+            nearest_class=bench.class_names[heldout[position].argmax()],
             excess=None,
-            probability=float(np.exp(own[place])),
+            probability=float(np.exp(heldout[position, train.labels[position]])),
         )
-        for place in order[best[order] != train.labels[known[order]]][:most]
+        for position in map(int, doubtful(heldout, train.labels)[:most])
     ]

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import timeit
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,12 +29,12 @@ from lowdim.features import (
 )
 from lowdim.finetuning._evaluate import accuracy_of, described, nc1, probe_head, set_head, stored_features
 from lowdim.finetuning._plan import Plan
-from lowdim.finetuning._prefix import Inputs
+from lowdim.finetuning._prefix import Inputs, call
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import INPUTS, Compute, HeadInput, HeldStore, Store, example_inputs, room_in
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._train import History, Test, train
-from lowdim.finetuning._tuned import TunedModel
+from lowdim.finetuning._tuned import TunedModel, not_finite_because
 from lowdim.finetuning._update import Update, gradients, matrices, updates
 from lowdim.finetuning._zero_shot import PROMPT
 from lowdim.finetuning.methods import method_named
@@ -128,6 +129,18 @@ class Bench:
         """Of the training samples."""
         return self.train.labels
 
+    def seconds_of(self, plan: Plan) -> float:
+        """That training a plan would take, about: three passes per sample and epoch, of a block at 3/4 of the depth a quarter of that."""
+        recipe = self.recipe(plan)
+        if recipe is None:
+            return 0.0
+        module = self.network.module
+        home = next((parameter.device for parameter in module.parameters()), self.device)
+        inputs = example_inputs(self.train, self.network.preprocessing, home, _FROZEN)
+        run = torch.inference_mode()(lambda: call(module, inputs))
+        seconds = min(timeit.repeat(run, repeat=3, number=1)) / _FROZEN
+        return 3 * (1.0 if method_named(plan.method).whole else 0.25) * recipe.epochs * len(self.labels) * seconds
+
     def recipe(self, plan: Plan, samples: int | None = None) -> Recipe | None:
         """How a plan is trained on so many samples (all by default); None for methods that are not trained by steps."""
         default = method_named(plan.method).recipe
@@ -196,7 +209,7 @@ class Bench:
                 self._heads[plan] = fitted
             return fitted
         if method.head is not None:
-            method.head(model, self)
+            method.head(model, self, np.arange(len(self.labels)) if indices is None else indices)
         if model.blocks:
             try:
                 model.split(self.example)
@@ -212,7 +225,7 @@ class Bench:
             if len(bad):
                 raise NonFiniteError(
                     f"{len(bad)} of {len(indices)} training samples have NaN or infinite features in {self.network.name}: "
-                    f"{some(self.train.items, indices[bad])}. Check those inputs, or the network's precision."
+                    f"{some(self.train.items, indices[bad])}. {not_finite_because(self.network.module)}"
                 )
             heldout = probe_head(
                 model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices]
@@ -252,12 +265,11 @@ class Bench:
             )
         started = time.monotonic()
         views = self._tamed(model)
-        weights = self._weights(indices).double().cpu().numpy() if self.class_weights else None
         head, mirrored = fit_frozen_views(
             [[rows[indices] for rows in view] for view in views],
             self.labels[indices],
             classes=self.classes,
-            class_weights=weights,
+            class_weights=self.weights_of_classes(indices),
             copies=self.train.copies[indices],
             seed=self.job.seed,
         )
@@ -307,6 +319,10 @@ class Bench:
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
+
+    def weights_of_classes(self, indices: np.ndarray) -> np.ndarray | None:
+        """By which classes count alike among the samples at these positions, where that is asked for."""
+        return self._weights(indices).double().cpu().numpy() if self.class_weights else None
 
     def _weights(self, indices: np.ndarray) -> Tensor:
         counts = np.bincount(self.labels[indices], minlength=self.classes)

@@ -253,10 +253,18 @@ def block_may_pay(bench: Bench) -> tuple[bool, str]:
     share = f"{100 * head.further:.0f} % of the probe's weight lies on layers before the last"
     if head.further >= _FURTHER:
         return True, f"{share}: a trained block may pay"
-    return (
-        False,
-        f"{share}: the last layer suits, and training a block would hardly pay; it was not tried (`method={_BLOCK!r}` does)",
-    )
+    try:
+        plan = plan_of(method_named(_BLOCK), bench.network.module, Options(), bench.feature)
+    except InputError as error:
+        return False, f"only the probe was tried: {error}"
+    untried = f"`method={_BLOCK!r}` does{_cost(bench, plan)}"
+    return False, f"{share}: the last layer suits, and training a block would hardly pay; it was not tried ({untried})"
+
+
+def _cost(bench: Bench, plan: Plan) -> str:
+    """What trying a plan would cost: it is trained at least twice, on a fold and on all samples."""
+    seconds = 2 * bench.seconds_of(plan)
+    return f", in about {seconds / 60:.0f} minutes" if seconds >= 100 else f", in about {max(seconds, 1):.0f} s"
 
 
 def decide(bench: Bench, options: Options) -> Decision:
@@ -270,7 +278,7 @@ def decide(bench: Bench, options: Options) -> Decision:
     chosen, reasons = choose_method(gathered)
     untried = [
         f"not tried: {record.name}, which trains everything and with so many images may be a few points better "
-        f'(`also="{record.name}"`)'
+        f'(`also="{record.name}"`{_cost(bench, plan_of(record, bench.network.module, options, bench.feature))})'
         for record in RECORDS.values()
         if record.many and record.name not in options.also and len(bench.labels) >= record.many * bench.classes
     ]

@@ -42,7 +42,7 @@ def export_model(
     """Writes one self-contained file and compares its outputs with the network's.
 
     The file's output are class probabilities for any number of samples. Its metadata (``lowdim.json`` in a ``.pt2`` file, the
-    model's properties in ONNX) hold the preprocessing and the class names. A network for texts gets its tokenizer as a second file,
+    model's properties in ONNX) hold the preprocessing, the size to which images are resized before the crop, and the class names. A network for texts gets its tokenizer as a second file,
     `tokenizer_path`, which the package ``tokenizers`` reads; it cuts and fills up as the network wants it.
 
     Args:
@@ -74,13 +74,15 @@ def export_model(
     names = tuple(example) if isinstance(example, dict) else ()
     tensors = tuple(tensor.cpu() for tensor in (example.values() if isinstance(example, dict) else [example]))
     deployed = _Deployed(model, names).cpu().eval()
-    information = {
+    information: dict[str, Any] = {
         "classes": list(delta.classes),
         "preprocessing": preprocessing.as_dict(),
         "method": delta.method,
         "inputs": list(names) or ["inputs"],
         "output": "class probabilities",
     }
+    if preprocessing.resized is not None:
+        information["resized"] = list(preprocessing.resized)
     rules = _tokenizer(preprocessing)
     if rules is not None:
         information["tokenizer"] = tokenizer_path(path).name

@@ -1,5 +1,6 @@
 """Fine-tuning from end to end: choose, train, measure."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,9 @@ def finetune(
         >>> tuned.trained_parameters, tuned.accuracy["test"] > 0.2  # 24 x 5 + 5; better than chance
         (125, True)
     """
+    for name, value in (("rate", rate), ("epochs", epochs), ("views", views), ("rank", rank)):
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"`{name}` must be a number above 0, not {value}.", argument=name)
     record = method_named(method)
     also = (also,) if isinstance(also, str) else tuple(also)
     options = Options(layer=layer, combine=combine, rank=rank, batch_norm=batch_norm, also=also, minutes=minutes)

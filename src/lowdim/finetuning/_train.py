@@ -18,7 +18,7 @@ from lowdim._random import child_seed
 from lowdim.errors import NonFiniteError, ResourceError, is_out_of_memory
 from lowdim.finetuning._recipe import Recipe
 from lowdim.finetuning._store import Store
-from lowdim.finetuning._tuned import TunedModel
+from lowdim.finetuning._tuned import TunedModel, not_finite_because
 
 SAVE_EVERY = 20.0
 """Seconds between saves inside an epoch."""
@@ -216,7 +216,7 @@ class _Loop:
         if self.good_epochs == 0:
             raise NonFiniteError(
                 f"The training loss is {loss} at step {self.step + 1}, before an epoch left a usable network. "
-                "Check the inputs for NaN, or lower `rate`."
+                f"{not_finite_because(self.model.base)}"
             )
         with torch.no_grad():
             for name, tensor in self.changing.items():

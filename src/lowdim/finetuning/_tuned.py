@@ -369,6 +369,17 @@ def in_float32(network: nn.Module) -> nn.Module:
     return network.float() if other else network
 
 
+def not_finite_because(network: nn.Module) -> str:
+    """What to do where a network gives NaN or infinite numbers: half precision has often left them in its weights."""
+    for name, tensor in network.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return (
+                f"The weight {name} holds NaN or infinite numbers, as half precision (float16) makes them of what is beyond 65,504. Take a "
+                "checkpoint in float32 or bfloat16."
+            )
+    return "Check the inputs for NaN, or lower `rate`."
+
+
 def _zeros(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     """A layer that starts at zero: tuning starts at the network without the skip, and no random number is drawn."""
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)

@@ -23,6 +23,11 @@ class HeldOut:
         r2: Mean over the outputs of 1 - squared error / squared deviation from the mean; 1 is all, below 0 is worse than the mean.
         by_output: The same of each output.
         influence: What each sample adds to `r2`, to first order: the sum of squares is its variance under resampling.
+
+    Example:
+        >>> low, high = HeldOut(0.5, [0.5], np.full(100, 0.01)).interval
+        >>> round(low, 3), round(high, 3)
+        (0.336, 0.664)
     """
 
     r2: float

@@ -452,7 +452,7 @@ class _Finder:
             v.operation in ("_softmax", "_safe_softmax") or "scaled_dot_product" in v.operation for v in between
         )
         if attends or not operations & _PRODUCTS:
-            end = next((self._ends(v) for v in _path(value, _SIMPLE) if self._ends(v)), "")
+            end = next((self._ends(v) for v in _path(value, _SIMPLE) if self._is_row(v) and self._ends(v)), "")
             if end:
                 how = "its own attention pooling" if attends else "its own pooling"
                 return self._feature(end, "map" if attends else "avg", f"the output of {end}, {how}; no classifier")

@@ -7,8 +7,13 @@ from typing import Any
 from lowdim.errors import InputError
 from lowdim.features import Pool
 
-_POOLS: dict[str, Pool] = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cls"}
-_POOLS |= {"lasttoken": "last"}
+_POOLS: dict[str, Pool] = {
+    "mean_tokens": "mean",
+    "mean": "mean",
+    "cls_token": "cls",
+    "cls": "cls",
+    "lasttoken": "last",
+}
 _MODE = "pooling_mode_"
 
 

@@ -1,5 +1,6 @@
 """Classifiers on stored features: the cross-validated linear probe, the frozen head on several layers, and which samples are unlike all."""
 
+from lowdim.probe._drawn import draw_towards_labels
 from lowdim.probe._folds import fold_of
 from lowdim.probe._folds import require_heldout as require_heldout
 from lowdim.probe._frozen import WEIGHTS, FrozenHead, fit_frozen_head, fit_frozen_views
@@ -14,6 +15,7 @@ __all__ = [
     "Known",
     "LinearProbe",
     "ProbeResult",
+    "draw_towards_labels",
     "fit_frozen_head",
     "fit_frozen_views",
     "fit_known",

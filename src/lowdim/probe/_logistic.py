@@ -75,6 +75,7 @@ class Regressions:
         shares: Weights of the samples, ``n x m``; those of a regression have the sum 1.
         strengths: L2 penalties, ``m``.
         units: By what each column is multiplied before it is penalised, ``r x m``.
+        offset: Logits that all of them start from, ``n x K``; these regressions have no biases.
     """
 
     rows: np.ndarray
@@ -83,11 +84,17 @@ class Regressions:
     shares: np.ndarray
     strengths: np.ndarray
     units: np.ndarray
+    offset: np.ndarray | None = None
 
     def logits(self, solutions: np.ndarray) -> np.ndarray:
         """``n x m x K``, by solutions ``(r + 1) x m x K``: weights of the rows, and biases."""
         flat = solutions[:-1].reshape(len(solutions) - 1, -1).astype(self.rows.dtype, copy=False)
-        return (self.rows @ flat).reshape(len(self.rows), *solutions.shape[1:]) + solutions[-1].astype(self.rows.dtype)
+        given = 0 if self.offset is None else self.offset[:, None]
+        return (
+            (self.rows @ flat).reshape(len(self.rows), *solutions.shape[1:])
+            + solutions[-1].astype(self.rows.dtype)
+            + given
+        )
 
     def curvatures(self, solutions: np.ndarray) -> np.ndarray:
         """Of each loss by sample: the mean nonzero eigenvalue of diag(p) - pp', which has rank K - 1."""
@@ -112,7 +119,7 @@ class Regressions:
         curvatures = self.curvatures(solutions)
         scales = np.empty(solutions.shape[:2])
         scales[:-1] = self.units / np.sqrt(curvatures * self.units**2 * self.variances[:, None] + self.strengths)
-        scales[-1] = 1 / np.sqrt(curvatures)
+        scales[-1] = 1 / np.sqrt(curvatures) if self.offset is None else 0
         descent = _Descent(self, scales, tolerance)
         inverse = np.divide(1, scales, out=np.zeros(scales.shape), where=scales > 0)
         x, converged = descent.run(solutions * inverse[:, :, None])
@@ -129,6 +136,7 @@ class _Descent:
         kind = problem.rows.dtype
         self.rows, self.hot = problem.rows, problem.hot.astype(kind)
         self.shares = problem.shares.astype(kind)
+        self.offset = None if problem.offset is None else problem.offset[:, None].astype(kind)
         self.scales = scales.astype(kind)[:, :, None]
         # What the penalty adds to the Hessian, here 1 where it is all of it; biases have none.
         self.penalties = np.zeros_like(self.scales)
@@ -179,7 +187,7 @@ class _Descent:
         scales, shares, pull = self.scales[:, active], self.shares[:, active], self.penalties[:, active] * x
         weights = scales * x
         logits = (self.rows @ weights[:-1].reshape(size - 1, -1)).reshape(samples, several, classes)
-        logits += weights[-1]
+        logits += weights[-1] if self.offset is None else self.offset
         logits -= logits.max(axis=2, keepdims=True)
         own = np.einsum("nmk,nk->nm", logits, self.hot)
         np.exp(logits, out=logits)

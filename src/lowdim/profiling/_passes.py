@@ -1,5 +1,6 @@
 """The two passes over a stream of features: means first, then everything that is measured around them."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -11,8 +12,12 @@ from lowdim._processes import Processes
 from lowdim.errors import InputError
 from lowdim.features import FeatureStream, Key, usable
 from lowdim.metrics import nearest_mean
+from lowdim.probe import fit_probe
+from lowdim.probe._linear import doubtful
 from lowdim.statistics import BetweenSpan, ClassStatistics, SpanScatter, Weighting, as_float64, between_span
 
+_PROBED = 5e7
+"""Samples times directions times classes up to which suspected labels are told by a probe: about a minute."""
 SAMPLE = 2048
 SAMPLE_BYTES = 256e6
 """At most so many samples, and so many bytes over all layers, are kept for the chance level and the effective rank."""
@@ -141,6 +146,8 @@ class Head:
     correct: int = 0
     alone: int = 0
     correct_alone: int = 0
+    by_letters: int = 0
+    """Right if the network's outputs are the classes in the order of their letters."""
     disagree: int = 0
     compared: int = 0
     samples: int = 0
@@ -153,6 +160,8 @@ class Suspects:
 
     wanted: int
     worst: list[tuple[float, int, int]] = field(default_factory=list[tuple[float, int, int]])
+    probed: bool = False
+    """Whether `worst` begins with the held-out probability of a label, instead of an excess of distance."""
 
     def add(self, excess: Tensor, positions: np.ndarray, nearest: Tensor) -> None:
         """Keeps the most suspicious of what is known and of these."""
@@ -175,6 +184,7 @@ def second_pass(
     head_key: Key | None,
     outliers: int,
     copied: np.ndarray,
+    letters: Tensor,
     processes: Processes,
     progress: Callable[[int], None],
 ) -> tuple[dict[Key, Around], Head, Suspects]:
@@ -182,12 +192,13 @@ def second_pass(
 
     Samples are classified by the class means of `references`, or by those of `moments` where a layer has none there; `present`
     says which class of the data set each label of the stream stands for. Scores count where they are for `scored` classes; `copied`
-    says which samples are also in train.
+    says which samples are also in train, `letters` at which output a class stands if the outputs are in the order of its letters.
     """
     half = torch.from_numpy(halves(stream.labels, stream.source.copies))
     around = {key: _around(here, references.get(key), present, weighting) for key, here in moments.items()}
     last = next(reversed(around)) if around else None
     head, suspects = Head(), Suspects(outliers)
+    seen: list[tuple[np.ndarray, Tensor]] | None = [] if outliers and last and _is_small(moments[last]) else None
     for batch in stream:
         scores = batch.scores if batch.scores is not None and batch.scores.shape[1] == scored else None
         for key, features in batch.features.items():
@@ -201,6 +212,8 @@ def second_pass(
                 head.compared += int(known.sum())
             if key == last and outliers:
                 _suspect(around[key], rows, labels, parts, batch.positions[good.numpy()], suspects)
+                if seen is not None:
+                    seen.append((batch.positions[good.numpy()], rows))
         if scores is not None:
             known = torch.isfinite(scores).all(dim=1)
             right = (scores.argmax(dim=1) == present[batch.labels]) & known
@@ -209,13 +222,37 @@ def second_pass(
             head.samples += int(known.sum())
             head.correct_alone += int(right[alone].sum())
             head.alone += int(alone.sum())
+            head.by_letters += int((scores.argmax(dim=1) == letters[present[batch.labels]])[known].sum())
             head.unknown += int((~known).sum())
         progress(1)
     _sum(around, processes)
     parts = processes.gather((head, suspects.worst))
     suspects.trim([row for _, worst in parts for row in worst])
+    if seen is not None:
+        _probe(stream, [part for own in processes.gather(seen) for part in own], len(present), suspects)
     total = Head(*(sum(getattr(part, entry.name) for part, _ in parts) for entry in fields(Head)))
     return around, total, suspects
+
+
+def _is_small(moments: Moments) -> bool:
+    """Whether a probe is fitted in seconds."""
+    statistics = moments.all()
+    return statistics.samples * min(statistics.samples, statistics.width) * statistics.classes <= _PROBED
+
+
+def _probe(stream: FeatureStream, seen: list[tuple[np.ndarray, Tensor]], classes: int, suspects: Suspects) -> None:
+    """Suspects by the held-out probability of their label, where samples can be held out."""
+    positions = np.concatenate([part for part, _ in seen])
+    order = np.argsort(positions)
+    rows, positions = torch.cat([part for _, part in seen]).numpy()[order], positions[order]
+    labels = stream.labels[positions]
+    with contextlib.suppress(InputError):
+        heldout = fit_probe(rows, labels, classes=classes, copies=stream.source.copies[positions]).heldout
+        suspects.probed = True
+        suspects.worst = [
+            (float(np.exp(heldout[place, labels[place]])), int(positions[place]), int(heldout[place].argmax()))
+            for place in doubtful(heldout, labels)[: suspects.wanted].tolist()
+        ]
 
 
 def _around(moments: Moments, reference: Reference | None, present: Tensor, weighting: Weighting) -> Around:

@@ -67,8 +67,8 @@ class Outlier:
 
     `excess` is the squared distance to its own class mean minus that to the nearest other, over the mean squared distance
     between class means that it had no part in; the larger, the more suspicious. `probability` is that of its label by a probe that
-    has not seen it; the smaller, the more suspicious. Each is None where suspects were told by the other. `position` is the sample's
-    place in the split.
+    has not seen it; the smaller, the more suspicious. Each is None where suspects were told by the other: the probe
+    is for data on which it takes seconds. `position` is the sample's place in the split.
     """
 
     item: str

@@ -272,14 +272,17 @@ def _classes(result: Mapping[str, Any]) -> Table:
 
 def suspect_table(result: Mapping[str, Any]) -> Table:
     """Suspected labels, most suspicious first."""
-    keys = ["item", "split", "class", "nearest_class", "excess"]
+    columns = {"item": "item", "split": "split", "class": "labelled", "nearest_class": "looks like"}
+    values = {"probability": "probability of its label", "excess": "excess"}
+    columns |= {key: name for key, name in values.items() if any(row[key] is not None for row in result["outliers"])}
     return Table(
         "suspects",
         "Suspected labels, most suspicious first",
-        ["item", "split", "labelled", "looks like", "excess"],
-        [[outlier[key] for key in keys] for outlier in result["outliers"]],
-        "Excess: squared distance to the own class mean minus that to the nearest other, over the mean squared distance between "
-        "class means; the means come from samples other than the one judged.",
+        list(columns.values()),
+        [[outlier[key] for key in columns] for outlier in result["outliers"]],
+        "The probability is that of a probe that has not seen the sample. Excess, where there are too many samples for one: squared distance "
+        "to the own class mean minus that to the nearest other, over the mean squared distance between class means; the means come from "
+        "samples other than the one judged.",
     )
 
 
@@ -298,5 +301,5 @@ def _suspects(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Se
             Images("suspects", "Suspected labels", images, "Label → the class it looks like; most suspicious first.")
         ]
     table = suspect_table(result)
-    why = ("Samples that are far from their class and near another one: wrong labels, or hard cases. Look at them.",)
+    why = ("Samples that look like another class than their own: wrong labels, or hard cases. Look at them.",)
     return Section(id=f"{id}-suspects", title="Suspected labels", why=why, figures=figures, tables=[table])

@@ -298,9 +298,8 @@ def _completable(table: Table) -> Table:
     modelled = [column for column in table.columns if column.modelled]
     if not modelled:
         kinds = ", ".join(map(str, table.columns[:8]))
-        raise InputError(
-            f"No column can be completed: {kinds}. `kind` says what a column is, `delimiter` what stands between columns."
-        )
+        wrong = ", `delimiter` what stands between columns" if len(table.columns) == 1 else ""
+        raise InputError(f"No column can be completed: {kinds}. `kind` says what a column is{wrong}.")
     if len(modelled) == 1 and not modelled[0].known.all():
         others = ", ".join(str(column) for column in table.columns if not column.modelled)
         raise InputError(

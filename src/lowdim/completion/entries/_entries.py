@@ -17,6 +17,8 @@ NUMBERING = "Number only the rows and columns that occur (numpy.unique with retu
 
 Ints = NDArray[np.integer[Any]]
 
+SURE = 1.15  # entries per degree of freedom from which a vanished residual proves the matrix
+
 
 @dataclass(frozen=True, eq=False)
 class Entries:
@@ -142,6 +144,45 @@ class Entries:
         """The largest rank up to `most` with as many entries per degree of freedom, at least 1."""
         ranks = range(1, min(most, min(self.shape) - 1) + 1)
         return max((rank for rank in ranks if self.oversampling(rank) >= oversampling), default=1)
+
+    def determines(self, rank: int) -> bool:
+        """Whether only one matrix of this rank fits the entries: enough of them, and as many as the rank in every row and column."""
+        return self.oversampling(rank) >= SURE and self._fewest >= rank
+
+    def facts(self, rank: int, residual: float) -> str:
+        """What that rests on, in words."""
+        few = f"; some row or column has only {self._fewest}" if self._fewest < rank else ""
+        oversampling = f"{self.oversampling(rank):.2f} entries per degree of freedom"
+        return f"at rank {rank}: relative residual {residual:.1e}, {oversampling}{few}"
+
+    @property
+    def _fewest(self) -> int:
+        return int(min(self.row_counts.min(), self.col_counts.min()))
+
+    def column_scale(self, *, each: bool) -> NDArray[np.float64]:
+        """The deviation of the observed entries of each column about its mean, or of all entries about theirs.
+
+        A column whose entries are all equal (up to rounding) or fewer than two takes the deviation of all self. If those are all
+        equal as well, their size, and 1 for zeros.
+
+        Args:
+            each: One scale for each column, or the same for all.
+
+        Returns:
+            ``(n,)``, positive.
+        """
+        overall = float(np.std(self.values))
+        size = float(np.max(np.abs(self.values)))
+        if overall <= 1e-12 * size:
+            overall = size if size > 0 else 1.0
+        if not each:
+            return np.full(self.shape[1], overall)
+        counts, n = np.maximum(self.col_counts, 1), self.shape[1]
+        mean = np.bincount(self.cols, self.values, n) / counts
+        centred = (self.values - mean[self.cols]) ** 2
+        scale = np.sqrt(np.bincount(self.cols, centred, n) / counts)
+        constant = scale <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+        return np.where(constant, overall, scale)
 
     @property
     def row_counts(self) -> NDArray[np.int64]:

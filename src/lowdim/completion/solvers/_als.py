@@ -38,7 +38,7 @@ SAMPLE = 100_000  # entries on which the residual is measured
 SUBSPACE_STEPS = 2
 LARGEST_RELAXATION = 1.35
 RELAXED_BELOW = 0.2  # relative residual
-STALLED_SWEEPS = 3  # in a row, whose residual falls by less than the next
+STALLED_SWEEPS, STALLED_BELOW = 3, 1  # in a row, whose residual falls by less than the next; and below `RELAXED_BELOW`
 STALL = 1e-4  # of the residual
 GAIN = 0.99  # of the held-out error, which a doubled rank or another sweep of the search must go below
 SURPLUS = 1.02  # of the lowest held-out error, which a lower rank may cost
@@ -98,14 +98,20 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
     errors = [search.error(fit) for search, fit in zip(searches, fits, strict=True)]
     best = errors.index(min(errors))
     search, fit = searches[best], fits[best]
+    units = settings.units
+    one_scale = False
+    if units is not None and search.check(fit, entries, held).is_uniform(units):
+        one_scale = True  # dividing the columns has made the noise uneven, which is not in the model
+        entries = entries.with_values(entries.values * units[entries.cols])
+        search, fit = search.rescaled(fit, entries, held, units)
     fit, strength = search.best_strength(fit)
-    held_out = HeldOut.of(_completion(fit, search.problem, search.mean, search.biased), entries, held)
+    held_out = search.check(fit, entries, held)
     model = fit.left.shape, search.biased
     if isinstance(start, FactorCompletion) and (start.left.shape, start.biased) == model:
         fit = replace(fit, left=start.left, right=start.right)
     problem = TwoOrders.of(entries, search.mean)
     fit = alternate(problem, fit.left, fit.right, biased=search.biased, strength=strength, settings=settings)
-    return Solved(_completion(fit, problem, search.mean, search.biased), held_out)
+    return Solved(_completion(fit, problem, search.mean, search.biased), held_out, one_scale=one_scale)
 
 
 def alternate(
@@ -122,7 +128,7 @@ def alternate(
         residual = min(problem.relative_residual(left, right, biased), 1.0)
         lowest, relaxation, stalled, sweep = residual, 1.0, 0, 0
     while sweep == 0 or (
-        sweep < settings.iterations and stalled < STALLED_SWEEPS and residual > settings.tolerance / 2
+        sweep < settings.iterations and not _has_stalled(stalled, residual) and residual > settings.tolerance / 2
     ):
         sweep += 1
         if strength > 0 or residual > RELAXED_BELOW:
@@ -140,7 +146,12 @@ def alternate(
         numbers = np.array([residual, lowest, relaxation, stalled, sweep])
         stage.report(int(sweep), lambda: {"left": left, "right": right, "decay": decay, "numbers": numbers})  # noqa: B023
     left = _half(problem, right, decay, biased, rows=True)
-    return Fit(left, right, decay, int(sweep), residual <= settings.tolerance / 2 or stalled == STALLED_SWEEPS)
+    return Fit(left, right, decay, int(sweep), residual <= settings.tolerance / 2 or _has_stalled(stalled, residual))
+
+
+def _has_stalled(stalled: float, residual: float) -> bool:
+    """Whether so many sweeps without gain are the end: on the plateau before the descent it takes more of them."""
+    return stalled >= (STALLED_SWEEPS if residual > RELAXED_BELOW else STALLED_BELOW)
 
 
 def _decay(sizes: Array, strength: float, problem: TwoOrders, residual: float, depth: int) -> Array:
@@ -268,6 +279,18 @@ class _Search:
         rows, cols, values = self.held
         return root_mean_square(values - self.mean - pair_products(fit.left, fit.right, rows, cols, self.biased))
 
+    def check(self, fit: Fit, entries: Entries, held: Mask) -> HeldOut:
+        return HeldOut.of(_completion(fit, self.problem, self.mean, self.biased), entries, held)
+
+    def rescaled(self, fit: Fit, entries: Entries, held: Mask, units: Array) -> "tuple[_Search, Fit]":
+        """The search and the fit for the same entries with their columns multiplied by these units."""
+        training = entries.select(~held)
+        search = _Search.of(training, entries, held, fit_biases(training) if self.biased else None, self.settings)
+        if self.biased:  # the effects of rows are no longer the same in all columns
+            return search, search.fit(fit.left.shape[1] - 1)
+        right = fit.right * units[:, None].astype(fit.right.dtype)
+        return search, search._polished(replace(fit, right=right), 0.0, sweeps=2)
+
     def best_rank(self) -> Fit:
         """Double the rank until the held-out error gains nothing; then the lowest rank that costs nothing."""
         rank = min(2, self.largest)
@@ -296,16 +319,15 @@ class _Search:
         middle = float(np.exp(np.mean(np.log(np.maximum(sizes, 1e-12)))))
         unit = _noise(fit, self.problem, self.biased) ** 2 * math.sqrt(math.prod(self.problem.shape)) / (p * middle**p)
         for factor in STRENGTHS:
-            other = self._polished(fit, factor * unit)
+            other = self._polished(fit, factor * unit, sweeps=1)  # nearby: the next one shows where the error goes
             if not self.error(other) < self.error(best):
                 break
             best, strength = other, factor * unit
         return best, strength
 
-    def _polished(self, fit: Fit, strength: float) -> Fit:
-        return alternate(
-            self.problem, fit.left, fit.right, biased=self.biased, strength=strength, settings=self.settings
-        )
+    def _polished(self, fit: Fit, strength: float, sweeps: int | None = None) -> Fit:
+        settings = replace(self.settings, iterations=sweeps) if sweeps else self.settings
+        return alternate(self.problem, fit.left, fit.right, biased=self.biased, strength=strength, settings=settings)
 
 
 def _truncated(left: Array, right: Array, rank: int, biased: bool) -> Fit:
@@ -376,9 +398,8 @@ ALS = Solver(
     name="als",
     title="many entries, or hardly any noise: alternating least squares",
     solve=solve_als,
-    memory=lambda entries, shape, rank: 100 * entries + 100 * sum(shape) * rank,
+    memory=lambda entries, shape, rank: 92 * entries + 100 * sum(shape) * rank,
     suits=_suits,
     rescued=True,
     reads=frozenset({"depth", "iterations", "tolerance", "biases"}),
-    even_noise=True,
 )

@@ -64,6 +64,45 @@ class Biases:
         return _shrunk(sums, entries.row_counts, self.row_damping)
 
 
+@dataclass(frozen=True)
+class Guarded:
+    """A completion whose rows and columns with fewer than ``least`` entries are completed by biases only."""
+
+    inner: Completion
+    biases: Completion
+    least: int
+    thin_rows: Mask
+    thin_cols: Mask
+
+    @staticmethod
+    def around(inner: Completion, biases: Completion, entries: Entries, least: int) -> "Guarded":
+        return Guarded(inner, biases, least, entries.row_counts < least, entries.col_counts < least)
+
+    @property
+    def factors(self) -> tuple[Array, Array]:
+        return self.inner.factors
+
+    @property
+    def iterations(self) -> int:
+        return self.inner.iterations
+
+    @property
+    def converged(self) -> bool:
+        return self.inner.converged
+
+    def predict(self, rows: Indices, cols: Indices) -> Array:
+        thin = self.thin_rows[rows] | self.thin_cols[cols]
+        return np.where(thin, self.biases.predict(rows, cols), self.inner.predict(rows, cols))
+
+    def deviation(self, rows: Indices, cols: Indices) -> Array:
+        thin = self.thin_rows[rows] | self.thin_cols[cols]
+        return np.where(thin, self.biases.deviation(rows, cols), self.inner.deviation(rows, cols))
+
+    def complete(self, entries: Entries) -> Array:
+        thin = (entries.row_counts < self.least)[:, None] | self.thin_cols
+        return np.where(thin, self.biases.complete(entries), self.inner.complete(entries))
+
+
 def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """Biases as a solver; it has no settings and starts afresh."""
     training = fit_biases(entries.select(~held))
@@ -94,7 +133,7 @@ def fit_biases(entries: Entries, start: Biases | None = None) -> Biases:
     spread = float(np.std(centred))
     rows, noise = (np.zeros(m), spread) if start is None else (start.rows, start.noise)
     cols, squares, level = np.zeros(n), np.empty(m), 0.0  # level: of the mean above that of the entries
-    sweeps, converged = 0, False
+    row_damping, sweeps, converged = float("inf"), 0, False
     while sweeps < SWEEPS and not converged:
         sweeps += 1
         before = rows, cols
@@ -144,7 +183,7 @@ def _damping(sums: Array, counts: Indices, noise: float) -> float:
 
     if slope(-WIDEST) >= 0 or slope(WIDEST) <= 0:
         return 0.0 if slope(-WIDEST) >= 0 else float("inf")
-    return float(np.exp(brentq(slope, -WIDEST, WIDEST, xtol=1e-12)))
+    return float(np.exp(float(brentq(slope, -WIDEST, WIDEST, xtol=1e-12))))  # pyright: ignore[reportArgumentType]
 
 
 def _residual_sums(start: Any, others: Indices, values: Array, effects: Array) -> Array:

@@ -13,6 +13,7 @@ from lowdim._linalg import Mask as Mask
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._journal import Journal
 
+NOISY = 1e-3  # of the deviation of a column
 NORMAL_90 = 1.6448536269514722  # 90 % of a normal distribution lie within this many deviations
 TYPICAL_CALIBRATION, CALIBRATION_SPREAD = 0.97, 0.06  # over tables; the spread is of the logarithm
 QUANTILE_VARIANCE = 0.78  # times 1 / n: of the logarithm of the 90 % quantile of n absolute normal values
@@ -100,6 +101,24 @@ class HeldOut:
             np.concatenate([self.deviations, other.deviations]),
         )
 
+    def is_uniform(self, scale: Array) -> bool:
+        """Whether the errors call for one scale: they are about the same in all columns before the division.
+
+        The slope of log error on log scale would be 0 if the noise of a column grew with its deviation, and is -1 if it does not.
+        No verdict (False) where the slope is not clearly beyond -1/2, or the errors are none to speak of.
+        """
+        errors = np.abs(self.values - self.predictions)
+        if not (self.rmse > NOISY and np.isfinite(errors).all()):
+            return False
+        sizes = np.log(scale[self.cols])
+        sizes -= sizes.mean()
+        spread = float(sizes @ sizes)
+        if errors.size < 50 or spread == 0:
+            return False
+        logarithms = np.log(np.maximum(errors, np.finfo(np.float64).tiny))
+        slope = float(sizes @ logarithms) / spread
+        return bool(slope + 2 * np.std(logarithms) / np.sqrt(spread) < -0.5)
+
     @property
     def calibration(self) -> float:
         """The factor on the deviations that makes 90 % intervals cover 90 % of the held-out entries.
@@ -134,6 +153,7 @@ class Settings:
         journal: Where long fits report and keep their state.
         together: For each column, those that are unknown whenever it is: the levels of one category. None if each stands alone.
         clock: ``(m, 2)``, the group and the time of each row, where rows have an order in time.
+        units: ``(n,)``, by which columns that were divided one by one are multiplied to be divided by the same; None where they were.
         row_features: ``(m, d)``, what a table says about the rows, standardised, 0 where it says nothing; or None.
         col_features: ``(n, d)``, the same of the columns.
     """
@@ -148,6 +168,7 @@ class Settings:
     journal: Journal = field(default_factory=Journal, compare=False)
     together: tuple[Indices, ...] | None = field(default=None, compare=False)
     clock: Array | None = field(default=None, compare=False)
+    units: Array | None = field(default=None, compare=False)
     row_features: Array | None = field(default=None, compare=False)
     col_features: Array | None = field(default=None, compare=False)
 
@@ -157,7 +178,7 @@ class Solved:
     """A completion of all entries, the check on held-out ones, and remarks on how sure it is and on what that rests.
 
     `checked` says which entries the check is of, where these are not those that were to be held out, and `at_once` whether one fit lacked
-    all of them.
+    all of them. `one_scale` says that it is of columns divided by the same, as `Settings.units` makes them.
     """
 
     completion: Completion
@@ -167,6 +188,7 @@ class Solved:
     reason: str = ""
     checked: Mask | None = None
     at_once: bool = False
+    one_scale: bool = False
 
 
 class Solve(Protocol):
@@ -198,7 +220,6 @@ class Solver:
         reads: The settings that it reads beside the rank and the seed.
         biased: Whether it always (never) has biases; None where that is a setting it reads, or it has means of columns.
         one_scale: Whether all columns are divided by the same: it has a noise of each column in its model, or none at all.
-        even_noise: Whether it takes the noise of all entries to be of one size.
         shrinks: Whether a row with few entries is shrunk to what is typical, and so needs no fallback to biases.
     """
 
@@ -213,7 +234,6 @@ class Solver:
     reads: frozenset[str] = frozenset()
     biased: bool | None = None
     one_scale: bool = False
-    even_noise: bool = False
     shrinks: bool = False
 
     def held_out(self, entries: Entries, held: Mask, settings: Settings) -> HeldOut:

@@ -23,6 +23,7 @@ _FILES = (
     "lora",
     "norm",
     "zero_shot",
+    "text_probe",
 )
 
 

@@ -8,6 +8,7 @@ from lowdim.finetuning._plan import Options, Plan
 from lowdim.finetuning._recipe import Recipe, block_recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from lowdim.finetuning._bench import Bench
@@ -48,7 +49,7 @@ class Method:
         adapt: Puts new parts into the copy of the base, with a seed.
         layered: The head sees several frozen layers of one pass, tamed, and is fitted with their evidence.
         own_output: The head sees the network's own output at length one, not the penultimate feature.
-        head: Gives the head its weights, which then stay; by default they are trained.
+        head: Gives the head its weights, by the samples at some positions; they then stay. By default they are trained.
         parts: Methods whose networks are averaged; those of ``ensemble``, a probe and a block, are what ``auto`` tries.
         decide: Chooses what to fit by evidence.
         also: Whether ``auto`` tries it where asked to.
@@ -65,7 +66,7 @@ class Method:
     adapt: "Callable[[nn.Module, Plan, int], None] | None" = None
     layered: bool = False
     own_output: bool = False
-    head: "Callable[[TunedModel, Bench], None] | None" = None
+    head: "Callable[[TunedModel, Bench, np.ndarray], None] | None" = None
     parts: tuple[str, ...] = ()
     decide: "Callable[[Bench, Options], Decision] | None" = None
     also: bool = False

@@ -19,14 +19,18 @@ def _adapt(base: "nn.Module", plan: Plan, seed: int) -> None:
     from lowdim._random import child_seed
 
     peft = require("peft", "The method lora")
-    targets = [
-        name
+    targets = {
+        name: min(module.weight.flatten(1).shape)
         for name, module in base.named_modules()
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
-    ]
+    }
     if not targets:
         raise InputError(f"{type(base).__name__} has no linear or convolutional layer for LoRA.")
-    config = peft.LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=targets)
+    if plan.rank > max(targets.values()):
+        raise InputError(
+            f"rank {plan.rank} is above that of every weight of the network, at most {max(targets.values())}."
+        )
+    config = peft.LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=[*targets])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(seed, "lora"))
         peft.inject_adapter_in_model(config, base)

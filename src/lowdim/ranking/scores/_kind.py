@@ -121,7 +121,9 @@ class ScoreKind:
     direction: Literal[1, -1]
     title: str
     explanation: str
-    measure: Callable[[Sums], Score | SampleMean | SampleValues | None] = lambda sums: None
+    measure: Callable[[Sums], Score | SampleMean | SampleValues | None] = field(
+        default_factory=lambda: lambda sums: None
+    )
     trials: "Callable[[Evaluation], float] | None" = None
     logarithmic: bool = False
     by_half: bool = False

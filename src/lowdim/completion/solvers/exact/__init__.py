@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from lowdim.completion.solvers._certainty import CHECKABLE
 from lowdim.completion.solvers._factors import factor_completion, solved
 from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOut, Mask, Settings, Solved, Solver
 from lowdim.completion.solvers.exact._recover import Recovery, recover
 
+CHECKABLE = 1.3  # entries per degree of freedom from which a recovery nearly always succeeds
 WELL_PREDICTED = 0.05  # held-out error over the spread of the entries, below which no recovery is tried
 MOST_ENTRIES, LEAST_SIDE, MOST_DENSITY = 300_000, 40, 0.15  # of matrices in which it is
 
@@ -69,7 +69,7 @@ EXACT = Solver(
     solve=solve_exact,
     check=check_exact,
     rescue=rescue,
-    memory=lambda entries, shape, rank: 120 * entries + 360 * sum(shape) * rank,
+    memory=lambda entries, shape, rank: 110 * entries + 280 * sum(shape) * rank,
     reads=frozenset({"depth"}),
     biased=False,
     one_scale=True,

@@ -7,7 +7,6 @@ from threadpoolctl import threadpool_limits
 
 from lowdim._linalg import product_svd
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._certainty import determines, facts
 from lowdim.completion.solvers._journal import Journal
 from lowdim.completion.solvers.exact._gauss_newton import Array, Polished, polish
 from lowdim.completion.solvers.exact._reweighting import Estimate, reweighted
@@ -231,13 +230,13 @@ class _Search:
             self.best = polished
 
     def is_sure(self, polished: Polished) -> bool:
-        return polished.relative_residual < SURE_RESIDUAL and determines(self.entries, polished.left.shape[1])
+        return polished.relative_residual < SURE_RESIDUAL and self.entries.determines(polished.left.shape[1])
 
     def answer(self) -> Recovery:
         assert self.best is not None
         left, values, right = product_svd(self.best.left, self.best.right)
         rank, residual = values.size, self.best.relative_residual
-        reason = facts(self.entries, rank, residual)
+        reason = self.entries.facts(rank, residual)
         fits, sure = residual < VANISHED, self.is_sure(self.best)
         return Recovery(left, values, right, rank, residual, self.iterations, fits, sure, reason)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from lowdim.completion.entries import Entries
+from lowdim.completion.entries._kernels import residual_products, unrolled_residual_products
 from lowdim.completion.solvers._journal import Journal
 from lowdim.errors import NonFiniteError
 
@@ -22,6 +23,12 @@ Probe = Callable[[Array, Array], float]
 GROWTH, CUT = 1.1, 0.5
 ROUNDING = 1e-12  # on a plateau the loss changes by less than its rounding error, which must not cut the step
 STALL_WINDOW, STALL = 300, 1e-4
+FEW_COLUMNS = 64  # up to which one pass over the entries is the fastest
+UNROLL_FROM, MOST_UNROLLED = 50_000, 32  # entries and columns for which compiling pays
+DENSE, LARGEST_DENSE = (
+    0.1,
+    10_000_000,
+)  # share of entries from which matrix products are faster, and cells of a matrix that is held
 PLATEAU = 0.99  # the initial plateau lasts until the loss is below this share of its start
 
 
@@ -85,32 +92,123 @@ def partial_products(factors: Sequence[Array]) -> list[Array]:
     return products
 
 
-def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[float, list[Array]]:
-    r"""The summed loss and its gradient in every factor.
+class Residual:
+    """The squared norm of the residual ``S = Omega o (left @ right.T - Phi)`` with ``S @ right`` and ``S.T @ left``, again and again.
 
-    With ``S`` the sparse residual ``Omega o (Phi - W)``, $\nabla_l = -F_{N:l+1}^\top S F_{l-1:1}^\top$. The data are
-    touched once; inner factors see only the (k, k) matrix $F_N^\top S F_1^\top$.
+    Few columns: one pass over the entries. Many, and a tenth of the entries or more: matrix products in place. Otherwise sparse ones.
+
+    Args:
+        entries: Observed entries of Phi, (m, n).
+        columns: Of left and right.
+        often: Whether it will be asked for so often that compiling for this number of columns pays.
+    """
+
+    def __init__(self, entries: Entries, columns: int, *, often: bool = False) -> None:
+        self.entries, self._columns = entries, columns
+        (m, n), padded = entries.shape, -(-columns // 4) * 4
+        self._fused = columns <= FEW_COLUMNS
+        self._dense = not self._fused and entries.density >= DENSE and m * n <= LARGEST_DENSE
+        if self._fused:
+            unroll = often and entries.size >= UNROLL_FROM and padded <= MOST_UNROLLED
+            self._kernel = unrolled_residual_products(padded) if unroll else residual_products
+            width = padded if unroll else columns
+            self._parts = [np.zeros((side, width)) for side in (m, n, m, n)]
+        elif self._dense:
+            self._observed, self._phi, self._work = np.zeros((m, n)), np.zeros((m, n)), np.empty((m, n))
+            self._observed[entries.rows, entries.cols] = 1
+            self._phi[entries.rows, entries.cols] = entries.values
+
+    def __call__(self, left: Array, right: Array, by_row: Array, by_col: Array) -> float:
+        """The squared norm; the products are written into the two (m, k) and (k, n) arrays, the second one transposed.
+
+        Args:
+            left: (m, k).
+            right: (k, n): the matrix is ``left @ right``.
+            by_row: For ``S @ right.T``.
+            by_col: For ``left.T @ S``.
+        """
+        entries, k = self.entries, self._columns
+        if self._fused:
+            here, there, rows, cols = self._parts
+            here[:, :k], there[:, :k] = left, right.T
+            squares = self._kernel(entries.row_start, entries.cols, entries.values, here, there, rows, cols)
+            by_row[...], by_col[...] = rows[:, :k], cols[:, :k].T
+            return float(squares)
+        if self._dense:
+            residual = np.matmul(left, right, out=self._work)
+            np.subtract(residual, self._phi, out=residual)
+            np.multiply(residual, self._observed, out=residual)
+            np.matmul(residual, right.T, out=by_row)
+            np.matmul(left.T, residual, out=by_col)
+            return float(np.vdot(residual, residual))
+        values = entries.predict(np.ascontiguousarray(left), np.ascontiguousarray(right.T)) - entries.values
+        sparse = entries.sparse(values)
+        by_row[...], by_col[...] = sparse @ right.T, (sparse.T @ left).T
+        return float(values @ values)
+
+
+class Point:
+    """Factors, with the loss and its gradients there; arrays that are written again and again, since taking new memory costs as much
+    as the products.
+
+    Args:
+        factors: ``F_1 (k, n), ..., F_N (m, k)``, at least two; copied.
+    """
+
+    def __init__(self, factors: Sequence[Array]) -> None:
+        self.factors = [np.array(factor, order="C") for factor in factors]
+        self.gradients = [np.empty_like(factor) for factor in self.factors]
+        self.loss = np.inf
+        (k, _), inner = factors[0].shape, len(factors) - 2
+        self._before = [np.empty((k, k)) for _ in range(inner)]  # F_l ... F_2
+        self._cores = [np.empty((k, k)) for _ in range(2)]
+        self._right, self._pull = np.empty_like(self.factors[0]), np.empty_like(self.factors[0])
+
+    def measure(self, residual: Residual) -> None:
+        r"""The summed loss and its gradient in every factor, $\nabla_l = F_{N:l+1}^\top S F_{l-1:1}^\top$.
+
+        The data are touched once; inner factors see only the (k, k) matrix $F_N^\top S F_1^\top$.
+        """
+        factors, gradients, before = self.factors, self.gradients, self._before
+        for layer, product in enumerate(before):
+            if layer:
+                np.matmul(factors[layer + 1], before[layer - 1], out=product)
+            else:
+                product[...] = factors[1]
+        right = np.matmul(before[-1], factors[0], out=self._right) if before else factors[0]
+        pull = self._pull if before else gradients[0]
+        self.loss = 0.5 * residual(factors[-1], right, gradients[-1], pull)
+        if not before:
+            return
+        core, other = self._cores
+        np.matmul(pull, factors[0].T, out=core)
+        for layer in range(len(before), 0, -1):
+            if layer == 1:
+                gradients[1][...] = core
+            else:
+                np.matmul(core, before[layer - 2].T, out=gradients[layer])
+                np.matmul(factors[layer].T, core, out=other)
+                core, other = other, core
+        np.matmul(before[-1].T, pull, out=gradients[0])
+
+    def move(self, origin: "Point", steps: Sequence[float]) -> None:
+        """To where a step of this size from another point leads, factor by factor."""
+        for factor, from_, gradient, step in zip(self.factors, origin.factors, origin.gradients, steps, strict=True):
+            np.multiply(gradient, -step, out=factor)
+            factor += from_
+
+
+def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[float, list[Array]]:
+    """The summed loss and its gradient in every factor, see `Point`.
 
     The factors are ``F_1 (k, n), ..., F_N (m, k)``.
 
     Returns:
         The loss, and one array per factor. Cost: O(``|Omega|`` k + (m + n) k^2 + N k^3).
     """
-    right = np.ascontiguousarray(partial_products(factors[:-1])[-1].T)
-    left = np.ascontiguousarray(factors[-1])
-    residual = entries.values - entries.predict(left, right)
-    sparse = entries.sparse(residual)
-    by_row, by_col = sparse @ right, sparse.T @ left
-    gradients = [-by_row] * len(factors)
-    chain = np.eye(factors[-1].shape[1])  # (F_{N-1} ... F_{l+1}).T
-    if len(factors) > 2:
-        core = by_col.T @ factors[0].T
-        before = partial_products([chain, *factors[1:-2]])  # F_{l-1} ... F_2
-        for layer in range(len(factors) - 2, 0, -1):
-            gradients[layer] = -(chain @ core @ before[layer - 1].T)
-            chain = factors[layer].T @ chain
-    gradients[0] = -(chain @ by_col.T)
-    return 0.5 * float(residual @ residual), gradients
+    point = Point(factors)
+    point.measure(Residual(entries, factors[-1].shape[1]))
+    return point.loss, point.gradients
 
 
 def descend(
@@ -170,11 +268,13 @@ class _Run:
     """The moving parts of a descent."""
 
     def __init__(self, entries: Entries, network: Network, step: float, adaptive: bool, tolerance: float) -> None:
-        self.entries, self.factors, self.rates = entries, list(network.factors), network.rates
+        self.rates = network.rates
         self.step, self.adaptive, self.tolerance = step, adaptive, tolerance
         self.iterations, self.flow_time = 0, 0.0
         self.norm = float(np.linalg.norm(entries.values))
-        self.loss, self.gradients = loss_and_gradients(entries, self.factors)
+        self.residual = Residual(entries, network.factors[-1].shape[1], often=True)
+        self.here, self.there = Point(network.factors), Point(network.factors)
+        self.here.measure(self.residual)
         self.reference = (self.loss, 0, 0.0)  # loss, iterations and flow time when the loss last fell noticeably
         self.start, self.plateau = self.loss, np.inf  # loss at the start; how long it took to fall noticeably
 
@@ -197,12 +297,18 @@ class _Run:
         long = self.iterations - iterations > STALL_WINDOW and self.flow_time - flow_time > self.plateau
         return self.adaptive and long
 
+    @property
+    def loss(self) -> float:
+        return self.here.loss
+
+    @property
+    def factors(self) -> list[Array]:
+        return self.here.factors
+
     def advance(self) -> None:
-        moved = [
-            factor - (self.step * rate) * gradient if rate else factor
-            for factor, rate, gradient in zip(self.factors, self.rates, self.gradients, strict=True)
-        ]
-        loss, gradients = loss_and_gradients(self.entries, moved)
+        self.there.move(self.here, [self.step * rate for rate in self.rates])
+        self.there.measure(self.residual)
+        loss = self.there.loss
         self.iterations += 1
         if self.adaptive and not loss <= self.loss * (1 + ROUNDING):
             self.step *= CUT
@@ -213,7 +319,7 @@ class _Run:
                 "summed loss. Use a smaller step (see stability_limits) or the adaptive mode."
             )
         self.flow_time += self.step
-        self.factors, self.loss, self.gradients = moved, loss, gradients
+        self.here, self.there = self.there, self.here
         if self.adaptive:
             self.step *= GROWTH
         if loss < (1 - STALL) * self.reference[0]:

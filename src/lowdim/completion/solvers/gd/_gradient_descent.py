@@ -8,7 +8,6 @@ import numpy as np
 from lowdim._linalg import product_svd
 from lowdim._random import child_seed
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._certainty import determines, facts
 from lowdim.completion.solvers._journal import Journal
 from lowdim.completion.solvers.gd._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion.solvers.gd._starts import (
@@ -169,8 +168,8 @@ def _describe(entries: Entries, run: Descent, step: float, gamma: float) -> Grad
         relative_residual=run.relative_residual,
         iterations=run.iterations,
         converged=run.converged,
-        sure=run.relative_residual < SURE_RESIDUAL and determines(entries, rank),
-        reason=facts(entries, rank, run.relative_residual),
+        sure=run.relative_residual < SURE_RESIDUAL and entries.determines(rank),
+        reason=entries.facts(rank, run.relative_residual),
         step=step,
         gamma=gamma,
         run=run,

@@ -5,6 +5,7 @@ import numpy as np
 from lowdim.completion.solvers._als import noise_free
 from lowdim.completion.solvers._solver import Entries, Settings, Solver, described
 from lowdim.completion.solvers.ratings._ratings import (
+    DRAWS,
     KEPT_BYTES,
     check_ratings,
     check_ratings_quickly,
@@ -48,12 +49,13 @@ def _suits_quickly(entries: Entries, settings: Settings) -> str | None:
 
 
 def _memory_quickly(entries: int, shape: tuple[int, int], rank: int) -> int:
-    return 320 * entries + 120 * sum(shape) * rank
+    return 24 * 2**20 + 320 * entries + 120 * sum(shape) * rank
 
 
 def _memory(entries: int, shape: tuple[int, int], rank: int) -> int:
-    draws = 2 * 230 * 4 * sum(shape) * (2 * rank + 4)  # once more while they are stacked
-    return min(draws, 2 * KEPT_BYTES) + _memory_quickly(entries, shape, rank)
+    draws = DRAWS * 4 * (sum(shape) * (rank + 2) + shape[1] * (rank + 1))
+    # once more while they are stacked
+    return 2 * min(draws, KEPT_BYTES) + _memory_quickly(entries, shape, rank)
 
 
 RATINGS = Solver(

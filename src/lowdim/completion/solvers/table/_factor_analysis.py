@@ -68,6 +68,7 @@ def fit(
     tolerance: float = 1e-3,
     start: Loadings | None = None,
     stage: Stage | None = None,
+    relevance: bool = True,
 ) -> Fit:
     """Fit the loadings by coordinate ascent on the variational bound.
 
@@ -93,7 +94,7 @@ def fit(
         if np.sqrt(np.mean((sums.completed - previous) ** 2)) < tolerance:
             return Fit(loadings, sweep, True)
         previous = sums.completed
-        loadings = _pruned(_rotate(_update_columns(loadings, sums, squares, counts), sums.second_moment))
+        loadings = _pruned(_rotate(_update_columns(loadings, sums, squares, counts), sums.second_moment, relevance))
         stage.report(sweep, lambda: vars(loadings) | {"completed": previous, "sweep": np.array(sweep)})  # noqa: B023
     return Fit(loadings, sweeps, False)
 
@@ -172,7 +173,7 @@ def _update_columns(loadings: Loadings, sums: _Sums, squares: Array, counts: Arr
     return Loadings(np.ascontiguousarray(mean.T), packed.unpack(covariance, size), noise, loadings.precision)
 
 
-def _rotate(loadings: Loadings, second_moment: Array) -> Loadings:
+def _rotate(loadings: Loadings, second_moment: Array, relevance: bool) -> Loadings:
     """Change the basis of the latents so that they have mean 0 and covariance I, with orthogonal loadings; then the relevance.
 
     The model is the same, but the sweeps converge much faster (Ilin and Raiko, section 3.3).
@@ -189,7 +190,7 @@ def _rotate(loadings: Loadings, second_moment: Array) -> Loadings:
     mean, covariance = _transform(mean, covariance, turn)
     energy = (mean**2).sum(0) + np.einsum("jaa->a", covariance)
     precision = (len(mean) + PSEUDO_COUNT) / (energy + PSEUDO_COUNT)
-    precision[rank] = WEAK_PRECISION
+    precision[slice(rank if relevance else 0, None)] = WEAK_PRECISION
     return Loadings(mean, covariance, loadings.noise, precision)
 
 

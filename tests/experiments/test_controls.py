@@ -1,0 +1,133 @@
+"""For every experiment: what must fail its verdicts if they mean anything. Here, or where it is named."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lowdim.dynamics import Bases
+from lowdim.experiments import MODULES, load, separation_figures, separation_tradeoff, transfer, unconstrained_features
+from lowdim.experiments import deep_completion as completion
+
+ELSEWHERE = {
+    "terminal-phase": "test_networks.py::test_the_terminal_phase_needs_training_beyond_zero_error",
+    "layerwise-collapse": "test_networks.py::test_untrained_networks_fail_the_verdicts_of_collapse",
+    "prevalence-of-separation": "test_networks.py::test_untrained_networks_fail_the_verdicts_of_collapse",
+    "data-scarcity": "test_networks.py::test_few_labels_are_judged_by_the_slide",
+    "parsimony-svd": "test_linear_networks.py::test_a_wrong_recursion_of_rho_fails_a_verdict",
+    "separation-theorem": "test_linear_networks.py::test_a_wrong_sharp_law_fails_a_verdict",
+    "separation-scale": "test_linear_networks.py::test_a_wrong_sharp_law_fails_a_verdict",
+} | {
+    id: "test_after.py::test_a_broken_formula_fails_its_verdict" for id in MODULES if load(id).section == 5
+}  # fmt: skip
+
+
+def run(id, **changes):
+    experiment = load(id)
+    outcome = experiment.run(dataclasses.replace(experiment.settings(), **changes), lambda done, total: None)
+    return outcome.verdicts
+
+
+def wrong_basis(monkeypatch):
+    """W in place of its transpose, in all factors but the last."""
+    right = Bases.of_target.__func__
+
+    def wrong(cls, phi, directions, *arguments):
+        return right(cls, phi, [*(d.swapaxes(-1, -2) for d in directions[:-1]), directions[-1]], *arguments)
+
+    monkeypatch.setattr(Bases, "of_target", classmethod(wrong))
+
+
+def wrong_law(monkeypatch):
+    """n^(-1/(L-1)) for n^(-1/L)."""
+    monkeypatch.setattr(separation_figures, "sharp_ratio", lambda eps, n, depth: eps**2 * n ** (-1 / (depth - 1)))
+
+
+def with_a_wrong_basis(id, **changes):
+    def control(monkeypatch):
+        wrong_basis(monkeypatch)
+        return run(id, **changes)
+
+    return control
+
+
+def with_a_wrong_law(id, **changes):
+    def control(monkeypatch):
+        wrong_law(monkeypatch)
+        return run(id, **changes)
+
+    return control
+
+
+def a_time_that_does_not_grow(monkeypatch):
+    settings = separation_tradeoff.TradeoffSettings()
+    return separation_tradeoff._verdicts(settings, 50.0 - np.arange(len(settings.scales)))
+
+
+def layers_that_undo_it(monkeypatch):
+    """The profile read from the last layer to the first: as straight, and rising."""
+    right = separation_figures.Classes.profile
+    monkeypatch.setattr(separation_figures.Classes, "profile", lambda self, run: right(self, run)[::-1])
+    return run("separation-init", depth=5)
+
+
+def narrow_for_compressed(monkeypatch):
+    """The compressed network replaced by a random one of its width."""
+
+    def narrow(entries, assumed, depth, scale, gamma, random, *_):
+        return completion.orthogonal_network(entries.shape, 2 * assumed, depth, scale, random)
+
+    monkeypatch.setattr(completion, "compressed_network", narrow)
+    return run("completion-narrow", d=60, rank=2, share=0.4, step=0.02, assumed_ranks=(2,))
+
+
+def another_minimum(monkeypatch):
+    right = unconstrained_features.optimum
+    monkeypatch.setattr(unconstrained_features, "optimum", lambda *arguments: 1.001 * right(*arguments))
+    return run("unconstrained-features", starts=1)
+
+
+def full_fine_tuning_that_wins(monkeypatch):
+    def tuned(accuracy):
+        return SimpleNamespace(accuracy={"test": accuracy}, nc1={"test": 1.0})
+
+    case = SimpleNamespace(real=True, normalised=True)
+    return transfer._table_verdicts(case, {"layer": [tuned(0.5)], "full-batch-statistics": [tuned(0.6)]})
+
+
+CONTROLS = {
+    **{
+        id: with_a_wrong_basis(id)
+        for id in MODULES
+        if id.startswith("parsimony") and id != "parsimony-svd"
+    },
+    "separation-linear-relu": with_a_wrong_law("separation-linear-relu", depth=6, relu_loss=1e-4),
+    "separation-depth": with_a_wrong_law("separation-depth", depths=(6, 8), relu_depths=()),
+    "separation-init": layers_that_undo_it,
+    "separation-tradeoff": a_time_that_does_not_grow,
+    "factorization-compressed": with_a_wrong_basis("factorization-compressed", d=24, rank=2, over_rank=3),
+    "completion-depth-width": lambda _: run("completion-depth-width", d=20, rank=2, trials=1, widths=(4, 10), steps=(20.0, 60.0), max_iterations=(50, 50)),
+    "completion-sample-complexity": lambda _: run("completion-sample-complexity", d=20, rank=2, trials=1, shares=(0.5,), width=8, max_iterations=1),
+    "completion-compressed": lambda _: run("completion-compressed", d=60, rank=2, share=0.4, step=0.02, gamma=1e-9, fixed=False),
+    "completion-narrow": narrow_for_compressed,
+    "unconstrained-features": another_minimum,
+    "transfer-table": full_fine_tuning_that_wins,
+}  # fmt: skip
+
+
+def test_every_experiment_has_a_control():
+    judged = {
+        "layerwise-finetuning",
+        "collapse-and-transfer",
+    }  # by one comparison with what is untouched, or with an order
+    assert set(CONTROLS) | set(ELSEWHERE) | judged == set(MODULES)
+    for place in ELSEWHERE.values():
+        file, name = place.split("::")
+        assert f"def {name}(" in (Path(__file__).parent / file).read_text()
+
+
+@pytest.mark.parametrize("id", CONTROLS)
+def test_the_control_fails(monkeypatch, id):
+    assert [verdict.name for verdict in CONTROLS[id](monkeypatch) if verdict.failed]
