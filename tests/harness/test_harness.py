@@ -131,3 +131,18 @@ def test_a_signal_inside_a_finaliser_still_stops_the_command() -> None:
         Dropped()
         time.sleep(10)
     assert signals.received == signal.SIGTERM
+
+
+def test_an_interrupt_that_became_another_error_is_still_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing(**_: object) -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+        return 0
+
+    monkeypatch.setattr(cli, "app", importing)
+    monkeypatch.setattr("sys.argv", ["lowdim", "check"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 128 + signal.SIGTERM

@@ -85,9 +85,14 @@ def _run(signals: Signals) -> int:
         if code == 130:  # Typer has caught the interrupt
             code = _interrupted(signals)
     except Exception as error:
-        if debug:
+        if (
+            signals.received is not None
+        ):  # a library on the way, such as one being imported, made another error of the interrupt
+            code = _interrupted(signals)
+        elif debug:
             raise
-        code = _explain(error, signals)
+        else:
+            code = _explain(error, signals)
     except KeyboardInterrupt:
         code = _interrupted(signals)
     if code == _READER_GONE or not _flushed():
