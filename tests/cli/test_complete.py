@@ -102,7 +102,7 @@ def test_triplets_and_pairs(run, tmp_path: Path) -> None:
 
 
 def test_a_sample_picture(run, tmp_path: Path) -> None:
-    code, out, _ = run("sample:flower", "--missing", "0.3", "--max-rank", "10", "--json", "--out", "r")
+    code, out, _ = run("sample:flower", "--missing", "0.3", "--solver", "als", "--json", "--out", "r")
     assert code == 0
     result = json.loads(out)
     assert result["shape"] == [213, 960]

@@ -92,7 +92,11 @@ def test_nothing_to_watch_is_said(network: LoadedModel, data: Dataset) -> None:
         finetune(network, alone, method="layer", watch=True)
 
 
-def test_auto_shows_the_layers_before_tuning(network: LoadedModel, data: Dataset) -> None:
+def test_auto_shows_the_layers_before_tuning_a_block(
+    network: LoadedModel, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert finetune(network, data, epochs=1).layers == []  # the last layer suits: no block is tried
+    monkeypatch.setattr("lowdim.finetuning._choice._FURTHER", 0.0)
     tuned = finetune(network, data, epochs=1)
     alone = profile(network, data, splits=("train",))
     assert [(entry["name"], entry["nc1"]) for entry in tuned.layers] == [(e.name, e.nc1) for e in alone.layers]

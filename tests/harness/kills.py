@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "reproduce": ("reproduce", "parsimony-svd", "separation-theorem", "--jobs", "2", "--out", "OUT"),
     "demo": ("demo", "--out", "OUT"),
     "predict": ("predict", "--delta", "delta-digits", "--data", "images.npz", "--csv", "OUT/predictions.csv"),
+    "publish": ("publish", "delta-digits", "--folder", "OUT/hub"),
     "checkpoint": ("export", "--delta", "delta-digits", "--to", "checkpoint", "--file", "OUT/model.safetensors"),
     "peft": ("export", "--delta", "delta-digits", "--to", "peft", "--file", "OUT/peft"),
     "torch": ("export", "--delta", "delta-digits", "--to", "torch", "--file", "OUT/model.pt2"),

@@ -247,8 +247,11 @@ def _of_numbers(
     numbers[known] = np.array(found, float)
     if np.isinf(numbers).any():
         raise InputError(f"The column {name!r} holds an infinite value. Correct it or make it missing (NaN).")
-    whole = integers or bool(found and (numbers[known] % 1 == 0).all())
-    if kind is None and whole and (_CODE_NAME.search(name) or (np.abs(numbers[known]) > EXACT).any()):
+    beyond = bool(
+        (np.abs(numbers[known]) > EXACT).any()
+    )  # where floating-point numbers are whole without being counts or codes
+    whole = integers or (not beyond and bool(found and (numbers[known] % 1 == 0).all()))
+    if kind is None and whole and (_CODE_NAME.search(name) or beyond):
         return None
     places = -min((cell.as_tuple().exponent for cell in found), default=0) if exact else 0
 
