@@ -292,7 +292,7 @@ class ScarcitySettings(TransferSettings):
 
     sizes: tuple[int, ...] = (5, 10, 20, 40)
     methods: tuple[str, ...] = ("linear-probe", "layer", "scl", "full", "full-batch-statistics")
-    texture_size: int = 64
+    texture_size: int = 96
 
 
 def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
