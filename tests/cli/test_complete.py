@@ -122,6 +122,9 @@ def test_a_sample_picture(run, tmp_path: Path) -> None:
         (["t.csv", "--predict", "t.csv"], 2, "--predict takes pairs of ids"),
         (["t.csv", "--row", "x"], 3, "no column 'x'"),
         (["sample:chine"], 2, "Did you mean china"),
+        (["sample:china", "--row", "a"], 2, "sample:china is a picture and has no columns: --row does not apply"),
+        (["sample:china", "--pass", "a"], 2, "--pass does not apply"),
+        (["t.csv", "--missing", "0.3"], 2, "--missing hides pixels of a sample picture"),
         (["bad.csv"], 3, "line 3: 4 fields, but line 1 has 3"),
     ],
 )

@@ -42,6 +42,10 @@ class As(StrEnum):
     ratings = "ratings"
 
 
+HIDDEN = 0.6
+"""Share of the pixels of a sample picture that are hidden, unless said otherwise."""
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     command(app)(complete)
@@ -70,7 +74,9 @@ def complete(
         Path | None, typer.Option("--item-table", help="The same of the ids of columns; new ids can be predicted.")
     ] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where FILE's pixels are missing.")] = None,
-    missing: Annotated[float, typer.Option("--missing", help="Share of a sample picture to hide.")] = 0.6,
+    missing: Annotated[
+        float | None, typer.Option("--missing", help="Share of a sample picture to hide [default: 0.6].")
+    ] = None,
     rank: Annotated[str, typer.Option("--rank", help="auto, or the number of factors.")] = "auto",
     max_rank: Annotated[
         int | None,
@@ -178,7 +184,7 @@ def complete(
         for name, path in (("user_table", user_table), ("item_table", item_table))
         if path
     }
-    config |= {"mask": str(mask) if mask else None, "missing": missing}
+    config |= {"mask": str(mask) if mask else None, "missing": HIDDEN if missing is None else missing}
     # what is given in memory is given back in memory, which a finished run does not hold
     with run_folder(out, "complete", config, fresh=fresh or given is not None, keep=True) as (folder, path), folder:
         result = folder.finished()
@@ -227,7 +233,7 @@ def _read(
     triplets: tuple[str | None, str | None, str | None],
     as_: As,
     mask: Path | None,
-    missing: float,
+    missing: float | None,
     form: dict[str, Any],
     columns: dict[str, Any],
     seed: int,
@@ -241,8 +247,16 @@ def _read(
     sample, path = file.startswith("sample:"), Path(file)
     if mask and (sample or path.suffix.lower() not in pictures.SUFFIXES):
         raise UsageError("`mask` is for a picture in a file. Of a sample, `missing` says how many pixels to hide.")
+    if missing is not None and not sample:
+        raise UsageError("`missing` hides pixels of a sample picture; of other input the empty cells are the holes.")
+    if sample or path.suffix.lower() in pictures.SUFFIXES:
+        named = {"row": triplets[0], "col": triplets[1], "value": triplets[2], "kind": columns["kinds"]}
+        named |= {"na": columns["missing"], **{name: columns[name] for name in ("only", "passed", "time", "entity")}}
+        asked = next((name for name, value in named.items() if value), None)
+        if asked is not None:
+            raise UsageError(f"{file} is a picture and has no columns: `{asked}` does not apply.", argument=asked)
     if sample:
-        return pictures.sample_picture(file.removeprefix("sample:"), missing, seed)
+        return pictures.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)
     if file != "-" and not path.is_fifo():
         path = existing_file(path, "The matrix")
         if path.suffix.lower() in pictures.SUFFIXES:
