@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -111,9 +112,10 @@ def test_the_tour_shows_its_half_and_says_how_to_install_the_rest(folder, bin):
     found = call(bin / "lowdim", "demo", "--out", "tour", folder=folder)
     for card in ("Complete: fill the holes", "Theory: gradient descent"):
         assert card in found.stdout
-    assert "11 of 11 verdicts hold" in " ".join(found.stdout.split())
+    said = " ".join(found.stdout.split())
+    assert re.search(r"\b(\d+) of \1 verdicts hold", said) or "Everything below held" in said, said[:600]
     assert "    pip install 'lowdim[all]'\n" in found.stdout
-    assert "pip install &#39;lowdim[all]&#39;" in (folder / "tour" / "report.html").read_text()
+    assert "&#39;lowdim[all]&#39;" in (folder / "tour" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("command", ["measure", "rank", "advise", "finetune"])
