@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from lowdim.data._arrays import Numbered, Rows, dataset_from_arrays, regression_arrays
+from lowdim.data._arrays import Numbered, Rows, dataset_from_arrays, regression_arrays, unmasked
 from lowdim.data._dataset import Dataset, Split, Task, divided
 from lowdim.data._labels import encode_labels, with_numbers
 from lowdim.data._load import choose, load_data
@@ -96,7 +96,7 @@ def _array(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if "bfloat16" in str(values.dtype) else values
-    return np.asarray(values)
+    return unmasked(values)
 
 
 def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
