@@ -21,26 +21,23 @@ from lowdim.dynamics import (
     untrained_optimum,
 )
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
-from lowdim.experiments._separation import LARGEST_SCALE, SOURCE, Classes, profile_series
+from lowdim.experiments._separation import LARGEST_SCALE, SOURCE, Classes, DataSettings, profile_series
 from lowdim.figures import Lines, Table
 
 
 @dataclass(frozen=True)
-class TheoremSettings:
+class TheoremSettings(DataSettings):
     """Flows of every depth at the large scales, and of fewer depths at the small ones, which take longer."""
 
     depths: tuple[int, ...] = (4, 6, 8, 10)
     scales: tuple[float, ...] = (0.5,)
     small_depths: tuple[int, ...] = (4,)
     small_scales: tuple[float, ...] = (0.3, 0.2, 0.1)
-    classes: int = 5
-    per_class: int = 10
-    seed: int = 0
 
 
 def run_theorem(settings: TheoremSettings, progress: Progress) -> Outcome:
     """Integrates the gradient flow for each depth and scale, and judges every statement where it is worst."""
-    data = Classes(settings.classes, settings.per_class, settings.seed)
+    data = settings.data
     pairs = [(depth, eps) for depth in settings.depths for eps in settings.scales]
     pairs += [(depth, eps) for depth in settings.small_depths for eps in settings.small_scales]
     ends: list[_End] = []
@@ -78,7 +75,7 @@ class _End:
     fit: float
 
     @classmethod
-    def of(cls, data: Classes, run: Trajectory, eps: float) -> "_End":
+    def of(cls, data: Classes, DataSettings, run: Trajectory, eps: float) -> "_End":
         profile, weights = data.profile(run), run.weights(run.times[-1])
         gaps = balancedness_gaps(weights)
         return cls(
@@ -103,7 +100,7 @@ class _End:
         return float(np.abs(self.ratios / self.law - 1).max())
 
 
-def _verdicts(data: Classes, ends: list[_End]) -> list[Verdict]:
+def _verdicts(data: Classes, DataSettings, ends: list[_End]) -> list[Verdict]:
     expected, invariant = input_separation(data.per_class, data.width), data.width - 2 * data.classes
     small = [end for end in ends if end.eps <= LARGEST_SCALE]
     covered = [end for end in ends if end.bound < 1]
@@ -152,7 +149,7 @@ def _table(ends: list[_End]) -> Table:
     return Table("bounds", "Ratios, sharp law and all three bounds", columns, rows, caption)
 
 
-def _controls(data: Classes, run: Trajectory, profile: Float[np.ndarray, " L"]) -> list[Verdict]:
+def _controls(data: Classes, DataSettings, run: Trajectory, profile: Float[np.ndarray, " L"]) -> list[Verdict]:
     """Two other optima of the same data: separation comes from gradient descent, not from optimality."""
     weights, inputs = run.weights(run.times[-1]), run.problem.inputs
     assert inputs is not None

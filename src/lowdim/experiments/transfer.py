@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lowdim._random import child_seed
 from lowdim._verdicts import Verdict
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
@@ -35,27 +37,19 @@ class RankingSettings:
 
 
 def run_ranking(settings: RankingSettings, progress: Progress) -> Outcome:
-    """Scores every candidate with one pass and compares with the cross-validated probe."""
+    """Scores every candidate with one pass and compares with the cross-validated probe; then NC1 again with mixed labels."""
     from lowdim.ranking import rank
 
     candidates, data, judged = _family(settings)
-    found = rank(candidates, data, seed=settings.seed, progress=progress)
+    with TemporaryDirectory() as folder:  # the second time the features are there
+        found = rank(candidates, data, seed=settings.seed, cache=Path(folder), progress=progress)
+        blind = rank(candidates, mixed(data, settings.seed), probe=False, seed=settings.seed, cache=Path(folder))
     places = [place.as_dict() for place in found.places]
-    agreement = found.agreement["nc1"]
-    note = "" if judged else "few small networks of equal origin: shown, not judged (see the note)"
-    verdicts = [
-        # Signs are aligned, so that agreement is positive: lower NC1 goes with higher accuracy.
-        Verdict.of(
-            "Spearman of NC1 with the probe accuracy, signs aligned",
-            agreement.spearman,
-            ">=",
-            0.9,
-            judged=judged,
-            note=note,
-        )
-    ]
+    without = {place["model"]: place["nc1"] for place in (one.as_dict() for one in blind.places)}
     x = np.array([place["nc1"] for place in places], dtype=float)
     y = np.array([100 * place["probe_accuracy"] for place in places], dtype=float)
+    control = np.array([without[place["model"]] for place in places], dtype=float)
+    verdicts = ranking_verdicts(x, control, y, judged=judged)
     figure = Lines(
         "ranking",
         "NC1 on downstream training data against probe accuracy",
@@ -81,6 +75,32 @@ def run_ranking(settings: RankingSettings, progress: Progress) -> Outcome:
         [] if judged else [f"Only the embedded networks were at hand; they do not show that NC1 ranks models. {HOW}"]
     )
     return Outcome(verdicts, [figure], [table, agreements], [*notes, *found.warnings])
+
+
+def ranking_verdicts(nc1: np.ndarray, control: np.ndarray, accuracy: np.ndarray, *, judged: bool) -> list[Verdict]:
+    """Whether NC1 orders networks as their probes do, and that it does not once the labels mean nothing."""
+    from lowdim.ranking import agreement
+
+    note = "" if judged else "few small networks of equal origin: shown, not judged (see the note)"
+
+    def order(values: np.ndarray) -> float:
+        found = agreement(-values, accuracy)  # lower NC1 goes with higher accuracy
+        return float("nan") if found is None else found.spearman
+
+    return [
+        Verdict.of("Spearman of NC1 with the probe accuracy, signs aligned", order(nc1), ">=", 0.9, judged=judged, note=note),
+        Verdict.of("control: the same of NC1 with mixed labels", order(control), "<", 0.9, judged=judged, note=note),
+    ]  # fmt: skip
+
+
+def mixed(data: "Dataset", seed: int) -> "Dataset":
+    """The same samples, the training labels of each class spread evenly over all classes: what follows from them says nothing of classes."""
+    train, random = data["train"], np.random.default_rng(child_seed(seed, "mixed labels"))
+    labels, classes = np.empty_like(train.labels), len(data.classes)
+    for label in range(classes):
+        own = random.permutation(np.flatnonzero(train.labels == label))
+        labels[own] = (np.arange(len(own)) + label) % classes
+    return replace(data, splits={**data.splits, "train": replace(train, labels=labels)})
 
 
 def _family(settings: RankingSettings) -> "tuple[list[Candidate], Dataset, bool]":
@@ -123,7 +143,7 @@ class TransferSettings:
     shots: int = 10
     seeds: int = 2
     methods: tuple[str, ...] = METHODS
-    texture_size: int = 128
+    texture_size: int = 96
 
 
 @dataclass(frozen=True)
@@ -170,11 +190,13 @@ def _case(settings: TransferSettings) -> _Case:
     return _Case("digits 0 to 4 on 5 to 9", load_model("digits-0-4"), "digits-5-9", block, real=False)
 
 
-def _tuned(case: _Case, settings: TransferSettings, method: str, shots: int, seed: int) -> "Tuned":
+def _tuned(
+    case: _Case, settings: TransferSettings, method: str, shots: int, seed: int, data: "Dataset | None" = None
+) -> "Tuned":
     from lowdim.data import load_data
     from lowdim.finetuning import finetune
 
-    data = load_data(case.images, shots=shots, seed=seed)
+    data = data or load_data(case.images, shots=shots, seed=seed)
     name = method.removesuffix("-batch-statistics")
     return finetune(
         case.network,
@@ -292,7 +314,6 @@ class ScarcitySettings(TransferSettings):
 
     sizes: tuple[int, ...] = (5, 10, 20, 40)
     methods: tuple[str, ...] = ("linear-probe", "layer", "scl", "full", "full-batch-statistics")
-    texture_size: int = 96
 
 
 def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
@@ -366,6 +387,10 @@ class LayerwiseSettings(TransferSettings):
     methods: tuple[str, ...] = ("linear-probe", "layer", "scl", "full")
 
 
+MIXED = "layer, labels mixed"
+"""The negative control of `run_layerwise`."""
+
+
 def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     """Profiles of the tuned networks on training and test images."""
     from lowdim.data import load_data
@@ -379,24 +404,25 @@ def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     base = default_layers(case.network.module, feature)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     runs: list[Tuned] = []
-    for count, (method, seed) in enumerate(_grid(settings.methods, settings.seeds)):
+    grid = list(_grid([*settings.methods, MIXED], settings.seeds))
+    for count, (method, seed) in enumerate(grid):
         data = load_data(case.images, shots=settings.shots, seed=settings.seed + seed)
-        runs.append(_tuned(case, settings, method, settings.shots, settings.seed + seed))
+        name, given = (method, data) if method != MIXED else ("layer", mixed(data, settings.seed + seed))
+        runs.append(_tuned(case, settings, name, settings.shots, settings.seed + seed, given))
         network = _wrapped(case.network, runs[-1].model)
         layers = profile(network, data, layers=list(_inside(runs[-1].model, base)), seed=settings.seed).layers
         for split in ("train", "test"):
             values = np.array([layer.nc1 for layer in layers if layer.split == split], dtype=float)
             found.setdefault((method, split), []).append(values)
-        progress(count + 1, len(settings.methods) * settings.seeds)
+        progress(count + 1, len(grid))
     names = [name.replace(":", " ") for name in base]  # "classifier:input" is the input of the classifier
-    panels = [_nc1_lines(found, settings.methods, split, names) for split in ("train", "test")]
+    methods = [*settings.methods, MIXED]
+    panels = [_nc1_lines(found, methods, split, names) for split in ("train", "test")]
     figure = Panels(
         "layers", "NC1 by layer and method", panels, columns=2, caption=f"Mean and range over {settings.seeds} seeds."
     )
     last = {key: np.array([values[-1] for values in runs_]) for key, runs_ in found.items()}
-    rows = [
-        [method, *(float(last[method, split].mean()) for split in ("train", "test"))] for method in settings.methods
-    ]
+    rows = [[method, *(float(last[method, split].mean()) for split in ("train", "test"))] for method in methods]
     table = Table(
         "last",
         "NC1 at the last layer, mean over seeds",
@@ -404,20 +430,25 @@ def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
         rows,
         "Train and test have different numbers of images per class: compare methods within a column, not the columns.",
     )
-    # The probe leaves the network as it was; both values are of the same test images, so they can be compared.
-    verdicts = [
-        Verdict.of(
-            f"{method} over the untouched network, NC1 of the last layer on test images, largest over seeds",
-            float((last[method, "test"] / last["linear-probe", "test"]).max()),
-            "<",
-            1,
-            judged=method == "layer",
-            note="" if method == "layer" else "scl adds its block to the last feature: reported either way",
-        )
-        for method in ("layer", "scl")
-        if {method, "linear-probe"} <= set(settings.methods)
-    ]
-    return Outcome(verdicts, [figure], [table], _notes(case, runs))
+    return Outcome(layerwise_verdicts(last), [figure], [table], _notes(case, runs))
+
+
+def layerwise_verdicts(last: "dict[tuple[str, str], np.ndarray]") -> list[Verdict]:
+    """NC1 of the last layer over that of the untouched network, which the probe leaves as it was: the same test images in each seed."""
+    verdicts: list[Verdict] = []
+
+    def ratios(method: str) -> np.ndarray:
+        return last[method, "test"] / last["linear-probe", "test"]
+
+    for method, judged in (("layer", True), ("scl", False)):
+        if {(method, "test"), ("linear-probe", "test")} <= last.keys():
+            name = f"{method} over the untouched network, NC1 of the last layer on test images, largest over seeds"
+            note = "" if judged else "scl adds its block to the last feature: reported either way"
+            verdicts.append(Verdict.of(name, ratios(method).max(), "<", 1, judged=judged, note=note))
+    if ("linear-probe", "test") in last:
+        name = f"control: {MIXED} over the untouched network, smallest over seeds"
+        verdicts.append(Verdict.of(name, ratios(MIXED).min(), ">", 1))
+    return verdicts
 
 
 def _nc1_lines(
@@ -481,7 +512,7 @@ EXPERIMENTS = (
         source=_LI,
         settings=TransferSettings,
         run=run_table,
-        full={"shots": 80, "seeds": 5},
+        full={"shots": 80, "seeds": 5, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
     ),
     Experiment(
@@ -511,7 +542,7 @@ EXPERIMENTS = (
         source=_LI,
         settings=LayerwiseSettings,
         run=run_layerwise,
-        full={"shots": 80},
+        full={"shots": 80, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
     ),
 )
