@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lowdim._files import read_checked, write_checked
-from lowdim.errors import LowdimError
+from lowdim.errors import LowdimError, ResourceError, is_out_of_memory
 from lowdim.experiments import load
 from lowdim.experiments._experiment import Outcome, Skipped
 from lowdim.experiments._stored import from_stored, to_stored
@@ -169,6 +169,10 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
     except LowdimError as error:
         connection.send({"status": "error", "message": str(error), "exit_code": error.exit_code})
     except Exception as error:  # reported with its traceback by the parent
+        if is_out_of_memory(error):
+            message = f"memory is short ({error}). Take smaller settings."
+            connection.send({"status": "error", "message": message, "exit_code": ResourceError.exit_code})
+            return
         connection.send(
             {
                 "status": "error",

@@ -15,7 +15,7 @@ _LEAST = {
 }  # fmt: skip
 """Where a range does not begin at 1 (whole numbers) or above 0 (others): a name means the same in every experiment."""
 
-_BELOW = {"momentum": 1.0, "missing": 1.0, "seed": 2**63}
+_BELOW = {"momentum": 1.0, "missing": 1.0, "tolerance": 1.0, "seed": 2**63}
 _AT_MOST = {"share": 1.0, "shares": 1.0}
 _MAY_BE_EMPTY = {"relu_depths", "small_depths", "small_scales"}
 

@@ -15,6 +15,7 @@ from lowdim.completion.solvers.gd._starts import (
     spectral_network,
     stable_step,
 )
+from lowdim.errors import UsageError
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
 from lowdim.experiments.factorization_compressed import leading_target
 from lowdim.figures import Lines, Series, Table
@@ -56,6 +57,23 @@ class Instance:
         return 0.5 * float(np.mean(difference**2))
 
 
+def _require_room(d: int, width: int) -> None:
+    if d < width:
+        raise UsageError(
+            f"d must be at least {width} for these ranks (a compressed network is twice the rank wide), not {d}."
+        )
+
+
+def _stable_gamma(step: float, share: float, target: Array, depth: int) -> float:
+    """The largest gamma at this step."""
+    gamma = largest_gamma(step, share, float(np.linalg.norm(target, 2)), depth)
+    if gamma <= 0:
+        raise UsageError(
+            f"a step of {step:g} is too large for this target at any gamma. Take a smaller one: `step={step / 4:g}`."
+        )
+    return gamma
+
+
 def past_plateau(entries: Entries, network: Network, step: float) -> Network:
     """The network at the end of the initial plateau, reached with growing steps."""
     return descend(entries, network, step, adaptive=True, tolerance=0.99, max_iterations=2_000).network
@@ -88,6 +106,13 @@ class DepthWidthSettings:
     tolerance: float = 1e-5
     max_iterations: tuple[int, int] = (6_000, 60_000)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require_room(self.d, self.rank)
+        if len(self.steps) != 2 or len(self.max_iterations) != 2:
+            raise UsageError("steps and max_iterations have one value for depth 2 and one for depth 3.")
+        if len(self.widths) < 2 or list(self.widths) != sorted(set(self.widths)):
+            raise UsageError(f"widths must be two or more that rise, not {self.widths}.")
 
 
 def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome:
@@ -183,6 +208,13 @@ class SampleComplexitySettings:
     tolerance: float = 1e-5
     max_iterations: int = 12_000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require_room(self.d, self.rank)
+        if len(self.depths) < 2 or len(self.scales) != len(self.depths):
+            raise UsageError(
+                f"depths must be two or more, with one of scales each; they are {self.depths} and {self.scales}."
+            )
 
 
 def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress) -> Outcome:
@@ -308,6 +340,9 @@ class CompressedSettings:
     max_iterations: int = 25_000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _require_room(self.d, 2 * self.rank)
+
 
 def run_compressed(settings: CompressedSettings, progress: Progress) -> Outcome:
     """Runs the original network and its compressions with adaptive steps, and one with fixed ones."""
@@ -315,8 +350,7 @@ def run_compressed(settings: CompressedSettings, progress: Progress) -> Outcome:
     instance = Instance.draw(settings.d, settings.rank, settings.share, random)
     entries, depth, scale = instance.entries, settings.depth, settings.scale
     full = orthogonal_network(instance.target.shape, settings.d, depth, scale, random)
-    largest = float(np.linalg.norm(instance.target, 2))
-    stable = largest_gamma(settings.step, settings.share, largest, depth)
+    stable = _stable_gamma(settings.step, settings.share, instance.target, depth)
     gammas = {"gamma = 0": 0.0, f"gamma = {settings.gamma:g}": settings.gamma, "gamma = stable / 2": stable / 2}
     starts = {"original": full}
     for name, gamma in gammas.items():
@@ -410,13 +444,16 @@ class NarrowSettings:
     max_iterations: int = 20_000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _require_room(self.d, 2 * max(self.rank, *self.assumed_ranks))
+
 
 def run_narrow(settings: NarrowSettings, progress: Progress) -> Outcome:
     """Runs compressed and randomly started narrow networks of the same widths."""
     random = np.random.default_rng(settings.seed)
     instance = Instance.draw(settings.d, settings.rank, settings.share, random)
     shape, depth, scale = instance.target.shape, settings.depth, settings.scale
-    gamma = largest_gamma(settings.step, settings.share, float(np.linalg.norm(instance.target, 2)), depth) / 2
+    gamma = _stable_gamma(settings.step, settings.share, instance.target, depth) / 2
     rows, series = [], []
     total = 2 * len(settings.assumed_ranks)
     for assumed in settings.assumed_ranks:

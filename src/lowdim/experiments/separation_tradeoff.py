@@ -8,7 +8,7 @@ from scipy.optimize import root_scalar
 
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import Trajectory
-from lowdim.experiments._experiment import Experiment, Outcome, Progress
+from lowdim.experiments._experiment import Experiment, Outcome, Progress, require_falling
 from lowdim.experiments._separation import MEAN_LOSS, SOURCE, Classes, DataSettings
 from lowdim.figures import Lines, Series, Table
 
@@ -19,6 +19,10 @@ class TradeoffSettings(DataSettings):
 
     depth: int = 4
     scales: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_falling("scales", self.scales)
 
 
 def run_tradeoff(settings: TradeoffSettings, progress: Progress) -> Outcome:

@@ -143,7 +143,7 @@ class TransferSettings:
     shots: int = 10
     seeds: int = 2
     methods: tuple[str, ...] = METHODS
-    texture_size: int = 96
+    texture_size: int = 64
 
 
 @dataclass(frozen=True)
