@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lowdim._verdicts import Verdict
 from lowdim.errors import InputError, UsageError
-from lowdim.experiments import MODULES, Outcome, load
+from lowdim.experiments import MODULES, Outcome, _runner, load
 from lowdim.experiments._runner import _THREADS, Finished, _work, choose_jobs, run_experiments, thread_settings
 from lowdim.experiments._settings import convert, parse_assignments, resolve_settings
 from lowdim.experiments._stored import from_stored, to_stored
@@ -170,6 +171,15 @@ def test_too_large_a_setting_is_said_to_need_memory(tmp_path):
     _work("separation-scale", load("separation-scale").settings(per_class=10**7), tmp_path, told)
     assert told.messages[-1]["exit_code"] == 5
     assert "memory" in told.messages[-1]["message"]
+
+
+def test_the_longest_begins_first(tmp_path, monkeypatch):
+    costs = {"parsimony-svd": 1, "separation-scale": 9}
+    monkeypatch.setattr(_runner, "load", lambda id: SimpleNamespace(cost=costs[id]))
+    order = []
+    settings = settings_of("parsimony-svd", "separation-scale")
+    assert len(list(run_experiments(settings, tmp_path, jobs=1, progress=lambda done, total: None, started=order.append))) == 2  # fmt: skip
+    assert order == ["separation-scale", "parsimony-svd"]
 
 
 def test_a_killed_process_is_reported_and_hides_nothing(tmp_path):

@@ -48,6 +48,7 @@ class Experiment:
         run: ``run(settings, progress)``. Raises `Skipped` when it cannot run here.
         full: Settings that the full form replaces (the lecture's own sizes).
         needs: Optional packages, by import name.
+        cost: Processor seconds of the default form, about, with real networks where it takes them: the longest begin first.
     """
 
     id: str
@@ -60,3 +61,4 @@ class Experiment:
     run: Callable[[Any, Progress], Outcome]
     full: dict[str, Any] = field(default_factory=dict[str, Any])
     needs: Sequence[str] = ()
+    cost: int = 5

@@ -499,6 +499,7 @@ EXPERIMENTS = (
         settings=DepthWidthSettings,
         run=run_depth_width,
         full={"widths": tuple(range(10, 101, 10)), "max_iterations": (60_000, 60_000)},
+        cost=47,
     ),
     Experiment(
         id="completion-sample-complexity",
@@ -511,6 +512,7 @@ EXPERIMENTS = (
         settings=SampleComplexitySettings,
         run=run_sample_complexity,
         full={"shares": tuple(np.arange(2, 11) / 20), "width": 100, "trials": 5, "max_iterations": 40_000},
+        cost=23,
     ),
     Experiment(
         id="completion-compressed",
@@ -523,6 +525,7 @@ EXPERIMENTS = (
         settings=CompressedSettings,
         run=run_compressed,
         full={"d": 1000, "step": 5e-3},
+        cost=10,
     ),
     Experiment(
         id="completion-narrow",
@@ -535,5 +538,6 @@ EXPERIMENTS = (
         settings=NarrowSettings,
         run=run_narrow,
         full={"assumed_ranks": (5, 8, 10, 12, 15, 20)},
+        cost=11,
     ),
 )

@@ -274,6 +274,7 @@ EXPERIMENTS = (
         settings=CollapseSettings,
         run=run_collapse,
         needs=("torch",),
+        cost=11,
     ),
     Experiment(
         id="prevalence-of-separation",
@@ -289,5 +290,6 @@ EXPERIMENTS = (
         run=run_prevalence,
         full={"limit": 4000},
         needs=("torch",),
+        cost=55,
     ),
 )

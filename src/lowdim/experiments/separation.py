@@ -75,7 +75,7 @@ class _End:
     fit: float
 
     @classmethod
-    def of(cls, data: Classes, DataSettings, run: Trajectory, eps: float) -> "_End":
+    def of(cls, data: Classes, run: Trajectory, eps: float) -> "_End":
         profile, weights = data.profile(run), run.weights(run.times[-1])
         gaps = balancedness_gaps(weights)
         return cls(
@@ -100,7 +100,7 @@ class _End:
         return float(np.abs(self.ratios / self.law - 1).max())
 
 
-def _verdicts(data: Classes, DataSettings, ends: list[_End]) -> list[Verdict]:
+def _verdicts(data: Classes, ends: list[_End]) -> list[Verdict]:
     expected, invariant = input_separation(data.per_class, data.width), data.width - 2 * data.classes
     small = [end for end in ends if end.eps <= LARGEST_SCALE]
     covered = [end for end in ends if end.bound < 1]
@@ -149,7 +149,7 @@ def _table(ends: list[_End]) -> Table:
     return Table("bounds", "Ratios, sharp law and all three bounds", columns, rows, caption)
 
 
-def _controls(data: Classes, DataSettings, run: Trajectory, profile: Float[np.ndarray, " L"]) -> list[Verdict]:
+def _controls(data: Classes, run: Trajectory, profile: Float[np.ndarray, " L"]) -> list[Verdict]:
     """Two other optima of the same data: separation comes from gradient descent, not from optimality."""
     weights, inputs = run.weights(run.times[-1]), run.problem.inputs
     assert inputs is not None

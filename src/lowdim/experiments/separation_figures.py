@@ -122,9 +122,7 @@ def run_init(settings: InitSettings, progress: Progress) -> Outcome:
     return Outcome(verdicts, [_lines("init", "Distribution of the initial weights", series)], [_ratios(profiles)])
 
 
-def _linear_verdicts(
-    name: str, profile: Float[np.ndarray, " L"], data: Classes, DataSettings, eps: float
-) -> list[Verdict]:
+def _linear_verdicts(name: str, profile: Float[np.ndarray, " L"], data: Classes, eps: float) -> list[Verdict]:
     law = sharp_ratio(eps, data.per_class, len(profile))
     ratios, judged = profile[1:] / profile[:-1], eps <= LARGEST_SCALE
     note = "" if judged else f"the law is the limit of small scales, judged up to {LARGEST_SCALE}"
@@ -197,6 +195,7 @@ EXPERIMENTS = (
         DepthSettings,
         run_depth,
         full={"relu_depths": (6, 8, 10)},
+        cost=17,
     ),
     Experiment(
         "separation-scale",

@@ -498,6 +498,7 @@ EXPERIMENTS = (
         run=run_ranking,
         full={"limit": 1500},
         needs=_TRANSFER_NEEDS,
+        cost=60,
     ),
     Experiment(
         id="transfer-table",
@@ -514,6 +515,7 @@ EXPERIMENTS = (
         run=run_table,
         full={"shots": 80, "seeds": 5, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
+        cost=100,
     ),
     Experiment(
         id="data-scarcity",
@@ -529,6 +531,7 @@ EXPERIMENTS = (
         run=run_scarcity,
         full={"sizes": (5, 10, 20, 80), "seeds": 5, "methods": METHODS, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
+        cost=370,
     ),
     Experiment(
         id="layerwise-finetuning",
@@ -544,5 +547,6 @@ EXPERIMENTS = (
         run=run_layerwise,
         full={"shots": 80, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
+        cost=75,
     ),
 )
