@@ -112,10 +112,8 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
     rows: list[list[object]] = []
     for index, subject in enumerate(subjects):
         bare = untrained(subject.model, child_seed(settings.seed, "control", subject.name))
-        found, control = (
-            profile(model, subject.data, pools=pools, splits=("train",), seed=settings.seed)
-            for model, pools in ((subject.model, ("flatten", "avg")), (bare, ("avg",)))
-        )
+        found = profile(subject.model, subject.data, pools=("flatten", "avg"), splits=("train",), seed=settings.seed)
+        control = profile(bare, subject.data, pools=("avg",), splits=("train",), seed=settings.seed)
         values = _values(_blocks(found, "train", "flatten"), "separation")
         slope, r2 = _line(values)
         falls = {
