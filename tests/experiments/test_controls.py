@@ -104,7 +104,7 @@ def labels_that_mean_nothing(monkeypatch):
     monkeypatch.setattr(
         transfer, "_tuned", lambda *arguments: right(*arguments[:5], transfer.mixed(arguments[5], arguments[4]))
     )
-    return run("layerwise-finetuning", data="", shots=5, seeds=2, methods=("linear-probe", "layer"))[:1]
+    return run("layerwise-finetuning", data="", shots=5, seeds=2, methods=("linear-probe", "layer"))
 
 
 def scores_of_other_networks(monkeypatch):
@@ -165,3 +165,13 @@ def test_mixed_labels_say_nothing_of_the_classes():
     together = np.zeros((10, 10))
     np.add.at(together, (data["train"].labels, found), 1)
     np.testing.assert_array_equal(together, 2)
+
+
+def test_collapse_that_needs_no_classes_is_no_finding():
+    def verdicts(layer, mixed):
+        last = {"linear-probe": [1.0, 1.0], "layer": layer, transfer.MIXED: mixed}
+        return transfer.layerwise_verdicts({(name, "test"): np.array(values) for name, values in last.items()})
+
+    assert [one.failed for one in verdicts([0.8, 0.8], [0.9, 1.1])] == [False, False, False]
+    assert [one.failed for one in verdicts([0.8, 0.9], [0.9, 0.9])] == [False, True, False]
+    assert [one.failed for one in verdicts([1.1, 0.9], [1.2, 1.2])] == [True, False, False]

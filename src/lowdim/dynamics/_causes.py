@@ -380,7 +380,7 @@ def _keeps_one_direction(step: Step, slopes: Matrices) -> bool:
         if values[1:].max(initial=0) > VISIBLE * values[0] or not leaves <= ASIDE * lengths[-1]:
             return False
         filled = filled or np.linalg.norm(change) > (1 + ALONE) * lengths[-1]
-    return filled and max(lengths) <= (1 + ALONE) * min(lengths)
+    return bool(filled) and max(lengths) <= (1 + ALONE) * min(lengths)
 
 
 def _equal_leading(step: Step) -> bool:
