@@ -13,7 +13,7 @@ import pytest
 
 from lowdim._verdicts import Verdict
 from lowdim.errors import InputError, UsageError
-from lowdim.experiments import MODULES, Outcome, _runner, load
+from lowdim.experiments import MODULES, Outcome, _runner, deep_completion, load
 from lowdim.experiments._runner import _THREADS, Finished, _work, choose_jobs, run_experiments, thread_settings
 from lowdim.experiments._settings import convert, parse_assignments, resolve_settings
 from lowdim.experiments._stored import from_stored, to_stored
@@ -171,6 +171,33 @@ def test_too_large_a_setting_is_said_to_need_memory(tmp_path):
     _work("separation-scale", load("separation-scale").settings(per_class=10**7), tmp_path, told)
     assert told.messages[-1]["exit_code"] == 5
     assert "memory" in told.messages[-1]["message"]
+
+
+def test_parts_of_an_interrupted_experiment_are_found_again(tmp_path, monkeypatch):
+    id, calls = "completion-sample-complexity", []
+    settings = load(id).settings(d=20, rank=2, trials=1, shares=(0.4, 0.5), depths=(2, 3), scales=(1e-3, 1e-3), width=8, max_iterations=5)  # fmt: skip
+    right = deep_completion.orthogonal_network
+
+    def interrupted_once(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise RuntimeError("interrupted")
+        return right(*arguments)
+
+    monkeypatch.setattr(deep_completion, "orthogonal_network", interrupted_once)
+    told = Told()
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    _work(id, settings, tmp_path / "a", told)
+    assert told.messages[-1]["message"] == "RuntimeError: interrupted"
+    assert sorted(file.name for file in (tmp_path / "a" / f"{id}.parts").iterdir()) == ["0-0-0.json", "0-1-0.json"]
+    _work(id, settings, tmp_path / "a", told)
+    assert told.messages[-1] == "done"
+    assert len(calls) == 3 + 2
+    assert [file.name for file in (tmp_path / "a").iterdir()] == [f"{id}.json"]
+    _work(id, settings, tmp_path / "b", told)
+    found, whole = (json.loads((tmp_path / name / f"{id}.json").read_text())["outcome"] for name in "ab")
+    assert found == whole
 
 
 def test_the_longest_begins_first(tmp_path, monkeypatch):

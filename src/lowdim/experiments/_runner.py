@@ -3,6 +3,7 @@
 import importlib.util
 import multiprocessing
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from lowdim._files import read_checked, write_checked
 from lowdim.errors import LowdimError, ResourceError, is_out_of_memory
 from lowdim.experiments import load
 from lowdim.experiments._experiment import Outcome, Skipped
+from lowdim.experiments._kept import keeping
 from lowdim.experiments._stored import from_stored, to_stored
 
 Status = Literal["done", "skipped", "error"]
@@ -155,13 +157,16 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
         missing = [name for name in experiment.needs if importlib.util.find_spec(name) is None]
         if missing:
             raise Skipped(f"needs {', '.join(missing)}. Run: pip install 'lowdim[all]'")
-        outcome = experiment.run(settings, progress)
+        parts = state / f"{id}.parts"
+        with keeping(parts):
+            outcome = experiment.run(settings, progress)
         stored = {
             "seconds": round(time.monotonic() - begun, 3),
             "settings": asdict(settings),
             "outcome": to_stored(outcome),
         }
         write_checked(state / f"{id}.json", stored)
+        shutil.rmtree(parts, ignore_errors=True)
         connection.send("done")
     except KeyboardInterrupt:
         connection.close()

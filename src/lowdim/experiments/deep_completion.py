@@ -17,6 +17,7 @@ from lowdim.completion.solvers.gd._starts import (
 )
 from lowdim.errors import UsageError
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
+from lowdim.experiments._kept import kept
 from lowdim.experiments.factorization_compressed import leading_target
 from lowdim.figures import Lines, Series, Table
 
@@ -120,8 +121,8 @@ def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome
     shape = (2, len(settings.widths), settings.trials)
     tests, iterations = np.zeros(shape), np.zeros(shape)
     total = int(np.prod(shape))
-    for done, (layer, column, trial) in enumerate(np.ndindex(*shape)):
-        progress(done, total)
+
+    def complete(layer: int, column: int, trial: int) -> dict[str, float]:
         instance = Instance.draw(
             settings.d, settings.rank, settings.share, np.random.default_rng([settings.seed, trial])
         )
@@ -135,7 +136,12 @@ def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome
             max_iterations=settings.max_iterations[layer],
             record=settings.max_iterations[layer],
         )
-        tests[layer, column, trial], iterations[layer, column, trial] = instance.test_error(run), run.iterations
+        return {"test": instance.test_error(run), "iterations": run.iterations}
+
+    for done, place in enumerate(np.ndindex(*shape)):
+        progress(done, total)
+        found = kept("-".join(map(str, place)), lambda place=place: complete(*place))
+        tests[place], iterations[place] = found["test"], found["iterations"]
     progress(total, total)
     two, three = np.median(tests[:, -1], axis=1)
     counts = np.median(iterations[1], axis=1)
@@ -222,8 +228,8 @@ def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress
     shape = (len(settings.depths), len(settings.shares), settings.trials)
     errors = np.zeros(shape)
     total = int(np.prod(shape))
-    for done, (layer, column, trial) in enumerate(np.ndindex(*shape)):
-        progress(done, total)
+
+    def complete(layer: int, column: int, trial: int) -> dict[str, float]:
         depth, share = settings.depths[layer], settings.shares[column]
         instance = Instance.draw(settings.d, settings.rank, share, np.random.default_rng([settings.seed, trial]))
         step = settings.stability * 2 * stable_step(share, instance.largest(), depth)
@@ -237,7 +243,11 @@ def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress
             max_iterations=settings.max_iterations,
             record=settings.max_iterations,
         )
-        errors[layer, column, trial] = instance.error(run.network.left, run.network.right)
+        return {"error": instance.error(run.network.left, run.network.right)}
+
+    for done, place in enumerate(np.ndindex(*shape)):
+        progress(done, total)
+        errors[place] = kept("-".join(map(str, place)), lambda place=place: complete(*place))["error"]
     progress(total, total)
     medians = np.median(errors, axis=2)
     smallest = [

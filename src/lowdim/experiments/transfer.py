@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from lowdim._random import child_seed
 from lowdim._verdicts import Verdict
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
+from lowdim.experiments._kept import kept
 from lowdim.experiments._real_networks import HOW, real_data
 from lowdim.figures import Lines, Panels, Series, Table
 
@@ -190,6 +191,38 @@ def _case(settings: TransferSettings) -> _Case:
     return _Case("digits 0 to 4 on 5 to 9", load_model("digits-0-4"), "digits-5-9", block, real=False)
 
 
+@dataclass(frozen=True)
+class Run:
+    """What one fine-tuning gave: accuracy and NC1 by split, NC1 by layer and split where it was measured."""
+
+    method: str
+    layer: str | None
+    accuracy: dict[str, float]
+    nc1: dict[str, float | None]
+    share: float
+    seconds: float
+    layers: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, tuned: "Tuned", layers: dict[str, list[float]] | None = None) -> "Run":
+        """From a network that is then let go."""
+        seconds = sum(sum(part["seconds"]) for part in tuned.history.values())
+        return cls(
+            tuned.method,
+            tuned.layer,
+            {split: float(tuned.accuracy[split]) for split in ("train", "test")},
+            dict(tuned.nc1),
+            tuned.trained_parameters / tuned.total_parameters,
+            seconds,
+            layers or {},
+        )
+
+
+def _run(case: _Case, settings: TransferSettings, method: str, shots: int, seed: int) -> Run:
+    """One fine-tuning, or what an interrupted run left of it."""
+    return Run(**kept(f"{method}-{shots}-{seed}", lambda: asdict(Run.of(_tuned(case, settings, method, shots, seed)))))
+
+
 def _tuned(
     case: _Case, settings: TransferSettings, method: str, shots: int, seed: int, data: "Dataset | None" = None
 ) -> "Tuned":
@@ -208,7 +241,7 @@ def _tuned(
     )
 
 
-def _notes(case: _Case, runs: "Sequence[Tuned]" = ()) -> list[str]:
+def _notes(case: _Case, runs: Sequence[Run] = ()) -> list[str]:
     """What was run: the network, the data, and the block that was really trained."""
     trained = {run.layer for run in runs if run.method in ("layer", "scl") and run.layer} or {case.block}
     if case.real:
@@ -221,17 +254,17 @@ def _notes(case: _Case, runs: "Sequence[Tuned]" = ()) -> list[str]:
 def run_table(settings: TransferSettings, progress: Progress) -> Outcome:
     """Accuracy, NC1 of test images, share of parameters and seconds, for each method."""
     case = _case(settings)
-    runs: dict[str, list[Tuned]] = {}
+    runs: dict[str, list[Run]] = {}
     total = len(settings.methods) * settings.seeds
     for count, (method, seed) in enumerate(_grid(settings.methods, settings.seeds)):
-        runs.setdefault(method, []).append(_tuned(case, settings, method, settings.shots, settings.seed + seed))
+        runs.setdefault(method, []).append(_run(case, settings, method, settings.shots, settings.seed + seed))
         progress(count + 1, total)
     rows: list[list[object]] = []
     times: list[list[object]] = []
     for method, found in runs.items():
         accuracy = np.array([100 * run.accuracy["test"] for run in found])
-        spent = [sum(sum(part["seconds"]) for part in run.history.values()) for run in found]
-        share = 100 * found[0].trained_parameters / found[0].total_parameters
+        spent = [run.seconds for run in found]
+        share = 100 * found[0].share
         nc1 = [run.nc1["test"] for run in found if run.nc1["test"] is not None]
         spread = float(accuracy.std(ddof=1)) if len(accuracy) > 1 else None
         rows.append([method, float(accuracy.mean()), spread, float(np.mean(nc1)) if nc1 else None, share])
@@ -253,11 +286,11 @@ def _grid(methods: Sequence[str], seeds: int) -> Iterator[tuple[str, int]]:
     return ((method, seed) for method in methods for seed in range(seeds))
 
 
-def _mean(runs: "Sequence[Tuned]") -> float:
+def _mean(runs: Sequence[Run]) -> float:
     return float(np.mean([run.accuracy["test"] for run in runs]))
 
 
-def _table_verdicts(case: _Case, runs: "dict[str, list[Tuned]]") -> list[Verdict]:
+def _table_verdicts(case: _Case, runs: dict[str, list[Run]]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for full, judged, note in (
         ("full-batch-statistics", case.real and case.normalised, "a finding about real networks with BatchNorm"),
@@ -284,14 +317,14 @@ def _table_verdicts(case: _Case, runs: "dict[str, list[Tuned]]") -> list[Verdict
     return verdicts
 
 
-def _collapse_pairs(runs: "dict[str, list[Tuned]]") -> list[tuple[float, float]]:
+def _collapse_pairs(runs: dict[str, list[Run]]) -> list[tuple[float, float]]:
     """NC1 on test images of scl and of layer, seed by seed."""
     pairs = zip(runs.get("scl", ()), runs.get("layer", ()), strict=False)
     found = [(one.nc1["test"], other.nc1["test"]) for one, other in pairs]
     return [(one, other) for one, other in found if one is not None and other is not None]
 
 
-def _collapse_note(runs: "dict[str, list[Tuned]]") -> list[str]:
+def _collapse_note(runs: dict[str, list[Run]]) -> list[str]:
     """Whether scl collapses more than layer, the lecture's mechanism: reported either way."""
     pairs = _collapse_pairs(runs)
     if not pairs:
@@ -324,8 +357,8 @@ def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
         (method, shots, seed) for shots in settings.sizes for method, seed in _grid(settings.methods, settings.seeds)
     ]
     for count, (method, shots, seed) in enumerate(grid):
-        run = _tuned(case, settings, method, shots, settings.seed + seed)
-        accuracy.setdefault((method, shots), []).append(100 * float(run.accuracy["test"]))
+        run = _run(case, settings, method, shots, settings.seed + seed)
+        accuracy.setdefault((method, shots), []).append(100 * run.accuracy["test"])
         progress(count + 1, len(grid))
     sizes = np.array(settings.sizes)
     series = [
@@ -404,17 +437,23 @@ def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     feature = case.network.feature(example_inputs(probe, case.network.preprocessing))
     base = default_layers(case.network.module, feature)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
-    runs: list[Tuned] = []
+    runs: list[Run] = []
     grid = list(_grid([*settings.methods, MIXED], settings.seeds))
+
+    def measured(method: str, seed: int) -> Run:
+        data = load_data(case.images, shots=settings.shots, seed=seed)
+        name, given = (method, data) if method != MIXED else ("layer", mixed(data, seed))
+        tuned = _tuned(case, settings, name, settings.shots, seed, given)
+        network = _wrapped(case.network, tuned.model)
+        layers = profile(network, data, layers=list(_inside(tuned.model, base)), seed=settings.seed).layers
+        splits = ("train", "test")
+        return Run.of(tuned, {split: [float(one.nc1 or np.nan) for one in layers if one.split == split] for split in splits})  # fmt: skip
+
     for count, (method, seed) in enumerate(grid):
-        data = load_data(case.images, shots=settings.shots, seed=settings.seed + seed)
-        name, given = (method, data) if method != MIXED else ("layer", mixed(data, settings.seed + seed))
-        runs.append(_tuned(case, settings, name, settings.shots, settings.seed + seed, given))
-        network = _wrapped(case.network, runs[-1].model)
-        layers = profile(network, data, layers=list(_inside(runs[-1].model, base)), seed=settings.seed).layers
+        seed += settings.seed
+        runs.append(Run(**kept(f"{method}-{seed}", lambda of=(method, seed): asdict(measured(*of)))))
         for split in ("train", "test"):
-            values = np.array([layer.nc1 for layer in layers if layer.split == split], dtype=float)
-            found.setdefault((method, split), []).append(values)
+            found.setdefault((method, split), []).append(np.array(runs[-1].layers[split], dtype=float))
         progress(count + 1, len(grid))
     names = [name.replace(":", " ") for name in base]  # "classifier:input" is the input of the classifier
     methods = [*settings.methods, MIXED]
