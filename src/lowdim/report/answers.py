@@ -244,8 +244,9 @@ def _reproduce(result: Result) -> str:
     verdicts = [verdict for entry in entries for verdict in entry["verdicts"] if verdict["judged"]]
     held = sum(verdict["holds"] for verdict in verdicts)
     said = f"{held} of {len(verdicts)} verdicts hold"
-    if len(entries) == 1:
-        said = f"{entries[0]['title']}: {said}"
+    shown = sum(entry["passed"] for entry in entries)
+    what = "; ".join(entry["title"] for entry in entries)
+    said = f"{what if len(entries) <= 3 else f'{shown} of {len(entries)} experiments show what is claimed'}: {said}"
     failed = [
         entry["id"]
         for entry in entries
