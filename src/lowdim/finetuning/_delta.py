@@ -140,6 +140,7 @@ class _Feature(msgspec.Struct):
     heads: tuple[str, ...] = ()
     prefix: int = 0
     tokens: int = 0
+    channels: dict[str, Literal[1, 3]] = {}
     outputs: int = 0
     blocks: Pool = "avg"
 
