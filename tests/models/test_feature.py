@@ -307,7 +307,9 @@ def test_where_the_head_stands(form: str) -> None:
     feature = find_feature(network, inputs)
     assert (feature.name, feature.heads, feature.width) == (layer, heads, width)
     assert rows(network, feature, inputs).shape == (3, width)
-    assert default_layers(network, feature)[-1] == feature.layer
+    layers = default_layers(network, feature)
+    assert layers[-1] == feature.layer
+    assert not [name for name in layers for head in heads if name.startswith(f"{head}.")]
 
 
 def test_what_the_heads_read_is_what_is_measured() -> None:

@@ -25,11 +25,13 @@ class Layout:
         tokens: Length of the sequences that begin with them.
         channels: The axis of the channels, by layer, where that is the second of a signal ``n x c x t`` or the last of a map
             ``n x h x w x c``.
+        filled: Whether the network fills texts up on their right, beyond the mask that it is given (to a multiple of its window).
     """
 
     prefix: int = 0
     tokens: int = 0
     channels: Mapping[str, int] = field(default_factory=dict[str, int])
+    filled: bool = False
 
     def patches(self, tokens: Tensor) -> Tensor:
         """Tokens ``n x t x d`` without the prefix; a class token may join late: the patches before it have the length without."""
@@ -149,6 +151,8 @@ def pool_output(
             f"The layer {layer or 'output'} is not pooled by an attention of the network's own. Choose another `pool`."
         )
     if output.ndim == 3:
+        if mask is not None and layout.filled and output.shape[1] > mask.shape[1]:
+            mask = nn.functional.pad(mask, (0, output.shape[1] - mask.shape[1]))
         mask = mask if mask is not None and mask.shape == output.shape[:2] else None
         return _pool_tokens(output if pool in ("cls", "last") else layout.patches(output), pool, mask)
     if pool != "avg":

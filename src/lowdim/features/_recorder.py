@@ -130,7 +130,7 @@ def _hook(module: nn.Module, recorder: Recorder, point: str, layers: Sequence[st
 
 
 def recorded(
-    module: nn.Module, layer: str, inputs: Inputs, pools: Sequence[Pool], layout: Layout
+    module: nn.Module, layer: str, inputs: Inputs, pools: Sequence[Pool], layout: Layout = USUAL
 ) -> dict[Pool, Float[Tensor, "n d"]]:
     """The features of one layer for one batch, by pooling."""
     with recording(module, [layer], pools=pools) as recorder:

@@ -141,6 +141,7 @@ class _Feature(msgspec.Struct):
     prefix: int = 0
     tokens: int = 0
     channels: dict[str, Literal[1, 3]] = {}
+    filled: bool = False
     outputs: int = 0
     blocks: Pool = "avg"
 

@@ -86,6 +86,7 @@ class Feature:
         prefix: Class and register tokens before those of the patches, which no mean holds.
         tokens: Length of the sequences that begin with them.
         channels: The axis of the channels, by layer, where it is not the usual one (see `lowdim.features.Layout`).
+        filled: Whether the network itself fills texts up (see there).
         outputs: Of the classifier, per sample; 0 without one.
         blocks: How the network pools the tokens or maps of its blocks for the feature.
         ran: Names of the modules in the order in which they ran.
@@ -104,6 +105,7 @@ class Feature:
     prefix: int = 0
     tokens: int = 0
     channels: Mapping[str, int] = field(default_factory=dict[str, int], repr=False)
+    filled: bool = False
     outputs: int = 0
     blocks: Pool = "avg"
     ran: tuple[str, ...] = field(default=(), repr=False)
@@ -130,7 +132,7 @@ class Feature:
     @property
     def layout(self) -> Layout:
         """Where tokens and channels are, as `lowdim.features` wants it."""
-        return Layout(self.prefix, self.tokens, self.channels)
+        return Layout(self.prefix, self.tokens, self.channels, self.filled)
 
     @property
     def key(self) -> Key:
@@ -193,7 +195,10 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
         ['1', '2:input']
     """
     layers: list[str] = []
-    measured = {*feature.ran} - {*feature.heads} - feature.apart
+    parts = tuple(f"{head}." for head in feature.heads)
+    measured = {
+        name for name in feature.ran if name not in {*feature.heads, *feature.apart} and not name.startswith(parts)
+    }
     for names in (block_names, activation_names, weight_names):
         layers = layers or [name for name in names(module) if name in measured]
     return [*(name for name in layers if name != feature.layer), feature.layer]
@@ -234,9 +239,16 @@ def evaluating(module: nn.Module) -> Generator[None]:
 class _Finder:
     def __init__(self, module: nn.Module, example: Inputs) -> None:
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
-        self.module, self.example = module, moved(example, device)
+        self.module, self.example = module, moved(_of_odd_length(module, example), device)
         self.samples = len(next(iter(example.values())) if isinstance(example, dict) else example)
-        self.seen: Trace = trace(module, self.example)
+        try:
+            self.seen: Trace = trace(module, self.example)
+        except InputError:
+            if self.example is example:
+                raise
+            # It has no position for one more token.
+            self.example = moved(example, device)
+            self.seen = trace(module, self.example)
         self.text = isinstance(example, dict) and "input_ids" in example
         output = main_tensor(self.seen.output)
         if output is None or output.ndim < 1:
@@ -351,6 +363,7 @@ class _Finder:
             prefix=self.prefix,
             tokens=self.seen.tokens,
             channels=self.seen.channels,
+            filled=self.seen.filled,
             outputs=outputs,
             blocks=self._blocks(layer, pool),
             ran=self.seen.ran,
@@ -367,7 +380,7 @@ class _Finder:
         return "cls" if chosen and self.prefix else "avg"
 
     def _rows(self, layer: str, pools: Sequence[Pool]) -> dict[Pool, Tensor]:
-        layout = Layout(self.prefix, self.seen.tokens, self.seen.channels)
+        layout = Layout(self.prefix, self.seen.tokens, self.seen.channels, self.seen.filled)
         return recorded(self.module, layer, self.example, pools, layout)
 
     def _point(self, head: Value, name: str) -> "_Point":
@@ -534,6 +547,24 @@ class _Finder:
         named = [name for name in value.ends if name]
         blocks = set(block_names(self.module))
         return next((name for name in named if _plain(name) in blocks), named[0] if named else "")
+
+
+def _of_odd_length(module: nn.Module, example: Inputs) -> Inputs:
+    """Texts of a length that is no multiple of a window, so that a network which fills them up does it here, too."""
+    mask = example.get("attention_mask") if isinstance(example, dict) else None
+    if not isinstance(example, dict) or mask is None or mask.shape[1] % 2 or "input_ids" not in example:
+        return example
+    between = example["input_ids"][mask == 0]
+    filling = int(between[0]) if len(between) else getattr(getattr(module, "config", None), "pad_token_id", None)
+    if filling is None:
+        return example
+    sides = (1, 0) if bool((mask[:, 0] == 0).any()) else (0, 1)
+    longer = {
+        name: nn.functional.pad(tensor, sides, value=filling if name == "input_ids" else 0)
+        for name, tensor in example.items()
+        if tensor.shape == mask.shape
+    }
+    return {**example, **longer}
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Trace:
         maps: Heights times widths of the maps that convolutions gave.
         tokens: Length of the last sequence ``n x t x d`` that a module gave; 0 without one.
         channels: As of `lowdim.features.Layout`.
+        filled: As of `lowdim.features.Layout`.
         apart: Modules that do not give one row per sample, but sequences ``t x n x d``, or windows and patches as samples.
     """
 
@@ -73,6 +74,7 @@ class Trace:
     maps: tuple[int, ...]
     tokens: int
     channels: dict[str, int]
+    filled: bool
     apart: frozenset[str]
 
 
@@ -96,6 +98,7 @@ def trace(module: nn.Module, inputs: Inputs) -> Trace:
         tuple(watch.maps),
         watch.tokens,
         watch.channels,
+        watch.filled,
         frozenset(watch.apart),
     )
 
@@ -109,6 +112,7 @@ class _Watch(TorchDispatchMode):
         self.maps: list[int] = []
         self.tokens = 0
         self.channels: dict[str, int] = {}
+        self.filled = False
         self.apart: set[str] = set()
         self.names = {child: name for name, child in module.named_modules()}
         self._open: list[tuple[str, str]] = []
@@ -123,6 +127,8 @@ class _Watch(TorchDispatchMode):
             kept = tensor if tensor.numel() <= _SMALL else None
             axis = _channels(name, args, parents, tuple(tensor.shape)) if data else None
             self.values[tensor] = Value(name, parents, data, tuple(tensor.shape), module, axis, kept)
+        if name == "constant_pad_nd" and data and output.ndim == 2 and not output.is_floating_point():
+            self.filled = True
         if name == "convolution" and data and output.ndim == 4:
             self.maps.append(output.shape[2] * output.shape[3])
         return output
