@@ -129,4 +129,6 @@ def test_half_the_test_split_from_train_is_said_with_the_accuracy_without_it(tmp
     share = clean.scores["probe_accuracy"]
     assert ranked.scores["probe_accuracy"] > share
     assert any(f"also in train: {100 * share:.1f} % (with them" in warning for warning in ranked.warnings)
+    told = rank(candidates_of([str(tmp_path / "saved.npz")]), copied).warnings
+    assert any(": test accuracy without the samples that are also in train" in warning for warning in told)
     assert not any("also in train" in warning for warning in clean.warnings)
