@@ -360,13 +360,16 @@ def _run(
             filled = source.filled(model.transform(entries))
             output = str(folder.write("completed.png", to_png(filled)))
             pictures = [("known", source.holed()), ("completed", filled)]
+            height, width, channels = source.pixels.shape
+            size = {"height": height, "width": width, "channels": channels, "missing": int(source.missing.sum())}
+            tables = {"picture": size}
         elif isinstance(source, TableFile):
             output, tables = _write_table(folder, source, model)
             errors = _errors_by_column(source, model)
             tables["columns"] = [{**column, "error_ratio": errors.get(column["name"])} for column in tables["columns"]]
         else:
             output = _write(folder, source, model, pairs)
-    remarks = [str(one.message) for one in caught] + _unknown_columns(source)
+    remarks = [str(one.message) for one in caught] + _unknown_columns(source, model)
     result = {
         "config": folder.config,
         **_describe(model, entries.size),
@@ -419,10 +422,10 @@ def _matrix(source: "Source") -> Any:
 
     if isinstance(source, TableFile):
         return source.table
-    entries = source.entries
     if isinstance(source, Triplets):
+        entries = source.entries
         return source.row_ids[entries.rows], source.column_ids[entries.cols], entries.values
-    return entries
+    return source
 
 
 def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCompletion") -> tuple[str, dict[str, Any]]:
@@ -483,17 +486,16 @@ def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, c
     return [[*source.names, "deviation"], *([str(r), str(c), repr(v), repr(d)] for r, c, v, d in numbers)]
 
 
-def _unknown_columns(source: "Source") -> list[str]:
-    """A warning of columns without entries: nothing tells their values, not even a mean."""
+def _unknown_columns(source: "Source", model: "DeepMatrixCompletion") -> list[str]:
+    """A warning of columns without entries of which nothing tells the values, not even a mean."""
     from lowdim.completion.entries._pictures import Picture
     from lowdim.completion.entries._reading import TableFile
 
     if isinstance(source, TableFile):
         names = [repr(column.name) for column in source.table.columns if column.kind == "empty" and column.name]
         return [f"No cell of column {', '.join(names)} is known, so nothing is filled in there."] if names else []
-    empty = [place for place, count in enumerate(source.entries.col_counts.tolist()) if count == 0]
-    if isinstance(source, Picture) and empty:
-        count = len({place % source.pixels.shape[1] for place in empty})
+    if isinstance(source, Picture) and not model._seen.all():
+        count = int((~model._seen).sum()) // source.pixels.shape[2]
         return [f"{count} columns of the picture have no known pixel and stay black. Mask fewer pixels."]
     return []
 

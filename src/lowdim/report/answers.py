@@ -1,5 +1,6 @@
 """The answer of each command in one sentence: what stands first in the terminal, in the JSON (``headline``) and on the page."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -194,10 +195,22 @@ def _complete(result: Result) -> str:
         elif worst is not None and len(filled) > 1:
             said += f" Least sure: {worst['name']} ({worst['error_ratio']:.2f} times the error of its mean)."
         return said
+    if "picture" in result:
+        return _complete_picture(result, error)
     rows, columns = result["shape"]
     rmse = f" (root mean square {number(result['held_out_rmse'])})" if result["held_out_rmse"] is not None else ""
     recovered = " The matrix is recovered for sure." if result["sure"] else ""
     return f"A matrix of {rows:,} x {columns:,} completed from {result['observed']:,} entries{error}{rmse}.{recovered}"
+
+
+def _complete_picture(result: Result, error: str) -> str:
+    size, rmse = result["picture"], result["held_out_rmse"]
+    share = size["missing"] / (size["height"] * size["width"])
+    said = f"{size['missing']:,} missing pixels ({share:.1%}) of a picture of {size['width']} x {size['height']} filled"
+    if rmse is None:
+        return f"{said}; none could be checked."
+    decibels = f", {20 * math.log10(255 / rmse):.1f} dB" if rmse > 0 else ""
+    return f"{said}; known pixels, predicted as if missing, are off by {number(rmse)} of 255{decibels}{error}."
 
 
 def _check(result: Result) -> str:
