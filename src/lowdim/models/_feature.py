@@ -385,6 +385,9 @@ class _Finder:
 
     def _point(self, head: Value, name: str) -> "_Point":
         """Where what a product with weights reads can be caught, if it can be where the module that it belongs to begins."""
+        while name and name not in self.seen.ran:
+            # A mere container.
+            name = name.rpartition(".")[0]
         path = list(_path(head.before()[0], _SIMPLE))
         for value in path:
             for layer in value.starts:
