@@ -275,7 +275,7 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             head_key=builder.head_key(moments),
             outliers=recipe.outliers,
             copied=_copied(data, name, len(stream.labels)),
-            letters=builder.letters,
+            places=builder.places,
             processes=job.processes,
             progress=step,
         )
