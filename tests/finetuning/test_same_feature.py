@@ -37,6 +37,8 @@ class Form(nn.Module):
             self.flat = nn.Flatten()
         elif kind == "convolution":
             self.classifier = nn.Conv2d(12, 5, 1)
+        elif kind == "activation in place":
+            self.classifier, self.act = nn.Conv2d(12, 5, 1), nn.ReLU(inplace=True)
         elif kind == "two heads":
             self.norms = nn.ModuleList([nn.LayerNorm(12), nn.LayerNorm(12)])
             self.heads = nn.ModuleList([nn.Linear(12, 5), nn.Linear(12, 5)])
@@ -69,6 +71,8 @@ class Form(nn.Module):
             return x.flatten(2).transpose(1, 2)
         if self.kind == "convolution":
             return self.classifier(x).mean((2, 3))
+        if self.kind == "activation in place":
+            return self.act(self.classifier(x)).mean((2, 3))
         x = x.mean((2, 3))
         if self.kind == "cosine":
             return 9 * F.linear(F.normalize(self.flat(x)), F.normalize(self.weight))
@@ -110,6 +114,7 @@ EXPECTED = {
     "linear": ("classifier:input", 12),
     "never run": ("classifier:input", 12),
     "convolution": ("classifier:input", 12),
+    "activation in place": ("classifier:input", 12),
     "cosine": ("flat", 12),
     "two heads": ("heads.0:input+heads.1:input", 12),
     "two widths": ("heads.0:input&heads.1:input", 19),

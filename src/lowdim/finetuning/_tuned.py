@@ -336,7 +336,8 @@ class _Vacant(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """As many rows as there are inputs."""
         shape = [inputs.shape[axis] if side is None else side for axis, side in enumerate(self.shape)]
-        return inputs.new_zeros(()).expand(shape)
+        # Its own memory: what follows may write into it.
+        return inputs.new_zeros(shape)
 
 
 def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str, _Vacant]:
