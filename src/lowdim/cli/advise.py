@@ -38,6 +38,7 @@ def advise(
             help=f"May be repeated. {given.MODEL_HELP}",
             autocompletion=_completion.models,
         ),
+        given.CANDIDATE_OBJECTS,
     ] = None,
     data: given.DataOption = None,
     models: Annotated[
@@ -82,7 +83,6 @@ def advise(
     classes and images are the trouble, and prints the command to run. Looks at the training split only.
     """
     from lowdim.data import as_dataset
-    from lowdim.models import load_model
 
     arguments: dict[str, Any] = {
         "arguments": given.parse_arguments(model_arg),
@@ -130,15 +130,13 @@ def advise(
         "--device": None if device == "auto" else device,
         "--seed": seed or None,
     }
-    loaders = [
-        partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
-    ]
+    loaders = [partial(candidate.load, dataset.kind) for candidate in candidates]
     words = {
-        candidate.name: [candidate.model or "", *given.model_words(candidate.options, candidate.name)]
+        candidate.name: [given.spelled(candidate.model) or "", *given.model_words(candidate.options, candidate.name)]
         for candidate in candidates
     }
     notes = given.seen_by_any(candidates, dataset)
-    spoken = given.spelled(data) or "DATA"
+    spoken = given.spelled(data) or ""
     return _run(loaders, dataset, spoken, config, words, given.words(options), notes, out, cache=cache, fresh=fresh)
 
 
@@ -195,7 +193,13 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
 
     chosen = found.recommendation
     spec, *loading = words[chosen.model]
-    how = given.words({f"--{name}": value for name, value in found.arguments().items()})
+    arguments = found.arguments()
+    how = given.words({f"--{name}": value for name, value in arguments.items()})
+    if spec and data:
+        line = shlex.join(["lowdim", "finetune", "--model", spec, "--data", data, *how, *loading, *options])
+    else:  # of objects
+        stated = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        line = f"lowdim.finetune(model, data, {stated})"
     outliers = [asdict(entry) for entry in found.outliers]
     for entry in outliers:
         entry["class"] = entry.pop("class_")
@@ -206,7 +210,7 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
             "layer": chosen.layer,
             "expected_accuracy": chosen.accuracy,
             "interval": list(chosen.interval),
-            "command": shlex.join(["lowdim", "finetune", "--model", spec, "--data", data, *how, *loading, *options]),
+            "command": line,
         },
         "features": dict(found.features),
         "baseline_wins": found.baseline_wins,
