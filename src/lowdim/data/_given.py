@@ -158,9 +158,9 @@ def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
 def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> Dataset:
     if len(parts) == 1 or set(parts) == {"train", "test"}:
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())
-        arrays = [value for pair in pairs for value in pair]
         if all(_is_known_form(inputs) for inputs, _ in pairs):
-            return from_arrays(*arrays, task=task)
+            (x, y), *test = pairs
+            return from_arrays(x, y, *(test[0] if test else ()), task=task)
     raw = {name: labels if task == "regression" else labels.reshape(-1) for name, (_, labels) in parts.items()}
     for name, (inputs, _) in parts.items():
         if inputs.dtype.kind not in "fiu" or inputs.ndim < 2 or len(inputs) != len(raw[name]):
