@@ -50,7 +50,7 @@ def advise(
         ),
     ] = None,
     shots: Annotated[str, typer.Option("--shots", help="Images per class of the learning curve.")] = "5,10,20",
-    outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 10,
+    outliers: Annotated[int, typer.Option("--outliers", min=0, help="List at most so many suspected labels.")] = 10,
     limit: given.Limit = None,
     model_arg: given.ModelArguments = None,
     random_weights: given.RandomWeights = False,
@@ -245,11 +245,6 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     ]
     for row in result["learning_curve"]:
         lines.append(f"{row['shots']} per class, {row['method']}: {percent(row['accuracy'])}{between(row['interval'])}")
-    if (more := result["more_labels"]) is not None:
-        before, after = more["shots"]
-        answer = "yes" if more["helps"] else "hardly"
-        change = f"{100 * more['gain']:+.1f} ± {100 * more['error']:.1f} points"
-        lines.append(f"would more labels help: {answer}; from {before} to {after} per class the probe gained {change}")
     worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
     hardest = ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst)
     lines.append(f"hardest classes: {hardest}")

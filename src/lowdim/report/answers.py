@@ -115,12 +115,28 @@ def _advise(result: Result) -> str:
     else:
         said = f"Use {name} with {chosen['method']}{layer}: it should reach {expected} on new samples."
     if (more := result["more_labels"]) is not None:
-        gain = (
-            f"from {more['shots'][0]} to {more['shots'][1]} per class the probe gained {100 * more['gain']:+.1f} points"
-        )
-        said += f" More labels would {'help' if more['helps'] else 'hardly help'}: {gain}."
+        before, after = more["shots"]
+        said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the probe gained {points(more)}."
     seconds = [one["seconds"] for one in result["evidence"] if _same(one, chosen)]
     return f"{said} Tuning takes {_minutes(seconds[0])}." if seconds else said
+
+
+MORE_LABELS = {
+    True: "More labels would help",
+    False: "More labels would hardly help",
+    None: "Whether more labels would help cannot be told",
+}
+
+
+def points(more: Result) -> str:
+    """A gain of accuracy with its interval.
+
+    Example:
+        >>> points({"gain": 0.01, "interval": [-0.042, 0.062]})
+        '+1.0 points (90 % interval -4.2 to +6.2)'
+    """
+    low, high = more["interval"]
+    return f"{100 * more['gain']:+.1f} points (90 % interval {100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _same(one: Result, other: Result) -> bool:
