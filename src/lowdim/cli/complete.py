@@ -9,6 +9,7 @@ import typer
 from lowdim.cli._command import TYPED, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 from lowdim.cli._inputs import positive
+from lowdim.cli._python import Objects
 from lowdim.completion.solvers import SOLVERS
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def complete(
             help="Table with empty cells or ratings (any text table, also .gz .zip; .xlsx .parquet .npz; - is standard input), picture, "
             "or sample:china, sample:flower.",
         ),
+        Objects("str | Path | DataFrame", "Or a pandas or polars frame."),
     ],
     row: Annotated[str | None, typer.Option("--row", help="Column of triplets with the ids of rows.")] = None,
     col: Annotated[str | None, typer.Option("--col", help="Column of triplets with the ids of columns.")] = None,
