@@ -160,7 +160,8 @@ def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> D
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())
         if all(_is_known_form(inputs) for inputs, _ in pairs):
             (x, y), *test = pairs
-            return from_arrays(x, y, *(test[0] if test else ()), task=task)
+            x_test, y_test = test[0] if test else (None, None)
+            return from_arrays(x, y, x_test, y_test, task=task)
     raw = {name: labels if task == "regression" else labels.reshape(-1) for name, (_, labels) in parts.items()}
     for name, (inputs, _) in parts.items():
         if inputs.dtype.kind not in "fiu" or inputs.ndim < 2 or len(inputs) != len(raw[name]):
