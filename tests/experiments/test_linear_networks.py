@@ -96,6 +96,8 @@ def test_settings_outside_the_theorem_are_skipped_or_not_judged():
     for id in ("parsimony-svd", "parsimony-unwhitened", "parsimony-low-rank-bias"):
         with pytest.raises(Skipped, match="outside the theorem"):
             run(id, width=6)
+    with pytest.raises(Skipped, match="depth 1"):
+        run("parsimony-svd", depth=1)
     with pytest.raises(Skipped, match="outside the theorem"):
         run("separation-scale", per_class=2)
     large = run("separation-scale", scales=(1.0,), step=1.0)

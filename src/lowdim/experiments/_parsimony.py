@@ -55,6 +55,8 @@ class Setting:
                 f"width {self.width} <= 2 x rank {self.rank}: outside the theorem, nothing is invariant. "
                 "Choose a larger width or a smaller rank."
             )
+        if self.depth < 2:
+            raise Skipped(f"depth {self.depth}: below the last factor there is none. Choose 2 or more.")
         random = np.random.default_rng(self.seed)
         outputs = self.width if full_output else self.rank
         problem = Problem(low_rank_target((outputs, self.width), self.rank, random))

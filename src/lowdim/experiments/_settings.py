@@ -48,6 +48,8 @@ def _settings(experiment: Experiment, assignments: Mapping[str, str], *, full: b
         for name, text in assignments.items()
         if name in own
     }
+    if not 0 <= values.get("seed", 0) < 2**32:
+        raise UsageError(f"{experiment.id}: seed must be from 0 to {2**32 - 1}, not {values['seed']}.")
     return dataclasses.replace(defaults, **{**(experiment.full if full else {}), **values})
 
 
