@@ -65,10 +65,10 @@ def of_the_process() -> int | None:
 def claim_blas() -> None:
     """Has OpenBLAS, which NumPy and SciPy carry, take its buffers: where it finds no room for them later, it ends the process."""
     import numpy as np
-    from scipy.linalg.blas import dgemm
+    from scipy.linalg import cholesky
 
     matrix = np.ones((64, 64))
-    _ = matrix @ matrix, dgemm(1.0, matrix, matrix)
+    _ = matrix @ matrix, cholesky(matrix + 64 * np.eye(64))
 
 
 def _of_the_control_group() -> int | None:
