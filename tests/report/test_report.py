@@ -91,6 +91,17 @@ def test_what_does_not_fit_a_log_axis_is_no_error():
     assert to_csv(zeros).splitlines()[1:] == ["zeros,a,0,0.0,,,", "zeros,a,1,0.0,,,"]
 
 
+EXTREMES = ([0.2, np.nextafter(0.2, 1)], [1e308, -1e308], [5e-324, 1e-320], [1e-300, 1e300], [np.nan, np.inf], [-1, -2])
+
+
+@pytest.mark.parametrize("values", EXTREMES)
+@pytest.mark.parametrize("log", [False, True])
+def test_any_numbers_can_be_drawn(values, log):
+    for x, y in ((values, [1.0, 2.0]), ([1.0, 2.0], values)):
+        one = Series("a", x, y, low=y, high=y, style="points")
+        ElementTree.fromstring(to_svg(Lines("z", "z", "x", "y", [one], log_x=log, log_y=log)))
+
+
 def test_csv_holds_the_numbers_exactly():
     figure = Lines(
         "n",

@@ -4,6 +4,7 @@ import importlib.util
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from lowdim._files import read_checked, write_checked
@@ -106,9 +108,12 @@ def _start(id: str, settings: Any, state: Path, threads: int) -> _Worker:
     process = context.Process(target=_work, args=(id, settings, state, theirs), name=id)
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(thread_settings(before, threads))
+    # A child is told to run the script of its parent first, which it does not need: without a guard that would start it all again.
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         process.start()
     finally:
+        sys.modules["__main__"] = main
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     theirs.close()
