@@ -553,7 +553,7 @@ EXPERIMENTS = (
         run=run_ranking,
         full={"limit": 1500},
         needs=_TRANSFER_NEEDS,
-        cost=60,
+        cost=51,
     ),
     Experiment(
         id="transfer-table",
