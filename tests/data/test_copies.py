@@ -132,3 +132,11 @@ def test_half_the_test_split_from_train_is_said_with_the_accuracy_without_it(tmp
     told = rank(candidates_of([str(tmp_path / "saved.npz")]), copied).warnings
     assert any(": test accuracy without the samples that are also in train" in warning for warning in told)
     assert not any("also in train" in warning for warning in clean.warnings)
+
+
+def test_rows_that_are_no_numbers_are_nobodys_copies() -> None:
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    x[[1, 4, 9]], x[6] = np.nan, x[2]
+    data = dataset_from_arrays(x[:8], np.arange(8) % 2, x[8:], np.arange(4) % 2)
+    assert [pair.tolist() for pair in copies_within(data["train"]).repeated] == [[6], [2]]
+    assert not len(copies_across(data["train"], data["test"]).repeated[0])
