@@ -103,6 +103,16 @@ def finetune(
     compress_delta: Annotated[
         bool, typer.Option("--compress-delta", help="Store updates in low rank if that costs at most 0.2 points.")
     ] = False,
+    test_share: Annotated[
+        float,
+        typer.Option(
+            "--test-share",
+            rich_help_panel="Data",
+            min=0,
+            max=0.9,
+            help="Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
+        ),
+    ] = 0.2,
     limit: given.Limit = None,
     shots: given.Shots = None,
     weights: given.Weights = None,
@@ -171,11 +181,18 @@ def finetune(
         shots=shots,
         seed=seed,
         skip_unreadable=skip_unreadable,
+        test_share=test_share,
     )
     network = as_model(model, kind=dataset.kind, **options)
     config: dict[str, Any] = {
         "model": given.model_identity(network),
-        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
+        "data": {
+            "name": dataset.name,
+            "splits": given.data_identity(dataset),
+            "limit": limit,
+            "shots": shots,
+            "test_share": None if dataset.own_split else test_share,
+        },
         "method": str(method),
         "also": [str(choice) for choice in also or []],
         "minutes": minutes,
@@ -196,7 +213,7 @@ def finetune(
         "cache_budget": cache_budget,
         "seed": seed,
     }
-    say(f"model: {network.name}, {network.preprocessing.describe()}")
+    say(given.model_line(network, dataset))
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     rows = None if text_features is None else read_npy(text_features)
@@ -333,8 +350,15 @@ def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset:
 
 def _remarks(result: dict[str, Any]) -> list[str]:
     delta, update = result["delta"], result["update"]
+    data = result["config"]["data"]
+    held = data["splits"].get("test", {}).get("samples", 0)
     lines = [
         given.feature_line(result["feature"]),
+        *(
+            [f"{held:,} samples were held back to measure on; `test_share=0` trains on them, too"]
+            if held and data.get("test_share")
+            else []
+        ),
         *result["reasons"],
         f"trained: {result['trained_parameters']:,} of {result['total_parameters']:,} parameters "
         f"({100 * result['trained_share']:.2f} %)",
