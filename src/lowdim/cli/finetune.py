@@ -217,12 +217,6 @@ def finetune(
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     rows = None if text_features is None else read_npy(text_features)
-    columns = {
-        "--path-column": path_column,
-        "--text-column": text_column,
-        "--label-column": label_column,
-        "--path-root": path_root,
-    }
     # Where to find the base, where a delta alone may not say it: code is run, and pickles are read, only if the person who types says so.
     spec = given.spelled(model)
     code = spec is not None and runs_code(spec)
@@ -231,10 +225,7 @@ def finetune(
         "--model-arg": model_arg if code else None,
         "--allow-pickle": allow_pickle,
     }
-    typed = (
-        shlex.join(["--data", given.spelled(data) or "DATA", *given.words(columns)]),
-        shlex.join(given.words(base)),
-    )
+    typed = shlex.join(given.words(base))
     seen = given.seen_before(model, dataset, untrained=random_weights)
     return _run(network, dataset, config, typed, seen, rows, track, out, cache=cache, fresh=fresh)
 
@@ -253,7 +244,7 @@ def _run(
     network: "LoadedModel",
     dataset: "Dataset",
     config: dict[str, Any],
-    typed: tuple[str, str],
+    typed: str,
     seen: list[str],
     text_features: Any,
     track: TrackChoice | None,
@@ -329,19 +320,18 @@ _PASSED = (
 )
 
 
-def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset: "Dataset") -> "Page":
+def _page(result: dict[str, Any], folder: Path, typed: str, dataset: "Dataset") -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
 
-    data, base = typed
-    delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {base}".strip()
+    delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {typed}".strip()
     return Page(
         title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
         lead=headline("finetune", result),
         sections=finetune_sections(result, dataset),
         next_steps=[
-            ("Classify other data with it:", f"lowdim predict {delta} {data}"),
+            ("Classify other data with it:", f"lowdim predict {delta} --data NEW_DATA"),
             ("One file to deploy:", f"lowdim export {delta} --to onnx"),
         ],
         command=TYPED.get(),

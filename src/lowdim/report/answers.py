@@ -195,9 +195,12 @@ def _predict(result: Result) -> str:
     counts: dict[str, int] = {}
     for one in predictions:
         counts[one["class"]] = counts.get(one["class"], 0) + 1
-    said = f"{len(predictions):,} samples classified: " + listed(
-        [f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])]
-    )
+    ordered = sorted(counts.items(), key=lambda pair: -pair[1])
+    shown = ordered if len(ordered) <= 4 else ordered[:3]
+    parts = [f"{count:,} {name}" for name, count in shown]
+    if rest := ordered[len(shown) :]:
+        parts.append(f"{sum(count for _, count in rest):,} in {len(rest)} other classes")
+    said = f"{len(predictions):,} samples classified: {listed(parts, most=4)}"
     right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
     strangers = sum(bool(one.get("unknown")) for one in predictions)
     unlike = f"; {strangers:,} unlike all training samples" if strangers else ""
@@ -206,10 +209,9 @@ def _predict(result: Result) -> str:
 
 def _export(result: Result) -> str:
     beside = f" Its tokenizer: {result['tokenizer']}." if result.get("tokenizer") else ""
-    return (
-        f"Written: {result['path']} ({result['bytes']:,} bytes); read back, its outputs differ from the network's by at most "
-        f"{result['max_difference']:.2g}.{beside}"
-    )
+    worst = result["max_difference"]
+    exact = f"differ from the network's by at most {worst:.2g}" if worst else "are exactly the network's"
+    return f"Written: {result['path']} ({result['bytes']:,} bytes); read back, its outputs {exact}.{beside}"
 
 
 def _publish(result: Result) -> str:
