@@ -169,8 +169,8 @@ def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> D
     if len(parts) == 1 or set(parts) == {"train", "test"}:
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())
         if all(_is_known_form(inputs) for inputs, _ in pairs):
-            (x, y), *test = pairs
-            return from_arrays(x, y, *(test[0] if test else ()), task=task)
+            (x, y), (x_test, y_test) = pairs if len(pairs) > 1 else (*pairs, (None, None))
+            return from_arrays(x, y, x_test, y_test, task=task)
     raw = {name: labels if task == "regression" else labels.reshape(-1) for name, (_, labels) in parts.items()}
     for name, (inputs, _) in parts.items():
         if inputs.dtype.kind not in "fiu" or inputs.ndim < 2 or len(inputs) != len(raw[name]):

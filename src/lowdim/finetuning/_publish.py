@@ -39,7 +39,10 @@ def write_hub_folder(
     write_atomic(folder / tensors, (source / tensors).read_bytes())
     write_checked(folder / content, {**table, "base": base})
     data = short_names([str(run.get("config", {}).get("data", {}).get("name", ""))])[0]
-    called = name or f"ORG/{'-'.join(part for part in (base['name'].rpartition('/')[2], data) if part)}"
+    called = (
+        name
+        or f"ORG/{'-'.join(part for part in (short_names([table['base']['name']])[0].rpartition('/')[2], data) if part)}"
+    )
     write_atomic(folder / "README.md", card(found, licence=licence, run=run, name=called, usage=usage))
     return found
 

@@ -1,6 +1,7 @@
 """Weights from files that nobody has vouched for (safetensors, or pickles restricted to tensors), under the names of a network."""
 
 import pickle
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from lowdim._files import read_json, verify_tensors
 from lowdim.errors import InputError, UsageError
 
 _PICKLES = frozenset({".pt", ".pth", ".bin", ".th", ".ckpt", ".tar"})
+_FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _INDEX = ".index.json"
 _COMPILED = "_orig_mod."
 _PREFIXES = ("module.", "model.", "backbone.", "net.")
@@ -99,8 +102,7 @@ def _read_pickle(path: Path, key: str | None) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} holds more than tensors, or is damaged, and is not loaded: {why}") from error
+        raise InputError(_of_pickle(path, error)) from error
     tables = _tables(content)
     if not tables:
         raise InputError(f"{path} holds no table of tensors by name (a state dict).")
@@ -110,6 +112,17 @@ def _read_pickle(path: Path, key: str | None) -> dict[str, Tensor]:
     if key is not None and key not in tables:
         raise _no_table(path, key, [name for name in tables if name])
     return tables[next(iter(tables)) if key is None else key]
+
+
+def _of_pickle(path: Path, error: Exception) -> str:
+    """Why a pickle is not loaded, in one line: torch tells it on many, for a terminal with colours."""
+    if foreign := _FOREIGN.search(str(error)):
+        return (
+            f"{path} holds a whole object ({foreign[1]}), not only tensors: loading it would run its code, so it is not loaded. Where you "
+            "trust it, save the weights alone: safetensors.torch.save_file(net.state_dict(), 'net.safetensors')."
+        )
+    why = " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
+    return f"{path} holds more than tensors, or is damaged, and is not loaded: {why[:160]}"
 
 
 def _tables(content: Any, depth: int = _DEEPEST) -> dict[str, dict[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -37,7 +38,9 @@ def log_ticks(values: Sequence[float] | np.ndarray) -> list[float] | None:
     return inside or marks
 
 
-def label_sides(lines: Lines, x: Sequence[float], y: Sequence[float], labels: Sequence[str]) -> list[str]:
+def label_sides(
+    lines: Lines, x: Sequence[Any] | np.ndarray, y: Sequence[float] | np.ndarray, labels: Sequence[str]
+) -> list[str]:
     """On which side of its point each name stands ("top right", …), so that names cover neither each other nor the edge, where there
     is room.
 
@@ -65,7 +68,7 @@ def label_sides(lines: Lines, x: Sequence[float], y: Sequence[float], labels: Se
     return sides
 
 
-def _scaled(values: Sequence[float], *, log: bool) -> np.ndarray:
+def _scaled(values: Sequence[Any] | np.ndarray, *, log: bool) -> np.ndarray:
     """Between 0 and 1, as far as they are known."""
     known = np.asarray(values, dtype=float)
     known = np.log(np.where(known > 0, known, np.nan)) if log else known
