@@ -122,7 +122,7 @@ def regression_arrays(
     """Data with numbers to be predicted; a single part is not split."""
     splits: dict[str, Split] = {}
     for part, (array, y) in parts.items():
-        targets, none = numbers_of(f"y_{part}", y, len(array)), np.full(len(array), UNLABELLED)
+        targets, none = numbers_of(f"y_{part}", unmasked(y), len(array)), np.full(len(array), UNLABELLED)
         read = Rows(array, kind)
         splits[part] = Split(
             name=part, kind=kind, labels=none, items=Numbered(part, len(array)), read=read, targets=targets
@@ -226,9 +226,24 @@ def _unlabelled(array: np.ndarray, name: str) -> Dataset:
     return Dataset(name=name, kind=kind, classes=(), splits={"all": whole}, own_split=False)
 
 
+def unmasked(array: Any) -> np.ndarray:
+    """The array with NaN where it is masked.
+
+    Raises:
+        InputError: If something is masked that cannot be NaN: labels, pixels.
+    """
+    if not np.ma.is_masked(array):
+        return np.asarray(array)
+    if array.dtype.kind != "f":
+        raise InputError(
+            f"{np.ma.count_masked(array)} values of type {array.dtype} are masked: only floats can be unknown. Leave those samples out."
+        )
+    return np.ma.filled(array, np.nan)
+
+
 def _native(array: Any) -> np.ndarray:
     """The array in this machine's byte order, the only one that torch takes."""
-    array = np.asarray(array)
+    array = unmasked(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -249,7 +264,7 @@ def _kind(name: str, array: np.ndarray) -> Kind:
 
 
 def _labels(name: str, values: Any, samples: int) -> np.ndarray:
-    labels = np.asarray(values)
+    labels = unmasked(values)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or len(labels) != samples:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from lowdim.data._arrays import Numbered, Rows, from_arrays, regression_arrays
+from lowdim.data._arrays import Numbered, Rows, from_arrays, regression_arrays, unmasked
 from lowdim.data._dataset import UNLABELLED, Dataset, Split, Task, divided
 from lowdim.data._labels import encode_labels, with_numbers
 from lowdim.data._load import choose, load_data
@@ -141,7 +141,7 @@ def _array(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if "bfloat16" in str(values.dtype) else values
-    return np.asarray(values)
+    return unmasked(values)
 
 
 def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +169,8 @@ def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> D
     if len(parts) == 1 or set(parts) == {"train", "test"}:
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())
         if all(_is_known_form(inputs) for inputs, _ in pairs):
-            (x, y), (x_test, y_test) = pairs if len(pairs) > 1 else (*pairs, (None, None))
+            (x, y), *test = pairs
+            x_test, y_test = test[0] if test else (None, None)
             return from_arrays(x, y, x_test, y_test, task=task)
     raw = {name: labels if task == "regression" else labels.reshape(-1) for name, (_, labels) in parts.items()}
     for name, (inputs, _) in parts.items():

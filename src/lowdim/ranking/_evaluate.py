@@ -189,7 +189,7 @@ def evaluate(
     samples = SplitSource(candidate_split(candidate, data, split, selection or {}), model.preprocessing)
     example = moved(samples.inputs(np.arange(2) % max(1, len(samples.labels))), place)
     feature = model.feature(example)
-    forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
+    forward = Forward(model.module, [feature.key], place, feature.layout)
     if probe and model.layer is None:
         forward = _with_blocks(forward, feature, example)
     views = (False, True) if probe and has_mirror(example) else (False,)

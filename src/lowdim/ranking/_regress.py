@@ -75,7 +75,7 @@ def evaluate_regression(
     }
     example = moved(sources[split].inputs(np.arange(2) % max(1, len(data[split]))), place)
     feature = model.feature(example)
-    forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
+    forward = Forward(model.module, [feature.key], place, feature.layout)
     folder.mkdir(parents=True, exist_ok=True)
     warnings = [*model.notes, *sources[split].warnings()]
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}

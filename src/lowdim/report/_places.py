@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -15,9 +14,10 @@ _LETTER, _LINE = 4.2, 9.0
 """Points of a letter and a line of a name, about."""
 _NARROW = 30
 """Largest over smallest value of a logarithmic axis up to which powers of ten alone would leave it without marks."""
+Numbers = Sequence[float] | np.ndarray
 
 
-def log_ticks(values: Sequence[float] | np.ndarray) -> list[float] | None:
+def log_ticks(values: Numbers) -> list[float] | None:
     """Marks of a logarithmic axis that spans too little for powers of ten; None where these will do.
 
     Example:
@@ -38,9 +38,7 @@ def log_ticks(values: Sequence[float] | np.ndarray) -> list[float] | None:
     return inside or marks
 
 
-def label_sides(
-    lines: Lines, x: Sequence[Any] | np.ndarray, y: Sequence[float] | np.ndarray, labels: Sequence[str]
-) -> list[str]:
+def label_sides(lines: Lines, x: Numbers, y: Numbers, labels: Sequence[str]) -> list[str]:
     """On which side of its point each name stands ("top right", …), so that names cover neither each other nor the edge, where there
     is room.
 
@@ -68,7 +66,7 @@ def label_sides(
     return sides
 
 
-def _scaled(values: Sequence[Any] | np.ndarray, *, log: bool) -> np.ndarray:
+def _scaled(values: Numbers, *, log: bool) -> np.ndarray:
     """Between 0 and 1, as far as they are known."""
     known = np.asarray(values, dtype=float)
     known = np.log(np.where(known > 0, known, np.nan)) if log else known

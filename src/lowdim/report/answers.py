@@ -1,5 +1,6 @@
 """The answer of each command in one sentence: what stands first in the terminal, in the JSON (``headline``) and on the page."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -225,27 +226,47 @@ _NO_BETTER = 0.95
 
 
 def _complete(result: Result) -> str:
-    ratio = result["held_out_ratio"]
-    known = ratio is not None and ratio == ratio
-    error = f", with {ratio:.2f} times the error of row and column means" if known else ""
     if "filled" in result:
-        columns = sum(1 for column in result["columns"] if column["filled"])
-        cells = f"{result['filled']:,} empty cells filled in {columns} column{'s' * (columns != 1)}"
-        said = f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
-        filled = [one for one in result["columns"] if one["filled"] and one.get("error_ratio") is not None]
-        useless = [one["name"] for one in filled if one["error_ratio"] > _NO_BETTER]
-        worst = max(filled, key=lambda one: one["error_ratio"], default=None)
-        if useless:
-            said += (
-                f" Do not trust {listed(useless)}: known cells there are predicted no better than by the column's mean."
-            )
-        elif worst is not None and len(filled) > 1:
-            said += f" Least sure: {worst['name']} ({worst['error_ratio']:.2f} times the error of its mean)."
-        return said
+        return _complete_table(result)
+    own, means = result["held_out_rmse"], result["biases_only_rmse"]
+    error = f", with {own / means:.2f} times the error of row and column means" if own is not None and means else ""
+    if "picture" in result:
+        return _complete_picture(result, error)
     rows, columns = result["shape"]
-    rmse = f" (root mean square {number(result['held_out_rmse'])})" if result["held_out_rmse"] is not None else ""
+    rmse = f" (root mean square {number(own)} against {number(means)})" if error else ""
     recovered = " The matrix is recovered for sure." if result["sure"] else ""
     return f"A matrix of {rows:,} x {columns:,} completed from {result['observed']:,} entries{error}{rmse}.{recovered}"
+
+
+def _complete_table(result: Result) -> str:
+    filled = [one for one in result["columns"] if one["filled"]]
+    left = [f"{one['name']} ({one['left']:,}, {one['kind']})" for one in result["columns"] if one.get("left")]
+    stay = f" Left empty: {listed(left)}." if left else ""
+    if not filled:
+        return f"Nothing was filled: no cell of a column that can be completed is empty.{stay}"
+    said = f"{result['filled']:,} empty cells filled in {len(filled)} column{'s' * (len(filled) != 1)}"
+    checked = sorted((one["error_ratio"], one["name"]) for one in filled if one.get("error_ratio") is not None)
+    if checked:
+        least, most = (f"{ratio:.2f}" for ratio in (checked[0][0], checked[-1][0]))
+        span = least if least == most else f"{least} to {most}"
+        mean = "their column's mean" if len(checked) > 1 else "the column's mean"
+        said += f": known cells, predicted as if empty, have {span} times the error of {mean}"
+    useless = [name for ratio, name in checked if ratio > _NO_BETTER]
+    if useless:
+        trust = f" Do not trust {listed(useless)}: nothing is predicted better there than by the mean."
+    else:
+        trust = f" Least sure: {checked[-1][1]}." if len(checked) > 1 else ""
+    return f"{said}.{trust}{stay}"
+
+
+def _complete_picture(result: Result, error: str) -> str:
+    size, rmse = result["picture"], result["held_out_rmse"]
+    share = size["missing"] / (size["height"] * size["width"])
+    said = f"{size['missing']:,} missing pixels ({share:.1%}) of a picture of {size['width']} x {size['height']} filled"
+    if rmse is None:
+        return f"{said}; none could be checked."
+    decibels = f", {20 * math.log10(255 / rmse):.1f} dB" if rmse > 0 else ""
+    return f"{said}; known pixels, predicted as if missing, are off by {number(rmse)} of 255{decibels}{error}."
 
 
 def _check(result: Result) -> str:
@@ -271,8 +292,9 @@ def _reproduce(result: Result) -> str:
     verdicts = [verdict for entry in entries for verdict in entry["verdicts"] if verdict["judged"]]
     held = sum(verdict["holds"] for verdict in verdicts)
     said = f"{held} of {len(verdicts)} verdicts hold"
-    if len(entries) == 1:
-        said = f"{entries[0]['title']}: {said}"
+    shown = sum(entry["passed"] for entry in entries)
+    what = "; ".join(entry["title"] for entry in entries)
+    said = f"{what if len(entries) <= 3 else f'{shown} of {len(entries)} experiments show what is claimed'}: {said}"
     failed = [
         entry["id"]
         for entry in entries

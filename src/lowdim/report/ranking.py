@@ -33,8 +33,6 @@ _SOURCE = (
 def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[Section]:
     """One section: the candidates with their scores, each score against the probe, and the agreement."""
     tables = [_scores(result), *([_agreement(result)] if result["agreement"] else []), *_failed(result)]
-    short = _short(result)
-    own = [f"{short[row['model']]}: {warning}" for row in result["scores"] for warning in row["warnings"]]
     return [
         Section(
             id=id,
@@ -45,7 +43,7 @@ def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[
             settings=result["config"],
             source=_SOURCE,
             terms={kind.title: kind.explanation for kind in SCORES.values() if kind.task == SCORES[result["by"]].task},
-            notes=[*result["warnings"], *own],
+            notes=result["warnings"],
             seconds=result.get("seconds"),
         )
     ]
