@@ -71,7 +71,8 @@ def check(
 
     begun = time.monotonic()
     checks, degrees = _check(folder, Theorem(theorem), rank, data, weights.split(",") if weights else None)
-    held = folder if isinstance(folder, str | Path) else f"{len(folder)} states in memory"
+    states: Any = folder
+    held = f"{len(states)} states in memory" if isinstance(states, list | tuple) else folder
     config = {"folder": str(held), "theorem": str(theorem), "rank": rank, "data": data, "weights": weights}
     result: dict[str, Any] = {
         "config": config,
@@ -122,7 +123,7 @@ def _check(
         raise UsageError("`theorem=separation` needs the inputs and classes: add `data=FILE.npz` with x and y.")
     if theorem == Theorem.separation and rank is not None:
         raise UsageError("`rank` belongs to `theorem=parsimony`; separation uses the number of classes.")
-    from_files = isinstance(folder, str | Path)
+    from_files = isinstance(folder, Path | str)
     if not from_files and not isinstance(folder, Sequence):
         raise UsageError(f"Give a folder, or a list with the weights of each time, not {type(folder).__name__}.")
     history = WeightHistory.from_folder(folder, names) if from_files else WeightHistory.of(folder, names)
