@@ -1,7 +1,6 @@
 """``lowdim check``: does a theorem hold on these weights?"""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,15 +118,13 @@ def check(
     remarks += [f"update: {degrees['update']}"] if degrees.get("update") else []
     remarks += [f"besides: {cause}" for cause in degrees.get("causes", [])[1:]]
     remarks += [f"{one.name}: {said}" for one, said in zip(checks, reasons(result), strict=True) if said]
-    statements, *others = shown.sections[0].tables
-    brief = replace(statements, columns=statements.columns[:-1], rows=[row[:-1] for row in statements.rows])
     found = Result(
         "check",
         result,
         shown,
         value=checks,
         remarks=remarks,
-        tables=[brief, *others],
+        tables=shown.sections[0].tables[:-1],
         exit_code=0 if result["holds"] else 4,
     )
     if page is not None:

@@ -68,7 +68,8 @@ def _lines(lines: Lines) -> dict[str, Any]:
         x["ticklabeloverflow"] = "allow"
     y: dict[str, Any] = {"title": {"text": _text(lines.y_label)}, "exponentformat": "power", "automargin": True}
     if lines.log_y:
-        y |= {"type": "log", "dtick": 1 if _decades(lines) >= 1 else "D2"}
+        decades = _decades(lines)
+        y |= {"type": "log", "dtick": max(1, math.ceil(decades / _LABELS)) if decades >= 1 else "D2"}
     if lines.log_x:
         x |= {"exponentformat": "power", "dtick": 1}
     layout = _SIZE | {"xaxis": x, "yaxis": y, "showlegend": len(lines.series) > 1}
@@ -135,6 +136,10 @@ def _matrix(figure: Matrix) -> dict[str, Any]:
         "height": 160 + 28 * max(len(rows), 5),
     }
     return {"data": [trace], "layout": layout}
+
+
+_LABELS = 6
+"""Powers of ten that have room beside each other on a narrow screen."""
 
 
 def _decades(lines: Lines) -> float:

@@ -37,7 +37,7 @@ class Terms:
             texts: Titles, headings, labels.
             special: Terms of this page, before `COMMON`.
         """
-        text, known = "\n".join(texts), {**special, **COMMON}
+        text, known = "\n".join(texts), {**special, **COMMON, **special}
         found = [
             term
             for term in known

@@ -254,7 +254,7 @@ def _reproduce(result: Result) -> str:
     entries: Sequence[Result] = result["experiments"]
     verdicts = [verdict for entry in entries for verdict in entry["verdicts"] if verdict["judged"]]
     held = sum(verdict["holds"] for verdict in verdicts)
-    said = f"{held} of {len(verdicts)} verdicts hold"
+    said = f"{held} of {len(verdicts)} verdicts hold" if verdicts else unjudged(entries)
     if len(entries) == 1:
         said = f"{entries[0]['title']}: {said}"
     failed = [
@@ -265,6 +265,12 @@ def _reproduce(result: Result) -> str:
     skipped = [entry["id"] for entry in entries if entry["status"] == "skipped"]
     said += f"; not as it should be: {listed(failed)}" if failed else ""
     return said + (f"; skipped: {listed(skipped)}." if skipped else ".")
+
+
+def unjudged(entries: Sequence[Result]) -> str:
+    """What is said where no verdict is judged: what is missing, in the words of the first note."""
+    notes = [note for entry in entries for note in entry["notes"]]
+    return f"nothing could be judged{': ' + notes[0].rstrip('.') if notes else ''}"
 
 
 def _demo(result: Result) -> str:

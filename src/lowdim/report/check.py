@@ -23,10 +23,8 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
         Series("residual", places, [one["residual"] for one in checks], style="points"),
         Series("tolerance", places, [one["tolerance"] for one in checks], style="points"),
     ]
-    rows = [
-        [one["name"], _VERDICT[one["holds"]], one["residual"], one["tolerance"], reason]
-        for one, reason in zip(checks, reasons(result), strict=True)
-    ]
+    rows = [[one["name"], _VERDICT[one["holds"]], one["residual"], one["tolerance"]] for one in checks]
+    compared = [[one["name"], reason] for one, reason in zip(checks, reasons(result), strict=True) if reason]
     return [
         Section(
             id="statements",
@@ -45,15 +43,11 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
                 *_share_lines(result),
             ],
             tables=[
-                Table(
-                    "statements",
-                    "Statements",
-                    ["statement", "verdict", "residual", "tolerance", "why"],
-                    rows,
-                    drop=["why"],
-                ),
+                Table("statements", "Statements", ["statement", "verdict", "residual", "tolerance"], rows),
                 *_shares(result),
+                Table("compared", "What was compared", ["statement", "what"], compared),
             ],
+            notes=[f"Read: {sentence}." for sentence in result["read"]],
             terms={"chance": "what a change of random direction would give"},
             settings=result["config"],
             seconds=result["seconds"],
