@@ -59,10 +59,13 @@ class Preprocessing:
                 raise InputError(
                     f"The {name} must be at least 1 x 1 and at most {MAX_PIXELS // 4_000_000} million pixels, got {size[0]} x {size[1]}."
                 )
-        if not all(math.isfinite(value) for value in self.mean):
-            raise InputError(f"The mean of each channel must be a finite number, got {_listed(self.mean)}.")
-        if not all(math.isfinite(value) and value > 0 for value in self.std):
-            raise InputError(f"The std of each channel must be a finite number above 0, got {_listed(self.std)}.")
+        least, largest = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)  # in which networks compute
+        if not all(abs(value) <= largest for value in self.mean):
+            raise InputError(f"The mean of each channel must be a finite number in float32, got {_listed(self.mean)}.")
+        if not all(least <= value <= largest for value in self.std):
+            raise InputError(
+                f"The std of each channel must be a finite number above 0 in float32, got {_listed(self.std)}."
+            )
         if not 0 < self.crop < math.inf:
             raise InputError(f"The crop must be a positive share, got {self.crop}.")
 

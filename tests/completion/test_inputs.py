@@ -78,3 +78,25 @@ def test_values_of_any_float_type(dtype: str) -> None:
     entries = Entries.from_triplets([0, 1], [1, 0], np.array([1.5, -2.0], dtype))
     assert entries.values.tolist() == [1.5, -2.0]
     assert Entries.from_dense(np.array([[1.5, NAN]], dtype)).values.dtype == np.float64
+
+
+@pytest.mark.parametrize("kind", [float, int])
+def test_what_is_masked_is_unknown(kind: type) -> None:
+    matrix = np.round(10 * np.random.default_rng(0).normal(size=(30, 4)) @ np.ones((4, 12)))
+    hidden = np.random.default_rng(1).random(matrix.shape) < 0.2
+    masked = np.ma.masked_array(np.where(hidden, -999, matrix).astype(kind), hidden)
+    model = DeepMatrixCompletion(solver="als", rank=1, max_iter=5)
+    expected = model.fit_transform(np.where(hidden, NAN, matrix))
+    np.testing.assert_array_equal(model.fit_transform(masked), expected)
+    np.testing.assert_array_equal(model.transform(masked), expected)
+
+
+def test_masked_triplets_are_unknown() -> None:
+    rows, cols, values = rated()
+    hidden = np.arange(len(values)) % 5 == 0
+    wrong = np.ma.masked_array(np.where(hidden, -999, values), hidden)
+    found, expected = (
+        DeepMatrixCompletion(solver="als", rank=2).fit(one).predict(rows[:9], cols[:9])
+        for one in ((rows, cols, wrong), (rows[~hidden], cols[~hidden], values[~hidden]))
+    )
+    np.testing.assert_array_equal(found, expected)

@@ -107,6 +107,7 @@ def test_kernels_compile_where_no_cache_can_be_written() -> None:
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []  # as in a read-only install without a home folder\n"
         "from lowdim.completion.entries import Entries\n"
+        "import lowdim.completion.solvers.table._forest\n"
         "print(Entries.from_triplets([1, 0], [0, 0], [1.0, 2.0]).values.tolist())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,5 +1,10 @@
 """Packed symmetric matrices against the full ones."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -36,3 +41,24 @@ def test_packing_is_undone_and_sums_over_the_full_matrix_weigh_each_place() -> N
 def test_no_matrix_and_no_size() -> None:
     packed.invert_and_solve(np.zeros((0, 4)), np.zeros((0, 4)))
     packed.invert_and_solve(np.zeros((3, 0)), np.zeros((2, 0)))
+
+
+CACHED = """
+import numpy as np
+from lowdim.completion.solvers.table import _packed as packed
+roots = np.random.default_rng(0).normal(size=(50, 9, 11))
+matrices, right = packed.pack(roots @ roots.transpose(0, 2, 1)), np.ones((9, 50))
+packed.invert_and_solve(matrices, right)
+print(matrices.tobytes().hex(), right.tobytes().hex())
+"""
+
+
+def test_what_compiles_first_gives_the_bits_of_what_comes_from_the_cache(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, cached = (
+        subprocess.run(
+            [sys.executable, "-c", CACHED], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("*.nbc")) and compiled == cached

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from lowdim.data import batches, dataset_from_arrays, load_data, thumbnail
+from lowdim.data._given import as_dataset
 from lowdim.errors import InputError, UsageError
 from lowdim.models import Preprocessing
 
@@ -417,3 +418,17 @@ def test_real_sets(shared_data: Path) -> None:
         assert (len(data["train"]), len(data["test"]), len(data.classes)) == expected
     trec = load_data(str(shared_data / "text/trec.tsv"), label_column="coarse")
     assert (len(trec["train"]), len(trec["test"]), len(trec.classes)) == (5452, 500, 6)
+
+
+def test_what_is_masked_is_no_number() -> None:
+    x = np.random.default_rng(0).normal(size=(10, 3))
+    hidden = np.zeros(x.shape, bool)
+    hidden[2, 1] = True
+    masked, y = np.ma.masked_array(x, hidden), np.arange(10) % 2
+    for data in (as_dataset((masked, y)), as_dataset({"train": (masked, y), "test": (x, y)})):
+        rows = np.stack([split.load(index) for split in data.splits.values() for index in range(len(split))])
+        assert np.isnan(rows).sum() == 1
+    with pytest.raises(InputError, match="1 values of type int64 are masked"):
+        as_dataset((x, np.ma.masked_array(y, np.arange(10) == 3)))
+    with pytest.raises(InputError, match="finite"):
+        as_dataset((x, np.ma.masked_array(x[:, 0], np.arange(10) == 3)), task="regression")

@@ -55,12 +55,17 @@ def test_outputs_that_are_not_finite_have_no_class_whatever_the_network_makes_of
     assert accuracy_of(np.log([[0.9, 0.1], [1.0, 1e-300]]), np.array([0, 1])) == 0.5
 
 
-@pytest.mark.parametrize("std", [(0.0, 1.0, 1.0), (float("nan"),) * 3, (float("inf"), 1.0, 1.0), (-1.0, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "std",
+    [(0.0, 1.0, 1.0), (float("nan"),) * 3, (float("inf"), 1.0, 1.0), (-1.0, 1.0, 1.0), (1e-320,) * 3, (1e39,) * 3],
+)
 def test_a_std_that_divides_by_nothing_is_refused(std: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="The std of each channel"):
         Preprocessing(std=std)
     with pytest.raises(InputError, match="The mean of each channel"):
         Preprocessing(mean=(float("nan"), 0.0, 0.0))
+    with pytest.raises(InputError, match="The mean of each channel"):
+        Preprocessing(mean=(1e39, 0.0, 0.0))
 
 
 def test_a_delta_with_such_a_std_is_refused_by_name(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def lazy():
 
 
 def fits():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 2))
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 2))
 
 
 class Own(nn.Module):

@@ -15,6 +15,7 @@ from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
 from lowdim.report import Page, Section, to_svg, write_report
 from lowdim.report._interactive import to_plotly
 from lowdim.report._tables import to_csv
+from lowdim.report.answers import headline
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -88,6 +89,17 @@ def test_what_does_not_fit_a_log_axis_is_no_error():
     ElementTree.fromstring(to_svg(zeros))
     json.dumps(to_plotly(zeros), allow_nan=False)
     assert to_csv(zeros).splitlines()[1:] == ["zeros,a,0,0.0,,,", "zeros,a,1,0.0,,,"]
+
+
+EXTREMES = ([0.2, np.nextafter(0.2, 1)], [1e308, -1e308], [5e-324, 1e-320], [1e-300, 1e300], [np.nan, np.inf], [-1, -2])
+
+
+@pytest.mark.parametrize("values", EXTREMES)
+@pytest.mark.parametrize("log", [False, True])
+def test_any_numbers_can_be_drawn(values, log):
+    for x, y in ((values, [1.0, 2.0]), ([1.0, 2.0], values)):
+        one = Series("a", x, y, low=y, high=y, style="points")
+        ElementTree.fromstring(to_svg(Lines("z", "z", "x", "y", [one], log_x=log, log_y=log)))
 
 
 def test_csv_holds_the_numbers_exactly():
@@ -218,3 +230,16 @@ def test_settings_of_matplotlib_that_lie_around_change_nothing():
     with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9, "axes.facecolor": "red"}):
         assert to_svg(figure) == plain
         assert matplotlib.rcParams["lines.linewidth"] == 9
+
+
+def test_experiments_begin_with_what_was_shown():
+    def entry(title, *holds):
+        verdicts = [{"judged": True, "holds": one} for one in holds]
+        return {"id": title.lower(), "title": title, "status": "done", "passed": all(holds), "verdicts": verdicts}
+
+    few = [entry("Modes grow", True, True), entry("Blocks stay", True)]
+    assert headline("reproduce", {"experiments": few}) == "Modes grow; Blocks stay: 3 of 3 verdicts hold."
+    many = [*few, entry("D falls", True, False), entry("Rank is low", True)]
+    assert headline("reproduce", {"experiments": many}) == (
+        "3 of 4 experiments show what is claimed: 5 of 6 verdicts hold; not as it should be: d falls."
+    )

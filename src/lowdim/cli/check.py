@@ -9,6 +9,7 @@ import typer
 
 from lowdim.cli._command import TYPED, called_from_python, command
 from lowdim.cli._common import PageFile
+from lowdim.cli._python import Objects
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,9 @@ def check(
         typer.Argument(
             metavar="DIR",
             help="One STEP.safetensors, .pt, .pth (state dicts) or .npz per time, from the start of training.",
+        ),
+        Objects(
+            "str | Path | Sequence", "Or a list with the weights of each time: a state dict, or a list of matrices."
         ),
     ],
     theorem: Annotated[Theorem, typer.Option("--theorem", help="Which theorem.")],
@@ -90,9 +94,9 @@ def check(
 
     begun = time.monotonic()
     names = weights.split(",") if weights else None
-    checks, degrees, read, doubts = _check(Path(folder), Theorem(theorem), rank, data, names, samples)
+    checks, degrees, read, doubts = _check(folder, Theorem(theorem), rank, data, names, samples)
     config = {
-        "folder": folder,
+        "folder": str(folder if isinstance(folder, str | Path) else f"{len(folder)} states in memory"),
         "theorem": str(theorem),
         "rank": rank,
         "data": data,
@@ -109,7 +113,7 @@ def check(
         **degrees,
     }
     shown = Page(
-        title=f"The theorem of {theorem} on {folder}",
+        title=f"The theorem of {theorem} on {held}",
         lead=headline("check", result),
         sections=check_sections(result),
         command=TYPED.get(),
@@ -138,7 +142,7 @@ def _together(answers: Sequence[bool | None]) -> bool | None:
 
 
 def _check(
-    folder: Path,
+    folder: Any,
     theorem: Theorem,
     rank: int | None,
     data: Path | None,
@@ -156,12 +160,17 @@ def _check(
         raise UsageError("`rank` belongs to `theorem=parsimony`; separation uses the number of classes.")
     if side is not None and data is None:
         raise UsageError("`samples` says how `data` is to be read: add `data=FILE.npz`, or leave it out.")
-    history = WeightHistory.from_folder(folder, names, read_pickle=_read_pickle)
-    factors = [
-        f"{name} {rows} x {columns}" for name, (rows, columns) in zip(history.factors, history.shapes, strict=True)
-    ]
-    times = f"{history.time(0)} to {history.time(-1)}" if len(history.names) > 1 else history.time(0)
-    read = [f"{len(history.names)} *{history.kind} files, {times}; factors, first layer first: {', '.join(factors)}"]
+    if isinstance(folder, str | Path):
+        history = WeightHistory.from_folder(folder, names, read_pickle=_read_pickle)
+    elif isinstance(folder, Sequence):
+        history = WeightHistory.of(folder, names)
+    else:
+        raise UsageError(f"Give a folder, or a list with the weights of each time, not {type(folder).__name__}.")
+    named = history.factors or [f"factor {number}" for number in range(1, history.depth + 1)]
+    factors = [f"{name} {rows} x {columns}" for name, (rows, columns) in zip(named, history.shapes, strict=True)]
+    what = f"*{history.kind} files" if history.kind else "states in memory"
+    last = f" to {history.time(-1)}" if len(history.names) > 1 else ""
+    read = [f"{len(history.names)} {what}, {history.time(0)}{last}; first layer first: {', '.join(factors)}"]
     given, doubts = None, list[str]()
     if data is not None:
         widths = history.shapes[0][1], history.shapes[-1][0]

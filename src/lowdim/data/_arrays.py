@@ -76,18 +76,19 @@ def dataset_from_arrays(
         >>> data.classes, len(data["train"]), len(data["test"])
         (('a', 'b'), 2, 2)
     """
-    return divided(_from_arrays(x_train, y_train, x_test, y_test, classes, name, task), seed)
+    return divided(from_arrays(x_train, y_train, x_test, y_test, classes, name, task), seed)
 
 
-def _from_arrays(
+def from_arrays(
     x_train: np.ndarray,
     y_train: Any,
-    x_test: np.ndarray | None,
-    y_test: Any,
-    classes: Sequence[str] | None,
-    name: str,
+    x_test: np.ndarray | None = None,
+    y_test: Any = None,
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
     task: Task = "classification",
 ) -> Dataset:
+    """`dataset_from_arrays`, not divided."""
     x_train = _native(x_train)
     parts, kind = {"train": (x_train, y_train)}, _kind("x_train", x_train)
     if x_test is not None:
@@ -121,7 +122,7 @@ def regression_arrays(
     """Data with numbers to be predicted; a single part is not split."""
     splits: dict[str, Split] = {}
     for part, (array, y) in parts.items():
-        targets, none = numbers_of(f"y_{part}", y, len(array)), np.full(len(array), UNLABELLED)
+        targets, none = numbers_of(f"y_{part}", unmasked(y), len(array)), np.full(len(array), UNLABELLED)
         read = Rows(array, kind)
         splits[part] = Split(
             name=part, kind=kind, labels=none, items=Numbered(part, len(array)), read=read, targets=targets
@@ -154,7 +155,7 @@ def load_npz(path: Path, *, labelled: bool = True, task: Task = "classification"
     names = arrays.get("class_names")
     if names is not None and names.ndim != 1:
         raise InputError(f"class_names in {path} has shape {names.shape}; expected one name per class.")
-    return _from_arrays(
+    return from_arrays(
         arrays["x_train"],
         arrays["y_train"],
         arrays.get("x_test"),
@@ -173,9 +174,24 @@ def _unlabelled(array: np.ndarray, name: str) -> Dataset:
     return Dataset(name=name, kind=kind, classes=(), splits={"all": whole}, own_split=False)
 
 
+def unmasked(array: Any) -> np.ndarray:
+    """The array with NaN where it is masked.
+
+    Raises:
+        InputError: If something is masked that cannot be NaN: labels, pixels.
+    """
+    if not np.ma.is_masked(array):
+        return np.asarray(array)
+    if array.dtype.kind != "f":
+        raise InputError(
+            f"{np.ma.count_masked(array)} values of type {array.dtype} are masked: only floats can be unknown. Leave those samples out."
+        )
+    return np.ma.filled(array, np.nan)
+
+
 def _native(array: Any) -> np.ndarray:
     """The array in this machine's byte order, the only one that torch takes."""
-    array = np.asarray(array)
+    array = unmasked(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -196,7 +212,7 @@ def _kind(name: str, array: np.ndarray) -> Kind:
 
 
 def _labels(name: str, values: Any, samples: int) -> np.ndarray:
-    labels = np.asarray(values)
+    labels = unmasked(values)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or len(labels) != samples:

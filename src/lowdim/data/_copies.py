@@ -45,6 +45,8 @@ def copies_across(train: Split, test: Split) -> Copies:
 
 def _pairs(first: Indices, later: Split, earlier: Split, start: Indices) -> Copies:
     there = np.flatnonzero(first < start)
+    if later.kind == "features":  # two rows of NaN are nobody's copies
+        there = there[[bool(np.isfinite(later.load(index)).all()) for index in there.tolist()]]
     disputed = there[later.labels[there] != earlier.labels[first[there]]]
     return Copies((there, first[there]), (disputed, first[disputed]))
 

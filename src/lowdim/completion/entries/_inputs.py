@@ -47,6 +47,9 @@ def read_triplets(data: Any, *, columns: int | None = None, column_ids: Ids | No
                 f"The entries have {data.shape[1]} columns, but the model was fitted to {columns}. Pass a shape with as many."
             )
         return Numbered(data, None, None)
+    if any(np.ma.is_masked(part) for part in data):  # what is masked is unknown
+        hidden = np.logical_or.reduce([np.ma.getmaskarray(np.ma.asanyarray(part)) for part in data])
+        data = [np.asarray(part)[~hidden] for part in data]
     rows, cols, values = (np.asarray(part) for part in data)
     row_places, row_ids = _numbered(rows, "row")
     if column_ids is not None:

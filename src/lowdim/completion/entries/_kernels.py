@@ -25,9 +25,13 @@ FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 PARALLEL_WORK = 1_000_000  # entries times columns below which handing out work costs more than it saves
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """``numba.njit`` with the compiled code cached on disk, or in memory where no folder can be written."""
-    options: dict[str, Any] = {"fastmath": FASTMATH, "nogil": True}
+def kernel(function: Callable[..., Any], **options: Any) -> Any:
+    """``numba.njit`` with the compiled code cached on disk, or in memory where no folder can be written.
+
+    A kernel that others call is compiled by itself and once more with each of them, where sums may be reordered in another way; which of
+    these runs depends on whether it comes from the cache. Where that changes results, ``forceinline=True`` leaves only the second.
+    """
+    options = {"fastmath": FASTMATH, "nogil": True, **options}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # Numba: "no locator available", neither the package nor the user's cache is writable

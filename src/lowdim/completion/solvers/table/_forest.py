@@ -4,11 +4,13 @@ The left-out folds give honest predictions of the training rows, and the mean of
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from lowdim.completion.entries import kernel
 
 Array = NDArray[np.floating[Any]]
 Codes = NDArray[np.uint8]
@@ -102,7 +104,7 @@ class Forest:
         return _mean_of_trees(codes, self.feature, self.cut, self.left, self.value)
 
 
-@njit(cache=True, nogil=True)
+@partial(kernel, fastmath=False)
 def _grow_all(  # pragma: no cover - compiled
     codes: Any, centres: Any, target: Any, fold: Any, folds: int, trees: int, asked: int, generator: Any,
     feature: Any, cut: Any, left: Any, value: Any,
@@ -121,7 +123,7 @@ def _grow_all(  # pragma: no cover - compiled
     return left_out, squares, most
 
 
-@njit(cache=True, nogil=True)
+@partial(kernel, fastmath=False)
 def _grow(  # pragma: no cover - compiled
     codes: Any,
     centres: Any,
@@ -184,7 +186,7 @@ def _grow(  # pragma: no cover - compiled
     return nodes
 
 
-@njit(cache=True, nogil=True)
+@partial(kernel, fastmath=False)
 def _cut(
     generator: Any, column: Any, centres: Any, rows: Any, first: int, size: int
 ) -> Any:  # pragma: no cover - compiled
@@ -205,7 +207,7 @@ def _cut(
     return low
 
 
-@njit(cache=True, nogil=True)
+@partial(kernel, fastmath=False)
 def _leaf(codes: Any, row: Any, feature: Any, cut: Any, left: Any) -> Any:  # pragma: no cover - compiled
     node = 0
     while feature[node] >= 0:
@@ -213,7 +215,7 @@ def _leaf(codes: Any, row: Any, feature: Any, cut: Any, left: Any) -> Any:  # pr
     return node
 
 
-@njit(cache=True, nogil=True)
+@partial(kernel, fastmath=False)
 def _mean_of_trees(codes: Any, feature: Any, cut: Any, left: Any, value: Any) -> Any:  # pragma: no cover - compiled
     means = np.zeros(codes.shape[1])
     for tree in range(feature.shape[0]):

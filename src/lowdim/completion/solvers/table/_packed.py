@@ -5,7 +5,7 @@ side by side, so that one instruction works on several matrices. Inverting 500 m
 which sees one matrix at a time, takes.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def invert_and_solve(packed: Any, right: Any) -> None:
         packed[:, first : first + width] = tile[:, :width]
 
 
-@kernel
+@partial(kernel, forceinline=True)
 def factorize(tile: Any, k: Any) -> None:
     """Cholesky factors in place, with the inverse of the pivots on the diagonal."""
     total = np.empty(LANES)
@@ -103,7 +103,7 @@ def factorize(tile: Any, k: Any) -> None:
                     tile[row + c, t] = 1 / np.sqrt(total[t])
 
 
-@kernel
+@partial(kernel, forceinline=True)
 def invert_triangle(tile: Any, k: Any) -> None:
     """The inverse ``M`` of the triangles of `factorize`, in place, column by column."""
     total = np.empty(LANES)
@@ -118,7 +118,7 @@ def invert_triangle(tile: Any, k: Any) -> None:
                 tile[row + c, t] = total[t] * tile[row + a, t]
 
 
-@kernel
+@partial(kernel, forceinline=True)
 def square_triangle(tile: Any, k: Any) -> None:
     """``M^T M`` in place: row `a` needs only what stands in it and below."""
     total = np.empty(LANES)
