@@ -93,10 +93,12 @@ def check(
     from lowdim.report.check import check_sections, reasons
 
     begun = time.monotonic()
+    source: Any = folder
     names = weights.split(",") if weights else None
-    checks, degrees, read, doubts = _check(folder, Theorem(theorem), rank, data, names, samples)
+    checks, degrees, read, doubts = _check(source, Theorem(theorem), rank, data, names, samples)
+    held = str(source) if isinstance(source, str | Path) else f"{len(source)} states in memory"
     config = {
-        "folder": str(folder if isinstance(folder, str | Path) else f"{len(folder)} states in memory"),
+        "folder": held,
         "theorem": str(theorem),
         "rank": rank,
         "data": data,

@@ -21,6 +21,9 @@ SCALED = 0.1
 UNFIT = 0.05
 """Squared error over that of predicting nothing (or the mean), from which the product does not fit."""
 
+MOVED = 0.5
+"""Change of the product's outputs over the length of the targets, below which little was trained yet."""
+
 FLAT = 0.1
 """Relative change of the squared error over the second half of the recording, below which it rests."""
 
@@ -34,7 +37,8 @@ DIVERGED = 10.0
 def unfit_product(history: WeightHistory, problem: Problem) -> str:
     """What shows that the layers are not linear, or the data others; empty where nothing does."""
     last, half = len(history.names) - 1, (len(history.names) - 1) // 2
-    if not last:
+    moved = float(np.linalg.norm(_outputs(history, problem, last) - _outputs(history, problem, 0)))
+    if moved < MOVED * np.linalg.norm(problem.targets):
         return ""
     classes = _one_hot(problem)
     least = SCALED if classes else 0.0
@@ -55,10 +59,14 @@ def unfit_product(history: WeightHistory, problem: Problem) -> str:
     )
 
 
+def _outputs(history: WeightHistory, problem: Problem, index: int) -> Float[np.ndarray, "d_y N"]:
+    product = end_to_end(history.weights(index))
+    return product if problem.inputs is None else product @ problem.inputs
+
+
 def _errors(history: WeightHistory, problem: Problem, index: int) -> list[tuple[float, float]]:
     """Relative squared error of the product and its best multiple: as it is, and with the best constant beside (as of biases)."""
-    weights = history.weights(index)
-    outputs = end_to_end(weights) if problem.inputs is None else end_to_end(weights) @ problem.inputs
+    outputs = _outputs(history, problem, index)
     pairs = [(outputs, problem.targets)]
     if problem.inputs is not None:
         pairs.append(tuple(each - each.mean(axis=1, keepdims=True) for each in pairs[0]))
