@@ -3,7 +3,8 @@
     pip install --group jax . && OMP_NUM_THREADS=1 python benchmarks/completion_steps.py [--headline]
 
 Both in float64 on one thread, alternately in one run; CPU time, medians of five. 20 % of the entries of a matrix of rank 5; the compressed
-network (three factors of width 10 between two outer ones) and the full one (three factors of width d). The headline problem: d = 1,000,
+network (three factors of width 10 between two outer ones) and the full one (three factors of width d). A run of n steps of ours takes the
+loss n + 1 times, the plain one n times; n is 1,000 / 100 / 20 (compressed) and 300 / 50 / 10 (full). The headline problem: d = 1,000,
 rank 5, 20 % observed, step 5e-3, gamma .01, to a relative residual of 1e-10.
 """
 
@@ -97,7 +98,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     for size, count in ((100, 1000), (300, 100), (1000, 20)):
         row(size, "compressed", count)
-    for size, count in ((100, 200), (300, 20), (1000, 1)):
+    for size, count in ((100, 300), (300, 50), (1000, 10)):
         row(size, "full", count)
     if arguments.headline:
         headline()

@@ -42,7 +42,7 @@ def layers(model: LoadedModel, split: Split, cache: FeatureCache) -> list[list[n
     """By view the features of each layer, the penultimate one first; as they come."""
     feature = model.feature(SplitSource(split, model.preprocessing).inputs(np.arange(2)))
     keys = [feature.key, *((name, feature.blocks) for name in later_blocks(model.module, feature))]
-    forward = Forward(model.module, keys, torch.device("cpu"), feature.prefix, feature.tokens)
+    forward = Forward(model.module, keys, torch.device("cpu"), feature.layout)
     views: list[list[np.ndarray]] = []
     images = has_mirror(SplitSource(split, model.preprocessing).inputs(np.arange(1)))
     for mirrored in (False, True) if images else (False,):

@@ -30,7 +30,7 @@ def features(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     split = split.take(limited_indices(split.labels, options.limit, 7))
     source = SplitSource(split, model.preprocessing)
     feature = model.feature(source.inputs(np.arange(2)))
-    forward = Forward(model.module, [feature.key], torch.device("cpu"), feature.prefix, feature.tokens)
+    forward = Forward(model.module, [feature.key], torch.device("cpu"), feature.layout)
     with opened_cache(None, None, 0) as cache:
         stream = FeatureStream(forward, source, source.labels, cache=cache, content="", batch_size=32)
         rows = np.concatenate([batch.features[feature.key].numpy() for batch in stream])

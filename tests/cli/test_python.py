@@ -1,18 +1,24 @@
 """Every command as a function of the same name, with strings or with objects."""
 
 import inspect
+import pydoc
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import ExifTags, Image
+from safetensors.numpy import save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from typer.main import get_command
 
 import lowdim
 from lowdim.cli import app
+from lowdim.data import as_dataset
 from lowdim.errors import LowdimError, UsageError
 
 COMMANDS = set(get_command(app).commands) - {"demo"}  # pyright: ignore[reportAttributeAccessIssue]
@@ -93,7 +99,14 @@ def test_pictures_as_floats_are_what_the_network_sees():
         (lambda: lowdim.measure("digits", 3), "Data is a name, a path"),
         (lambda: lowdim.measure(nn.Linear(64, 10), "digits", offline=True), "`offline` is for networks that are loaded by name"),
         (lambda: lowdim.measure(network(), blobs(), skip_unreadable=True), "`skip_unreadable` is for data in files"),
-        (lambda: lowdim.measure(network(), pd.DataFrame({"a": [1.0]})), "Say which column of the frame holds the labels"),
+        (lambda: lowdim.measure(network(), pd.DataFrame({"a": [1.0]})), "Which column of the frame holds the labels? Say `label_column`"),
+        (lambda: lowdim.measure(*blobs()), "A network is a name such as 'timm:resnet18', a LoadedModel or a torch module, not ndarray"),
+        (lambda: lowdim.measure(network(), *blobs()), "Inputs and labels are one argument: `data=(inputs, labels)`"),
+        (lambda: lowdim.measure(network(), blobs()[0]), "inputs without labels: pass both as one pair, `data=(inputs, labels)`"),
+        (lambda: lowdim.finetune(network(), *blobs()), "`method` takes one of auto, probe"),
+        (lambda: lowdim.measure(network(), blobs(), split="tset"), "`split` takes one of train, test, both, not 'tset'"),
+        (lambda: lowdim.measure(network(), blobs(), limit="3"), "`limit` takes a whole number, not '3'"),
+        (lambda: lowdim.check(3, theorem="parsimony"), "Give a folder, or a list with the weights of each time, not int"),
         (lambda: lowdim.rank([3], "digits"), "A candidate is a name such as"),
         (lambda: lowdim.measure("digits", "digits", batch_size="²"), "`batch_size` takes auto or a positive number"),
     ],
@@ -102,6 +115,91 @@ def test_wrong_types_are_one_line(call, message):
     with pytest.raises(LowdimError) as error:
         call()
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("models", ["one", "list", "named", "candidates"])
+def test_networks_in_memory_are_ranked(models):
+    nets = {
+        "one": network(),
+        "list": [network(), network(), lowdim.load_model("features")],
+        "named": {"first": network(), "second": "features"},
+        "candidates": [lowdim.Candidate(name="mine", model=network())],
+    }[models]
+    found = lowdim.rank(nets, blobs())
+    wanted = {"one": ["Sequential"], "list": ["Sequential", "Sequential 2", "features"], "named": ["first", "second"], "candidates": ["mine"]}  # fmt: skip
+    assert sorted(row["model"] for row in found["scores"]) == wanted[models]
+    assert found["failed"] == []
+
+
+def test_networks_in_memory_are_advised_on():
+    found = lowdim.advise(network(), blobs(), outliers=0)
+    assert found["recommendation"]["command"].startswith("lowdim.finetune(model, data, method=")
+
+
+def test_objects_are_classified_with_the_network_in_memory(tmp_path):
+    base, (x, y) = network(), blobs()
+    lowdim.finetune(base, (x, y), method="linear-probe", out=tmp_path / "run")
+    delta = tmp_path / "run" / "delta"
+    alone = lowdim.predict(delta, x[:7], model=base)
+    assert len(alone["predictions"]) == 7 and alone["accuracy"] is None
+    pair = lowdim.predict(delta, (x[:7], y[:7]), model=base, split="all")
+    assert [one["class"] for one in pair["predictions"]] == [one["class"] for one in alone["predictions"]]
+    assert pair["accuracy"] is not None
+    frame = lowdim.predict(delta, pd.DataFrame(x[:7]), model=base)
+    assert [one["class"] for one in frame["predictions"]] == [one["class"] for one in alone["predictions"]]
+    assert lowdim.export(delta, "torch", file=tmp_path / "net.pt2", model=base)["max_difference"] < 1e-5
+
+
+def test_one_value_does_for_a_list_of_one_and_a_list_for_commas():
+    found = lowdim.measure("digits", "digits", limit=60, pool="avg", layers=["blocks.0", "blocks.1"])
+    assert {layer["name"] for layer in found["layers"]} == {"blocks.0", "blocks.1"}
+    assert {layer["pool"] for layer in found["layers"]} == {"avg"}
+
+
+def test_weights_in_memory_are_checked(tmp_path):
+    steps = {"0": np.eye(3), "10": 0.9 * np.eye(3)}
+    for step, weight in steps.items():
+        save_file({"a": weight, "b": weight.copy()}, tmp_path / f"{step}.safetensors")
+    from_files = lowdim.check(tmp_path, theorem="parsimony", weights=["a", "b"])
+    states = [{"a": torch.from_numpy(weight), "b": torch.from_numpy(weight)} for weight in steps.values()]
+    in_memory = lowdim.check(states, theorem="parsimony", weights=["a", "b"])
+    matrices = lowdim.check([[weight, weight] for weight in steps.values()], theorem="parsimony")
+    holds = [one["holds"] for one in from_files["checks"]]
+    assert [one["holds"] for one in in_memory["checks"]] == holds == [one["holds"] for one in matrices["checks"]]
+    with pytest.raises(LowdimError, match="Name the factors, first layer first"):
+        lowdim.check(states, theorem="parsimony")
+
+
+def test_help_is_readable():
+    pages = {name: pydoc.plain(pydoc.render_doc(getattr(lowdim, name))) for name in sorted(COMMANDS)}
+    for name, page in pages.items():
+        assert "OptionInfo" not in page and "Annotated" not in page and "object at 0x" not in page, name
+        for parameter in inspect.signature(getattr(lowdim, name)).parameters:
+            (line,) = [line for line in page.splitlines() if re.match(rf"\s+{parameter}: ", line)]
+            assert len(line.split(":", 1)[1]) > 5, (name, parameter)
+    assert "Literal['train', 'test', 'both'] = 'both'" in pages["measure"]
+    assert "`list_all`" in pages["reproduce"] and "Args:" in pages["rank"]
+    assert all("Args:" not in (one.help or "") for one in get_command(app).commands.values())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_experiments_run_from_a_script_without_a_guard(tmp_path):
+    script = tmp_path / "plain.py"
+    script.write_text("import lowdim\nprint('once')\nprint(lowdim.reproduce('separation-theorem').headline)\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("once") == 1 and "verdicts hold" in done.stdout
+
+
+def test_frames_are_read_like_tables():
+    x, y = blobs()
+    frame = pd.DataFrame(x, columns=list("abcd")).assign(Label=y)
+    assert lowdim.measure(network(), frame)["layers"][0]["width"] == 8, "the column called label needs no option"
+    with pytest.raises(LowdimError, match="Say `text_column` or `path_column`; there are: a, b, c, d, Label, note"):
+        lowdim.measure(network(), frame.assign(note="seen"))
+    found = as_dataset(
+        pd.DataFrame({"said": ["yes", "no"] * 5, "kind": ["p", "n"] * 5}), text_column="said", label_column="kind"
+    )
+    assert found.kind == "text" and found.classes == ("n", "p")
 
 
 def test_profile_and_monitor_take_the_same():

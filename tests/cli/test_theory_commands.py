@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from lowdim.cli.reproduce import named_by_environment
+from lowdim.experiments import load
+
 
 def lowdim(*arguments, cwd=None):
     command = [sys.executable, "-m", "lowdim", *map(str, arguments)]
@@ -118,16 +121,33 @@ def test_a_failed_verdict_exits_4_and_an_error_hides_nothing(tmp_path):
     assert json.loads(done.stdout)["failed"] == 1
     assert lowdim(*arguments, "--out", tmp_path / "a").returncode == 4  # also when read back
     mixed = lowdim(
-        "reproduce", "parsimony-svd", "parsimony-momentum", "--set", "polar_step=-1", "--out", tmp_path / "b", "--json"
+        "reproduce", "parsimony-svd", "parsimony-momentum", "--set", "polar_step=1e300", "--out", tmp_path / "b", "--json"
     )  # fmt: skip
-    assert mixed.returncode == 2  # of the error
+    assert mixed.returncode == 3  # of the error
     result = json.loads(mixed.stdout)
     assert (result["passed"], result["failed"], result["errors"]) == (1, 0, 1)
     entries = {entry["id"]: entry for entry in result["experiments"]}
     assert entries["parsimony-momentum"]["status"] == "error"
-    assert "step must be > 0" in entries["parsimony-momentum"]["message"]
+    assert "diverged" in entries["parsimony-momentum"]["message"]
     assert entries["parsimony-svd"]["passed"]
     assert "It failed" in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_a_setting_out_of_range_is_refused_before_anything_runs(tmp_path):
+    done = lowdim("reproduce", "parsimony-svd", "--set", "rank=99", "--out", tmp_path / "a")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "rank must be at most 14 at width 30, not 99" in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_command_of_a_page_names_the_folder_that_the_environment_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOWDIM_DATA", str(tmp_path))
+    settings = load("collapse-and-transfer").settings()
+    assert named_by_environment(settings, ["seed=1"]) == [f"data={tmp_path}"]
+    assert named_by_environment(settings, ["data=elsewhere"]) == []
+    assert named_by_environment(load("parsimony-svd").settings(), []) == []
+    monkeypatch.delenv("LOWDIM_DATA")
+    assert named_by_environment(load("collapse-and-transfer").settings(), []) == []
 
 
 def test_reproduce_lists_and_names_mistakes():

@@ -132,6 +132,46 @@ def test_the_first_reason_is_the_true_one(outputs, options, cause):
     assert report.share[-1].min() < 1 - 1e-6
 
 
+@pytest.mark.parametrize("eps", [1.0, 0.3, 0.1])
+@pytest.mark.parametrize(("outputs", "width"), [(1, 12), (1, 30), (30, 30)])
+def test_muon_on_gradients_of_rank_one_is_named(eps, outputs, width):
+    """One visible singular value is all that bfloat16 leaves of the gradient; its noise fills the other directions."""
+    random = np.random.default_rng(3)
+    inputs = orthogonal_inputs(width, SAMPLES, random)
+    targets = 2 * low_rank_target((outputs, width), 1, random) @ inputs
+    history = train(inputs, targets, muon, steps=5, eps=eps)
+    assert "Newton-Schulz" in report_parsimony(history, problem=Problem(targets, inputs)).causes[0]
+
+
+@pytest.mark.parametrize("optimizer", [adam(1e-3), lambda network: torch.optim.RMSprop(network.parameters(), lr=1e-3)])
+def test_other_optimizers_on_gradients_of_rank_one_are_not_taken_for_muon(optimizer):
+    random = np.random.default_rng(3)
+    inputs = orthogonal_inputs(12, SAMPLES, random)
+    targets = 2 * low_rank_target((1, 12), 1, random) @ inputs
+    report = report_parsimony(train(inputs, targets, optimizer, steps=5), problem=Problem(targets, inputs))
+    assert "as Adam" in report.causes[0]
+
+
+class Clipped(torch.optim.SGD):
+    """Gradient descent with clipped gradients, as `torch.nn.utils.clip_grad_norm_` before each step."""
+
+    def step(self, closure=None):
+        torch.nn.utils.clip_grad_norm_(self.param_groups[0]["params"], 0.1)
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(("eps", "depth"), [(0.3, 2), (0.7, 3), (1.0, 4)])
+def test_clipped_gradients_are_a_step_that_changes(kind, momentum, eps, depth):
+    inputs, targets = samples("whitened", 30)
+    history = train(inputs, targets, lambda network: Clipped(network.parameters(), lr=0.05, momentum=momentum), steps=8, eps=eps, depth=depth, kind=kind)  # fmt: skip
+    report = report_parsimony(history, problem=Problem(targets, inputs))
+    assert report.causes == []
+    assert "a schedule, or clipped gradients" in report.update
+    assert ("momentum 0.9" in report.update, "momentum" in report.update) == (momentum > 0, momentum > 0)
+
+
 FAMILIES = [(2, 20, 1.0, 20, 2), (3, 60, 0.3, 40, 3), (4, 12, 0.3, 8, 2), (5, 30, 1.0, 3, 3)]
 """Depth, width, scale of the start, outputs, rank."""
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from lowdim.data import load_data
 from lowdim.dynamics import Bases
 from lowdim.experiments import MODULES, load, separation_figures, separation_tradeoff, transfer, unconstrained_features
 from lowdim.experiments import deep_completion as completion
@@ -97,6 +98,25 @@ def full_fine_tuning_that_wins(monkeypatch):
     return transfer._table_verdicts(case, {"layer": [tuned(0.5)], "full-batch-statistics": [tuned(0.6)]})
 
 
+def labels_that_mean_nothing(monkeypatch):
+    """Each method is trained on labels spread evenly over the true classes, in each seed."""
+    right = transfer._tuned
+    monkeypatch.setattr(
+        transfer, "_tuned", lambda *arguments: right(*arguments[:5], transfer.mixed(arguments[5], arguments[4]))
+    )
+    return run("layerwise-finetuning", data="", shots=5, seeds=2, methods=("linear-probe", "layer"))
+
+
+def scores_of_other_networks(monkeypatch):
+    """NC1 of the networks in another order than their accuracy."""
+    accuracy = np.linspace(0.1, 0.7, 14)
+    verdicts = [
+        transfer.ranking_verdicts(random.permutation(1 / accuracy), 1 / accuracy[::-1], accuracy, judged=True)[0]
+        for random in map(np.random.default_rng, range(3))
+    ]
+    return verdicts if all(verdict.failed for verdict in verdicts) else []
+
+
 CONTROLS = {
     **{
         id: with_a_wrong_basis(id)
@@ -114,15 +134,13 @@ CONTROLS = {
     "completion-narrow": narrow_for_compressed,
     "unconstrained-features": another_minimum,
     "transfer-table": full_fine_tuning_that_wins,
+    "layerwise-finetuning": labels_that_mean_nothing,
+    "collapse-and-transfer": scores_of_other_networks,
 }  # fmt: skip
 
 
 def test_every_experiment_has_a_control():
-    judged = {
-        "layerwise-finetuning",
-        "collapse-and-transfer",
-    }  # by one comparison with what is untouched, or with an order
-    assert set(CONTROLS) | set(ELSEWHERE) | judged == set(MODULES)
+    assert set(CONTROLS) | set(ELSEWHERE) == set(MODULES)
     for place in ELSEWHERE.values():
         file, name = place.split("::")
         assert f"def {name}(" in (Path(__file__).parent / file).read_text()
@@ -131,3 +149,29 @@ def test_every_experiment_has_a_control():
 @pytest.mark.parametrize("id", CONTROLS)
 def test_the_control_fails(monkeypatch, id):
     assert [verdict.name for verdict in CONTROLS[id](monkeypatch) if verdict.failed]
+
+
+def test_networks_in_the_order_of_their_collapse_hold():
+    accuracy = np.linspace(0.1, 0.7, 14)
+    verdicts = transfer.ranking_verdicts(1 / accuracy, 1 / accuracy[::-1], accuracy, judged=True)
+    assert [verdict.holds for verdict in verdicts] == [True, True]
+    blind = transfer.ranking_verdicts(1 / accuracy, 1 / accuracy, accuracy, judged=True)
+    assert [verdict.failed for verdict in blind] == [False, True]
+
+
+def test_mixed_labels_say_nothing_of_the_classes():
+    data = load_data("digits", shots=20)
+    found = transfer.mixed(data, 0)["train"].labels
+    together = np.zeros((10, 10))
+    np.add.at(together, (data["train"].labels, found), 1)
+    np.testing.assert_array_equal(together, 2)
+
+
+def test_collapse_that_needs_no_classes_is_no_finding():
+    def verdicts(layer, mixed):
+        last = {"linear-probe": [1.0, 1.0], "layer": layer, transfer.MIXED: mixed}
+        return transfer.layerwise_verdicts({(name, "test"): np.array(values) for name, values in last.items()})
+
+    assert [one.failed for one in verdicts([0.8, 0.8], [0.9, 1.1])] == [False, False, False]
+    assert [one.failed for one in verdicts([0.8, 0.9], [0.9, 0.9])] == [False, True, False]
+    assert [one.failed for one in verdicts([1.1, 0.9], [1.2, 1.2])] == [True, False, False]

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lowdim.experiments import MODULES, Skipped, _parsimony, load, separation, separation_figures
+from lowdim.errors import UsageError
+from lowdim.experiments import MODULES, _parsimony, load, separation, separation_figures
 
 QUICK = {
     "parsimony-svd": {},
@@ -92,13 +93,11 @@ def test_a_wrong_sharp_law_fails_a_verdict(monkeypatch, module):
     assert any("eps^2 n^(-1/L)" in name for name in failed(run(id)))
 
 
-def test_settings_outside_the_theorem_are_skipped_or_not_judged():
+def test_settings_outside_the_theorem_are_refused_or_not_judged():
     for id in ("parsimony-svd", "parsimony-unwhitened", "parsimony-low-rank-bias"):
-        with pytest.raises(Skipped, match="outside the theorem"):
+        with pytest.raises(UsageError, match="rank must be at most 2 at width 6, not 3"):
             run(id, width=6)
-    with pytest.raises(Skipped, match="depth 1"):
-        run("parsimony-svd", depth=1)
-    with pytest.raises(Skipped, match="outside the theorem"):
+    with pytest.raises(UsageError, match="per_class must be at least 3"):
         run("separation-scale", per_class=2)
     large = run("separation-scale", scales=(1.0,), step=1.0)
     law = next(verdict for verdict in large.verdicts if "eps^2" in verdict.name)

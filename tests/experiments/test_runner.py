@@ -1,18 +1,20 @@
 """Settings, stored outcomes and the processes that run experiments."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lowdim._verdicts import Verdict
 from lowdim.errors import InputError, UsageError
-from lowdim.experiments import MODULES, Outcome, load
-from lowdim.experiments._runner import _THREADS, Finished, choose_jobs, run_experiments, thread_settings
+from lowdim.experiments import MODULES, Outcome, _runner, deep_completion, load
+from lowdim.experiments._runner import _THREADS, Finished, _work, choose_jobs, run_experiments, thread_settings
 from lowdim.experiments._settings import convert, parse_assignments, resolve_settings
 from lowdim.experiments._stored import from_stored, to_stored
 from lowdim.experiments._sweep import combined, sweep_points
@@ -36,12 +38,55 @@ def test_assignments_reach_the_experiments_that_have_them():
         ("eps", "NAME=VALUE"),
         ("=1", "NAME=VALUE"),
         ("eps=a", "finite"),
-        ("seed=-1", "from 0 to"),
+        ("seed=-1", "at least 0"),
     ],
 )
 def test_wrong_assignments_are_named(text, message):
     with pytest.raises(UsageError, match=message):
         resolve_settings([load("parsimony-svd")], parse_assignments([text]), full=False)
+
+
+@pytest.mark.parametrize("id", MODULES)
+def test_every_number_has_a_range(id):
+    """A setting outside it is an error that names it, before anything runs: never an empty result."""
+    experiment = load(id)
+    for field in dataclasses.fields(experiment.settings):
+        default = getattr(experiment.settings(), field.name)
+        one = default[0] if isinstance(default, tuple) and default else default
+        if isinstance(one, int | float) and not isinstance(one, bool):
+            with pytest.raises(UsageError, match=f"{id}: {field.name} must be (at least|above)"):
+                resolve_settings([experiment], {field.name: "-1"}, full=False)
+
+
+@pytest.mark.parametrize(
+    ("id", "texts", "message"),
+    [
+        ("parsimony-svd", {"rank": "99"}, "rank must be at most 14 at width 30, not 99"),
+        ("parsimony-momentum", {"momentum": "1"}, "momentum must be at least 0 and below 1, not 1.0"),
+        ("parsimony-unwhitened", {"samples": "20"}, "samples must be at least the width, 30"),
+        ("parsimony-general", {"outputs": "", "ranks": "1"}, "outputs needs at least one value"),
+        ("parsimony-general", {"outputs": "4", "ranks": "9"}, "rank <= outputs <= width"),
+        ("separation-scale", {"per_class": "2"}, "per_class must be at least 3"),
+        ("separation-tradeoff", {"scales": ".1"}, "scales needs two or more values, each smaller"),
+        ("factorization-compressed", {"rank": "99"}, "over_rank must be at least rank = 99 and below d / 2 = 100"),
+        ("completion-narrow", {"rank": "600"}, "d must be at least 1200"),
+        ("completion-compressed", {"share": "1.5"}, "share must be above 0 and at most 1, not 1.5"),
+        ("completion-compressed", {"tolerance": "1"}, "tolerance must be above 0 and below 1"),
+        ("completion-depth-width", {"steps": "1"}, "one value for depth 2 and one for depth 3"),
+        ("completion-depth-width", {"widths": "30,10"}, "widths must be two or more that rise"),
+        ("completion-sample-complexity", {"depths": "3"}, "with one of scales each"),
+        ("saddle-to-saddle", {"singular_values": "1,2"}, "that fall"),
+    ],
+)
+def test_what_a_setting_may_be_is_said(id, texts, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        resolve_settings([load(id)], texts, full=False)
+
+
+def test_a_sweep_beyond_the_range_is_refused():
+    experiment = load("parsimony-svd")
+    with pytest.raises(UsageError, match="rank must be at most 14"):
+        sweep_points([experiment], {experiment.id: experiment.settings()}, ["rank=3,20"])
 
 
 def test_values_are_read_by_the_kind_of_the_default():
@@ -89,20 +134,17 @@ def collect(settings, state, jobs=2):
     return {one.id: one for one in run_experiments(settings, state, jobs=jobs, progress=lambda done, total: None)}
 
 
-def test_failures_and_skips_hide_nothing(tmp_path):
+def test_failures_hide_nothing(tmp_path):
     settings = settings_of(
         "parsimony-svd",
         "parsimony-momentum",
-        "parsimony-unwhitened",
         "separation-scale",
         parsimony_momentum={"step": 50.0},  # diverges
-        parsimony_unwhitened={"width": 6},  # outside the theorem
     )
     finished = collect(settings, tmp_path)
     assert {id: one.status for id, one in finished.items()} == {
         "parsimony-svd": "done",
         "parsimony-momentum": "error",
-        "parsimony-unwhitened": "skipped",
         "separation-scale": "done",
     }
     assert finished["parsimony-momentum"].exit_code == 3
@@ -111,6 +153,66 @@ def test_failures_and_skips_hide_nothing(tmp_path):
     again = collect(settings_of("separation-scale"), tmp_path)
     assert again["separation-scale"].seconds == finished["separation-scale"].seconds
     assert again["separation-scale"].outcome.verdicts == finished["separation-scale"].outcome.verdicts
+
+
+class Told:
+    """The parent's end of a connection."""
+
+    def __init__(self):
+        self.messages = []
+
+    def send(self, message):
+        self.messages.append(message)
+
+
+def test_what_lacks_a_package_is_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    told = Told()
+    _work("terminal-phase", None, tmp_path, told)
+    assert told.messages == [{"status": "skipped", "message": "needs torch. Run: pip install 'lowdim[all]'"}]
+
+
+def test_too_large_a_setting_is_said_to_need_memory(tmp_path):
+    told = Told()
+    _work("separation-scale", load("separation-scale").settings(per_class=10**7), tmp_path, told)
+    assert told.messages[-1]["exit_code"] == 5
+    assert "memory" in told.messages[-1]["message"]
+
+
+def test_parts_of_an_interrupted_experiment_are_found_again(tmp_path, monkeypatch):
+    id, calls = "completion-sample-complexity", []
+    settings = load(id).settings(d=20, rank=2, trials=1, shares=(0.4, 0.5), depths=(2, 3), scales=(1e-3, 1e-3), width=8, max_iterations=5)  # fmt: skip
+    right = deep_completion.orthogonal_network
+
+    def interrupted_once(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise RuntimeError("interrupted")
+        return right(*arguments)
+
+    monkeypatch.setattr(deep_completion, "orthogonal_network", interrupted_once)
+    told = Told()
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    _work(id, settings, tmp_path / "a", told)
+    assert told.messages[-1]["message"] == "RuntimeError: interrupted"
+    assert sorted(file.name for file in (tmp_path / "a" / f"{id}.parts").iterdir()) == ["0-0-0.json", "0-1-0.json"]
+    _work(id, settings, tmp_path / "a", told)
+    assert told.messages[-1] == "done"
+    assert len(calls) == 3 + 2
+    assert [file.name for file in (tmp_path / "a").iterdir()] == [f"{id}.json"]
+    _work(id, settings, tmp_path / "b", told)
+    found, whole = (json.loads((tmp_path / name / f"{id}.json").read_text())["outcome"] for name in "ab")
+    assert found == whole
+
+
+def test_the_longest_begins_first(tmp_path, monkeypatch):
+    costs = {"parsimony-svd": 1, "separation-scale": 9}
+    monkeypatch.setattr(_runner, "load", lambda id: SimpleNamespace(cost=costs[id]))
+    order = []
+    settings = settings_of("parsimony-svd", "separation-scale")
+    assert len(list(run_experiments(settings, tmp_path, jobs=1, progress=lambda done, total: None, started=order.append))) == 2  # fmt: skip
+    assert order == ["separation-scale", "parsimony-svd"]
 
 
 def test_a_killed_process_is_reported_and_hides_nothing(tmp_path):

@@ -8,10 +8,11 @@ import pytest
 
 from lowdim._intervals import wilson_interval
 from lowdim._job import Job
-from lowdim.data import Dataset, load_data
+from lowdim.data import Dataset, dataset_from_arrays, load_data
 from lowdim.data._dataset import Split
 from lowdim.errors import InputError
 from lowdim.finetuning import advise
+from lowdim.finetuning._advise import gain_interval
 from lowdim.finetuning._baseline import heldout_baseline, plain_features
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
@@ -214,7 +215,9 @@ def test_advice_prefers_the_network_that_knows_the_classes(tmp_path: Path, data:
     assert more is not None and more["shots"] == [full // 2, full]
     before = next(row["accuracy"] for row in advice.learning_curve if row["shots"] == full // 2)
     assert more["gain"] == pytest.approx(advice.learning_curve[-2]["accuracy"] - before)
-    assert more["helps"] == (more["gain"] > more["error"])
+    low, high = more["interval"]
+    assert low <= more["gain"] <= high
+    assert more["helps"] is (True if low > 0 else False if high < 0.02 else None)
     assert advice.evidence[0] is advice.recommendation
     assert len(advice.outliers) <= 2 and all(entry.item.startswith("train[") for entry in advice.outliers)
     assert {entry.name for entry in advice.classes} == set(data.classes)
@@ -229,3 +232,31 @@ def test_no_usable_candidate_is_an_error(tmp_path: Path, data: Dataset) -> None:
 
     with pytest.raises(InputError, match="No candidate"):
         advise([broken], data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "samples", "answer"),
+    [(60, 10, 300, True), (0, 0, 20, None), (0, 0, 600, False), (14, 12, 150, None), (3, 2, 2000, False)],
+)
+def test_whether_more_labels_help_is_told_by_the_interval_of_the_gain(
+    won: int, lost: int, samples: int, answer: bool | None
+) -> None:
+    after, before = np.ones(samples), np.ones(samples)
+    before[:won], after[won : won + lost] = 0, 0
+    low, high = gain_interval(after, before)
+    assert low < (won - lost) / samples < high
+    assert (True if low > 0 else False if high < 0.02 else None) is answer
+
+
+def test_vectors_that_were_brought_are_not_compared_with_themselves(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    rows = generator.standard_normal((90, 6)) + 4 * np.eye(3, 6)[labels]
+    wrong = labels.copy()
+    wrong[5] = (wrong[5] + 1) % 3
+    for given, suspected in ((labels, []), (wrong, [5])):
+        split = dataset_from_arrays(rows, given, rows, given)
+        advice = advise([lambda: load_model("features")], split, tmp_path / str(len(suspected)))
+        assert not advice.baseline_wins and {row.method for row in advice.evidence} == {"linear-probe"}
+        assert [entry.position for entry in advice.outliers] == suspected, "only labels that are suspicious are listed"
+        assert not any("no model" in row.model or "baseline" in row.method for row in advice.evidence)

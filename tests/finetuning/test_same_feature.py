@@ -37,11 +37,23 @@ class Form(nn.Module):
             self.flat = nn.Flatten()
         elif kind == "convolution":
             self.classifier = nn.Conv2d(12, 5, 1)
+        elif kind == "activation in place":
+            self.classifier, self.act = nn.Conv2d(12, 5, 1), nn.ReLU(inplace=True)
         elif kind == "two heads":
             self.norms = nn.ModuleList([nn.LayerNorm(12), nn.LayerNorm(12)])
             self.heads = nn.ModuleList([nn.Linear(12, 5), nn.Linear(12, 5)])
         elif kind == "two widths":
             self.heads = nn.ModuleList([nn.Linear(12, 5), nn.Linear(7, 5)])
+        elif kind == "one axis":
+            self.blocks = nn.Sequential(*(nn.Sequential(nn.Conv1d(12, 12, 3, 1, 1), nn.ReLU()) for _ in range(2)))
+            self.classifier = nn.Conv1d(12, 5, 1)
+        elif kind == "adapter":
+            parts = dict(base=nn.Linear(12, 5), down=nn.Linear(12, 2), up=nn.Linear(2, 5))
+            self.classifier = Adapted(nn.ModuleDict(parts))
+        elif kind == "labels by two":
+            self.classifier = nn.Linear(12, 10)
+        elif kind == "prototypes":
+            self.flat, self.centres = nn.Flatten(), nn.Parameter(torch.randn(5, 12))
         elif kind != "encoder":
             self.classifier = nn.Linear(12, 5)
         if kind == "never run":
@@ -50,6 +62,8 @@ class Form(nn.Module):
             self.down = nn.Conv2d(12, 9, 2, 2)
 
     def forward(self, x):
+        if self.kind == "one axis":
+            return self.classifier(self.blocks(self.stem(x).flatten(2))).mean(2)
         x = self.blocks(self.stem(x))
         if self.kind == "pyramid":
             return [x, self.down(x)]
@@ -57,6 +71,8 @@ class Form(nn.Module):
             return x.flatten(2).transpose(1, 2)
         if self.kind == "convolution":
             return self.classifier(x).mean((2, 3))
+        if self.kind == "activation in place":
+            return self.act(self.classifier(x)).mean((2, 3))
         x = x.mean((2, 3))
         if self.kind == "cosine":
             return 9 * F.linear(F.normalize(self.flat(x)), F.normalize(self.weight))
@@ -64,7 +80,19 @@ class Form(nn.Module):
             return (self.heads[0](self.norms[0](x)) + self.heads[1](self.norms[1](2 * x))) / 2
         if self.kind == "two widths":
             return torch.stack([self.heads[0](x), self.heads[1](x[:, :7])]).mean(0)
+        if self.kind == "prototypes":
+            return -torch.cdist(self.flat(x), self.centres)
+        if self.kind == "labels by two":
+            return self.classifier(x).reshape(-1, 5, 2)
         return self.classifier(x)
+
+class Adapted(nn.Module):
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, x):
+        return self.parts["base"](x) + self.parts["up"](self.parts["down"](x))
 
 def form(kind):
     network = Form(kind).eval()
@@ -86,11 +114,16 @@ EXPECTED = {
     "linear": ("classifier:input", 12),
     "never run": ("classifier:input", 12),
     "convolution": ("classifier:input", 12),
+    "activation in place": ("classifier:input", 12),
     "cosine": ("flat", 12),
     "two heads": ("heads.0:input+heads.1:input", 12),
     "two widths": ("heads.0:input&heads.1:input", 19),
     "pyramid": ("down", 9),
     "encoder": ("output", 12),
+    "one axis": ("classifier:input", 12),
+    "adapter": ("classifier:input", 12),
+    "labels by two": ("classifier:input", 12),
+    "prototypes": ("flat", 12),
     "compiled": ("classifier:input", 12),
     "compiled in parts": ("classifier:input", 12),
 }
@@ -149,7 +182,7 @@ def test_all_commands_take_the_same_of_texts(form: str, tmp_path: Path) -> None:
     assert (measured["layer"], measured["pool"], measured["width"]) == (layer, pool, 16)
 
 
-@pytest.mark.parametrize("kind", ["linear", "convolution", "two heads", "two widths"])
+@pytest.mark.parametrize("kind", ["linear", "convolution", "two heads", "two widths", "one axis", "adapter"])
 def test_a_new_head_stands_where_the_old_ones_stood(spec: str, kind: str, tmp_path: Path) -> None:
     base = load_model(spec, arguments={"kind": kind})
     inputs = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))

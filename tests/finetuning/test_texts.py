@@ -33,10 +33,12 @@ def texts() -> Dataset:
     return Dataset(name="texts", kind="text", classes=("y", "n"), splits=splits)
 
 
-@pytest.mark.parametrize(("family", "head"), [("gpt2", True), ("bart", True), ("t5", False), ("xlnet", True)])
+@pytest.mark.parametrize(
+    ("family", "head"), [("gpt2", True), ("bart", True), ("t5", False), ("xlnet", True), ("pegasus", False)]
+)
 def test_any_family_is_tuned_saved_and_found_again(family: str, head: bool, tmp_path: Path) -> None:
     decoder = family == "gpt2"
-    options = {"gpt2": GPT2, "bart": SEQ2SEQ, "t5": SEQ2SEQ, "xlnet": {}}[family]
+    options = {"gpt2": GPT2, "bart": SEQ2SEQ, "t5": SEQ2SEQ, "xlnet": {}, "pegasus": SEQ2SEQ}[family]
     save(tmp_path / "net", family, head=head, wrapped=not decoder, pad=not decoder, **options)
     network, data = load_model(f"hf:{tmp_path / 'net'}"), texts()
     for method in ("layer", "linear-probe"):

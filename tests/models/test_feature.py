@@ -23,7 +23,7 @@ def noise(*shape: int) -> Tensor:
 
 def rows(network: nn.Module, feature: Feature, inputs: Any) -> Tensor:
     """What is measured as the feature."""
-    found = recorded(network, feature.layer, inputs, [feature.pool], prefix=feature.prefix, tokens=feature.tokens)
+    found = recorded(network, feature.layer, inputs, [feature.pool], feature.layout)
     return found[feature.pool]
 
 
@@ -54,6 +54,30 @@ class Cosine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * F.linear(F.normalize(x), F.normalize(self.weight))
+
+
+class LowRank(nn.Module):
+    """A linear layer with an adapter beside it, as modules or as mere weights."""
+
+    def __init__(self, *, modules: bool) -> None:
+        super().__init__()
+        self.base, self.modules_too = nn.Linear(6, 4), modules
+        self.down, self.up = nn.Linear(6, 2, bias=False), nn.Linear(2, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.modules_too:
+            return self.base(x) + 0.5 * self.up(self.down(F.dropout(x, 0.1, self.training)))
+        return F.linear(x, self.base.weight) + x @ self.down.weight.T @ self.up.weight.T
+
+
+class Angles(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(noise(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        cosines = (x / x.norm(dim=1, keepdim=True)) @ (self.weight / self.weight.norm(dim=0))
+        return 30 * torch.cos(torch.acos(cosines.clamp(-0.999, 0.999)) + 0.1)
 
 
 def mlp() -> nn.Sequential:
@@ -206,6 +230,70 @@ HEADS = {
         (),
         6,
     ),
+    "an adapter of low rank on the head": (
+        Net(lambda n, x: n.fc(n.pooled(x)), fc=LowRank(modules=True)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "an adapter of bare weights": (
+        Net(lambda n, x: n.fc(n.pooled(x)), fc=LowRank(modules=False)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "a normalisation of scores before a softmax": (
+        Net(lambda n, x: n.norm(n.fc(n.pooled(x))).log_softmax(1), fc=nn.Linear(6, 4), norm=nn.BatchNorm1d(4)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "labels by two": (Net(lambda n, x: n.fc(n.pooled(x)).reshape(-1, 5, 2), fc=nn.Linear(6, 10)), "fc:input", (), 6),
+    "labels by two, a head for each": (
+        Net(lambda n, x: torch.stack([n.a(n.pooled(x)), n.b(n.pooled(x))], 1), a=nn.Linear(6, 2), b=nn.Linear(6, 2)),
+        "a:input",
+        (),
+        6,
+    ),
+    "angles": (Net(lambda n, x: n.fc(n.pooled(x)), fc=Angles()), "fc:input", ("fc",), 6),
+    "the largest score of a map": (
+        Net(lambda n, x: F.adaptive_max_pool2d(n.fc(x), 1).flatten(1), fc=nn.Conv2d(6, 4, 1)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "a soft maximum over a map": (
+        Net(lambda n, x: n.fc(x).flatten(2).logsumexp(2), fc=nn.Conv2d(6, 4, 1)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "linear at each point": (
+        Net(lambda n, x: n.fc(x.permute(0, 2, 3, 1)).mean((1, 2)), fc=nn.Linear(6, 4)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "along one axis": (Net(lambda n, x: n.fc(x.flatten(2)).mean(2), fc=nn.Conv1d(6, 4, 1)), "fc:input", ("fc",), 6),
+    "along one axis, after an activation": (
+        Net(lambda n, x: n.fc(x.flatten(2)).relu().mean(2), fc=nn.Conv1d(6, 4, 1)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "experts and their gates": (
+        Net(
+            lambda n, x: torch.einsum(
+                "ne,nek->nk", n.gate(n.pooled(x)).softmax(1), torch.stack([n.a(n.pooled(x)), n.b(n.pooled(x))], 1)
+            ),
+            gate=nn.Linear(6, 2),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(6, 4),
+        ),
+        "a:input",
+        ("a", "b"),
+        6,
+    ),
     "double precision": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)).double(), "fc:input", ("fc",), 6),
     "half precision": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)).bfloat16(), "fc:input", ("fc",), 6),
     "compiled parts": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)), "fc:input", ("fc",), 6),
@@ -219,12 +307,24 @@ def test_where_the_head_stands(form: str) -> None:
     feature = find_feature(network, inputs)
     assert (feature.name, feature.heads, feature.width) == (layer, heads, width)
     assert rows(network, feature, inputs).shape == (3, width)
-    assert default_layers(network, feature)[-1] == feature.layer
+    layers = default_layers(network, feature)
+    assert layers[-1] == feature.layer
+    assert not [name for name in layers for head in heads if name.startswith(f"{head}.")]
 
 
 def test_what_the_heads_read_is_what_is_measured() -> None:
     inputs = noise(3, 3, 8, 8)
-    for form in ("linear", "MLP", "convolution", "cosine", "squeezenet"):
+    for form in (
+        "linear",
+        "MLP",
+        "convolution",
+        "cosine",
+        "squeezenet",
+        "an adapter of low rank on the head",
+        "linear at each point",
+        "along one axis",
+        "along one axis, after an activation",
+    ):
         network = HEADS[form][0]
         feature = find_feature(network, inputs)
         expected = network.stem(inputs).relu().mean((2, 3))
@@ -305,6 +405,79 @@ def test_heads_on_different_features_that_are_not_averaged_are_refused_by_name()
     with pytest.raises(InputError, match=r"a and b.*`feature=\"a:input\"`"):
         find_feature(network, noise(2, 3, 8, 8))
     assert find_feature(network, noise(2, 3, 8, 8), layer="a:input").width == 6
+
+
+DOUBTFUL = {
+    "in order of size": (
+        Net(lambda n, x: n.fc(n.pooled(x)).softmax(1).topk(3), fc=nn.Linear(6, 5)),
+        r"in order of their size \(topk\).*`feature=\"fc:input\"`",
+        "fc:input",
+    ),
+    "normalised over the batch": (
+        Net(lambda n, x: n.norm(n.fc(n.pooled(x))), fc=nn.Linear(6, 5), norm=nn.BatchNorm1d(5)),
+        r"normalisation over batches \(norm\) of what fc gives.*`feature=\"fc:input\"`.*`feature=\"norm\"`",
+        "fc:input",
+    ),
+    "of two features at once": (
+        Net(lambda n, x: n.fc(n.pooled(x), x.amax((2, 3))), fc=nn.Bilinear(6, 6, 5)),
+        r"fc reads two features at once.*`feature=\"fc:input\"`",
+        "fc:input",
+    ),
+    "of experts that read different features": (
+        Net(
+            lambda n, x: n.gate(n.pooled(x)) * n.a(n.pooled(x)) + n.b(n.pooled(x).relu()),
+            gate=nn.Linear(6, 1),
+            a=mlp(),
+            b=mlp(),
+        ),
+        r"a.2 and b.2\) that read different features.*`feature=\"a.2:input\"`",
+        "a.2:input",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", DOUBTFUL)
+def test_what_is_in_doubt_is_refused_with_what_to_type(form: str) -> None:
+    network, message, layer = DOUBTFUL[form]
+    with pytest.raises(InputError, match=message):
+        find_feature(network, noise(3, 3, 8, 8))
+    assert find_feature(network, noise(3, 3, 8, 8), layer=layer).layer == layer
+
+
+def test_a_normalisation_before_an_activation_ends_an_encoder() -> None:
+    network = Net(lambda n, x: n.pooled(n.norm(n.up(x)).relu()), up=nn.Conv2d(6, 9, 1), norm=nn.BatchNorm2d(9))
+    assert (
+        find_feature(network, noise(3, 3, 8, 8)).describe()
+        == "output, 9 wide: the output of the network; no classifier"
+    )
+
+
+def test_channels_are_where_the_operations_put_them() -> None:
+    """Signals ``n x c x t`` and maps with their channels last are averaged over their positions, in modules that know no channels, too."""
+    signals = nn.Sequential(
+        nn.Conv1d(2, 6, 3), nn.ReLU(), nn.MaxPool1d(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
+    x = noise(3, 2, 20)
+    feature = find_feature(signals, x)
+    assert (feature.layer, feature.channels["1"], feature.channels["2:input"]) == ("5:input", 1, 1)
+    maps = signals[:2](x)
+    for layer, expected in {"1": maps.mean(2), "2": signals[2](maps).mean(2), "1:input": signals[0](x).mean(2)}.items():
+        found = find_feature(signals, x, layer=layer)
+        torch.testing.assert_close(rows(signals, found, x), expected)
+    flat = recorded(signals, "1", x, ["flatten"], feature.layout)["flatten"]
+    torch.testing.assert_close(flat, maps.flatten(1))
+
+    last = Net(
+        lambda n, x: n.fc(n.act(n.lift(x.permute(0, 2, 3, 1))).mean((1, 2))),
+        lift=nn.Linear(6, 6),
+        act=nn.GELU(),
+        fc=nn.Linear(6, 3),
+    )
+    x = noise(3, 3, 8, 8)
+    found = find_feature(last, x, layer="act")
+    torch.testing.assert_close(
+        rows(last, found, x), last.act(last.lift(last.stem(x).relu().permute(0, 2, 3, 1))).mean((1, 2))
+    )
 
 
 def test_a_feature_that_was_asked_for() -> None:

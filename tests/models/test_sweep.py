@@ -62,7 +62,7 @@ def dataset(kind: Any, side: int) -> Dataset:
 def error_of(network: nn.Module, inputs: Any, expected: Tensor) -> str:
     """How far the feature is from what the library says it is, of the largest number."""
     feature = find_feature(network, inputs)
-    rows = recorded(network, feature.layer, inputs, [feature.pool], prefix=feature.prefix, tokens=feature.tokens)
+    rows = recorded(network, feature.layer, inputs, [feature.pool], feature.layout)
     found = rows[feature.pool]
     assert found.shape == expected.shape, f"{feature.describe()}: {tuple(found.shape)}, not {tuple(expected.shape)}"
     error = float((found - expected).abs().max() / expected.abs().max())
@@ -84,7 +84,7 @@ def commands_run(
             fingerprint=fingerprint(network),
             source={},
         )
-    monkeypatch.setattr(_evaluate, "_model", lambda candidate: model)
+    monkeypatch.setattr(_evaluate, "loaded", lambda candidate: model)
     found = [profile(model, data, batch_size=4).feature]
     found.append(evaluate(Candidate(name="tiny", model="tiny"), data, folder=folder, probe=False, batch_size=4).feature)
     try:

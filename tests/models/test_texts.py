@@ -11,9 +11,9 @@ import torch
 from lowdim.data import Split, batches, load_data
 from lowdim.data._batches import by_length, cut_texts
 from lowdim.errors import InputError
-from lowdim.features import recorded
+from lowdim.features import Forward, recorded
 from lowdim.features._pooling import pool_output
-from lowdim.models import LoadedModel, load_model
+from lowdim.models import LoadedModel, default_layers, load_model
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -119,6 +119,25 @@ def test_encoders_saved_without_their_decoder(tmp_path: Path) -> None:
     model = load_model(f"hf:{tmp_path}")
     assert model.notes == ()
     torch.testing.assert_close(model.module.state_dict(), network.encoder.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", ["longformer", "led"])
+def test_networks_that_fill_texts_up_to_their_window_keep_it_out_of_every_mean(family: str, tmp_path: Path) -> None:
+    save(tmp_path, family, attention_window=16, **({"pad_token_id": 1} if family == "longformer" else SEQ2SEQ))
+    model = load_model(f"hf:{tmp_path}")
+    texts = ["how many cats a b", "a b", "many cats " * 7]
+    inputs = [next(batches(split_of([text]), model.preprocessing, batch_size=1))[0] for text in texts]
+    together = next(batches(split_of(texts), model.preprocessing, batch_size=3))[0]
+    feature = model.feature(together)
+    assert isinstance(together, dict) and together["input_ids"].shape[1] == 16
+    short = {name: tensor[:, :7] for name, tensor in together.items()}
+    assert feature.filled and feature.as_dict() == model.feature(short).as_dict()
+    keys = [(layer, "avg") for layer in default_layers(model.module, feature)]
+    forward = Forward(model.module, keys, torch.device("cpu"), feature.layout)
+    rows = forward(together)
+    for k, alone in enumerate(map(forward, inputs)):
+        for name in forward.names:
+            torch.testing.assert_close(rows[name][k : k + 1], alone[name], rtol=1e-4, atol=1e-5)
 
 
 def test_tokens_that_the_network_does_not_know_do_not_fill_up(tmp_path: Path) -> None:

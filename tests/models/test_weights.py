@@ -1,9 +1,11 @@
 """Checkpoints as people have them: wrapped, compiled, in shards, with several tables, without what follows from the rest."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
@@ -65,7 +67,19 @@ def prefixed(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "model.", "backbone.", "net.", "module._orig_mod.", "model.net."]
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "model.",
+        "backbone.",
+        "net.",
+        "module._orig_mod.",
+        "model.net.",
+        "encoder.",
+        "_fsdp_wrapped_module.",
+        "student.my_network.",
+    ],
 )
 def test_prefixes_of_wrappers_are_taken_off_and_named(
     prefix: str, spec: str, module: nn.Module, tmp_path: Path
@@ -76,8 +90,9 @@ def test_prefixes_of_wrappers_are_taken_off_and_named(
     assert all(part in note for part in prefix.split(".") if part)
 
 
-def test_compiled_parts_are_found_wherever_they_are(spec: str, module: nn.Module, tmp_path: Path) -> None:
-    weights = {name.replace("stem.", "stem._orig_mod."): tensor for name, tensor in state(module).items()}
+@pytest.mark.parametrize("part", ["_orig_mod", "_checkpoint_wrapped_module"])
+def test_wrapped_parts_are_found_wherever_they_are(part: str, spec: str, module: nn.Module, tmp_path: Path) -> None:
+    weights = {name.replace("stem.", f"stem.{part}."): tensor for name, tensor in state(module).items()}
     assert loaded(spec, weights, tmp_path).fingerprint == fingerprint(module)
 
 
@@ -131,8 +146,39 @@ def test_tables_are_listed_and_chosen(spec: str, module: nn.Module, tmp_path: Pa
     assert model.fingerprint == fingerprint(module) == load_model(**model.source).fingerprint
     with pytest.raises(UsageError, match=r"no weights under 'teacher'\. There are: state_dict, state_dict_ema"):
         load_model(spec, weights=file, allow_pickle=True, weights_key="teacher")
-    torch.save({"teacher": {"model": good}, "epoch": 3}, file)
-    assert load_model(spec, weights=file, allow_pickle=True).fingerprint == fingerprint(module)
+    for content in (
+        {"teacher": {"model": good}, "epoch": 3},
+        {"checkpoint": {"model": {"state_dict": good}}},
+        {**good, "epoch": 3, "best": 0.7},
+        {"model": good, "args": argparse.Namespace(lr=0.1)},
+    ):
+        torch.save(content, file)
+        assert load_model(spec, weights=file, allow_pickle=True).fingerprint == fingerprint(module)
+
+
+def test_a_network_beside_other_things_is_pointed_at(spec: str, module: nn.Module, tmp_path: Path) -> None:
+    beside = {**prefixed(state(module), "model."), "criterion.weight": torch.ones(2)}
+    with pytest.raises(InputError, match=r"holds the network under model, beside others: choose with `weights_key`"):
+        loaded(spec, beside, tmp_path)
+    assert loaded(spec, beside, tmp_path, weights_key="model").fingerprint == fingerprint(module)
+    file = tmp_path / "run.ckpt"
+    torch.save({"state_dict": beside, "epoch": 3}, file)
+    for key in ("model", "state_dict.model"):
+        model = load_model(spec, weights=file, allow_pickle=True, weights_key=key)
+        assert model.fingerprint == fingerprint(module)
+    with pytest.raises(UsageError, match=r"no weights under 'criterion\.model'"):
+        load_model(spec, weights=file, allow_pickle=True, weights_key="criterion.model")
+    torch.save({"model": state(module), "epoch": np.float64(3)}, file)
+    with pytest.raises(InputError, match=r"holds numpy\S+ beside tensors and is not loaded.*Save its state dict alone"):
+        load_model(spec, weights=file, allow_pickle=True)
+
+
+def test_whole_numbers_are_no_weights(spec: str, module: nn.Module, tmp_path: Path) -> None:
+    quantised = {
+        name: (10 * tensor).to(torch.int8) if tensor.ndim > 1 else tensor for name, tensor in state(module).items()
+    }
+    with pytest.raises(InputError, match=r"other kind of numbers: \S+ is int8 in the file and float32"):
+        loaded(spec, quantised, tmp_path)
     with pytest.raises(UsageError, match="Give one with `weights`"):
         load_model(spec, weights_key="teacher")
 
@@ -171,6 +217,18 @@ def test_shards(spec: str, module: nn.Module, tmp_path: Path) -> None:
     index.write_text("[]")
     with pytest.raises(InputError, match="no index"):
         load_model(spec, weights=index)
+
+
+def test_shards_of_pickles_need_permission(spec: str, module: nn.Module, tmp_path: Path) -> None:
+    names, weights = sorted(state(module)), state(module)
+    files = {name: f"pytorch_model-0000{1 + (name < 'head.weight')}-of-00002.bin" for name in names}
+    for file in set(files.values()):
+        torch.save({name: weights[name] for name in names if files[name] == file}, tmp_path / file)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": files}))
+    with pytest.raises(UsageError, match="permit it with `allow_pickle=True`"):
+        load_model(spec, weights=index)
+    assert load_model(spec, weights=index, allow_pickle=True).fingerprint == fingerprint(module)
 
 
 def test_an_adapter_is_no_network(spec: str, tmp_path: Path) -> None:

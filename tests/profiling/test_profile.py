@@ -463,6 +463,24 @@ def test_a_network_trained_on_classes_in_the_order_of_their_letters_is_told():
         assert all("16.7 % with" in warning and "100.0 % in the order of their letters" in warning for warning in said)
 
 
+def test_a_network_trained_on_classes_in_the_order_of_the_numbers_in_their_names_is_told():
+    """Folders class_0 … class_11 are read by their letters; the outputs of the network are 0, 1, 2, …"""
+    names = sorted(f"class_{number}" for number in range(12))
+    labels = np.repeat(np.arange(12), 5)
+    data = dataset_from_arrays(np.eye(12)[labels], labels, classes=names)
+    head = nn.Linear(12, 12, bias=False).double()
+    for outputs, warned in ((sorted(names, key=lambda name: int(name[6:])), True), (names, False)):
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(np.eye(12)[[names.index(name) for name in outputs]]))
+        found = profile(nn.Sequential(head), data, splits=["train"])
+        assert (found.accuracy["train"] == 1) == (not warned)
+        said = [
+            warning for warning in found.warnings if "100.0 % in the order of the numbers in their names" in warning
+        ]
+        assert len(said) == warned
+        assert all("16.7 % with the classes in the order of their letters" in warning for warning in said)
+
+
 def test_classes_name_the_trouble():
     features, labels = blobs(4, 10, 40, noise=0.2, spread=3.0)
     noisy = labels == 2

@@ -15,6 +15,7 @@ from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
 from lowdim.report import Page, Section, to_svg, write_report
 from lowdim.report._interactive import to_plotly
 from lowdim.report._tables import to_csv
+from lowdim.report.answers import headline
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -229,3 +230,16 @@ def test_settings_of_matplotlib_that_lie_around_change_nothing():
     with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9, "axes.facecolor": "red"}):
         assert to_svg(figure) == plain
         assert matplotlib.rcParams["lines.linewidth"] == 9
+
+
+def test_experiments_begin_with_what_was_shown():
+    def entry(title, *holds):
+        verdicts = [{"judged": True, "holds": one} for one in holds]
+        return {"id": title.lower(), "title": title, "status": "done", "passed": all(holds), "verdicts": verdicts}
+
+    few = [entry("Modes grow", True, True), entry("Blocks stay", True)]
+    assert headline("reproduce", {"experiments": few}) == "Modes grow; Blocks stay: 3 of 3 verdicts hold."
+    many = [*few, entry("D falls", True, False), entry("Rank is low", True)]
+    assert headline("reproduce", {"experiments": many}) == (
+        "3 of 4 experiments show what is claimed: 5 of 6 verdicts hold; not as it should be: d falls."
+    )

@@ -159,8 +159,12 @@ def _explain(error: Exception, signals: Signals) -> int:
             f"error: no space left on the disk. Free some and run the same command again{continues}.", file=sys.stderr
         )
         return 5
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # raised by whoever asks first whether it is there
-        print(f"error: {str(error.filename)[:60]}… is longer than file names can be. Give a shorter one.", file=sys.stderr)
+    if (
+        isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    ):  # raised by whoever asks first whether it is there
+        print(
+            f"error: {str(error.filename)[:60]}… is longer than file names can be. Give a shorter one.", file=sys.stderr
+        )
         return 3
     if isinstance(error, OSError) and error.errno in _LIMITS:
         print(f"error: {_LIMITS[error.errno]} ({error.filename or _brief(error)}).", file=sys.stderr)

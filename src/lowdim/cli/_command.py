@@ -4,7 +4,6 @@ A command is a function that Python calls, too. It gives a `Result` (or a `Listi
 """
 
 import inspect
-import math
 import os
 import re
 import sys
@@ -13,18 +12,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import wraps
 from importlib.metadata import metadata
-from numbers import Real
-from pathlib import Path, PurePath
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lowdim._warnings import WORDING, merged
 from lowdim.cli import _voice
+from lowdim.cli._python import called_from_python as called_from_python
+from lowdim.cli._python import unusable
 from lowdim.cli._session import ReaderGone
 from lowdim.cli._voice import this_process, warn
 
@@ -92,7 +91,7 @@ class Command(TyperCommand):
         for parameter in self.params:
             value = ctx.params.get(parameter.name)
             for one in value if isinstance(value, list | tuple) else [value]:
-                if problem := _unusable(one):
+                if problem := unusable(one):
                     raise typer.BadParameter(problem, ctx=ctx, param=cast(Any, parameter))
         try:
             return super().invoke(ctx)
@@ -161,17 +160,6 @@ def documentation(page: str) -> str:
     return f"Documentation: docs/{page}.md of the source"
 
 
-def _unusable(value: Any) -> str:
-    """Why no option or argument takes such a value; empty if one may."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{value} is no finite number."
-    if isinstance(value, int) and abs(value) >= 2**32:
-        return "The number is too large."
-    if isinstance(value, str | PurePath) and "\0" in str(value):
-        return "It holds a character of value 0, which no name can."
-    return ""
-
-
 def _folded(example: str, width: int) -> str:
     """A command line as one that a shell reads from several lines, none longer than the width where options allow it.
 
@@ -191,56 +179,13 @@ def _folded(example: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with text accepted wherever its annotations say path, and numbers held to the ranges of its options: what the parser
-    of the command line does, for other callers."""
-    hints = inspect.get_annotations(function)
-    names = [name for name, hint in hints.items() if _is_path(hint)]
-    options = {
-        name: one
-        for name, hint in hints.items()
-        for one in get_args(hint)[1:]
-        if isinstance(one, typer.models.OptionInfo)
-    }
-    signature = inspect.signature(function)
-
-    @wraps(function)
-    def call(*args: Any, **values: Any) -> Any:
-        from lowdim.errors import UsageError
-
-        given = signature.bind(*args, **values)
-        for name, value in given.arguments.items():
-            if problem := _unusable(value) or _out_of_range(value, options.get(name)):
-                raise UsageError(f"`{name}`: {problem}", argument=name)
-        for name in names:
-            if isinstance(given.arguments.get(name), str):
-                given.arguments[name] = Path(given.arguments[name])
-        return function(*given.args, **given.kwargs)
-
-    return call
-
-
-def _out_of_range(value: Any, option: typer.models.OptionInfo | None) -> str:
-    if option is None or not isinstance(value, Real):
-        return ""
-    if option.min is not None and not float(value) >= option.min:
-        return f"{value} is below {option.min}, the least that is taken."
-    if option.max is not None and not float(value) <= option.max:
-        return f"{value} is above {option.max}, the most that is taken."
-    return ""
-
-
-def _is_path(hint: Any) -> bool:
-    kinds = get_args(get_args(hint)[0]) or get_args(hint)[:1] if get_args(hint) else ()
-    return Path in kinds and str not in kinds
-
-
 def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
     """Adds a function to the application, with options for the form of the output."""
 
     def add(function: Callable[..., Any]) -> None:
-        hints = get_type_hints(function, localns={"Result": object, "Listing": object}, include_extras=True)
-        signature = inspect.signature(function)
+        declared = inspect.unwrap(function)
+        hints = get_type_hints(declared, localns={"Result": object, "Listing": object}, include_extras=True)
+        signature = inspect.signature(declared)
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters = [
             parameter.replace(annotation=hints[name], kind=keyword) for name, parameter in signature.parameters.items()
@@ -259,7 +204,7 @@ def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
                 WORDING.reset(wording)
             _show(result, as_json=json or format is Format.json or (format is Format.auto and _wants_json()))
 
-        call.__name__, call.__doc__ = function.__name__, function.__doc__
+        call.__name__, call.__doc__ = declared.__name__, declared.__doc__
         call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(cls=Command)(call)

@@ -3,14 +3,16 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
 from lowdim._names import short_names
 from lowdim.cli import _completion
+from lowdim.cli._python import Objects
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,11 +26,25 @@ MODEL_HELP = (
 )
 DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv|jsonl|parquet|xlsx · torchvision:NAME@ROOT."
 
+MODEL_OBJECTS = Objects("str | nn.Module | LoadedModel", "Or a torch module, or what `load_model` gives.")
+CANDIDATE_OBJECTS = Objects(
+    "str | nn.Module | LoadedModel | Candidate | Sequence | Mapping",
+    "Or torch modules: one, a list, or by their names.",
+)
+DATA_OBJECTS = Objects(
+    "str | Path | tuple | Mapping | DataFrame | Iterable | Dataset | None",
+    "Or (inputs, labels), a frame, batches such as a DataLoader's, or such pairs by split.",
+)
+
 Model: TypeAlias = Annotated[
-    str, typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP, autocompletion=_completion.models)
+    str,
+    typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP, autocompletion=_completion.models),
+    MODEL_OBJECTS,
 ]
 DataOption: TypeAlias = Annotated[
-    str | None, typer.Option("--data", rich_help_panel="Data", help=DATA_HELP, autocompletion=_completion.data_sets)
+    str | None,
+    typer.Option("--data", rich_help_panel="Data", help=DATA_HELP, autocompletion=_completion.data_sets),
+    DATA_OBJECTS,
 ]
 DataUnlessListing: TypeAlias = Annotated[
     str | None,
@@ -38,6 +54,7 @@ DataUnlessListing: TypeAlias = Annotated[
         help=f"{DATA_HELP} Not needed for --list-layers.",
         autocompletion=_completion.data_sets,
     ),
+    DATA_OBJECTS,
 ]
 Weights: TypeAlias = Annotated[
     Path | None,
@@ -202,21 +219,58 @@ def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
 def candidates(specs: Any, file: Path | None, options: dict[str, Any]) -> "list[Candidate]":
     """The networks of ``--model`` (repeated) or ``--models`` (a TOML file); exactly one of the two must be given. From Python, one
     spec or several, or `Candidate` objects."""
-    from lowdim.ranking import Candidate, candidates_of, read_candidates
+    from lowdim.ranking import candidates_of, read_candidates
 
-    specs = [specs] if isinstance(specs, str | Candidate) else specs
-    strange = next((spec for spec in specs or [] if not isinstance(spec, str | Candidate)), None)
-    if strange is not None:
-        raise UsageError(
-            f"A candidate is a name such as 'timm:resnet18', a .npz file or a Candidate, not {type(strange).__name__}."
-        )
-
-    if (file is None) == (not specs):
+    if (file is None) == (specs is None or (isinstance(specs, list) and not specs)):
         raise UsageError("Name candidates with `model` (once for each), or a file of them with `models`.")
     if file is not None:
         return read_candidates(file, **options)
-    named = iter(candidates_of([spec for spec in specs if isinstance(spec, str)], **options))
-    return [spec if isinstance(spec, Candidate) else next(named) for spec in specs]
+    if isinstance(specs, Mapping):
+        given: list[Any] = [
+            _candidate(spec, options, str(name)) for name, spec in cast("Mapping[Any, Any]", specs).items()
+        ]
+    else:
+        several = isinstance(specs, list | tuple)
+        given = [_candidate(spec, options) for spec in (cast("list[Any]", specs) if several else [specs])]
+    named = iter(candidates_of([spec for spec in given if isinstance(spec, str)], **options))
+    found = [next(named) if isinstance(spec, str) else spec for spec in given]
+    return _told_apart(found)
+
+
+def _candidate(spec: Any, options: dict[str, Any], name: str = "") -> Any:
+    """A network as a candidate; a name that is its own stays text."""
+    from torch import nn
+
+    from lowdim.models import LoadedModel
+    from lowdim.ranking import Candidate
+
+    if isinstance(spec, Candidate) or (isinstance(spec, str) and not name):
+        return spec
+    if isinstance(spec, str) and spec.endswith(".npz"):
+        return Candidate(name=name, features=spec)
+    if isinstance(spec, str | LoadedModel | nn.Module):
+        return Candidate(
+            name=name or getattr(spec, "name", type(spec).__name__),
+            model=spec,
+            options=options,
+        )
+    raise UsageError(
+        f"A candidate is a name such as 'timm:resnet18', a .npz file, a torch module, a LoadedModel or a Candidate, not "
+        f"{type(spec).__name__}."
+    )
+
+
+def _told_apart(candidates: "list[Candidate]") -> "list[Candidate]":
+    """Networks in memory that have one name get numbers."""
+    from collections import Counter
+
+    seen: Counter[str] = Counter()
+    found: list[Candidate] = []
+    for one in candidates:
+        seen[one.name] += 1
+        again = seen[one.name] > 1 and not isinstance(one.model, str | None)
+        found.append(replace(one, name=f"{one.name} {seen[one.name]}") if again else one)
+    return found
 
 
 def numbers(given: str | Sequence[float] | None, option: str) -> list[float] | None:
@@ -359,7 +413,7 @@ def seen_by_any(candidates: "Sequence[Candidate]", dataset: "Dataset") -> list[s
     return [
         warning
         for one in candidates
-        for warning in seen_before(one.model, dataset, untrained=bool(one.options.get("random_weights")))
+        for warning in seen_before(spelled(one.model), dataset, untrained=bool(one.options.get("random_weights")))
     ]
 
 

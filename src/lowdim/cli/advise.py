@@ -38,6 +38,7 @@ def advise(
             help=f"May be repeated. {given.MODEL_HELP}",
             autocompletion=_completion.models,
         ),
+        given.CANDIDATE_OBJECTS,
     ] = None,
     data: given.DataOption = None,
     models: Annotated[
@@ -49,7 +50,7 @@ def advise(
         ),
     ] = None,
     shots: Annotated[str, typer.Option("--shots", help="Images per class of the learning curve.")] = "5,10,20",
-    outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 10,
+    outliers: Annotated[int, typer.Option("--outliers", min=0, help="List at most so many suspected labels.")] = 10,
     limit: given.Limit = None,
     model_arg: given.ModelArguments = None,
     random_weights: given.RandomWeights = False,
@@ -82,7 +83,6 @@ def advise(
     classes and images are the trouble, and prints the command to run. Looks at the training split only.
     """
     from lowdim.data import as_dataset
-    from lowdim.models import load_model
 
     arguments: dict[str, Any] = {
         "arguments": given.parse_arguments(model_arg),
@@ -130,15 +130,13 @@ def advise(
         "--device": None if device == "auto" else device,
         "--seed": seed or None,
     }
-    loaders = [
-        partial(load_model, candidate.model or "", name=candidate.name, **candidate.options) for candidate in candidates
-    ]
+    loaders = [partial(candidate.load, dataset.kind) for candidate in candidates]
     words = {
-        candidate.name: [candidate.model or "", *given.model_words(candidate.options, candidate.name)]
+        candidate.name: [given.spelled(candidate.model) or "", *given.model_words(candidate.options, candidate.name)]
         for candidate in candidates
     }
     notes = given.seen_by_any(candidates, dataset)
-    spoken = given.spelled(data) or "DATA"
+    spoken = given.spelled(data) or ""
     return _run(loaders, dataset, spoken, config, words, given.words(options), notes, out, cache=cache, fresh=fresh)
 
 
@@ -195,7 +193,13 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
 
     chosen = found.recommendation
     spec, *loading = words[chosen.model]
-    how = given.words({f"--{name}": value for name, value in found.arguments().items()})
+    arguments = found.arguments()
+    how = given.words({f"--{name}": value for name, value in arguments.items()})
+    if spec and data:
+        line = shlex.join(["lowdim", "finetune", "--model", spec, "--data", data, *how, *loading, *options])
+    else:  # of objects
+        stated = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        line = f"lowdim.finetune(model, data, {stated})"
     outliers = [asdict(entry) for entry in found.outliers]
     for entry in outliers:
         entry["class"] = entry.pop("class_")
@@ -206,7 +210,7 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
             "layer": chosen.layer,
             "expected_accuracy": chosen.accuracy,
             "interval": list(chosen.interval),
-            "command": shlex.join(["lowdim", "finetune", "--model", spec, "--data", data, *how, *loading, *options]),
+            "command": line,
         },
         "features": dict(found.features),
         "baseline_wins": found.baseline_wins,
@@ -241,11 +245,6 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     ]
     for row in result["learning_curve"]:
         lines.append(f"{row['shots']} per class, {row['method']}: {percent(row['accuracy'])}{between(row['interval'])}")
-    if (more := result["more_labels"]) is not None:
-        before, after = more["shots"]
-        answer = "yes" if more["helps"] else "hardly"
-        change = f"{100 * more['gain']:+.1f} ± {100 * more['error']:.1f} points"
-        lines.append(f"would more labels help: {answer}; from {before} to {after} per class the probe gained {change}")
     worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
     hardest = ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst)
     lines.append(f"hardest classes: {hardest}")

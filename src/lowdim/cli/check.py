@@ -10,6 +10,7 @@ import typer
 
 from lowdim.cli._command import TYPED, called_from_python, command
 from lowdim.cli._common import PageFile
+from lowdim.cli._python import Objects
 
 if TYPE_CHECKING:
     from lowdim._verdicts import Check
@@ -31,7 +32,11 @@ def register(app: typer.Typer) -> None:
 @called_from_python
 def check(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="One STEP.safetensors per time, from the start of training.")
+        Path,
+        typer.Argument(metavar="DIR", help="One STEP.safetensors per time, from the start of training."),
+        Objects(
+            "str | Path | Sequence", "Or a list with the weights of each time: a state dict, or a list of matrices."
+        ),
     ],
     theorem: Annotated[Theorem, typer.Option("--theorem", help="Which theorem.")],
     rank: Annotated[
@@ -65,8 +70,9 @@ def check(
     from lowdim.report.check import check_sections
 
     begun = time.monotonic()
-    checks, degrees = _check(Path(folder), Theorem(theorem), rank, data, weights.split(",") if weights else None)
-    config = {"folder": folder, "theorem": str(theorem), "rank": rank, "data": data, "weights": weights}
+    checks, degrees = _check(folder, Theorem(theorem), rank, data, weights.split(",") if weights else None)
+    held = folder if isinstance(folder, str | Path) else f"{len(folder)} states in memory"
+    config = {"folder": str(held), "theorem": str(theorem), "rank": rank, "data": data, "weights": weights}
     result: dict[str, Any] = {
         "config": config,
         "warnings": [],
@@ -76,7 +82,7 @@ def check(
         **degrees,
     }
     shown = Page(
-        title=f"The theorem of {theorem} on {folder}",
+        title=f"The theorem of {theorem} on {held}",
         lead=headline("check", result),
         sections=check_sections(result),
         command=TYPED.get(),
@@ -106,7 +112,7 @@ def _together(answers: Sequence[bool | None]) -> bool | None:
 
 
 def _check(
-    folder: Path, theorem: Theorem, rank: int | None, data: Path | None, names: list[str] | None
+    folder: Any, theorem: Theorem, rank: int | None, data: Path | None, names: list[str] | None
 ) -> tuple[list["Check"], dict[str, Any]]:
     from lowdim.dynamics import WeightHistory, check_separation, report_parsimony
     from lowdim.dynamics.samples import read_samples
@@ -116,7 +122,10 @@ def _check(
         raise UsageError("`theorem=separation` needs the inputs and classes: add `data=FILE.npz` with x and y.")
     if theorem == Theorem.separation and rank is not None:
         raise UsageError("`rank` belongs to `theorem=parsimony`; separation uses the number of classes.")
-    history = WeightHistory.from_folder(folder, names)
+    from_files = isinstance(folder, str | Path)
+    if not from_files and not isinstance(folder, Sequence):
+        raise UsageError(f"Give a folder, or a list with the weights of each time, not {type(folder).__name__}.")
+    history = WeightHistory.from_folder(folder, names) if from_files else WeightHistory.of(folder, names)
     samples = read_samples(data) if data is not None else None
     if theorem == Theorem.separation:
         assert samples is not None

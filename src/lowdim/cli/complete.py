@@ -9,6 +9,7 @@ import typer
 from lowdim.cli._command import TYPED, called_from_python, command, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 from lowdim.cli._inputs import positive
+from lowdim.cli._python import Objects
 from lowdim.completion.solvers import SOLVERS
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Pairs = tuple[Texts, Texts]
 
 LARGE_FILE = 20_000_000  # bytes
+MOST_RATINGS = 50  # different values up to which they are a scale
 LARGEST_TABLE = 2_000_000  # cells of a matrix of triplets that are written without being asked for
 
 
@@ -60,6 +62,7 @@ def complete(
             help="Table with empty cells or ratings (any text table, also .gz .zip; .xlsx .parquet .npz; - is standard input), picture, "
             "or sample:china, sample:flower.",
         ),
+        Objects("str | Path | DataFrame", "Or a pandas or polars frame."),
     ],
     row: Annotated[str | None, typer.Option("--row", help="Column of triplets with the ids of rows.")] = None,
     col: Annotated[str | None, typer.Option("--col", help="Column of triplets with the ids of columns.")] = None,
@@ -88,7 +91,11 @@ def complete(
     solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = _AUTO,
     scale: Annotated[bool, typer.Option(help="Bring columns to unit variance inside.")] = True,
     clip: Annotated[
-        str | None, typer.Option("--clip", help="LOW,HIGH or observed: bounds of what is filled in.")
+        str | None,
+        typer.Option(
+            "--clip",
+            help="LOW,HIGH, observed or none: bounds of what is filled in [default: the scale of ratings; 0,255 of pictures].",
+        ),
     ] = None,
     as_: Annotated[
         As, typer.Option("--as", help="A table whose columns are completed, or ratings: one known entry in each row.")
@@ -360,13 +367,17 @@ def _run(
             filled = source.filled(model.transform(entries))
             output = str(folder.write("completed.png", to_png(filled)))
             pictures = [("known", source.holed()), ("completed", filled)]
+            height, width, channels = source.pixels.shape
+            size = {"height": height, "width": width, "channels": channels, "missing": int(source.missing.sum())}
+            tables = {"picture": size}
         elif isinstance(source, TableFile):
             output, tables = _write_table(folder, source, model)
             errors = _errors_by_column(source, model)
             tables["columns"] = [{**column, "error_ratio": errors.get(column["name"])} for column in tables["columns"]]
         else:
             output = _write(folder, source, model, pairs)
-    remarks = [str(one.message) for one in caught] + _unknown_columns(source)
+    nothing = "filled" in tables and not tables["filled"]  # a model of what nobody asks for needs no remarks
+    remarks = ([] if nothing else [str(one.message) for one in caught]) + _unknown_columns(source, model)
     result = {
         "config": folder.config,
         **_describe(model, entries.size),
@@ -419,35 +430,52 @@ def _matrix(source: "Source") -> Any:
 
     if isinstance(source, TableFile):
         return source.table
-    entries = source.entries
     if isinstance(source, Triplets):
+        entries = source.entries
         return source.row_ids[entries.rows], source.column_ids[entries.cols], entries.values
-    return entries
+    return source
 
 
 def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCompletion") -> tuple[str, dict[str, Any]]:
     """Writes the table in the form of its file, its deviations, and the list of filled cells; returns the first, and what was filled."""
+    from collections import Counter
+
+    import numpy as np
+
     from lowdim.completion._estimator import fill_table
 
     filled = fill_table(model, source.table)
     output = folder.write(f"completed{source.source.suffix}", source.source.written(filled))
-    rows = [
-        [cell.row + 1, cell.column, cell.value, cell.low, cell.high, cell.probability, cell.deviation]
-        for _, cell in sorted(filled.items())
-    ]
-    folder.write("filled.csv", _csv([["row", "column", "value", "low", "high", "probability", "deviation"], *rows]))
+    rows: list[list[Any]] = [["row", "line", "column", "value", "low", "high", "probability", "deviation"]]
+    for (row, place), cell in sorted(filled.items()):
+        write = source.table.columns[place].write
+        bounds = [None if bound is None else write(bound) for bound in (cell.low, cell.high)]
+        line = source.source.line(row)
+        rows.append([row + 1, line, cell.column, cell.value, *bounds, cell.probability, cell.deviation])
+    folder.write("filled.csv", source.source.beside(rows))
     names = source.source.names
-    deviations = [["" for _ in names] for _ in range(len(source.source.cells))]
+    deviations: list[list[Any]] = [[None for _ in names] for _ in range(len(source.source.cells))]
     for (row, column), cell in filled.items():
-        deviations[row][column] = f"{cell.deviation:.6g}"
-    folder.write("deviations.csv", _csv([names, *deviations]))
-    counts = [(column, sum(place == index for _, place in filled)) for index, column in enumerate(source.table.columns)]
-    columns = [{"name": column.name, "kind": column.kind, "filled": count} for column, count in counts]
+        deviations[row][column] = float(f"{cell.deviation:.6g}")
+    folder.write("deviations.csv", source.source.beside([names, *deviations]))
+    counts = Counter(place for _, place in filled)
+    used = np.any([column.known for column in source.table.columns], axis=0)
+    columns = [
+        {
+            "name": one.name,
+            "kind": one.kind,
+            "filled": counts[place],
+            "left": int((used & ~one.known).sum()) - counts[place],
+        }
+        for place, one in enumerate(source.table.columns)
+    ]
     return str(output), {"columns": columns, "filled": len(filled)}
 
 
 def _write(folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion", pairs: "Pairs | None") -> str | None:
     """Writes what was asked for into the run folder; returns its path."""
+    import numpy as np
+
     if pairs is not None:
         return str(folder.write("predictions.csv", _csv(_predictions(source, model, *pairs))))
     if model.shape_[0] * model.shape_[1] > LARGEST_TABLE:
@@ -458,9 +486,38 @@ def _write(folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion
     )
     row_ids: Any = model.row_ids_
     column_ids: Any = model.column_ids_
-    header = [source.names[0], *column_ids]
-    rows = ([id, *map(repr, values.tolist())] for id, values in zip(row_ids, completed, strict=True))
+    known = np.zeros(completed.shape, bool)
+    known[
+        np.searchsorted(row_ids, source.row_ids)[source.entries.rows],
+        np.searchsorted(column_ids, source.column_ids)[source.entries.cols],
+    ] = True
+    down, across = _by_number(row_ids), _by_number(column_ids)
+    header = [source.names[0], *column_ids[across]]
+    rows = (
+        [
+            row_ids[row],
+            *(
+                _given(value, own)
+                for value, own in zip(completed[row, across].tolist(), known[row, across], strict=True)
+            ),
+        ]
+        for row in down
+    )
     return str(folder.write("completed.csv", _csv([header, *rows])))
+
+
+def _by_number(ids: Any) -> Any:
+    """The order of ids: as numbers where all are whole numbers."""
+    import numpy as np
+
+    texts = [str(id) for id in ids]
+    plain = all(text.isdecimal() and len(text) < 16 for text in texts)
+    return np.argsort([int(text) for text in texts], kind="stable") if plain else np.arange(len(texts))
+
+
+def _given(value: float, known: bool) -> str:
+    """A known whole number as such, everything else with all its digits."""
+    return str(int(value)) if known and value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
 def _with_new_ids(source: "Triplets", model: "DeepMatrixCompletion") -> Any:
@@ -483,17 +540,16 @@ def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, c
     return [[*source.names, "deviation"], *([str(r), str(c), repr(v), repr(d)] for r, c, v, d in numbers)]
 
 
-def _unknown_columns(source: "Source") -> list[str]:
-    """A warning of columns without entries: nothing tells their values, not even a mean."""
+def _unknown_columns(source: "Source", model: "DeepMatrixCompletion") -> list[str]:
+    """A warning of columns without entries of which nothing tells the values, not even a mean."""
     from lowdim.completion.entries._pictures import Picture
     from lowdim.completion.entries._reading import TableFile
 
     if isinstance(source, TableFile):
         names = [repr(column.name) for column in source.table.columns if column.kind == "empty" and column.name]
         return [f"No cell of column {', '.join(names)} is known, so nothing is filled in there."] if names else []
-    empty = [place for place, count in enumerate(source.entries.col_counts.tolist()) if count == 0]
-    if isinstance(source, Picture) and empty:
-        count = len({place % source.pixels.shape[1] for place in empty})
+    if isinstance(source, Picture) and not model._seen.all():
+        count = int((~model._seen).sum()) // source.pixels.shape[2]
         return [f"{count} columns of the picture have no known pixel and stay black. Mask fewer pixels."]
     return []
 
@@ -561,17 +617,31 @@ def _max_rank(source: "Source") -> int:
 
 
 def _clip(text: str | None, source: "Source") -> Any:
+    """Bounds of what is filled in; by default those of a picture, or of a scale of ratings."""
+    import numpy as np
+
     from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._reading import Triplets
     from lowdim.errors import UsageError
 
-    if text is None:
-        return [0, 255] if isinstance(source, Picture) else None
+    if text is None and isinstance(source, Picture):
+        return [0, 255]
+    if text is None and isinstance(source, Triplets):
+        scale = np.unique(source.entries.values)
+        if 1 < scale.size <= MOST_RATINGS and source.entries.size >= 10 * scale.size:
+            low, high = float(scale[0]), float(scale[-1])
+            say(
+                f"ratings of {scale.size} levels: predictions are kept between {low:g} and {high:g}; --clip none lifts that"
+            )
+            return [low, high]
+    if text in (None, "none"):
+        return None
     if text == "observed":
         return text
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"`clip` takes LOW,HIGH or observed, not {text!r}.") from error
+        raise UsageError(f"`clip` takes LOW,HIGH, observed or none, not {text!r}.") from error
     return [low, high]
 
 

@@ -143,7 +143,7 @@ def finetune(
     from lowdim._files import existing_file, sha256
     from lowdim.data import as_dataset
     from lowdim.finetuning._zero_shot import PROMPT, read_npy
-    from lowdim.models import as_model, runs_code
+    from lowdim.models import as_model, require_network, runs_code
 
     options: dict[str, Any] = {
         "weights": weights,
@@ -158,6 +158,7 @@ def finetune(
         "feature": feature,
         "pool": None if pool is None else str(pool),
     }
+    require_network(model)
     if list_layers:
         return _listing(as_model(model, **options))
     dataset = as_dataset(

@@ -106,7 +106,7 @@ def measure(
     Several processes: torchrun --nproc-per-node 2 -m lowdim measure ...
     """
     from lowdim.data import as_dataset
-    from lowdim.models import as_model
+    from lowdim.models import as_model, require_network
 
     options: dict[str, Any] = {
         "weights": weights,
@@ -120,6 +120,7 @@ def measure(
         "image_size": image_size,
         "feature": feature,
     }
+    require_network(model)
     if list_layers:
         return _listing(as_model(model, **options))
     dataset = as_dataset(

@@ -37,6 +37,7 @@ BaseOption = Annotated[
         rich_help_panel="Model",
         help="Where the base is now [default: where it was when the delta was made].",
     ),
+    given.MODEL_OBJECTS,
 ]
 
 
@@ -60,6 +61,7 @@ def predict(
             help=f"{given.DATA_HELP} Labels may be missing; one picture file will do.",
             autocompletion=_completion.data_sets,
         ),
+        given.Objects(given.DATA_OBJECTS.types.removesuffix(" | None"), "Or inputs alone, with labels, or a frame."),
     ],
     split: Annotated[
         str | None,
@@ -114,13 +116,14 @@ def predict(
     from lowdim.data._finite import some
     from lowdim.errors import InputError, NonFiniteError, UsageError
     from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
-    from lowdim.finetuning._delta import tuned_parts
+    from lowdim.finetuning._delta import read_delta, tuned_parts
     from lowdim.finetuning._evaluate import without_class
     from lowdim.report import Result
 
     begun = time.monotonic()
     if views not in (1, 2):
         raise UsageError(f"There are two views of an image, as it is and mirrored, not {views}.", argument="views")
+    usual = read_delta(delta).notes.get("columns")
     dataset = as_dataset(
         data,
         path_column=path_column,
@@ -131,14 +134,15 @@ def predict(
         seed=seed,
         skip_unreadable=skip_unreadable,
         whole=split in (None, "all"),
+        usual=usual if isinstance(usual, dict) else None,
     )
     names = _splits(dataset, split)
     parts = [dataset[name] for name in names]
     items = [item for part in parts for item in part.items]
     if not items:
-        raise InputError(f"{data} has no sample that can be classified.")
+        raise InputError(f"{dataset.name} has no sample that can be classified.")
     if views > 1 and any(part.kind != "image" for part in parts):
-        raise UsageError(f"Only images can be mirrored, but {data} has none.", argument="views")
+        raise UsageError(f"Only images can be mirrored, but {dataset.name} has none.", argument="views")
     arguments = given.parse_arguments(model_arg)
     found, network, preprocessing, changed = tuned_network(
         delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
@@ -203,7 +207,7 @@ def predict(
     if csv is not None:
         _write_csv(csv, predictions, found.classes, probabilities)
     result: dict[str, Any] = {
-        "config": {"delta": delta, "data": dataset.name, "split": chosen, "seed": seed, "views": views},
+        "config": {"delta": str(delta), "data": dataset.name, "split": chosen, "seed": seed, "views": views},
         "warnings": warnings,
         "seconds": round(time.monotonic() - begun, 3),
         "predictions": predictions,
@@ -330,7 +334,7 @@ def _write_csv(
 
 def tuned_network(
     folder: Path,
-    model: str | None,
+    model: "str | LoadedModel | nn.Module | None",
     weights: Path | None,
     arguments: dict[str, Any],
     device: str,
@@ -356,7 +360,7 @@ def tuned_network(
 
 def load_base(
     found: "Delta",
-    model: str | None,
+    model: "str | LoadedModel | nn.Module | None",
     weights: Path | None,
     arguments: "dict[str, Any] | None" = None,
     *,
@@ -372,17 +376,20 @@ def load_base(
         InputError: If it cannot be found, or the delta names a network whose code would have to run.
     """
     from lowdim.errors import InputError
-    from lowdim.models import load_model, runs_code
+    from lowdim.models import as_model, load_model, runs_code
 
+    if model is not None and given.spelled(model) is None:
+        kind = str(found.preprocessing["kind"])
+        return as_model(model, kind=kind, weights=weights, arguments=arguments, weights_key=weights_key)
     source: dict[str, Any] = {**found.base["source"], "allow_pickle": allow_pickle}
     if not source.get("spec") and model is None:
-        raise InputError("The delta was made from a network in Python; say with --model where to find its base.")
+        raise InputError("The delta was made from a network in Python; say with `model` what its base is.")
     if model is not None:
         source |= {"spec": model, "arguments": arguments or {}}
     elif runs_code(source["spec"]):
         raise InputError(
             f"The delta names a base whose code would run: {source['spec']!r}. If you trust that file, name it yourself: "
-            f"--model {source['spec']} (and --model-arg KEY=VALUE)."
+            f"`model={source['spec']}` (and `model_arg=KEY=VALUE`)."
         )
     if weights is not None:
         source["weights"] = weights

@@ -62,6 +62,7 @@ def rank(
             help=f"May be repeated. {given.MODEL_HELP} FILE.npz: saved features.",
             autocompletion=_completion.models,
         ),
+        given.CANDIDATE_OBJECTS,
     ] = None,
     data: given.DataOption = None,
     models: Annotated[
@@ -212,7 +213,7 @@ def _run(
             ["lowdim", "finetune", "--model", candidate.model, *typed, *given.model_words(candidate.options)]
         )
         for candidate in candidates
-        if candidate.model and typed and isinstance(candidate.options.get("image_size"), int | None)
+        if isinstance(candidate.model, str) and typed and isinstance(candidate.options.get("image_size"), int | None)
     }
     with run_folder(out, "rank", config, fresh=fresh) as (run, folder), run:
         known = run.finished()

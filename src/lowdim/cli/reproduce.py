@@ -120,9 +120,14 @@ def run(
         update = stack.enter_context(progress("experiments"))
         finished: dict[str, Finished] = {}
         ended: dict[str, Finished] = {}
+        folders = {one.id: named_by_environment(settings[one.id], assignments) for one in experiments}
         options = {
             one.id: "".join(
-                [*_own(one, "--set", assignments), *([" --full"] if full else []), *_own(one, "--sweep", sweeps)]
+                [
+                    *_own(one, "--set", [*assignments, *folders[one.id]]),
+                    *([" --full"] if full else []),
+                    *_own(one, "--sweep", sweeps),
+                ]
             )
             for one in experiments
         }
@@ -154,10 +159,21 @@ def run(
         page = experiments_page(experiments, finished, settings, options, next_steps)
         if commands is not None:
             page = as_tour(page, experiments, finished, commands)
-        page = dataclasses.replace(page, command=TYPED.get())
+        named = sorted({text for texts in folders.values() for text in texts})
+        typed = "".join([TYPED.get(), *(f" --set {shlex.quote(text)}" for text in named)]) if TYPED.get() else ""
+        page = dataclasses.replace(page, command=typed)
         result, page = _write(folder, page, experiments, finished, settings, time.monotonic() - begun)
     tables = experiment_tables(result) if name != "demo" or exit_code(result) else []
     return Result(name, result, page, folder=path, tables=tables, exit_code=exit_code(result))
+
+
+def named_by_environment(settings: Any, assignments: Sequence[str]) -> list[str]:
+    """The folder of real networks as an assignment where the environment named it: the page's command runs the same elsewhere."""
+    from lowdim.experiments._real_networks import real_data
+
+    folder = getattr(settings, "data", "")
+    typed = any(text.partition("=")[0].strip() == "data" for text in assignments)
+    return [f"data={folder}"] if folder and folder == real_data() and not typed else []
 
 
 def _own(experiment: "Experiment", option: str, texts: Sequence[str]) -> list[str]:

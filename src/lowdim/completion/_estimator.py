@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
 from lowdim.completion.entries import Entries, _inputs, require_memory
 from lowdim.completion.entries._known import with_tables
+from lowdim.completion.entries._pictures import Picture
 from lowdim.completion.solvers import SOLVERS
 from lowdim.completion.solvers import solver as solver_named
 from lowdim.completion.solvers._solver import Journal, Settings, hold_out, singular_values
@@ -171,6 +172,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         settings = replace(settings, row_features=user_features, col_features=item_features)
         if self._table is not None:
             settings = replace(settings, together=tuple(self._table.blocks), clock=self._table.clock)
+        if isinstance(X, Picture):
+            settings = replace(settings, channels=X.pixels.shape[2])
         smaller = min(entries.shape)
         if settings.rank is not None and settings.rank >= smaller:
             raise UsageError(f"rank={self.rank} must be below the smaller side of the matrix, which is {smaller}.")
@@ -182,6 +185,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.shape_ = entries.shape
         counts = entries.col_counts
         told = item_features is not None and self._completed.shared
+        name = self._completed.solver
+        told |= name in SOLVERS and solver_named(name).fills_empty
         self._seen = (counts > 0) | told
         self._kept = np.flatnonzero(self._seen | self.keep_empty_features)
         self._indicated = np.flatnonzero(counts < entries.shape[0])
@@ -441,6 +446,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             self.n_features_in_ = len(self.feature_names_in_)
             self.column_kinds_ = {column.name: column.kind for column in self._table.columns}
             return _inputs.entries_of(self._table.matrix)
+        if isinstance(X, Picture):
+            return self._read_training(X.entries)
         if _inputs.is_triplets(X):
             triplets = _inputs.read_triplets(X)
             self.row_ids_, self.column_ids_ = triplets.row_ids, triplets.column_ids

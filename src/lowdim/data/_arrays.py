@@ -76,18 +76,19 @@ def dataset_from_arrays(
         >>> data.classes, len(data["train"]), len(data["test"])
         (('a', 'b'), 2, 2)
     """
-    return divided(_from_arrays(x_train, y_train, x_test, y_test, classes, name, task), seed)
+    return divided(from_arrays(x_train, y_train, x_test, y_test, classes, name, task), seed)
 
 
-def _from_arrays(
+def from_arrays(
     x_train: np.ndarray,
     y_train: Any,
-    x_test: np.ndarray | None,
-    y_test: Any,
-    classes: Sequence[str] | None,
-    name: str,
+    x_test: np.ndarray | None = None,
+    y_test: Any = None,
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
     task: Task = "classification",
 ) -> Dataset:
+    """`dataset_from_arrays`, not divided."""
     x_train = _native(x_train)
     parts, kind = {"train": (x_train, y_train)}, _kind("x_train", x_train)
     if x_test is not None:
@@ -154,7 +155,7 @@ def load_npz(path: Path, *, labelled: bool = True, task: Task = "classification"
     names = arrays.get("class_names")
     if names is not None and names.ndim != 1:
         raise InputError(f"class_names in {path} has shape {names.shape}; expected one name per class.")
-    return _from_arrays(
+    return from_arrays(
         arrays["x_train"],
         arrays["y_train"],
         arrays.get("x_test"),

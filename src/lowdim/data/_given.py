@@ -3,17 +3,20 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from lowdim.data._arrays import Numbered, Rows, dataset_from_arrays, regression_arrays, unmasked
-from lowdim.data._dataset import Dataset, Split, Task, divided
+from lowdim.data._arrays import Numbered, Rows, from_arrays, regression_arrays, unmasked
+from lowdim.data._dataset import UNLABELLED, Dataset, Split, Task, divided
 from lowdim.data._labels import encode_labels, with_numbers
 from lowdim.data._load import choose, load_data
+from lowdim.data._table import Texts, frame_columns, table_of
 from lowdim.errors import InputError, UsageError
 
 _INPUTS = ("pixel_values", "inputs", "input", "images", "image", "x")
+_OF_TABLES = ("path_column", "text_column", "path_root", "usual")
 _LABELS = ("labels", "label", "targets", "target", "y")
 
 
@@ -24,6 +27,7 @@ def as_dataset(
     limit: int | None = None,
     shots: int | None = None,
     seed: int = 0,
+    whole: bool = False,
     task: Task = "classification",
     **how: Any,
 ) -> Dataset:
@@ -31,12 +35,13 @@ def as_dataset(
 
     Args:
         data: What `load_data` takes; a `Dataset`; ``(inputs, labels)`` of arrays or tensors, or such pairs by split name; a pandas
-            frame with `label_column`; or batches, such as a ``DataLoader`` gives: pairs, or mappings with inputs and labels. Inputs
+            frame, read like a table in a file; or batches, such as a ``DataLoader`` gives: pairs, or mappings with inputs and labels. Inputs
             are uint8 images N x H x W [x 1 or 3], features N x d, or floats of any other shape that the network takes as they are.
         label_column: Of a table or frame.
         limit: Keep so many samples of each split, stratified.
         shots: Keep so many training samples of each class.
         seed: Of the split, where there is none, and of `limit` and `shots`.
+        whole: For data to classify, as `load_data` has it: inputs may come without labels, alone or as a list of texts.
         task: ``"regression"`` where labels are numbers to be predicted: one or a row of them per sample, or columns by commas.
         how: Further arguments of `load_data`.
 
@@ -51,27 +56,36 @@ def as_dataset(
     """
     if isinstance(data, str | os.PathLike):
         spec = os.fspath(cast("str", data))
-        return load_data(spec, label_column=label_column, limit=limit, shots=shots, seed=seed, task=task, **how)
-    given = [name for name, value in how.items() if value]
+        return load_data(
+            spec, label_column=label_column, limit=limit, shots=shots, seed=seed, whole=whole, task=task, **how
+        )
+    framed = hasattr(data, "columns") and hasattr(data, "to_numpy")
+    given = [name for name, value in how.items() if value and not (name == "usual" or (framed and name in _OF_TABLES))]
     if given:
         raise UsageError(
             f"`{given[0]}` is for data in files, not for {type(data).__name__} objects.", argument=given[0]
         )
-    dataset = _dataset(data, label_column, task)
+    if framed:
+        of_table = {name: how[name] for name in _OF_TABLES if how.get(name)}
+        dataset = _frame(data, label_column, task, labelled=not whole, **of_table)
+    else:
+        dataset = _dataset(data, task, labelled=not whole)
     dataset = with_numbers(dataset) if task == "regression" else dataset
-    dataset = divided(dataset, seed) if set(dataset.splits) == {"all"} else dataset
+    dataset = divided(dataset, seed) if set(dataset.splits) == {"all"} and not whole else dataset
     return choose(dataset, limit=limit, shots=shots, seed=seed)
 
 
-def _dataset(data: Any, label_column: str | None, task: Task) -> Dataset:
+def _dataset(data: Any, task: Task, *, labelled: bool) -> Dataset:
     if isinstance(data, Dataset):
         return data
-    if hasattr(data, "columns") and hasattr(data, "to_numpy"):
-        return _frame(data, label_column, task)
     if isinstance(data, Mapping):
         parts = {str(name): _pair(pair) for name, pair in cast("Mapping[Any, Any]", data).items()}
     elif _is_pair(data):
         parts = {"train": _pair(data)}
+    elif hasattr(data, "shape") or _are_texts(data):
+        if labelled:
+            raise UsageError("These are inputs without labels: pass both as one pair, `data=(inputs, labels)`.")
+        return _inputs_alone(data)
     elif isinstance(data, Iterable):
         parts = {"train": _joined(cast("Iterable[Any]", data))}
     else:
@@ -79,6 +93,27 @@ def _dataset(data: Any, label_column: str | None, task: Task) -> Dataset:
             f"Data is a name, a path, a pair of inputs and labels, a frame or batches, not {type(data).__name__}."
         )
     return _splits(parts, task)
+
+
+def _are_texts(data: Any) -> bool:
+    if not isinstance(data, list | tuple):
+        return False
+    items = cast("list[Any]", data)
+    return bool(items) and all(isinstance(item, str) for item in items)
+
+
+def _inputs_alone(data: Any) -> Dataset:
+    """Samples without labels, as one split."""
+    if _are_texts(data):
+        texts = [str(text) for text in data]
+        none = np.full(len(texts), UNLABELLED)
+        items = [f"text {row}" for row in range(len(texts))]
+        whole = Split(name="all", kind="text", labels=none, items=items, read=Texts([texts]))
+        return Dataset(name="texts", kind="text", classes=(), splits={"all": whole}, own_split=False)
+    inputs = _array(data)
+    found = _splits({"train": (inputs, np.zeros(len(inputs), np.int64))}, "classification")
+    whole = replace(found["all"], labels=np.full(len(inputs), UNLABELLED))
+    return replace(found, classes=(), splits={"all": whole})
 
 
 def _is_pair(data: Any) -> bool:
@@ -123,9 +158,10 @@ def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
 def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> Dataset:
     if len(parts) == 1 or set(parts) == {"train", "test"}:
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())
-        arrays = [value for pair in pairs for value in pair]
         if all(_is_known_form(inputs) for inputs, _ in pairs):
-            return dataset_from_arrays(*arrays, task=task)
+            (x, y), *test = pairs
+            x_test, y_test = test[0] if test else (None, None)
+            return from_arrays(x, y, x_test, y_test, task=task)
     raw = {name: labels if task == "regression" else labels.reshape(-1) for name, (_, labels) in parts.items()}
     for name, (inputs, _) in parts.items():
         if inputs.dtype.kind not in "fiu" or inputs.ndim < 2 or len(inputs) != len(raw[name]):
@@ -155,21 +191,14 @@ def _is_known_form(inputs: np.ndarray) -> bool:
     return floats or (inputs.dtype == np.uint8 and inputs.ndim in (3, 4))
 
 
-def _frame(frame: Any, label_column: str | None, task: Task) -> Dataset:
-    columns = [str(name) for name in frame.columns]
-    outputs = [label_column] if label_column in columns else (label_column or "").split(",")
-    outputs = outputs if task == "regression" else [label_column]
-    if not set(outputs) <= set(columns):
-        raise UsageError(
-            f"Say which column of the frame holds the labels with `label_column`: {', '.join(columns[:8])}.",
-            argument="label_column",
-        )
-    numbers = [name for name in columns if name not in outputs and np.asarray(frame[name]).dtype.kind in "fiub"]
-    if not numbers:
-        raise InputError("The frame has no column of numbers beside its labels.")
-    inputs = np.stack([np.asarray(frame[name], dtype=np.float32) for name in numbers], axis=1)
-    if task == "regression":
-        return dataset_from_arrays(
-            inputs, np.asarray(frame[outputs]), classes=[str(name) for name in outputs], name="frame", task=task
-        )
-    return dataset_from_arrays(inputs, np.asarray(frame[label_column]).astype(str), name="frame")
+def _frame(frame: Any, label_column: str | None, task: Task, *, labelled: bool, **columns: Any) -> Dataset:
+    """A frame as the table that it is."""
+    return table_of(
+        frame_columns(frame),
+        Path("the frame"),
+        label_column=label_column,
+        labelled=labelled,
+        task=task,
+        first=0,
+        **columns,
+    )

@@ -1,6 +1,7 @@
 """From what a person types to a data set."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def load_data(
     text_column: str | None = None,
     label_column: str | None = None,
     path_root: Path | None = None,
+    usual: Mapping[str, str] | None = None,
     limit: int | None = None,
     shots: int | None = None,
     seed: int = 0,
@@ -42,6 +44,8 @@ def load_data(
         text_column: Of a table: texts; two columns of pairs of texts, separated by a comma.
         label_column: Of a table: labels.
         path_root: Of a table: folder that picture paths start from and may not leave; default that of the table.
+        usual: Of a table, where none is named: ``text_column``, ``path_column`` and ``label_column`` of another like it, taken where they
+            are there, too.
         limit: Keep so many samples of each split, stratified.
         shots: Keep so many samples of each class of the train split.
         seed: Of the split (where there is none) and of ``limit`` and ``shots``.
@@ -72,6 +76,7 @@ def load_data(
         text_column=text_column,
         label_column=label_column,
         path_root=path_root,
+        usual=usual,
         task=task,
     )
     dataset = with_numbers(dataset) if task == "regression" else dataset
@@ -122,7 +127,7 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
     return replace(dataset, splits=splits, notes=tuple(notes))
 
 
-def _read(spec: str, *, labelled: bool, task: Task, **columns: Any) -> Dataset:
+def _read(spec: str, *, labelled: bool, task: Task, usual: Mapping[str, str] | None, **columns: Any) -> Dataset:
     path = Path(spec).expanduser()
     suffix = path.suffix.lower()
     is_table = path.name.lower().endswith(ENDINGS)
@@ -149,7 +154,7 @@ def _read(spec: str, *, labelled: bool, task: Task, **columns: Any) -> Dataset:
     if suffix in EXTENSIONS and not labelled:
         return load_picture(path)
     if is_table:
-        return load_table(path, labelled=labelled, task=task, **columns)
+        return load_table(path, labelled=labelled, task=task, usual=usual, **columns)
     raise InputError(f"{spec} is no data lowdim reads: give an image folder or a .npz, .csv or .tsv file.")
 
 

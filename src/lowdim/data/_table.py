@@ -2,10 +2,10 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -34,6 +34,7 @@ ENDINGS = (
 TEXTS = ("text", "sentence")
 PATHS = ("path", "image", "file", "filename")
 LABELS = ("label", "class", "target")
+Columns: TypeAlias = "dict[str, list[str] | np.ndarray]"
 _DIFFERENT = 0.8
 """Values of a column over its rows, from which it holds no classes."""
 _ENOUGH = 20
@@ -66,6 +67,7 @@ def load_table(
     text_column: str | None = None,
     label_column: str | None = None,
     path_root: Path | None = None,
+    usual: Mapping[str, str] | None = None,
     labelled: bool = True,
     task: Task = "classification",
 ) -> Dataset:
@@ -75,24 +77,67 @@ def load_table(
     test (or val, where there is no test) is honoured. Rows without a label (empty or ``nan``) are left out, with a note.
 
     The label column is by default the one called ``label``, ``class`` or ``target``; ``A,B`` as text column gives pairs of texts. For
-    regression, several label columns are separated by commas, and without texts and pictures all other columns that hold nothing but
-    numbers are features.
+    regression, several label columns are separated by commas. Without texts and pictures, other columns of numbers are features: for
+    regression those that hold nothing else, for classes only where all of them do.
 
     Raises:
         InputError: If the table or one of its rows cannot be used.
     """
-    columns = _read_columns(path)
+    return table_of(
+        _read_columns(path),
+        path,
+        path_column=path_column,
+        text_column=text_column,
+        label_column=label_column,
+        path_root=path_root,
+        usual=usual,
+        labelled=labelled,
+        task=task,
+    )
+
+
+def frame_columns(frame: Any) -> Columns:
+    """The columns of a pandas or polars frame; numbers stay numbers."""
+    columns: Columns = {}
+    for name in frame.columns:
+        cells = np.asarray(frame[name])
+        columns[str(name)] = cells if cells.dtype.kind in "fiub" else [_as_text(cell) for cell in cells.tolist()]
+    return columns
+
+
+def table_of(
+    columns: Columns,
+    path: Path,
+    *,
+    path_column: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    path_root: Path | None = None,
+    usual: Mapping[str, str] | None = None,
+    labelled: bool = True,
+    task: Task = "classification",
+    first: int = 2,
+) -> Dataset:
+    """`load_table` of columns that were read; `path` is where from, and `first` the number of the first row."""
     if path_column and text_column:
         raise InputError("Name a path column or a text column, not both.")
+    again = {
+        option: name
+        for option, name in (usual or {}).items()
+        if name in columns or all(part.strip() in columns for part in name.split(","))
+    }
+    if not path_column and not text_column:
+        path_column, text_column = again.get("path_column"), again.get("text_column")
+    label_column = label_column or again.get("label_column")
     if not path_column and not text_column:
         text_column = _named(columns, TEXTS)
         path_column = None if text_column else _named(columns, PATHS)
     named, notes, classes = label_column or _named(columns, LABELS), list[str](), ()
     outputs = _several(columns, named) if task == "regression" else []
-    if outputs and not path_column and not text_column:
-        whole = _numbers(path, columns, outputs)
+    if not path_column and not text_column and (outputs or _all_numbers(columns, named)):
+        whole = _numbers(path, columns, outputs or [named], first)
     else:
-        whole = _samples(path, columns, path_column, text_column, path_root)
+        whole = _samples(path, columns, path_column, text_column, path_root, first)
     there = np.ones(len(whole), bool)
     if outputs:
         goals = [_column(path, columns, name, "the numbers to be predicted", "`label_column`") for name in outputs]
@@ -123,13 +168,25 @@ def load_table(
         notes=tuple(notes),
         own_split=False,
         outputs=tuple(map(str, outputs)),
+        columns={
+            option: name
+            for option, name in (("path_column", path_column), ("text_column", text_column), ("label_column", named))
+            if name
+        },
     )
     divided = _named(columns, ("split",))
-    return dataset if divided is None else _split(dataset, [columns[divided][row] for row in rows], path)
+    if divided is None:
+        return dataset
+    return _split(dataset, [_as_text(columns[divided][row]) for row in rows], path)
 
 
 def _samples(
-    path: Path, columns: dict[str, list[str]], path_column: str | None, text_column: str | None, path_root: Path | None
+    path: Path,
+    columns: Columns,
+    path_column: str | None,
+    text_column: str | None,
+    path_root: Path | None,
+    first: int,
 ) -> Split:
     """All rows, without labels, as pictures or texts."""
     chosen = [path_column] if path_column else _text_columns(columns, text_column)
@@ -138,11 +195,20 @@ def _samples(
     if path_column:
         root = (path_root or path.parent).resolve()
         return image_split("all", _inside(contents[0], root, path), none, root)
-    items = [_shown(row, texts) for row, texts in enumerate(zip(*contents, strict=True), start=2)]
+    items = [_shown(row, texts) for row, texts in enumerate(zip(*contents, strict=True), start=first)]
     return Split(name="all", kind="text", labels=none, items=items, read=Texts(contents))
 
 
-def _numbers(path: Path, columns: dict[str, list[str]], outputs: Sequence[str | None]) -> Split:
+def _all_numbers(columns: Columns, label: str | None) -> bool:
+    """Whether there are columns beside the labels, all of numbers."""
+    others = [cells for name, cells in columns.items() if name != label and name.strip().lower() != "split"]
+    try:
+        return bool(others) and all(np.isfinite(np.array(cells, dtype=np.float64)).all() for cells in others)
+    except ValueError:
+        return False
+
+
+def _numbers(path: Path, columns: Columns, outputs: Sequence[str | None], first: int) -> Split:
     """All rows, without labels, as features: every column of numbers beside what is to be predicted."""
     features: list[np.ndarray] = []
     for name, cells in columns.items():
@@ -156,23 +222,23 @@ def _numbers(path: Path, columns: dict[str, list[str]], outputs: Sequence[str | 
             f"{path} has no texts, no pictures, and no column whose cells are all numbers beside {', '.join(map(str, outputs))}."
         )
     rows = np.stack(features, axis=1)
-    items = [f"row {row}" for row in range(2, len(rows) + 2)]
+    items = [f"row {row}" for row in range(first, len(rows) + first)]
     none = np.full(len(rows), UNLABELLED)
     return Split(name="all", kind="features", labels=none, items=items, read=Rows(rows, "features"))
 
 
-def _several(columns: dict[str, list[str]], named: str | None) -> list[str | None]:
+def _several(columns: Columns, named: str | None) -> list[str | None]:
     """The columns to be predicted."""
     return [named] if named is None or named in columns else [name.strip() for name in named.split(",")]
 
 
-def _named(columns: dict[str, list[str]], names: Sequence[str]) -> str | None:
+def _named(columns: Columns, names: Sequence[str]) -> str | None:
     """The first column with one of these names, in any case."""
     known = {column.strip().lower(): column for column in reversed(columns)}
     return next((known[name] for name in names if name in known), None)
 
 
-def _text_columns(columns: dict[str, list[str]], name: str | None) -> list[str | None]:
+def _text_columns(columns: Columns, name: str | None) -> list[str | None]:
     if name is None or name in columns or "," not in name:
         return [name]
     names = [part.strip() for part in name.split(",")]
@@ -181,7 +247,7 @@ def _text_columns(columns: dict[str, list[str]], name: str | None) -> list[str |
     return [*names]
 
 
-def _read_columns(path: Path) -> dict[str, list[str]]:
+def _read_columns(path: Path) -> Columns:
     if ".jsonl" in path.suffixes or ".ndjson" in path.suffixes:
         return _json_lines(path)
     from lowdim.tables import read_file
@@ -193,7 +259,7 @@ def _read_columns(path: Path) -> dict[str, list[str]]:
     return dict(zip(source.names, columns, strict=True))
 
 
-def _json_lines(path: Path) -> dict[str, list[str]]:
+def _json_lines(path: Path) -> Columns:
     """One object per line; a name that a line does not have is empty there."""
     rows: list[dict[str, Any]] = []
     opened = gzip.open if path.suffix == ".gz" else open
@@ -219,18 +285,18 @@ def _as_text(cell: Any) -> str:
         return cell
     if cell is None or cell != cell or type(cell).__name__ == "NAType":
         return ""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+    return str(int(cell)) if isinstance(cell, float | np.floating) and cell.is_integer() else str(cell)
 
 
-def _column(path: Path, columns: dict[str, list[str]], name: str | None, what: str, option: str) -> list[str]:
+def _column(path: Path, columns: Columns, name: str | None, what: str, option: str) -> list[str]:
     if name is None:
         raise InputError(f"Which column of {path} holds {what}? Say {option}; there are: {', '.join(columns)}.")
     if name not in columns:
         raise InputError(f"{path} has no column {name!r}. {did_you_mean(name, columns)}")
-    return columns[name]
+    return [_as_text(cell) for cell in columns[name]]
 
 
-def _require_classes(path: Path, columns: dict[str, list[str]], name: str | None, labels: list[str]) -> None:
+def _require_classes(path: Path, columns: Columns, name: str | None, labels: list[str]) -> None:
     """Refuses a column in which nearly every row has a value of its own, and one of many different fractions."""
     values = len(set(labels))
     if len(labels) < _ENOUGH or (values < _DIFFERENT * len(labels) and not (values >= _ENOUGH and _fractions(labels))):

@@ -39,8 +39,15 @@ LEADING = 0.25
 AS_MADE = 0.15
 """Relative distance at which singular values of a step are those that Muon's iteration makes of the gradient's: Adam's are at .25 and more."""
 
-VISIBLE = 2.0**-7
+VISIBLE = 2.0**-9
 """Singular values of a gradient over its norm, above which bfloat16 leaves them what they are."""
+
+ALONE = 0.1
+"""Where Muon's gradients have rank one: relative difference between the lengths of that direction in the factors. Of steps that clip or
+scale each entry they differ by a factor of two."""
+
+ASIDE = 0.4
+"""The same: what may leave that direction, over its length. Of minibatches half of it does, of steps that scale each entry more."""
 
 FLAT = 2.5
 """Largest over smallest leading singular value of a step that still counts as orthogonalised."""
@@ -83,20 +90,25 @@ def first_steps(history: WeightHistory, count: int = 4) -> list[Step]:
 
 @dataclass(frozen=True)
 class Fit:
-    """``U = beta U_before - eta (gradient + lambda W)`` (or Nesterov's form of it), and the part of the length of U that it leaves."""
+    """``U = beta U_before - eta (gradient + lambda W)`` (or Nesterov's form of it), and the part of the length of U that it leaves.
+
+    `first` is eta of the first step, where it changes from step to step.
+    """
 
     eta: float
     decay: float
     momentum: float
     residual: float
+    first: float | None = None
 
     def describe(self) -> str:
         """In words."""
         extras = [f"momentum {self.momentum:.3g}"] if self.momentum else []
         extras += [f"weight decay {self.decay:.3g}"] if self.decay else []
         with_extras = f", {' and '.join(extras)}" if extras else ""
+        change = f", at first {self.first:.3g} (a schedule, or clipped gradients)" if self.first is not None else ""
         return (
-            f"gradient descent on all of the data, step {self.eta:.3g}{with_extras} "
+            f"gradient descent on all of the data, step {self.eta:.3g}{change}{with_extras} "
             f"(unexplained part of the recorded steps: {self.residual:.1g})"
         )
 
@@ -137,17 +149,32 @@ def fit_descent(steps: Sequence[Step], problem: Problem) -> Fit | None:
         ]
         found = dict(zip(names, numbers, strict=True))
         momentum = found.get("momentum", 0.0)
-        # Nesterov's step is -eta ((1 + beta) gradient - beta times the one before)
+        # Nesterov's step is -eta ((1 + beta) gradient - beta times the one before); other numbers only follow a step that changes
+        if "last" in found and not _is_one_number([-found["last"] / found["step"], momentum / (1 + momentum)]):
+            continue
         eta = -numbers[0] / (1 + momentum if "last" in found else 1)
         fits.append(Fit(float(eta), found.get("decay", 0.0) / numbers[0], momentum, float(max(left))))
-    for names in (("step",), ("step", "decay"), ("step", "decay", "momentum")):
+    for names in (("step",), ("step", "decay"), ("step", "momentum"), ("step", "decay", "momentum")):
         each = [_regress([term[name] for name in names], target) for term, target in zip(terms, targets, strict=True)]
         last = dict(zip(names, each[-1][0], strict=True))
         worst = max(residual for _, residual in each)
-        fits.append(Fit(-last["step"], last.get("decay", 0.0) / last["step"], last.get("momentum", 0.0), worst))
+        found = [dict(zip(names, numbers, strict=True)) for numbers, _ in each]
+        decays = [one["decay"] / one["step"] for one in found if "decay" in one]
+        momenta = [one["momentum"] for one in found[1:] if "momentum" in one]  # the first step has none
+        if not _is_one_number(decays) or not _is_one_number(momenta):
+            continue
+        fits.append(
+            Fit(-last["step"], last.get("decay", 0.0) / last["step"], last.get("momentum", 0.0), worst, -each[0][0][0])
+        )
     least = min(fit.residual for fit in fits)
-    fits = [fit for fit in fits if fit.residual <= min(tolerance, max(3 * least, tolerance / 100)) and fit.eta]
+    enough = min(tolerance, 3 * max(least, *(step.noise for step in steps)))
+    fits = [fit for fit in fits if fit.residual <= enough and fit.eta]
     return fits[0] if fits else None
+
+
+def _is_one_number(values: Sequence[float]) -> bool:
+    """Whether they agree to a twentieth: what only fits each step by another number explains none."""
+    return not values or max(values) - min(values) <= 0.05 * max(map(abs, values))
 
 
 def unwhitened_cause(problem: Problem) -> str:
@@ -332,9 +359,28 @@ def _made_by_newton_schulz(step: Step, slopes: Matrices) -> bool:
         made = values
         for _ in range(5):
             made = NEWTON_SCHULZ[0] * made + NEWTON_SCHULZ[1] * made**3 + NEWTON_SCHULZ[2] * made**5
-        if len(sizes) < 2 or _regress([made], sizes)[1] > min(AS_MADE, 0.7 * _regress([values], sizes)[1]):
+        if len(sizes) < 2:
+            return _keeps_one_direction(step, slopes)
+        if _regress([made], sizes)[1] > min(AS_MADE, 0.7 * _regress([values], sizes)[1]):
             return False
     return True
+
+
+def _keeps_one_direction(step: Step, slopes: Matrices) -> bool:
+    """Gradients of rank one whose direction is as long in every factor, with what bfloat16 fills in beside it."""
+    lengths: list[float] = []
+    filled = False
+    for weight, update, slope in zip(step.weights, step.update, slopes, strict=True):
+        left, values, right = np.linalg.svd(slope, full_matrices=False)
+        u, v = left[:, 0], right[0]
+        decay = _regress([np.outer(u, v).ravel(), weight.ravel()], update.ravel())[0][1]
+        change = update - decay * weight
+        lengths.append(float(-u @ change @ v))
+        leaves = max(np.linalg.norm(change @ v + lengths[-1] * u), np.linalg.norm(u @ change + lengths[-1] * v))
+        if values[1:].max(initial=0) > VISIBLE * values[0] or not leaves <= ASIDE * lengths[-1]:
+            return False
+        filled = filled or np.linalg.norm(change) > (1 + ALONE) * lengths[-1]
+    return bool(filled) and max(lengths) <= (1 + ALONE) * min(lengths)
 
 
 def _equal_leading(step: Step) -> bool:

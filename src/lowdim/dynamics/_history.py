@@ -1,9 +1,10 @@
 """Weights over time from anywhere: a run, arrays, or a folder with one safetensors file per step."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -95,8 +96,16 @@ class WeightHistory:
         return [self.weight(layer, index) for layer in range(1, self.depth + 1)]
 
     @classmethod
-    def of(cls, source: "WeightHistory | Trajectory | Sequence[Sequence[np.ndarray]]") -> "WeightHistory":
+    def of(
+        cls,
+        source: "WeightHistory | Trajectory | Sequence[Sequence[np.ndarray] | Mapping[str, Any]]",
+        weights: Sequence[str] | None = None,
+    ) -> "WeightHistory":
         """From a run without batch axes, or from ``[[W_1, …, W_L] at each time]``.
+
+        Args:
+            source: The run; a time may also be a mapping of arrays or tensors, such as a state dict.
+            weights: Names of the factors in mappings, first layer first; ``1 … L`` when left out.
 
         Raises:
             InputError: If it is empty, has batch axes, the number of factors changes, or a factor does not fit its neighbour.
@@ -105,7 +114,10 @@ class WeightHistory:
             return source
         if isinstance(source, Trajectory):
             return cls._of_run(source)
-        steps = [list(step) for step in source]
+        steps = [
+            _factors(step, index, weights) if isinstance(step, Mapping) else list(step)
+            for index, step in enumerate(source)
+        ]
         if not steps or not steps[0]:
             raise InputError(
                 "the weight history is empty. Pass at least the weights at the start and at one later time."
@@ -171,6 +183,25 @@ class WeightHistory:
             precision,
             lambda layer, index: _read(files[index], names[layer - 1]),
         )
+
+
+def _factors(state: Mapping[str, Any], index: int, weights: Sequence[str] | None) -> list[np.ndarray]:
+    """The factors of one time by their names; tensors come from where they are."""
+    names = list(weights or (str(n) for n in range(1, 1 + sum(str(name).isdigit() for name in state))))
+    missing = [name for name in names if name not in state]
+    if missing or not names:
+        raise InputError(
+            f"the state at index {index} has no {missing[0] if missing else '1, 2, …'}; it has {', '.join(map(str, list(state)[:12]))}. "
+            "Name the factors, first layer first, with `weights=name,name,…`"
+        )
+    found: list[np.ndarray] = []
+    for name in names:
+        value = state[name]
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.float() if "bfloat16" in str(value.dtype) else value
+        found.append(np.asarray(value))
+    return found
 
 
 def _natural(stem: str) -> list[tuple[int, int, str]]:

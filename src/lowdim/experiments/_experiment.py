@@ -1,10 +1,12 @@
 """What an experiment is: frozen settings in; verdicts, figures and tables out."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from lowdim._verdicts import Verdict
+from lowdim.errors import UsageError
 from lowdim.figures import Figure, Table
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -13,6 +15,12 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 class Skipped(Exception):
     """An experiment cannot run for lack of data or a package; the message says what to do."""
+
+
+def require_falling(name: str, values: Sequence[float]) -> None:
+    """Whether a setting holds two values or more, each smaller than the one before."""
+    if len(values) < 2 or any(a <= b for a, b in itertools.pairwise(values)):
+        raise UsageError(f"{name} needs two or more values, each smaller than the one before, not {values}.")
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Experiment:
         run: ``run(settings, progress)``. Raises `Skipped` when it cannot run here.
         full: Settings that the full form replaces (the lecture's own sizes).
         needs: Optional packages, by import name.
+        cost: Processor seconds of the default form, about, with real networks where it takes them: the longest begin first.
     """
 
     id: str
@@ -52,3 +61,4 @@ class Experiment:
     run: Callable[[Any, Progress], Outcome]
     full: dict[str, Any] = field(default_factory=dict[str, Any])
     needs: Sequence[str] = ()
+    cost: int = 5

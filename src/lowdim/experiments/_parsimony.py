@@ -19,7 +19,7 @@ from lowdim.dynamics import (
     scale_recursion,
     simulate,
 )
-from lowdim.experiments._experiment import Skipped
+from lowdim.errors import UsageError
 from lowdim.figures import Lines, Panels, Series, Surface
 
 SOURCE = "Yaras, Wang, Hu, Zhu, Balzano and Qu (2023), arXiv:2306.01154"
@@ -29,6 +29,14 @@ EQUIVARIANT = 1e-14
 
 RESOLVED = 1e-4
 """Relative gap in the spectrum above which float64 gives the middle singular vectors to 1e-11."""
+
+
+def require_invariant(width: int, rank: int) -> None:
+    """Whether some directions are outside the theorem's 2r."""
+    if width <= 2 * rank:
+        raise UsageError(
+            f"rank must be at most {(width - 1) // 2} at width {width}, not {rank}: nothing is invariant unless width > 2 x rank."
+        )
 
 
 @dataclass(frozen=True)
@@ -50,13 +58,6 @@ class Setting:
 
     def build(self, *, full_output: bool = True) -> tuple[Problem, list[Float[np.ndarray, "m n"]]]:
         """Target and weights: Case 2 (as many outputs as inputs) or Case 1."""
-        if self.width <= 2 * self.rank:
-            raise Skipped(
-                f"width {self.width} <= 2 x rank {self.rank}: outside the theorem, nothing is invariant. "
-                "Choose a larger width or a smaller rank."
-            )
-        if self.depth < 2:
-            raise Skipped(f"depth {self.depth}: below the last factor there is none. Choose 2 or more.")
         random = np.random.default_rng(self.seed)
         outputs = self.width if full_output else self.rank
         problem = Problem(low_rank_target((outputs, self.width), self.rank, random))

@@ -3,6 +3,8 @@
 import importlib.util
 import multiprocessing
 import os
+import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +12,14 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from lowdim._files import read_checked, write_checked
-from lowdim.errors import LowdimError
+from lowdim.errors import LowdimError, ResourceError, is_out_of_memory
 from lowdim.experiments import load
 from lowdim.experiments._experiment import Outcome, Skipped
+from lowdim.experiments._kept import keeping
 from lowdim.experiments._stored import from_stored, to_stored
 
 Status = Literal["done", "skipped", "error"]
@@ -54,7 +58,7 @@ def run_experiments(
     progress: Callable[[float, int], None],
     started: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Finished]:
-    """Runs each experiment, or reads its outcome where an earlier run left one.
+    """Runs each experiment, the longest first, or reads its outcome where an earlier run left one.
 
     Yields:
         One `Finished` per experiment, in the order in which they end.
@@ -63,6 +67,7 @@ def run_experiments(
     for id in settings:
         if id not in waiting:
             yield _read(id, state)
+    waiting.sort(key=lambda id: -load(id.partition("@")[0]).cost)  # so that no long one runs alone at the end
     done = len(settings) - len(waiting)
     running: dict[Connection, _Worker] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -103,9 +108,12 @@ def _start(id: str, settings: Any, state: Path, threads: int) -> _Worker:
     process = context.Process(target=_work, args=(id, settings, state, theirs), name=id)
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(thread_settings(before, threads))
+    # A child is told to run the script of its parent first, which it does not need: without a guard that would start it all again.
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         process.start()
     finally:
+        sys.modules["__main__"] = main
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     theirs.close()
@@ -154,13 +162,16 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
         missing = [name for name in experiment.needs if importlib.util.find_spec(name) is None]
         if missing:
             raise Skipped(f"needs {', '.join(missing)}. Run: pip install 'lowdim[all]'")
-        outcome = experiment.run(settings, progress)
+        parts = state / f"{id}.parts"
+        with keeping(parts):
+            outcome = experiment.run(settings, progress)
         stored = {
             "seconds": round(time.monotonic() - begun, 3),
             "settings": asdict(settings),
             "outcome": to_stored(outcome),
         }
         write_checked(state / f"{id}.json", stored)
+        shutil.rmtree(parts, ignore_errors=True)
         connection.send("done")
     except KeyboardInterrupt:
         connection.close()
@@ -169,6 +180,10 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
     except LowdimError as error:
         connection.send({"status": "error", "message": str(error), "exit_code": error.exit_code})
     except Exception as error:  # reported with its traceback by the parent
+        if is_out_of_memory(error):
+            message = f"memory is short ({error}). Take smaller settings."
+            connection.send({"status": "error", "message": message, "exit_code": ResourceError.exit_code})
+            return
         connection.send(
             {
                 "status": "error",

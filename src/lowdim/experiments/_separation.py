@@ -20,8 +20,8 @@ from lowdim.dynamics import (
     simulate,
     train_relu,
 )
-from lowdim.errors import InputError
-from lowdim.experiments._experiment import Progress, Skipped
+from lowdim.errors import InputError, UsageError
+from lowdim.experiments._experiment import Progress
 from lowdim.figures import Series
 
 SOURCE = "Wang et al. (2023), arXiv:2311.02960; the sharp law is this project's own"
@@ -33,19 +33,30 @@ LARGEST_SCALE = 0.5
 
 
 @dataclass(frozen=True)
-class Classes:
-    """K classes of n orthonormal samples: N = K n = d inputs of a square orthogonal X, one-hot targets."""
+class DataSettings:
+    """Numbers of classes and of samples in each."""
 
     classes: int = 5
     per_class: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.classes < 2 or self.per_class < 3:
-            raise Skipped(
-                f"{self.classes} classes of {self.per_class} samples are outside the theorem (d > 2K needs 3 per class, "
-                "and separation 2 classes). Choose larger ones."
-            )
+        if self.per_class < 3:
+            raise UsageError(f"per_class must be at least 3, not {self.per_class}: the theorem needs d > 2K.")
+
+    @property
+    def data(self) -> "Classes":
+        """The samples."""
+        return Classes(self.classes, self.per_class, self.seed)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """K classes of n orthonormal samples: N = K n = d inputs of a square orthogonal X, one-hot targets."""
+
+    classes: int
+    per_class: int
+    seed: int
 
     @property
     def width(self) -> int:

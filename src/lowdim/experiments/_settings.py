@@ -9,6 +9,16 @@ from typing import Any
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment
 
+_LEAST = {
+    **dict.fromkeys(("seed", "image_size", "weight_decay", "weight_decays", "bias_decay", "momentum", "perturbation", "decay"), 0),
+    **dict.fromkeys(("depth", "depths", "small_depths", "relu_depths", "classes", "dimension"), 2),
+}  # fmt: skip
+"""Where a range does not begin at 1 (whole numbers) or above 0 (others): a name means the same in every experiment."""
+
+_BELOW = {"momentum": 1.0, "missing": 1.0, "tolerance": 1.0, "seed": 2**63}
+_AT_MOST = {"share": 1.0, "shares": 1.0}
+_MAY_BE_EMPTY = {"relu_depths", "small_depths", "small_scales"}
+
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
     """``["eps=.2"]`` to ``{"eps": ".2"}``.
@@ -48,9 +58,42 @@ def _settings(experiment: Experiment, assignments: Mapping[str, str], *, full: b
         for name, text in assignments.items()
         if name in own
     }
-    if not 0 <= values.get("seed", 0) < 2**32:
-        raise UsageError(f"{experiment.id}: seed must be from 0 to {2**32 - 1}, not {values['seed']}.")
-    return dataclasses.replace(defaults, **{**(experiment.full if full else {}), **values})
+    return replaced(experiment.id, defaults, {**(experiment.full if full else {}), **values})
+
+
+def replaced(id: str, settings: Any, values: Mapping[str, Any]) -> Any:
+    """The settings with these values.
+
+    Raises:
+        UsageError: If one lies outside its range, or they contradict each other.
+    """
+    for name, value in values.items():
+        if isinstance(value, tuple) and not value and name not in _MAY_BE_EMPTY:
+            raise UsageError(
+                f"{id}: {name} needs at least one value. For example: `{name}={_text(getattr(settings, name))}`"
+            )
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int | float) and not isinstance(one, bool):
+                _require_range(id, name, one, value)
+    try:
+        return dataclasses.replace(settings, **values)
+    except UsageError as error:
+        raise UsageError(f"{id}: {error}") from error
+
+
+def _require_range(id: str, name: str, number: float, given: Any) -> None:
+    least = _LEAST.get(name, 1 if isinstance(number, int) else None)
+    low = number > 0 if least is None else number >= least
+    if low and number < _BELOW.get(name, math.inf) and number <= _AT_MOST.get(name, math.inf):
+        return
+    bounds = ["above 0" if least is None else f"at least {least}"]
+    bounds += [f"below {_BELOW[name]:g}"] if name in _BELOW else []
+    bounds += [f"at most {_AT_MOST[name]:g}"] if name in _AT_MOST else []
+    raise UsageError(f"{id}: {name} must be {' and '.join(bounds)}, not {_text(given)}.")
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def convert(text: str, default: Any, *, name: str = "value") -> Any:
@@ -70,6 +113,8 @@ def convert(text: str, default: Any, *, name: str = "value") -> Any:
         if isinstance(default, bool):
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
         if isinstance(default, int):
+            if text.lstrip("+-").isdecimal():
+                return int(text)
             number = float(text)
             if number != int(number):
                 raise ValueError

@@ -11,7 +11,7 @@ from lowdim._verdicts import Verdict
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment, Outcome
 from lowdim.experiments._runner import Finished
-from lowdim.experiments._settings import convert, parse_assignments
+from lowdim.experiments._settings import convert, parse_assignments, replaced
 from lowdim.figures import Lines, Series, Table
 
 
@@ -57,7 +57,7 @@ def sweep_points(
                 raise UsageError(f"`sweep` of {name} has no values. For example: `{name}={default},{default}`")
         for number, values in enumerate(itertools.product(*axes.values())):
             chosen = dict(zip(axes, values, strict=True))
-            found[f"{experiment.id}@{number}"] = Point(experiment.id, chosen, dataclasses.replace(base, **chosen))
+            found[f"{experiment.id}@{number}"] = Point(experiment.id, chosen, replaced(experiment.id, base, chosen))
     return found
 
 

@@ -15,7 +15,9 @@ from lowdim.completion.solvers.gd._starts import (
     spectral_network,
     stable_step,
 )
+from lowdim.errors import UsageError
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
+from lowdim.experiments._kept import kept
 from lowdim.experiments.factorization_compressed import leading_target
 from lowdim.figures import Lines, Series, Table
 
@@ -56,6 +58,23 @@ class Instance:
         return 0.5 * float(np.mean(difference**2))
 
 
+def _require_room(d: int, width: int) -> None:
+    if d < width:
+        raise UsageError(
+            f"d must be at least {width} for these ranks (a compressed network is twice the rank wide), not {d}."
+        )
+
+
+def _stable_gamma(step: float, share: float, target: Array, depth: int) -> float:
+    """The largest gamma at this step."""
+    gamma = largest_gamma(step, share, float(np.linalg.norm(target, 2)), depth)
+    if gamma <= 0:
+        raise UsageError(
+            f"a step of {step:g} is too large for this target at any gamma. Take a smaller one: `step={step / 4:g}`."
+        )
+    return gamma
+
+
 def past_plateau(entries: Entries, network: Network, step: float) -> Network:
     """The network at the end of the initial plateau, reached with growing steps."""
     return descend(entries, network, step, adaptive=True, tolerance=0.99, max_iterations=2_000).network
@@ -89,14 +108,21 @@ class DepthWidthSettings:
     max_iterations: tuple[int, int] = (6_000, 60_000)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _require_room(self.d, self.rank)
+        if len(self.steps) != 2 or len(self.max_iterations) != 2:
+            raise UsageError("steps and max_iterations have one value for depth 2 and one for depth 3.")
+        if len(self.widths) < 2 or list(self.widths) != sorted(set(self.widths)):
+            raise UsageError(f"widths must be two or more that rise, not {self.widths}.")
+
 
 def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome:
     """Trains depth 2 and 3 at several widths with the lecture's fixed steps."""
     shape = (2, len(settings.widths), settings.trials)
     tests, iterations = np.zeros(shape), np.zeros(shape)
     total = int(np.prod(shape))
-    for done, (layer, column, trial) in enumerate(np.ndindex(*shape)):
-        progress(done, total)
+
+    def complete(layer: int, column: int, trial: int) -> dict[str, float]:
         instance = Instance.draw(
             settings.d, settings.rank, settings.share, np.random.default_rng([settings.seed, trial])
         )
@@ -110,7 +136,12 @@ def run_depth_width(settings: DepthWidthSettings, progress: Progress) -> Outcome
             max_iterations=settings.max_iterations[layer],
             record=settings.max_iterations[layer],
         )
-        tests[layer, column, trial], iterations[layer, column, trial] = instance.test_error(run), run.iterations
+        return {"test": instance.test_error(run), "iterations": run.iterations}
+
+    for done, place in enumerate(np.ndindex(*shape)):
+        progress(done, total)
+        found = kept("-".join(map(str, place)), lambda place=place: complete(*place))
+        tests[place], iterations[place] = found["test"], found["iterations"]
     progress(total, total)
     two, three = np.median(tests[:, -1], axis=1)
     counts = np.median(iterations[1], axis=1)
@@ -184,14 +215,21 @@ class SampleComplexitySettings:
     max_iterations: int = 12_000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _require_room(self.d, self.rank)
+        if len(self.depths) < 2 or len(self.scales) != len(self.depths):
+            raise UsageError(
+                f"depths must be two or more, with one of scales each; they are {self.depths} and {self.scales}."
+            )
+
 
 def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress) -> Outcome:
     """Finds the smallest observed share at which each depth recovers."""
     shape = (len(settings.depths), len(settings.shares), settings.trials)
     errors = np.zeros(shape)
     total = int(np.prod(shape))
-    for done, (layer, column, trial) in enumerate(np.ndindex(*shape)):
-        progress(done, total)
+
+    def complete(layer: int, column: int, trial: int) -> dict[str, float]:
         depth, share = settings.depths[layer], settings.shares[column]
         instance = Instance.draw(settings.d, settings.rank, share, np.random.default_rng([settings.seed, trial]))
         step = settings.stability * 2 * stable_step(share, instance.largest(), depth)
@@ -205,7 +243,11 @@ def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress
             max_iterations=settings.max_iterations,
             record=settings.max_iterations,
         )
-        errors[layer, column, trial] = instance.error(run.network.left, run.network.right)
+        return {"error": instance.error(run.network.left, run.network.right)}
+
+    for done, place in enumerate(np.ndindex(*shape)):
+        progress(done, total)
+        errors[place] = kept("-".join(map(str, place)), lambda place=place: complete(*place))["error"]
     progress(total, total)
     medians = np.median(errors, axis=2)
     smallest = [
@@ -308,6 +350,9 @@ class CompressedSettings:
     max_iterations: int = 25_000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _require_room(self.d, 2 * self.rank)
+
 
 def run_compressed(settings: CompressedSettings, progress: Progress) -> Outcome:
     """Runs the original network and its compressions with adaptive steps, and one with fixed ones."""
@@ -315,8 +360,7 @@ def run_compressed(settings: CompressedSettings, progress: Progress) -> Outcome:
     instance = Instance.draw(settings.d, settings.rank, settings.share, random)
     entries, depth, scale = instance.entries, settings.depth, settings.scale
     full = orthogonal_network(instance.target.shape, settings.d, depth, scale, random)
-    largest = float(np.linalg.norm(instance.target, 2))
-    stable = largest_gamma(settings.step, settings.share, largest, depth)
+    stable = _stable_gamma(settings.step, settings.share, instance.target, depth)
     gammas = {"gamma = 0": 0.0, f"gamma = {settings.gamma:g}": settings.gamma, "gamma = stable / 2": stable / 2}
     starts = {"original": full}
     for name, gamma in gammas.items():
@@ -410,13 +454,16 @@ class NarrowSettings:
     max_iterations: int = 20_000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _require_room(self.d, 2 * max(self.rank, *self.assumed_ranks))
+
 
 def run_narrow(settings: NarrowSettings, progress: Progress) -> Outcome:
     """Runs compressed and randomly started narrow networks of the same widths."""
     random = np.random.default_rng(settings.seed)
     instance = Instance.draw(settings.d, settings.rank, settings.share, random)
     shape, depth, scale = instance.target.shape, settings.depth, settings.scale
-    gamma = largest_gamma(settings.step, settings.share, float(np.linalg.norm(instance.target, 2)), depth) / 2
+    gamma = _stable_gamma(settings.step, settings.share, instance.target, depth) / 2
     rows, series = [], []
     total = 2 * len(settings.assumed_ranks)
     for assumed in settings.assumed_ranks:
@@ -462,6 +509,7 @@ EXPERIMENTS = (
         settings=DepthWidthSettings,
         run=run_depth_width,
         full={"widths": tuple(range(10, 101, 10)), "max_iterations": (60_000, 60_000)},
+        cost=47,
     ),
     Experiment(
         id="completion-sample-complexity",
@@ -474,6 +522,7 @@ EXPERIMENTS = (
         settings=SampleComplexitySettings,
         run=run_sample_complexity,
         full={"shares": tuple(np.arange(2, 11) / 20), "width": 100, "trials": 5, "max_iterations": 40_000},
+        cost=23,
     ),
     Experiment(
         id="completion-compressed",
@@ -486,6 +535,7 @@ EXPERIMENTS = (
         settings=CompressedSettings,
         run=run_compressed,
         full={"d": 1000, "step": 5e-3},
+        cost=10,
     ),
     Experiment(
         id="completion-narrow",
@@ -498,5 +548,6 @@ EXPERIMENTS = (
         settings=NarrowSettings,
         run=run_narrow,
         full={"assumed_ranks": (5, 8, 10, 12, 15, 20)},
+        cost=11,
     ),
 )

@@ -11,6 +11,7 @@ from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.gd._descent import Network, descend
 from lowdim.dynamics import GradientDescent, Problem, Trajectory, initialize, reduce, simulate
 from lowdim.dynamics._network import gradients
+from lowdim.errors import UsageError
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
 from lowdim.figures import Lines, Series, Style, Table
 
@@ -43,6 +44,12 @@ class Settings:
     tolerance: float = 1e-6
     records: int = 12
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.rank <= self.over_rank < self.d / 2:
+            raise UsageError(
+                f"over_rank must be at least rank = {self.rank} and below d / 2 = {self.d / 2:g}, not {self.over_rank}."
+            )
 
 
 def leading_target(d: int, rank: int, random: np.random.Generator) -> NDArray[np.float64]:

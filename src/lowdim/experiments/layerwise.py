@@ -111,10 +111,9 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
     pooled: list[Series] = []
     rows: list[list[object]] = []
     for index, subject in enumerate(subjects):
-        found, control = (
-            profile(model, subject.data, pools=("flatten", "avg"), splits=("train",), seed=settings.seed)
-            for model in (subject.model, untrained(subject.model, child_seed(settings.seed, "control", subject.name)))
-        )
+        bare = untrained(subject.model, child_seed(settings.seed, "control", subject.name))
+        found = profile(subject.model, subject.data, pools=("flatten", "avg"), splits=("train",), seed=settings.seed)
+        control = profile(bare, subject.data, pools=("avg",), splits=("train",), seed=settings.seed)
         values = _values(_blocks(found, "train", "flatten"), "separation")
         slope, r2 = _line(values)
         falls = {
@@ -273,6 +272,7 @@ EXPERIMENTS = (
         settings=CollapseSettings,
         run=run_collapse,
         needs=("torch",),
+        cost=11,
     ),
     Experiment(
         id="prevalence-of-separation",
@@ -288,5 +288,6 @@ EXPERIMENTS = (
         run=run_prevalence,
         full={"limit": 4000},
         needs=("torch",),
+        cost=55,
     ),
 )

@@ -27,8 +27,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.dimension < 2 or self.per_class < 1 or self.starts < 1 or self.temperature <= 0:
-            raise UsageError("dimension must be at least 2, per_class and starts at least 1, temperature > 0.")
+        if self.dimension < 2 or self.per_class < 1 or self.starts < 1 or self.temperature < 0.01:
+            raise UsageError(
+                "dimension must be at least 2, per_class and starts at least 1, temperature at least 0.01."
+            )
 
 
 @dataclass(frozen=True)

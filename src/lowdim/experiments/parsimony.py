@@ -7,7 +7,16 @@ import numpy as np
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import GradientDescent, Polar, Rule
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
-from lowdim.experiments._parsimony import SOURCE, Setting, Study, exact_verdicts, loss_lines, study, surfaces
+from lowdim.experiments._parsimony import (
+    SOURCE,
+    Setting,
+    Study,
+    exact_verdicts,
+    loss_lines,
+    require_invariant,
+    study,
+    surfaces,
+)
 from lowdim.figures import Lines, Series, Table
 
 
@@ -22,6 +31,9 @@ class SvdSettings:
     step: float = 1 / 900
     iterations: int = 50
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_invariant(self.width, self.rank)
 
     @property
     def setting(self) -> Setting:

@@ -18,8 +18,9 @@ from lowdim.dynamics import (
     scale_recursion,
     simulate,
 )
-from lowdim.experiments._experiment import Experiment, Outcome, Progress, Skipped
-from lowdim.experiments._parsimony import EQUIVARIANT, SOURCE, Setting, Study, study, surfaces
+from lowdim.errors import UsageError
+from lowdim.experiments._experiment import Experiment, Outcome, Progress
+from lowdim.experiments._parsimony import EQUIVARIANT, SOURCE, Setting, Study, require_invariant, study, surfaces
 from lowdim.experiments.parsimony import SvdSettings
 from lowdim.figures import Lines, Series, Table
 
@@ -44,6 +45,11 @@ class UnwhitenedSettings:
     samples: int = 300
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_invariant(self.width, self.rank)
+        if self.samples < self.width:
+            raise UsageError(f"samples must be at least the width, {self.width}, not {self.samples}.")
+
 
 @dataclass(frozen=True)
 class BiasSettings:
@@ -56,6 +62,9 @@ class BiasSettings:
     step: float = 1e-2
     iterations: int = 8000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_invariant(self.width, self.rank)
 
 
 def run_optimizers(settings: OptimizerSettings, progress: Progress) -> Outcome:
@@ -101,8 +110,6 @@ def run_optimizers(settings: OptimizerSettings, progress: Progress) -> Outcome:
 def run_unwhitened(settings: UnwhitenedSettings, progress: Progress) -> Outcome:
     """Gaussian inputs: nearly invariant only; inputs with orthonormal rows restore the law."""
     width, rank = settings.width, settings.rank
-    if width <= 2 * rank:
-        raise Skipped(f"width {width} <= 2 x rank {rank}: outside the theorem. Choose a larger width.")
     random = np.random.default_rng(settings.seed)
     gaussian = random.standard_normal((width, settings.samples)) / 15
     targets = random.standard_normal((rank, settings.samples))

@@ -21,26 +21,23 @@ from lowdim.dynamics import (
     untrained_optimum,
 )
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
-from lowdim.experiments._separation import LARGEST_SCALE, SOURCE, Classes, profile_series
+from lowdim.experiments._separation import LARGEST_SCALE, SOURCE, Classes, DataSettings, profile_series
 from lowdim.figures import Lines, Table
 
 
 @dataclass(frozen=True)
-class TheoremSettings:
+class TheoremSettings(DataSettings):
     """Flows of every depth at the large scales, and of fewer depths at the small ones, which take longer."""
 
     depths: tuple[int, ...] = (4, 6, 8, 10)
     scales: tuple[float, ...] = (0.5,)
     small_depths: tuple[int, ...] = (4,)
     small_scales: tuple[float, ...] = (0.3, 0.2, 0.1)
-    classes: int = 5
-    per_class: int = 10
-    seed: int = 0
 
 
 def run_theorem(settings: TheoremSettings, progress: Progress) -> Outcome:
     """Integrates the gradient flow for each depth and scale, and judges every statement where it is worst."""
-    data = Classes(settings.classes, settings.per_class, settings.seed)
+    data = settings.data
     pairs = [(depth, eps) for depth in settings.depths for eps in settings.scales]
     pairs += [(depth, eps) for depth in settings.small_depths for eps in settings.small_scales]
     ends: list[_End] = []

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import log_line, sharp_ratio
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
-from lowdim.experiments._separation import LARGEST_SCALE, SOURCE, Classes, fit_series, profile_series
+from lowdim.experiments._separation import LARGEST_SCALE, SOURCE, Classes, DataSettings, fit_series, profile_series
 from lowdim.figures import Lines, Series, Table
 
 JUDGED_RELU = (6, 8)
@@ -16,7 +16,7 @@ JUDGED_RELU = (6, 8)
 
 
 @dataclass(frozen=True)
-class LinearReluSettings:
+class LinearReluSettings(DataSettings):
     """L = 8, eps = .5, s = 1."""
 
     depth: int = 8
@@ -24,13 +24,10 @@ class LinearReluSettings:
     step: float = 1.0
     iterations: int = 200_000
     relu_loss: float = 1e-7
-    classes: int = 5
-    per_class: int = 10
-    seed: int = 0
 
 
 @dataclass(frozen=True)
-class DepthSettings:
+class DepthSettings(DataSettings):
     """Several depths, linear and ReLU."""
 
     depths: tuple[int, ...] = (6, 8, 10)
@@ -39,40 +36,31 @@ class DepthSettings:
     step: float = 1.0
     iterations: int = 200_000
     relu_loss: float = 1e-7
-    classes: int = 5
-    per_class: int = 10
-    seed: int = 0
 
 
 @dataclass(frozen=True)
-class ScaleSettings:
+class ScaleSettings(DataSettings):
     """L = 4 with a larger step."""
 
     depth: int = 4
     scales: tuple[float, ...] = (0.5, 0.25, 0.125)
     step: float = 10.0
     iterations: int = 100_000
-    classes: int = 5
-    per_class: int = 10
-    seed: int = 0
 
 
 @dataclass(frozen=True)
-class InitSettings:
+class InitSettings(DataSettings):
     """Three distributions of the same Frobenius norm."""
 
     depth: int = 8
     eps: float = 0.5
     step: float = 1.0
     iterations: int = 100_000
-    classes: int = 5
-    per_class: int = 10
-    seed: int = 0
 
 
 def run_linear_relu(settings: LinearReluSettings, progress: Progress) -> Outcome:
     """One linear and one ReLU network of the same shape."""
-    data = Classes(settings.classes, settings.per_class, settings.seed)
+    data = settings.data
     linear = data.profile(data.linear(settings.depth, settings.eps, settings.step, settings.iterations))
     relu = data.relu(settings.depth, settings.eps, settings.step, settings.iterations, settings.relu_loss, progress)
     verdicts = _linear_verdicts("linear: ", linear, data, settings.eps) + _relu_verdicts("ReLU: ", relu)
@@ -86,7 +74,7 @@ def run_linear_relu(settings: LinearReluSettings, progress: Progress) -> Outcome
 
 def run_depth(settings: DepthSettings, progress: Progress) -> Outcome:
     """Deeper networks end at smaller D: the ratio stays, the number of layers grows."""
-    data = Classes(settings.classes, settings.per_class, settings.seed)
+    data = settings.data
     verdicts: list[Verdict] = []
     profiles: dict[str, Float[np.ndarray, " L"]] = {}
     total = len(settings.depths) + len(settings.relu_depths)
@@ -106,7 +94,7 @@ def run_depth(settings: DepthSettings, progress: Progress) -> Outcome:
 
 def run_scale(settings: ScaleSettings, progress: Progress) -> Outcome:
     """Smaller initial weights separate faster from layer to layer."""
-    data = Classes(settings.classes, settings.per_class, settings.seed)
+    data = settings.data
     verdicts: list[Verdict] = []
     profiles: dict[str, Float[np.ndarray, " L"]] = {}
     for eps in settings.scales:
@@ -120,7 +108,7 @@ def run_scale(settings: ScaleSettings, progress: Progress) -> Outcome:
 
 def run_init(settings: InitSettings, progress: Progress) -> Outcome:
     """Normal and uniform weights separate as well, though no theorem covers them."""
-    data = Classes(settings.classes, settings.per_class, settings.seed)
+    data = settings.data
     verdicts: list[Verdict] = []
     profiles: dict[str, Float[np.ndarray, " L"]] = {}
     for kind, least in (("orthogonal", 0.9999), ("normal", 0.999), ("uniform", 0.999)):
@@ -207,6 +195,7 @@ EXPERIMENTS = (
         DepthSettings,
         run_depth,
         full={"relu_depths": (6, 8, 10)},
+        cost=17,
     ),
     Experiment(
         "separation-scale",

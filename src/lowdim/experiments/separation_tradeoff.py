@@ -8,25 +8,26 @@ from scipy.optimize import root_scalar
 
 from lowdim._verdicts import Verdict
 from lowdim.dynamics import Trajectory
-from lowdim.experiments._experiment import Experiment, Outcome, Progress
-from lowdim.experiments._separation import MEAN_LOSS, SOURCE, Classes
+from lowdim.experiments._experiment import Experiment, Outcome, Progress, require_falling
+from lowdim.experiments._separation import MEAN_LOSS, SOURCE, Classes, DataSettings
 from lowdim.figures import Lines, Series, Table
 
 
 @dataclass(frozen=True)
-class TradeoffSettings:
+class TradeoffSettings(DataSettings):
     """Scales, each half of the one before; time to fit grows as eps^-(L-2)."""
 
     depth: int = 4
     scales: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05)
-    classes: int = 5
-    per_class: int = 10
-    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_falling("scales", self.scales)
 
 
 def run_tradeoff(settings: TradeoffSettings, progress: Progress) -> Outcome:
     """Integrates the flow for each scale up to the fit and compares the times."""
-    data = Classes(settings.classes, settings.per_class, settings.seed)
+    data = settings.data
     runs: list[Trajectory] = []
     for eps in settings.scales:
         runs.append(data.flow(settings.depth, eps, beyond=0.5))

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lowdim._random import child_seed
 from lowdim._verdicts import Verdict
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
+from lowdim.experiments._kept import kept
 from lowdim.experiments._real_networks import HOW, real_data
 from lowdim.figures import Lines, Panels, Series, Table
 
@@ -35,27 +38,19 @@ class RankingSettings:
 
 
 def run_ranking(settings: RankingSettings, progress: Progress) -> Outcome:
-    """Scores every candidate with one pass and compares with the cross-validated probe."""
+    """Scores every candidate with one pass and compares with the cross-validated probe; then NC1 again with mixed labels."""
     from lowdim.ranking import rank
 
     candidates, data, judged = _family(settings)
-    found = rank(candidates, data, seed=settings.seed, progress=progress)
+    with TemporaryDirectory() as folder:  # the second time the features are there
+        found = rank(candidates, data, seed=settings.seed, cache=Path(folder), progress=progress)
+        blind = rank(candidates, mixed(data, settings.seed), probe=False, seed=settings.seed, cache=Path(folder))
     places = [place.as_dict() for place in found.places]
-    agreement = found.agreement["nc1"]
-    note = "" if judged else "few small networks of equal origin: shown, not judged (see the note)"
-    verdicts = [
-        # Signs are aligned, so that agreement is positive: lower NC1 goes with higher accuracy.
-        Verdict.of(
-            "Spearman of NC1 with the probe accuracy, signs aligned",
-            agreement.spearman,
-            ">=",
-            0.9,
-            judged=judged,
-            note=note,
-        )
-    ]
+    without = {place["model"]: place["nc1"] for place in (one.as_dict() for one in blind.places)}
     x = np.array([place["nc1"] for place in places], dtype=float)
     y = np.array([100 * place["probe_accuracy"] for place in places], dtype=float)
+    control = np.array([without[place["model"]] for place in places], dtype=float)
+    verdicts = ranking_verdicts(x, control, y, judged=judged)
     figure = Lines(
         "ranking",
         "NC1 on downstream training data against probe accuracy",
@@ -81,6 +76,32 @@ def run_ranking(settings: RankingSettings, progress: Progress) -> Outcome:
         [] if judged else [f"Only the embedded networks were at hand; they do not show that NC1 ranks models. {HOW}"]
     )
     return Outcome(verdicts, [figure], [table, agreements], [*notes, *found.warnings])
+
+
+def ranking_verdicts(nc1: np.ndarray, control: np.ndarray, accuracy: np.ndarray, *, judged: bool) -> list[Verdict]:
+    """Whether NC1 orders networks as their probes do, and that it does not once the labels mean nothing."""
+    from lowdim.ranking import agreement
+
+    note = "" if judged else "few small networks of equal origin: shown, not judged (see the note)"
+
+    def order(values: np.ndarray) -> float:
+        found = agreement(-values, accuracy)  # lower NC1 goes with higher accuracy
+        return float("nan") if found is None else found.spearman
+
+    return [
+        Verdict.of("Spearman of NC1 with the probe accuracy, signs aligned", order(nc1), ">=", 0.9, judged=judged, note=note),
+        Verdict.of("control: the same of NC1 with mixed labels", order(control), "<", 0.9, judged=judged, note=note),
+    ]  # fmt: skip
+
+
+def mixed(data: "Dataset", seed: int) -> "Dataset":
+    """The same samples, the training labels of each class spread evenly over all classes: what follows from them says nothing of classes."""
+    train, random = data["train"], np.random.default_rng(child_seed(seed, "mixed labels"))
+    labels, classes = np.empty_like(train.labels), len(data.classes)
+    for label in range(classes):
+        own = random.permutation(np.flatnonzero(train.labels == label))
+        labels[own] = (np.arange(len(own)) + label) % classes
+    return replace(data, splits={**data.splits, "train": replace(train, labels=labels)})
 
 
 def _family(settings: RankingSettings) -> "tuple[list[Candidate], Dataset, bool]":
@@ -123,7 +144,7 @@ class TransferSettings:
     shots: int = 10
     seeds: int = 2
     methods: tuple[str, ...] = METHODS
-    texture_size: int = 128
+    texture_size: int = 64
 
 
 @dataclass(frozen=True)
@@ -170,11 +191,45 @@ def _case(settings: TransferSettings) -> _Case:
     return _Case("digits 0 to 4 on 5 to 9", load_model("digits-0-4"), "digits-5-9", block, real=False)
 
 
-def _tuned(case: _Case, settings: TransferSettings, method: str, shots: int, seed: int) -> "Tuned":
+@dataclass(frozen=True)
+class Run:
+    """What one fine-tuning gave: accuracy and NC1 by split, NC1 by layer and split where it was measured."""
+
+    method: str
+    layer: str | None
+    accuracy: dict[str, float]
+    nc1: dict[str, float | None]
+    share: float
+    seconds: float
+    layers: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, tuned: "Tuned", layers: dict[str, list[float]] | None = None) -> "Run":
+        """From a network that is then let go."""
+        seconds = sum(sum(part["seconds"]) for part in tuned.history.values())
+        return cls(
+            tuned.method,
+            tuned.layer,
+            {split: float(tuned.accuracy[split]) for split in ("train", "test")},
+            dict(tuned.nc1),
+            tuned.trained_parameters / tuned.total_parameters,
+            seconds,
+            layers or {},
+        )
+
+
+def _run(case: _Case, settings: TransferSettings, method: str, shots: int, seed: int) -> Run:
+    """One fine-tuning, or what an interrupted run left of it."""
+    return Run(**kept(f"{method}-{shots}-{seed}", lambda: asdict(Run.of(_tuned(case, settings, method, shots, seed)))))
+
+
+def _tuned(
+    case: _Case, settings: TransferSettings, method: str, shots: int, seed: int, data: "Dataset | None" = None
+) -> "Tuned":
     from lowdim.data import load_data
     from lowdim.finetuning import finetune
 
-    data = load_data(case.images, shots=shots, seed=seed)
+    data = data or load_data(case.images, shots=shots, seed=seed)
     name = method.removesuffix("-batch-statistics")
     return finetune(
         case.network,
@@ -186,7 +241,7 @@ def _tuned(case: _Case, settings: TransferSettings, method: str, shots: int, see
     )
 
 
-def _notes(case: _Case, runs: "Sequence[Tuned]" = ()) -> list[str]:
+def _notes(case: _Case, runs: Sequence[Run] = ()) -> list[str]:
     """What was run: the network, the data, and the block that was really trained."""
     trained = {run.layer for run in runs if run.method in ("layer", "scl") and run.layer} or {case.block}
     if case.real:
@@ -199,17 +254,17 @@ def _notes(case: _Case, runs: "Sequence[Tuned]" = ()) -> list[str]:
 def run_table(settings: TransferSettings, progress: Progress) -> Outcome:
     """Accuracy, NC1 of test images, share of parameters and seconds, for each method."""
     case = _case(settings)
-    runs: dict[str, list[Tuned]] = {}
+    runs: dict[str, list[Run]] = {}
     total = len(settings.methods) * settings.seeds
     for count, (method, seed) in enumerate(_grid(settings.methods, settings.seeds)):
-        runs.setdefault(method, []).append(_tuned(case, settings, method, settings.shots, settings.seed + seed))
+        runs.setdefault(method, []).append(_run(case, settings, method, settings.shots, settings.seed + seed))
         progress(count + 1, total)
     rows: list[list[object]] = []
     times: list[list[object]] = []
     for method, found in runs.items():
         accuracy = np.array([100 * run.accuracy["test"] for run in found])
-        spent = [sum(sum(part["seconds"]) for part in run.history.values()) for run in found]
-        share = 100 * found[0].trained_parameters / found[0].total_parameters
+        spent = [run.seconds for run in found]
+        share = 100 * found[0].share
         nc1 = [run.nc1["test"] for run in found if run.nc1["test"] is not None]
         spread = float(accuracy.std(ddof=1)) if len(accuracy) > 1 else None
         rows.append([method, float(accuracy.mean()), spread, float(np.mean(nc1)) if nc1 else None, share])
@@ -231,11 +286,11 @@ def _grid(methods: Sequence[str], seeds: int) -> Iterator[tuple[str, int]]:
     return ((method, seed) for method in methods for seed in range(seeds))
 
 
-def _mean(runs: "Sequence[Tuned]") -> float:
+def _mean(runs: Sequence[Run]) -> float:
     return float(np.mean([run.accuracy["test"] for run in runs]))
 
 
-def _table_verdicts(case: _Case, runs: "dict[str, list[Tuned]]") -> list[Verdict]:
+def _table_verdicts(case: _Case, runs: dict[str, list[Run]]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for full, judged, note in (
         ("full-batch-statistics", case.real and case.normalised, "a finding about real networks with BatchNorm"),
@@ -262,14 +317,14 @@ def _table_verdicts(case: _Case, runs: "dict[str, list[Tuned]]") -> list[Verdict
     return verdicts
 
 
-def _collapse_pairs(runs: "dict[str, list[Tuned]]") -> list[tuple[float, float]]:
+def _collapse_pairs(runs: dict[str, list[Run]]) -> list[tuple[float, float]]:
     """NC1 on test images of scl and of layer, seed by seed."""
     pairs = zip(runs.get("scl", ()), runs.get("layer", ()), strict=False)
     found = [(one.nc1["test"], other.nc1["test"]) for one, other in pairs]
     return [(one, other) for one, other in found if one is not None and other is not None]
 
 
-def _collapse_note(runs: "dict[str, list[Tuned]]") -> list[str]:
+def _collapse_note(runs: dict[str, list[Run]]) -> list[str]:
     """Whether scl collapses more than layer, the lecture's mechanism: reported either way."""
     pairs = _collapse_pairs(runs)
     if not pairs:
@@ -292,7 +347,6 @@ class ScarcitySettings(TransferSettings):
 
     sizes: tuple[int, ...] = (5, 10, 20, 40)
     methods: tuple[str, ...] = ("linear-probe", "layer", "scl", "full", "full-batch-statistics")
-    texture_size: int = 96
 
 
 def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
@@ -303,8 +357,8 @@ def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
         (method, shots, seed) for shots in settings.sizes for method, seed in _grid(settings.methods, settings.seeds)
     ]
     for count, (method, shots, seed) in enumerate(grid):
-        run = _tuned(case, settings, method, shots, settings.seed + seed)
-        accuracy.setdefault((method, shots), []).append(100 * float(run.accuracy["test"]))
+        run = _run(case, settings, method, shots, settings.seed + seed)
+        accuracy.setdefault((method, shots), []).append(100 * run.accuracy["test"])
         progress(count + 1, len(grid))
     sizes = np.array(settings.sizes)
     series = [
@@ -363,7 +417,12 @@ def scarcity_verdicts(accuracy: dict[tuple[str, int], list[float]], judged: bool
 class LayerwiseSettings(TransferSettings):
     """NC1 and NCC accuracy after every block of the networks that each method gives."""
 
+    shots: int = 20
     methods: tuple[str, ...] = ("linear-probe", "layer", "scl", "full")
+
+
+MIXED = "layer, labels mixed"
+"""The negative control of `run_layerwise`."""
 
 
 def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
@@ -378,25 +437,32 @@ def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     feature = case.network.feature(example_inputs(probe, case.network.preprocessing))
     base = default_layers(case.network.module, feature)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
-    runs: list[Tuned] = []
-    for count, (method, seed) in enumerate(_grid(settings.methods, settings.seeds)):
-        data = load_data(case.images, shots=settings.shots, seed=settings.seed + seed)
-        runs.append(_tuned(case, settings, method, settings.shots, settings.seed + seed))
-        network = _wrapped(case.network, runs[-1].model)
-        layers = profile(network, data, layers=list(_inside(runs[-1].model, base)), seed=settings.seed).layers
+    runs: list[Run] = []
+    grid = list(_grid([*settings.methods, MIXED], settings.seeds))
+
+    def measured(method: str, seed: int) -> Run:
+        data = load_data(case.images, shots=settings.shots, seed=seed)
+        name, given = (method, data) if method != MIXED else ("layer", mixed(data, seed))
+        tuned = _tuned(case, settings, name, settings.shots, seed, given)
+        network = _wrapped(case.network, tuned.model)
+        layers = profile(network, data, layers=list(_inside(tuned.model, base)), seed=settings.seed).layers
+        splits = ("train", "test")
+        return Run.of(tuned, {split: [float(one.nc1 or np.nan) for one in layers if one.split == split] for split in splits})  # fmt: skip
+
+    for count, (method, seed) in enumerate(grid):
+        seed += settings.seed
+        runs.append(Run(**kept(f"{method}-{seed}", lambda of=(method, seed): asdict(measured(*of)))))
         for split in ("train", "test"):
-            values = np.array([layer.nc1 for layer in layers if layer.split == split], dtype=float)
-            found.setdefault((method, split), []).append(values)
-        progress(count + 1, len(settings.methods) * settings.seeds)
+            found.setdefault((method, split), []).append(np.array(runs[-1].layers[split], dtype=float))
+        progress(count + 1, len(grid))
     names = [name.replace(":", " ") for name in base]  # "classifier:input" is the input of the classifier
-    panels = [_nc1_lines(found, settings.methods, split, names) for split in ("train", "test")]
+    methods = [*settings.methods, MIXED]
+    panels = [_nc1_lines(found, methods, split, names) for split in ("train", "test")]
     figure = Panels(
         "layers", "NC1 by layer and method", panels, columns=2, caption=f"Mean and range over {settings.seeds} seeds."
     )
     last = {key: np.array([values[-1] for values in runs_]) for key, runs_ in found.items()}
-    rows = [
-        [method, *(float(last[method, split].mean()) for split in ("train", "test"))] for method in settings.methods
-    ]
+    rows = [[method, *(float(last[method, split].mean()) for split in ("train", "test"))] for method in methods]
     table = Table(
         "last",
         "NC1 at the last layer, mean over seeds",
@@ -404,20 +470,40 @@ def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
         rows,
         "Train and test have different numbers of images per class: compare methods within a column, not the columns.",
     )
-    # The probe leaves the network as it was; both values are of the same test images, so they can be compared.
-    verdicts = [
-        Verdict.of(
-            f"{method} over the untouched network, NC1 of the last layer on test images, largest over seeds",
-            float((last[method, "test"] / last["linear-probe", "test"]).max()),
-            "<",
-            1,
-            judged=method == "layer",
-            note="" if method == "layer" else "scl adds its block to the last feature: reported either way",
-        )
-        for method in ("layer", "scl")
-        if {method, "linear-probe"} <= set(settings.methods)
-    ]
-    return Outcome(verdicts, [figure], [table], _notes(case, runs))
+    return Outcome(layerwise_verdicts(last), [figure], [table], _notes(case, runs))
+
+
+def layerwise_verdicts(last: "dict[tuple[str, str], np.ndarray]") -> list[Verdict]:
+    """NC1 of the last layer on the same test images in each seed, over two controls.
+
+    The probe leaves the network as it was. Training a block lowers NC1 a little whatever the labels: what goes beyond it comes from them.
+    """
+    verdicts: list[Verdict] = []
+
+    def compare(method: str, other: str, said: str, *, judged: bool = True, note: str = "") -> None:
+        if {(method, "test"), (other, "test")} <= last.keys():
+            ratios = last[method, "test"] / last[other, "test"]
+            name = f"{method} over {said}, NC1 of the last layer on test images, largest over seeds"
+            verdicts.append(Verdict.of(name, ratios.max(), "<", 1, judged=judged, note=note))
+
+    untouched = "the untouched network"
+    compare("layer", "linear-probe", untouched)
+    compare("layer", MIXED, "the same trained on mixed labels")
+    compare(
+        "scl",
+        "linear-probe",
+        untouched,
+        judged=False,
+        note="scl adds its block to the last feature: reported either way",
+    )
+    compare(
+        MIXED,
+        "linear-probe",
+        untouched,
+        judged=False,
+        note="the control, reported: what training a block does without classes",
+    )
+    return verdicts
 
 
 def _nc1_lines(
@@ -467,6 +553,7 @@ EXPERIMENTS = (
         run=run_ranking,
         full={"limit": 1500},
         needs=_TRANSFER_NEEDS,
+        cost=60,
     ),
     Experiment(
         id="transfer-table",
@@ -481,8 +568,9 @@ EXPERIMENTS = (
         source=_LI,
         settings=TransferSettings,
         run=run_table,
-        full={"shots": 80, "seeds": 5},
+        full={"shots": 80, "seeds": 5, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
+        cost=100,
     ),
     Experiment(
         id="data-scarcity",
@@ -498,6 +586,7 @@ EXPERIMENTS = (
         run=run_scarcity,
         full={"sizes": (5, 10, 20, 80), "seeds": 5, "methods": METHODS, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
+        cost=370,
     ),
     Experiment(
         id="layerwise-finetuning",
@@ -505,13 +594,14 @@ EXPERIMENTS = (
         title="What fine-tuning does to each layer",
         lecture="1. Transfer: layer-wise NC1 by method",
         why=(
-            "NC1 is measured after every block of the networks that each method gives, on training and on test images. A low value on "
-            "the training images alone says nothing about quality."
+            "NC1 is measured after every block of the networks that each method gives, on training and on test images. On test images training "
+            "one block lowers it at the last layer, and by more than the same training on mixed labels; on training images alone it says nothing."
         ),
         source=_LI,
         settings=LayerwiseSettings,
         run=run_layerwise,
-        full={"shots": 80},
+        full={"shots": 80, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
+        cost=75,
     ),
 )

@@ -2,13 +2,13 @@
 
 from lowdim.features._cache import FeatureCache as FeatureCache
 from lowdim.features._cache import opened_cache as opened_cache
+from lowdim.features._pooling import INPUT as INPUT
 from lowdim.features._pooling import POOLS as POOLS
+from lowdim.features._pooling import Layout as Layout
 from lowdim.features._pooling import Pool as Pool
-from lowdim.features._pooling import channels_first as channels_first
 from lowdim.features._pooling import main_tensor as main_tensor
 from lowdim.features._pooling import pool_output, reduce_output
 from lowdim.features._pooling import tame as tame
-from lowdim.features._recorder import INPUT as INPUT
 from lowdim.features._recorder import Inputs as Inputs
 from lowdim.features._recorder import Recorder, recording
 from lowdim.features._recorder import call as call

@@ -1,6 +1,7 @@
 """From a layer's output to one row per sample."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,6 +12,35 @@ from lowdim.errors import InputError
 
 Pool = Literal["avg", "flatten", "cls", "mean", "last", "map"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
+INPUT = ":input"
+"""``NAME:input`` is what goes into the module NAME; ``NAME`` alone is what comes out."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of patches and the channels are in what the layers of a network give.
+
+    Attributes:
+        prefix: Class and register tokens before those of the patches, which no mean holds.
+        tokens: Length of the sequences that begin with them.
+        channels: The axis of the channels, by layer, where that is the second of a signal ``n x c x t`` or the last of a map
+            ``n x h x w x c``.
+        filled: Whether the network fills texts up on their right, beyond the mask that it is given (to a multiple of its window).
+    """
+
+    prefix: int = 0
+    tokens: int = 0
+    channels: Mapping[str, int] = field(default_factory=dict[str, int])
+    filled: bool = False
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """Tokens ``n x t x d`` without the prefix; a class token may join late: the patches before it have the length without."""
+        # Without one, nothing may depend on the length of a sequence: exports are for any.
+        late = self.prefix and tokens.shape[1] + self.prefix == self.tokens
+        return tokens if late else tokens[:, self.prefix :]
+
+
+USUAL = Layout()
 
 
 def main_tensor(output: Any) -> Tensor | None:
@@ -41,7 +71,13 @@ def main_tensor(output: Any) -> Tensor | None:
 
 
 def reduce_output(
-    output: Any, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None, *, prefix: int = 0
+    output: Any,
+    pool: Pool,
+    mask: Tensor | None,
+    layer: str,
+    module: nn.Module | None = None,
+    *,
+    layout: Layout = USUAL,
 ) -> Float[Tensor, "n d"]:
     """One row per sample from whatever a layer gives, cut off from the graph; always a new tensor.
 
@@ -49,9 +85,9 @@ def reduce_output(
         output: What `pool_output` takes, or what holds one (`main_tensor`).
         pool: As of `pool_output`.
         mask: The same.
-        layer: For the error message.
+        layer: As of `pool_output`.
         module: The layer, to tell maps ``n x h x w x c`` from ``n x c x h x w``; without it maps are the latter.
-        prefix: As of `pool_output`.
+        layout: As of `pool_output`.
 
     Raises:
         InputError: If the output is no tensor of one of these shapes, or the pooling does not go with it.
@@ -66,13 +102,19 @@ def reduce_output(
         raise InputError(
             f"The layer {layer or 'output'} gives {shape}, not floating-point features with one row per sample. Choose another."
         )
-    rows = pool_output(found.detach(), pool, mask, layer, module, prefix=prefix)
+    rows = pool_output(found.detach(), pool, mask, layer, module, layout=layout)
     shared = rows.untyped_storage().data_ptr() == found.untyped_storage().data_ptr()
     return rows.clone() if shared else rows
 
 
 def pool_output(
-    output: Tensor, pool: Pool, mask: Tensor | None, layer: str, module: nn.Module | None = None, *, prefix: int = 0
+    output: Tensor,
+    pool: Pool,
+    mask: Tensor | None,
+    layer: str,
+    module: nn.Module | None = None,
+    *,
+    layout: Layout = USUAL,
 ) -> Float[Tensor, "n d"]:
     """One row per sample from a floating-point output; gradients flow through it.
 
@@ -84,9 +126,9 @@ def pool_output(
             same for tokens; ``"cls"`` takes the first token, ``"last"`` the last one that is not padding; ``"flatten"`` keeps
             everything; ``"map"`` says that the network has pooled by its own attention.
         mask: ``n x t``, 1 for tokens that are not padding.
-        layer: For the error message.
-        module: The layer, to find the channels of its maps.
-        prefix: Class and register tokens that come first; no mean holds them.
+        layer: Its name, for the layout and the error message.
+        module: The layer, to find the channels of its maps where the layout does not say.
+        layout: Where tokens and channels are.
 
     Raises:
         InputError: If the pooling does not go with the output.
@@ -96,22 +138,26 @@ def pool_output(
         >>> [pool_output(tokens, pool, mask, "block").item() for pool in ("mean", "cls", "last")]
         [2.0, 1.0, 3.0]
     """
-    if module is not None:
-        output = channels_first(output, module)
+    if layer in layout.channels and (output.ndim == 4 or pool != "flatten"):
+        output = output.movedim(layout.channels[layer], 2 if output.ndim == 3 else 1)
+    elif module is not None:
+        output = _channels_first(output, module, inputs=INPUT in layer)
     if output.ndim == 2:
         return output
     if pool == "flatten":
         return output.flatten(1)
     if pool == "map":
         raise InputError(
-            f"The layer {layer} is not pooled by an attention of the network's own. Choose another `pool`."
+            f"The layer {layer or 'output'} is not pooled by an attention of the network's own. Choose another `pool`."
         )
     if output.ndim == 3:
+        if mask is not None and layout.filled and output.shape[1] > mask.shape[1]:
+            mask = nn.functional.pad(mask, (0, output.shape[1] - mask.shape[1]))
         mask = mask if mask is not None and mask.shape == output.shape[:2] else None
-        return _pool_tokens(output if pool in ("cls", "last") else output[:, prefix:], pool, mask)
+        return _pool_tokens(output if pool in ("cls", "last") else layout.patches(output), pool, mask)
     if pool != "avg":
         raise InputError(
-            f'The layer {layer} gives maps of shape {tuple(output.shape[1:])}, not tokens. Use `pool="avg"` or `pool="flatten"`.'
+            f'The layer {layer or "output"} gives maps of shape {tuple(output.shape[1:])}, not tokens. Use `pool="avg"` or `pool="flatten"`.'
         )
     return output.flatten(2).mean(dim=2, dtype=_wide(output)).to(output.dtype)
 
@@ -149,19 +195,25 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def channels_first(output: Tensor, module: nn.Module) -> Tensor:
+def _channels_first(output: Tensor, module: nn.Module, *, inputs: bool) -> Tensor:
     """A map ``n x h x w x c`` (Swin and its kin) as ``n x c x h x w``; anything else as it is.
 
-    Nothing in a tensor says where its channels are. The normalisations and linear layers of the module that made it do: they
-    have the width of the channels.
+    Nothing in a tensor says where its channels are. The normalisations and linear layers of the module that made it, or takes it,
+    do: they have the width of the channels.
     """
     if output.ndim != 4:
         return output
     widths = {
-        child.normalized_shape[-1] if isinstance(child, nn.LayerNorm) else child.out_features
+        child.normalized_shape[-1]
+        if isinstance(child, nn.LayerNorm)
+        else (child.in_features if inputs else child.out_features)
         for child in module.modules()
         if isinstance(child, nn.LayerNorm | nn.Linear)
     }
-    convolutions = {child.out_channels for child in module.modules() if isinstance(child, nn.Conv2d)}
+    convolutions = {
+        child.in_channels if inputs else child.out_channels
+        for child in module.modules()
+        if isinstance(child, nn.Conv2d)
+    }
     last = output.shape[3] in widths and output.shape[1] not in widths | convolutions
     return output.permute(0, 3, 1, 2) if last else output

@@ -16,10 +16,7 @@ from torch import Tensor, nn
 
 from lowdim.data._batches import Inputs
 from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean, is_out_of_memory
-from lowdim.features._pooling import Pool, main_tensor, reduce_output
-
-INPUT = ":input"
-"""``NAME:input`` is what goes into the module NAME; ``NAME`` alone is what comes out."""
+from lowdim.features._pooling import INPUT, USUAL, Layout, Pool, main_tensor, reduce_output
 
 
 class Recorder:
@@ -38,7 +35,7 @@ class Recorder:
     def __init__(self, pools: Mapping[str, Sequence[Pool]]) -> None:
         self.pools = {layer: tuple(chosen) for layer, chosen in pools.items()}
         self.mask: Tensor | None = None
-        self.prefix = self.tokens = 0
+        self.layout = USUAL
         self.fired: set[str] = set()
         self._calls: dict[str, int] = {}
         self._caught: dict[tuple[str, Pool], Tensor] = {}
@@ -51,14 +48,7 @@ class Recorder:
             if layer == point or name in _parts(layer):
                 self.fired.add(layer)
                 for pool in self.pools[layer]:
-                    self._caught[name, pool] = reduce_output(
-                        output, pool, self.mask, name, module, prefix=self._prefix(output)
-                    )
-
-    def _prefix(self, output: Any) -> int:
-        # A class token may join late: the patches before it have the length without.
-        found = main_tensor(output) if self.prefix else None
-        return 0 if found is None or found.ndim != 3 or found.shape[1] + self.prefix == self.tokens else self.prefix
+                    self._caught[name, pool] = reduce_output(output, pool, self.mask, name, module, layout=self.layout)
 
     def take(self) -> dict[tuple[str, Pool], Float[Tensor, "n d"]]:
         """The features by (layer, pooling) in the order of computation, and forgets them."""
@@ -140,12 +130,12 @@ def _hook(module: nn.Module, recorder: Recorder, point: str, layers: Sequence[st
 
 
 def recorded(
-    module: nn.Module, layer: str, inputs: Inputs, pools: Sequence[Pool], *, prefix: int = 0, tokens: int = 0
+    module: nn.Module, layer: str, inputs: Inputs, pools: Sequence[Pool], layout: Layout = USUAL
 ) -> dict[Pool, Float[Tensor, "n d"]]:
     """The features of one layer for one batch, by pooling."""
     with recording(module, [layer], pools=pools) as recorder:
         recorder.mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
-        recorder.prefix, recorder.tokens = prefix, tokens
+        recorder.layout = layout
         with torch.no_grad():
             call(module, inputs)
         caught = recorder.take()

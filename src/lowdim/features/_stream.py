@@ -17,7 +17,7 @@ from lowdim._processes import Processes
 from lowdim.data._batches import Inputs, by_length
 from lowdim.errors import InputError
 from lowdim.features._cache import FeatureCache
-from lowdim.features._pooling import Pool, tame
+from lowdim.features._pooling import USUAL, Layout, Pool, tame
 from lowdim.features._recorder import recording, run_forward, samples_named
 from lowdim.features._shelf import Rows, Shelf
 from lowdim.features._source import Source
@@ -68,9 +68,8 @@ class Forward:
     module: nn.Module
     keys: Sequence[Key]
     device: torch.device
-    prefix: int = 0
-    tokens: int = 0
-    """Class and register tokens, and the length of sequences that begin with them: see `lowdim.models.Feature`."""
+    layout: Layout = USUAL
+    """See `lowdim.models.Feature`."""
 
     @property
     def names(self) -> list[str]:
@@ -86,7 +85,7 @@ class Forward:
         for layer, pool in self.keys:
             pools.setdefault(layer, []).append(pool)
         with recording(self.module, list(pools), pools=pools) as recorder:
-            recorder.prefix, recorder.tokens = self.prefix, self.tokens
+            recorder.layout = self.layout
             if isinstance(inputs, dict) and "attention_mask" in inputs:
                 recorder.mask = inputs["attention_mask"].to(self.device)
             output = run_forward(self.module, inputs, self.device)

@@ -1,8 +1,10 @@
 """The baseline without a model: raw pixels, or character n-grams, and logistic regression."""
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, Real
 from PIL import Image
+from torch.nn import functional as F
 
 from lowdim.data import Split
 from lowdim.probe import fit_probe
@@ -18,7 +20,7 @@ def plain_features(train: Split, other: Split | None = None) -> list[Real[np.nda
     """Features that need no network, of the train split and perhaps of another.
 
     Images: colours of a small version, 0..1. Texts: weights (tf-idf) of the 20,000 most frequent character sequences of length
-    1 to 4 of the train split. Feature rows: themselves.
+    1 to 4 of the train split. Feature rows: themselves; tensors of more dimensions in one row, maps ``c x h x w`` in small.
     """
     splits = [train, *([other] if other is not None else [])]
     if train.kind == "text":
@@ -28,7 +30,7 @@ def plain_features(train: Split, other: Split | None = None) -> list[Real[np.nda
         texts = [[_joined(split.load(index)) for index in range(len(split))] for split in splits]
         vectorizer.fit(texts[0])
         return [vectorizer.transform(part).toarray() for part in texts]
-    rows = _pixels if train.kind == "image" else np.asarray
+    rows = _pixels if train.kind == "image" else _numbers
     return [np.stack([rows(split.load(index)) for index in range(len(split))]) for split in splits]
 
 
@@ -44,6 +46,13 @@ def _pixels(image: Image.Image) -> np.ndarray:
         # One size for all, and no blur for the images that are small already.
         image = image.resize((SIDE, SIDE), Image.Resampling.NEAREST)
     return np.asarray(image, dtype=np.float32).reshape(-1) / 255
+
+
+def _numbers(sample: np.ndarray) -> np.ndarray:
+    if sample.ndim == 3 and max(sample.shape[1:]) > SIDE:
+        height, width = (min(side, SIDE) for side in sample.shape[1:])
+        sample = F.adaptive_avg_pool2d(torch.as_tensor(sample, dtype=torch.float32), (height, width)).numpy()
+    return np.asarray(sample).reshape(-1)
 
 
 def baseline_predictions(train: Split, other: Split, *, classes: int, seed: int = 0) -> Float[np.ndarray, "n K"]:

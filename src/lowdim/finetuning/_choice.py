@@ -114,7 +114,8 @@ def gather_evidence(
     baseline: bool = True,
     until: float = np.inf,
 ) -> Gathered:
-    """Cross-validates the probe, a plan, the average of the two, and other plans; perhaps also the baseline without a model.
+    """Cross-validates the probe, a plan, the average of the two, and other plans; perhaps also the baseline without a model, where there
+    is a model.
 
     A plan that is no better than the probe on the first fold is not trained on further ones; nor one that has `enough` left-out
     samples, or that would not be done by the time `until` (as of `time.monotonic`).
@@ -134,7 +135,7 @@ def gather_evidence(
         return evidence_of(model, method, plans, right, bench.labels, time.monotonic() - started, beside)
 
     plain = None
-    if baseline:
+    if baseline and not _inputs_are_features(bench):
         heldout = heldout_baseline(bench.train, part, classes=bench.classes, seed=bench.job.seed)
         plain = judged("baseline", (), heldout, model="(no model)")
     started = time.monotonic()
@@ -167,6 +168,11 @@ def gather_evidence(
         if (heldout := climbed(other, folds - 1)) is not None:
             others.append(judged(other.method, [other], heldout, known))
     return Gathered(baseline=plain, probe=known, block=block, average=average, also=tuple(others))
+
+
+def _inputs_are_features(bench: Bench) -> bool:
+    """Whether the network only hands on what was computed elsewhere: then its probe is the baseline."""
+    return bench.train.kind == "features" and next(bench.network.module.parameters(), None) is None
 
 
 def heldout_predictions(bench: Bench, plan: Plan, part: np.ndarray) -> Float[np.ndarray, "n K"]:
@@ -258,7 +264,8 @@ def block_may_pay(bench: Bench) -> tuple[bool, str]:
     except InputError as error:
         return False, f"only the probe was tried: {error}"
     untried = f"`method={_BLOCK!r}` does{_cost(bench, plan)}"
-    return False, f"{share}: the last layer suits, and training a block would hardly pay; it was not tried ({untried})"
+    limit = f"less than the {100 * _FURTHER:.0f} % from which a trained block may pay"
+    return False, f"{share}, {limit}: none was tried ({untried})"
 
 
 def _cost(bench: Bench, plan: Plan) -> str:

@@ -140,6 +140,8 @@ class _Feature(msgspec.Struct):
     heads: tuple[str, ...] = ()
     prefix: int = 0
     tokens: int = 0
+    channels: dict[str, Literal[1, 3]] = {}
+    filled: bool = False
     outputs: int = 0
     blocks: Pool = "avg"
 

@@ -242,6 +242,7 @@ def _measured(
         history={f.model.plan.method: vars(f.history) for f in fits if f.history.loss},
         cache={"bytes": sum(s.bytes for s in stores), "seconds": sum(s.seconds for s in stores)},
         warnings=warnings,
+        columns=data.columns,
         classes=data.classes,
         preprocessing=bench.network.preprocessing,
         example=bench.example,

@@ -48,11 +48,12 @@ def _width(old: nn.Module) -> int:
 
 
 def _in_kind(old: nn.Module, head: nn.Linear) -> nn.Module:
-    """A linear head as what it replaces: a convolution over single points stays one."""
-    if not isinstance(old, nn.Conv2d):
+    """A linear head as what it replaces: a convolution over single points, or over a whole map, stays one."""
+    if not isinstance(old, nn.Conv1d | nn.Conv2d):
         return copy.deepcopy(head)
-    new = nn.Conv2d(head.in_features, head.out_features, 1).to(head.weight.device)
-    new.load_state_dict({"weight": head.weight[:, :, None, None], "bias": head.bias})
+    points = old.kernel_size if head.in_features != old.in_channels else (1,) * len(old.kernel_size)
+    new = type(old)(old.in_channels, head.out_features, points).to(head.weight.device)  # type: ignore[arg-type]
+    new.load_state_dict({"weight": head.weight.reshape(new.weight.shape), "bias": head.bias})
     return new
 
 

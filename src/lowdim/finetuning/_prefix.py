@@ -174,6 +174,9 @@ class Prefix:
             shape: list[int | str] = list(output.shape)
             if shape and shape[0] == self._samples:
                 shape[0] = "n"
+            elif shape and shape[0] == self._tokens:
+                # Positions, the same for all samples.
+                shape[0] = "t"
             if len(shape) > 1 and shape[1] == self._tokens:
                 shape[1] = "t"
             return _Shape(tuple(shape), output.dtype)

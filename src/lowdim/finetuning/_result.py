@@ -47,6 +47,7 @@ class Tuned:
         history: Of the training loops, by part; with ``test_accuracy`` and ``test_nc1`` where they were watched.
         cache: Bytes and seconds of the stored prefixes.
         warnings: What a reader must know.
+        columns: Of the table it was tuned on, see `lowdim.data.Dataset`.
 
     Example:
         >>> from lowdim.data import load_data
@@ -77,6 +78,7 @@ class Tuned:
     history: dict[str, dict[str, Any]]
     cache: dict[str, float]
     warnings: Sequence[str]
+    columns: Mapping[str, str]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     example: Inputs = field(repr=False)
@@ -169,7 +171,7 @@ class Tuned:
             example=self.example,
             name=network.name,
             source=network.source,
-            notes={"accuracy": self.accuracy},
+            notes={"accuracy": self.accuracy, "columns": dict(self.columns)},
             factors=factors,
             known=self.known,
         )

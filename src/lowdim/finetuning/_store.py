@@ -222,7 +222,7 @@ class HeadInput:
     def forward(self) -> Forward:
         """The passes of a copy of the network in one memory layout: outputs differ in the last bits between them."""
         module = in_float32(copy.deepcopy(self._module)).to(self._device).to(memory_format=torch.contiguous_format)
-        return Forward(module.eval(), self._keys, self._device, self._feature.prefix, self._feature.tokens)
+        return Forward(module.eval(), self._keys, self._device, self._feature.layout)
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """Values and scores by name."""

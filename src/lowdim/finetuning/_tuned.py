@@ -68,7 +68,9 @@ class TunedModel(nn.Module):
         self.blocks = self._in_order(example)
         self.prefix: Prefix | None = None
         if plan.combine is not None:
-            self.base.get_submodule(self.blocks[-1]).register_forward_hook(self._catcher("skip", self.feature.blocks))
+            self.base.get_submodule(self.blocks[-1]).register_forward_hook(
+                self._catcher("skip", self.feature.blocks, layer=self.blocks[-1])
+            )
         if self.method.adapt is not None:
             self.method.adapt(self.base, plan, seed)
         self.pools: tuple[Pool, ...] = ("cls", "avg") if self.feature.blocks == "cls" else (self.feature.blocks,)
@@ -239,21 +241,24 @@ class TunedModel(nn.Module):
             raise InputError(f"The block {unused[0]} is never used in the forward pass. Choose another layer.")
         return tuple(dict.fromkeys(entered))
 
-    def _catcher(self, name: str, pool: Pool, number: int = 1) -> Callable[[nn.Module, Any, Any], None]:
-        """A hook that keeps what a module gives in one of its calls, reduced to one row per sample."""
+    def _catcher(
+        self, name: str, pool: Pool, number: int = 1, *, layer: str | None = None
+    ) -> Callable[[nn.Module, Any, Any], None]:
+        """A hook that keeps what a module gives in one of its calls, reduced to one row per sample, under a name or that of the layer."""
+        layer = name if layer is None else layer
 
         def catch(module: nn.Module, args: Any, output: Any) -> None:
             if self._caught is None:
                 return
             self._counts[name] = count = self._counts.get(name, 0) + 1
             if count == number:
-                self._caught[name] = self._pooled(output, pool, name, module)
+                self._caught[name] = self._pooled(output, pool, layer, module)
 
         return catch
 
     def _reader(self, name: str, pool: Pool) -> Callable[[nn.Module, Any, Any], None]:
         """The same for a layer beside the feature, where it gives features."""
-        catch = self._catcher(f"{name}|{pool}", pool)
+        catch = self._catcher(f"{name}|{pool}", pool, layer=name)
 
         def read(module: nn.Module, args: Any, output: Any) -> None:
             with contextlib.suppress(InputError):
@@ -278,11 +283,7 @@ class TunedModel(nn.Module):
             raise InputError(
                 f"The layer {layer or OUTPUT} gives {shape}, no feature vector per sample. Choose another."
             )
-        prefix = self.feature.prefix
-        # Without one, nothing may depend on the length of a sequence: exports are for any.
-        if prefix and (tensor.ndim != 3 or tensor.shape[1] + prefix == self.feature.tokens):
-            prefix = 0
-        return pool_output(tensor, pool, self._mask, layer or OUTPUT, module, prefix=prefix)
+        return pool_output(tensor, pool, self._mask, layer, module, layout=self.feature.layout)
 
     def _combine(self, feature: Tensor, skip: Tensor | None) -> Tensor:
         if self.method.own_output:
@@ -335,7 +336,8 @@ class _Vacant(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """As many rows as there are inputs."""
         shape = [inputs.shape[axis] if side is None else side for axis, side in enumerate(self.shape)]
-        return inputs.new_zeros(()).expand(shape)
+        # Its own memory: what follows may write into it.
+        return inputs.new_zeros(shape)
 
 
 def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str, _Vacant]:

@@ -1,8 +1,9 @@
 """The one meaning of "the feature" of a network: what its classifier reads, found by running it on one batch."""
 
 import contextlib
+import itertools
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -10,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lowdim.errors import InputError, UsageError
-from lowdim.features import INPUT, Inputs, Key, Pool, main_tensor, moved, recorded
+from lowdim.features import INPUT, Inputs, Key, Layout, Pool, main_tensor, moved, recorded
 from lowdim.models._layers import activation_names, block_names, match_layers, weight_names
 from lowdim.models._trace import Trace, Value, ancestors, trace
 
-_PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "convolution", "mv", "addmv"}
+_PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "convolution", "mv", "addmv", "_trilinear"}
 _DISTANCES = {"_cdist_forward", "_euclidean_dist"}
 _PAIRS = {"mul", "sub", "rsub"}
 _AVERAGES = {"mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"}
@@ -51,10 +52,19 @@ _ANSWERS = {
     "pow",
     "sqrt",
     "linalg_vector_norm",
+    "acos",
 }
-_MAXIMA = {"amax", "max", "max_pool2d_with_indices"}
+_PROBABILITIES = {"_log_softmax", "_softmax", "sigmoid", "sigmoid_", "log_sigmoid_forward"}
+_ORDERS = {"topk", "sort"}
+_MAXIMA = {"amax", "max", "max_pool2d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d", "logsumexp"}
 _ON_MAPS = {"relu", "relu_", "hardtanh", "hardtanh_"} | _MAXIMA
-_NORMS = {"native_layer_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_group_norm"}
+_BATCH_NORMS = {
+    "native_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm",
+    "miopen_batch_norm",
+}
+_NORMS = {"native_layer_norm", "native_group_norm"} | _BATCH_NORMS
 _SIMPLE = _AVERAGES | _CHOICES | _SHAPES | _COPIES | _SCALES
 OUTPUT = "output"
 """What the layer ``""`` is called."""
@@ -75,6 +85,8 @@ class Feature:
         heads: Modules whose place a new classifier takes; empty where there is none.
         prefix: Class and register tokens before those of the patches, which no mean holds.
         tokens: Length of the sequences that begin with them.
+        channels: The axis of the channels, by layer, where it is not the usual one (see `lowdim.features.Layout`).
+        filled: Whether the network itself fills texts up (see there).
         outputs: Of the classifier, per sample; 0 without one.
         blocks: How the network pools the tokens or maps of its blocks for the feature.
         ran: Names of the modules in the order in which they ran.
@@ -92,6 +104,8 @@ class Feature:
     heads: tuple[str, ...] = ()
     prefix: int = 0
     tokens: int = 0
+    channels: Mapping[str, int] = field(default_factory=dict[str, int], repr=False)
+    filled: bool = False
     outputs: int = 0
     blocks: Pool = "avg"
     ran: tuple[str, ...] = field(default=(), repr=False)
@@ -114,6 +128,11 @@ class Feature:
     def describe(self) -> str:
         """One line: the layer, its width, and why it was taken."""
         return f"{self.name}, {self.width:,} wide: {self.why}"
+
+    @property
+    def layout(self) -> Layout:
+        """Where tokens and channels are, as `lowdim.features` wants it."""
+        return Layout(self.prefix, self.tokens, self.channels, self.filled)
 
     @property
     def key(self) -> Key:
@@ -176,7 +195,10 @@ def default_layers(module: nn.Module, feature: Feature) -> list[str]:
         ['1', '2:input']
     """
     layers: list[str] = []
-    measured = {*feature.ran} - {*feature.heads} - feature.apart
+    parts = tuple(f"{head}." for head in feature.heads)
+    measured = {
+        name for name in feature.ran if name not in {*feature.heads, *feature.apart} and not name.startswith(parts)
+    }
     for names in (block_names, activation_names, weight_names):
         layers = layers or [name for name in names(module) if name in measured]
     return [*(name for name in layers if name != feature.layer), feature.layer]
@@ -217,9 +239,16 @@ def evaluating(module: nn.Module) -> Generator[None]:
 class _Finder:
     def __init__(self, module: nn.Module, example: Inputs) -> None:
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
-        self.module, self.example = module, moved(example, device)
+        self.module, self.example = module, moved(_of_odd_length(module, example), device)
         self.samples = len(next(iter(example.values())) if isinstance(example, dict) else example)
-        self.seen: Trace = trace(module, self.example)
+        try:
+            self.seen: Trace = trace(module, self.example)
+        except InputError:
+            if self.example is example:
+                raise
+            # It has no position for one more token.
+            self.example = moved(example, device)
+            self.seen = trace(module, self.example)
         self.text = isinstance(example, dict) and "input_ids" in example
         output = main_tensor(self.seen.output)
         if output is None or output.ndim < 1:
@@ -236,10 +265,9 @@ class _Finder:
 
     def found(self) -> Feature:
         """The feature by the rules of `find_feature`."""
-        heads, after = _classifiers(self.value) if self._is_row(self.value) else ([], {})
-        points = sorted(map(self._point, heads), key=lambda point: self.seen.ran.index(point.head) if point.head else 0)
+        heads, after, points = self._heads()
         if points and all(_alike(point, points[0]) for point in points):
-            return self._read(points, after)
+            return self._read(points, after, alone=self._is_row(self.value))
         rows = [point for point in points if self._is_row(point.value)]
         if rows and len(rows) < len(points) and all(_alike(point, rows[0]) for point in rows):
             # Beside it tokens or maps have their own answers, which no row of them gives.
@@ -251,6 +279,40 @@ class _Finder:
         if points:
             return self._joined(points, after, heads)
         return self._encoded()
+
+    def _heads(self) -> tuple[list[Value], dict[int, Value], "list[_Point]"]:
+        """The classifiers' products, what was computed of them next, and where what they read can be caught."""
+        heads, after = _classifiers(self.value)
+        rows = all(self._is_row(head.before()[0]) for head in heads)
+        weighed = any(_weighs(value) and value.operation == "bmm" for value in _between(heads, after))
+        if not rows and (weighed or not self._is_row(self.value)):
+            # Tokens that an attention sums, or that each have their own answer, are what a network gives and no classes.
+            return [], {}, []
+        heads, names = _without_detours(heads)
+        points = [self._point(head, name) for head, name in zip(heads, names, strict=True)]
+        points = sorted(points, key=lambda point: self.seen.ran.index(point.head) if point.head else 0)
+        if not self._is_row(self.value) and not all(_alike(point, points[0]) for point in points):
+            return [], {}, []
+        self._refuse_doubtful(points, list(_between(heads, after)))
+        return heads, after, points
+
+    def _refuse_doubtful(self, points: "list[_Point]", later: list[Value]) -> None:
+        """Raises an error where the output's form hides which class stands where, or whether there are classes at all."""
+        layers = [point.layer for point in points if point.head]
+        name, said = type(self.module).__name__, f', such as `feature="{layers[0]}"`' if layers else ""
+        order = next((value.operation for value in later if value.operation in _ORDERS), None)
+        if order is not None:
+            raise InputError(
+                f"{name} returns its answers in order of their size ({order}), so that no column belongs to a class. Name what its classifier "
+                f"reads with `feature`{said}."
+            )
+        norms = [value for value in later if value.operation in _BATCH_NORMS]
+        if norms and not any(value.operation in _PROBABILITIES for value in later):
+            raise InputError(
+                f"{name} ends in a normalisation over batches ({norms[0].module}) of what {points[0].head or 'a product'} gives: scores of "
+                f"classes, or an embedding? Say which with `feature`: what a classifier reads{said}, or the embedding, "
+                f'`feature="{norms[0].module}"`.'
+            )
 
     def named(self, layer: str) -> Feature:
         """The output of a module, or what goes into it."""
@@ -300,6 +362,8 @@ class _Finder:
             heads=tuple(heads),
             prefix=self.prefix,
             tokens=self.seen.tokens,
+            channels=self.seen.channels,
+            filled=self.seen.filled,
             outputs=outputs,
             blocks=self._blocks(layer, pool),
             ran=self.seen.ran,
@@ -316,11 +380,14 @@ class _Finder:
         return "cls" if chosen and self.prefix else "avg"
 
     def _rows(self, layer: str, pools: Sequence[Pool]) -> dict[Pool, Tensor]:
-        return recorded(self.module, layer, self.example, pools, prefix=self.prefix, tokens=self.seen.tokens)
+        layout = Layout(self.prefix, self.seen.tokens, self.seen.channels, self.seen.filled)
+        return recorded(self.module, layer, self.example, pools, layout)
 
-    def _point(self, head: Value) -> "_Point":
-        """Where what a product with weights reads can be caught, and which module it belongs to."""
-        name = head.module
+    def _point(self, head: Value, name: str) -> "_Point":
+        """Where what a product with weights reads can be caught, if it can be where the module that it belongs to begins."""
+        while name and name not in self.seen.ran:
+            # A mere container.
+            name = name.rpartition(".")[0]
         path = list(_path(head.before()[0], _SIMPLE))
         for value in path:
             for layer in value.starts:
@@ -355,10 +422,13 @@ class _Finder:
             kernel = head.parents[1].shape[2:] if head.operation == "convolution" else ()
             whole: Pool = "flatten" if any(side > 1 for side in kernel) else "avg"
             return self._feature(point.layer, whole, why, names, classifies=True)
-        tokens = len(point.value.shape) == 3
+        tokens, signal = len(point.value.shape) == 3, _is_signal(point.value)
         pools: tuple[Pool, ...] = ("last", "cls", "avg") if tokens else ("avg", "flatten")
         rows = self._rows(point.layer, pools)
         pool: Pool | None = next((pool for pool in pools if self._gives(point, rows[pool], after)), None)
+        if pool is None and signal and any(v.operation in _AVERAGES for v in _between([head], after)):
+            # With an activation before the mean, as on maps.
+            pool = "avg"
         if pool is None and not tokens:
             raise self._between_modules()
         if pool is None:
@@ -366,9 +436,9 @@ class _Finder:
                 f"{why.capitalize()} is a sequence of tokens, and the network's output follows from none of their last, first and mean. "
                 'Choose with `pool="mean"` and `feature`.'
             )
-        said = (
-            {"last": ", the last token", "cls": ", the first token", "avg": ", the mean over tokens"} if tokens else {}
-        )
+        part = "position" if signal else "token"
+        said = {"last": f", the last {part}", "cls": f", the first {part}", "avg": f", the mean over {part}s"}
+        said = said if tokens else {}
         return self._feature(point.layer, pool, f"{why}{said.get(pool, '')}", names, classifies=True)
 
     def _gives(self, point: "_Point", rows: Tensor, after: dict[int, Value]) -> bool:
@@ -380,6 +450,7 @@ class _Finder:
         if not point.head:
             return False
         with torch.no_grad(), contextlib.suppress(RuntimeError, TypeError, ValueError):
+            rows = rows.unsqueeze(2) if _is_signal(point.value) else rows
             found = main_tensor(self.module.get_submodule(point.head)(rows))
             later = [v.tensor for v in _between([head], after) if self._is_row(v) and v.tensor is not None]
             return found is not None and any(_same(found.flatten(1), v.reshape(self.samples, -1)) for v in later)
@@ -389,8 +460,9 @@ class _Finder:
         """The feature of several classifiers that read different things: as the network joins their answers."""
         names = tuple(dict.fromkeys(point.head for point in points))
         said = " and ".join(name or "(unnamed)" for name in names)
-        joins = {value.operation for value in _between(heads, after)}
-        if any(not self._is_row(point.value) for point in points) or "cat" in joins or not all(names):
+        later = list(_between(heads, after))
+        apart = any(value.operation == "cat" or _weighs(value) for value in later)
+        if any(not self._is_row(point.value) for point in points) or apart or not all(names):
             raise InputError(
                 f"{type(self.module).__name__} has several classifiers ({said}) that read different features. Name one with `feature`, such as "
                 f'`feature="{points[0].layer}"`.'
@@ -427,13 +499,12 @@ class _Finder:
                 return own
         if self.prefix:
             return self._feature(layer, "cls", f"{why}, its class token")
-        return self._feature(
-            layer, "avg", f"{why}, the mean over {'space' if len(self.value.shape) == 4 else 'tokens'}"
-        )
+        over = "positions" if _is_signal(self.value) else "space" if len(self.value.shape) == 4 else "tokens"
+        return self._feature(layer, "avg", f"{why}, the mean over {over}")
 
     def _own_pooling(self, layer: str, why: str, pooler: Tensor) -> Feature | None:
         """The pooling that the network returns, unless it ends in a layer that was trained for another purpose (a pooler of BERT)."""
-        maps = len(self.value.shape) == 4
+        maps = len(self.value.shape) == 4 or _is_signal(self.value)
         pools: tuple[Pool, ...] = ("avg",) if maps else ("cls", "avg", "last")
         said = {
             "avg": f"the mean over {'space' if maps else 'tokens'}",
@@ -481,12 +552,35 @@ class _Finder:
         return next((name for name in named if _plain(name) in blocks), named[0] if named else "")
 
 
+def _of_odd_length(module: nn.Module, example: Inputs) -> Inputs:
+    """Texts of a length that is no multiple of a window, so that a network which fills them up does it here, too."""
+    mask = example.get("attention_mask") if isinstance(example, dict) else None
+    if not isinstance(example, dict) or mask is None or mask.shape[1] % 2 or "input_ids" not in example:
+        return example
+    between = example["input_ids"][mask == 0]
+    filling = int(between[0]) if len(between) else getattr(getattr(module, "config", None), "pad_token_id", None)
+    if filling is None:
+        return example
+    sides = (1, 0) if bool((mask[:, 0] == 0).any()) else (0, 1)
+    longer = {
+        name: nn.functional.pad(tensor, sides, value=filling if name == "input_ids" else 0)
+        for name, tensor in example.items()
+        if tensor.shape == mask.shape
+    }
+    return {**example, **longer}
+
+
 @dataclass(frozen=True)
 class _Point:
     layer: str
     value: Value
     head: str
     product: Value
+
+
+def _is_signal(value: Value) -> bool:
+    """Whether a value is ``n x c x t``, as convolutions along one axis give it."""
+    return len(value.shape) == 3 and value.channels == 1
 
 
 def _plain(layer: str) -> str:
@@ -510,6 +604,15 @@ def _classifiers(output: Value) -> tuple[list[Value], dict[int, Value]]:
         seen.add(id(value))
         before = value.before()
         if value.operation in _PRODUCTS | _DISTANCES or _compares(value):
+            if _weighs(value):
+                after[id(_larger(before)[0])] = value
+                waiting.extend(_larger(before))
+                continue
+            if value.operation == "_trilinear" and len(before) > 1:
+                raise InputError(
+                    f"The classifier {value.module} reads two features at once. Name one with `feature`, such as "
+                    f'`feature="{value.module}{INPUT}"`.'
+                )
             if len(before) != 1 or not _covers_points(value):
                 return [], {}
             heads.append(value)
@@ -537,9 +640,44 @@ def _known(value: Value, following: Value | None) -> bool:
     if value.operation == "tanh":
         # A soft cap: between two scalings.
         return before[0].operation in _SCALES and following is not None and following.operation in _SCALES
-    if value.operation in _ON_MAPS and len(value.shape) >= 4:
+    if value.operation == "cos":
+        # Of an angle, perhaps with a margin.
+        return any(v.operation == "acos" for v in _path(before[0], _SCALES | {"add"}))
+    if value.operation in _ON_MAPS and (len(value.shape) >= 4 or _is_signal(value)):
         return True
-    return value.operation in _SIMPLE | _SUMS | _ANSWERS | _MAXIMA
+    if value.operation in _BATCH_NORMS:
+        # Between a convolution and its activation it is no classifier's.
+        return following is None or following.operation not in _ON_MAPS - _MAXIMA
+    return value.operation in _SIMPLE | _SUMS | _ANSWERS | _MAXIMA | _ORDERS
+
+
+def _weighs(value: Value) -> bool:
+    """Whether answers are weighed by numbers that depend on the sample, too: gates of experts, attention."""
+    before = value.before()
+    if len(before) < 2 or not _larger(before):
+        return False
+    return value.operation in ("mul", "mul_") or (value.operation == "bmm" and 1 in value.shape[1:])
+
+
+def _without_detours(heads: list[Value]) -> tuple[list[Value], list[str]]:
+    """Classifiers without those that read what products alone made of what another one reads (adapters of low rank).
+
+    Returns:
+        The classifiers, and by each the module that it belongs to: with such detours the one that holds them all.
+    """
+    reads = {id(v): head for head in heads for v in _path(head.before()[0], _SHAPES | _COPIES)}
+    kept, detours = [], []
+    for head in heads:
+        way = list(_path(head.before()[0], _SHAPES | _COPIES | _SCALES | _PRODUCTS))
+        end = next((at for at, value in enumerate(way) if reads.get(id(value), head) is not head), 0)
+        products = [value for value in way[:end] if value.operation in _PRODUCTS]
+        detours += products and [head, *products]
+        kept += [] if products else [head]
+    if not detours:
+        return heads, [head.module for head in heads]
+    paths = [value.module.split(".") for value in (*kept, *detours)]
+    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+    return kept, [".".join(parts[0] for parts in shared)] * len(kept)
 
 
 def _is_length(value: Value) -> bool:

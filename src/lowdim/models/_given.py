@@ -11,6 +11,19 @@ from lowdim.models._load import load_model
 from lowdim.models._loaded import LoadedModel, fingerprint, unwrapped
 
 
+def require_network(model: Any) -> None:
+    """Refuses what `as_model` does not take.
+
+    Raises:
+        UsageError: If it is no network, nor the name of one.
+    """
+    if not isinstance(model, str | os.PathLike | LoadedModel | nn.Module):
+        arrays = " For vectors as they are, take the network 'features'." if hasattr(model, "shape") else ""
+        raise UsageError(
+            f"A network is a name such as 'timm:resnet18', a LoadedModel or a torch module, not {type(model).__name__}.{arrays}"
+        )
+
+
 def as_model(model: Any, *, kind: str = "features", **options: Any) -> LoadedModel:
     """A network from its name, or one that is there.
 
@@ -27,6 +40,7 @@ def as_model(model: Any, *, kind: str = "features", **options: Any) -> LoadedMod
         >>> as_model(nn.Sequential(nn.Linear(2, 3))).name
         'Sequential'
     """
+    require_network(model)
     if isinstance(model, str | os.PathLike):
         return load_model(os.fspath(cast("str", model)), **options)
     given = [name for name, value in options.items() if value]
@@ -36,11 +50,7 @@ def as_model(model: Any, *, kind: str = "features", **options: Any) -> LoadedMod
         )
     if isinstance(model, LoadedModel):
         return model
-    if not isinstance(model, nn.Module):
-        raise UsageError(
-            f"A network is a name such as 'timm:resnet18', a LoadedModel or a torch module, not {type(model).__name__}."
-        )
-    model = unwrapped(model)
+    model = unwrapped(cast("nn.Module", model))
     return LoadedModel(
         name=type(model).__name__,
         module=model,

@@ -1,6 +1,8 @@
 """Weights from files that nobody has vouched for (safetensors, or pickles restricted to tensors), under the names of a network."""
 
+import argparse
 import pickle
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +18,12 @@ from lowdim.errors import InputError, UsageError
 
 _PICKLES = frozenset({".pt", ".pth", ".bin", ".th", ".ckpt", ".tar"})
 _INDEX = ".index.json"
-_COMPILED = "_orig_mod."
-_PREFIXES = ("module.", "model.", "backbone.", "net.")
+_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""Parts of names that compilation, sharding and recomputation put in anywhere."""
 _AVERAGED = "n_averaged"
 _COUNTERS = ("num_batches_tracked", _AVERAGED)
 """Of batches: they decide nothing in evaluation, and files of other programs leave them out."""
-_DEEPEST = 2
+_DEEPEST = 3
 """Levels of tables in tables that are looked through."""
 
 
@@ -45,17 +47,21 @@ def read_weights(path: Path, *, allow_pickle: bool = False, key: str | None = No
             )
         return _read_pickle(path, key)
     if path.name.lower().endswith(_INDEX):
-        weights = _read_shards(path)
+        weights = _read_shards(path, allow_pickle=allow_pickle)
     elif path.suffix.lower() == ".safetensors":
         weights = _read_safetensors(path)
     else:
         raise InputError(f"{path.name} is no weights file lowdim reads: give a .safetensors file.")
     if key is None:
         return weights
-    chosen = {name.removeprefix(f"{key}."): tensor for name, tensor in weights.items() if name.startswith(f"{key}.")}
+    chosen = _under(f"{key}.", weights)
     if not chosen:
         raise _no_table(path, key, sorted({name.split(".")[0] for name in weights}))
     return chosen
+
+
+def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -67,19 +73,19 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def _read_shards(path: Path) -> dict[str, Tensor]:
+def _read_shards(path: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
     """The tensors of all files that an index names; they lie beside it."""
     content = read_json(path)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not all(
         isinstance(file, str) and Path(file).name == file for file in places.values()
     ):
-        raise InputError(f"{path} is no index of safetensors files: its weight_map does not name files beside it.")
+        raise InputError(f"{path} is no index of weights files: its weight_map does not name files beside it.")
     found: dict[str, Tensor] = {}
     for file in sorted(set(places.values())):
         if not (path.parent / file).is_file():
             raise InputError(f"{path.name} names {file}, which is not beside it. Fetch all files of the checkpoint.")
-        found |= _read_safetensors(path.parent / file)
+        found |= read_weights(path.parent / file, allow_pickle=allow_pickle)
     lacking = [name for name in places if name not in found]
     if lacking:
         raise InputError(f"The files of {path.name} lack {', '.join(lacking[:3])}. Fetch them again.")
@@ -95,33 +101,48 @@ def _why(path: Path, error: Exception) -> str:
 
 def _read_pickle(path: Path, key: str | None) -> dict[str, Tensor]:
     try:
-        with warnings.catch_warnings():
+        # Settings of the run, which hold values and run nothing.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        beside = re.search(r"GLOBAL (\S+)", str(error))
+        if beside is not None:
+            raise InputError(
+                f"{path} holds {beside[1]} beside tensors and is not loaded: it could run code. Save its state dict alone "
+                "(`torch.save(network.state_dict(), ...)`) where you trust it."
+            ) from error
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} holds more than tensors, or is damaged, and is not loaded: {why}") from error
+        raise InputError(f"{path} is damaged, or no file of tensors: {why}") from error
     tables = _tables(content)
     if not tables:
         raise InputError(f"{path} holds no table of tensors by name (a state dict).")
     if key is None and len(tables) > 1:
         listed = ", ".join(f"{name} ({len(table)} tensors)" for name, table in tables.items())
         raise InputError(f"{path} holds several tables of weights: {listed}. Choose one with `weights_key`.")
-    if key is not None and key not in tables:
+    if key is None or key in tables:
+        return tables[next(iter(tables)) if key is None else key]
+    # Names of one table, chosen by what they begin with: alone, or behind the name of their table.
+    parts = [_under(f"{key.removeprefix(f'{name}.')}.", tables[name]) for name in tables if key.startswith(f"{name}.")]
+    parts += [_under(f"{key}.", table) for table in tables.values() if len(tables) == 1]
+    chosen = next((part for part in parts if part), None)
+    if chosen is None:
         raise _no_table(path, key, [name for name in tables if name])
-    return tables[next(iter(tables)) if key is None else key]
+    return chosen
 
 
 def _tables(content: Any, depth: int = _DEEPEST) -> dict[str, dict[str, Tensor]]:
     """Tables of tensors in a pickle by the path of their entries; ``""`` where the whole is one."""
     if not isinstance(content, Mapping) or not content or not all(isinstance(name, str) for name in content):
         return {}
-    if all(isinstance(value, Tensor) for value in content.values()):
-        return {"": dict(content)}
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if len(tensors) == len(content):
+        return {"": tensors}
     found: dict[str, dict[str, Tensor]] = {}
     for name, value in content.items() if depth else ():
         found |= {f"{name}.{inner}".rstrip("."): table for inner, table in _tables(value, depth - 1).items()}
-    return found
+    # Numbers beside tensors say how far the run was.
+    return found or ({"": tensors} if tensors else {})
 
 
 def _no_table(path: Path, key: str, known: Sequence[str]) -> UsageError:
@@ -144,10 +165,20 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], where: str) 
     problem = misfit(module, weights)
     if problem:
         adapter = "It is an adapter: merge it into its base first." if any(".lora_" in name for name in weights) else ""
-        hint = adapter or "Is it for another architecture?"
+        hint = adapter or _place_of(weights, module) or "Is it for another architecture?"
         raise InputError(f"{where} does not fit {type(module).__name__}: {problem}. {hint}")
     module.load_state_dict(weights)
     return notes
+
+
+def _place_of(weights: Mapping[str, Tensor], module: nn.Module) -> str:
+    """Where in a file with more in it all names of a network are."""
+    own = {name for name in module.state_dict() if not name.endswith(_COUNTERS)}
+    starts = {name.removesuffix(one) for one in sorted(own)[:1] for name in weights if name.endswith(f".{one}")}
+    whole = sorted(start.rstrip(".") for start in starts if all(f"{start}{name}" in weights for name in own))
+    return (
+        f"It holds the network under {' and '.join(whole)}, beside others: choose with `weights_key`." if whole else ""
+    )
 
 
 def matched(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -187,20 +218,21 @@ def matched(module: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str,
 def renamed(weights: Mapping[str, Tensor], own: Collection[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Weights without the prefixes of what wrapped their network, as far as that brings their names closer to its own.
 
-    ``_orig_mod.`` goes wherever it stands; ``module.``, ``model.``, ``backbone.`` and ``net.`` where all names begin with one.
+    ``_orig_mod.`` and its like go wherever they stand; any other (``module.``, ``model.``, ``encoder.``) where all names begin with it.
 
     Returns:
         The weights, and a note that names the prefixes.
     """
     found, gone = dict(weights), []
     best, kept = found, ()
-    if any(_COMPILED in name for name in found) and not any(_COMPILED in name for name in own):
-        found, gone = {name.replace(_COMPILED, ""): tensor for name, tensor in found.items()}, [_COMPILED]
+    wrapped = sorted({part for name in found for part in _WRAPPERS.findall(name)})
+    if wrapped and not any(_WRAPPERS.search(name) for name in own):
+        found, gone = {_WRAPPERS.sub("", name): tensor for name, tensor in found.items()}, wrapped
         best, kept = found, tuple(gone)
     while True:
-        wrapped = [name for name in found if name != _AVERAGED]
-        prefix = next((one for one in _PREFIXES if wrapped and all(name.startswith(one) for name in wrapped)), None)
-        if prefix is None:
+        starts = {f"{name.split('.')[0]}." if "." in name else "" for name in found if name != _AVERAGED}
+        prefix = starts.pop() if len(starts) == 1 else ""
+        if not prefix:
             break
         found, gone = {name.removeprefix(prefix): tensor for name, tensor in found.items()}, [*gone, prefix]
         if len(found.keys() & set(own)) > len(best.keys() & set(own)):
@@ -216,10 +248,16 @@ def misfit(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
         for name, tensor in own.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
+    kinds = [
+        f"{name} is {weights[name].dtype} in the file and {tensor.dtype} in the model"
+        for name, tensor in own.items()
+        if name in weights and weights[name].is_floating_point() != tensor.is_floating_point()
+    ]
     lists = (
         ("missing", [name for name in own if name not in weights]),
         ("not in the model", [name for name in weights if name not in own]),
         ("other shape", shapes),
+        ("other kind of numbers", [name.replace("torch.", "") for name in kinds]),
     )
     return "; ".join(f"{what}: {_some(names)}" for what, names in lists if names)
 

@@ -1,5 +1,6 @@
 """Turns the sums of the passes into the numbers of a profile, split after split."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,8 @@ class Builder:
         own = recipe.feature.outputs == len(names) and known in (None, names)
         self.scored = recipe.feature.outputs if own else 0
         """Number of outputs of a head that is for these very classes, as far as is known; 0 where it is for others."""
-        self.letters = torch.from_numpy(np.argsort(np.argsort(np.array(names, dtype=str), kind="stable")))
-        """Place of each class in the order of its letters, in which folders called by numbers are often read elsewhere."""
+        self.places = torch.tensor(_places_elsewhere(names))
+        """Place of each class in the order in which another program may have read it."""
         self.linear = linear_head(module, recipe.feature) if own else None
         self.references: dict[Key, Reference] = {}
         self.data: list[dict[str, Any]] = []
@@ -91,10 +92,14 @@ class Builder:
         if measured.head.samples:
             head = measured.head
             self.accuracy[split] = head.correct / head.samples
-            if head.by_letters > head.correct and are_numbers(self.names):
+            if head.elsewhere > head.correct:
+                here, there, remedy = "their numbers", "their letters (0, 1, 10, 11, …)", ""
+                if not are_numbers(self.names):
+                    here, there = "their letters", "the numbers in their names (1, 2, …, 10)"
+                    remedy = " Write the names with leading zeros (01)."
                 self.warn(
-                    f"{split}: the network's own accuracy is {100 * self.accuracy[split]:.1f} % with the classes in the order of their numbers, and "
-                    f"{100 * head.by_letters / head.samples:.1f} % in the order of their letters (0, 1, 10, 11, …): it was trained with the latter."
+                    f"{split}: the network's own accuracy is {100 * self.accuracy[split]:.1f} % with the classes in the order of {here}, and "
+                    f"{100 * head.elsewhere / head.samples:.1f} % in the order of {there}: it was trained with the latter.{remedy}"
                 )
             if 0 < head.alone < head.samples:
                 self.warn(said_without_copies(split, self.accuracy[split], head.correct_alone / head.alone))
@@ -298,3 +303,11 @@ def separation_law(values: Sequence[float | None]) -> Law | None:
     spread = float(((y - y.mean()) ** 2).sum())
     residual = float(((y - slope * x - intercept) ** 2).sum())
     return Law(slope=float(slope), intercept=float(intercept), r2=1 - residual / spread) if spread > 0 else None
+
+
+def _places_elsewhere(names: Sequence[str]) -> list[int]:
+    """The place of each class where numbers are ordered by their letters, or names by the numbers in them."""
+    parts = [[name] if are_numbers(names) else re.split(r"(\d+)", name) for name in names]
+    keys = [[part.zfill(20) if number % 2 else part for number, part in enumerate(name)] for name in parts]
+    order = sorted(range(len(names)), key=lambda index: keys[index])
+    return np.argsort(order).tolist()

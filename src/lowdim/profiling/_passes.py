@@ -146,8 +146,8 @@ class Head:
     correct: int = 0
     alone: int = 0
     correct_alone: int = 0
-    by_letters: int = 0
-    """Right if the network's outputs are the classes in the order of their letters."""
+    elsewhere: int = 0
+    """Right if the network's outputs are the classes in the order in which another program may have read them."""
     disagree: int = 0
     compared: int = 0
     samples: int = 0
@@ -184,7 +184,7 @@ def second_pass(
     head_key: Key | None,
     outliers: int,
     copied: np.ndarray,
-    letters: Tensor,
+    places: Tensor,
     processes: Processes,
     progress: Callable[[int], None],
 ) -> tuple[dict[Key, Around], Head, Suspects]:
@@ -192,7 +192,7 @@ def second_pass(
 
     Samples are classified by the class means of `references`, or by those of `moments` where a layer has none there; `present`
     says which class of the data set each label of the stream stands for. Scores count where they are for `scored` classes; `copied`
-    says which samples are also in train, `letters` at which output a class stands if the outputs are in the order of its letters.
+    says which samples are also in train, `places` at which output a class stands if another program has read them in its order.
     """
     half = torch.from_numpy(halves(stream.labels, stream.source.copies))
     around = {key: _around(here, references.get(key), present, weighting) for key, here in moments.items()}
@@ -222,7 +222,7 @@ def second_pass(
             head.samples += int(known.sum())
             head.correct_alone += int(right[alone].sum())
             head.alone += int(alone.sum())
-            head.by_letters += int((scores.argmax(dim=1) == letters[present[batch.labels]])[known].sum())
+            head.elsewhere += int((scores.argmax(dim=1) == places[present[batch.labels]])[known].sum())
             head.unknown += int((~known).sum())
         progress(1)
     _sum(around, processes)

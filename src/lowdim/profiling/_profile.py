@@ -241,7 +241,7 @@ def sources_of(
 def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, features: FeatureCache, job: Job) -> Profile:
     recipe, module = builder.recipe, builder.module
     assert isinstance(job.device, torch.device) and job.batch_size is not None
-    forward = Forward(module, recipe.keys, job.device, recipe.feature.prefix, recipe.feature.tokens)
+    forward = Forward(module, recipe.keys, job.device, recipe.feature.layout)
     network = network_content(module, fingerprint(module)) if features.lasting else []
     present: dict[str, np.ndarray] = {}
     streams: dict[str, FeatureStream] = {}
@@ -275,7 +275,7 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
             head_key=builder.head_key(moments),
             outliers=recipe.outliers,
             copied=_copied(data, name, len(stream.labels)),
-            letters=builder.letters,
+            places=builder.places,
             processes=job.processes,
             progress=step,
         )

@@ -190,7 +190,7 @@ def regression_profile(
     example = moved(next(iter(sources.values())).inputs(np.arange(2)), device_of(module))
     asked = model if isinstance(model, LoadedModel) else None
     found = find_feature(module, example, layer=feature or (asked and asked.layer), pool=asked and asked.pool)
-    forward = Forward(module, keys_of(module, layers, pools, found), place, found.prefix, found.tokens)
+    forward = Forward(module, keys_of(module, layers, pools, found), place, found.layout)
     warned = [message for source in sources.values() for message in source.warnings()]
     warned += copy_warnings(data, list(sources))
     rows: dict[str, _Rows] = {}

@@ -2,15 +2,18 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from torch import nn
 
 from lowdim._files import path_digest
 from lowdim._reading import reading, typed
 from lowdim.errors import UsageError
+from lowdim.features import network_content
+from lowdim.models import LoadedModel, as_model, load_model
 
 _LARGEST = 4_000
 """Pixels of a side; more than that is refused of any network."""
@@ -56,7 +59,7 @@ class Candidate:
 
     Attributes:
         name: Shown in the ranking; unique.
-        model: As for `lowdim.models.load_model`; None for saved features.
+        model: As for `lowdim.models.as_model`: a name, a `LoadedModel` or a torch module; None for saved features.
         features: A ``.npz`` file of features (``x_train, y_train``) instead of a model.
         options: Further arguments of `load_model`, such as ``feature`` and ``pool``.
         group: Candidates of one group (checkpoints of one run) are resampled together.
@@ -68,7 +71,7 @@ class Candidate:
     """
 
     name: str
-    model: str | None = None
+    model: str | LoadedModel | nn.Module | None = None
     features: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     group: str | None = None
@@ -77,6 +80,8 @@ class Candidate:
     def identity(self) -> dict[str, Any]:
         """What tells this candidate from another in a run's configuration: of the files and folders it names the contents, not the
         paths."""
+        if self.model is not None and not isinstance(self.model, str):
+            return self._of_object(self.model)
         prefix, path, factory = _parts(self.model or "")
         named = {"features": self.features, "weights": self.options.get("weights"), "model": path}
         found = {key: Path(name).expanduser() for key, name in named.items() if name}
@@ -89,6 +94,28 @@ class Candidate:
             "features": None if "features" in digests else self.features,
             "options": {key: value for key, value in self.options.items() if key not in digests},
             "sha256": digests,
+        }
+
+    def load(self, kind: str) -> LoadedModel:
+        """Its network; of saved features one that gives them as they are.
+
+        Args:
+            kind: Of the data, see `as_model`.
+        """
+        if self.model is None or isinstance(self.model, str):
+            return load_model(self.model or "features", name=self.name, **self.options)
+        return replace(as_model(self.model, kind=kind, **self.options), name=self.name)
+
+    def _of_object(self, model: LoadedModel | nn.Module) -> dict[str, Any]:
+        """`identity` of a network that is there."""
+        there = as_model(model)
+        how = {"preprocessing": there.preprocessing.as_dict()} if isinstance(model, LoadedModel) else {}
+        return {
+            **{key: value for key, value in vars(self).items() if key not in ("model", "options")},
+            "shown_as": self.name,
+            "model": there.name,
+            "options": {**self.options, **how, "feature": there.layer, "pool": there.pool},
+            "sha256": {"model": there.fingerprint, "code": network_content(there.module, "")[1][:16]},
         }
 
 

@@ -36,7 +36,7 @@ from lowdim.features import (
     tamed_layers,
     usable,
 )
-from lowdim.models import Feature, LoadedModel, later_blocks, load_model
+from lowdim.models import Feature, later_blocks
 from lowdim.probe import FrozenHead, ProbeResult, fit_frozen_views, fit_probe, fold_of, require_heldout
 from lowdim.profiling._passes import halves
 from lowdim.ranking._candidates import Candidate
@@ -183,13 +183,13 @@ def evaluate(
         ('head:input', 24, 100)
     """
     start = time.perf_counter()
-    model = loaded(candidate)
+    model = candidate.load(data.kind)
     place = torch.device(device or "cpu")
     model.module.to(place)
     samples = SplitSource(candidate_split(candidate, data, split, selection or {}), model.preprocessing)
     example = moved(samples.inputs(np.arange(2) % max(1, len(samples.labels))), place)
     feature = model.feature(example)
-    forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
+    forward = Forward(model.module, [feature.key], place, feature.layout)
     if probe and model.layer is None:
         forward = _with_blocks(forward, feature, example)
     views = (False, True) if probe and has_mirror(example) else (False,)
@@ -235,13 +235,6 @@ def evaluate(
         seconds=time.perf_counter() - start,
         not_finite={name: found.bad.tolist() for name, found in rows.items()},
     )
-
-
-def loaded(candidate: Candidate) -> LoadedModel:
-    """Its network; of saved features one that gives them as they are."""
-    if candidate.model is None:
-        return load_model("features", name=candidate.name)
-    return load_model(candidate.model, name=candidate.name, **candidate.options)
 
 
 def candidate_split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[str, Any]) -> Split:

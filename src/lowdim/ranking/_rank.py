@@ -376,4 +376,5 @@ def _warnings(places: Sequence[Place], by: str, judge: str) -> list[str]:
     random = [place.candidate.name for place in places if place.evaluation.random_weights]
     if random:
         warnings.append(f"untrained weights: {', '.join(random)}")
-    return warnings
+    own = [f"{place.candidate.name}: {text}" for place in places for text in place.evaluation.warnings]
+    return [*warnings, *own]

@@ -24,7 +24,7 @@ from lowdim.features import (
 )
 from lowdim.metrics import HeldOut, heldout_ridge, regression_collapse
 from lowdim.ranking._candidates import Candidate
-from lowdim.ranking._evaluate import PROBE_SAMPLES, CandidateRows, Evaluation, ProbeOn, candidate_split, loaded
+from lowdim.ranking._evaluate import PROBE_SAMPLES, CandidateRows, Evaluation, ProbeOn, candidate_split
 from lowdim.ranking.scores import SCORES
 
 
@@ -66,7 +66,7 @@ def evaluate_regression(
         NonFiniteError: If more than a tenth of a split has no finite features or outputs.
     """
     start = time.perf_counter()
-    model, place = loaded(candidate), torch.device(device or "cpu")
+    model, place = candidate.load(data.kind), torch.device(device or "cpu")
     model.module.to(place)
     names = [split, *(["test"] if probe_on == "test" and "test" in data.splits and split != "test" else [])]
     sources = {
@@ -75,7 +75,7 @@ def evaluate_regression(
     }
     example = moved(sources[split].inputs(np.arange(2) % max(1, len(data[split]))), place)
     feature = model.feature(example)
-    forward = Forward(model.module, [feature.key], place, feature.prefix, feature.tokens)
+    forward = Forward(model.module, [feature.key], place, feature.layout)
     folder.mkdir(parents=True, exist_ok=True)
     warnings = [*model.notes, *sources[split].warnings()]
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}

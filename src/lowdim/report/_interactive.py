@@ -3,12 +3,14 @@
 import base64
 import gzip
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lowdim.figures import Lines, Matrix, Panels, Series, Surface
+from lowdim.report._places import label_sides, log_ticks
 from lowdim.report._svg import across_height, colour_of, shares_of_rows
 
 _DASH = {"dashed": "dash", "dotted": "dot"}
@@ -55,9 +57,7 @@ def _short(value: float) -> float | None:
 
 
 def _lines(lines: Lines) -> dict[str, Any]:
-    ends = [float(x) for series in lines.series for x in series.x]
-    middle = (min(ends, default=0) + max(ends, default=0)) / 2
-    traces = [_trace(series, colour_of(series, index), middle) for index, series in enumerate(lines.series)]
+    traces = [_trace(lines, series, colour_of(series, index)) for index, series in enumerate(lines.series)]
     x: dict[str, Any] = {
         "title": {"text": _text(lines.x_label)},
         "type": "log" if lines.log_x else "-",
@@ -68,9 +68,9 @@ def _lines(lines: Lines) -> dict[str, Any]:
         x["ticklabeloverflow"] = "allow"
     y: dict[str, Any] = {"title": {"text": _text(lines.y_label)}, "exponentformat": "power", "automargin": True}
     if lines.log_y:
-        y |= {"type": "log", "dtick": 1 if _decades(lines) >= 1 else "D2"}
+        y |= {"type": "log", **_log_marks([series.y for series in lines.series])}
     if lines.log_x:
-        x |= {"exponentformat": "power", "dtick": 1}
+        x |= {"exponentformat": "power", **_log_marks([series.x for series in lines.series])}
     layout = _SIZE | {"xaxis": x, "yaxis": y, "showlegend": len(lines.series) > 1}
     return {"data": traces, "layout": _across(lines, traces, layout) if lines.across else layout}
 
@@ -137,13 +137,13 @@ def _matrix(figure: Matrix) -> dict[str, Any]:
     return {"data": [trace], "layout": layout}
 
 
-def _decades(lines: Lines) -> float:
-    values = np.concatenate([np.asarray(series.y, dtype=float).ravel() for series in lines.series] or [np.ones(1)])
-    values = values[np.isfinite(values) & (values > 0)]
-    return float(np.log10(values.max() / values.min())) if len(values) else 0.0
+def _log_marks(values: Sequence[Any]) -> dict[str, Any]:
+    """Marks of a logarithmic axis: powers of ten, or numbers where it spans too little for those."""
+    marks = log_ticks(np.concatenate([np.ravel(part).astype(float) for part in values] or [np.ones(0)]))
+    return {"dtick": 1} if marks is None else {"tickvals": marks, "ticktext": [f"{mark:g}" for mark in marks]}
 
 
-def _trace(series: Series, colour: str, middle: float) -> dict[str, Any]:
+def _trace(lines: Lines, series: Series, colour: str) -> dict[str, Any]:
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": {"points": "markers", "line+points": "lines+markers"}.get(series.style, "lines"),
@@ -160,8 +160,7 @@ def _trace(series: Series, colour: str, middle: float) -> dict[str, Any]:
     if series.labels is not None:
         trace["text"] = [_text(label) for label in series.labels]
         if series.style == "points" and len(series.labels) <= 30:
-            # Towards the middle, so that no name is cut at the edge.
-            sides = [f"top {'left' if x > middle else 'right'}" for x in series.x]
+            sides = label_sides(lines, series.x, series.y, series.labels)
             trace |= {"mode": "markers+text", "textposition": sides, "cliponaxis": False}
     if series.low is not None and series.high is not None:
         y, low, high = (np.asarray(values, dtype=float) for values in (series.y, series.low, series.high))

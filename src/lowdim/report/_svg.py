@@ -15,6 +15,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure as _Figure
 
 from lowdim.figures import Figure, Images, Lines, Matrix, Panels, Series, Surface
+from lowdim.report._places import label_sides, log_ticks
 
 PALETTE = ("#0b62a4", "#c4500c", "#1b7a43", "#8a3fb0", "#a8324a", "#5f6b00", "#00748a", "#6b4a2b", "#444444", "#b0388f")
 _STYLE = {"line": ("-", ""), "points": ("", "o"), "dashed": ("--", ""), "line+points": ("-", "o"), "dotted": (":", "")}
@@ -132,8 +133,12 @@ def _lines(axes: Any, lines: Lines) -> None:
             else:
                 axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         if series.labels is not None and series.style == "points" and len(series.labels) <= 30:
-            for place, label in zip(zip(*shown, strict=True), series.labels, strict=True):
-                axes.annotate(label, place, textcoords="offset points", xytext=(4, 4), fontsize=7)
+            sides = label_sides(lines, x, y, series.labels)
+            for place, label, side in zip(zip(*shown, strict=True), series.labels, sides, strict=True):
+                vertical, horizontal = side.split()
+                at = (4 if horizontal == "right" else -4, {"top": 4, "bottom": -4, "middle": 0}[vertical])
+                align = {"ha": {"right": "left", "left": "right"}[horizontal], "va": _FROM[vertical]}
+                axes.annotate(label, place, textcoords="offset points", xytext=at, fontsize=7, **align)
     axes.set_xlabel(lines.y_label if lines.across else lines.x_label)
     axes.set_ylabel(lines.x_label if lines.across else lines.y_label)
     log_x = "log" if lines.log_x and _any_positive(series.x for series in lines.series) else "linear"
@@ -144,7 +149,12 @@ def _lines(axes: Any, lines: Lines) -> None:
         if axis.get_scale() == "log":
             # Matplotlib writes powers as formulas, and formulas are off (see _SETTINGS).
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: power(value)))
-            axis.set_minor_formatter(ticker.FuncFormatter(_between_powers(axis)))
+            axis.set_minor_formatter(ticker.NullFormatter())
+            of_x = (axis is axes.xaxis) != lines.across
+            marks = log_ticks(np.concatenate([_drawable(s.x if of_x else s.y) for s in lines.series]))
+            if marks is not None:
+                axis.set_major_locator(ticker.FixedLocator(marks))
+                axis.set_minor_locator(ticker.NullLocator())
             low, high = axis.get_view_interval()
             if high < low * (1 + 1e-6):  # values that differ by rounding, whose logarithms do not
                 axis.set_view_interval(low / 1.1, high * 1.1, ignore=True)
@@ -200,6 +210,8 @@ def shares_of_rows(figure: Matrix) -> np.ndarray:
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
+_FROM: dict[str, Any] = {"top": "bottom", "bottom": "top", "middle": "center"}
+"""Which end of a name is near its point."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -215,17 +227,6 @@ def power(value: float) -> str:
     if abs(exponent - whole) > 1e-9 or -2 <= whole <= 3:
         return f"{value:g}"
     return f"10{str(whole).translate(_RAISED)}"
-
-
-def _between_powers(axis: Any) -> Any:
-    """Ticks at 2 and 5 times a power, shown only where the axis spans less than a decade or so."""
-
-    def label(value: float, _: int) -> str:
-        low, high = sorted(axis.get_view_interval())
-        leading = value / 10 ** math.floor(math.log10(value))
-        return power(value) if high < 30 * low and round(leading, 6) in (2, 5) else ""
-
-    return label
 
 
 def _any_positive(values: Iterable[Sequence[float] | np.ndarray]) -> bool:

@@ -72,17 +72,21 @@ def _drawn(
 
     numeric = [all(not isinstance(row[index], str) for row in table.rows) for index in range(len(columns))]
     drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    needed = {index: _needed(columns, cells, index) for index in kept}
+    least = sum(needed.values()) + _GAP * len(kept)
+    spare = max(width - least, 0)
     for index in kept:
+        more = min(spare, max(len(columns[index]), *(len(row[index]) for row in cells), 0) - needed[index])
+        spare -= more
         drawn.add_column(
             Text(columns[index]),
             justify="right" if numeric[index] and index else "left",
-            min_width=_needed(columns, cells, index),
+            width=needed[index] + more,  # Rich would cut a column to widen another
             no_wrap=index == 0,
             overflow="ignore" if index == 0 else "fold",
         )
     for row in cells:
         drawn.add_row(*(Text(row[index]) for index in kept))
-    least = sum(_needed(columns, cells, index) + _GAP for index in kept)
     console = Console(width=max(width, least), color_system=None, force_terminal=False)
     with console.capture() as captured:
         if table.title:

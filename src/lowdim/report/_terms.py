@@ -37,7 +37,10 @@ class Terms:
             texts: Titles, headings, labels.
             special: Terms of this page, before `COMMON`.
         """
-        text, known = "\n".join(texts), {**special, **COMMON}
+        text, known = (
+            "\n".join(texts),
+            {**special, **{term: meaning for term, meaning in COMMON.items() if term not in special}},
+        )
         found = [
             term
             for term in known

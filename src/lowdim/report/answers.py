@@ -1,5 +1,6 @@
 """The answer of each command in one sentence: what stands first in the terminal, in the JSON (``headline``) and on the page."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -81,22 +82,28 @@ def _rank(result: Result) -> str:
     if not rows:
         return "No candidate could be scored."
     names = dict(zip([row["model"] for row in rows], short_names([row["model"] for row in rows]), strict=True))
-    best = rows[0]
-    judge, words = (
-        ("r2", "a ridge on its feature explains")
-        if "outputs" in result
-        else ("probe_accuracy", "a probe on its features reaches")
-    )
-    probe = best.get(judge)
-    reached = "" if probe is None else f": {words} {percent(probe)}{between(best['intervals'].get(judge))}"
+    best, by = rows[0], result["by"]
+    value, interval = best.get(by), best["intervals"].get(by)
+    of = f" of the variance of {listed(result['outputs'])}" if "outputs" in result else ""
+    shares = {
+        "probe_cv_accuracy": ("a probe on its features reaches", ", cross-validated"),
+        "probe_accuracy": ("a probe on its features reaches", ""),
+        "r2_cv": ("a ridge on its feature explains", f"{of}, cross-validated"),
+        "r2": ("a ridge on its feature explains", of),
+    }
+    if value is None:
+        said = ""
+    elif by in shares:
+        before, after = shares[by]
+        said = f": {before} {percent(value)}{between(interval)}{after}"
+    else:
+        within = f" (90 % interval {number(interval[0])} to {number(interval[1])})" if interval else ""
+        said = f", by {by} {number(value)}{within}"
     ties = [names[row["model"]] for row in rows[1:] if row["rank"] == best["rank"]]
     tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
     if len(rows) == 1:
-        return f"{names[best['model']]} is the only candidate{reached}."
-    if "outputs" in result:
-        reached += f" of the variance of {listed(result['outputs'])}"
-    by = "" if result["by"] in ("probe_cv_accuracy", "probe_accuracy", "r2_cv", "r2") else f", by {result['by']}"
-    return f"{names[best['model']]} suits this data best{by}{reached}.{tied}"
+        return f"{names[best['model']]} is the only candidate{said}."
+    return f"{names[best['model']]} suits this data best{said}.{tied}"
 
 
 def _advise(result: Result) -> str:
@@ -109,12 +116,28 @@ def _advise(result: Result) -> str:
     else:
         said = f"Use {name} with {chosen['method']}{layer}: it should reach {expected} on new samples."
     if (more := result["more_labels"]) is not None:
-        gain = (
-            f"from {more['shots'][0]} to {more['shots'][1]} per class the probe gained {100 * more['gain']:+.1f} points"
-        )
-        said += f" More labels would {'help' if more['helps'] else 'hardly help'}: {gain}."
+        before, after = more["shots"]
+        said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the probe gained {points(more)}."
     seconds = [one["seconds"] for one in result["evidence"] if _same(one, chosen)]
     return f"{said} Tuning takes {_minutes(seconds[0])}." if seconds else said
+
+
+MORE_LABELS = {
+    True: "More labels would help",
+    False: "More labels would hardly help",
+    None: "Whether more labels would help cannot be told",
+}
+
+
+def points(more: Result) -> str:
+    """A gain of accuracy with its interval.
+
+    Example:
+        >>> points({"gain": 0.01, "interval": [-0.042, 0.062]})
+        '+1.0 points (90 % interval -4.2 to +6.2)'
+    """
+    low, high = more["interval"]
+    return f"{100 * more['gain']:+.1f} points (90 % interval {100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _same(one: Result, other: Result) -> bool:
@@ -177,27 +200,47 @@ _NO_BETTER = 0.95
 
 
 def _complete(result: Result) -> str:
-    ratio = result["held_out_ratio"]
-    known = ratio is not None and ratio == ratio
-    error = f", with {ratio:.2f} times the error of row and column means" if known else ""
     if "filled" in result:
-        columns = sum(1 for column in result["columns"] if column["filled"])
-        cells = f"{result['filled']:,} empty cells filled in {columns} column{'s' * (columns != 1)}"
-        said = f"{cells}{error}{' (on known cells, predicted as if empty)' * known}."
-        filled = [one for one in result["columns"] if one["filled"] and one.get("error_ratio") is not None]
-        useless = [one["name"] for one in filled if one["error_ratio"] > _NO_BETTER]
-        worst = max(filled, key=lambda one: one["error_ratio"], default=None)
-        if useless:
-            said += (
-                f" Do not trust {listed(useless)}: known cells there are predicted no better than by the column's mean."
-            )
-        elif worst is not None and len(filled) > 1:
-            said += f" Least sure: {worst['name']} ({worst['error_ratio']:.2f} times the error of its mean)."
-        return said
+        return _complete_table(result)
+    own, means = result["held_out_rmse"], result["biases_only_rmse"]
+    error = f", with {own / means:.2f} times the error of row and column means" if own is not None and means else ""
+    if "picture" in result:
+        return _complete_picture(result, error)
     rows, columns = result["shape"]
-    rmse = f" (root mean square {number(result['held_out_rmse'])})" if result["held_out_rmse"] is not None else ""
+    rmse = f" (root mean square {number(own)} against {number(means)})" if error else ""
     recovered = " The matrix is recovered for sure." if result["sure"] else ""
     return f"A matrix of {rows:,} x {columns:,} completed from {result['observed']:,} entries{error}{rmse}.{recovered}"
+
+
+def _complete_table(result: Result) -> str:
+    filled = [one for one in result["columns"] if one["filled"]]
+    left = [f"{one['name']} ({one['left']:,}, {one['kind']})" for one in result["columns"] if one.get("left")]
+    stay = f" Left empty: {listed(left)}." if left else ""
+    if not filled:
+        return f"Nothing was filled: no cell of a column that can be completed is empty.{stay}"
+    said = f"{result['filled']:,} empty cells filled in {len(filled)} column{'s' * (len(filled) != 1)}"
+    checked = sorted((one["error_ratio"], one["name"]) for one in filled if one.get("error_ratio") is not None)
+    if checked:
+        least, most = (f"{ratio:.2f}" for ratio in (checked[0][0], checked[-1][0]))
+        span = least if least == most else f"{least} to {most}"
+        mean = "their column's mean" if len(checked) > 1 else "the column's mean"
+        said += f": known cells, predicted as if empty, have {span} times the error of {mean}"
+    useless = [name for ratio, name in checked if ratio > _NO_BETTER]
+    if useless:
+        trust = f" Do not trust {listed(useless)}: nothing is predicted better there than by the mean."
+    else:
+        trust = f" Least sure: {checked[-1][1]}." if len(checked) > 1 else ""
+    return f"{said}.{trust}{stay}"
+
+
+def _complete_picture(result: Result, error: str) -> str:
+    size, rmse = result["picture"], result["held_out_rmse"]
+    share = size["missing"] / (size["height"] * size["width"])
+    said = f"{size['missing']:,} missing pixels ({share:.1%}) of a picture of {size['width']} x {size['height']} filled"
+    if rmse is None:
+        return f"{said}; none could be checked."
+    decibels = f", {20 * math.log10(255 / rmse):.1f} dB" if rmse > 0 else ""
+    return f"{said}; known pixels, predicted as if missing, are off by {number(rmse)} of 255{decibels}{error}."
 
 
 def _check(result: Result) -> str:
@@ -223,8 +266,9 @@ def _reproduce(result: Result) -> str:
     verdicts = [verdict for entry in entries for verdict in entry["verdicts"] if verdict["judged"]]
     held = sum(verdict["holds"] for verdict in verdicts)
     said = f"{held} of {len(verdicts)} verdicts hold"
-    if len(entries) == 1:
-        said = f"{entries[0]['title']}: {said}"
+    shown = sum(entry["passed"] for entry in entries)
+    what = "; ".join(entry["title"] for entry in entries)
+    said = f"{what if len(entries) <= 3 else f'{shown} of {len(entries)} experiments show what is claimed'}: {said}"
     failed = [
         entry["id"]
         for entry in entries

@@ -81,14 +81,24 @@ _MOST = 30
 
 
 def _numbers(result: Mapping[str, Any]) -> Table:
+    table = "columns" in result  # whose columns have units of their own
+    shape = result["shape"][0], len(result["columns"]) if table else result["shape"][1]
     rows = [
-        ("rows x columns", f"{result['shape'][0]} x {result['shape'][1]}"),
-        ("observed", result["observed"]),
+        ("rows x columns", f"{shape[0]} x {shape[1]}"),
+        ("known cells of columns that are completed" if table else "observed", result["observed"]),
         ("entries per degree of freedom", result["oversampling"]),
         ("rank", result["rank"]),
-        ("held-out error (root mean square)", result["held_out_rmse"]),
-        ("held-out error of row and column means", result["biases_only_rmse"]),
-        ("their ratio, columns scaled", result["held_out_ratio"]),
+    ]
+    if not table:
+        rows += [
+            ("held-out error (root mean square)", result["held_out_rmse"]),
+            ("held-out error of row and column means", result["biases_only_rmse"]),
+        ]
+    rows += [
+        (
+            "their ratio, columns scaled" if not table else "held-out error over that of means, all columns scaled",
+            result["held_out_ratio"],
+        ),
         ("sweeps", result["iterations"]),
         ("converged", result["converged"]),
     ]
@@ -100,7 +110,8 @@ def _held_out(values: np.ndarray, predictions: np.ndarray) -> list[Figure]:
     known = np.isfinite(predictions)
     if not known.any():
         return []
-    values, predictions = values[known][:2000], predictions[known][:2000]
+    some = np.flatnonzero(known)[:: -(-int(known.sum()) // 2000)]  # at most 2,000, from all over
+    values, predictions = values[some], predictions[some]
     ends = [float(values.min()), float(values.max())]
     scatter = [
         Series("known entries", values, predictions, style="points"),

@@ -430,7 +430,8 @@ def _suspects(result: Mapping[str, Any], dataset: Dataset) -> Section:
         id="suspects",
         title="Suspected labels",
         why=(
-            "Training samples whose label a probe that has not seen them finds least probable: wrong labels, or hard cases. Look at them.",
+            "Training samples to which a probe that has not seen them gives another class, at least 20 times as probable as the label: wrong "
+            "labels, or hard cases. Look at them.",
         ),
         figures=figures,
         tables=[

@@ -19,6 +19,11 @@ _WHY_NUMBERS = (
     "are from as many directions as there are outputs (outside), and from holding the targets in them (unexplained).",
     _WHY[1],
 )
+_LINES = "Lines: 90 % intervals over the samples."
+_BELOW = (
+    " The upper line of a candidate is of the training samples, each judged by a probe that has not seen it, and orders; the lower one is "
+    "of the {:,} test samples, with an interval of their own: the wider, the fewer they are."
+)
 _SOURCE = (
     "Li et al. 2022, arXiv 2212.12206 (NC1 and transfer); Bao et al. 2019 (H-score); You et al. 2021, arXiv 2102.11005 (LogME); "
     "Xu et al. 2023, arXiv 2306.03440 (VCI); Shao et al. 2022, arXiv 2207.03036 (SFDA); Nguyen et al. 2020, arXiv 2002.12462 (LEEP)."
@@ -28,8 +33,6 @@ _SOURCE = (
 def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[Section]:
     """One section: the candidates with their scores, each score against the probe, and the agreement."""
     tables = [_scores(result), *([_agreement(result)] if result["agreement"] else []), *_failed(result)]
-    short = _short(result)
-    own = [f"{short[row['model']]}: {warning}" for row in result["scores"] for warning in row["warnings"]]
     return [
         Section(
             id=id,
@@ -40,7 +43,7 @@ def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[
             settings=result["config"],
             source=_SOURCE,
             terms={kind.title: kind.explanation for kind in SCORES.values() if kind.task == SCORES[result["by"]].task},
-            notes=[*result["warnings"], *own],
+            notes=result["warnings"],
             seconds=result.get("seconds"),
         )
     ]
@@ -70,10 +73,21 @@ def _figures(result: Mapping[str, Any]) -> list[Lines]:
             "others": [row["rank"] != best for row in rows],
         }
         series = [_candidates(rows, by, mine, name, colour) for colour, (name, mine) in enumerate(groups.items())]
-        if by == "probe_cv_accuracy":
+        tested: list[tuple[int, Mapping[str, Any]]] = []
+        if by == "probe_cv_accuracy" and result["config"].get("probe_on") != "cv":
             tested = [(place, row) for place, row in enumerate(rows) if row["probe_accuracy"] is not None]
-            places, values = [place for place, _ in tested], [row["probe_accuracy"] for _, row in tested]
-            series.append(Series("the probe on the test split", places, values, style="points", colour=1))
+            ends = [row["intervals"].get("probe_accuracy") or (row["probe_accuracy"],) * 2 for _, row in tested]
+            series.append(
+                Series(
+                    "the same probe on the test split",
+                    [place + 0.22 for place, _ in tested],
+                    [row["probe_accuracy"] for _, row in tested],
+                    [low for low, _ in ends],
+                    [high for _, high in ends],
+                    style="points",
+                    colour=1,
+                )
+            )
         kind = SCORES[by]
         figures.append(
             Lines(
@@ -85,7 +99,8 @@ def _figures(result: Mapping[str, Any]) -> list[Lines]:
                 log_y=kind.logarithmic and all(row[by] > 0 for row in rows),
                 x_ticks=[short[row["model"]] for row in rows],
                 across=True,
-                caption="Lines: 90 % intervals over the samples.",
+                caption=_LINES
+                + (_BELOW.format(rows[0]["probe_samples"]) if by == "probe_cv_accuracy" and tested else ""),
             )
         )
     judge = _judge(result)

@@ -28,13 +28,20 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category", "date"})
 
 MISSING_TEXT = frozenset(
-    {"", "na", "n/a", "nan", "null", "?", "#n/a", "<na>", "nat", "#value!", "#div/0!", "#ref!", "#name?", "#num!"}
-)
+    {
+        "", "na", "n/a", "n.a.", "nan", "null", "?", "#n/a", "#na", "<na>", "nat", ".", "--", "...", "\u2026", "(blank)", "(null)", "\\n",
+        "#value!", "#div/0!", "#ref!", "#name?", "#num!",
+    }
+)  # fmt: skip
 MISSING = MISSING_TEXT | {
-    "n.a.", "none", "nil", "#na", "-", ".", "--", "*", "**", "\u2013", "\u2014", "...", "\u2026", "missing", "unknown", "unk", "n.d.", "nd", "n.k.", "k.a.", "tbd",
-    "not available", "not applicable", "keine angabe", "(blank)", "(null)", "\\n",
+    "none", "nil", "-", "*", "**", "\u2013", "\u2014", "missing", "unknown", "unk", "n.d.", "nd", "n.k.", "k.a.", "tbd",
+    "not available", "not applicable", "keine angabe",
 }  # fmt: skip
-"""In any case. In columns of text, where a dash or "unknown" may be a value, only `MISSING_TEXT`."""
+"""In any case. In columns of text, where a dash or "unknown" may be a value, only `MISSING_TEXT`, and what the file's other columns have."""
+LEVELS_AS_WELL = frozenset({"none", "nil", "not applicable", "nd", "*", "**"})
+"""Of these, those that say nothing about another column of the same file."""
+USUAL = frozenset({"", "na", "n/a", "nan", "null", "#n/a", "<na>", "nat"})
+"""Of these, those that need not be said."""
 MOST_LEVELS = 30
 _PER_LEVEL = 2  # known cells per level, on average, that a category has at least
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
@@ -156,16 +163,18 @@ def column_of_texts(
             values = np.full(len(cells), np.nan)
             values[known] = numbers.values
             return _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
-    known = np.array([cell.lower() not in MISSING_TEXT and cell.lower() not in marked for cell in stripped], bool)
-    texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
     if kind in (None, "date") and texts:
         dates = dates_of_texts(texts)
         dates = compact_dates(texts) if dates is None and kind == "date" else dates
         if dates is not None:
             return _dated(name, known, dates)
+    if kind is not None or {text.lower() for text in texts} not in _BOOLEANS:
+        known = np.array([cell.lower() not in MISSING_TEXT and cell.lower() not in marked for cell in stripped], bool)
+        texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
     column = _of_levels(name, [cell if there else None for cell, there in zip(stripped, known, strict=True)], kind)
-    others = Counter(text for text in texts if form.number(text) is None and text.lower() not in MISSING)
-    if kind is None and 0 < others.total() <= _MOSTLY * len(texts):
+    words = [text for text in texts if form.number(text) is None]
+    others = Counter(text for text in words if text.lower() not in MISSING)
+    if kind is None and others and len(words) <= _MOSTLY * len(texts):
         shown = ", ".join(repr(text) for text, _ in others.most_common(3)) + (", \u2026" if len(others) > 3 else "")
         return replace(
             column,

@@ -19,6 +19,9 @@ _WORDS = (
     "%Y-%m",
     "%b %Y",
     "%B %Y",
+    "%b-%Y",
+    "%b-%y",
+    "%b %y",
     "%I:%M %p",
 )
 FORMS = (*(date + time for date in _DATES for time in _TIMES), *_WORDS)
@@ -124,7 +127,7 @@ def _writer(texts: Sequence[str], form: str, zone: str) -> Callable[[float], str
     digits = max((len(text.rpartition(".")[2]) for text in texts), default=0) if "%f" in form else 0
     unit = 10.0**-digits if digits else 1.0 if "%S" in form else 60.0 if timed else DAY
     middle = (
-        15 if "%Y" in form and "%d" not in form else 0
+        15 if re.search("%[Yy]", form) and "%d" not in form else 0
     )  # a month is written for the days from the middle of the one before
     unpadded = any(re.search(r"(?<!\d)\d(?!\d)", _date_part(text, timed)) for text in texts)
 

@@ -1,6 +1,7 @@
 """Table files in every usual form: read, and written back in the same form with nothing but the holes changed."""
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -109,6 +110,17 @@ class TextSource:
             return packed.getvalue()
         return data
 
+    def line(self, row: int) -> int | None:
+        """Where a row stands in the file, from 1."""
+        return self.text.places[row][0].line
+
+    def beside(self, rows: Sequence[Sequence[Any]]) -> bytes:
+        """Other rows in the form of the file: its separator, decimal sign and encoding."""
+        form = self.text.form
+        if form.json or len(form.separator) > 1 or form.separator == " ":
+            return _as_csv(rows)
+        return form.mark + _as_csv(rows, form.separator, form.decimal, form.encoding)
+
 
 @dataclass(frozen=True)
 class FrameSource:
@@ -162,6 +174,14 @@ class FrameSource:
         """The file with its holes filled."""
         return _with_sheet(self, filled) if self.sheet else _with_parquet(self.data, filled)
 
+    def line(self, row: int) -> int | None:
+        """Where a row stands in the sheet, from 1; None in Parquet."""
+        return self.corner[0] + 1 + row if self.sheet else None
+
+    def beside(self, rows: Sequence[Sequence[Any]]) -> bytes:
+        """Other rows as a CSV file."""
+        return _as_csv(rows)
+
 
 @dataclass(frozen=True)
 class GivenSource:
@@ -205,9 +225,31 @@ class GivenSource:
         """The same as a CSV file."""
         return to_pandas(self.filled(filled)).to_csv(index=False).encode()
 
+    def line(self, row: int) -> int | None:
+        """A frame has no lines."""
+        return None
+
+    def beside(self, rows: Sequence[Sequence[Any]]) -> bytes:
+        """Other rows as a CSV file."""
+        return _as_csv(rows)
+
 
 Source = TextSource | FrameSource | GivenSource
 """A table that can be written back."""
+
+
+def _as_csv(rows: Sequence[Sequence[Any]], separator: str = ",", decimal: str = ".", encoding: str = "utf-8") -> bytes:
+    """Rows of texts, numbers and None as a text table; what the encoding lacks is written as `\\N{...}`."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter=separator, lineterminator="\n")
+    for row in rows:
+        writer.writerow(
+            [
+                repr(cell).replace(".", decimal) if isinstance(cell, float) else "" if cell is None else cell
+                for cell in row
+            ]
+        )
+    return buffer.getvalue().encode(encoding, "namereplace")
 
 
 def read_file(

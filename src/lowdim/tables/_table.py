@@ -1,6 +1,7 @@
 """A table of columns of any kind as one matrix of numbers, and the matrix as the table's cells again."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -10,7 +11,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError, did_you_mean
-from lowdim.tables._columns import KINDS, Column, Kind, column_like, column_of_texts, column_of_values
+from lowdim.tables._columns import (
+    KINDS,
+    LEVELS_AS_WELL,
+    MISSING,
+    MISSING_TEXT,
+    USUAL,
+    Column,
+    Kind,
+    column_like,
+    column_of_texts,
+    column_of_values,
+)
 from lowdim.tables._text import Form
 
 Array = NDArray[np.float64]
@@ -236,7 +248,10 @@ def table_of_texts(
         )
 
     columns = [read(place, ()) for place in range(len(names))]
-    notes: list[str] = []
+    for place, marks in enumerate(_marks_of_others(columns, texts)):
+        if marks:
+            columns[place] = read(place, sorted(marks))
+    notes = _marks_found(columns, texts)
     if sentinels:
         found = [_sentinels(column) for column in columns]
         everywhere = sorted(set().union(*found))
@@ -370,6 +385,29 @@ def _checked(
     passed: set[str] = {*through, *(set() if only is None else set(names) - set(only))}
     passing: dict[str, Kind] = dict.fromkeys(passed, "text")
     return kinds | passing
+
+
+def _marks_of_others(columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> list[set[str]]:
+    """For each column of text or levels: what stands for a missing cell in columns of numbers, dates and booleans, and in this one, too."""
+    words = [{cell.strip().lower() for cell in cells} for cells in texts]
+    plain = ("number", "integer", "date", "boolean")
+    evident: set[str] = set()
+    for column, own in zip(columns, words, strict=True):
+        evident |= own & MISSING if column.kind in plain else set()
+    evident -= LEVELS_AS_WELL
+    return [
+        evident & own - MISSING_TEXT - ({"-"} if "+" in own else set()) if column.kind not in plain else set()
+        for column, own in zip(columns, words, strict=True)
+    ]
+
+
+def _marks_found(columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> list[str]:
+    """A line on the texts that are taken as missing, where they are not the usual ones."""
+    found: Counter[str] = Counter()
+    for column, cells in zip(columns, texts, strict=True):
+        found.update(cells[row].strip() for row in np.flatnonzero(~column.known).tolist())
+    shown = [f"{text!r} ({count})" for text, count in found.most_common() if text.lower() not in USUAL]
+    return [f"taken as missing: {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}"] if shown else []
 
 
 def _sentinels(column: Column) -> list[float]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lowdim.completion.solvers._solver import Solver
 
 SOLVERS = {
+    "inpaint": "_inpaint:INPAINT",
     "ratings": "ratings:RATINGS",
     "ratings-quick": "ratings:RATINGS_QUICK",
     "als": "_als:ALS",

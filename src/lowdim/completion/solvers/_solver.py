@@ -156,6 +156,7 @@ class Settings:
         units: ``(n,)``, by which columns that were divided one by one are multiplied to be divided by the same; None where they were.
         row_features: ``(m, d)``, what a table says about the rows, standardised, 0 where it says nothing; or None.
         col_features: ``(n, d)``, the same of the columns.
+        channels: Of a picture, whose columns of pixels stand side by side, channel after channel; 0 of any other matrix.
     """
 
     rank: int | None = None
@@ -171,6 +172,7 @@ class Settings:
     units: Array | None = field(default=None, compare=False)
     row_features: Array | None = field(default=None, compare=False)
     col_features: Array | None = field(default=None, compare=False)
+    channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ class Solver:
         biased: Whether it always (never) has biases; None where that is a setting it reads, or it has means of columns.
         one_scale: Whether all columns are divided by the same: it has a noise of each column in its model, or none at all.
         shrinks: Whether a row with few entries is shrunk to what is typical, and so needs no fallback to biases.
+        fills_empty: Whether it knows something of a column without any entry.
     """
 
     name: str
@@ -235,6 +238,7 @@ class Solver:
     biased: bool | None = None
     one_scale: bool = False
     shrinks: bool = False
+    fills_empty: bool = False
 
     def held_out(self, entries: Entries, held: Mask, settings: Settings) -> HeldOut:
         """What it predicts for held-out entries."""

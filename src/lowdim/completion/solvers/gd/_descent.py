@@ -112,6 +112,7 @@ class Residual:
             unroll = often and entries.size >= UNROLL_FROM and padded <= MOST_UNROLLED
             self._kernel = unrolled_residual_products(padded) if unroll else residual_products
             width = padded if unroll else columns
+            self._padded = width > columns
             self._parts = [np.zeros((side, width)) for side in (m, n, m, n)]
         elif self._dense:
             self._observed, self._phi, self._work = np.zeros((m, n)), np.zeros((m, n)), np.empty((m, n))
@@ -130,9 +131,14 @@ class Residual:
         entries, k = self.entries, self._columns
         if self._fused:
             here, there, rows, cols = self._parts
-            here[:, :k], there[:, :k] = left, right.T
-            squares = self._kernel(entries.row_start, entries.cols, entries.values, here, there, rows, cols)
-            by_row[...], by_col[...] = rows[:, :k], cols[:, :k].T
+            there[:, :k] = right.T
+            if not self._padded:
+                squares = self._kernel(entries.row_start, entries.cols, entries.values, left, there, by_row, cols)
+            else:
+                here[:, :k] = left
+                squares = self._kernel(entries.row_start, entries.cols, entries.values, here, there, rows, cols)
+                by_row[...] = rows[:, :k]
+            by_col[...] = cols[:, :k].T
             return float(squares)
         if self._dense:
             residual = np.matmul(left, right, out=self._work)
@@ -156,8 +162,12 @@ class Point:
     """
 
     def __init__(self, factors: Sequence[Array]) -> None:
-        self.factors = [np.array(factor, order="C") for factor in factors]
-        self.gradients = [np.empty_like(factor) for factor in self.factors]
+        ends = np.cumsum([factor.size for factor in factors])
+        self._places, self._slopes = np.concatenate([factor.ravel() for factor in factors]), np.empty(ends[-1])
+        self.factors, self.gradients = (
+            [part.reshape(factor.shape) for part, factor in zip(np.split(flat, ends[:-1]), factors, strict=True)]
+            for flat in (self._places, self._slopes)
+        )
         self.loss = np.inf
         (k, _), inner = factors[0].shape, len(factors) - 2
         self._before = [np.empty((k, k)) for _ in range(inner)]  # F_l ... F_2
@@ -191,11 +201,11 @@ class Point:
                 core, other = other, core
         np.matmul(before[-1].T, pull, out=gradients[0])
 
-    def move(self, origin: "Point", steps: Sequence[float]) -> None:
-        """To where a step of this size from another point leads, factor by factor."""
-        for factor, from_, gradient, step in zip(self.factors, origin.factors, origin.gradients, steps, strict=True):
-            np.multiply(gradient, -step, out=factor)
-            factor += from_
+    def move(self, origin: "Point", rates: Array, step: float) -> None:
+        """To where a step of this size from another point leads, at these rates of all entries of all factors."""
+        np.multiply(origin._slopes, rates, out=self._places)
+        self._places *= -step
+        self._places += origin._places
 
 
 def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[float, list[Array]]:
@@ -268,7 +278,8 @@ class _Run:
     """The moving parts of a descent."""
 
     def __init__(self, entries: Entries, network: Network, step: float, adaptive: bool, tolerance: float) -> None:
-        self.rates = network.rates
+        self.network = network
+        self.rates = np.repeat(np.array(network.rates), [factor.size for factor in network.factors])
         self.step, self.adaptive, self.tolerance = step, adaptive, tolerance
         self.iterations, self.flow_time = 0, 0.0
         self.norm = float(np.linalg.norm(entries.values))
@@ -306,7 +317,7 @@ class _Run:
         return self.here.factors
 
     def advance(self) -> None:
-        self.there.move(self.here, [self.step * rate for rate in self.rates])
+        self.there.move(self.here, self.rates, self.step)
         self.there.measure(self.residual)
         loss = self.there.loss
         self.iterations += 1
@@ -341,6 +352,6 @@ class _Run:
     def snapshot(self, probe: Probe | None) -> tuple[int, float, float, float]:
         value = float("nan")
         if probe:
-            now = Network(tuple(self.factors), self.rates)
+            now = Network(tuple(self.factors), self.network.rates)
             value = probe(now.left, now.right)
         return self.iterations, self.flow_time, self.relative_residual, value

@@ -1,0 +1,201 @@
+"""A command as Python calls it: what the parser of the command line does for typed text is done here for values."""
+
+import inspect
+import math
+import os
+import re
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from functools import reduce, wraps
+from numbers import Integral, Real
+from operator import or_
+from pathlib import Path, PurePath
+from types import NoneType, UnionType
+from typing import Any, Literal, cast, get_args, get_origin
+
+import typer
+
+_WIDTH = 100
+_FLAG = re.compile(r"--(no-)?([a-z][a-z-]+)")
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Beside the option of a parameter that in Python also takes objects.
+
+    Attributes:
+        types: As the signature shows them.
+        help: What the documentation says of them.
+    """
+
+    types: str
+    help: str
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """What an annotation of a command says."""
+
+    name: str
+    kinds: tuple[Any, ...]
+    option: typer.models.OptionInfo | typer.models.ArgumentInfo | None
+    objects: Objects | None
+
+    @property
+    def optional(self) -> bool:
+        return NoneType in self.kinds
+
+    @property
+    def kind(self) -> Any:
+        """The type of what is typed, without None."""
+        return next(kind for kind in self.kinds if kind is not NoneType)
+
+
+def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with values of the kinds and ranges that its options have: text for a path, one value for a list of one, a list for
+    text with commas; anything else is the error of one line that the command line would give. Its signature and docstring are plain."""
+    parameters = {
+        name: _parameter(name, hint) for name, hint in inspect.get_annotations(function).items() if name != "return"
+    }
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: Any, **values: Any) -> Any:
+        bound = signature.bind(*args, **values)
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = _converted(value, parameters[name], "data" in parameters)
+        return function(*bound.args, **bound.kwargs)
+
+    shown = [_plain(one, parameters[one.name]) for one in signature.parameters.values()]
+    call.__signature__ = signature.replace(parameters=shown)  # pyright: ignore[reportAttributeAccessIssue]
+    call.__annotations__ = {one.name: one.annotation for one in shown} | {"return": signature.return_annotation}
+    call.__doc__ = _documented(function.__doc__ or "", parameters)
+    return call
+
+
+def unusable(value: Any) -> str:
+    """Why no option or argument takes such a value; empty if one may."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no finite number."
+    if isinstance(value, int) and abs(value) >= 2**32:
+        return "The number is too large."
+    if isinstance(value, str | PurePath) and "\0" in str(value):
+        return "It holds a character of value 0, which no name can."
+    return ""
+
+
+def _parameter(name: str, hint: Any) -> _Parameter:
+    base, *extras = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    kinds = get_args(base) if get_origin(base) is UnionType else (base,)
+    infos = (typer.models.OptionInfo, typer.models.ArgumentInfo)
+    return _Parameter(
+        name,
+        kinds,
+        next((one for one in extras if isinstance(one, infos)), None),
+        next((one for one in extras if isinstance(one, Objects)), None),
+    )
+
+
+def _converted(value: Any, parameter: _Parameter, has_data: bool) -> Any:
+    from lowdim.errors import UsageError
+
+    if problem := unusable(value) or _out_of_range(value, parameter.option):
+        raise UsageError(f"`{parameter.name}`: {problem}", argument=parameter.name)
+    if value is None or parameter.objects is not None:
+        return value
+    try:
+        return _as_kind(value, parameter.kind)
+    except TypeError as error:
+        hint = " Inputs and labels are one argument: `data=(inputs, labels)`." * (has_data and hasattr(value, "shape"))
+        raise UsageError(
+            f"`{parameter.name}` takes {error}, not {_named(value)}.{hint}", argument=parameter.name
+        ) from error
+
+
+def _named(value: Any) -> str:
+    """A value in an error: itself where it is short, else its type."""
+    return repr(value) if isinstance(value, str | int | float) and len(repr(value)) <= 40 else type(value).__name__
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    """The value as the command takes it.
+
+    Raises:
+        TypeError: Whose message says what would be taken.
+    """
+    several = isinstance(value, list | tuple)
+    if get_origin(kind) is list:
+        one = get_args(kind)[0]
+        return [_as_kind(each, one) for each in (cast("list[Any]", value) if several else [value])]
+    if issubclass(kind, Enum):
+        choices = [str(choice.value) for choice in kind]
+        if str(value) not in choices:
+            raise TypeError(f"one of {', '.join(choices)}")
+        return kind(str(value))
+    if kind is str:
+        if several and all(isinstance(each, str | Real) for each in cast("list[Any]", value)):
+            return ",".join(map(str, cast("list[Any]", value)))
+        if not isinstance(value, str | os.PathLike | Real):
+            raise TypeError("text (several by commas, or a list)")
+        return value
+    if kind is Path:
+        if not isinstance(value, str | os.PathLike):
+            raise TypeError("a path")
+        return Path(cast("str", value))
+    tests = {bool: (bool, "True or False"), int: (Integral, "a whole number"), float: (Real, "a number")}
+    wanted, said = tests[kind]
+    if not isinstance(value, wanted) and type(value).__name__ not in ("bool", "bool_"):
+        raise TypeError(said)
+    return value
+
+
+def _out_of_range(value: Any, option: Any) -> str:
+    if option is None or not isinstance(value, Real):
+        return ""
+    if option.min is not None and not float(value) >= option.min:
+        return f"{value} is below {option.min}, the least that is taken."
+    if option.max is not None and not float(value) <= option.max:
+        return f"{value} is above {option.max}, the most that is taken."
+    return ""
+
+
+def _plain(shown: inspect.Parameter, parameter: _Parameter) -> inspect.Parameter:
+    """A parameter of the signature without what the command line knows of it."""
+    default = shown.default.value if isinstance(shown.default, Enum) else shown.default
+    annotation = parameter.objects.types if parameter.objects else reduce(or_, map(_shown, parameter.kinds))
+    return shown.replace(annotation=annotation, default=default)
+
+
+def _shown(kind: Any) -> Any:
+    if kind is NoneType:
+        return None
+    if get_origin(kind) is list:
+        return list[_shown(get_args(kind)[0])]
+    if kind is Path:
+        return str | Path
+    return Literal[tuple(str(one.value) for one in kind)] if issubclass(kind, StrEnum) else kind
+
+
+def _documented(text: str, parameters: dict[str, _Parameter]) -> str:
+    """The docstring with a line for each parameter, from the help of its option."""
+    flags = {
+        flag: name
+        for name, one in parameters.items()
+        for flag in (getattr(one.option, "default", None), *(getattr(one.option, "param_decls", None) or ()))
+        if isinstance(flag, str)
+    }
+
+    def spoken(found: "re.Match[str]") -> str:
+        name = flags.get(found[0]) or flags.get(f"--{found[2]}")
+        return found[0] if name is None else f"`{name}{'=False' if found[1] and found[0] not in flags else ''}`"
+
+    lines: list[str] = []
+    for name, one in parameters.items():
+        said = getattr(one.option, "help", None) or ""
+        said += f" {one.objects.help}" if one.objects else ""
+        said = said.replace("; may be repeated", "; a list for several").replace("May be repeated", "One or a list")
+        line = f"{name}: {_FLAG.sub(spoken, said)}"
+        lines += textwrap.wrap(line, _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False)
+    return "\n".join([inspect.cleandoc(text), "", "Args:", *lines])
