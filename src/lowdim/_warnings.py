@@ -17,7 +17,7 @@ def merged(warnings: Iterable[str]) -> list[str]:
 
     Example:
         >>> merged(["a: 3% of it.", "b: 5% of it.", "b: 5% of it.", "alone"])
-        ['2 times (a and b): 3 to 5% of it.', 'alone']
+        ['2 places (a and b): 3 to 5% of it.', 'alone']
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     for warning in dict.fromkeys(warnings):
@@ -34,7 +34,7 @@ def _said(group: list[tuple[str, str]]) -> str:
         return f"{places[0]}: {messages[0]}" if places[0] else messages[0]
     columns = list(zip(*(_NUMBER.findall(message) for message in messages), strict=True))
     ranges = iter([_range(numbers) for numbers in columns])
-    return f"{len(group)} times ({listed(place.replace(', ', ' ') for place in places)}): {_NUMBER.sub(lambda _: next(ranges), messages[0])}"
+    return f"{len(group)} places ({listed(place.replace(', ', ' ') for place in places)}): {_NUMBER.sub(lambda _: next(ranges), messages[0])}"
 
 
 def _range(numbers: tuple[str, ...]) -> str:

@@ -45,6 +45,21 @@ def test_parameters_of_the_running_command_become_its_options(running, command, 
     assert _voice.in_flags(message) == told
 
 
+def test_a_value_of_another_command_is_told_as_its_option() -> None:
+    commands = typer.main.get_command(cli.app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    others = {one.name: one for command in commands.values() for one in command.params}
+    _voice.use({one.name: one for one in commands["export"].params}, others)
+    try:
+        assert _voice.in_flags('tune with `method="layer"`') == "tune with --method layer"
+        assert (
+            _voice.in_flags("`task=regression`, which `measure` and `rank` know")
+            == "--task regression, which `measure` and `rank` know"
+        )
+        assert _voice.in_flags("`probe` and `torch.load` and `y=3`") == "`probe` and `torch.load` and `y=3`"
+    finally:
+        _voice.use({})
+
+
 def test_without_a_command_the_library_is_left_as_it_is(running):
     assert _voice.in_flags("`layer`") == "`layer`"
 

@@ -81,7 +81,7 @@ def test_links_that_leave_the_folder_are_left_out_and_reported(folder: Path, tmp
     assert len(data["train"]) == 9  # the link inside the folder counts
     assert not any("link" in item or "secret" in item for item in data["train"].items)
     report = " ".join(data.notes)
-    for part in ("links that leave the folder", "links to folders", "files that are not pictures"):
+    for part in ("1 link that leaves the folder", "2 links to folders", "1 file that is no picture"):
         assert part in report
 
 

@@ -52,8 +52,8 @@ def test_loose_pictures_have_no_label(tmp_path: Path) -> None:
     assert list(data["all"].items) == ["1.png", "2.png", "2024/may/3.png"]
     assert data["all"].labels.tolist() == [-1, -1, 0] and data.classes == ("2024",)
     assert data["all"].load(2).size == (16, 20)
-    assert "1 files that are not pictures" in " ".join(data.notes)
-    assert "1 links that leave the folder" in " ".join(data.notes)
+    assert "1 file that is no picture" in " ".join(data.notes)
+    assert "1 link that leaves the folder" in " ".join(data.notes)
     with pytest.raises(InputError, match="holds no picture"):
         load_data(str(tmp_path / "new" / "2024" / "may"))
 

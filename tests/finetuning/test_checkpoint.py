@@ -107,7 +107,7 @@ def test_what_has_no_place_in_a_checkpoint_is_refused(network: LoadedModel, tmp_
     skip = perturbed(network, Plan("scl", ("blocks.4",), "pad_add"))
     probe = perturbed(network, Plan("linear-probe"))
     for model in (skip, Average(probe, skip)):
-        with pytest.raises(UsageError, match="no place for a skip"):
+        with pytest.raises(UsageError, match=r"no place for .* a skip"):
             save_checkpoint(model, network.module, tmp_path / "f", **settings)
     example = {"input_ids": torch.ones(2, 5, dtype=torch.long), "attention_mask": torch.ones(2, 5, dtype=torch.long)}
     encoder = Encoder().eval()

@@ -1,6 +1,7 @@
 """Exports give the tuned network's outputs and carry what is needed to use them."""
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,37 @@ def test_a_peft_folder_opens_with_stock_peft(plan: Plan, network: LoadedModel, t
     opened = peft.PeftModel.from_pretrained(own.eval(), tmp_path).eval()
     inputs = torch.rand(6, 1, 8, 8)
     assert torch.equal(opened(inputs), tuned(inputs))
+
+
+class Normalised(nn.BatchNorm2d):
+    """A normalisation with its activation as a child, as timm has them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.act = nn.ReLU()
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.act(super().forward(input))
+
+
+def _convolutions() -> nn.Sequential:
+    torch.manual_seed(0)
+    block = nn.Sequential(OrderedDict(conv=nn.Conv2d(4, 4, 3), norm=Normalised(4)))
+    parts = {"stem": nn.Conv2d(1, 4, 3), "block": block, "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
+    return nn.Sequential(OrderedDict({**parts, "head": nn.Linear(4, 3)})).eval()
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type")
+def test_a_peft_folder_holds_weights_and_statistics_of_modules_with_children(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    base = _convolutions()
+    tuned = TunedModel(base, Plan("layer", ("block",)), 3, EXAMPLE).eval()
+    norm = tuned.base.get_submodule("block.norm")
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+    with torch.no_grad():
+        norm.weight += 0.3
+        norm.running_mean += 0.2
+    assert save_peft(tuned, base, tmp_path, EXAMPLE) == 0.0
 
 
 def test_peft_refuses_a_skip(network: LoadedModel, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lowdim.errors import InputError, UsageError
 from lowdim.models import LoadedModel, fingerprint, load_model
+from lowdim.models._weights import read_weights
 
 SOURCE = """
 import torch
@@ -266,3 +267,16 @@ def test_folders_of_transformers_with_tied_weights_and_shards(tmp_path: Path) ->
     (tmp_path / "model.safetensors").unlink()
     shards(prefixed(weights, "_orig_mod."), tmp_path)
     torch.testing.assert_close(load_model(f"hf:{tmp_path}").module.state_dict(), expected, rtol=0, atol=0)
+
+
+class Whole(nn.Module):
+    """A network that is saved as it is, code and all."""
+
+
+def test_a_whole_network_in_a_pickle_is_refused_in_one_line(tmp_path: Path) -> None:
+    torch.save(Whole(), tmp_path / "whole.pt")
+    with pytest.raises(InputError) as error:
+        read_weights(tmp_path / "whole.pt", allow_pickle=True)
+    said = str(error.value)
+    assert "Whole beside tensors and is not loaded" in said and "torch.save(network.state_dict(), ...)" in said
+    assert "\n" not in said and "\x1b" not in said and "weights_only" not in said

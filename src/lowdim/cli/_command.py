@@ -87,7 +87,9 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs it, and lets messages be told in its options."""
-        _voice.use({parameter.name: parameter for parameter in self.params})
+        siblings: Any = ctx.parent.command.commands.values() if ctx.parent is not None else ()
+        others = {one.name: one for sibling in siblings for one in sibling.params if one.param_type_name == "option"}
+        _voice.use({parameter.name: parameter for parameter in self.params}, others)
         for parameter in self.params:
             value = ctx.params.get(parameter.name)
             for one in value if isinstance(value, list | tuple) else [value]:

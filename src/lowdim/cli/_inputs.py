@@ -354,10 +354,21 @@ def feature_line(feature: "Mapping[str, Any]", name: str = "") -> str:
     return f"feature{of}: {feature['layer']}, {feature['width']:,} wide ({feature['why']})"
 
 
+def model_line(network: "LoadedModel", data: "Dataset") -> str:
+    """The network, and what its inputs go through: of vectors nothing, whatever the network was made for."""
+    inputs = "vectors as stored" if data.kind == "features" else network.preprocessing.describe()
+    return f"model: {network.name}, {inputs}"
+
+
 def untrained(network: "LoadedModel") -> list[str]:
     """The warning that belongs to random weights, if they are."""
     return (
-        ["The weights are random: these numbers say nothing about a trained network."] if network.random_weights else []
+        [
+            "The weights are random: these numbers say nothing about a trained network. Give the trained ones with `weights=FILE`, or let "
+            "the function that makes the network load them."
+        ]
+        if network.random_weights
+        else []
     )
 
 

@@ -39,12 +39,16 @@ ALIASES = {
 
 _QUOTED = re.compile(r"`([^`\s=]+)(?:=([^`]+))?`")
 _running: dict[str, Any] = {}
+_elsewhere: dict[str, Any] = {}
 
 
-def use(parameters: Mapping[str, Any]) -> None:
-    """Says which command runs: its parameters by name, as the parser knows them."""
+def use(parameters: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> None:
+    """Says which command runs: its parameters by name, as the parser knows them, and those of `others`, of which a message may speak
+    with a value: what an export lacks is an option of another command."""
     _running.clear()
     _running.update(parameters)
+    _elsewhere.clear()
+    _elsewhere.update(others or {})
 
 
 def has_option(name: str) -> bool:
@@ -92,8 +96,11 @@ def _option(found: "re.Match[str]") -> str:
     parameter = _running.get(name) or _running.get(ALIASES.get(name, ""))
     if parameter is not None:
         return _flag(parameter) if value is None else _with_value(parameter, value)
-    settings = _running.get("assignments")
-    return found[0] if settings is None or value is None else f"{_flag(settings)} {name}={_plain(value)}"
+    if value is None:
+        return found[0]
+    if (settings := _running.get("assignments")) is not None:
+        return f"{_flag(settings)} {name}={_plain(value)}"
+    return _with_value(_elsewhere[name], value) if name in _elsewhere else found[0]
 
 
 def _flag(parameter: Any) -> str:

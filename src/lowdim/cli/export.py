@@ -1,5 +1,6 @@
 """``lowdim export``: one file to deploy."""
 
+import json
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -121,7 +122,12 @@ def export(
         title=f"{path.name} from {delta}",
         lead=headline("export", result),
         sections=export_sections(result, size),
-        next_steps=[("See what it takes:", shlex.join(["python", "-c", _LOOKS[to].format(str(path))]))],
+        next_steps=[
+            (
+                "See what it takes:",
+                shlex.join(["python", "-c", _LOOKS[to].format(json.dumps(str(path), ensure_ascii=False))]),
+            )
+        ],
         command=TYPED.get(),
     )
     found_result = Result("export", result, shown)
@@ -131,9 +137,9 @@ def export(
 
 
 _LOOKS = {
-    TargetChoice.torch: "import torch; print(torch.export.load({!r}).graph_signature.user_inputs)",
-    TargetChoice.onnx: "import onnxruntime; print([one.name for one in onnxruntime.InferenceSession({!r}).get_inputs()])",
-    TargetChoice.peft: "from peft import PeftConfig; print(PeftConfig.from_pretrained({!r}))",
-    TargetChoice.checkpoint: "from safetensors import safe_open; print(safe_open({!r}, 'np').metadata())",
+    TargetChoice.torch: "import torch; print(torch.export.load({}).graph_signature.user_inputs)",
+    TargetChoice.onnx: "import onnxruntime; print([one.name for one in onnxruntime.InferenceSession({}).get_inputs()])",
+    TargetChoice.peft: "from peft import PeftConfig; print(PeftConfig.from_pretrained({}))",
+    TargetChoice.checkpoint: 'from safetensors import safe_open; print(safe_open({}, "np").metadata())',
 }
 """Python that opens an exported file."""

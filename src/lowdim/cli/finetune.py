@@ -103,6 +103,16 @@ def finetune(
     compress_delta: Annotated[
         bool, typer.Option("--compress-delta", help="Store updates in low rank if that costs at most 0.2 points.")
     ] = False,
+    test_share: Annotated[
+        float,
+        typer.Option(
+            "--test-share",
+            rich_help_panel="Data",
+            min=0,
+            max=0.9,
+            help="Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
+        ),
+    ] = 0.2,
     limit: given.Limit = None,
     shots: given.Shots = None,
     weights: given.Weights = None,
@@ -171,11 +181,18 @@ def finetune(
         shots=shots,
         seed=seed,
         skip_unreadable=skip_unreadable,
+        test_share=test_share,
     )
     network = as_model(model, kind=dataset.kind, **options)
     config: dict[str, Any] = {
         "model": given.model_identity(network),
-        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
+        "data": {
+            "name": dataset.name,
+            "splits": given.data_identity(dataset),
+            "limit": limit,
+            "shots": shots,
+            "test_share": None if dataset.own_split else test_share,
+        },
         "method": str(method),
         "also": [str(choice) for choice in also or []],
         "minutes": minutes,
@@ -196,16 +213,10 @@ def finetune(
         "cache_budget": cache_budget,
         "seed": seed,
     }
-    say(f"model: {network.name}, {network.preprocessing.describe()}")
+    say(given.model_line(network, dataset))
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     rows = None if text_features is None else read_npy(text_features)
-    columns = {
-        "--path-column": path_column,
-        "--text-column": text_column,
-        "--label-column": label_column,
-        "--path-root": path_root,
-    }
     # Where to find the base, where a delta alone may not say it: code is run, and pickles are read, only if the person who types says so.
     spec = given.spelled(model)
     code = spec is not None and runs_code(spec)
@@ -214,10 +225,7 @@ def finetune(
         "--model-arg": model_arg if code else None,
         "--allow-pickle": allow_pickle,
     }
-    typed = (
-        shlex.join(["--data", given.spelled(data) or "DATA", *given.words(columns)]),
-        shlex.join(given.words(base)),
-    )
+    typed = shlex.join(given.words(base))
     seen = given.seen_before(model, dataset, untrained=random_weights)
     return _run(network, dataset, config, typed, seen, rows, track, out, cache=cache, fresh=fresh)
 
@@ -236,7 +244,7 @@ def _run(
     network: "LoadedModel",
     dataset: "Dataset",
     config: dict[str, Any],
-    typed: tuple[str, str],
+    typed: str,
     seen: list[str],
     text_features: Any,
     track: TrackChoice | None,
@@ -312,19 +320,18 @@ _PASSED = (
 )
 
 
-def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset: "Dataset") -> "Page":
+def _page(result: dict[str, Any], folder: Path, typed: str, dataset: "Dataset") -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
 
-    data, base = typed
-    delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {base}".strip()
+    delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {typed}".strip()
     return Page(
         title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
         lead=headline("finetune", result),
         sections=finetune_sections(result, dataset),
         next_steps=[
-            ("Classify other data with it:", f"lowdim predict {delta} {data}"),
+            ("Classify other data with it:", f"lowdim predict {delta} --data NEW_DATA"),
             ("One file to deploy:", f"lowdim export {delta} --to onnx"),
         ],
         command=TYPED.get(),
@@ -333,8 +340,15 @@ def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset:
 
 def _remarks(result: dict[str, Any]) -> list[str]:
     delta, update = result["delta"], result["update"]
+    data = result["config"]["data"]
+    held = data["splits"].get("test", {}).get("samples", 0)
     lines = [
         given.feature_line(result["feature"]),
+        *(
+            [f"{held:,} samples were held back to measure on; `test_share=0` trains on them, too"]
+            if held and data.get("test_share")
+            else []
+        ),
         *result["reasons"],
         f"trained: {result['trained_parameters']:,} of {result['total_parameters']:,} parameters "
         f"({100 * result['trained_share']:.2f} %)",

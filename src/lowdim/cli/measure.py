@@ -153,7 +153,7 @@ def measure(
     }
     if dataset.outputs:
         config = {"task": str(task), "outputs": list(dataset.outputs)} | _for_regression(config)
-    say(f"model: {network.name}, {network.preprocessing.describe()}")
+    say(given.model_line(network, dataset))
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
     columns = {

@@ -383,7 +383,7 @@ def load_base(
         return as_model(model, kind=kind, weights=weights, arguments=arguments, weights_key=weights_key)
     source: dict[str, Any] = {**found.base["source"], "allow_pickle": allow_pickle}
     if not source.get("spec") and model is None:
-        raise InputError("The delta was made from a network in Python; say with `model` what its base is.")
+        raise InputError("The delta was made from a network in Python; say with `model` where to find its base.")
     if model is not None:
         source |= {"spec": model, "arguments": arguments or {}}
     elif runs_code(source["spec"]):

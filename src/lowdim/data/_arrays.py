@@ -138,31 +138,83 @@ def regression_arrays(
     return Dataset(name=name, kind=kind, classes=(), splits=splits, own_split=own, outputs=outputs)
 
 
+_INPUTS = ("x", "images", "image", "features", "embeddings", "data", "inputs", "input")
+_LABELS = ("y", "labels", "label", "targets", "target")
+
+
 def load_npz(path: Path, *, labelled: bool = True, task: Task = "classification") -> Dataset:
-    """``x_train, y_train[, x_test, y_test][, class_names]`` from an ``.npz`` file; objects are refused, so nothing is executed.
+    """``x_train, y_train[, x_test, y_test][, class_names]`` from an ``.npz`` file, or arrays of other usual names (``X, y``,
+    ``features, labels``, ``train_images, train_labels``); objects are refused, so nothing is executed.
 
     Raises:
         InputError: If the file cannot be read or an array is missing or unsuitable.
     """
-    wanted = ("x_train", "y_train", "x_test", "y_test", "class_names")
-    arrays, present = read_arrays(path, wanted, remedy="Save plain arrays with numpy.savez.")
-    if not labelled and arrays.keys() & {"x_train", "y_train", "x_test", "y_test"} == {"x_train"}:
-        return _unlabelled(arrays["x_train"], path.stem)
-    if "x_train" not in arrays or "y_train" not in arrays or ("x_test" in arrays) != ("y_test" in arrays):
+    remedy = "Save plain arrays with numpy.savez."
+    _, present = read_arrays(path, (), remedy=remedy)
+    roles = _roles(present)
+    arrays, _ = read_arrays(path, [*roles.values(), "class_names"], remedy=remedy)
+    given = {role: arrays[name] for role, name in roles.items()}
+    if not labelled and given.keys() == {"x_train"}:
+        return _unlabelled(given["x_train"], path.stem)
+    if "x_train" not in given or "y_train" not in given or ("x_test" in given) != ("y_test" in given):
         raise InputError(
-            f"{path} needs x_train and y_train (and x_test with y_test), but holds {', '.join(present) or 'nothing'}."
+            f"{path} needs x_train and y_train (and x_test with y_test; or x and y, features and labels, train_images and "
+            f"train_labels), but holds {', '.join(present) or 'nothing'}."
         )
     names = arrays.get("class_names")
     if names is not None and names.ndim != 1:
         raise InputError(f"class_names in {path} has shape {names.shape}; expected one name per class.")
-    return from_arrays(
-        arrays["x_train"],
-        arrays["y_train"],
-        arrays.get("x_test"),
-        arrays.get("y_test"),
+    inputs = {role: array for role, array in given.items() if role.startswith("x_")}
+    inputs, scaled = _as_pictures(inputs)
+    found = from_arrays(
+        inputs["x_train"],
+        given["y_train"],
+        inputs.get("x_test"),
+        given.get("y_test"),
         classes=None if names is None else [str(name) for name in names],
         name=path.stem,
         task=task,
+    )
+    other = [name for name in present if name not in (*roles.values(), "class_names")]
+    read = f"read: {', '.join(roles.values())}" + (f"; not used: {', '.join(other)}" if other else "")
+    usual = all(role == name for role, name in roles.items()) and not other
+    return replace(found, notes=(*found.notes, *([] if usual else [read]), *scaled))
+
+
+def _roles(present: Sequence[str]) -> dict[str, str]:
+    """Which arrays of a file are inputs and labels of train and test, by their names in any case."""
+    known = {name.casefold(): name for name in reversed(present)}
+    roles: dict[str, str] = {}
+    for part, shapes in (("train", ("{}_train", "train_{}", "{}")), ("test", ("{}_test", "test_{}"))):
+        for shape in shapes:
+            for role, names in (("x", _INPUTS), ("y", _LABELS)):
+                there = [known[shape.format(name)] for name in names if shape.format(name) in known]
+                if there and f"{role}_{part}" not in roles:
+                    roles[f"{role}_{part}"] = there[0]
+            if f"x_{part}" in roles:
+                break
+    order = ("x_train", "y_train", "x_test", "y_test")
+    return {role: roles[role] for role in order if role in roles}
+
+
+def _as_pictures(inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Pictures whose pixels are other numbers than bytes, as bytes, and what to say of it; anything else as it is."""
+    arrays = list(inputs.values())
+    shaped = all(array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3)) for array in arrays)
+    if not shaped or any(
+        array.dtype.kind not in "fiu" or array.dtype == np.uint8 or not array.size for array in arrays
+    ):
+        return inputs, []
+    low, high = min(float(array.min()) for array in arrays), max(float(array.max()) for array in arrays)
+    if low >= 0 and high <= 1:
+        scaled = {name: np.round(255 * array.astype(np.float64)).astype(np.uint8) for name, array in inputs.items()}
+        return scaled, ["pictures with pixels from 0 to 1 are read as 0 to 255"]
+    whole = all(bool((array == np.round(array)).all()) for array in arrays)
+    if low >= 0 and 128 <= high <= 255 and whole:
+        return {name: array.astype(np.uint8) for name, array in inputs.items()}, []
+    raise InputError(
+        f"{', '.join(inputs)}: pictures have pixels from 0 to 1, or whole ones from 0 to 255, but these run from {low:g} to {high:g}. "
+        "Scale them to 0..1, or give each picture as a row of numbers (N x d) if they are features."
     )
 
 

@@ -188,7 +188,7 @@ def spread(part: Indices, copies: Indices | None) -> Indices:
 def train_test_indices(
     labels: Indices, seed: int, *, test_share: float = 0.2, copies: Indices | None = None
 ) -> tuple[Indices, Indices]:
-    """A stratified split; a class of two or more samples is on both sides, a class of one only in train.
+    """A stratified split; a class of two or more samples is on both sides, a class of one only in train. A share of 0 holds nothing back.
 
     Returns:
         Sorted train and test positions.
@@ -196,22 +196,30 @@ def train_test_indices(
     once = labels if copies is None else labels[np.unique(copies)]
     held_out = np.zeros(len(once), dtype=bool)
     for positions in class_order(once, seed, "split").values():
-        held = max(1, round(test_share * len(positions))) if len(positions) > 1 else 0
+        held = max(1, round(test_share * len(positions))) if test_share and len(positions) > 1 else 0
         held_out[positions[:held]] = True
     held_out = spread(held_out, copies)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def divided(dataset: Dataset, seed: int) -> Dataset:
-    """Data that is one split ``all`` as stratified train and test splits; data with a split of its own as it is."""
+def divided(dataset: Dataset, seed: int, test_share: float = 0.2) -> Dataset:
+    """Data that is one split ``all`` as stratified train and test splits, or for a share of 0 as train alone; data with a split of its own
+    as it is."""
     if dataset.own_split:
         return dataset
     whole = dataset["all"]
     # Two networks' features of the same samples must be divided alike, and one of them may give equal rows for different samples.
     copies = None if whole.kind == "features" else whole.copies
-    parts = dict(zip(("train", "test"), train_test_indices(whole.labels, seed, copies=copies), strict=True))
+    parts = dict(
+        zip(
+            ("train", "test"), train_test_indices(whole.labels, seed, test_share=test_share, copies=copies), strict=True
+        )
+    )
     splits = {name: replace(whole.take(chosen), name=name) for name, chosen in parts.items() if len(chosen)}
-    note = f"split: {'' if dataset.outputs else 'stratified, '}80 % train, 20 % test, seed {seed}"
+    kept = f"{100 - 100 * test_share:g} % train, {100 * test_share:g} % test, seed {seed}"
+    note = (
+        f"split: {'' if dataset.outputs else 'stratified, '}{kept}" if test_share else "split: none, all samples train"
+    )
     return replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 

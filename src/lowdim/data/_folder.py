@@ -18,6 +18,17 @@ from lowdim.errors import InputError
 TEST_NAMES = ("test", "val", "valid", "validation")
 """Of the part that is tested on: the first that is there."""
 
+_OTHER, _OUTSIDE = "files that are not pictures", "pictures in no class folder"
+_LINKED, _LEAVING, _SPECIAL = "links to folders", "links that leave the folder", "pipes, devices or sockets"
+_ONE = {
+    _OTHER: "file that is no picture",
+    _OUTSIDE: "picture in no class folder",
+    _LINKED: "link to a folder",
+    _LEAVING: "link that leaves the folder",
+    _SPECIAL: "pipe, device or socket",
+}
+"""What is left out, and how one of it is called."""
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -70,8 +81,9 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
     if tests[1:] or (parts and set(names) - {"train", *tests}):
         unused = sorted({*tests[1:], *(set(names) - {"train", *tests})})
         notes.append(f"folders beside the splits were not used: {', '.join(unused)}")
-    found = {split: _class_files(part, root, notes) for split, part in (parts or {"all": root}).items()}
-    loose = [] if parts or labelled else _loose(root, notes)
+    apart = not parts and not labelled
+    found = {split: _class_files(part, root, notes, loose=apart) for split, part in (parts or {"all": root}).items()}
+    loose = _loose(root, notes) if apart else []
     classes = in_order(name for files in found.values() for name in files)
     notes += label_notes(classes)
     if list(classes) != sorted(classes):
@@ -98,15 +110,19 @@ def _holds_folders(folder: Path | None) -> bool:
     return folder is not None and not folder.is_symlink() and any(child.is_dir() for child in folder.iterdir())
 
 
-def _class_files(folder: Path, root: Path, notes: list[str]) -> dict[str, list[Path]]:
-    """Picture files by class name, both sorted."""
+def _class_files(folder: Path, root: Path, notes: list[str], *, loose: bool) -> dict[str, list[Path]]:
+    """Picture files by class name, both sorted; `loose` files beside the class folders are looked at by others."""
     files: dict[str, list[Path]] = {}
     left: dict[str, int] = {}
     for child in sorted(folder.iterdir()):
-        if not child.is_dir() or child.name.startswith("."):
+        if child.name.startswith("."):
+            continue
+        if not child.is_dir():
+            if not loose:
+                _count(left, _OUTSIDE if child.suffix.lower() in EXTENSIONS else _OTHER)
             continue
         if child.is_symlink():
-            _count(left, "links to folders")
+            _count(left, _LINKED)
             continue
         files[child.name] = _pictures(child.iterdir(), root, left)
     _report(left, folder, root, notes)
@@ -122,8 +138,8 @@ def _loose(root: Path, notes: list[str]) -> list[Path]:
 
 
 def _report(left: dict[str, int], folder: Path, root: Path, notes: list[str]) -> None:
-    where = folder.relative_to(root).as_posix()
-    notes.extend(f"left out in {where}: {number} {what}" for what, number in left.items())
+    where = "" if folder == root else f" in {folder.relative_to(root).as_posix()}"
+    notes.extend(f"left out{where}: {number:,} {what if number > 1 else _ONE[what]}" for what, number in left.items())
 
 
 def _pictures(paths: Iterable[Path], root: Path, left: dict[str, int]) -> list[Path]:
@@ -132,13 +148,13 @@ def _pictures(paths: Iterable[Path], root: Path, left: dict[str, int]) -> list[P
         if path.name.startswith("."):
             continue
         if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root)):
-            _count(left, "links to folders" if path.is_dir() else "links that leave the folder")
+            _count(left, _LINKED if path.is_dir() else _LEAVING)
         elif path.is_dir():
             found += _pictures(path.iterdir(), root, left)
         elif path.suffix.lower() not in EXTENSIONS:
-            _count(left, "files that are not pictures")
+            _count(left, _OTHER)
         elif is_special(path):
-            _count(left, "pipes, devices or sockets")
+            _count(left, _SPECIAL)
         else:
             found.append(path)
     return found

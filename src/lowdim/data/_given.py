@@ -28,6 +28,7 @@ def as_dataset(
     shots: int | None = None,
     seed: int = 0,
     whole: bool = False,
+    test_share: float = 0.2,
     task: Task = "classification",
     **how: Any,
 ) -> Dataset:
@@ -41,6 +42,7 @@ def as_dataset(
         limit: Keep so many samples of each split, stratified.
         shots: Keep so many training samples of each class.
         seed: Of the split, where there is none, and of `limit` and `shots`.
+        test_share: Of what has no split of its own.
         whole: For data to classify, as `load_data` has it: inputs may come without labels, alone or as a list of texts.
         task: ``"regression"`` where labels are numbers to be predicted: one or a row of them per sample, or columns by commas.
         how: Further arguments of `load_data`.
@@ -57,7 +59,15 @@ def as_dataset(
     if isinstance(data, str | os.PathLike):
         spec = os.fspath(cast("str", data))
         return load_data(
-            spec, label_column=label_column, limit=limit, shots=shots, seed=seed, whole=whole, task=task, **how
+            spec,
+            label_column=label_column,
+            limit=limit,
+            shots=shots,
+            seed=seed,
+            whole=whole,
+            test_share=test_share,
+            task=task,
+            **how,
         )
     framed = hasattr(data, "columns") and hasattr(data, "to_numpy")
     given = [name for name, value in how.items() if value and not (name == "usual" or (framed and name in _OF_TABLES))]
@@ -71,7 +81,7 @@ def as_dataset(
     else:
         dataset = _dataset(data, task, labelled=not whole)
     dataset = with_numbers(dataset) if task == "regression" else dataset
-    dataset = divided(dataset, seed) if set(dataset.splits) == {"all"} and not whole else dataset
+    dataset = divided(dataset, seed, test_share) if set(dataset.splits) == {"all"} and not whole else dataset
     return choose(dataset, limit=limit, shots=shots, seed=seed)
 
 

@@ -33,6 +33,7 @@ def load_data(
     seed: int = 0,
     skip_unreadable: bool = False,
     whole: bool = False,
+    test_share: float = 0.2,
     task: Task = "classification",
 ) -> Dataset:
     """A labelled data set from its name.
@@ -52,6 +53,7 @@ def load_data(
         skip_unreadable: Decode every picture once and leave out, with a note, the ones that cannot be read.
         whole: For data to classify. What has no split of its own comes as one split ``all``, and labels may be missing (-1):
             pictures in no class folder, a single picture, a table without a label column, ``x_train`` alone.
+        test_share: Of what has no split of its own; with 0 all of it is the train split.
         task: ``"regression"`` where labels are numbers to be predicted; ``y_train`` and ``label_column`` may then be several.
 
     Returns:
@@ -81,7 +83,7 @@ def load_data(
     )
     dataset = with_numbers(dataset) if task == "regression" else dataset
     if not whole:
-        dataset = divided(dataset, seed)
+        dataset = divided(dataset, seed, test_share)
     if skip_unreadable and dataset.kind == "image":
         dataset = _without_unreadable(dataset)
     return choose(dataset, limit=limit, shots=shots, seed=seed)

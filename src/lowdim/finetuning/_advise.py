@@ -201,6 +201,10 @@ def _benches(
         try:
             bench = Bench(load(), data, job)
             bench.fit(probe_plan(bench))
+            if bench.network.random_weights:
+                warnings.append(
+                    f"{bench.network.name}: the weights are random, so it shows nothing of a trained network"
+                )
         except LowdimError as error:
             warnings.append(f"candidate {index + 1} is left out: {error}")
         else:

@@ -58,7 +58,10 @@ def save_checkpoint(
         ...     )
         0.0
     """
-    refusal = "A plain checkpoint has no place for a skip connection, an average or text features. Export to torch or onnx instead."
+    refusal = (
+        "A plain checkpoint has no place for a head on several layers (`probe`), a skip connection, an average or text features. Export to "
+        'torch or onnx, or tune with `method="linear-probe"` or `method="layer"`.'
+    )
     part = in_form(model, "checkpoint", refusal)
     there = with_heads(base, heads_for(base, part.feature, part.head))
     state = there.state_dict()

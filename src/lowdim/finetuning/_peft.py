@@ -13,6 +13,7 @@ from lowdim.errors import UsageError, require
 from lowdim.finetuning._export import logit_difference
 from lowdim.finetuning._heads import heads_for, in_form, with_heads
 from lowdim.finetuning._prefix import Inputs
+from lowdim.finetuning._tuned import TunedModel
 from lowdim.finetuning.methods import names_of
 
 _CONFIG = "adapter_config.json"
@@ -49,16 +50,15 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
     """
     peft = require("peft", "A peft folder")
     methods = " or ".join(f'`method="{name}"`' for name in names_of(exports="peft"))
-    part = in_form(model, "peft", f"A peft adapter holds replaced layers only: use {methods}, or export to torch.")
+    part = in_form(
+        model,
+        "peft",
+        f"A peft adapter holds replaced layers only, and this is a {_of(model)}: tune with {methods}, or export to torch.",
+    )
     heads = heads_for(base, part.feature, part.head)
     leaves = list(heads)
     for block in part.plan.blocks:
-        # peft copies whatever it is told to; only leaves keep their names and buffers straight.
-        leaves += [
-            f"{block}.{name}".removesuffix(".")
-            for name, child in part.base.get_submodule(block).named_modules()
-            if _is_leaf(child)
-        ]
+        leaves += _owners(part.base.get_submodule(block), block)
     # Into a folder of its own first: the one asked for may hold other files, and an adapter that fails leaves no part there.
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "adapter"
@@ -74,6 +74,11 @@ def save_peft(model: nn.Module, base: nn.Module, folder: Path, example: Inputs) 
         difference = logit_difference(opened.base_model.model, model, example)
         _place(written, folder)
     return difference
+
+
+def _of(model: nn.Module) -> str:
+    """What a tuned network is, in its method's words."""
+    return f"`{model.method.name}`" if isinstance(model, TunedModel) else "average of two networks"
 
 
 def _emptied(heads: dict[str, nn.Module]) -> dict[str, nn.Module]:
@@ -103,5 +108,9 @@ def _place(written: Path, folder: Path) -> None:
         raise
 
 
-def _is_leaf(module: nn.Module) -> bool:
-    return not any(True for _ in module.children()) and any(True for _ in module.parameters())
+def _owners(module: nn.Module, name: str) -> list[str]:
+    """The outermost modules that hold parameters or buffers of their own, which may have children beside them, such as a normalisation
+    with its activation."""
+    if module._parameters or module._buffers:  # pyright: ignore[reportPrivateUsage]
+        return [name]
+    return [owner for child, inner in module.named_children() for owner in _owners(inner, f"{name}.{child}")]

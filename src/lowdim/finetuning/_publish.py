@@ -38,9 +38,12 @@ def write_hub_folder(
     }
     write_atomic(folder / tensors, (source / tensors).read_bytes())
     write_checked(folder / content, {**table, "base": base})
-    write_atomic(
-        folder / "README.md", card(found, licence=licence, run=run, name=name or folder.resolve().name, usage=usage)
+    data = short_names([str(run.get("config", {}).get("data", {}).get("name", ""))])[0]
+    called = (
+        name
+        or f"ORG/{'-'.join(part for part in (short_names([table['base']['name']])[0].rpartition('/')[2], data) if part)}"
     )
+    write_atomic(folder / "README.md", card(found, licence=licence, run=run, name=called, usage=usage))
     return found
 
 
@@ -109,7 +112,7 @@ def card(delta: Delta, *, licence: str, run: Mapping[str, Any], name: str, usage
 {header}
 ---
 
-# {name}
+# {name.rpartition("/")[2]}
 
 A small delta for {base}: it turns that network into a classifier of {len(delta.classes)} classes. Made with
 [lowdim](https://pypi.org/project/lowdim/) {version("lowdim")}, method `{delta.method}`{trained}.
@@ -163,7 +166,8 @@ def _metrics(accuracy: Mapping[str, Any], run: Mapping[str, Any], data: str) -> 
     ]
     for one in sorted(run.get("per_class", []), key=lambda one: one["accuracy"] or 0)[:20]:
         if one["accuracy"] is not None:
-            lines.append(f"| {_cell(one['name'])} | {one['accuracy']:.4f} of {one['samples']} |")
+            right = round(one["accuracy"] * one["samples"])
+            lines.append(f"| {_cell(one['name'])} | {one['accuracy']:.4f} ({right} of {one['samples']}) |")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from lowdim.features import Pool
 from lowdim.models._digits import DIGITS_CLASSES, DIGITS_PREPROCESSING, digits_network
 from lowdim.models._hf import load_hf, load_text_encoder
 from lowdim.models._loaded import LoadedModel, fingerprint, unwrapped
-from lowdim.models._python import load_factory
+from lowdim.models._python import drawn_anew, load_factory
 from lowdim.models._timm import load_timm
 from lowdim.models._weights import load_strictly, read_weights
 
@@ -144,6 +144,7 @@ def _load(source: dict[str, Any]) -> LoadedModel:
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     file = None if weights is None else Path(weights)
+    untrained = source["random_weights"]
     if spec in DIGITS_CLASSES or spec == "features":
         if arguments:
             raise UsageError(f"{spec} takes no model arguments.")
@@ -173,8 +174,14 @@ def _load(source: dict[str, Any]) -> LoadedModel:
     elif ":" in spec:
         module, preprocessing = load_factory(spec, arguments)
         module = unwrapped(module)
-        if source["random_weights"]:
+        if untrained:
             raise UsageError(f"{spec} decides about its own weights; `random_weights` does not apply.")
+        drawn = drawn_anew(spec, arguments, module) if file is None else []
+        untrained = drawn is None
+        if drawn:
+            notes = (
+                f"{spec} draws some weights at random, untrained: {', '.join(drawn[:3])}{' …' * (len(drawn) > 3)}",
+            )
     else:
         raise _unknown(spec)
     if file is not None:
@@ -186,7 +193,7 @@ def _load(source: dict[str, Any]) -> LoadedModel:
         module=module.eval(),
         preprocessing=preprocessing,
         classes=classes,
-        random_weights=source["random_weights"],
+        random_weights=untrained,
         fingerprint=fingerprint(module),
         source=source,
         notes=notes,

@@ -10,11 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from lowdim._files import existing_file
 from lowdim._preprocessing import Preprocessing
 from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean, is_out_of_memory
+
+_HALF_A_GIGABYTE = 2**29
 
 
 def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
@@ -39,6 +42,24 @@ def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Prepr
         raise InputError(f"{spec} returned {type(module).__name__}; expected a torch.nn.Module.")
     settings = getattr(module, "pretrained_cfg", None) or getattr(home, "pretrained_cfg", None) or {}
     return module, _preprocessing(settings, spec)
+
+
+def drawn_anew(spec: str, arguments: dict[str, Any], module: nn.Module) -> list[str] | None:
+    """Weights that are random: matrices that differ when the network is made once more. None if all of them do.
+
+    A network of more than half a gigabyte is not made twice, nor one that cannot be.
+    """
+    matrices = {name: weight for name, weight in module.named_parameters() if weight.ndim > 1}
+    if not matrices or sum(weight.nbytes for weight in matrices.values()) > _HALF_A_GIGABYTE:
+        return []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.initial_seed() ^ 1)
+        try:
+            again = dict(load_factory(spec, arguments)[0].named_parameters())
+        except LowdimError:
+            return []
+    drawn = [name for name, weight in matrices.items() if name not in again or not torch.equal(weight, again[name])]
+    return None if len(drawn) == len(matrices) else drawn
 
 
 def _import(where: str) -> ModuleType:

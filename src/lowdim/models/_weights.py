@@ -18,6 +18,7 @@ from lowdim._files import read_json, verify_tensors
 from lowdim.errors import InputError, UsageError
 
 _PICKLES = frozenset({".pt", ".pth", ".bin", ".th", ".ckpt", ".tar"})
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _INDEX = ".index.json"
 _WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """Parts of names that compilation, sharding and recomputation put in anywhere."""
@@ -113,8 +114,8 @@ def _read_tables(path: Path) -> dict[str, dict[str, Tensor]]:
                 f"{path} holds {beside[1]} beside tensors and is not loaded: it could run code. Save its state dict alone "
                 "(`torch.save(network.state_dict(), ...)`) where you trust it."
             ) from error
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is damaged, or no file of tensors: {why}") from error
+        why = " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
+        raise InputError(f"{path} is damaged, or no file of tensors: {why[:160]}") from error
     tables = _tables(content)
     if not tables:
         raise InputError(f"{path} holds no table of tensors by name (a state dict).")

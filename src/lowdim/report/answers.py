@@ -57,20 +57,26 @@ def _measure(result: Result) -> str:
         -1
     ]
     ratio = _ratio(best["nc1_heldout"], best["nc1_chance"])
+    untrained = result["config"]["model"]["random_weights"]
+    the_classes = "With random weights the classes" if untrained else "The classes"
     if len(result["data"]) < 2:
-        return f"The classes separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
+        return f"{the_classes} separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
     samples = next(entry["samples"] for entry in result["data"] if entry["split"] == best["split"])
     interval = wilson_interval(best["ncc_accuracy"], samples)
     collapse = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
     said = (
-        f"The classes separate best at {best['name']}: the nearest class mean is right for {percent(best['ncc_accuracy'])} of the "
+        f"{the_classes} separate best at {best['name']}: the nearest class mean is right for {percent(best['ncc_accuracy'])} of the "
         f"{best['split']} samples{between(interval)}{collapse}."
     )
-    if last["ncc_accuracy"] is None or last["name"] == best["name"]:
+    same = all(
+        last[key] == best[key] for key in ("width", "ncc_accuracy", "nc1", "nc1_heldout")
+    )  # one tensor, two names
+    if last["ncc_accuracy"] is None or same:
         return said
     if last["ncc_accuracy"] >= interval[0]:
         return f"{said} The last layer is as good within that interval ({percent(last['ncc_accuracy'])})."
-    return f"{said} The last layer separates them less well ({percent(last['ncc_accuracy'])}): it was made for other classes."
+    why = "" if untrained else ": it was made for other classes"
+    return f"{said} The last layer separates them less well ({percent(last['ncc_accuracy'])}){why}."
 
 
 def _ratio(value: float | None, chance: float | None) -> str:
@@ -149,11 +155,29 @@ def _minutes(seconds: float) -> str:
     return "less than a minute" if seconds < 60 else f"at most about {seconds / 60:.0f} min"
 
 
+FEW = 100
+"""Test samples below which their accuracy says less than cross-validation on the training samples."""
+
+
 def _finetune(result: Result) -> str:
     accuracy, layer = result["accuracy"], f" of {result['layer']}" if result["layer"] else ""
-    if accuracy["test"] is None:
-        return f"Tuned with {result['method']}{layer}; there is no test split to measure it on."
-    said = f"Tuned with {result['method']}{layer}: {percent(accuracy['test'])} of the test samples are right{between(accuracy['interval'])}."
+    splits = result["config"]["data"]["splits"]
+    tested = splits["test"]["samples"] if accuracy["test"] is not None else 0
+    own = next((one for one in result["evidence"] if one["method"] == result["method"]), None)
+    said = f"Tuned with {result['method']}{layer}"
+    measured = (
+        f"{percent(accuracy['test'])} of the {tested:,} test samples are right{between(accuracy['interval'])}"
+        if tested
+        else ""
+    )
+    if own is not None and tested < FEW:
+        trained = splits["train"]["samples"]
+        said += f": {percent(own['accuracy'])}{between(own['interval'])}, cross-validated on the {trained:,} training samples"
+        said += f"; {measured}." if tested else "; no samples were held back to measure on."
+    elif tested:
+        said += f": {measured}."
+    else:
+        said += "; there is no test split to measure it on."
     others = {"probe": "a probe on frozen layers", "baseline": "no network at all"}
     compared = [
         f"{percent(entry['accuracy'])} with {others[entry['method']]}"
@@ -172,9 +196,12 @@ def _predict(result: Result) -> str:
     counts: dict[str, int] = {}
     for one in predictions:
         counts[one["class"]] = counts.get(one["class"], 0) + 1
-    said = f"{len(predictions):,} samples classified: " + listed(
-        [f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])]
-    )
+    ordered = sorted(counts.items(), key=lambda pair: -pair[1])
+    shown = ordered if len(ordered) <= 4 else ordered[:3]
+    parts = [f"{count:,} {name}" for name, count in shown]
+    if rest := ordered[len(shown) :]:
+        parts.append(f"{sum(count for _, count in rest):,} in {len(rest)} other classes")
+    said = f"{len(predictions):,} samples classified: {listed(parts, most=4)}"
     right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
     strangers = sum(bool(one.get("unknown")) for one in predictions)
     unlike = f"; {strangers:,} unlike all training samples" if strangers else ""
@@ -183,10 +210,9 @@ def _predict(result: Result) -> str:
 
 def _export(result: Result) -> str:
     beside = f" Its tokenizer: {result['tokenizer']}." if result.get("tokenizer") else ""
-    return (
-        f"Written: {result['path']} ({result['bytes']:,} bytes); read back, its outputs differ from the network's by at most "
-        f"{result['max_difference']:.2g}.{beside}"
-    )
+    worst = result["max_difference"]
+    exact = f"differ from the network's by at most {worst:.2g}" if worst else "are exactly the network's"
+    return f"Written: {result['path']} ({result['bytes']:,} bytes); read back, its outputs {exact}.{beside}"
 
 
 def _publish(result: Result) -> str:

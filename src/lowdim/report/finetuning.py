@@ -363,7 +363,7 @@ def export_sections(result: Mapping[str, Any], delta: int) -> list[Section]:
         ("bytes", result["bytes"]),
         ("bytes of the delta, which needs the base network beside it", delta),
         ("largest difference of its outputs from the network's", result["max_difference"]),
-        ("tokenizer", result["tokenizer"]),
+        *([("tokenizer", result["tokenizer"])] if result["tokenizer"] else []),
     ]
     return [
         Section(

@@ -1,0 +1,94 @@
+"""Sentences of the commands say what they mean."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import lowdim
+from lowdim._names import short_names
+from lowdim.data import load_data
+from lowdim.report.answers import headline
+
+
+def test_the_classes_left_out_of_a_sentence_are_counted_with_their_samples() -> None:
+    counts = {"class 5": 10, "Polka Dots": 9, "BUBBLY": 8, "braided": 7, "cracked": 6}
+    predictions = [
+        {"item": "i", "class": name, "probability": 1.0} for name, count in counts.items() for _ in range(count)
+    ]
+    said = headline("predict", {"predictions": predictions, "accuracy": None})
+    assert said == "40 samples classified: 10 class 5, 9 Polka Dots, 8 BUBBLY and 13 in 2 other classes."
+    few = [one for one in predictions if one["class"] != "cracked"]
+    assert "8 BUBBLY and 7 braided." in headline("predict", {"predictions": few, "accuracy": None})
+
+
+def test_an_exact_export_says_so() -> None:
+    written = {"path": "m.onnx", "bytes": 10, "tokenizer": None}
+    assert "its outputs are exactly the network's." in headline("export", {**written, "max_difference": 0.0})
+    assert "differ from the network's by at most 3e-08." in headline("export", {**written, "max_difference": 3e-8})
+
+
+def test_folders_that_are_called_like_any_other_stand_with_their_parent() -> None:
+    assert short_names(["hf:/data/MiniLM/model", "timm:local-dir:/data/resnet18"]) == ["MiniLM/model", "resnet18"]
+
+
+def test_files_left_out_of_a_folder_are_counted_where_they_are(tmp_path: Path) -> None:
+    for index in range(6):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("L", (4, 4), 20 * index).save(tmp_path / name / f"{index}.png")
+    (tmp_path / "Thumbs.db").touch()
+    Image.new("L", (4, 4)).save(tmp_path / "stray.png")
+    (tmp_path / "a" / "Thumbs.db").touch()
+    assert {"left out: 2 files that are not pictures", "left out: 1 picture in no class folder"} <= set(
+        load_data(tmp_path).notes
+    )
+    (tmp_path / "a" / "Thumbs.db").unlink()
+    assert "left out: 1 file that is no picture" in load_data(tmp_path).notes
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "lowdim.Result"]:
+    folder = tmp_path_factory.mktemp("tuned") / "run"
+    return folder, lowdim.finetune("digits-split", "digits-noisy", shots=3, method="linear-probe", out=folder)
+
+
+def test_the_next_command_asks_for_new_data(tuned: tuple[Path, "lowdim.Result"]) -> None:
+    folder, found = tuned
+    assert found.page.next_steps[0][1] == f"lowdim predict --delta {folder / 'delta'} --data NEW_DATA"
+
+
+def test_the_command_that_looks_into_a_file_is_quoted_once(tuned: tuple[Path, "lowdim.Result"]) -> None:
+    found = lowdim.export(tuned[0] / "delta", "checkpoint")
+    ((_, line),) = found.page.next_steps
+    assert "'\"'\"'" not in line
+    program, flag, code = shlex.split(line)
+    assert (program, flag) == ("python", "-c") and compile(code, "look", "exec")
+    assert not any("tokenizer" in row[0] for row in found.page.sections[0].tables[0].rows)
+
+
+def test_a_card_is_called_after_the_base_and_the_data(tuned: tuple[Path, "lowdim.Result"], tmp_path: Path) -> None:
+    lowdim.publish(tuned[0] / "delta", folder=tmp_path / "hub", licence="mit")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "\n# digits-split-digits-noisy\n" in card and "hf:ORG/digits-split-digits-noisy" in card
+    assert "hf:hub" not in card and re.search(r"\| \d\.\d{4} \(\d+ of \d+\) \|", card)
+
+
+def test_one_tensor_under_two_names_is_named_once() -> None:
+    layer = {
+        "split": "test",
+        "pool": "avg",
+        "width": 8,
+        "nc1": 1.0,
+        "nc1_heldout": 1.0,
+        "nc1_chance": 9.0,
+        "ncc_accuracy": 0.9,
+    }
+    splits = [{"split": "train", "samples": 80}, {"split": "test", "samples": 20}]
+    result = {"config": {"model": {"random_weights": False}}, "data": splits}
+    result["layers"] = [{**layer, "name": "body.8"}, {**layer, "name": "head:input"}]
+    assert "last layer" not in headline("measure", result)
+    result["layers"][1]["nc1"] = 1.5
+    assert "The last layer is as good within that interval (90.0 %)." in headline("measure", result)
