@@ -310,8 +310,10 @@ def test_the_answer_of_a_check_names_law_reason_and_number():
         "The law of parsimony does not hold on these weights: It broke. Not held: spectrum (0.5, 1e-10 allowed). Of the squared change until "
         "step 10 the law with r = 3 allows at least 1 - 4.6e-08 of every factor (factor 1; by chance 0.25)."
     )
-    assert headline("check", checked(checks=[{**checked()["checks"][0], "holds": True}])).startswith(
-        "The law of parsimony holds on these weights: spectrum."
+    exact = {**checked()["shares"], "share": [[1.0]], "steps": ["9"]}
+    held = checked(checks=[{**checked()["checks"][0], "holds": True}], shares=exact)
+    assert headline("check", held) == (
+        "The law of parsimony holds on these weights: spectrum. The law with r = 3 allows all of the change until step 9."
     )
 
 
