@@ -243,3 +243,86 @@ def test_experiments_begin_with_what_was_shown():
     assert headline("reproduce", {"experiments": many}) == (
         "3 of 4 experiments show what is claimed: 5 of 6 verdicts hold; not as it should be: d falls."
     )
+
+
+def test_experiments_without_a_judged_verdict_say_what_is_missing():
+    verdict = Verdict.of("a", 0.5, ">=", 0.9, judged=False).as_dict()
+    entry = {
+        "id": "a",
+        "title": "A",
+        "passed": True,
+        "status": "done",
+        "verdicts": [verdict],
+        "notes": ["Set data=FOLDER."],
+    }
+    assert headline("reproduce", {"experiments": [entry]}) == "A: nothing could be judged: Set data=FOLDER."
+
+
+def test_an_experiment_folds_what_lies_below_its_verdicts(tmp_path):
+    figures = [Lines(f"f{n}", f"Figure {n}", "x", "y", [Series("s", [0, 1], [1.0, 2.0])]) for n in range(4)]
+    section = Section("s", "S", figures=figures, verdicts=[Verdict.of("v", 1, ">", 0)])
+    with RunFolder(tmp_path, "test", {}, fresh=False) as folder:
+        write_report(folder, Page("T", "L", [section]))
+    page = (tmp_path / "report.html").read_text()
+    assert "<summary>2 more figures: Figure 2; Figure 3</summary>" in page
+
+
+def test_powers_of_ten_have_room_on_a_narrow_axis():
+    drawn = to_plotly(Lines("n", "t", "x", "y", [Series("s", [0, 1], [1e-16, 1.0])], log_y=True))
+    assert drawn[0]["layout"]["yaxis"]["dtick"] == 3
+
+
+def test_terms_of_a_page_come_before_those_of_all():
+    from lowdim.report._terms import Terms
+
+    assert Terms().new(["by chance"], {"chance": "of this page"}) == [("chance", "of this page")]
+
+
+def checked(**more):
+    check = {
+        "name": "spectrum",
+        "holds": False,
+        "residual": 0.5,
+        "tolerance": 1e-10,
+        "reason": "what was compared. It broke.",
+    }
+    shares = {
+        "steps": [str(n) for n in range(11)],
+        "share": [[None]] + 10 * [[1 - 4.6e-8]],
+        "chance": [0.25],
+        "rank": 3,
+        "block": "law",
+    }
+    config = {"theorem": "parsimony"}
+    return {
+        "config": config,
+        "checks": [check],
+        "read": [],
+        "seconds": 1.0,
+        "causes": ["It broke."],
+        "shares": shares,
+        **more,
+    }
+
+
+def test_the_answer_of_a_check_names_law_reason_and_number():
+    assert headline("check", checked()) == (
+        "The law of parsimony does not hold on these weights: It broke. Not held: spectrum (0.5, 1e-10 allowed). Of the squared change until "
+        "step 10 the law with r = 3 allows at least 1 - 4.6e-08 of every factor (factor 1; by chance 0.25)."
+    )
+    exact = {**checked()["shares"], "share": [[1.0]], "steps": ["9"]}
+    held = checked(checks=[{**checked()["checks"][0], "holds": True}], shares=exact)
+    assert headline("check", held) == (
+        "The law of parsimony holds on these weights: spectrum. The law with r = 3 allows all of the change until step 9."
+    )
+
+
+def test_a_check_shows_equally_distant_times_and_each_reason_once():
+    from lowdim.report.check import check_sections
+
+    statements, shares, compared = check_sections(checked())[0].tables
+    assert statements.rows == [["spectrum", "does not hold", 0.5, 1e-10]]
+    assert list(shares.columns) == ["factor", "by chance", *(f"step {n}" for n in (2, 4, 6, 8, 10))]
+    assert shares.rows[0][2:] == ["1 - 4.6e-08"] * 5
+    assert compared.rows == [["spectrum", "what was compared."]]
+    assert all(series.style == "points" for series in check_sections(checked())[0].figures[0].series)

@@ -22,7 +22,7 @@ UNFIT = 0.05
 """Squared error over that of predicting nothing (or the mean), from which the product does not fit."""
 
 MOVED = 0.5
-"""Change of the product's outputs over the length of the targets, below which little was trained yet."""
+"""Change of the product's outputs over their length or that of the targets, below which little was trained yet."""
 
 FLAT = 0.1
 """Relative change of the squared error over the second half of the recording, below which it rests."""
@@ -37,8 +37,9 @@ DIVERGED = 10.0
 def unfit_product(history: WeightHistory, problem: Problem) -> str:
     """What shows that the layers are not linear, or the data others; empty where nothing does."""
     last, half = len(history.names) - 1, (len(history.names) - 1) // 2
-    moved = float(np.linalg.norm(_outputs(history, problem, last) - _outputs(history, problem, 0)))
-    if moved < MOVED * np.linalg.norm(problem.targets):
+    outputs = _outputs(history, problem, 0)
+    moved = np.linalg.norm(_outputs(history, problem, last) - outputs)
+    if moved < MOVED * max(np.linalg.norm(problem.targets), np.linalg.norm(outputs)):
         return ""
     classes = _one_hot(problem)
     least = SCALED if classes else 0.0
@@ -50,9 +51,9 @@ def unfit_product(history: WeightHistory, problem: Problem) -> str:
         if falls or grows or after < UNFIT or not overshoots:
             return ""
     start, (end, multiple) = times[0][0][0], times[-1][0]
-    loss = ", or another loss than the squared one," if classes else ""
+    loss = ", or another loss than the squared one," if classes else ","
     return (
-        f"There is a nonlinearity between the layers (as ReLU){loss} since the product of the weights does not fit the targets: its "
+        f"There is a nonlinearity between the layers (as ReLU){loss} since the product of the weights does not fit the targets. Its "
         f"squared error is {end:.3g} of ||Y||^2 at {history.time(last)} ({start:.3g} at {history.time(0)}), and {multiple:.2g} times "
         "the product would fit better; training of linear layers neither rests there nor leads there. (If they are linear, it was on "
         "other data, or samples are the wrong way round.)"

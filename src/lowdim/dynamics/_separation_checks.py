@@ -123,9 +123,9 @@ def _unfinished(history: WeightHistory, problem: Problem) -> str:
     """What to do where the network has not fit the data."""
     last = len(history.names) - 1
     before, after = (float(problem.loss(end_to_end(history.weights(index)))) for index in (last // 2, last))
-    if last > 1 and after > 0.9 * before:
+    if last > 1 and after > before:
         return (
-            f"The deepest D is hidden by the residual, and the loss no longer falls ({before:.3g} at {history.time(last // 2)}, {after:.3g} "
+            f"The deepest D is hidden by the residual, and the loss rises ({before:.3g} at {history.time(last // 2)}, {after:.3g} "
             f"at {history.time(last)}): take smaller steps."
         )
     return "The deepest D is hidden by the residual: train longer."

@@ -311,6 +311,8 @@ def _shares(result: Result) -> str:
         return ""
     (least, layer), width, when = min(known), 2 * shares["rank"], step_name(shares["steps"][-1])
     found = f"{share(least)} of every factor (factor {layer + 1}; by chance {shares['chance'][layer]:.3g})"
+    if shares["block"] == "law" and least >= 1:
+        return f" The law with r = {shares['rank']} allows all of the change until {when}."
     if shares["block"] == "law":
         return f" Of the squared change until {when} the law with r = {shares['rank']} allows at least {found}."
     return (
