@@ -1,8 +1,11 @@
+import subprocess
+import sys
+
 import pytest
 
 import lowdim
 from lowdim import errors
-from lowdim.errors import LowdimError, MissingDependencyError, did_you_mean, require
+from lowdim.errors import LowdimError, MissingDependencyError, did_you_mean, is_out_of_memory, require
 
 CODES = {
     "LowdimError": 1,
@@ -64,3 +67,27 @@ def test_suggestions():
     assert many.endswith("… (20 in all).")
     assert "x11" in many
     assert "x12" not in many
+
+
+def test_a_library_that_finds_no_room_is_out_of_memory() -> None:
+    mapped = ImportError("libtorch_cpu.so: failed to map segment from shared object")
+    found = OSError("Could not find/load shared object file 'libllvmlite.so'")
+    assert is_out_of_memory(mapped) and not is_out_of_memory(found)
+    found.__context__ = mapped
+    assert is_out_of_memory(found)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit of addresses")
+@pytest.mark.parametrize(("gigabytes", "code"), [(1, 5), (200, 0)])
+def test_a_limit_of_memory_is_answered(gigabytes: int, code: int) -> None:
+    limit = gigabytes * 2**30
+    words = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))
+from lowdim.cli import main
+sys.argv = ["lowdim", "measure", "--model", "digits", "--data", "digits", "--list-layers"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert code == 0 or (done.stderr.count("\n") == 1 and "or allow more with ulimit -v" in done.stderr)

@@ -32,8 +32,8 @@ def bytes_of_table(cells: int, length: int) -> int:
 
 
 def available_bytes() -> int | None:
-    """Memory that can still be taken, without swapping and within the limit of the control group; None if unknown."""
-    amounts = [_of_the_system(), _of_the_control_group()]
+    """Memory that can still be taken, without swapping and within the limits of the control group and of `ulimit -v`; None if unknown."""
+    amounts = [_of_the_system(), _of_the_control_group(), of_the_process()]
     return min((amount for amount in amounts if amount is not None), default=None)
 
 
@@ -48,6 +48,27 @@ def _of_the_system() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+def of_the_process() -> int | None:
+    """Addresses that this process may still take; None without a limit."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):  # not on Windows; no /proc on macOS
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - used)
+
+
+def claim_blas() -> None:
+    """Has OpenBLAS, which NumPy and SciPy carry, take its buffers: where it finds no room for them later, it ends the process."""
+    import numpy as np
+    from scipy.linalg import cholesky
+
+    matrix = np.ones((64, 64))
+    _ = matrix @ matrix, cholesky(matrix + 64 * np.eye(64))
 
 
 def _of_the_control_group() -> int | None:

@@ -33,3 +33,13 @@ def short_names(names: Sequence[str]) -> list[str]:
             return [ends[name] or name for name in names]
         for name in longer:
             taken[name] += 1
+
+
+def step_name(name: str) -> str:
+    """A recorded time in a sentence: "step" before a number, other names as they are.
+
+    Example:
+        >>> step_name("200"), step_name("step200")
+        ('step 200', 'step200')
+    """
+    return f"step {name}" if name[:1].isdigit() else name

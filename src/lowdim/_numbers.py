@@ -52,3 +52,14 @@ def listed(names: Any, most: int = 3) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def share(value: float) -> str:
+    """A share to five places; one that falls short of 1 by less says by how much.
+
+    Example:
+        >>> share(0.99338), share(1 - 4.6e-8), share(1.0)
+        ('0.99338', '1 - 4.6e-08', '1')
+    """
+    short = 1 - value
+    return "1" if short <= 0 else f"1 - {short:.2g}" if short < 5e-6 else f"{value:.5f}"

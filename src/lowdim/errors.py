@@ -88,8 +88,9 @@ _EXTRAS = {
 _NO_MEMORY = (
     "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation", "cannot allocate memory", "out of memory",
     "could not create a primitive", "could not create a memory", "could not execute a primitive", "can't start new thread",
+    "failed to map segment",
 )  # fmt: skip
-"""How PyTorch's allocators, the C++ library, the system, oneDNN and Python's threads say it."""
+"""How PyTorch's allocators, the C++ library, the system, oneDNN, Python's threads and the loader of libraries say it."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -101,8 +102,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    told = isinstance(error, RuntimeError) or type(error).__name__ in ("SafetensorError", "OutOfMemoryError")
-    return told and any(words in str(error).lower() for words in _NO_MEMORY)
+    told = isinstance(error, RuntimeError | ImportError | OSError)
+    told = told or type(error).__name__ in ("SafetensorError", "OutOfMemoryError")
+    if told and any(words in str(error).lower() for words in _NO_MEMORY):
+        return True
+    reason = error.__cause__ or error.__context__
+    return reason is not None and is_out_of_memory(reason)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -55,7 +55,7 @@ def test_check_holds_for_plain_descent_and_not_for_adam(tmp_path):
     adam = write_history(tmp_path / "adam", "adam")
     bad = lowdim("check", adam, "--theorem", "parsimony")
     assert bad.returncode == 4
-    assert "DOES NOT" in bad.stdout
+    assert "The law of parsimony does not hold on these weights" in bad.stdout
     assert "Adam" in bad.stdout
     assert "by chance" in bad.stdout
 
@@ -66,7 +66,7 @@ def test_check_says_undecided_for_coarse_numbers(tmp_path):
         save_file({name: weight.astype(np.float16) for name, weight in load_file(file).items()}, file)
     done = lowdim("check", plain, "--theorem", "parsimony", "--data", plain / "data.npz")
     assert done.returncode == 4
-    assert "undecided" in done.stdout and "DOES NOT" not in done.stdout
+    assert "undecided" in done.stdout and "does not hold" not in done.stdout
     assert "precision" in done.stdout
     assert json.loads(lowdim("check", plain, "--theorem", "parsimony", "--json").stdout)["holds"] is None
 
@@ -169,3 +169,78 @@ def test_neither_command_needs_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def write_descent(folder, inputs, start, names, *, steps=800, every=100, outputs=3, rate=2e-3):
+    """Full-batch descent from given factors, as npz files; what is in the folder at the end and the targets."""
+    folder.mkdir()
+    random = np.random.default_rng(3)
+    targets = random.standard_normal((outputs, inputs.shape[1]))
+    weights = list(start)
+    for step in range(steps + 1):
+        if step % every == 0:
+            np.savez(folder / f"{step}.npz", **dict(zip(names, weights, strict=True)))
+        a, b, c = weights
+        error = (c @ b @ a @ inputs - targets) @ inputs.T
+        slopes = [b.T @ c.T @ error, c.T @ error @ a.T, error @ a.T @ b.T]
+        weights = [w - rate * g for w, g in zip(weights, slopes, strict=True)]
+    np.savez(folder.parent / "data.npz", x_train=inputs.T, y_train=targets.T)
+    return folder
+
+
+def orthogonal_start(width=16, outputs=3, scale=0.5):
+    random = np.random.default_rng(4)
+    square = [scale * np.linalg.qr(random.standard_normal((width, width)))[0] for _ in range(3)]
+    return [*square[:2], square[2][:outputs]]
+
+
+NAMES = ("0.weight", "2.weight", "4.weight")
+
+
+def test_inputs_that_are_not_whitened_give_one_verdict_with_and_without_the_data(tmp_path):
+    inputs = np.random.default_rng(5).standard_normal((16, 40)) / 6
+    folder = write_descent(tmp_path / "w", inputs, orthogonal_start(), NAMES)
+    for more in ([], ["--data", tmp_path / "data.npz"]):
+        found = json.loads(lowdim("check", folder, "--theorem", "parsimony", "--json", *more).stdout)
+        assert found["shares"]["rank"] == 3 and found["shares"]["block"] == "law"
+        worst = max(check["residual"] for check in found["checks"] if check["name"] in WITHIN)
+        least = min(share for row in found["shares"]["share"][1:] for share in row)
+        assert 1 - least == pytest.approx(worst**2, rel=0.3)  # the shares are what the verdict judges
+        assert least < 0.99
+        assert found["headline"].startswith("The law of parsimony does not hold on these weights: ")
+    assert "not whitened (condition of X" in found["headline"]
+    assert found["read"][0].endswith("0.weight 16 x 16, 2.weight 16 x 16, 4.weight 3 x 16")
+    assert "40 samples of 16 inputs (as rows)" in found["read"][1]
+
+
+WITHIN = ("invariant subspaces", "one scalar on the invariant part")
+
+
+def test_another_initialisation_still_says_what_holds(tmp_path):
+    random = np.random.default_rng(6)
+    start = [random.uniform(-0.25, 0.25, (rows, 16)) for rows in (16, 16, 3)]
+    inputs = np.linalg.qr(random.standard_normal((16, 16)))[0]
+    folder = write_descent(tmp_path / "w", inputs, start, NAMES, rate=2e-2)
+    done = lowdim("check", folder, "--theorem", "parsimony")
+    assert done.returncode == 4
+    text = " ".join(done.stdout.split())
+    assert text.count("not a scaled orthogonal matrix") == 1
+    assert "the 6 directions on each side that changed most (2r, r = 3) hold at least 0." in text
+    found = json.loads(lowdim("check", folder, "--theorem", "parsimony", "--json").stdout)["shares"]
+    assert found["block"] == "best"
+    change = np.load(folder / "800.npz")["0.weight"] - start[0]
+    values = np.linalg.svd(change, compute_uv=False) ** 2
+    assert found["share"][-1][0] == pytest.approx(values[:6].sum() / values.sum())
+    assert 0.6 < found["chance"][0] < found["share"][-1][0] and found["share"][-1][2] is None
+
+
+def test_times_shown_are_equally_far_apart_and_called_once(tmp_path):
+    inputs = np.linalg.qr(np.random.default_rng(7).standard_normal((16, 16)))[0]
+    folder = write_descent(tmp_path / "w", inputs, orthogonal_start(), NAMES, steps=1000)
+    for file in folder.iterdir():
+        file.rename(folder / f"step{file.name}")
+    done = lowdim("check", folder, "--theorem", "parsimony")
+    assert done.returncode == 0, done.stdout
+    header = next(line for line in done.stdout.splitlines() if line.startswith("factor"))
+    assert header.split()[3:] == ["step200", "step400", "step600", "step800", "step1000"]
+    assert "step step" not in done.stdout

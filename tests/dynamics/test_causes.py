@@ -361,11 +361,13 @@ def test_the_files_of_a_float32_training(tmp_path):
     """What `check --data` reads: both arrays in float32, the rank cut-off follows them."""
     inputs, targets = samples("whitened", 30)
     np.savez(tmp_path / "data.npz", x=inputs, y=targets)
-    problem = read_samples(tmp_path / "data.npz").problem
+    problem = read_samples(tmp_path / "data.npz", (30, 30)).problem
     assert problem.precision == np.finfo(np.float32).eps
     assert answers(train(inputs, targets, sgd(lr=1e-2)), problem) == [True] * 5
     np.savez(tmp_path / "data.npz", x=np.eye(3, dtype=np.float16), y=np.eye(3, dtype=np.float16))
-    assert read_samples(tmp_path / "data.npz").problem.precision == np.finfo(float).eps  # whole numbers are exact
+    assert (
+        read_samples(tmp_path / "data.npz", (3, 3)).problem.precision == np.finfo(float).eps
+    )  # whole numbers are exact
 
 
 def history_of(*shapes, zero=None):

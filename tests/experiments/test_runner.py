@@ -33,7 +33,13 @@ def test_assignments_reach_the_experiments_that_have_them():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("epss=1", "Did you mean eps"), ("eps", "NAME=VALUE"), ("=1", "NAME=VALUE"), ("eps=a", "finite")],
+    [
+        ("epss=1", "Did you mean eps"),
+        ("eps", "NAME=VALUE"),
+        ("=1", "NAME=VALUE"),
+        ("eps=a", "finite"),
+        ("seed=-1", "from 0 to"),
+    ],
 )
 def test_wrong_assignments_are_named(text, message):
     with pytest.raises(UsageError, match=message):

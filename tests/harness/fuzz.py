@@ -64,7 +64,7 @@ def readers(root: Path) -> list[tuple[str, Reader]]:
         ("features.npz", lambda path: _samples(str(path), "features")),
         ("plain.npz", lambda path: _samples(str(path), "features")),
         ("images.npz", lambda path: _samples(str(path), "image")),
-        ("problem.npz", read_samples),
+        ("problem.npz", lambda path: read_samples(path, (4, 4))),
         ("matrix.npy", lambda path: np.asarray(read_npy(path)).sum()),
         ("photos.csv", lambda path: _samples(str(path), "image", **columns)),
         ("texts.tsv", lambda path: load_data(str(path), text_column="text", label_column="label")),

@@ -52,6 +52,16 @@ CALLS = [
     (("measure", "--model", "nets.py:lazy", "--data", "images.npz"), 3, "has no shape yet"),
     (("measure", "--model", "features", "--data", "features.npz", "--out", "x" * 4100), 2, "cannot be written"),
     (("measure", "--model", "features", "--data", "features.npz", "--out", "/"), 2, "not a lowdim run"),
+    *(
+        (words, 3, "is longer than file names can be")
+        for words in (
+            ("complete", "x" * 4100),
+            ("check", "x" * 4100, "--theorem", "parsimony"),
+            ("predict", "--delta", "x" * 4100, "--data", "images.npz"),
+            ("reproduce", "parsimony-svd", "--out", "x" * 4100),
+        )
+    ),
+    (("reproduce", "parsimony-svd", "--set", "seed=-1"), 2, "seed must be from 0"),
     (("reproduce", "parsimony-svd", "--set", f"depth={'9' * 5000}"), 2, "depth"),
     (("complete", "table.csv", "--rank", "9" * 5000), 2, "--rank takes"),
     (("complete", "table.csv", "--missing", "nan"), 2, "no finite number"),

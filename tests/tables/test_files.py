@@ -113,6 +113,13 @@ def test_a_sentinel_is_missing_where_it_is_frequent_and_far(tmp_path: Path) -> N
     assert not read(tmp_path, "b.csv", "\n".join(near).encode()).table().notes  # 99 lies among the others
 
 
+@pytest.mark.parametrize("digits", ["9" * 5000, "\u00b2" * 17, "9007199254740993", "00123"])
+def test_numbers_of_too_many_digits_are_no_numbers(tmp_path: Path, digits: str) -> None:
+    lines = ["a,b", *(f"{k},{k * k}" for k in range(12)), f"{digits},5"]
+    (column, _) = read(tmp_path, "a.csv", "\n".join(lines).encode()).table().columns
+    assert column.kind in ("id", "text", "category")
+
+
 def test_thousands(tmp_path: Path) -> None:
     source = read(tmp_path, "a.csv", b'a,b\n"1,200",2\n"2,400",4\n,6\n"4,800",8\n')
     np.testing.assert_array_equal(source.table().matrix, [[1200, 2], [2400, 4], [np.nan, 6], [4800, 8]])

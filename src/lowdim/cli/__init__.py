@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lowdim._memory import claim_blas, of_the_process
 from lowdim.cli import advise, check, complete, demo, export, finetune, measure, predict, publish, rank, reproduce
 from lowdim.cli._command import Root
 from lowdim.cli._session import ReaderGone, Signals, signs_of_life, visible_streams
@@ -80,6 +81,8 @@ def _run(signals: Signals) -> int:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
         with signs_of_life(f"{arguments[0]}: {_BEGINNING.get(arguments[0], 'reading the network and the data')}"):
+            if of_the_process() is not None:
+                claim_blas()
             code = app(args=arguments, prog_name="lowdim", standalone_mode=False)
             sys.stdout.flush()
         if code == 130:  # Typer has caught the interrupt
@@ -156,6 +159,13 @@ def _explain(error: Exception, signals: Signals) -> int:
             f"error: no space left on the disk. Free some and run the same command again{continues}.", file=sys.stderr
         )
         return 5
+    if (
+        isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    ):  # raised by whoever asks first whether it is there
+        print(
+            f"error: {str(error.filename)[:60]}… is longer than file names can be. Give a shorter one.", file=sys.stderr
+        )
+        return 3
     if isinstance(error, OSError) and error.errno in _LIMITS:
         print(f"error: {_LIMITS[error.errno]} ({error.filename or _brief(error)}).", file=sys.stderr)
         return 5
@@ -184,7 +194,11 @@ def _smaller() -> str:
     from lowdim.cli._voice import has_option
 
     options = [flag for name, flag in _SMALLER.items() if has_option(name)]
-    return f"Lower {' or '.join(options)}." if options else "Use a machine with more, or smaller inputs."
+    ways = [f"lower {' or '.join(options)}"] if options else ["use a machine with more, or smaller inputs"]
+    if of_the_process() is not None:
+        ways.append("allow more with ulimit -v")
+    said = ", or ".join(ways)
+    return f"{said[0].upper()}{said[1:]}."
 
 
 _SMALLER = {"batch_size": "--batch-size", "limit": "--limit", "max_rank": "--max-rank", "jobs": "--jobs"}

@@ -1,7 +1,6 @@
 """``lowdim check``: does a theorem hold on these weights?"""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +12,18 @@ from lowdim.cli._common import PageFile
 from lowdim.cli._python import Objects
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lowdim._verdicts import Check
+    from lowdim.dynamics.samples import Samples
     from lowdim.report import Result
+
+
+class Side(StrEnum):
+    """What a sample is in arrays."""
+
+    rows = "rows"
+    columns = "columns"
 
 
 class Theorem(StrEnum):
@@ -33,7 +42,10 @@ def register(app: typer.Typer) -> None:
 def check(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="One STEP.safetensors per time, from the start of training."),
+        typer.Argument(
+            metavar="DIR",
+            help="One STEP.safetensors, .pt, .pth (state dicts) or .npz per time, from the start of training.",
+        ),
         Objects(
             "str | Path | Sequence", "Or a list with the weights of each time: a state dict, or a list of matrices."
         ),
@@ -45,11 +57,22 @@ def check(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="FILE.npz with x and y, one column per sample (y: one-hot rows or class numbers)."),
+        typer.Option(
+            "--data",
+            help="FILE.npz with x and y, or x_train and y_train: samples as rows or columns, as fits the first factor (y: targets, "
+            "one-hot or class numbers).",
+        ),
+    ] = None,
+    samples: Annotated[
+        Side | None,
+        typer.Option("--samples", help="What a sample is in a square x [default: a column of x, a row of x_train]."),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="Names of the factors by commas, first layer first [default: 1,2,…]."),
+        typer.Option(
+            "--weights",
+            help="Names of the factors by commas, first layer first [default: all matrices, where their order is certain].",
+        ),
     ] = None,
     page: PageFile = None,
 ) -> "Result":
@@ -57,7 +80,7 @@ def check(
 
     lowdim check weights/ --theorem parsimony
 
-    lowdim check weights/ --theorem separation --data train.npz --weights fc1.weight,fc2.weight,fc3.weight
+    lowdim check weights/ --theorem separation --data train.npz
 
     Exit code 4 if a statement does not hold, with the reason, or if it cannot be decided at the precision in which the numbers
     are stored. The law of parsimony can be checked from weights alone; with the data its bases come from the theorem's formula,
@@ -67,19 +90,28 @@ def check(
 
     from lowdim.report import Page, Result
     from lowdim.report.answers import headline
-    from lowdim.report.check import check_sections
+    from lowdim.report.check import check_sections, reasons
 
     begun = time.monotonic()
-    checks, degrees = _check(folder, Theorem(theorem), rank, data, weights.split(",") if weights else None)
-    states: Any = folder
-    held = f"{len(states)} states in memory" if isinstance(states, list | tuple) else folder
-    config = {"folder": str(held), "theorem": str(theorem), "rank": rank, "data": data, "weights": weights}
+    source: Any = folder
+    names = weights.split(",") if weights else None
+    checks, degrees, read, doubts = _check(source, Theorem(theorem), rank, data, names, samples)
+    held = str(source) if isinstance(source, str | Path) else f"{len(source)} states in memory"
+    config = {
+        "folder": held,
+        "theorem": str(theorem),
+        "rank": rank,
+        "data": data,
+        "samples": None if samples is None else str(samples),
+        "weights": weights,
+    }
     result: dict[str, Any] = {
         "config": config,
-        "warnings": [],
+        "warnings": doubts,
         "seconds": round(time.monotonic() - begun, 3),
         "holds": _together([one.holds for one in checks]),
         "checks": [one.as_dict() for one in checks],
+        "read": read,
         **degrees,
     }
     shown = Page(
@@ -88,18 +120,17 @@ def check(
         sections=check_sections(result),
         command=TYPED.get(),
     )
-    remarks = [f"{one.name}: {one.reason}" for one in checks]
+    remarks = [f"read: {sentence}" for sentence in read]
     remarks += [f"update: {degrees['update']}"] if degrees.get("update") else []
-    remarks += [f"cause: {cause}" for cause in degrees.get("causes", ())]
-    statements, *others = shown.sections[0].tables
-    brief = replace(statements, columns=statements.columns[:-1], rows=[row[:-1] for row in statements.rows])
+    remarks += [f"besides: {cause}" for cause in degrees.get("causes", [])[1:]]
+    remarks += [f"{one.name}: {said}" for one, said in zip(checks, reasons(result), strict=True) if said]
     found = Result(
         "check",
         result,
         shown,
         value=checks,
         remarks=remarks,
-        tables=[brief, *others],
+        tables=shown.sections[0].tables[:-1],
         exit_code=0 if result["holds"] else 4,
     )
     if page is not None:
@@ -113,8 +144,14 @@ def _together(answers: Sequence[bool | None]) -> bool | None:
 
 
 def _check(
-    folder: Any, theorem: Theorem, rank: int | None, data: Path | None, names: list[str] | None
-) -> tuple[list["Check"], dict[str, Any]]:
+    folder: Any,
+    theorem: Theorem,
+    rank: int | None,
+    data: Path | None,
+    names: list[str] | None,
+    side: Side | None,
+) -> tuple[list["Check"], dict[str, Any], list[str], list[str]]:
+    """The statements; degrees and causes; what was read, in sentences; and what a reader must doubt."""
     from lowdim.dynamics import WeightHistory, check_separation, report_parsimony
     from lowdim.dynamics.samples import read_samples
     from lowdim.errors import UsageError
@@ -123,13 +160,51 @@ def _check(
         raise UsageError("`theorem=separation` needs the inputs and classes: add `data=FILE.npz` with x and y.")
     if theorem == Theorem.separation and rank is not None:
         raise UsageError("`rank` belongs to `theorem=parsimony`; separation uses the number of classes.")
-    from_files = isinstance(folder, Path | str)
-    if not from_files and not isinstance(folder, Sequence):
+    if side is not None and data is None:
+        raise UsageError("`samples` says how `data` is to be read: add `data=FILE.npz`, or leave it out.")
+    if isinstance(folder, str | Path):
+        history = WeightHistory.from_folder(folder, names, read_pickle=_read_pickle)
+    elif isinstance(folder, Sequence):
+        history = WeightHistory.of(folder, names)
+    else:
         raise UsageError(f"Give a folder, or a list with the weights of each time, not {type(folder).__name__}.")
-    history = WeightHistory.from_folder(folder, names) if from_files else WeightHistory.of(folder, names)
-    samples = read_samples(data) if data is not None else None
+    named = history.factors or [f"factor {number}" for number in range(1, history.depth + 1)]
+    factors = [f"{name} {rows} x {columns}" for name, (rows, columns) in zip(named, history.shapes, strict=True)]
+    what = f"*{history.kind} files" if history.kind else "states in memory"
+    last = f" to {history.time(-1)}" if len(history.names) > 1 else ""
+    read = [f"{len(history.names)} {what}, {history.time(0)}{last}; first layer first: {', '.join(factors)}"]
+    given, doubts = None, list[str]()
+    if data is not None:
+        widths = history.shapes[0][1], history.shapes[-1][0]
+        given = read_samples(data, widths, None if side is None else Side(side).value)
+        read.append(given.read)
+        doubts += (
+            [doubt] if given.other and (doubt := _other_way(given, history.weights(len(history.names) - 1))) else []
+        )
     if theorem == Theorem.separation:
-        assert samples is not None
-        return check_separation(history, samples.problem, samples.classes()), {}
-    report = report_parsimony(history, problem=samples.problem if samples else None, rank=rank)
-    return report.checks, report.degrees()
+        assert given is not None
+        return check_separation(history, given.problem, given.classes()), {}, read, doubts
+    report = report_parsimony(history, problem=given.problem if given else None, rank=rank)
+    return report.checks, report.degrees(), read, doubts
+
+
+def _read_pickle(path: Path) -> "dict[str, np.ndarray]":
+    from lowdim.models._weights import read_pickled_arrays  # needs torch, which nothing else here does
+
+    return read_pickled_arrays(path)
+
+
+def _other_way(given: "Samples", weights: "list[np.ndarray]") -> str:
+    """A warning where inputs whose side was assumed are fitted far better the other way round; else nothing."""
+    from lowdim.dynamics import Problem
+    from lowdim.dynamics._network import end_to_end
+
+    assert given.problem.inputs is not None
+    turned = Problem(given.problem.targets, given.problem.inputs.T)
+    here, there = (float(problem.loss(end_to_end(weights))) for problem in (given.problem, turned))
+    if there > 0.5 * here:
+        return ""
+    return (
+        f"The last weights fit the samples better the other way round (loss {there:.3g} instead of {here:.3g}) than was assumed of a "
+        f"square x: set `samples={given.other}`."
+    )

@@ -99,3 +99,30 @@ def block_forms(history: WeightHistory | Trajectory | Sequence[Sequence[np.ndarr
         for layer in range(shape[1])
     ]
     return BlockForms(off_block, spread, change, numbers["silent"], numbers["fading"], np.array(chance), inner)
+
+
+def best_blocks(history: WeightHistory, width: int) -> tuple[Float[np.ndarray, "T L"], Float[np.ndarray, " L"]]:
+    """Share of each factor's squared change in the `width` directions on each side that hold most of its last change.
+
+    Returns:
+        The share at each time, NaN before a change beyond rounding and where the factor has no more directions; and per factor what
+        random changes have in the block that is chosen for them alike.
+    """
+    share, chance = np.full((len(history.names), history.depth), np.nan), np.full(history.depth, np.nan)
+    random = np.random.default_rng(0)
+    for layer, shape in enumerate(history.shapes):
+        if width >= min(shape):
+            continue
+        start = history.weight(layer + 1, 0)
+        left, _, right = np.linalg.svd(history.weight(layer + 1, len(history.names) - 1) - start, full_matrices=False)
+        for index in range(1, len(history.names)):
+            change = history.weight(layer + 1, index) - start
+            size = float(np.linalg.norm(change))
+            if size > history.rounding[index] * np.linalg.norm(start):
+                inside = np.linalg.norm(left[:, :width].T @ change @ right[:width].T)
+                share[index, layer] = min(1.0, float(inside / size) ** 2)
+        draws = [
+            np.linalg.svd(random.standard_normal(shape), compute_uv=False) ** 2 for _ in range(1 + 100 // min(shape))
+        ]
+        chance[layer] = np.mean([values[:width].sum() / values.sum() for values in draws])
+    return share, chance

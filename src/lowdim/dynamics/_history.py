@@ -1,4 +1,4 @@
-"""Weights over time from anywhere: a run, arrays, or a folder with one safetensors file per step."""
+"""Weights over time from anywhere: a run, arrays, or a folder with one file per step."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError, deserialize, safe_open
 
-from lowdim._files import verify_tensors
-from lowdim._reading import reading
+from lowdim._names import step_name
 from lowdim.dynamics._bases import orthogonal_part
 from lowdim.dynamics._trajectory import Trajectory
+from lowdim.dynamics._weight_files import PickleReader, find_factors, held_shapes, read_matrix, weight_files
 from lowdim.errors import InputError, NonFiniteError, did_you_mean
 
 COARSE = 1e-5
@@ -32,6 +31,8 @@ class WeightHistory:
         shapes: Shape of each factor, first layer first.
         precision: Rounding unit of the coarsest numbers in it: of their type, or of a coarser one that holds them all exactly.
         read: ``read(layer, index)`` with layers from 1 and times from 0; float64.
+        factors: Names of the factors in the files they come from.
+        kind: Ending of these files.
 
     Example:
         >>> history = WeightHistory.of([[np.eye(2), np.ones((1, 2))], [2 * np.eye(2), np.ones((1, 2))]])
@@ -43,11 +44,17 @@ class WeightHistory:
     shapes: list[tuple[int, ...]]
     precision: float
     read: Callable[[int, int], Float[np.ndarray, "m n"]]
+    factors: Sequence[str] = ()
+    kind: str = ""
 
     @property
     def depth(self) -> int:
         """L."""
         return len(self.shapes)
+
+    def time(self, index: int) -> str:
+        """What to call the index-th time in a sentence."""
+        return step_name(self.names[index])
 
     @property
     def iterations(self) -> Float[np.ndarray, " T"]:
@@ -84,11 +91,11 @@ class WeightHistory:
         matrix = np.asarray(self.read(layer, index), np.float64)
         if matrix.shape != self.shapes[layer - 1]:
             raise InputError(
-                f"factor {layer} at step {self.names[index]} has shape {matrix.shape}, but {self.shapes[layer - 1]} at "
-                f"step {self.names[0]}: a history needs the same network at every step."
+                f"factor {layer} at {self.time(index)} has shape {matrix.shape}, but {self.shapes[layer - 1]} at "
+                f"{self.time(0)}: a history needs the same network at every step."
             )
         if not np.isfinite(matrix).all():
-            raise NonFiniteError(f"factor {layer} at step {self.names[index]} contains NaN or infinity.")
+            raise NonFiniteError(f"factor {layer} at {self.time(index)} contains NaN or infinity.")
         return matrix
 
     def weights(self, index: int) -> list[Float[np.ndarray, "m n"]]:
@@ -144,27 +151,28 @@ class WeightHistory:
         )
 
     @classmethod
-    def from_folder(cls, folder: Path | str, weights: Sequence[str] | None = None) -> "WeightHistory":
-        """From ``STEP.safetensors`` files, steps in natural order.
+    def from_folder(
+        cls, folder: Path | str, weights: Sequence[str] | None = None, *, read_pickle: PickleReader | None = None
+    ) -> "WeightHistory":
+        """From ``STEP.safetensors`` (or ``.pt``, ``.pth``, ``.npz``) files of one kind, steps in natural order.
 
         Args:
             folder: Holds one file per time.
-            weights: Names of the factors in each file, first layer first; ``1 … L`` when left out.
+            weights: Names of the factors in each file, first layer first. When left out: ``1 … L``, or all matrices where their
+                order is certain (from their numbers or shapes, or from the order of a state dict).
+            read_pickle: Reads the arrays of a ``.pt`` or ``.pth`` file, by name.
 
         Raises:
             InputError: If the folder is missing or empty, a file is damaged, or names or shapes do not fit.
         """
-        folder = Path(folder)
-        files = sorted(folder.glob("*.safetensors"), key=lambda path: _natural(path.stem))
-        if not files:
-            what = "has no *.safetensors file" if folder.is_dir() else "is not a folder"
-            raise InputError(f"{folder} {what}. Write one STEP.safetensors per time, with the factors named 1, 2, … .")
-        held = [_tensors(path) for path in files]
-        names = list(weights or (str(n) for n in range(1, 1 + sum(name.isdigit() for name in held[0]))))
+        files = weight_files(Path(folder))
+        held = [held_shapes(path, read_pickle) for path in files]
+        names = list(weights or find_factors(held[0], ordered=files[0].suffix.lower() != ".safetensors"))
         if not names:
+            matrices = [f"{name} {shape}" for name, shape in held[0].items() if len(shape) == 2]
             raise InputError(
-                f"{files[0]} has no tensors named 1, 2, …; it has {', '.join(sorted(held[0])[:12])}. "
-                "Name the factors, first layer first, with `weights=name,name,…`"
+                f"{files[0]} has no tensors named 1, 2, …, and the order of its matrices is not certain; it has "
+                f"{', '.join(matrices[:12]) or 'none'}. Name the factors, first layer first, with `weights=name,name,…`"
             )
         for path, shapes in zip(files, held, strict=True):
             for name in names:
@@ -176,23 +184,25 @@ class WeightHistory:
                         "a history needs the same network at every step."
                     )
         _require_chain([held[0][name] for name in names])
-        precision = rounding_unit(_read(path, name) for path in files for name in names)
+        precision = rounding_unit(read_matrix(path, name, read_pickle) for path in files for name in names)
         return cls(
             [path.stem for path in files],
             [held[0][name] for name in names],
             precision,
-            lambda layer, index: _read(files[index], names[layer - 1]),
+            lambda layer, index: read_matrix(files[index], names[layer - 1], read_pickle),
+            names,
+            files[0].suffix,
         )
 
 
 def _factors(state: Mapping[str, Any], index: int, weights: Sequence[str] | None) -> list[np.ndarray]:
     """The factors of one time by their names; tensors come from where they are."""
-    names = list(weights or (str(n) for n in range(1, 1 + sum(str(name).isdigit() for name in state))))
+    names = weights or find_factors({str(name): np.shape(value) for name, value in state.items()}, ordered=True)
     missing = [name for name in names if name not in state]
     if missing or not names:
         raise InputError(
-            f"the state at index {index} has no {missing[0] if missing else '1, 2, …'}; it has {', '.join(map(str, list(state)[:12]))}. "
-            "Name the factors, first layer first, with `weights=name,name,…`"
+            f"the state at index {index} has no {missing[0] if missing else 'matrices whose order is certain'}; it has "
+            f"{', '.join(map(str, list(state)[:12]))}. Name the factors, first layer first, with `weights=name,name,…`"
         )
     found: list[np.ndarray] = []
     for name in names:
@@ -202,36 +212,6 @@ def _factors(state: Mapping[str, Any], index: int, weights: Sequence[str] | None
             value = value.float() if "bfloat16" in str(value.dtype) else value
         found.append(np.asarray(value))
     return found
-
-
-def _natural(stem: str) -> list[tuple[int, int, str]]:
-    """2 before 10, and "step-2" before "step-10"."""
-    parts = re.split(r"(\d+)", stem)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
-
-
-def _tensors(path: Path) -> dict[str, tuple[int, ...]]:
-    verify_tensors(path)
-    with (
-        reading(path, "safetensors", remedy="Write it again.", also=(SafetensorError,)),
-        safe_open(path, framework="numpy") as file,
-    ):
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-
-
-def _read(path: Path, name: str) -> Float[np.ndarray, "m n"]:
-    with reading(path, "a NumPy array", name=f"tensor {name!r} of {path}", also=(SafetensorError,)):
-        with safe_open(path, framework="numpy") as file:
-            kind = file.get_slice(name).get_dtype()
-            matrix = None if kind == "BF16" else file.get_tensor(name)
-        if matrix is not None:
-            if matrix.dtype.kind != "f":
-                raise InputError(f"tensor {name!r} of {path} holds {matrix.dtype}, not floating-point weights.")
-            return matrix
-        # NumPy has no bfloat16: its 16 bits are the upper half of a float32
-        stored = dict(deserialize(path.read_bytes()))[name]
-        halves = np.frombuffer(stored["data"], np.uint16).reshape(stored["shape"])
-        return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def rounding_unit(arrays: Iterable[np.ndarray]) -> float:

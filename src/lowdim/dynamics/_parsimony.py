@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from lowdim._verdicts import Check
-from lowdim.dynamics._bases import Bases, NoInvariantPartError, orthogonal_part
-from lowdim.dynamics._blocks import BlockForms, block_forms
+from lowdim.dynamics._bases import Bases, NoInvariantPartError, orthogonal_part, singular_spaces
+from lowdim.dynamics._blocks import BlockForms, best_blocks, block_forms
 from lowdim.dynamics._causes import Step, find_cause, first_steps, fit_descent, started_late, unwhitened_cause
 from lowdim.dynamics._history import COARSE, EXACT, WeightHistory
 from lowdim.dynamics._network import end_to_end
+from lowdim.dynamics._nonlinear import unfit_product
 from lowdim.dynamics._problem import WHITE, Problem
 from lowdim.dynamics._recursion import scale_recursion
 from lowdim.dynamics._rules import GradientDescent, Rule, at
@@ -39,11 +40,14 @@ class ParsimonyReport:
         chance: The share that a change of random direction has, per factor.
         update: The update that explains the recorded steps; empty where none was found or could be tried.
         causes: What was measured to break the law, the first one first.
+        rank: r of the law, or of the blocks that are given instead.
+        block: ``"law"``: shares of the block that the theorem allows; ``"best"``: where its assumptions fail, of the 2r directions on
+            each side that hold most of the last change, with the chance of the same choice in a random change.
 
     Example:
-        >>> report = ParsimonyReport([], ["0", "1"], np.array([[np.nan], [0.9]]), np.array([0.2]), "descent", [])
+        >>> report = ParsimonyReport([], ["0", "1"], np.array([[np.nan], [0.9]]), np.array([0.2]), "descent", [], 1)
         >>> report.degrees()["shares"]
-        {'steps': ['0', '1'], 'share': [[None], [0.9]], 'chance': [0.2]}
+        {'steps': ['0', '1'], 'share': [[None], [0.9]], 'chance': [0.2], 'rank': 1, 'block': 'law'}
     """
 
     checks: list[Check]
@@ -52,12 +56,14 @@ class ParsimonyReport:
     chance: Float[np.ndarray, " L"]
     update: str
     causes: list[str]
+    rank: int
+    block: Literal["law", "best"] = "law"
 
     def degrees(self) -> dict[str, Any]:
         """All but the checks, ready for JSON; a share that is not known is None."""
         share = [[None if np.isnan(value) else float(value) for value in row] for row in self.share]
         chance = [None if np.isnan(value) else float(value) for value in self.chance]
-        shares = {"steps": self.steps, "share": share, "chance": chance}
+        shares = {"steps": self.steps, "share": share, "chance": chance, "rank": self.rank, "block": self.block}
         return {"shares": shares, "update": self.update, "causes": self.causes}
 
 
@@ -140,45 +146,58 @@ def report_parsimony(
     if len(history.names) < 2:
         raise InputError("the history has one time only. Pass the weights at the start and at one later time at least.")
     unit = max(history.unit, problem.precision if problem else 0.0)
-    checks = [_orthogonal_start(history)]
-    if checks[0].holds is False:
-        return _ended(history, checks, [checks[0].reason])
-    causes: list[str] = []
+    checks, causes = [_orthogonal_start(history)], list[str]()
+    nonlinear, unwhitened = "", False
     if problem is not None:
         _require_fit(problem, history)
+        causes += [nonlinear] if (nonlinear := unfit_product(history, problem)) else []
+    if checks[0].holds is False:
+        return _ended(history, checks, [*causes, checks[0].reason], problem, rank)
+    if problem is not None:
         scale, problem = _unit_scale(problem)
         rule = _rescaled(rule, scale)
         checks.append(_whitened(problem, unit, scale))
-        if checks[1].holds is False:
-            causes.append(unwhitened_cause(problem))
+        unwhitened = checks[1].holds is False
+        causes += [unwhitened_cause(problem)] if unwhitened else []
     try:
         bases, observed = _find_bases(history, problem, rank, unit)
     except NoInvariantPartError as error:
         width = history.shapes[0][1]
         reason = f"share of changing directions. {error} The theorem says nothing here, whatever the training."
-        return _ended(
-            history, [*checks, Check(SUBSPACES, False, 1.0, (width - 2) / width, reason)], [*causes, str(error)]
-        )
+        checks.append(Check(SUBSPACES, False, 1.0, (width - 2) / width, reason))
+        return _ended(history, checks, [*causes, str(error)], problem, rank)
     forms, steps = block_forms(history, bases), first_steps(history)
     judged = _Judged(history, forms, unit)
     parts = [judged.check(SUBSPACES, forms.off_block, _SUBSPACES), _one_scalar(judged, forms, bases)]
     fit = fit_descent(steps, problem) if problem is not None else None
     if any(check.holds is False for check in parts):
-        causes += _causes(history, problem, bases, steps, described=fit is not None, known=bool(causes))
+        others = _causes(history, problem, bases, steps, described=fit is not None, known=unwhitened)
+        if nonlinear and any("cross-entropy" in cause for cause in others):
+            causes.remove(nonlinear)
+        causes += [] if nonlinear in causes else others
         first = next(index for index, check in enumerate(parts) if check.holds is False)
         words = " ".join(part for part in (parts[first].reason, observed, *causes[:1]) if part)
         parts[first] = replace(parts[first], reason=words)
+    elif nonlinear:
+        causes.remove(nonlinear)
     checks += parts
     if rule is not None:
         checks.append(_recursion(forms, rule, judged))
     if problem is not None:
         checks.append(_loss_identity(history, forms, bases, problem, judged))
-    return ParsimonyReport(checks, history.names, judged.share, forms.chance, fit.describe() if fit else "", causes)
+    update = fit.describe() if fit else ""
+    return ParsimonyReport(checks, history.names, judged.share, forms.chance, update, causes, bases.rank)
 
 
-def _ended(history: WeightHistory, checks: list[Check], causes: list[str]) -> ParsimonyReport:
-    share = np.full((len(history.names), history.depth), np.nan)
-    return ParsimonyReport(checks, history.names, share, np.full(history.depth, np.nan), "", causes)
+def _ended(
+    history: WeightHistory, checks: list[Check], causes: list[str], problem: Problem | None, rank: int | None
+) -> ParsimonyReport:
+    """Where the law predicts no block: how much of the change the best one holds."""
+    outputs = history.shapes[-1][0]
+    if rank is None:
+        rank = outputs if problem is None else max(1, singular_spaces(problem.phi, problem.precision)[0].shape[1])
+    share, chance = best_blocks(history, 2 * rank)
+    return ParsimonyReport(checks, history.names, share, chance, "", causes, rank, "best")
 
 
 class _Judged:
@@ -211,7 +230,7 @@ class _Judged:
         change = self.forms.change[index, layer]
         broken = bool(ratio[index, layer] > 1) and self.unit <= COARSE
         holds = False if broken else True if self.resolved else None
-        reason = f"{what}, in factor {layer + 1} at step {self.history.names[index]}."
+        reason = f"{what}, in factor {layer + 1} at {self.history.time(int(index))}."
         if holds is None:
             reason += f" {self.undecided}"
         return Check(
@@ -229,7 +248,9 @@ class _Judged:
         )
 
 
-_SUBSPACES = "largest ||off-diagonal blocks||_F / ||change of W||_F"
+_SUBSPACES = (
+    "what leaves the invariant subspaces, over what changed: largest ||off-diagonal blocks||_F / ||change of W||_F"
+)
 
 
 def _orthogonal_start(history: WeightHistory) -> Check:
@@ -261,7 +282,10 @@ def _orthogonal_start(history: WeightHistory) -> Check:
     gaps = [orthogonal_part(weight)[2] for weight in start]
     worst = int(np.argmax(gaps))
     holds = gaps[worst] <= tolerance
-    reason = f"largest entry of W W^T / eps^2 - I, in factor {worst + 1} at step {history.names[0]}."
+    measured = f"largest entry of W W^T / eps^2 - I, in factor {worst + 1} at {history.time(0)}"
+    reason = f"{measured}."
+    if not holds:
+        reason = f"The initialisation is not a scaled orthogonal matrix ({measured}: {gaps[worst]:.3g})."
     if not holds and started_late(start, tolerance):
         reason += (
             " Many of its singular values are one number and others are not, as after some training from orthogonal weights: "
@@ -324,13 +348,19 @@ def _find_bases(history: WeightHistory, problem: Problem | None, rank: int | Non
     width = history.shapes[0][1]
     if rank is not None and not 0 < 2 * rank < width:
         raise UsageError(f"rank {rank} leaves no invariant part of width {width}: it needs 0 < 2 x rank < width.")
-    changed, energy, directions = _observed_change(history, start, unit)
+    changed, energy, sizes, directions = _observed_change(history, start, unit)
+    weighted = (sizes / (sizes[0] or 1.0))[:, None] * directions
     if not changed and all((history.weight(1, index) == start[0]).all() for index in range(len(history.names))):
         raise InputError("factor 1 never changes: there is no training to check.")
     if rank is not None:
-        return Bases.from_change(start, directions[: 2 * rank].T, precision=unit), ""
-    words = ""
-    count = max(1, changed)
+        return Bases.from_change(start, weighted.T, rank, unit), ""
+    words, count, outputs = "", max(1, changed), history.shapes[-1][0]
+    if changed > 2 * outputs and 2 * outputs < width:
+        words = (
+            f"Factor 1 changed in {changed} of {width} directions; with {outputs} outputs the law leaves it {2 * outputs} "
+            f"(r = {outputs}), of which those that changed most are taken."
+        )
+        return Bases.from_change(start, weighted.T, outputs, unit), words
     if 2 * -(-count // 2) >= width:
         words = f"Factor 1 changed in {changed} of {width} directions."
         count = min(energy, max(2, width // 2))
@@ -345,9 +375,9 @@ def _find_bases(history: WeightHistory, problem: Problem | None, rank: int | Non
 
 def _observed_change(
     history: WeightHistory, start: list[np.ndarray], unit: float
-) -> tuple[int, int, Float[np.ndarray, "d d"]]:
+) -> tuple[int, int, Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
     """In how many directions the first factor changed, apart from one number on each invariant part; how many of them hold
-    99 % of that change; and the directions as rows.
+    99 % of that change; how much each changed; and the directions as rows.
 
     Silent directions lie out of the network's sight at the start, fading ones in it: each space has a number of its own, the
     eigenvalue that most of its directions share.
@@ -372,7 +402,7 @@ def _observed_change(
         differences += [seen / tolerance, seen.T / tolerance]  # directions in which it changed, and into which
     _, values, rows = np.linalg.svd(np.concatenate(differences), full_matrices=False)
     energy = np.cumsum(values**2) / max(float(np.sum(values**2)), np.finfo(float).tiny)
-    return int(np.sum(values > VISIBLE)), int(np.searchsorted(energy, 0.99)) + 1, rows
+    return int(np.sum(values > VISIBLE)), int(np.searchsorted(energy, 0.99)) + 1, values, rows
 
 
 def _shared(values: Float[np.ndarray, " k"], width: float, default: float) -> float:
@@ -408,7 +438,10 @@ def _one_scalar(judged: _Judged, forms: BlockForms, bases: Bases) -> Check:
     parts = [f"{bases.sizes.silent} singular values of each factor but the last"] if bases.sizes.silent else []
     parts += [f"{bases.sizes.fading} singular values of each factor"] if bases.sizes.fading else []
     number = "are one number" if len(parts) == 1 else "are one number each"
-    what = f"largest ||invariant block - rho I||_F / ||change of W||_F ({' and '.join(parts)} {number}, along unchanging directions)"
+    what = (
+        f"what is not one number on the invariant part, over what changed: largest ||invariant block - rho I||_F / ||change of W||_F "
+        f"({' and '.join(parts)} {number}, along unchanging directions)"
+    )
     return judged.check("one scalar on the invariant part", forms.spread, what)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from lowdim._verdicts import Check
 from lowdim.dynamics._history import COARSE, EXACT, WeightHistory
 from lowdim.dynamics._network import end_to_end
+from lowdim.dynamics._nonlinear import unfit_product
 from lowdim.dynamics._problem import Problem
 from lowdim.dynamics._separation import (
     input_separation,
@@ -100,8 +101,9 @@ def check_separation(
     history = WeightHistory.of(source)
     inputs = np.eye(problem.phi.shape[1]) if problem.inputs is None else problem.inputs
     classes, per_class = _setting(history, inputs, labels)
+    hidden = unfit_product(history, problem) or _unfinished(history, problem)
     start, weights = history.weights(0), history.weights(len(history.names) - 1)
-    found = _measured(start, weights, problem, labels, (classes, per_class), history, tolerance)
+    found = _measured(start, weights, problem, labels, (classes, per_class), history, tolerance, hidden)
     random = np.random.default_rng(0)
 
     def shaken(matrix: np.ndarray, unit: float) -> np.ndarray:
@@ -112,9 +114,21 @@ def check_separation(
     for _ in range(3):
         moved = Problem(problem.targets, shaken(inputs, problem.precision))
         first, last = ([shaken(weight, history.precision) for weight in factors] for factors in (start, weights))
-        others.append(_measured(first, last, moved, labels, (classes, per_class), history, tolerance))
+        others.append(_measured(first, last, moved, labels, (classes, per_class), history, tolerance, hidden))
     coarse = max(problem.precision, history.precision) > COARSE
     return [_decided(check, [other[number] for other in others], coarse) for number, check in enumerate(found)]
+
+
+def _unfinished(history: WeightHistory, problem: Problem) -> str:
+    """What to do where the network has not fit the data."""
+    last = len(history.names) - 1
+    before, after = (float(problem.loss(end_to_end(history.weights(index)))) for index in (last // 2, last))
+    if last > 1 and after > 0.9 * before:
+        return (
+            f"The deepest D is hidden by the residual, and the loss no longer falls ({before:.3g} at {history.time(last // 2)}, {after:.3g} "
+            f"at {history.time(last)}): take smaller steps."
+        )
+    return "The deepest D is hidden by the residual: train longer."
 
 
 def _decided(check: Check, others: Sequence[Check], coarse: bool) -> Check:
@@ -134,6 +148,7 @@ def _measured(
     counts: tuple[int, int],
     history: WeightHistory,
     tolerance: float,
+    hidden: str,
 ) -> list[Check]:
     """All statements, as if the numbers were exact."""
     classes, per_class = counts
@@ -153,11 +168,9 @@ def _measured(
     allowed += 2 * unchanged_values(start, scale, width - 2 * classes)
     expected = input_separation(per_class, len(labels))
 
-    def check(name: str, residual: float, limit: float, reason: str, failure: str = "") -> Check:
+    def check(name: str, residual: float, limit: float, reason: str, failure: str) -> Check:
         holds = bool(residual <= limit)
-        return Check(
-            name, holds, float(residual), float(limit), reason if holds or not failure else f"{reason} {failure}"
-        )
+        return Check(name, holds, float(residual), float(limit), reason if holds else f"{failure} {reason}")
 
     return [
         check(
@@ -165,7 +178,7 @@ def _measured(
             fit,
             FITTED,
             "||W X - Y||_F^2 / (N D_{L-1}).",
-            "The deepest D is hidden by the residual: train longer.",
+            hidden,
         ),
         check(
             "balancedness",
@@ -187,6 +200,7 @@ def _measured(
             1 + tolerance,
             f"||W_L^T W_L - W_{{L-1}} W_{{L-1}}^T||_F / (eps^2 sqrt(d - K)); over eps^2 sqrt(d - 2K), the other printed form, it "
             f"would be {gaps[-1] / (scale**2 * np.sqrt(width - 2 * classes)):.4g}.",
+            "The last two factors are farther from balance than the theorem allows.",
         ),
         check(
             "D_0 by formula",
@@ -201,6 +215,7 @@ def _measured(
             bound,
             "largest D_{l+1}/D_l against 2 (sqrt K + 1) eps^2"
             + (", which is above 1 and says nothing here." if bound >= 1 else "."),
+            "D falls by less from one layer to the next than is proven.",
         ),
         check(
             "sharp law",
@@ -208,6 +223,7 @@ def _measured(
             tolerance,
             f"largest |(D_{{l+1}}/D_l) / (eps^2 n^(-1/L)) - 1|; the law gives {law:.4g}, the ratios are "
             f"{ratios.min():.4g} to {ratios.max():.4g}.",
+            "D does not fall by the same factor from layer to layer.",
         ),
     ]
 

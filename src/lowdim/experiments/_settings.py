@@ -15,7 +15,7 @@ _LEAST = {
 }  # fmt: skip
 """Where a range does not begin at 1 (whole numbers) or above 0 (others): a name means the same in every experiment."""
 
-_BELOW = {"momentum": 1.0, "missing": 1.0, "tolerance": 1.0, "seed": 2**63}
+_BELOW = {"momentum": 1.0, "missing": 1.0, "tolerance": 1.0, "seed": 2**32}
 _AT_MOST = {"share": 1.0, "shares": 1.0}
 _MAY_BE_EMPTY = {"relu_depths", "small_depths", "small_scales"}
 
@@ -87,7 +87,7 @@ def _require_range(id: str, name: str, number: float, given: Any) -> None:
     if low and number < _BELOW.get(name, math.inf) and number <= _AT_MOST.get(name, math.inf):
         return
     bounds = ["above 0" if least is None else f"at least {least}"]
-    bounds += [f"below {_BELOW[name]:g}"] if name in _BELOW else []
+    bounds += [f"below {_BELOW[name]}"] if name in _BELOW else []
     bounds += [f"at most {_AT_MOST[name]:g}"] if name in _AT_MOST else []
     raise UsageError(f"{id}: {name} must be {' and '.join(bounds)}, not {_text(given)}.")
 

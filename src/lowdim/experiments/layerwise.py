@@ -288,6 +288,6 @@ EXPERIMENTS = (
         run=run_prevalence,
         full={"limit": 4000},
         needs=("torch",),
-        cost=55,
+        cost=50,
     ),
 )

@@ -553,7 +553,7 @@ EXPERIMENTS = (
         run=run_ranking,
         full={"limit": 1500},
         needs=_TRANSFER_NEEDS,
-        cost=60,
+        cost=51,
     ),
     Experiment(
         id="transfer-table",
@@ -570,7 +570,7 @@ EXPERIMENTS = (
         run=run_table,
         full={"shots": 80, "seeds": 5, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
-        cost=100,
+        cost=105,
     ),
     Experiment(
         id="data-scarcity",
@@ -586,7 +586,7 @@ EXPERIMENTS = (
         run=run_scarcity,
         full={"sizes": (5, 10, 20, 80), "seeds": 5, "methods": METHODS, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
-        cost=370,
+        cost=375,
     ),
     Experiment(
         id="layerwise-finetuning",
@@ -602,6 +602,6 @@ EXPERIMENTS = (
         run=run_layerwise,
         full={"shots": 80, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
-        cost=75,
+        cost=105,
     ),
 )

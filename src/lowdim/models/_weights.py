@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import torch
 from safetensors.torch import load_file
@@ -100,7 +101,7 @@ def _why(path: Path, error: Exception) -> str:
     return f"it is damaged or cut short ({error})"
 
 
-def _read_pickle(path: Path, key: str | None) -> dict[str, Tensor]:
+def _read_tables(path: Path) -> dict[str, dict[str, Tensor]]:
     try:
         # Settings of the run, which hold values and run nothing.
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
@@ -118,6 +119,11 @@ def _read_pickle(path: Path, key: str | None) -> dict[str, Tensor]:
     tables = _tables(content)
     if not tables:
         raise InputError(f"{path} holds no table of tensors by name (a state dict).")
+    return tables
+
+
+def _read_pickle(path: Path, key: str | None) -> dict[str, Tensor]:
+    tables = _read_tables(path)
     if key is None and len(tables) > 1:
         listed = ", ".join(f"{name} ({len(table)} tensors)" for name, table in tables.items())
         raise InputError(f"{path} holds several tables of weights: {listed}. Choose one with `weights_key`.")
@@ -130,6 +136,21 @@ def _read_pickle(path: Path, key: str | None) -> dict[str, Tensor]:
     if chosen is None:
         raise _no_table(path, key, [name for name in tables if name])
     return chosen
+
+
+def read_pickled_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a pickle as arrays (bfloat16 as float32), in its order; nothing in it is executed.
+
+    Where it holds several tables, the name of each stands before the names of its tensors.
+    """
+    tables = _read_tables(path)
+    return {
+        f"{key}.{name}" if len(tables) > 1 else name: (
+            tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        ).numpy()
+        for key, table in tables.items()
+        for name, tensor in table.items()
+    }
 
 
 def _tables(content: Any, depth: int = _DEEPEST) -> dict[str, dict[str, Tensor]]:

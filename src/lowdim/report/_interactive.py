@@ -147,10 +147,20 @@ def _matrix(figure: Matrix) -> dict[str, Any]:
     return {"data": [trace], "layout": layout}
 
 
+_LABELS = 6
+"""Powers of ten that have room beside each other on a narrow screen."""
+
+
 def _log_marks(values: Sequence[Any]) -> dict[str, Any]:
     """Marks of a logarithmic axis: powers of ten, or numbers where it spans too little for those."""
-    marks = log_ticks(np.concatenate([np.ravel(part).astype(float) for part in values] or [np.ones(0)]))
-    return {"dtick": 1} if marks is None else {"tickvals": marks, "ticktext": [f"{mark:g}" for mark in marks]}
+    numbers = np.concatenate([np.ravel(part).astype(float) for part in values] or [np.ones(0)])
+    marks, known = log_ticks(numbers), numbers[np.isfinite(numbers) & (numbers > 0)]
+    decades = math.log10(known.max() / known.min()) if len(known) else 0.0
+    return (
+        {"dtick": max(1, math.ceil(decades / _LABELS))}
+        if marks is None
+        else {"tickvals": marks, "ticktext": [f"{mark:g}" for mark in marks]}
+    )
 
 
 def _trace(lines: Lines, series: Series, colour: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lowdim._intervals import wilson_interval
-from lowdim._names import short_names
-from lowdim._numbers import between, listed, number, percent
+from lowdim._names import short_names, step_name
+from lowdim._numbers import between, listed, number, percent, share
 
 Result = Mapping[str, Any]
 PROMISE = "lowdim measures networks, chooses and tunes them, fills holes in data, and checks the theory behind."
@@ -269,29 +269,61 @@ def _complete_picture(result: Result, error: str) -> str:
     return f"{said}; known pixels, predicted as if missing, are off by {number(rmse)} of 255{decibels}{error}."
 
 
+_LAWS = {"parsimony": "The law of parsimony", "separation": "Progressive separation"}
+
+
 def _check(result: Result) -> str:
-    kinds = {True: "holds", False: "does not hold", None: "cannot be decided"}
-    groups = {kind: [one for one in result["checks"] if one["holds"] is kind] for kind in kinds}
+    law = _LAWS[result["config"]["theorem"]]
+    groups = {kind: [one for one in result["checks"] if one["holds"] is kind] for kind in (True, False, None)}
+    held = listed([one["name"] for one in groups[True]], most=9)
     if len(groups[True]) == len(result["checks"]):
-        return f"All {len(groups[True])} statements hold on these weights."
-    parts = [
-        f"{len(group)} {kinds[kind] if len(group) == 1 else _plural(kinds[kind])}"
-        for kind, group in groups.items()
-        if group
-    ]
-    first = next(one for kind in (False, None) for one in groups[kind])
-    return f"Of {len(result['checks'])} statements {listed(parts)}. {first['name']}: {first['reason']}"
+        said = f"{law} holds on these weights: {held}."
+    else:
+        kind = False if groups[False] else None
+        verb = "cannot be decided" if kind is None else "does not hold"
+        why = (result.get("causes") or [first_broken(result)["reason"]])[0]
+        if why.split()[0] in _ARTICLES:
+            why = why[0].lower() + why[1:]
+        said = f"{law} {verb} on these weights: {why}"
+        for what, group in (("Not held", groups[False]), ("Undecided", groups[None])):
+            numbers = [
+                f"{one['name']} ({number(one['residual'])}, {number(one['tolerance'])} allowed)" for one in group
+            ]
+            said += f" {what}: {listed(numbers, most=9)}." if numbers else ""
+        said += f" Held: {held}." if held else ""
+    return said + _shares(result)
 
 
-def _plural(kind: str) -> str:
-    return {"holds": "hold", "does not hold": "do not hold"}.get(kind, kind)
+def first_broken(result: Result) -> Result:
+    """The first statement that does not hold, else the first that is undecided; empty where all hold."""
+    return next((one for kind in (False, None) for one in result["checks"] if one["holds"] is kind), {})
+
+
+_ARTICLES = frozenset({"Every", "The", "There", "What"})
+"""First words of reasons that are no symbols."""
+
+
+def _shares(result: Result) -> str:
+    """The least share at the last time, beside chance."""
+    shares = result.get("shares")
+    known = [(value, layer) for layer, value in enumerate(shares["share"][-1]) if value is not None] if shares else []
+    if not shares or not known:
+        return ""
+    (least, layer), width, when = min(known), 2 * shares["rank"], step_name(shares["steps"][-1])
+    found = f"{share(least)} of every factor (factor {layer + 1}; by chance {shares['chance'][layer]:.3g})"
+    if shares["block"] == "law":
+        return f" Of the squared change until {when} the law with r = {shares['rank']} allows at least {found}."
+    return (
+        f" What can be said without it: of the squared change until {when} the {width} directions on each side that changed most "
+        f"(2r, r = {shares['rank']}) hold at least {found}."
+    )
 
 
 def _reproduce(result: Result) -> str:
     entries: Sequence[Result] = result["experiments"]
     verdicts = [verdict for entry in entries for verdict in entry["verdicts"] if verdict["judged"]]
     held = sum(verdict["holds"] for verdict in verdicts)
-    said = f"{held} of {len(verdicts)} verdicts hold"
+    said = f"{held} of {len(verdicts)} verdicts hold" if verdicts else unjudged(entries)
     shown = sum(entry["passed"] for entry in entries)
     what = "; ".join(entry["title"] for entry in entries)
     said = f"{what if len(entries) <= 3 else f'{shown} of {len(entries)} experiments show what is claimed'}: {said}"
@@ -303,6 +335,12 @@ def _reproduce(result: Result) -> str:
     skipped = [entry["id"] for entry in entries if entry["status"] == "skipped"]
     said += f"; not as it should be: {listed(failed)}" if failed else ""
     return said + (f"; skipped: {listed(skipped)}." if skipped else ".")
+
+
+def unjudged(entries: Sequence[Result]) -> str:
+    """What is said where no verdict is judged: what is missing, in the words of the first note."""
+    notes = [note for entry in entries for note in entry["notes"]]
+    return f"nothing could be judged{': ' + notes[0].rstrip('.') if notes else ''}"
 
 
 def _demo(result: Result) -> str:

@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from lowdim._names import step_name
+from lowdim._numbers import share
 from lowdim.figures import Lines, Series, Table
 from lowdim.report._page import Section
+from lowdim.report.answers import first_broken
 
 _TIMES = 6
-_VERDICT = {True: "holds", False: "DOES NOT", None: "undecided"}
+_VERDICT = {True: "holds", False: "does not hold", None: "undecided"}
 
 
 def check_sections(result: Mapping[str, Any]) -> list[Section]:
@@ -18,9 +21,10 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
     places = list(range(len(checks)))
     series = [
         Series("residual", places, [one["residual"] for one in checks], style="points"),
-        Series("tolerance", places, [one["tolerance"] for one in checks], style="dotted"),
+        Series("tolerance", places, [one["tolerance"] for one in checks], style="points"),
     ]
-    rows = [[one["name"], _VERDICT[one["holds"]], one["residual"], one["tolerance"], one["reason"]] for one in checks]
+    rows = [[one["name"], _VERDICT[one["holds"]], one["residual"], one["tolerance"]] for one in checks]
+    compared = [[one["name"], reason] for one, reason in zip(checks, reasons(result), strict=True) if reason]
     return [
         Section(
             id="statements",
@@ -39,15 +43,11 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
                 *_share_lines(result),
             ],
             tables=[
-                Table(
-                    "statements",
-                    "Statements",
-                    ["statement", "verdict", "residual", "tolerance", "why"],
-                    rows,
-                    drop=["why"],
-                ),
+                Table("statements", "Statements", ["statement", "verdict", "residual", "tolerance"], rows),
                 *_shares(result),
+                Table("compared", "What was compared", ["statement", "what"], compared),
             ],
+            notes=[f"Read: {sentence}." for sentence in result["read"]],
             terms={"chance": "what a change of random direction would give"},
             settings=result["config"],
             seconds=result["seconds"],
@@ -55,29 +55,38 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
     ]
 
 
+def reasons(result: Mapping[str, Any]) -> list[str]:
+    """What was compared in each statement, without what the answer says already."""
+    told = (result.get("causes") or [""])[0] or first_broken(result).get("reason", "")
+    return [one["reason"].removesuffix(told).strip() for one in result["checks"]]
+
+
 def _shares(result: Mapping[str, Any]) -> list[Table]:
-    """Per factor: the share by chance, and at up to six times."""
+    """Per factor: the share by chance, and at up to six times, equally far apart."""
     shares = result.get("shares")
     if not shares or all(value is None for row in shares["share"] for value in row):
         return []
     last = len(shares["steps"]) - 1
-    kept = sorted({1 + round(place * (last - 1) / (_TIMES - 1)) for place in range(_TIMES)})
+    kept = range(last, 0, -max(1, -(-last // _TIMES)))[::-1]
     rows = [
-        [str(layer + 1), f"{chance:.3g}", *(_share(shares["share"][index][layer]) for index in kept)]
+        [
+            str(layer + 1),
+            "-" if chance is None else f"{chance:.3g}",
+            *("-" if (value := shares["share"][index][layer]) is None else share(value) for index in kept),
+        ]
         for layer, chance in enumerate(shares["chance"])
     ]
-    columns = ["factor", "by chance", *(f"step {shares['steps'][index]}" for index in kept)]
-    return [Table("shares", "Share of the squared change that the law allows", columns, rows)]
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5f}"
+    columns = ["factor", "by chance", *(step_name(shares["steps"][index]) for index in kept)]
+    title = f"Share of the squared change that the law allows (r = {shares['rank']})"
+    if shares["block"] == "best":
+        title = f"Share of the squared change in the {2 * shares['rank']} directions on each side that changed most"
+    return [Table("shares", title, columns, rows)]
 
 
 def _share_lines(result: Mapping[str, Any]) -> list[Lines]:
     """What of the squared change the law forbids, over time: near 0 on a logarithmic axis, by chance near 1."""
     shares = result.get("shares")
-    if not shares or all(value is None for row in shares["share"] for value in row):
+    if not shares or shares["block"] == "best" or all(value is None for row in shares["share"] for value in row):
         return []
     times = list(range(1, len(shares["steps"])))
     series = [

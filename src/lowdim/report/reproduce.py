@@ -35,7 +35,7 @@ def experiments_page(
         title=TITLE,
         lead=headline("reproduce", {"experiments": results}),
         sections=[_section(one, finished[one.id], settings[one.id], options.get(one.id, "")) for one in experiments],
-        overview=True,
+        overview=len(experiments) > 1,
         next_steps=next_steps,
     )
 

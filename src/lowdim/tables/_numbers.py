@@ -68,7 +68,7 @@ def numbers_of_texts(texts: Sequence[str], form: Form) -> Numbers | None:
 def are_codes(texts: Sequence[str]) -> bool:
     """Whether whole numbers name something: a zero stands before one, or one has more digits than double precision tells apart."""
     return any(
-        text.isdigit() and ((len(text) > 1 and text[0] == "0") or (len(text) > 15 and int(text) > EXACT))
+        text.isdecimal() and ((len(text) > 1 and text[0] == "0") or len(text) > 16 or int(text) > EXACT)
         for text in texts
     )
 
