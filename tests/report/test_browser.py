@@ -10,8 +10,9 @@ import pytest
 
 from lowdim._files import RunFolder
 from lowdim._verdicts import Verdict
-from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
+from lowdim.figures import Images, Lines, Matrix, Panels, Series, Surface, Table
 from lowdim.report import Page, Section, write_report
+from lowdim.report._page import to_html
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -166,3 +167,24 @@ def test_prints_stills_instead_of_interactive_figures(opened: tuple[Any, list[st
     page.emulate_media(media="print")
     assert not page.locator(".interactive").first.is_visible()
     assert page.locator(".still img").first.is_visible()
+
+
+def test_on_a_telephone_wide_tables_say_so_and_every_class_has_its_tick(browser: Any, tmp_path: Path) -> None:
+    names = ["BUBBLY", "Polka Dots (old)", "Ärmelstoff mit sehr langem Namen", "braided"]
+    matrix = Matrix("confusion", "Which", names, names, np.eye(4, dtype=int), "class given", "class of the label")
+    wide = Table("wide", "Wide", ["model", *(f"column number {index}" for index in range(9))], [["net", *range(9)]])
+    narrow = Table("narrow", "Narrow", ["model", "x"], [["net", 1]])
+    (tmp_path / "page.html").write_text(
+        to_html(Page("A page", "Its lead.", [Section("one", "One", figures=[matrix], tables=[wide, narrow])]))
+    )
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator(".xtick text").first.wait_for(state="attached")
+    assert page.locator(".scroll.more caption").all_text_contents() == ["Wide"]
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for axis in (".xtick text", ".ytick text"):
+        shown = page.locator(axis).all_text_contents()
+        assert [text.rstrip("…") for text in shown] == [
+            name[: len(text.rstrip("…"))] for name, text in zip(names, shown, strict=True)
+        ]
+    page.close()

@@ -47,6 +47,15 @@ def _text(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+_LONGEST = 16
+"""Letters of a name at the axis of a matrix: longer ones would leave no room for it on a telephone."""
+
+
+def _tick(name: str) -> str:
+    """A name as it stands at an axis where many do."""
+    return _text(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+
+
 def _numbers(values: Any) -> list[Any]:
     """For drawing six digits are enough, and half the bytes; the CSV has them all."""
     return [_short(value) if isinstance(value, float) else value for value in np.asarray(values).tolist()]
@@ -103,7 +112,7 @@ def _across(lines: Lines, traces: list[dict[str, Any]], layout: dict[str, Any]) 
 
 
 def _matrix(figure: Matrix) -> dict[str, Any]:
-    names, rows = [_text(name) for name in figure.columns], [_text(name) for name in figure.rows]
+    names, rows = [_tick(name) for name in figure.columns], [_tick(name) for name in figure.rows]
     trace = {
         "type": "heatmap",
         "z": [_numbers(row) for row in shares_of_rows(figure)],
@@ -117,7 +126,8 @@ def _matrix(figure: Matrix) -> dict[str, Any]:
         "xgap": 1,
         "ygap": 1,
     }
-    axis = {"automargin": True, "type": "linear"}
+    # Every class has its tick: Plotly would drop what reaches over the edge.
+    axis = {"automargin": True, "type": "linear", "ticklabeloverflow": "allow", "ticklabelstep": 1}
     layout = _SIZE | {
         "xaxis": {
             **axis,
