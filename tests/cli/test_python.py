@@ -173,7 +173,7 @@ def test_weights_in_memory_are_checked(tmp_path):
         LowdimError, match="the order of its matrices is not certain"
     ):  # which such a file does not keep
         lowdim.check(tmp_path, theorem="parsimony")
-    with pytest.raises(LowdimError, match="Name the factors|has no"):
+    with pytest.raises(LowdimError, match=r"Name the factors|has no"):
         lowdim.check(states, theorem="parsimony", weights=["a", "c"])
 
 
