@@ -166,7 +166,7 @@ def test_weights_in_memory_are_checked(tmp_path):
     matrices = lowdim.check([[weight, weight] for weight in steps.values()], theorem="parsimony")
     holds = [one["holds"] for one in from_files["checks"]]
     assert [one["holds"] for one in in_memory["checks"]] == holds == [one["holds"] for one in matrices["checks"]]
-    with pytest.raises(LowdimError, match="Name the factors|has no"):
+    with pytest.raises(LowdimError, match=r"Name the factors|has no"):
         lowdim.check(states, theorem="parsimony", weights=["a", "c"])
 
 
