@@ -166,8 +166,13 @@ def test_weights_in_memory_are_checked(tmp_path):
     matrices = lowdim.check([[weight, weight] for weight in steps.values()], theorem="parsimony")
     holds = [one["holds"] for one in from_files["checks"]]
     assert [one["holds"] for one in in_memory["checks"]] == holds == [one["holds"] for one in matrices["checks"]]
-    with pytest.raises(LowdimError, match=r"Name the factors|has no"):
-        lowdim.check(states, theorem="parsimony", weights=["a", "c"])
+    assert [
+        one["holds"] for one in lowdim.check(states, theorem="parsimony")["checks"]
+    ] == holds  # in the order of the state
+    with pytest.raises(
+        LowdimError, match="the order of its matrices is not certain"
+    ):  # which such a file does not keep
+        lowdim.check(tmp_path, theorem="parsimony")
 
 
 def test_help_is_readable():

@@ -38,7 +38,7 @@ def test_assignments_reach_the_experiments_that_have_them():
         ("eps", "NAME=VALUE"),
         ("=1", "NAME=VALUE"),
         ("eps=a", "finite"),
-        ("seed=-1", "from 0 to"),
+        ("seed=-1", "at least 0"),
     ],
 )
 def test_wrong_assignments_are_named(text, message):

@@ -61,7 +61,7 @@ CALLS = [
             ("reproduce", "parsimony-svd", "--out", "x" * 4100),
         )
     ),
-    (("reproduce", "parsimony-svd", "--set", "seed=-1"), 2, "seed must be from 0"),
+    (("reproduce", "parsimony-svd", "--set", "seed=-1"), 2, "seed must be at least 0"),
     (("reproduce", "parsimony-svd", "--set", f"depth={'9' * 5000}"), 2, "depth"),
     (("complete", "table.csv", "--rank", "9" * 5000), 2, "--rank takes"),
     (("complete", "table.csv", "--missing", "nan"), 2, "no finite number"),
