@@ -26,8 +26,8 @@ def test_many_equal_warnings_are_one_below_the_first_figure():
     warnings = [f"train, blocks.{i} (avg): {60 + i}% of NC1 lies in noise." for i in range(23)]
     page = to_html(lowdim.report.Page("t", "l", profile_sections({**found.data, "warnings": warnings})))
     body = page.split("<body>")[1]
-    assert body.count("of NC1 lies in noise") == 1 and "23 times" in body and "60 to 82%" in body
-    assert body.index("<figure") < body.index("23 times")
+    assert body.count("of NC1 lies in noise") == 1 and "23 places" in body and "60 to 82%" in body
+    assert body.index("<figure") < body.index("23 places")
     assert len(repr(found).splitlines()) <= 10
 
 
