@@ -367,7 +367,9 @@ def test_places_where_nothing_can_be_written_are_said_in_one_line(tmp_path):
         assert len(str(raised.value)) < 400
         with pytest.raises(UsageError, match=r"cannot be written|is a file"), RunFolder(path, "measure", {}):
             pass
-    assert names(tmp_path) == ["file", "loop"]
+    with pytest.raises(UsageError, match="Too many levels of symbolic links"):
+        write_atomic(tmp_path / "loop", "a")
+    assert (tmp_path / "loop").is_symlink() and names(tmp_path) == ["file", "loop"]
 
 
 def test_a_damaged_configuration_is_no_other_setting(tmp_path):

@@ -46,6 +46,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         if found is not None and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         target = Path(os.path.realpath(path))
+        if target.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, data, None if found is None else stat.S_IMODE(found.st_mode))
 

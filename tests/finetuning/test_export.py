@@ -146,6 +146,8 @@ def test_a_classifier_of_transformers_becomes_a_peft_folder(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written"):
         save_peft(tuned, base, tmp_path / "file", TOKENS)
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
+        save_peft(tuned, base, tmp_path / "file" / "inside", TOKENS)
     opened = peft.PeftModel.from_pretrained(bert(3), tmp_path).eval()
     assert isinstance(TOKENS, dict)
     with torch.inference_mode():

@@ -1,5 +1,6 @@
 """A tuned block as a stock peft adapter, which opens without lowdim."""
 
+import contextlib
 import copy
 import tempfile
 import warnings
@@ -95,7 +96,8 @@ def _place(written: Path, folder: Path) -> None:
         raise UsageError(f"{folder} cannot be written: it is a file, and a peft adapter is a folder.")
     files = sorted(written.iterdir(), key=lambda file: file.name == _CONFIG)
     new = [folder / file.name for file in files if not (folder / file.name).exists()]
-    (folder / _CONFIG).unlink(missing_ok=True)
+    with contextlib.suppress(NotADirectoryError):  # which the first file below says properly
+        (folder / _CONFIG).unlink(missing_ok=True)
     existed = folder.exists()
     try:
         for file in files:
