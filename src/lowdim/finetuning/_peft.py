@@ -1,6 +1,5 @@
 """A tuned block as a stock peft adapter, which opens without lowdim."""
 
-import contextlib
 import copy
 import tempfile
 import warnings
@@ -96,15 +95,15 @@ def _place(written: Path, folder: Path) -> None:
         raise UsageError(f"{folder} cannot be written: it is a file, and a peft adapter is a folder.")
     files = sorted(written.iterdir(), key=lambda file: file.name == _CONFIG)
     new = [folder / file.name for file in files if not (folder / file.name).exists()]
-    with contextlib.suppress(NotADirectoryError):  # which the first file below says properly
-        (folder / _CONFIG).unlink(missing_ok=True)
+    if (folder / _CONFIG).exists():
+        (folder / _CONFIG).unlink()
     existed = folder.exists()
     try:
         for file in files:
             write_atomic(folder / file.name, file.read_bytes())
     except BaseException:
-        for path in new:
-            path.unlink(missing_ok=True)
+        for path in filter(Path.exists, new):
+            path.unlink()
         if not existed and folder.is_dir():
             folder.rmdir()
         raise
