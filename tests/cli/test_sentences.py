@@ -55,9 +55,11 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "lowdim.Resul
     return folder, lowdim.finetune("digits-split", "digits-noisy", shots=3, method="linear-probe", out=folder)
 
 
-def test_the_next_command_asks_for_new_data(tuned: tuple[Path, "lowdim.Result"]) -> None:
+def test_the_next_command_runs_and_asks_for_data_of_ones_own(tuned: tuple[Path, "lowdim.Result"]) -> None:
     folder, found = tuned
-    assert found.page.next_steps[0][1] == f"lowdim predict --delta {folder / 'delta'} --data NEW_DATA"
+    told, command = found.page.next_steps[0]
+    assert "put your own in its place" in told
+    assert command == f"lowdim predict --delta {folder / 'delta'} --data digits-noisy"
 
 
 def test_the_command_that_looks_into_a_file_is_quoted_once(tuned: tuple[Path, "lowdim.Result"]) -> None:

@@ -49,7 +49,7 @@ MATRICES = {
 
 
 @pytest.mark.parametrize("biases", ["auto", True])
-@pytest.mark.parametrize("solver", ["auto", *SOLVERS])
+@pytest.mark.parametrize("solver", ["auto", *(name for name in SOLVERS if name != "inpaint")])  # see test_inpaint
 @pytest.mark.parametrize("name", MATRICES)
 def test_every_solver_answers_with_finite_numbers(name: str, solver: str, biases: object) -> None:
     matrix = MATRICES[name]

@@ -77,7 +77,9 @@ def test_one_sample_per_class_is_refused_the_same_way_by_all(tmp_path: Path, met
         advise([lambda: load_model("digits-0-4")], single, tmp_path)
 
 
-def test_suspected_labels_come_in_the_order_of_their_heldout_probability(tmp_path: Path) -> None:
+def test_suspected_labels_come_in_the_order_of_their_heldout_probability(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One direction tells the classes and lies among larger ones that do not, which class means are led astray by."""
     generator = np.random.default_rng(1)
     labels = np.arange(200) % 2
@@ -85,7 +87,11 @@ def test_suspected_labels_come_in_the_order_of_their_heldout_probability(tmp_pat
     x[:, 0] += 2 * labels
     wrong = generator.choice(200, 10, replace=False)
     labels[wrong] = 1 - labels[wrong]
-    advice = advise([lambda: load_model("features")], dataset_from_arrays(x, labels, x[:2], [0, 1]), tmp_path)
+    data = dataset_from_arrays(x, labels, x[:2], [0, 1])
+    listed = {one.position for one in advise([lambda: load_model("features")], data, tmp_path / "sure").outliers}
+    assert listed and listed <= set(wrong.tolist())  # only what another class is far more probable for
+    monkeypatch.setattr("lowdim.finetuning._advise._SUSPICIOUS", 1)
+    advice = advise([lambda: load_model("features")], data, tmp_path / "all")
     assert len({one.position for one in advice.outliers} & set(wrong.tolist())) >= 9
     assert all(one.class_ != one.nearest_class for one in advice.outliers)
     probabilities = [one.probability for one in advice.outliers]

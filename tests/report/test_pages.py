@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             weights = [w - 1e-2 * slope for w, slope in zip(weights, slopes, strict=True)]
         for name, line in LINES.items():
             Path(name).mkdir(exist_ok=True)
-            run(line.replace("NEW_DATA", "digits-noisy"))
+            run(line)
         small = {"few-labels": {"draws": 1}, "damaged-picture": {"height": 40, "width": 60}, "parsimony-svd": {}}
         experiments = [load(id) for id in small]
         settings = {one.id: one.settings(**small[one.id]) for one in experiments}

@@ -225,7 +225,7 @@ def finetune(
         "--model-arg": model_arg if code else None,
         "--allow-pickle": allow_pickle,
     }
-    typed = shlex.join(given.words(base))
+    typed = shlex.join(["--data", given.spelled(data) or "DATA"]), shlex.join(given.words(base))
     seen = given.seen_before(model, dataset, untrained=random_weights)
     return _run(network, dataset, config, typed, seen, rows, track, out, cache=cache, fresh=fresh)
 
@@ -244,7 +244,7 @@ def _run(
     network: "LoadedModel",
     dataset: "Dataset",
     config: dict[str, Any],
-    typed: str,
+    typed: tuple[str, str],
     seen: list[str],
     text_features: Any,
     track: TrackChoice | None,
@@ -320,18 +320,22 @@ _PASSED = (
 )
 
 
-def _page(result: dict[str, Any], folder: Path, typed: str, dataset: "Dataset") -> "Page":
+def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset: "Dataset") -> "Page":
     from lowdim.report import Page
     from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
 
-    delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {typed}".strip()
+    data, base = typed
+    delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {base}".strip()
     return Page(
         title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
         lead=headline("finetune", result),
         sections=finetune_sections(result, dataset),
         next_steps=[
-            ("Classify other data with it:", f"lowdim predict {delta} --data NEW_DATA"),
+            (
+                "Classify data with it, here the same again (put your own in its place):",
+                f"lowdim predict {delta} {data}",
+            ),
             ("One file to deploy:", f"lowdim export {delta} --to onnx"),
         ],
         command=TYPED.get(),

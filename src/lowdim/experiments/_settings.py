@@ -87,7 +87,7 @@ def _require_range(id: str, name: str, number: float, given: Any) -> None:
     if low and number < _BELOW.get(name, math.inf) and number <= _AT_MOST.get(name, math.inf):
         return
     bounds = ["above 0" if least is None else f"at least {least}"]
-    bounds += [f"below {_BELOW[name]}"] if name in _BELOW else []
+    bounds += [f"below {_BELOW[name]:.12g}"] if name in _BELOW else []
     bounds += [f"at most {_AT_MOST[name]:g}"] if name in _AT_MOST else []
     raise UsageError(f"{id}: {name} must be {' and '.join(bounds)}, not {_text(given)}.")
 

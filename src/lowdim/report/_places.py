@@ -21,8 +21,8 @@ def log_ticks(values: Numbers) -> list[float] | None:
     """Marks of a logarithmic axis that spans too little for powers of ten; None where these will do.
 
     Example:
-        >>> log_ticks([12.0, 18.0]), log_ticks([1.5, 30.0]), log_ticks([1e-6, 1.0])
-        ([12.0, 14.0, 16.0, 18.0], [2.0, 5.0, 10.0, 20.0], None)
+        >>> log_ticks([12.0, 20.0]), log_ticks([1.5, 30.0]), log_ticks([1e-6, 1.0])
+        ([12.0, 14.0, 16.0, 18.0, 20.0], [2.0, 5.0, 10.0, 20.0], None)
     """
     known = np.asarray(values, dtype=float)
     known = known[np.isfinite(known) & (known > 0)]

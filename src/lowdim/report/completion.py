@@ -85,7 +85,7 @@ def _numbers(result: Mapping[str, Any]) -> Table:
     shape = result["shape"][0], len(result["columns"]) if table else result["shape"][1]
     rows = [
         ("rows x columns", f"{shape[0]} x {shape[1]}"),
-        ("known cells of columns that are completed" if table else "observed", result["observed"]),
+        ("known cells" if table else "observed", result["observed"]),
         ("entries per degree of freedom", result["oversampling"]),
         ("rank", result["rank"]),
     ]
@@ -96,7 +96,7 @@ def _numbers(result: Mapping[str, Any]) -> Table:
         ]
     rows += [
         (
-            "their ratio, columns scaled" if not table else "held-out error over that of means, all columns scaled",
+            "their ratio, columns scaled" if not table else "error over means', columns scaled",
             result["held_out_ratio"],
         ),
         ("sweeps", result["iterations"]),
