@@ -326,3 +326,18 @@ def test_a_check_shows_equally_distant_times_and_each_reason_once():
     assert shares.rows[0][2:] == ["1 - 4.6e-08"] * 5
     assert compared.rows == [["spectrum", "what was compared."]]
     assert all(series.style == "points" for series in check_sections(checked())[0].figures[0].series)
+
+
+@pytest.mark.filterwarnings("error")
+def test_memory_that_matplotlib_has_not_written_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It pads the polygons of a surface, of four corners and more, with what happens to lie there."""
+    empty = np.empty
+    monkeypatch.setattr(np, "empty", lambda shape, *given, **named: _huge(empty(shape, *given, **named)))
+    x, y = np.arange(30.0), np.arange(50.0)  # more than are drawn, so that polygons have corners between
+    assert "<svg" in to_svg(Surface("s", "", x, y, 1e-9 * np.outer(y, x), "x", "y", "z"))
+
+
+def _huge(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "f":
+        array.fill(-1.7e308)
+    return array

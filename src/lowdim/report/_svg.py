@@ -35,12 +35,18 @@ _SETTINGS: Any = {
 }
 
 
+def _padded() -> np.errstate:
+    """Matplotlib fills the polygons of a surface up with memory that nothing has written, and projects that, too."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 class Canvas(_Figure):
     """A Matplotlib figure that a notebook shows whether or not its inline mode is on."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        with _padded():
+            self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
         return buffer.getvalue()
 
 
@@ -71,7 +77,7 @@ def to_canvas(figure: Figure) -> Canvas:
 
 @contextlib.contextmanager
 def _style() -> Generator[None]:
-    with matplotlib.rc_context(), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings(), _padded():
         # A matplotlibrc in the folder where one happens to stand, or anyone's own, changes nothing.
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
