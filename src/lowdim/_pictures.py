@@ -90,6 +90,11 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.copy() if turn is None else image.transpose(turn)
 
 
+def array_image(pixels: np.ndarray) -> Image.Image:
+    """A Pillow image of a uint8 array, H x W or H x W x C."""
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+
+
 def eight_bits(image: Image.Image) -> Image.Image:
     """A picture of 16 bits with 8; others as they are. Pillow itself would clip the values at 255 and leave a white one.
 

@@ -363,6 +363,20 @@ def test_the_answer_is_of_the_columns_that_were_filled(run, tmp_path: Path) -> N
     assert [column["left"] for column in result["columns"]] == [0, 0, 0, 0, 16]
 
 
+def test_a_grey_picture_and_one_of_a_single_colour(run, tmp_path: Path) -> None:
+    shades = np.add.outer(np.arange(30), np.arange(40)).astype(np.uint8)
+    mask = np.zeros((30, 40), np.uint8)
+    mask[10:14, 5:20] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    for name, pixels in {"grey": shades, "flat": np.full((30, 40, 3), 7, np.uint8)}.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        code, out, err = run(f"{name}.png", "--mask", "m.png", "--out", name)
+        assert code == 0, err
+        assert "60 missing pixels (5.0%) of a picture of 40 x 30 filled" in out
+        completed = np.asarray(Image.open(tmp_path / name / "completed.png"))
+        assert np.abs(completed.astype(int) - (pixels if pixels.ndim == 2 else pixels[:, :, 0])).max() <= 1
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_table_without_holes(run, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1.5,2.0\n2.5,4.0\n3.0,6.5\n4.0,1.0\n")

@@ -154,6 +154,16 @@ def test_tiny_pictures(shape: tuple[int, int]) -> None:
     assert np.isfinite(model.transform(Picture(pixels, missing).entries)).all()
 
 
+def test_where_nothing_can_be_checked_the_surface_is_used_and_that_is_said() -> None:
+    missing = np.ones((20, 30), bool)
+    missing[3, 4] = False
+    picture = Picture(np.full((20, 30, 1), 77, np.uint8), missing)
+    model = DeepMatrixCompletion(clip=(0, 255), keep_empty_features=True)
+    with pytest.warns(UserWarning, match="nothing says how good"):
+        model.fit(picture)
+    assert (picture.filled(model.transform(picture.entries)) == 77).all()
+
+
 def test_other_input_is_refused() -> None:
     with pytest.raises(UsageError, match="'inpaint' is for pictures"):
         DeepMatrixCompletion(solver="inpaint").fit(np.where(_holes((9, 9), 0.2), np.nan, 1.0 * np.arange(9)))

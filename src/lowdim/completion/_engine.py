@@ -193,7 +193,11 @@ def complete(
     insisted = solver is not None and np.isfinite(
         checks[0].rmse
     )  # a solver that was named is used, whatever its check says
-    if not (better or solved.sure or insisted):
+    unchecked = record.fills_empty and checks[0].values.size == 0
+    if unchecked:
+        remarks.append("No known pixel could be held out, so nothing says how good the filled ones are.")
+    alone = unchecked or (record.fills_empty and not entries.col_counts.all())  # biases know nothing of such columns
+    if not (better or solved.sure or insisted or alone):
         reason, name, completion, rank = (
             "no low-rank part predicts held-out entries better",
             "biases",

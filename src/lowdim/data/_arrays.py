@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from lowdim._pictures import array_image
 from lowdim._reading import read_arrays
 from lowdim.data._contents import Contents, array_bytes, hashed
 from lowdim.data._dataset import UNLABELLED, Dataset, Indices, Kind, Split, Task, divided
-from lowdim.data._images import array_image
 from lowdim.data._labels import encode_labels, label_notes, numbers_of, padded_notes
 from lowdim.errors import InputError
 

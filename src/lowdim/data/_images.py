@@ -26,11 +26,6 @@ def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def array_image(pixels: np.ndarray) -> Image.Image:
-    """A Pillow image of a uint8 array, H x W or H x W x C."""
-    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
-
-
 def thumbnail(split: Split, index: int, *, size: int = 96) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A small picture of a sample, for a page.
 

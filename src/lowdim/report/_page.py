@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
-from PIL import Image
 
 from lowdim._files import RunFolder, plain
 from lowdim._names import short_names
 from lowdim._numbers import number
+from lowdim._pictures import array_image
 from lowdim._verdicts import Verdict
 from lowdim._warnings import WORDING, merged
 from lowdim.figures import Figure, Images, Lines, Panels, Table
@@ -202,7 +202,7 @@ def _still(figure: Figure, svg: str) -> dict[str, Any]:
 
 def _picture(pixels: np.ndarray) -> dict[str, Any]:
     """A picture as a data URI, in the smaller of PNG and JPEG, with its width."""
-    image = Image.fromarray(pixels)
+    image = array_image(pixels)
     forms: dict[str, bytes] = {}
     for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 85})):
         buffer = io.BytesIO()

@@ -82,10 +82,10 @@ def to_png(pixels: Pixels) -> bytes:
     """The picture as a PNG file."""
     import io
 
-    from PIL import Image
+    from lowdim._pictures import array_image
 
     buffer = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    array_image(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
