@@ -352,7 +352,7 @@ def _run(
     from lowdim.completion._estimator import fit_with_journal
     from lowdim.completion.entries._pictures import Picture, to_png
     from lowdim.completion.entries._reading import TableFile
-    from lowdim.completion.solvers._journal import Journal
+    from lowdim.completion.solvers._solver import Journal
     from lowdim.report import write_report
 
     entries = source.entries
