@@ -11,7 +11,7 @@ import typer
 
 from lowdim._numbers import between, percent
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, command, run_folder
+from lowdim.cli._command import TYPED, called_from_python, run_folder
 from lowdim.cli._common import progress, say
 from lowdim.cli._inputs import positive
 from lowdim.cli._python import Without
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from lowdim.data import Dataset
     from lowdim.finetuning import Advice
     from lowdim.report import Page, Result
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(advise)
 
 
 @called_from_python

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, command
+from lowdim.cli._command import TYPED, called_from_python
 from lowdim.cli._common import PageFile
 from lowdim.cli.predict import OF_BASE, BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
@@ -33,11 +33,6 @@ _NAMES = {
     TargetChoice.peft: "peft",
     TargetChoice.checkpoint: "model.safetensors",
 }
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(export)
 
 
 @called_from_python

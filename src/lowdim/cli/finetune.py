@@ -10,7 +10,7 @@ import typer
 
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
+from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
 from lowdim.cli._common import joined, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 from lowdim.cli._python import Without
@@ -41,11 +41,6 @@ class CombineChoice(StrEnum):
     pad_add = "pad_add"
     concat = "concat"
     project = "project"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(finetune)
 
 
 @called_from_python

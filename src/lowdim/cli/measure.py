@@ -11,7 +11,7 @@ import typer
 from lowdim._numbers import number, percent
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
+from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
 from lowdim.cli._common import joined, progress, say
 from lowdim.cli._python import Without
 
@@ -35,11 +35,6 @@ class WeightingChoice(StrEnum):
     pooled = "pooled"
     class_balanced = "class_balanced"
     size_weighted = "size_weighted"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(measure)
 
 
 @called_from_python

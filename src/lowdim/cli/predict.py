@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, command
+from lowdim.cli._command import TYPED, called_from_python
 from lowdim.cli._common import PageFile, Seed, progress, say
 from lowdim.cli._python import Without
 
@@ -47,11 +47,6 @@ _NAMED = "weights", "weights_key", "arguments"
 
 SHOWN = 20
 """Predictions that are printed; a file holds all of them."""
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(predict)
 
 
 @called_from_python

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, command, run_folder
+from lowdim.cli._command import TYPED, called_from_python, run_folder
 from lowdim.cli._common import progress, say, warn
 from lowdim.cli._python import Without
 
@@ -45,11 +45,6 @@ class ProbeChoice(StrEnum):
 
     test = "test"
     cv = "cv"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(rank)
 
 
 @called_from_python
