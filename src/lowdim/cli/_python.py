@@ -6,7 +6,7 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import reduce, wraps
 from numbers import Integral, Real
@@ -60,7 +60,7 @@ class _Parameter:
 def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with values of the kinds and ranges that its options have: text for a path, one value for a list of one, a list for
     text with commas; anything else is the error of one line that the command line would give. Its signature and docstring are plain."""
-    declared = list(declared_parameters(function))
+    declared, groups = list(declared_parameters(function)), list(_groups(function))
     parameters = {one.name: _parameter(one.name, one.annotation) for one in declared}
     signature = inspect.signature(function).replace(parameters=declared)
 
@@ -70,9 +70,8 @@ def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
             name: _converted(value, parameters[name], "data" in parameters)
             for name, value in signature.bind(*args, **values).arguments.items()
         }
-        for name, group in _groups(function):
-            members = [field.name for field in fields(group) if field.name in given]
-            given[name] = group(**{member: given.pop(member) for member in members})
+        for name, group, members in groups:
+            given[name] = group(**{member.name: given.pop(member.name) for member in members if member.name in given})
         return function(**given)
 
     shown = [_plain(one, parameters[one.name]) for one in declared]
@@ -84,23 +83,22 @@ def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def declared_parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
     """The parameters of a command; those of a group, which is a dataclass, each for itself, without those left out by `Without`."""
-    groups = dict(_groups(function))
+    groups = {name: members for name, _, members in _groups(function)}
     for one in inspect.signature(function).parameters.values():
         one = one.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for member in groups.get(one.name, ()):
+            yield one.replace(name=member.name, annotation=member.type, default=member.default)
         if one.name not in groups:
             yield one
-            continue
-        left_out = getattr(one.annotation, "__metadata__", [Without()])[0]
-        for field in fields(groups[one.name]):
-            if field.name not in left_out:
-                yield one.replace(name=field.name, annotation=field.type, default=field.default)
 
 
-def _groups(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+def _groups(function: Callable[..., Any]) -> Iterator[tuple[str, Any, list[Field[Any]]]]:
+    """Name, class and members of each group of parameters."""
     for name, hint in inspect.get_annotations(function).items():
-        group = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+        group, *extras = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
         if is_dataclass(group):
-            yield name, group
+            left_out = extras[0] if extras else ()
+            yield name, group, [field for field in fields(group) if field.name not in left_out]
 
 
 def unusable(value: Any) -> str:
