@@ -146,7 +146,7 @@ def test_bad_input(run, tmp_path: Path, arguments: list[str], code: int, message
 
 
 def test_an_interrupted_run_is_continued_to_the_same_answer(run, table, tmp_path: Path, monkeypatch) -> None:
-    from lowdim.completion.solvers._journal import Stage
+    from lowdim.completion.solvers._solver import Stage
 
     path, _ = table
     arguments = (str(path), "--solver", "als", "--json")

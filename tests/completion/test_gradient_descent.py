@@ -11,7 +11,6 @@ from lowdim.completion.solvers.gd._gradient_descent import gradient_descent
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
     largest_gamma,
-    leading_svd,
     orthogonal_network,
     spectral_network,
     stable_step,
@@ -95,7 +94,7 @@ def test_the_compressed_start_spans_the_invariant_subspaces() -> None:
     entries = sample(target, 0.6, random)
     full = orthogonal_network((40, 40), 40, 3, 1e-3, random)
     compressed = compressed_network(entries, 3, 3, 1e-3, 0.0, random, full)
-    left_vectors, _, right_vectors = leading_svd(entries, entries.values, 3, random)
+    left_vectors, _, right_vectors = entries.leading_svd(entries.values, 3, random)
     right, left = compressed.factors[0].T, compressed.factors[-1]
     product = full.factors[2] @ full.factors[1] @ full.factors[0] / 1e-9
     np.testing.assert_allclose(right.T @ right, np.eye(6), atol=1e-12)

@@ -8,7 +8,7 @@ import pytest
 
 from lowdim.completion import DeepMatrixCompletion, Entries
 from lowdim.completion._estimator import fit_with_journal
-from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers._solver import Journal
 
 
 class Stopped(Exception):

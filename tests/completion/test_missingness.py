@@ -9,7 +9,7 @@ from lowdim.completion import CompletionWarning, DeepMatrixCompletion
 from lowdim.completion import _engine as engine
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._solver import Settings
-from lowdim.completion.solvers.table import _missingness as missingness
+from lowdim.completion.solvers.table import _holes as missingness
 
 
 def table(seed: int, *, at_random: bool, high: bool = True, m: int = 500) -> np.ndarray:

@@ -7,9 +7,9 @@ from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table import _worlds as worlds
 from lowdim.completion.solvers.table._forest import Bins, Forest
 from lowdim.completion.solvers.table._kernel_ridge import KernelRidge
-from lowdim.completion.solvers.table._normal_scores import NormalScores
 from lowdim.completion.solvers.table._second_stage import SecondStage, fit_second_stage
 from lowdim.completion.solvers.table._stack import Candidates, stack
+from lowdim.completion.solvers.table._worlds import NormalScores
 
 Array = np.ndarray
 

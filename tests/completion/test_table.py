@@ -8,8 +8,8 @@ from sklearn.impute import KNNImputer
 
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._solver import Settings, hold_out
+from lowdim.completion.solvers.table._holes import held_stretches, in_stretches
 from lowdim.completion.solvers.table._in_time import interpolated
-from lowdim.completion.solvers.table._pattern import held_stretches, in_stretches
 from lowdim.completion.solvers.table._table import solve_table
 
 

@@ -12,7 +12,7 @@ import typer
 
 from lowdim._memory import claim_blas, of_the_process
 from lowdim.cli import advise, check, complete, demo, export, finetune, measure, predict, publish, rank, reproduce
-from lowdim.cli._command import Root
+from lowdim.cli._command import Root, command
 from lowdim.cli._session import ReaderGone, Signals, signs_of_life, visible_streams
 
 app = typer.Typer(
@@ -50,8 +50,8 @@ def _root(
     """
 
 
-for _command in (demo, measure, rank, advise, finetune, predict, export, publish, complete, check, reproduce):
-    _command.register(app)
+for _module in (demo, measure, rank, advise, finetune, predict, export, publish, complete, check, reproduce):
+    command(app)(getattr(_module, _module.__name__.rpartition(".")[2]))
 
 
 _BEGINNING = {"complete": "reading the table", "check": "checking", "export": "exporting", "publish": "publishing"}

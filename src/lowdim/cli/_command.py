@@ -15,7 +15,7 @@ from enum import StrEnum
 from importlib.metadata import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -23,7 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from lowdim._warnings import WORDING, merged
 from lowdim.cli import _voice
 from lowdim.cli._python import called_from_python as called_from_python
-from lowdim.cli._python import unusable
+from lowdim.cli._python import declared_parameters, unusable
 from lowdim.cli._session import ReaderGone
 from lowdim.cli._voice import this_process, warn
 
@@ -186,12 +186,8 @@ def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
 
     def add(function: Callable[..., Any]) -> None:
         declared = inspect.unwrap(function)
-        hints = get_type_hints(declared, localns={"Result": object, "Listing": object}, include_extras=True)
-        signature = inspect.signature(declared)
         keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters = [
-            parameter.replace(annotation=hints[name], kind=keyword) for name, parameter in signature.parameters.items()
-        ]
+        parameters = [parameter.replace(kind=keyword) for parameter in declared_parameters(declared)]
         parameters += [
             inspect.Parameter("json", keyword, default=False, annotation=Json),
             inspect.Parameter("format", keyword, default=Format.auto, annotation=FormatOption),

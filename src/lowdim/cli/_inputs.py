@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
@@ -12,6 +12,7 @@ import typer
 
 from lowdim._names import short_names
 from lowdim.cli import _completion
+from lowdim.cli._common import Fresh, Out, Seed
 from lowdim.cli._python import Objects
 from lowdim.errors import UsageError
 
@@ -36,75 +37,27 @@ DATA_OBJECTS = Objects(
     "Or (inputs, labels), a frame, batches such as a DataLoader's, or such pairs by split.",
 )
 
-Model: TypeAlias = Annotated[
-    str,
-    typer.Option("--model", rich_help_panel="Model", help=MODEL_HELP, autocompletion=_completion.models),
-    MODEL_OBJECTS,
-]
-DataOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--data", rich_help_panel="Data", help=DATA_HELP, autocompletion=_completion.data_sets),
-    DATA_OBJECTS,
-]
-DataUnlessListing: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        rich_help_panel="Data",
-        help=f"{DATA_HELP} Not needed for --list-layers.",
-        autocompletion=_completion.data_sets,
-    ),
-    DATA_OBJECTS,
-]
-Weights: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--weights", rich_help_panel="Model", help="Local safetensors file for that architecture."),
-]
-WeightsKey: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--weights-key",
-        rich_help_panel="Model",
-        help="Which table of a weights file with several (state_dict_ema, teacher …).",
-    ),
-]
-ModelArguments: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--model-arg", rich_help_panel="Model", help="KEY=VALUE for the factory; may be repeated."),
-]
-RandomWeights: TypeAlias = Annotated[
-    bool, typer.Option("--random-weights", rich_help_panel="Model", help="Untrained weights; marked in every output.")
-]
-AllowPickle: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--allow-pickle", rich_help_panel="Model", help="Accept pickled weights (.pt, .pth, .bin, .th), tensors only."
-    ),
-]
-Offline: TypeAlias = Annotated[
-    bool,
-    typer.Option("--offline", rich_help_panel="Model", help="Never use the network; hub models come from the cache."),
-]
-Mean: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--mean", rich_help_panel="Model", help="a,b,c of inputs in 0..1, instead of the model's own."),
-]
-Std: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--std", rich_help_panel="Model", help="a,b,c of inputs in 0..1, instead of the model's own."),
-]
-ImageSize: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--image-size", rich_help_panel="Model", min=1, help="Side in pixels, instead of the model's own."),
-]
-FeatureLayer: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--feature",
-        rich_help_panel="Model",
-        help="Module whose output is the feature (NAME:input: what it reads), not what the classifier reads.",
-    ),
-]
+
+def _model(flag: str, help: str, **more: Any) -> Any:
+    return typer.Option(flag, rich_help_panel="Model", help=help, **more)
+
+
+def _data(flag: str, help: str, **more: Any) -> Any:
+    return typer.Option(flag, rich_help_panel="Data", help=help, **more)
+
+
+def _run(flag: str, help: str, **more: Any) -> Any:
+    return typer.Option(flag, rich_help_panel="Run", help=help, **more)
+
+
+def data_option(more: str = "") -> Any:
+    """The option that names data, with `more` to say of it."""
+    return _data("--data", f"{DATA_HELP}{more}", autocompletion=_completion.data_sets)
+
+
+def candidate_option(more: str = "") -> Any:
+    """The option that names networks, with `more` to say of it."""
+    return _model("--model", f"May be repeated. {MODEL_HELP}{more}", autocompletion=_completion.models)
 
 
 class TaskChoice(StrEnum):
@@ -112,14 +65,6 @@ class TaskChoice(StrEnum):
 
     classification = "classification"
     regression = "regression"
-
-
-TaskOption: TypeAlias = Annotated[
-    TaskChoice,
-    typer.Option(
-        "--task", rich_help_panel="Data", help="What labels are: classes, or numbers to be predicted (regression)."
-    ),
-]
 
 
 class PoolChoice(StrEnum):
@@ -133,66 +78,113 @@ class PoolChoice(StrEnum):
     map = "map"
 
 
-PoolOption: TypeAlias = Annotated[
-    PoolChoice | None,
-    typer.Option(
-        "--pool",
-        rich_help_panel="Model",
-        help="How the feature's tokens or map become one row [default: as the network does it].",
-    ),
-]
-PathColumn: TypeAlias = Annotated[
-    str | None, typer.Option("--path-column", rich_help_panel="Data", help="Of a table: image files.")
-]
-TextColumn: TypeAlias = Annotated[
-    str | None, typer.Option("--text-column", rich_help_panel="Data", help="Of a table: texts; A,B for pairs.")
-]
-LabelColumn: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--label-column", rich_help_panel="Data", help="Of a table: labels; A,B for several numbers."),
-]
-PathRoot: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--path-root",
-        rich_help_panel="Data",
-        help="Of a table: folder that picture paths start from and may not leave [default: the table's].",
-    ),
-]
-Limit: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--limit", rich_help_panel="Data", min=1, help="At most so many samples of each split, stratified."),
-]
-Shots: TypeAlias = Annotated[
-    int | None, typer.Option("--shots", rich_help_panel="Data", min=1, help="So many training samples of each class.")
-]
-CacheBudget: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        "--cache-budget",
-        rich_help_panel="Run",
-        min=0,
-        help="GB of features kept on disk, least recently used deleted first.",
-    ),
-]
-SkipUnreadable: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--skip-unreadable", rich_help_panel="Data", help="Leave out images that cannot be read, instead of stopping."
-    ),
-]
-Device: TypeAlias = Annotated[str, typer.Option("--device", rich_help_panel="Run", help="auto · cpu · cuda · mps.")]
-Cache: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        rich_help_panel="Run",
-        help="Folder of computed features that measure, rank, advise and finetune share [default: none shared].",
-    ),
-]
-BatchSize: TypeAlias = Annotated[
-    str, typer.Option("--batch-size", rich_help_panel="Run", help="auto, or samples per forward pass.")
-]
+Model: TypeAlias = Annotated[str, _model("--model", MODEL_HELP, autocompletion=_completion.models), MODEL_OBJECTS]
+DataOption: TypeAlias = Annotated[str | None, data_option(), DATA_OBJECTS]
+DataUnlessListing: TypeAlias = Annotated[str | None, data_option(" Not needed for --list-layers."), DATA_OBJECTS]
+_OF_INPUTS = "a,b,c of inputs in 0..1, instead of the model's own."
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How networks are loaded; a command leaves out what does not apply to it."""
+
+    weights: Annotated[Path | None, _model("--weights", "Local safetensors file for that architecture.")] = None
+    weights_key: Annotated[
+        str | None, _model("--weights-key", "Which table of a weights file with several (state_dict_ema, teacher …).")
+    ] = None
+    model_arg: Annotated[list[str] | None, _model("--model-arg", "KEY=VALUE for the factory; may be repeated.")] = None
+    random_weights: Annotated[bool, _model("--random-weights", "Untrained weights; marked in every output.")] = False
+    allow_pickle: Annotated[
+        bool, _model("--allow-pickle", "Accept pickled weights (.pt, .pth, .bin, .th), tensors only.")
+    ] = False
+    offline: Annotated[bool, _model("--offline", "Never use the network; hub models come from the cache.")] = False
+    mean: Annotated[str | None, _model("--mean", _OF_INPUTS)] = None
+    std: Annotated[str | None, _model("--std", _OF_INPUTS)] = None
+    image_size: Annotated[int | None, _model("--image-size", "Side in pixels, instead of the model's own.", min=1)] = (
+        None
+    )
+    feature: Annotated[
+        str | None,
+        _model(
+            "--feature",
+            "Module whose output is the feature (NAME:input: what it reads), not what the classifier reads.",
+        ),
+    ] = None
+    pool: Annotated[
+        PoolChoice | None,
+        _model("--pool", "How the feature's tokens or map become one row [default: as the network does it]."),
+    ] = None
+
+    def options(self) -> dict[str, Any]:
+        """As the library takes them."""
+        found = dict(vars(self))
+        found["mean"], found["std"] = numbers(self.mean, "mean"), numbers(self.std, "std")
+        found |= {"arguments": parse_arguments(found.pop("model_arg")), "pool": self.pool and str(self.pool)}
+        return found
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data is read; a command leaves out what does not apply to it."""
+
+    limit: Annotated[int | None, _data("--limit", "At most so many samples of each split, stratified.", min=1)] = None
+    shots: Annotated[int | None, _data("--shots", "So many training samples of each class.", min=1)] = None
+    path_column: Annotated[str | None, _data("--path-column", "Of a table: image files.")] = None
+    text_column: Annotated[str | None, _data("--text-column", "Of a table: texts; A,B for pairs.")] = None
+    label_column: Annotated[str | None, _data("--label-column", "Of a table: labels; A,B for several numbers.")] = None
+    path_root: Annotated[
+        Path | None,
+        _data(
+            "--path-root", "Of a table: folder that picture paths start from and may not leave [default: the table's]."
+        ),
+    ] = None
+    task: Annotated[
+        TaskChoice, _data("--task", "What labels are: classes, or numbers to be predicted (regression).")
+    ] = TaskChoice.classification
+    skip_unreadable: Annotated[
+        bool, _data("--skip-unreadable", "Leave out images that cannot be read, instead of stopping.")
+    ] = False
+
+    def dataset(self, data: Any, seed: int, **more: Any) -> "Dataset":
+        """The data set.
+
+        Raises:
+            UsageError: If none was given.
+        """
+        from lowdim.data import as_dataset
+
+        if data is None:
+            raise UsageError(
+                "Say which data with `data`: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
+            )
+        given: dict[str, Any] = {**vars(self), "task": str(self.task), **more}
+        return as_dataset(data, seed=seed, **given)
+
+    def words(self, *, shots: bool = False) -> list[str]:
+        """The same as words of a command line."""
+        given = {f"--{name.replace('_', '-')}": value for name, value in vars(self).items() if name != "task"}
+        return words(given if shots else {**given, "--shots": None})
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where and with what a command computes, and where its results go; a command leaves out what does not apply to it."""
+
+    device: Annotated[str, _run("--device", "auto · cpu · cuda · mps.")] = "auto"
+    batch_size: Annotated[str, _run("--batch-size", "auto, or samples per forward pass.")] = "auto"
+    cache_budget: Annotated[
+        float, _run("--cache-budget", "GB of features kept on disk, least recently used deleted first.", min=0)
+    ] = 4.0
+    cache: Annotated[
+        Path | None,
+        _run(
+            "--cache",
+            "Folder of computed features that measure, rank, advise and finetune share [default: none shared].",
+        ),
+    ] = None
+    seed: Seed = 0
+    out: Out = None
+    fresh: Fresh = False
 
 
 def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
@@ -286,19 +278,6 @@ def numbers(given: str | Sequence[float] | None, option: str) -> list[float] | N
         return [float(part) for part in (given.split(",") if isinstance(given, str) else given)]
     except ValueError as error:
         raise UsageError(f"`{option}` takes numbers separated by commas, not {given!r}.") from error
-
-
-def named(data: Any) -> Any:
-    """The data set that was given.
-
-    Raises:
-        UsageError: If none was.
-    """
-    if data is None:
-        raise UsageError(
-            "Say which data with `data`: digits, an image folder, FILE.npz, FILE.csv or torchvision:NAME@ROOT."
-        )
-    return data
 
 
 def batch_size(given: str | int | None) -> int | None:

@@ -5,8 +5,8 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import reduce, wraps
 from numbers import Integral, Real
@@ -34,6 +34,10 @@ class Objects:
     help: str
 
 
+class Without(tuple[str, ...]):
+    """Beside a group of options: names of those that the command does not have."""
+
+
 @dataclass(frozen=True)
 class _Parameter:
     """What an annotation of a command says."""
@@ -56,23 +60,45 @@ class _Parameter:
 def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with values of the kinds and ranges that its options have: text for a path, one value for a list of one, a list for
     text with commas; anything else is the error of one line that the command line would give. Its signature and docstring are plain."""
-    parameters = {
-        name: _parameter(name, hint) for name, hint in inspect.get_annotations(function).items() if name != "return"
-    }
-    signature = inspect.signature(function)
+    declared, groups = list(declared_parameters(function)), list(_groups(function))
+    parameters = {one.name: _parameter(one.name, one.annotation) for one in declared}
+    signature = inspect.signature(function).replace(parameters=declared)
 
     @wraps(function)
     def call(*args: Any, **values: Any) -> Any:
-        bound = signature.bind(*args, **values)
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = _converted(value, parameters[name], "data" in parameters)
-        return function(*bound.args, **bound.kwargs)
+        given = {
+            name: _converted(value, parameters[name], "data" in parameters)
+            for name, value in signature.bind(*args, **values).arguments.items()
+        }
+        for name, group, members in groups:
+            given[name] = group(**{member.name: given.pop(member.name) for member in members if member.name in given})
+        return function(**given)
 
-    shown = [_plain(one, parameters[one.name]) for one in signature.parameters.values()]
+    shown = [_plain(one, parameters[one.name]) for one in declared]
     call.__signature__ = signature.replace(parameters=shown)  # pyright: ignore[reportAttributeAccessIssue]
     call.__annotations__ = {one.name: one.annotation for one in shown} | {"return": signature.return_annotation}
     call.__doc__ = _documented(function.__doc__ or "", parameters)
     return call
+
+
+def declared_parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """The parameters of a command; those of a group, which is a dataclass, each for itself, without those left out by `Without`."""
+    groups = {name: members for name, _, members in _groups(function)}
+    for one in inspect.signature(function).parameters.values():
+        one = one.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for member in groups.get(one.name, ()):
+            yield one.replace(name=member.name, annotation=member.type, default=member.default)
+        if one.name not in groups:
+            yield one
+
+
+def _groups(function: Callable[..., Any]) -> Iterator[tuple[str, Any, list[Field[Any]]]]:
+    """Name, class and members of each group of parameters."""
+    for name, hint in inspect.get_annotations(function).items():
+        group, *extras = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+        if is_dataclass(group):
+            left_out = extras[0] if extras else ()
+            yield name, group, [field for field in fields(group) if field.name not in left_out]
 
 
 def unusable(value: Any) -> str:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim._numbers import between, percent
-from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, command, run_folder
-from lowdim.cli._common import Fresh, Out, Seed, progress, say
+from lowdim.cli._command import TYPED, called_from_python, run_folder
+from lowdim.cli._common import progress, say
 from lowdim.cli._inputs import positive
+from lowdim.cli._python import Without
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,23 +23,9 @@ if TYPE_CHECKING:
     from lowdim.report import Page, Result
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(advise)
-
-
 @called_from_python
 def advise(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            rich_help_panel="Model",
-            help=f"May be repeated. {given.MODEL_HELP}",
-            autocompletion=_completion.models,
-        ),
-        given.CANDIDATE_OBJECTS,
-    ] = None,
+    model: Annotated[list[str] | None, given.candidate_option(), given.CANDIDATE_OBJECTS] = None,
     data: given.DataOption = None,
     models: Annotated[
         Path | None,
@@ -51,27 +37,10 @@ def advise(
     ] = None,
     shots: Annotated[str, typer.Option("--shots", help="Images per class of the learning curve.")] = "5,10,20",
     outliers: Annotated[int, typer.Option("--outliers", min=0, help="List at most so many suspected labels.")] = 10,
-    limit: given.Limit = None,
-    model_arg: given.ModelArguments = None,
-    random_weights: given.RandomWeights = False,
-    allow_pickle: given.AllowPickle = False,
-    offline: given.Offline = False,
-    mean: given.Mean = None,
-    std: given.Std = None,
-    image_size: given.ImageSize = None,
-    feature: given.FeatureLayer = None,
-    pool: given.PoolOption = None,
-    path_column: given.PathColumn = None,
-    text_column: given.TextColumn = None,
-    label_column: given.LabelColumn = None,
-    path_root: given.PathRoot = None,
-    skip_unreadable: given.SkipUnreadable = False,
-    device: given.Device = "auto",
-    cache_budget: given.CacheBudget = 4.0,
-    cache: given.Cache = None,
-    seed: Seed = 0,
-    out: Out = None,
-    fresh: Fresh = False,
+    *,
+    reading: Annotated[given.Reading, Without(("shots", "task"))],
+    loading: Annotated[given.Loading, Without(("weights", "weights_key"))],
+    running: Annotated[given.Running, Without(("batch_size",))],
 ) -> "Result":
     """I have few labels and some networks: what should I do?
 
@@ -82,54 +51,24 @@ def advise(
     Says which network and method to use, the accuracy to expect with its interval, whether more labels would help, which
     classes and images are the trouble, and prints the command to run. Looks at the training split only.
     """
-    from lowdim.data import as_dataset
-
-    arguments: dict[str, Any] = {
-        "arguments": given.parse_arguments(model_arg),
-        "random_weights": random_weights,
-        "allow_pickle": allow_pickle,
-        "offline": offline,
-        "mean": given.numbers(mean, "mean"),
-        "std": given.numbers(std, "std"),
-        "image_size": image_size,
-        "feature": feature,
-        "pool": None if pool is None else str(pool),
-    }
-    candidates = given.candidates(model, models, {key: value for key, value in arguments.items() if value})
+    candidates = given.candidates(model, models, {key: value for key, value in loading.options().items() if value})
     saved = next((candidate.name for candidate in candidates if candidate.model is None), None)
     if saved is not None:
         raise UsageError(f"{saved} is saved features, which cannot be trained further. Compare it with lowdim rank.")
-    dataset = as_dataset(
-        given.named(data),
-        path_column=path_column,
-        text_column=text_column,
-        label_column=label_column,
-        path_root=path_root,
-        limit=limit,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
-    )
+    dataset = reading.dataset(data, running.seed)
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
-        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit},
+        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": reading.limit},
         "shots": _sizes(shots),
         "outliers": outliers,
-        "device": given.device(device),
-        "cache_budget": cache_budget,
-        "seed": seed,
+        "device": given.device(running.device),
+        "cache_budget": running.cache_budget,
+        "seed": running.seed,
     }
     for note in dataset.notes:
         say(f"note: {note}")
-    options = {
-        "--limit": limit,
-        "--path-column": path_column,
-        "--text-column": text_column,
-        "--label-column": label_column,
-        "--path-root": path_root,
-        "--skip-unreadable": skip_unreadable,
-        "--device": None if device == "auto" else device,
-        "--seed": seed or None,
-    }
+    set_ = {"--device": None if running.device == "auto" else running.device, "--seed": running.seed or None}
+    options = [*reading.words(), *given.words(set_)]
     loaders = [partial(candidate.load, dataset.kind) for candidate in candidates]
     words = {
         candidate.name: [given.spelled(candidate.model) or "", *given.model_words(candidate.options, candidate.name)]
@@ -137,7 +76,7 @@ def advise(
     }
     notes = given.seen_by_any(candidates, dataset)
     spoken = given.spelled(data) or ""
-    return _run(loaders, dataset, spoken, config, words, given.words(options), notes, out, cache=cache, fresh=fresh)
+    return _run(loaders, dataset, spoken, config, words, options, notes, running)
 
 
 def _sizes(given: str | Sequence[int]) -> list[int]:
@@ -153,16 +92,13 @@ def _run(
     words: dict[str, list[str]],
     options: list[str],
     notes: list[str],
-    out: Path | None,
-    *,
-    cache: Path | None,
-    fresh: bool,
+    running: given.Running,
 ) -> "Result":
     from lowdim.finetuning import advise as look
     from lowdim.report import Result, write_report
 
     started = time.monotonic()
-    with run_folder(out, "advise", config, fresh=fresh) as (run, folder), run:
+    with run_folder(running.out, "advise", config, fresh=running.fresh) as (run, folder), run:
         known = run.finished()
         if known is not None:
             return Result("advise", known, _page(known, dataset), folder=folder, remarks=_remarks(known))
@@ -174,7 +110,7 @@ def _run(
                 shots=config["shots"],
                 outliers=config["outliers"],
                 device=config["device"],
-                cache=cache,
+                cache=running.cache,
                 cache_budget=config["cache_budget"] * 1e9,
                 seed=config["seed"],
                 progress=lambda what, done, total: update(done, total, what),

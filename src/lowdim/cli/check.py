@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python, command
+from lowdim.cli._command import TYPED, called_from_python
 from lowdim.cli._common import PageFile
 from lowdim.cli._python import Objects
 
@@ -31,11 +31,6 @@ class Theorem(StrEnum):
 
     parsimony = "parsimony"
     separation = "separation"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(check)
 
 
 @called_from_python

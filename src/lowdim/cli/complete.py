@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python, command, run_folder
+from lowdim.cli._command import TYPED, called_from_python, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
 from lowdim.cli._inputs import positive
 from lowdim.cli._python import Objects
@@ -46,11 +46,6 @@ class As(StrEnum):
 
 HIDDEN = 0.6
 """Share of the pixels of a sample picture that are hidden, unless said otherwise."""
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(complete)
 
 
 @called_from_python
@@ -352,7 +347,7 @@ def _run(
     from lowdim.completion._estimator import fit_with_journal
     from lowdim.completion.entries._pictures import Picture, to_png
     from lowdim.completion.entries._reading import TableFile
-    from lowdim.completion.solvers._journal import Journal
+    from lowdim.completion.solvers._solver import Journal
     from lowdim.report import write_report
 
     entries = source.entries

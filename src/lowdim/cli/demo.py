@@ -2,9 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
-from lowdim.cli._command import command
 from lowdim.cli._common import Fresh, Out, say
 
 if TYPE_CHECKING:
@@ -17,11 +14,6 @@ TOUR = {
     "parsimony-svd": "lowdim check weights/ --theorem parsimony",
 }
 """What is shown, and what to type for other data."""
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(demo)
 
 
 def demo(out: Out = None, fresh: Fresh = False) -> "Result":

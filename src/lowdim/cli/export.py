@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, command
+from lowdim.cli._command import TYPED, called_from_python
 from lowdim.cli._common import PageFile
-from lowdim.cli.predict import BaseOption, DeltaOption, load_base, tuned_network
+from lowdim.cli.predict import OF_BASE, BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
 
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ _NAMES = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(export)
-
-
 @called_from_python
 def export(
     delta: DeltaOption,
@@ -56,12 +51,9 @@ def export(
         typer.Option("--file", help="[default: beside the delta: model.pt2, model.onnx, model.safetensors, peft/]"),
     ] = None,
     model: BaseOption = None,
-    weights: given.Weights = None,
-    weights_key: given.WeightsKey = None,
-    model_arg: given.ModelArguments = None,
-    allow_pickle: given.AllowPickle = False,
-    offline: given.Offline = False,
     page: PageFile = None,
+    *,
+    loading: Annotated[given.Loading, OF_BASE],
 ) -> "Result":
     """Write a fine-tuned network for use without lowdim.
 
@@ -86,16 +78,11 @@ def export(
     from lowdim.report.finetuning import export_sections
 
     begun, to = time.monotonic(), TargetChoice(to)
-    arguments = given.parse_arguments(model_arg)
-    found, network, preprocessing, warnings = tuned_network(
-        delta, model, weights, arguments, "cpu", weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
-    )
+    found, network, preprocessing, warnings = tuned_network(delta, model, loading)
     path = file or Path(delta).resolve().parent / _NAMES[to]
     example = example_of(found)
     if to in ("peft", "checkpoint"):
-        base = load_base(
-            found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
-        ).module
+        base = load_base(found, model, loading).module
         difference = (
             save_peft(network, base, path, example)
             if to == "peft"

@@ -10,9 +10,10 @@ import typer
 
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
-from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
+from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
+from lowdim.cli._common import joined, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
+from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
     from lowdim.data import Dataset
@@ -40,11 +41,6 @@ class CombineChoice(StrEnum):
     pad_add = "pad_add"
     concat = "concat"
     project = "project"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(finetune)
 
 
 @called_from_python
@@ -113,31 +109,11 @@ def finetune(
             help="Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
         ),
     ] = 0.2,
-    limit: given.Limit = None,
-    shots: given.Shots = None,
-    weights: given.Weights = None,
-    weights_key: given.WeightsKey = None,
-    model_arg: given.ModelArguments = None,
-    random_weights: given.RandomWeights = False,
-    allow_pickle: given.AllowPickle = False,
-    offline: given.Offline = False,
-    mean: given.Mean = None,
-    std: given.Std = None,
-    image_size: given.ImageSize = None,
-    feature: given.FeatureLayer = None,
-    pool: given.PoolOption = None,
-    path_column: given.PathColumn = None,
-    text_column: given.TextColumn = None,
-    label_column: given.LabelColumn = None,
-    path_root: given.PathRoot = None,
-    skip_unreadable: given.SkipUnreadable = False,
-    device: given.Device = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto, or samples per training step.")] = "auto",
-    cache_budget: given.CacheBudget = 4.0,
-    cache: given.Cache = None,
-    seed: Seed = 0,
-    out: Out = None,
-    fresh: Fresh = False,
+    *,
+    reading: Annotated[given.Reading, Without(("task",))],
+    loading: given.Loading,
+    running: Annotated[given.Running, Without(("batch_size",))],
 ) -> "Result | Listing":
     """Adapt a network to my classes: one block, or just a probe.
 
@@ -151,48 +127,16 @@ def finetune(
     The same command continues a run that was killed.
     """
     from lowdim._files import existing_file, sha256
-    from lowdim.data import as_dataset
     from lowdim.finetuning._zero_shot import PROMPT, read_npy
     from lowdim.models import as_model, require_network, runs_code
 
-    options: dict[str, Any] = {
-        "weights": weights,
-        "weights_key": weights_key,
-        "arguments": given.parse_arguments(model_arg),
-        "random_weights": random_weights,
-        "allow_pickle": allow_pickle,
-        "offline": offline,
-        "mean": given.numbers(mean, "mean"),
-        "std": given.numbers(std, "std"),
-        "image_size": image_size,
-        "feature": feature,
-        "pool": None if pool is None else str(pool),
-    }
+    options = loading.options()
     require_network(model)
     if list_layers:
         return _listing(as_model(model, **options))
-    dataset = as_dataset(
-        given.named(data),
-        path_column=path_column,
-        text_column=text_column,
-        label_column=label_column,
-        path_root=path_root,
-        limit=limit,
-        shots=shots,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
-        test_share=test_share,
-    )
+    dataset = reading.dataset(data, running.seed, test_share=test_share)
     network = as_model(model, kind=dataset.kind, **options)
-    config: dict[str, Any] = {
-        "model": given.model_identity(network),
-        "data": {
-            "name": dataset.name,
-            "splits": given.data_identity(dataset),
-            "limit": limit,
-            "shots": shots,
-            "test_share": None if dataset.own_split else test_share,
-        },
+    how: dict[str, Any] = {
         "method": str(method),
         "also": [str(choice) for choice in also or []],
         "minutes": minutes,
@@ -203,31 +147,42 @@ def finetune(
         "rate": rate,
         "epochs": epochs,
         "prompts": prompt or [PROMPT],
-        "text_features": None if text_features is None else sha256(existing_file(text_features, "The file")),
         "views": views,
         "class_weights": class_weights,
         "watch": watch,
-        "compress_delta": compress_delta,
-        "device": given.device(device),
+        "device": given.device(running.device),
         "batch_size": given.batch_size(batch_size),
-        "cache_budget": cache_budget,
-        "seed": seed,
+        "seed": running.seed,
+    }
+    config: dict[str, Any] = {
+        "model": given.model_identity(network),
+        "data": {
+            "name": dataset.name,
+            "splits": given.data_identity(dataset),
+            "limit": reading.limit,
+            "shots": reading.shots,
+            "test_share": None if dataset.own_split else test_share,
+        },
+        **how,
+        "text_features": None if text_features is None else sha256(existing_file(text_features, "The file")),
+        "compress_delta": compress_delta,
+        "cache_budget": running.cache_budget,
     }
     say(given.model_line(network, dataset))
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    rows = None if text_features is None else read_npy(text_features)
+    how["text_features"] = None if text_features is None else read_npy(text_features)
     # Where to find the base, where a delta alone may not say it: code is run, and pickles are read, only if the person who types says so.
     spec = given.spelled(model)
     code = spec is not None and runs_code(spec)
     base = {
         "--model": spec if code else None,
-        "--model-arg": model_arg if code else None,
-        "--allow-pickle": allow_pickle,
+        "--model-arg": loading.model_arg if code else None,
+        "--allow-pickle": loading.allow_pickle,
     }
     typed = shlex.join(["--data", given.spelled(data) or "DATA"]), shlex.join(given.words(base))
-    seen = given.seen_before(model, dataset, untrained=random_weights)
-    return _run(network, dataset, config, typed, seen, rows, track, out, cache=cache, fresh=fresh)
+    seen = given.seen_before(model, dataset, untrained=loading.random_weights)
+    return _run(network, dataset, config, how, typed, seen, track, running)
 
 
 def _listing(network: "LoadedModel") -> Listing:
@@ -244,14 +199,11 @@ def _run(
     network: "LoadedModel",
     dataset: "Dataset",
     config: dict[str, Any],
+    how: dict[str, Any],
     typed: tuple[str, str],
     seen: list[str],
-    text_features: Any,
     track: TrackChoice | None,
-    out: Path | None,
-    *,
-    cache: Path | None,
-    fresh: bool,
+    running: given.Running,
 ) -> "Result":
     from copy import deepcopy
 
@@ -262,7 +214,7 @@ def _run(
 
     started = time.monotonic()
     with (
-        run_folder(out, "finetune", config, fresh=fresh, keep=True) as (run, folder),
+        run_folder(running.out, "finetune", config, fresh=running.fresh, keep=True) as (run, folder),
         joined(run, config["device"]) as (job, known),
     ):
         if known is not None:
@@ -274,10 +226,9 @@ def _run(
             tuned = tune(
                 network,
                 dataset,
-                **{key: config[key] for key in _PASSED},
-                text_features=text_features,
-                cache=cache,
-                cache_budget=config["cache_budget"] * 1e9,
+                **how,
+                cache=running.cache,
+                cache_budget=running.cache_budget * 1e9,
                 folder=run.state,
                 processes=job,
                 progress=lambda what, done, total: update(done, total, what),
@@ -298,26 +249,6 @@ def _run(
         result["figures"] = write_report(run, page)
         run.finish(result)
     return Result("finetune", result, page, value=tuned, folder=folder, remarks=_remarks(result))
-
-
-_PASSED = (
-    "method",
-    "also",
-    "minutes",
-    "layer",
-    "combine",
-    "rank",
-    "batch_norm",
-    "rate",
-    "epochs",
-    "batch_size",
-    "prompts",
-    "views",
-    "class_weights",
-    "watch",
-    "device",
-    "seed",
-)
 
 
 def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset: "Dataset") -> "Page":

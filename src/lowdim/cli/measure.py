@@ -11,8 +11,9 @@ import typer
 from lowdim._numbers import number, percent
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
-from lowdim.cli._common import Fresh, Out, Seed, joined, progress, say
+from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
+from lowdim.cli._common import joined, progress, say
+from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
     from lowdim.data import Dataset
@@ -34,11 +35,6 @@ class WeightingChoice(StrEnum):
     pooled = "pooled"
     class_balanced = "class_balanced"
     size_weighted = "size_weighted"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(measure)
 
 
 @called_from_python
@@ -64,31 +60,10 @@ def measure(
         WeightingChoice, typer.Option("--weighting", help="How classes count in NC1 and D.")
     ] = WeightingChoice.pooled,
     unbiased: Annotated[bool, typer.Option("--unbiased", help="Divide class covariances by n - 1.")] = False,
-    limit: given.Limit = None,
-    shots: given.Shots = None,
-    weights: given.Weights = None,
-    weights_key: given.WeightsKey = None,
-    model_arg: given.ModelArguments = None,
-    random_weights: given.RandomWeights = False,
-    allow_pickle: given.AllowPickle = False,
-    offline: given.Offline = False,
-    mean: given.Mean = None,
-    std: given.Std = None,
-    image_size: given.ImageSize = None,
-    feature: given.FeatureLayer = None,
-    path_column: given.PathColumn = None,
-    text_column: given.TextColumn = None,
-    label_column: given.LabelColumn = None,
-    path_root: given.PathRoot = None,
-    task: given.TaskOption = given.TaskChoice.classification,
-    skip_unreadable: given.SkipUnreadable = False,
-    device: given.Device = "auto",
-    batch_size: given.BatchSize = "auto",
-    cache_budget: given.CacheBudget = 4.0,
-    cache: given.Cache = None,
-    seed: Seed = 0,
-    out: Out = None,
-    fresh: Fresh = False,
+    *,
+    reading: given.Reading,
+    loading: Annotated[given.Loading, Without(("pool",))],
+    running: given.Running,
 ) -> "Result | Listing":
     """How good are this model's features on my data, layer by layer?
 
@@ -105,79 +80,53 @@ def measure(
     Where labels are numbers: how much of them is linear in each layer, and how low-dimensional it is.
     Several processes: torchrun --nproc-per-node 2 -m lowdim measure ...
     """
-    from lowdim.data import as_dataset
     from lowdim.models import as_model, require_network
 
-    options: dict[str, Any] = {
-        "weights": weights,
-        "weights_key": weights_key,
-        "arguments": given.parse_arguments(model_arg),
-        "random_weights": random_weights,
-        "allow_pickle": allow_pickle,
-        "offline": offline,
-        "mean": given.numbers(mean, "mean"),
-        "std": given.numbers(std, "std"),
-        "image_size": image_size,
-        "feature": feature,
-    }
+    options = loading.options()
     require_network(model)
     if list_layers:
         return _listing(as_model(model, **options))
-    dataset = as_dataset(
-        given.named(data),
-        path_column=path_column,
-        text_column=text_column,
-        label_column=label_column,
-        path_root=path_root,
-        limit=limit,
-        shots=shots,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
-        task="regression" if task == "regression" else "classification",
-    )
+    dataset = reading.dataset(data, running.seed)
     network = as_model(model, kind=dataset.kind, **options)
     splits = [name for name in dataset.splits if split == "both" or name == split] or [dataset[split].name]
     config: dict[str, Any] = {
         "model": given.model_identity(network),
-        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
+        "data": {
+            "name": dataset.name,
+            "splits": given.data_identity(dataset),
+            "limit": reading.limit,
+            "shots": reading.shots,
+        },
         "layers": layers,
         "pool": [str(choice) for choice in pool] if pool else None,
         "split": splits,
         "outliers": outliers,
         "weighting": str(weighting),
         "unbiased": unbiased,
-        "device": given.device(device),
-        "batch_size": given.batch_size(batch_size),
-        "cache_budget": cache_budget,
-        "seed": seed,
+        "device": given.device(running.device),
+        "batch_size": given.batch_size(running.batch_size),
+        "cache_budget": running.cache_budget,
+        "seed": running.seed,
     }
     if dataset.outputs:
-        config = {"task": str(task), "outputs": list(dataset.outputs)} | _for_regression(config)
+        config = {"task": str(reading.task), "outputs": list(dataset.outputs)} | _for_regression(config)
     say(given.model_line(network, dataset))
     for note in [*network.notes, *dataset.notes]:
         say(f"note: {note}")
-    columns = {
-        "--limit": limit,
-        "--path-column": path_column,
-        "--text-column": text_column,
-        "--label-column": label_column,
-        "--path-root": path_root,
-        "--skip-unreadable": skip_unreadable,
-    }
     typed, spec, where = "", given.spelled(model), given.spelled(data)
     if spec and where and not dataset.outputs:
         # advise takes no file of weights
         words = [
-            "finetune" if weights else "advise",
+            "finetune" if loading.weights else "advise",
             "--model",
             spec,
             "--data",
             where,
-            *given.words(columns),
+            *reading.words(),
             *given.model_words(options),
         ]
         typed = shlex.join(["lowdim", *words])
-    return _run(network, dataset, config, out, cache=cache, fresh=fresh, typed=typed)
+    return _run(network, dataset, config, running, typed)
 
 
 def _listing(network: "LoadedModel") -> Listing:
@@ -205,10 +154,7 @@ def _run(
     network: "LoadedModel",
     dataset: "Dataset",
     config: dict[str, Any],
-    out: Path | None,
-    *,
-    cache: Path | None,
-    fresh: bool,
+    running: given.Running,
     typed: str,
 ) -> "Result":
     from lowdim.profiling import profile, regression_profile
@@ -216,7 +162,7 @@ def _run(
 
     started = time.monotonic()
     with (
-        run_folder(out, "measure", config, fresh=fresh) as (run, folder),
+        run_folder(running.out, "measure", config, fresh=running.fresh) as (run, folder),
         joined(run, config["device"]) as (job, known),
         progress("measuring") as update,
     ):
@@ -230,7 +176,7 @@ def _run(
             "device": config["device"],
             "seed": config["seed"],
             "folder": run.state / "features",
-            "cache": cache,
+            "cache": running.cache,
             "cache_budget": config["cache_budget"] * 1e9,
             "processes": job,
             "progress": update,

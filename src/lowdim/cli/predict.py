@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, command
+from lowdim.cli._command import TYPED, called_from_python
 from lowdim.cli._common import PageFile, Seed, progress, say
+from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,15 +39,14 @@ BaseOption = Annotated[
     ),
     given.MODEL_OBJECTS,
 ]
+OF_BASE = Without(("random_weights", "mean", "std", "image_size", "feature", "pool"))
+"""What the delta itself says of its base."""
+_NAMED = "weights", "weights_key", "arguments"
+"""What is of no use to a network that is there."""
 
 
 SHOWN = 20
 """Predictions that are printed; a file holds all of them."""
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(predict)
 
 
 @called_from_python
@@ -55,12 +54,7 @@ def predict(
     delta: DeltaOption,
     data: Annotated[
         str,
-        typer.Option(
-            "--data",
-            rich_help_panel="Data",
-            help=f"{given.DATA_HELP} Labels may be missing; one picture file will do.",
-            autocompletion=_completion.data_sets,
-        ),
+        given.data_option(" Labels may be missing; one picture file will do."),
         given.Objects(given.DATA_OBJECTS.types.removesuffix(" | None"), "Or inputs alone, with labels, or a frame."),
     ],
     split: Annotated[
@@ -82,20 +76,11 @@ def predict(
         int, typer.Option("--views", help="2: images are also seen mirrored, and the probabilities averaged.")
     ] = 1,
     model: BaseOption = None,
-    weights: given.Weights = None,
-    weights_key: given.WeightsKey = None,
-    model_arg: given.ModelArguments = None,
-    path_column: given.PathColumn = None,
-    text_column: given.TextColumn = None,
-    label_column: given.LabelColumn = None,
-    path_root: given.PathRoot = None,
-    limit: given.Limit = None,
-    skip_unreadable: given.SkipUnreadable = False,
-    allow_pickle: given.AllowPickle = False,
-    offline: given.Offline = False,
-    device: given.Device = "auto",
-    batch_size: given.BatchSize = "auto",
     page: PageFile = None,
+    *,
+    loading: Annotated[given.Loading, OF_BASE],
+    reading: Annotated[given.Reading, Without(("shots", "task"))],
+    running: Annotated[given.Running, Without(("cache_budget", "cache", "seed", "out", "fresh"))],
 ) -> "Result":
     """Classify data with a fine-tuned network.
 
@@ -111,7 +96,6 @@ def predict(
 
     import numpy as np
 
-    from lowdim.data import as_dataset
     from lowdim.data._batches import cut_texts
     from lowdim.data._finite import some
     from lowdim.errors import InputError, NonFiniteError, UsageError
@@ -124,15 +108,9 @@ def predict(
     if views not in (1, 2):
         raise UsageError(f"There are two views of an image, as it is and mirrored, not {views}.", argument="views")
     usual = read_delta(delta).notes.get("columns")
-    dataset = as_dataset(
+    dataset = reading.dataset(
         data,
-        path_column=path_column,
-        text_column=text_column,
-        label_column=label_column,
-        path_root=path_root,
-        limit=limit,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
+        seed,
         whole=split in (None, "all"),
         usual=usual if isinstance(usual, dict) else None,
     )
@@ -143,14 +121,11 @@ def predict(
         raise InputError(f"{dataset.name} has no sample that can be classified.")
     if views > 1 and any(part.kind != "image" for part in parts):
         raise UsageError(f"Only images can be mirrored, but {dataset.name} has none.", argument="views")
-    arguments = given.parse_arguments(model_arg)
-    found, network, preprocessing, changed = tuned_network(
-        delta, model, weights, arguments, device, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
-    )
+    found, network, preprocessing, changed = tuned_network(delta, model, loading, running.device)
     say(given.feature_line(tuned_parts(network)[0].feature.as_dict()))
     for note in dataset.notes:
         say(f"note: {note}")
-    size = given.batch_size(batch_size) or 64
+    size = given.batch_size(running.batch_size) or 64
     with progress("classifying") as update:
         outputs = [_outputs(network, part, preprocessing, found.known, views, size, update) for part in parts]
     logarithms, strange = (np.concatenate(column) for column in zip(*outputs, strict=True))
@@ -335,13 +310,8 @@ def _write_csv(
 def tuned_network(
     folder: Path,
     model: "str | LoadedModel | nn.Module | None",
-    weights: Path | None,
-    arguments: dict[str, Any],
-    device: str,
-    *,
-    weights_key: str | None = None,
-    allow_pickle: bool = False,
-    offline: bool = False,
+    loading: given.Loading,
+    device: str = "cpu",
 ) -> "tuple[Delta, nn.Module, Preprocessing, list[str]]":
     """The delta in a folder, applied to its base; the preprocessing of its tuning, and a warning if the base's is another.
 
@@ -351,23 +321,12 @@ def tuned_network(
     from lowdim.finetuning._delta import apply_delta, read_delta, tuned_preprocessing
 
     found = read_delta(folder)
-    base = load_base(
-        found, model, weights, arguments, weights_key=weights_key, allow_pickle=allow_pickle, offline=offline
-    )
+    base = load_base(found, model, loading)
     network = apply_delta(base.module, found).to(given.device(device))
     return found, network, *tuned_preprocessing(found, base.preprocessing)
 
 
-def load_base(
-    found: "Delta",
-    model: "str | LoadedModel | nn.Module | None",
-    weights: Path | None,
-    arguments: "dict[str, Any] | None" = None,
-    *,
-    weights_key: str | None = None,
-    allow_pickle: bool = False,
-    offline: bool = False,
-) -> "LoadedModel":
+def load_base(found: "Delta", model: "str | LoadedModel | nn.Module | None", loading: given.Loading) -> "LoadedModel":
     """The network that a delta was made from: where it was then, or where it is now.
 
     A delta is data: it never decides that code is run or that a pickle is read. Only the person who typed the command does.
@@ -378,23 +337,18 @@ def load_base(
     from lowdim.errors import InputError
     from lowdim.models import as_model, load_model, runs_code
 
+    options = loading.options()
     if model is not None and given.spelled(model) is None:
-        kind = str(found.preprocessing["kind"])
-        return as_model(model, kind=kind, weights=weights, arguments=arguments, weights_key=weights_key)
-    source: dict[str, Any] = {**found.base["source"], "allow_pickle": allow_pickle}
+        return as_model(model, kind=str(found.preprocessing["kind"]), **{name: options[name] for name in _NAMED})
+    source: dict[str, Any] = {**found.base["source"], "allow_pickle": loading.allow_pickle}
     if not source.get("spec") and model is None:
         raise InputError("The delta was made from a network in Python; say with `model` where to find its base.")
     if model is not None:
-        source |= {"spec": model, "arguments": arguments or {}}
+        source |= {"spec": model, "arguments": options["arguments"]}
     elif runs_code(source["spec"]):
         raise InputError(
             f"The delta names a base whose code would run: {source['spec']!r}. If you trust that file, name it yourself: "
             f"`model={source['spec']}` (and `model_arg=KEY=VALUE`)."
         )
-    if weights is not None:
-        source["weights"] = weights
-    if weights_key is not None:
-        source["weights_key"] = weights_key
-    if offline:
-        source["offline"] = True
+    source |= {name: options[name] for name in ("weights", "weights_key", "offline") if options[name]}
     return load_model(**source)

@@ -5,16 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python, command
+from lowdim.cli._command import TYPED, called_from_python
 from lowdim.cli._common import say
 
 if TYPE_CHECKING:
     from lowdim.report import Result
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(publish)
 
 
 @called_from_python

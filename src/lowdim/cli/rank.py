@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, command, run_folder
-from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
+from lowdim.cli._command import TYPED, called_from_python, run_folder
+from lowdim.cli._common import progress, say, warn
+from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
     from lowdim.data import Dataset
@@ -47,22 +47,10 @@ class ProbeChoice(StrEnum):
     cv = "cv"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(rank)
-
-
 @called_from_python
 def rank(
     model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            rich_help_panel="Model",
-            help=f"May be repeated. {given.MODEL_HELP} FILE.npz: saved features.",
-            autocompletion=_completion.models,
-        ),
-        given.CANDIDATE_OBJECTS,
+        list[str] | None, given.candidate_option(" FILE.npz: saved features."), given.CANDIDATE_OBJECTS
     ] = None,
     data: given.DataOption = None,
     models: Annotated[
@@ -83,27 +71,10 @@ def rank(
         ProbeChoice, typer.Option("--probe-on", help="Measure the probe on the test split, or by cross-validation.")
     ] = ProbeChoice.test,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Candidates at a time.")] = 1,
-    limit: given.Limit = None,
-    shots: given.Shots = None,
-    allow_pickle: given.AllowPickle = False,
-    offline: given.Offline = False,
-    mean: given.Mean = None,
-    std: given.Std = None,
-    image_size: given.ImageSize = None,
-    feature: given.FeatureLayer = None,
-    pool: given.PoolOption = None,
-    path_column: given.PathColumn = None,
-    text_column: given.TextColumn = None,
-    label_column: given.LabelColumn = None,
-    path_root: given.PathRoot = None,
-    task: given.TaskOption = given.TaskChoice.classification,
-    skip_unreadable: given.SkipUnreadable = False,
-    device: given.Device = "auto",
-    batch_size: given.BatchSize = "auto",
-    cache: given.Cache = None,
-    seed: Seed = 0,
-    out: Out = None,
-    fresh: Fresh = False,
+    *,
+    reading: given.Reading,
+    loading: Annotated[given.Loading, Without(("weights", "weights_key", "model_arg", "random_weights"))],
+    running: Annotated[given.Running, Without(("cache_budget",))],
 ) -> "Result":
     """Which of these pre-trained models will transfer best to my data?
 
@@ -124,34 +95,16 @@ def rank(
     with keys name, model (or features = "FILE.npz"), weights, arguments, mean, std, image_size, layer, pool, source_accuracy, and group
     (checkpoints of one run).
     """
-    from lowdim.data import as_dataset
-
-    common = {
-        "allow_pickle": allow_pickle,
-        "offline": offline,
-        "mean": given.numbers(mean, "mean"),
-        "std": given.numbers(std, "std"),
-        "image_size": image_size,
-        "feature": feature,
-        "pool": None if pool is None else str(pool),
-    }
-    candidates = given.candidates(model, models, {key: value for key, value in common.items() if value})
-    dataset = as_dataset(
-        given.named(data),
-        path_column=path_column,
-        text_column=text_column,
-        label_column=label_column,
-        path_root=path_root,
-        limit=limit,
-        shots=shots,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
-        task="regression" if task == "regression" else "classification",
-    )
-    selection = {"limit": limit, "shots": shots, "seed": seed}
+    candidates = given.candidates(model, models, {key: value for key, value in loading.options().items() if value})
+    dataset = reading.dataset(data, running.seed)
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
-        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": limit, "shots": shots},
+        "data": {
+            "name": dataset.name,
+            "splits": given.data_identity(dataset),
+            "limit": reading.limit,
+            "shots": reading.shots,
+        },
         "by": str(
             by
             or (
@@ -160,48 +113,25 @@ def rank(
         ),
         "probe": not no_probe,
         "probe_on": str(probe_on),
-        "device": given.device(device),
-        "batch_size": given.batch_size(batch_size) or 64,
-        "seed": seed,
+        "device": given.device(running.device),
+        "batch_size": given.batch_size(running.batch_size) or 64,
+        "seed": running.seed,
     }
     if dataset.outputs:
-        config |= {"task": str(task), "outputs": list(dataset.outputs)}
+        config |= {"task": str(reading.task), "outputs": list(dataset.outputs)}
     for note in dataset.notes:
         say(f"note: {note}")
-    columns = {
-        "--data": given.spelled(data),
-        "--limit": limit,
-        "--shots": shots,
-        "--path-column": path_column,
-        "--text-column": text_column,
-        "--label-column": label_column,
-        "--path-root": path_root,
-        "--skip-unreadable": skip_unreadable,
-    }
-    typed = given.words(columns) if given.spelled(data) else []
-    return _run(
-        candidates,
-        dataset,
-        config,
-        out,
-        selection=selection,
-        jobs=jobs,
-        cache=cache,
-        fresh=fresh,
-        typed=[] if dataset.outputs else typed,
-    )
+    spec = given.spelled(data)
+    typed = ["--data", spec, *reading.words(shots=True)] if spec and not dataset.outputs else []
+    return _run(candidates, dataset, config, running, jobs, typed)
 
 
 def _run(
     candidates: "list[Candidate]",
     dataset: "Dataset",
     config: dict[str, Any],
-    out: Path | None,
-    *,
-    selection: dict[str, Any],
+    running: given.Running,
     jobs: int,
-    cache: Path | None,
-    fresh: bool,
     typed: list[str],
 ) -> "Result":
     from lowdim.ranking import rank as rank_models
@@ -215,7 +145,7 @@ def _run(
         for candidate in candidates
         if isinstance(candidate.model, str) and typed and isinstance(candidate.options.get("image_size"), int | None)
     }
-    with run_folder(out, "rank", config, fresh=fresh) as (run, folder), run:
+    with run_folder(running.out, "rank", config, fresh=running.fresh) as (run, folder), run:
         known = run.finished()
         if known is not None:
             return Result("rank", known, _page(known, tune), folder=folder, remarks=_remarks(known))
@@ -224,7 +154,7 @@ def _run(
                 candidates,
                 dataset,
                 by=config["by"],
-                selection=selection,
+                selection={"limit": config["data"]["limit"], "shots": config["data"]["shots"], "seed": config["seed"]},
                 probe=config["probe"],
                 probe_on=config["probe_on"],
                 jobs=jobs,
@@ -232,7 +162,7 @@ def _run(
                 device=config["device"],
                 seed=config["seed"],
                 folder=run.state,
-                cache=cache,
+                cache=running.cache,
                 progress=update,
             )
         result: dict[str, Any] = {

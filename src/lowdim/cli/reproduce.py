@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli import _completion
-from lowdim.cli._command import TYPED, Listing, called_from_python, command, run_folder
+from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
 from lowdim.cli._common import Fresh, Out, progress, say
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from lowdim.experiments import Experiment
     from lowdim.experiments._runner import Finished
     from lowdim.report import Page, Result
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    command(app)(reproduce)
 
 
 @called_from_python

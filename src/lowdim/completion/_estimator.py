@@ -15,7 +15,6 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
 from lowdim.completion.entries import Entries, _inputs, require_memory
-from lowdim.completion.entries._known import with_tables
 from lowdim.completion.entries._pictures import Picture
 from lowdim.completion.solvers import SOLVERS
 from lowdim.completion.solvers import solver as solver_named
@@ -468,7 +467,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         if self.solver not in ("auto", *readers):
             raise UsageError(f"user_table and item_table are read by {' and '.join(readers)}, not by {self.solver!r}.")
         numbered = _inputs.Numbered(entries, self.row_ids_, self.column_ids_)
-        numbered, user_features, item_features = with_tables(numbered, user_table, item_table)
+        numbered, user_features, item_features = _inputs.with_tables(numbered, user_table, item_table)
         self.row_ids_, self.column_ids_ = numbered.row_ids, numbered.column_ids
         self.n_features_in_ = numbered.entries.shape[1]
         return numbered.entries, user_features, item_features

@@ -248,16 +248,10 @@ class Builder:
         known = sorted([*self.outliers, *outliers], key=lambda one: (one.probability or 0.0, -(one.excess or 0.0)))
         self.outliers = known[: self.recipe.outliers]
 
-    def _feature(self) -> dict[str, Any]:
-        """With the width that it was measured with: another pooling may have been asked for."""
-        said = self.recipe.feature.as_dict()
-        width = (one.width for one in self.layers if (one.name, one.pool) == (said["layer"], said["pool"]))
-        return {**said, "width": next(width, said["width"])}
-
     def result(self) -> Profile:
         """What was added."""
         return Profile(
-            feature=self._feature(),
+            feature=as_measured(self.recipe.feature, self.layers),
             data=self.data,
             accuracy=self.accuracy,
             layers=self.layers,
@@ -274,6 +268,13 @@ def linear_head(module: nn.Module, feature: Feature) -> nn.Linear | nn.Conv2d | 
     """The classifier, where it is one linear layer."""
     head = module.get_submodule(feature.heads[0]) if len(feature.heads) == 1 else None
     return head if isinstance(head, nn.Linear | nn.Conv2d) else None
+
+
+def as_measured(feature: Feature, layers: Sequence[Any]) -> dict[str, Any]:
+    """The feature with the width that it was measured with: another pooling may have been asked for."""
+    said = feature.as_dict()
+    width = (one.width for one in layers if (one.name, one.pool) == (said["layer"], said["pool"]))
+    return {**said, "width": next(width, said["width"])}
 
 
 def _named(keys: Mapping[str, Pool]) -> set[tuple[str, str]]:

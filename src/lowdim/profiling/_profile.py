@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,70 +112,110 @@ def profile(
         data = as_dataset(data)
     if not isinstance(model, nn.Module | LoadedModel):
         model = as_model(model, kind=data.kind if isinstance(data, Dataset) else "features")
-    module = unwrapped(model.module if isinstance(model, LoadedModel) else model)
-    sources, names = sources_of(model, data, splits)
-    before = device_of(module)
-    place = before if device is None else torch.device(device)
-    job = Job(
-        device=place,
-        seed=seed,
-        folder=folder,
-        cache=cache,
-        cache_budget=cache_budget,
-        processes=processes or Processes(),
-        progress=None if progress is None else lambda _, done, total: progress(done, total),
-        batch_size=batch_size or samples_per_pass(place),
+    stage = staged(
+        model, data, splits, feature, batch_size, device, seed, folder, cache, cache_budget, processes, progress
     )
-    for name, source in sources.items():
+    for name, source in stage.sources.items():
         classes = len(np.unique(source.labels))
         if classes < 2:
             raise InputError(f"The {name} split has samples of {classes} classes; collapse is about at least two.")
-    example = moved(next(iter(sources.values())).inputs(np.arange(2)), before)
-    asked = model if isinstance(model, LoadedModel) else None
-    found = find_feature(
-        module,
-        example,
-        layer=feature or (asked and asked.layer),
-        pool=asked and asked.pool,
-    )
+    found = stage.feature
     if pools and found.pool not in pools:
         found = replace(found, pool=pools[0])
     recipe = Recipe(
-        keys=keys_of(module, layers, pools, found),
+        keys=keys_of(stage.module, layers, pools, found),
         feature=found,
         weighting=weighting,
         unbiased=unbiased,
         outliers=outliers,
         seed=seed,
     )
-    builder = Builder(module, names, asked and asked.classes, recipe)
-    for warning in copy_warnings(data, list(sources)) if isinstance(data, Dataset) else ():
+    builder = Builder(stage.module, stage.names, stage.classes, recipe)
+    for warning in copy_warnings(data, list(stage.sources)) if isinstance(data, Dataset) else ():
         builder.warn(warning)
-    with opened_cache(cache, folder, cache_budget) as features, placed(module, job):
-        return _measure(builder, sources, data, features, job)
+    with stage.open() as features:
+        return _measure(builder, stage, data, features)
 
 
-@contextmanager
-def placed(module: nn.Module, job: Job) -> Generator[None]:
-    """The network where the job has it, and back where it was; what to do where its memory is too small."""
+@dataclass(frozen=True)
+class Stage:
+    """A network and what it is to be run on, before it runs; `classes` are those of its own head, `names` those of the data."""
+
+    module: nn.Module
+    classes: tuple[str, ...] | None
+    sources: Mapping[str, Source]
+    names: tuple[str, ...]
+    feature: Feature
+    job: Job
+
+    @contextmanager
+    def open(self) -> Generator[FeatureCache]:
+        """The network where the job has it, with the cache of its features, and back where it was; what to do where its memory is
+        too small."""
+        before, job = device_of(self.module), self.job
+        try:
+            with opened_cache(job.cache, job.folder, job.cache_budget) as features:
+                self.module.to(job.device)
+                yield features
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ResourceError(
+                f"Out of memory on {job.device} with {job.batch_size} samples per batch. "
+                f"Use `batch_size={max((job.batch_size or 1) // 2, 1)}`."
+            ) from error
+        finally:
+            self.module.to(before)
+
+    def streams(
+        self, keys: Sequence[Key], labels: Mapping[str, np.ndarray], features: FeatureCache
+    ) -> dict[str, FeatureStream]:
+        """The features of every split, not yet computed."""
+        job = self.job
+        forward = Forward(self.module, keys, torch.device(job.device or "cpu"), self.feature.layout)
+        network = network_content(self.module, fingerprint(self.module)) if features.lasting else []
+        streams: dict[str, FeatureStream] = {}
+        for name, source in self.sources.items():
+            streams[name] = FeatureStream(
+                forward,
+                source,
+                labels[name],
+                cache=features,
+                content=content_digest(network, source) if features.lasting else name,
+                batch_size=job.batch_size or 1,
+                processes=job.processes,
+                like=next(iter(streams.values()), None),
+            )
+        return streams
+
+
+def staged(
+    model: nn.Module | LoadedModel,
+    data: Any,
+    splits: Sequence[str] | None,
+    feature: str | None,
+    batch_size: int | None,
+    device: torch.device | str | None,
+    seed: int,
+    folder: Path | None,
+    cache: Path | None,
+    cache_budget: float,
+    processes: Processes | None,
+    progress: Callable[[int, int], None] | None,
+) -> Stage:
+    """What `profile` was asked for, with the feature found on two of the inputs."""
+    loaded, module = (model, model.module) if isinstance(model, LoadedModel) else (None, model)
+    module = unwrapped(module)
+    sources, names = sources_of(model, data, splits)
     before = device_of(module)
-    try:
-        module.to(job.device)
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ResourceError(
-            f"Out of memory on {job.device} with {job.batch_size} samples per batch. "
-            f"Use `batch_size={max((job.batch_size or 1) // 2, 1)}`."
-        ) from error
-    finally:
-        module.to(before)
-
-
-def samples_per_pass(place: torch.device) -> int:
-    """Where none is asked for."""
-    return 64 if place.type == "cpu" else 256
+    place = before if device is None else torch.device(device)
+    example = moved(next(iter(sources.values())).inputs(np.arange(2)), before)
+    found = find_feature(module, example, layer=feature or (loaded and loaded.layer), pool=loaded and loaded.pool)
+    told = None if progress is None else lambda _, done, total: progress(done, total)
+    size = batch_size or (64 if place.type == "cpu" else 256)
+    where: dict[str, Any] = {"folder": folder, "cache": cache, "cache_budget": cache_budget}
+    job = Job(device=place, seed=seed, processes=processes or Processes(), progress=told, batch_size=size, **where)
+    return Stage(module, loaded and loaded.classes, sources, names, found, job)
 
 
 def keys_of(
@@ -238,31 +278,16 @@ def sources_of(
     return sources, tuple(str(label) for label in range(count))
 
 
-def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, features: FeatureCache, job: Job) -> Profile:
-    recipe, module = builder.recipe, builder.module
-    assert isinstance(job.device, torch.device) and job.batch_size is not None
-    forward = Forward(module, recipe.keys, job.device, recipe.feature.layout)
-    network = network_content(module, fingerprint(module)) if features.lasting else []
-    present: dict[str, np.ndarray] = {}
-    streams: dict[str, FeatureStream] = {}
-    for name, source in sources.items():
-        present[name], labels = np.unique(source.labels, return_inverse=True)
+def _measure(builder: Builder, stage: Stage, data: Any, features: FeatureCache) -> Profile:
+    recipe, job = builder.recipe, stage.job
+    unique = {name: np.unique(source.labels, return_inverse=True) for name, source in stage.sources.items()}
+    for source in stage.sources.values():
         for message in source.warnings():
             builder.warn(message)
-        content = content_digest(network, source) if features.lasting else name
-        streams[name] = FeatureStream(
-            forward,
-            source,
-            labels,
-            cache=features,
-            content=content,
-            batch_size=job.batch_size,
-            processes=job.processes,
-            like=next(iter(streams.values()), None),
-        )
+    streams = stage.streams(recipe.keys, {name: labels for name, (_, labels) in unique.items()}, features)
     step = Counter(2 * sum(len(stream.mine) for stream in streams.values()), job.reporter("measuring"))
     for name, stream in streams.items():
-        classes = torch.from_numpy(present[name])
+        classes = torch.from_numpy(unique[name][0])
         subsample = child_seed(recipe.seed, "subsample", name)
         moments = first_pass(stream, len(classes), subsample, job.processes, step)
         around, head, suspects = second_pass(
@@ -281,7 +306,7 @@ def _measure(builder: Builder, sources: Mapping[str, Source], data: Any, feature
         )
         items = data[name].items if isinstance(data, Dataset) else None
         builder.add(
-            Measured(name, stream.labels, present[name], moments, around, head, suspects, items, stream.exponents)
+            Measured(name, stream.labels, unique[name][0], moments, around, head, suspects, items, stream.exponents)
         )
     return builder.result()
 

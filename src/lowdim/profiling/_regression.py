@@ -19,20 +19,15 @@ from lowdim.data._finite import some
 from lowdim.errors import LowdimError, NonFiniteError
 from lowdim.features import (
     FeatureStream,
-    Forward,
     Key,
     Pool,
-    content_digest,
-    moved,
-    network_content,
-    opened_cache,
     usable,
 )
 from lowdim.metrics import HeldOut, features_rank, heldout_ridge, regression_collapse, root_law
-from lowdim.models import OUTPUT, Feature, LoadedModel, as_model, find_feature, fingerprint, unwrapped
-from lowdim.profiling._builder import linear_head
+from lowdim.models import OUTPUT, Feature, LoadedModel, as_model
+from lowdim.profiling._builder import as_measured, linear_head
 from lowdim.profiling._passes import thinned
-from lowdim.profiling._profile import Counter, device_of, keys_of, placed, samples_per_pass, sources_of
+from lowdim.profiling._profile import Counter, keys_of, staged
 
 SAMPLES = 10_000
 SAMPLE_BYTES = 1e9
@@ -174,47 +169,18 @@ def regression_profile(
     """
     data = as_dataset(data, task="regression")
     model = model if isinstance(model, nn.Module | LoadedModel) else as_model(model, kind=data.kind)
-    module = unwrapped(model.module if isinstance(model, LoadedModel) else model)
-    sources, _ = sources_of(model, data, splits)
-    place = device_of(module) if device is None else torch.device(device)
-    job = Job(
-        device=place,
-        seed=seed,
-        folder=folder,
-        cache=cache,
-        cache_budget=cache_budget,
-        processes=processes or Processes(),
-        progress=None if progress is None else lambda _, done, total: progress(done, total),
-        batch_size=batch_size or samples_per_pass(place),
+    stage = staged(
+        model, data, splits, feature, batch_size, device, seed, folder, cache, cache_budget, processes, progress
     )
-    example = moved(next(iter(sources.values())).inputs(np.arange(2)), device_of(module))
-    asked = model if isinstance(model, LoadedModel) else None
-    found = find_feature(module, example, layer=feature or (asked and asked.layer), pool=asked and asked.pool)
-    forward = Forward(module, keys_of(module, layers, pools, found), place, found.layout)
-    warned = [message for source in sources.values() for message in source.warnings()]
-    warned += copy_warnings(data, list(sources))
-    rows: dict[str, _Rows] = {}
-    with opened_cache(cache, folder, cache_budget) as features, placed(module, job):
-        network = network_content(module, fingerprint(module)) if features.lasting else []
-        step, streams = (
-            Counter(sum(-(-len(data[name]) // (job.batch_size or 1)) for name in sources), job.reporter("measuring")),
-            list[FeatureStream](),
-        )
-        for name, source in sources.items():
-            content = content_digest(network, source) if features.lasting else name
-            stream = FeatureStream(
-                forward,
-                source,
-                source.labels,
-                cache=features,
-                content=content,
-                batch_size=job.batch_size or 1,
-                processes=job.processes,
-                like=next(iter(streams), None),
-            )
-            streams.append(stream)
-            rows[name] = _collected(stream, data, name, job, step, warned)
-    return _told(module, found, data, rows, seed, warned)
+    warned = [message for source in stage.sources.values() for message in source.warnings()]
+    warned += copy_warnings(data, list(stage.sources))
+    with stage.open() as features:
+        keys = keys_of(stage.module, layers, pools, stage.feature)
+        labels = {name: source.labels for name, source in stage.sources.items()}
+        streams = stage.streams(keys, labels, features)
+        step = Counter(sum(len(stream.mine) for stream in streams.values()), stage.job.reporter("measuring"))
+        rows = {name: _collected(stream, data, name, stage.job, step, warned) for name, stream in streams.items()}
+    return _told(stage.module, stage.feature, data, rows, seed, warned)
 
 
 def _collected(
@@ -330,8 +296,5 @@ def _told(
             )
             law = attempt(f"{split}, head", lambda goal=goal: root_law(weight, goal))
             head[split] = {"outside_rows": seen_by and seen_by.outside_rows, "root_law": law}
-    said = feature.as_dict()
-    width = next((one.width for one in layers if (one.name, one.pool) == (said["layer"], said["pool"])), said["width"])
-    return RegressionProfile(
-        {**said, "width": width}, data.outputs, counts, own_r2, layers, head, list(dict.fromkeys(warned))
-    )
+    said = as_measured(feature, layers)
+    return RegressionProfile(said, data.outputs, counts, own_r2, layers, head, list(dict.fromkeys(warned)))

@@ -21,6 +21,7 @@ from lowdim.data._dataset import limited_indices
 from lowdim.data._finite import some
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import (
+    FeatureCache,
     FeatureStream,
     Forward,
     Inputs,
@@ -182,59 +183,92 @@ def evaluate(
         >>> found.layer, found.width, found.samples
         ('head:input', 24, 100)
     """
-    start = time.perf_counter()
-    model = candidate.load(data.kind)
-    place = torch.device(device or "cpu")
-    model.module.to(place)
-    samples = SplitSource(candidate_split(candidate, data, split, selection or {}), model.preprocessing)
-    example = moved(samples.inputs(np.arange(2) % max(1, len(samples.labels))), place)
-    feature = model.feature(example)
-    forward = Forward(model.module, [feature.key], place, feature.layout)
-    if probe and model.layer is None:
-        forward = _with_blocks(forward, feature, example)
-    views = (False, True) if probe and has_mirror(example) else (False,)
-    on_test = probe_on == "test" and "test" in data.splits and split != "test"
+    found = Opened(candidate, data, split, selection, probe_on, batch_size, device, leave_out)
+    if probe and found.model.layer is None:
+        found.forward = _with_blocks(found.forward, found.feature, found.example)
+    views = (False, True) if probe and has_mirror(found.example) else (False,)
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
-
-        def stream(name: str, like: FeatureStream | None = None, *, mirrored: bool = False) -> CandidateRows:
-            part = samples.split if name == split else candidate_split(candidate, data, name, selection or {})
-            source = SplitSource(part, model.preprocessing, mirrored=mirrored)
-            network = network_content(model.module, model.fingerprint)
-            content = content_digest(network, source) if features.lasting else f"{name}-mirrored" if mirrored else name
-            found = FeatureStream(
-                forward, source, source.labels, cache=features, content=content, batch_size=batch_size, like=like
-            )
-            left = (leave_out or {}).get(name, ())
-            return CandidateRows(found, feature.key, data[name], left, scored=feature.outputs > 1)
-
-        rows = {split: stream(split)}
+        rows = {split: found.rows(features, split)}
         work = _Work(rows[split], saved=candidate.features is not None)
-        work.warnings += rows[split].stream.source.warnings()
+        work.warnings += [*found.model.notes, *rows[split].stream.source.warnings()]
         work.first_pass()
-        if probe and on_test:
-            rows["test"] = stream("test", rows[split].stream)
-        seen = [[found, *(stream(name, mirrored=True) for _ in views[1:])] for name, found in rows.items()]
+        if probe and found.on_test:
+            rows["test"] = found.rows(features, "test", rows[split].stream)
+        seen = [[one, *(found.rows(features, name, mirrored=True) for _ in views[1:])] for name, one in rows.items()]
         work.measure(work.fit_probe(*seen, seed=seed) if probe else None)
-    influences = work.influences()
-    return Evaluation(
-        name=candidate.name,
+    return found.evaluation(
         scores=work.scores,
-        deviations={name: float(np.sqrt(np.sum(values**2))) for name, values in influences.items()},
-        influences=influences,
-        feature=feature.as_dict(),
-        layer=feature.name,
+        influences=work.influences(),
         width=work.statistics.width,
-        parameters=None if candidate.features else sum(p.numel() for p in model.module.parameters()),
         samples=work.statistics.samples,
         probe_samples=work.probe_samples,
-        random_weights=model.random_weights,
-        fingerprint=model.fingerprint,
-        preprocessing=model.preprocessing.describe(),
-        warnings=(*model.notes, *work.warnings),
-        seconds=time.perf_counter() - start,
-        not_finite={name: found.bad.tolist() for name, found in rows.items()},
+        warnings=work.warnings,
+        not_finite={name: one.bad.tolist() for name, one in rows.items()},
     )
+
+
+class Opened:
+    """A candidate's network where it runs, with its feature, and the data that it is scored on."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        data: Dataset,
+        split: str,
+        selection: Mapping[str, Any] | None,
+        probe_on: ProbeOn,
+        batch_size: int,
+        device: str | None,
+        leave_out: Mapping[str, Sequence[int]] | None,
+    ) -> None:
+        self.start = time.perf_counter()
+        self.candidate, self.data, self.split, self.batch_size = candidate, data, split, batch_size
+        self.selection, self.leave_out = selection or {}, leave_out or {}
+        self.on_test = probe_on == "test" and "test" in data.splits and split != "test"
+        self.model, place = candidate.load(data.kind), torch.device(device or "cpu")
+        self.model.module.to(place)
+        part = candidate_split(candidate, data, split, self.selection)
+        self.source = SplitSource(part, self.model.preprocessing)
+        self.example = moved(self.source.inputs(np.arange(2) % max(1, len(part))), place)
+        self.feature = self.model.feature(self.example)
+        self.forward = Forward(self.model.module, [self.feature.key], place, self.feature.layout)
+
+    def rows(
+        self, cache: FeatureCache, name: str, like: FeatureStream | None = None, *, mirrored: bool = False
+    ) -> "CandidateRows":
+        """The features of a split, not yet computed."""
+        own = name == self.split
+        part = self.source.split if own else candidate_split(self.candidate, self.data, name, self.selection)
+        source = SplitSource(part, self.model.preprocessing, mirrored=mirrored)
+        network = network_content(self.model.module, self.model.fingerprint)
+        content = content_digest(network, source) if cache.lasting else f"{name}-mirrored" if mirrored else name
+        size = self.batch_size
+        stream = FeatureStream(
+            self.forward, source, source.labels, cache=cache, content=content, batch_size=size, like=like
+        )
+        scored = self.feature.outputs > 1 and not self.data.outputs
+        return CandidateRows(stream, self.feature.key, self.data[name], self.leave_out.get(name, ()), scored=scored)
+
+    def evaluation(
+        self, *, influences: Mapping[str, np.ndarray], warnings: Sequence[str], **measured: Any
+    ) -> Evaluation:
+        """What was measured, with what is known of the network."""
+        model = self.model
+        return Evaluation(
+            name=self.candidate.name,
+            deviations={name: float(np.sqrt(np.sum(values**2))) for name, values in influences.items()},
+            influences=influences,
+            feature=self.feature.as_dict(),
+            layer=self.feature.name,
+            parameters=None if self.candidate.features else sum(p.numel() for p in model.module.parameters()),
+            random_weights=model.random_weights,
+            fingerprint=model.fingerprint,
+            preprocessing=model.preprocessing.describe(),
+            warnings=tuple(warnings),
+            seconds=time.perf_counter() - self.start,
+            **measured,
+        )
 
 
 def candidate_split(candidate: Candidate, data: Dataset, name: str, selection: Mapping[str, Any]) -> Split:

@@ -1,30 +1,20 @@
 """Everything about one candidate where labels are numbers: how much of them is linear in its feature, and how low-dimensional that is."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lowdim._job import CACHE_BUDGET
 from lowdim._random import child_seed
 from lowdim.data import Dataset
 from lowdim.data._dataset import limited_indices
 from lowdim.errors import InputError
-from lowdim.features import (
-    FeatureStream,
-    Forward,
-    SplitSource,
-    content_digest,
-    moved,
-    network_content,
-    opened_cache,
-)
+from lowdim.features import opened_cache
 from lowdim.metrics import HeldOut, heldout_ridge, regression_collapse
 from lowdim.ranking._candidates import Candidate
-from lowdim.ranking._evaluate import PROBE_SAMPLES, CandidateRows, Evaluation, ProbeOn, candidate_split
+from lowdim.ranking._evaluate import PROBE_SAMPLES, Evaluation, Opened
 from lowdim.ranking.scores import SCORES
 
 
@@ -33,64 +23,25 @@ def evaluate_regression(
     data: Dataset,
     *,
     folder: Path,
-    split: str = "train",
-    selection: Mapping[str, Any] | None = None,
-    probe: bool = True,
-    probe_on: ProbeOn = "test",
-    batch_size: int = 64,
-    device: str | None = None,
-    seed: int = 0,
-    cache: Path | None = None,
-    cache_budget: float = CACHE_BUDGET,
-    leave_out: Mapping[str, Sequence[int]] | None = None,
+    split: str,
+    seed: int,
+    cache: Path | None,
+    cache_budget: float,
+    probe: bool,
+    **how: Any,
 ) -> Evaluation:
-    """As `evaluate`, of the candidate's feature: a ridge instead of the frozen head, collapse as `regression_collapse` has it.
-
-    Args:
-        candidate: What to score.
-        data: Numbers to be predicted.
-        folder: As in `evaluate`.
-        split: As in `evaluate`.
-        selection: As in `evaluate`.
-        probe: Has to be true.
-        probe_on: As in `evaluate`.
-        batch_size: As in `evaluate`.
-        device: As in `evaluate`.
-        seed: Of the folds.
-        cache: As in `evaluate`.
-        cache_budget: As in `evaluate`.
-        leave_out: As in `evaluate`.
-
-    Raises:
-        InputError: If the model cannot be loaded or has no feature that can be told.
-        NonFiniteError: If more than a tenth of a split has no finite features or outputs.
-    """
-    start = time.perf_counter()
-    model, place = candidate.load(data.kind), torch.device(device or "cpu")
-    model.module.to(place)
-    names = [split, *(["test"] if probe_on == "test" and "test" in data.splits and split != "test" else [])]
-    sources = {
-        name: SplitSource(candidate_split(candidate, data, name, selection or {}), model.preprocessing)
-        for name in names
-    }
-    example = moved(sources[split].inputs(np.arange(2) % max(1, len(data[split]))), place)
-    feature = model.feature(example)
-    forward = Forward(model.module, [feature.key], place, feature.layout)
+    """As `evaluate`, of the candidate's feature: a ridge instead of the frozen head, collapse as `regression_collapse` has it."""
+    assert probe, "the ridge cannot be left out"
+    opened = Opened(candidate, data, split, **how)
     folder.mkdir(parents=True, exist_ok=True)
-    warnings = [*model.notes, *sources[split].warnings()]
+    warnings = [*opened.model.notes, *opened.source.warnings()]
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     not_finite: dict[str, Sequence[int]] = {}
-    samples = 0
+    samples, first = 0, None
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
-        streams: list[FeatureStream] = []
-        for name, source in sources.items():
-            network = network_content(model.module, model.fingerprint)
-            content = content_digest(network, source) if features.lasting else name
-            stream = FeatureStream(
-                forward, source, source.labels, cache=features, content=content, batch_size=batch_size, like=next(iter(streams), None),
-            )  # fmt: skip
-            streams.append(stream)
-            rows = CandidateRows(stream, feature.key, data[name], (leave_out or {}).get(name, ()), scored=False)
+        for name in [split, *(["test"] if opened.on_test else [])]:
+            rows = opened.rows(features, name, first)
+            first = first or rows.stream
             parts = [(where, hidden.numpy()) for where, hidden, _ in rows]
             rows.require_few()
             where, hidden = np.concatenate([part for part, _ in parts]), np.concatenate([part for _, part in parts])
@@ -111,9 +62,9 @@ def evaluate_regression(
             warnings.append(f"no {name}: {error}")
             return None
 
-    folds, copies = child_seed(seed, "folds"), sources[split].copies[where]
+    folds, copies = child_seed(seed, "folds"), opened.source.copies[where]
     crossed = attempt("r2_cv", lambda: heldout_ridge(hidden, targets[split], copies=copies, seed=folds))
-    others = names[-1] if len(names) > 1 else None
+    others = "test" if opened.on_test else None
     judged = crossed
     if others is not None:
         judged = attempt("r2", lambda: heldout_ridge(hidden, targets[split], (found[others][1], targets[others])))
@@ -129,21 +80,12 @@ def evaluate_regression(
         of = split if name == "r2_cv" or others is None else others
         influences[name] = np.zeros(len(data[of]))
         influences[name][found[of][0]] = one.influence
-    return Evaluation(
-        name=candidate.name,
+    return opened.evaluation(
         scores={name: scores[name] for name in SCORES if name in scores},
-        deviations={name: float(np.sqrt(np.sum(values**2))) for name, values in influences.items()},
         influences=influences,
-        feature=feature.as_dict(),
-        layer=feature.name,
         width=hidden.shape[1],
-        parameters=None if candidate.features else sum(p.numel() for p in model.module.parameters()),
         samples=len(where),
         probe_samples=len(found[others or split][0]),
-        random_weights=model.random_weights,
-        fingerprint=model.fingerprint,
-        preprocessing=model.preprocessing.describe(),
-        warnings=tuple(warnings),
-        seconds=time.perf_counter() - start,
+        warnings=warnings,
         not_finite=not_finite,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from lowdim._memory import require_memory
@@ -221,6 +222,22 @@ class Entries:
         """The SciPy matrix with these values (``|Omega|``,) in the observed places: ``S @ right`` and ``S.T @ left`` are its products."""
         start = self.row_start if self.size > LARGEST_SIDE else self.row_start.astype(np.int32)
         return scipy.sparse.csr_array((values, self.cols, start), shape=self.shape)
+
+    def leading_svd(
+        self, values: NDArray[np.float64], count: int, random: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """The largest ``count`` singular triplets of `sparse`: U (m, k), s descending, V (n, k).
+
+        ARPACK; dense where the matrix is so thin that nearly all its triplets are wanted.
+        """
+        matrix, small = self.sparse(values), min(self.shape)
+        count = min(count, small)
+        if count >= small - 1 or small <= 32:
+            left, values, right = np.linalg.svd(matrix.todense(), full_matrices=False)
+        else:
+            found: Any = scipy.sparse.linalg.svds(matrix, count, v0=random.standard_normal(small))
+            left, values, right = found[0][:, ::-1], found[1][::-1], found[2][::-1]
+        return np.ascontiguousarray(left[:, :count]), values[:count].copy(), np.ascontiguousarray(right[:count].T)
 
     def predict(self, left: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """The observed entries of ``left @ right.T``, row by row: of (m, k) and (n, k) factors, C-contiguous and of one dtype."""

@@ -14,10 +14,10 @@ SOLVERS = {
     "ratings": "ratings:RATINGS",
     "ratings-quick": "ratings:RATINGS_QUICK",
     "als": "_als:ALS",
-    "table": "table:TABLE",
-    "table-quick": "table:TABLE_QUICK",
+    "table": "table._table:TABLE",
+    "table-quick": "table._table:TABLE_QUICK",
     "exact": "exact:EXACT",
-    "gd": "gd:GD",
+    "gd": "gd._gradient_descent:GD",
 }
 """The module in this room, and the record in it."""
 

@@ -14,11 +14,11 @@ import scipy.optimize
 import scipy.sparse
 from scipy.sparse.linalg import splu
 
-from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._als import ALS
 from lowdim.completion.solvers._solver import (
     Array,
     Completion,
+    Entries,
     HeldOut,
     Indices,
     Mask,

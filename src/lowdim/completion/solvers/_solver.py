@@ -1,18 +1,22 @@
 """The interface of the solvers: what they are asked, what they answer, and the record of what is true of one."""
 
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lowdim._files import load_tensors, save_tensors
 from lowdim._linalg import Array as Array
 from lowdim._linalg import Indices as Indices
 from lowdim._linalg import Mask as Mask
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._journal import Journal
 
+INTERVAL = 30.0  # seconds between two writes; a stage that takes less is not written
 NOISY = 1e-3  # of the deviation of a column
 NORMAL_90 = 1.6448536269514722  # 90 % of a normal distribution lie within this many deviations
 TYPICAL_CALIBRATION, CALIBRATION_SPREAD = 0.97, 0.06  # over tables; the spread is of the logarithm
@@ -65,6 +69,52 @@ class WithDeviations(Protocol):
     ) -> Iterator[Array]:
         """Draws of all cells, ``(m', n)`` each, from their joint predictive distribution."""
         ...
+
+
+@dataclass
+class Journal:
+    """What a long fit has done so far: told to whoever watches, and kept on disk between sweeps so that it can be continued.
+
+    A fit is a fixed sequence of stages (of the search for a rank, of the check, of the final fit). Each asks the journal for its number,
+    finds what an interrupted run left there, and reports after every sweep. Everything else is computed again: it is deterministic and
+    cheap.
+
+    Attributes:
+        folder: For the state of the stages; None keeps nothing.
+        watch: Called with the sweeps done and the most there will be, after every sweep.
+        interval: Seconds between two writes.
+        stages: Begun so far.
+    """
+
+    folder: Path | None = None
+    watch: Callable[[int, int], None] = lambda done, total: None
+    interval: float = INTERVAL
+    stages: int = field(default=0, init=False)
+
+    def stage(self, total: int) -> "Stage":
+        """The next stage, of at most `total` sweeps."""
+        self.stages += 1
+        file = self.folder / f"stage-{self.stages}.safetensors" if self.folder else None
+        return Stage(file, self.watch, self.interval, total)
+
+
+class Stage:
+    """One stage of a fit."""
+
+    def __init__(self, file: Path | None, watch: Callable[[int, int], None], interval: float, total: int) -> None:
+        self._file, self._watch, self._interval, self._total = file, watch, interval, total
+        self._written = time.monotonic()
+
+    def saved(self) -> dict[str, NDArray[Any]] | None:
+        """What an interrupted run kept of this stage."""
+        return load_tensors(self._file)[0] if self._file and self._file.exists() else None
+
+    def report(self, done: int, state: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+        """A sweep is done; `state` gives all that the next one needs."""
+        if self._file and time.monotonic() - self._written >= self._interval:
+            save_tensors(self._file, {name: np.asarray(array) for name, array in state().items()})
+            self._written = time.monotonic()
+        self._watch(done, self._total)
 
 
 @dataclass(frozen=True)

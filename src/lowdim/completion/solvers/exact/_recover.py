@@ -6,11 +6,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from lowdim._linalg import product_svd
-from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers._solver import Entries, Journal
 from lowdim.completion.solvers.exact._gauss_newton import Array, Polished, polish
 from lowdim.completion.solvers.exact._reweighting import Estimate, reweighted
-from lowdim.completion.solvers.gd._starts import leading_svd
 from lowdim.errors import UsageError
 
 VANISHED = 1e-6  # relative residual that counts as none
@@ -144,7 +142,7 @@ class _Search:
 
     def run(self, random_state: int, journal: Journal) -> Recovery:
         if self.bound == 0:  # a single row or column: every matrix has rank 1, and nothing ties its entries
-            left, values, right = leading_svd(self.entries, self.entries.values, 1, np.random.default_rng(0))
+            left, values, right = self.entries.leading_svd(self.entries.values, 1, np.random.default_rng(0))
             self.keep(polish(self.entries, left * values, right))
             return self.answer()
         for number, plan in enumerate(self.plans()):

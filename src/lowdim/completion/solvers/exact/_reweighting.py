@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.exact._tangent import solve_weighted
-from lowdim.completion.solvers.gd._starts import leading_svd
 
 Array = NDArray[np.float64]
 
@@ -107,7 +106,7 @@ def reweighted(
 
 def _first(entries: Entries, bound: int, random: np.random.Generator) -> Estimate:
     """The leading part of the matrix with zeros in its holes; the last if that has low rank already."""
-    left, values, right = leading_svd(entries, entries.values, bound + 1, random)
+    left, values, right = entries.leading_svd(entries.values, bound + 1, random)
     smoothing, largest = float(values[-1]), float(values[0])
     return Estimate(0, left, values, right, smoothing, largest, smoothing < NEGLIGIBLE * largest)
 

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from lowdim.completion.entries import Entries
 from lowdim.completion.entries._kernels import residual_products, unrolled_residual_products
-from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers._solver import Journal
 from lowdim.errors import NonFiniteError
 
 Array = NDArray[np.float64]

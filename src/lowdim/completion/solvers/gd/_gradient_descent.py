@@ -1,19 +1,18 @@
 """The `gd` solver: the lecture's dynamics, from observed entries to factors."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from lowdim._linalg import product_svd
 from lowdim._random import child_seed
-from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._journal import Journal
+from lowdim.completion.solvers._factors import factor_completion, solved
+from lowdim.completion.solvers._solver import Completion, Entries, HeldOut, Journal, Mask, Settings, Solved, Solver
 from lowdim.completion.solvers.gd._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
     largest_gamma,
-    leading_svd,
     orthogonal_network,
     spectral_network,
     stable_step,
@@ -120,7 +119,7 @@ def gradient_descent(
         raise UsageError("All observed entries are 0, so every gradient is 0. The completion is the zero matrix.")
     # Not default_rng(random_state): a matrix drawn with the same seed would not be independent of the start.
     random = np.random.default_rng(child_seed(random_state, "gradient descent"))
-    largest = float(leading_svd(entries, entries.values, 1, random)[1][0]) / entries.density
+    largest = float(entries.leading_svd(entries.values, 1, random)[1][0]) / entries.density
     step = stable_step(entries.density, largest, depth) if step is None else step
     if gamma is None:
         limit = largest_gamma(step, entries.density, largest, depth) if form == "compressed" else 2.0
@@ -196,3 +195,34 @@ def _validate(entries: Entries, rank: int, depth: int, form: str, scale: float, 
         raise UsageError(f"The scale of the start must be > 0, not {scale}: at 0 every gradient is 0.")
     if step is not None and not (np.isfinite(step) and step > 0):
         raise UsageError(f"The step must be > 0, not {step}.")
+
+
+def solve_gd(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
+    """Train on all entries; see `gradient_descent`."""
+    del start  # it must start near zero
+    held_out = check_gd(entries, held, settings)
+    return solved(gradient_descent(entries, **_options(entries, settings)), entries, held_out)
+
+
+def check_gd(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
+    """The check of `solve_gd` alone, without the fit of all entries."""
+    training = entries.select(~held)
+    first = gradient_descent(training, **_options(entries, settings))
+    return HeldOut.of(factor_completion(first, training), entries, held)
+
+
+def _options(entries: Entries, settings: Settings) -> dict[str, Any]:
+    rank = settings.rank or entries.affordable_rank(settings.max_rank)
+    return {"rank": rank, "depth": settings.depth, "random_state": settings.seed, "journal": settings.journal}
+
+
+GD = Solver(
+    name="gd",
+    title="the compressed deep linear network trained by gradient descent",
+    solve=solve_gd,
+    check=check_gd,
+    memory=lambda entries, shape, rank: 95 * entries + 120 * sum(shape) * rank,
+    reads=frozenset({"depth"}),
+    biased=False,
+    one_scale=True,
+)

@@ -6,8 +6,6 @@ full observation would not need, is followed with *discrepant* rates.
 """
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from lowdim.completion.entries import Entries
@@ -15,24 +13,6 @@ from lowdim.completion.solvers.gd._descent import Network
 from lowdim.dynamics import initialize
 
 Array = NDArray[np.float64]
-
-
-def leading_svd(entries: Entries, values: Array, count: int, random: np.random.Generator) -> tuple[Array, Array, Array]:
-    """The largest ``count`` singular triplets of the sparse matrix with these values: U (m, k), s descending, V (n, k).
-
-    ARPACK; dense where the matrix is so thin that nearly all its triplets are wanted.
-    """
-    matrix = scipy.sparse.csr_array((values, entries.cols, entries.row_start), shape=entries.shape)
-    small = min(entries.shape)
-    count = min(count, small)
-    if count >= small - 1 or small <= 32:
-        left, values, right = np.linalg.svd(matrix.todense(), full_matrices=False)
-    else:
-        found: tuple[Array, Array, Array] = scipy.sparse.linalg.svds(  # pyright: ignore[reportAssignmentType]
-            matrix, count, v0=random.standard_normal(small)
-        )
-        left, values, right = found[0][:, ::-1], found[1][::-1], found[2][::-1]
-    return np.ascontiguousarray(left[:, :count]), values[:count].copy(), np.ascontiguousarray(right[:count].T)
 
 
 def orthogonal_network(
@@ -62,13 +42,13 @@ def compressed_network(
     """
     if original is not None:
         residual = entries.values - entries.predict(np.ascontiguousarray(original.left), original.right)
-        left_vectors, _, right_vectors = leading_svd(entries, residual, rank, random)
+        left_vectors, _, right_vectors = entries.leading_svd(residual, rank, random)
         moved = original.right @ (original.left.T @ left_vectors)
         right = np.linalg.qr(np.concatenate([right_vectors, moved / np.linalg.norm(moved, axis=0)], 1))[0]
         left = original.left @ (original.right.T @ right) / scale**depth
     else:
         width = min(2 * rank, *entries.shape)
-        left_vectors, _, right_vectors = leading_svd(entries, entries.values, rank, random)
+        left_vectors, _, right_vectors = entries.leading_svd(entries.values, rank, random)
         (moved,) = initialize([left_vectors.shape[1], entries.shape[1]], random)  # Q.T @ U_Phi for a random Q
         right = _complete_basis(moved, right_vectors, width)
         left = _complete_basis(left_vectors, random.standard_normal((entries.shape[0], width)), width)
@@ -87,7 +67,7 @@ def spectral_network(
     References:
         Kwon, Zhang, Song, Balzano and Qu (2024), arXiv:2311.05061.
     """
-    left, _, right = leading_svd(entries, entries.values, 2 * rank, random)
+    left, _, right = entries.leading_svd(entries.values, 2 * rank, random)
     inner = (scale * np.eye(left.shape[1]),) * (depth - 2)
     factors = (scale * np.ascontiguousarray(right.T), *inner, scale * left)
     return Network(factors, (alpha, *(1.0,) * (depth - 2), alpha))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion.solvers._journal import Journal, Stage
+from lowdim.completion.solvers._solver import Journal, Stage
 from lowdim.completion.solvers.table import _packed as packed
 
 Array = NDArray[np.floating[Any]]

@@ -19,16 +19,16 @@ from lowdim.completion.solvers._solver import (
     Mask,
     Settings,
     Solved,
+    Solver,
+    described,
     to_dense,
 )
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table._draws import Rows, draws, sizes_of
+from lowdim.completion.solvers.table._holes import held_stretches, not_at_random
 from lowdim.completion.solvers.table._in_time import InTime
-from lowdim.completion.solvers.table._missingness import not_at_random
-from lowdim.completion.solvers.table._normal_scores import NormalScores
-from lowdim.completion.solvers.table._pattern import held_stretches
-from lowdim.completion.solvers.table._second_stage import SecondStage, fit_second_stage
-from lowdim.completion.solvers.table._worlds import EXTREME, FactorModel
+from lowdim.completion.solvers.table._second_stage import LEAST_ROWS, TRAINING_ROWS, SecondStage, fit_second_stage
+from lowdim.completion.solvers.table._worlds import EXTREME, MOST_CELLS, PARTS, FactorModel, NormalScores
 
 SWEEPS = 30
 TOLERANCE = 3e-3  # of a cell, in root mean square
@@ -121,6 +121,12 @@ class TableCompletion:
     def _standardised(self, entries: Entries) -> tuple[Array, Mask]:
         values, observed = to_dense(entries)
         return np.where(observed, (values - self.mean) / self.scale, 0.0), observed
+
+
+def _memory(entries: int, shape: tuple[int, int], rank: int) -> int:
+    rows = min(shape[0], max(LEAST_ROWS, MOST_CELLS // ((PARTS + 1) * shape[1])), TRAINING_ROWS)
+    worlds = rows * shape[1] * (PARTS + 1)
+    return 20 * 2**20 + 150 * shape[0] * shape[1] + 56 * worlds
 
 
 def solve_table(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
@@ -244,3 +250,27 @@ def _quantile(errors: Array) -> float:
     """The conformal quantile: one more error, that of the cell to be filled, is as likely anywhere among these."""
     place = min(int(np.ceil(LEVEL * (errors.size + 1))), errors.size) - 1
     return max(float(np.sort(errors)[place]), 1e-12)
+
+
+def _suits(entries: Entries, settings: Settings) -> str:
+    return f"{described(entries)}: a noisy table"
+
+
+TABLE = Solver(
+    name="table",
+    title="noisy tables of at most a few thousand columns",
+    solve=solve_table,
+    memory=_memory,
+    suits=_suits,
+    rescued=True,
+    reads=frozenset({"iterations"}),
+    shrinks=True,
+)
+TABLE_QUICK = Solver(
+    name="table-quick",
+    title="the same in one round, hardly less accurate",
+    solve=solve_quickly,
+    memory=_memory,
+    reads=frozenset({"iterations"}),
+    shrinks=True,
+)
