@@ -70,6 +70,12 @@ def rank(
     probe_on: Annotated[
         ProbeChoice, typer.Option("--probe-on", help="Measure the probe on the test split, or by cross-validation.")
     ] = ProbeChoice.test,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race", help="For many models: those clearly behind after a part of the images see no more of them."
+        ),
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Candidates at a time.")] = 1,
     *,
     reading: given.Reading,
@@ -113,6 +119,7 @@ def rank(
         ),
         "probe": not no_probe,
         "probe_on": str(probe_on),
+        **({"race": True} if race else {}),
         "device": given.device(running.device),
         "batch_size": given.batch_size(running.batch_size) or 64,
         "seed": running.seed,
@@ -157,6 +164,7 @@ def _run(
                 selection={"limit": config["data"]["limit"], "shots": config["data"]["shots"], "seed": config["seed"]},
                 probe=config["probe"],
                 probe_on=config["probe_on"],
+                race=config.get("race", False),
                 jobs=jobs,
                 batch_size=config["batch_size"],
                 device=config["device"],
