@@ -74,7 +74,7 @@ def test_the_best_hardly_ever_leaves() -> None:
 def test_a_difference_of_no_sample_is_none() -> None:
     planted = Planted([1.0, 1.0], 800)
     assert not race(planted, np.arange(800) % 2, 2, by="probe_cv_accuracy", batch_size=10)
-    assert BEHIND == pytest.approx(2.6, abs=0.01)
+    assert pytest.approx(2.6, abs=0.01) == BEHIND
 
 
 def test_who_cannot_be_scored_stays() -> None:
