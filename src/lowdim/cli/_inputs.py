@@ -166,6 +166,18 @@ class Reading:
         return words(given if shots else {**given, "--shots": None})
 
 
+TestShare: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--test-share",
+        rich_help_panel="Data",
+        min=0,
+        max=0.9,
+        help="Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Running:
     """Where and with what a command computes, and where its results go; a command leaves out what does not apply to it."""

@@ -99,16 +99,7 @@ def finetune(
     compress_delta: Annotated[
         bool, typer.Option("--compress-delta", help="Store updates in low rank if that costs at most 0.2 points.")
     ] = False,
-    test_share: Annotated[
-        float,
-        typer.Option(
-            "--test-share",
-            rich_help_panel="Data",
-            min=0,
-            max=0.9,
-            help="Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
-        ),
-    ] = 0.2,
+    test_share: given.TestShare = 0.2,
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto, or samples per training step.")] = "auto",
     *,
     reading: Annotated[given.Reading, Without(("task",))],
