@@ -22,6 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lowdim._warnings import WORDING, merged
 from lowdim.cli import _voice
+from lowdim.cli._common import option
 from lowdim.cli._python import called_from_python as called_from_python
 from lowdim.cli._python import declared_parameters, unusable
 from lowdim.cli._session import ReaderGone
@@ -62,14 +63,9 @@ class Format(StrEnum):
     json = "json"
 
 
-Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON (same as --format json).", rich_help_panel="Output")
-]
+Json: TypeAlias = Annotated[bool, option("Print the result as JSON (same as --format json).", "--json", panel="Output")]
 FormatOption: TypeAlias = Annotated[
-    Format,
-    typer.Option(
-        "--format", help="auto is human, unless the environment has LOWDIM_FORMAT=json.", rich_help_panel="Output"
-    ),
+    Format, option("auto is human, unless the environment has LOWDIM_FORMAT=json.", "--format", panel="Output")
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli._command import TYPED, called_from_python
-from lowdim.cli._common import PageFile
+from lowdim.cli._common import PageFile, option
 from lowdim.cli._python import Objects
 
 if TYPE_CHECKING:
@@ -45,28 +45,24 @@ def check(
             "str | Path | Sequence", "Or a list with the weights of each time: a state dict, or a list of matrices."
         ),
     ],
-    theorem: Annotated[Theorem, typer.Option("--theorem", help="Which theorem.")],
+    theorem: Annotated[Theorem, option("Which theorem.")],
     rank: Annotated[
-        int | None,
-        typer.Option("--rank", min=1, help="r of the law of parsimony [default: found in the data or weights]."),
+        int | None, option("r of the law of parsimony [default: found in the data or weights].", min=1)
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data",
-            help="FILE.npz with x and y, or x_train and y_train: samples as rows or columns, as fits the first factor (y: targets, "
-            "one-hot or class numbers).",
+        option(
+            "FILE.npz with x and y, or x_train and y_train: samples as rows or columns, as fits the first factor (y: targets, "
+            "one-hot or class numbers)."
         ),
     ] = None,
     samples: Annotated[
-        Side | None,
-        typer.Option("--samples", help="What a sample is in a square x [default: a column of x, a row of x_train]."),
+        Side | None, option("What a sample is in a square x [default: a column of x, a row of x_train].")
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(
-            "--weights",
-            help="Names of the factors by commas, first layer first [default: all matrices, where their order is certain].",
+        option(
+            "Names of the factors by commas, first layer first [default: all matrices, where their order is certain]."
         ),
     ] = None,
     page: PageFile = None,

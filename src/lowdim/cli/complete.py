@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli._command import TYPED, called_from_python, run_folder
-from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
+from lowdim.cli._common import Fresh, Out, Seed, option, progress, say, warn
 from lowdim.cli._inputs import positive
 from lowdim.cli._python import Objects
 from lowdim.completion.solvers import SOLVERS
@@ -59,73 +59,46 @@ def complete(
         ),
         Objects("str | Path | DataFrame", "Or a pandas or polars frame."),
     ],
-    row: Annotated[str | None, typer.Option("--row", help="Column of triplets with the ids of rows.")] = None,
-    col: Annotated[str | None, typer.Option("--col", help="Column of triplets with the ids of columns.")] = None,
-    value: Annotated[str | None, typer.Option("--value", help="Column of triplets with the values.")] = None,
-    predict: Annotated[
-        Path | None, typer.Option("--predict", help="File of pairs (the same two columns): writes only these.")
-    ] = None,
-    user_table: Annotated[
-        Path | None, typer.Option("--user-table", help="Table of what is known of the ids of rows (the first column).")
-    ] = None,
-    item_table: Annotated[
-        Path | None, typer.Option("--item-table", help="The same of the ids of columns; new ids can be predicted.")
-    ] = None,
-    mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where FILE's pixels are missing.")] = None,
-    missing: Annotated[
-        float | None, typer.Option("--missing", help="Share of a sample picture to hide [default: 0.6].")
-    ] = None,
-    rank: Annotated[str, typer.Option("--rank", help="auto, or the number of factors.")] = "auto",
+    row: Annotated[str | None, option("Column of triplets with the ids of rows.")] = None,
+    col: Annotated[str | None, option("Column of triplets with the ids of columns.")] = None,
+    value: Annotated[str | None, option("Column of triplets with the values.")] = None,
+    predict: Annotated[Path | None, option("File of pairs (the same two columns): writes only these.")] = None,
+    user_table: Annotated[Path | None, option("Table of what is known of the ids of rows (the first column).")] = None,
+    item_table: Annotated[Path | None, option("The same of the ids of columns; new ids can be predicted.")] = None,
+    mask: Annotated[Path | None, option("Picture, white where FILE's pixels are missing.")] = None,
+    missing: Annotated[float | None, option("Share of a sample picture to hide [default: 0.6].")] = None,
+    rank: Annotated[str, option("auto, or the number of factors.")] = "auto",
     max_rank: Annotated[
-        int | None,
-        typer.Option("--max-rank", min=1, help="Most factors that auto considers [default: 20; pictures: 60]."),
+        int | None, option("Most factors that auto considers [default: 20; pictures: 60].", min=1)
     ] = None,
-    depth: Annotated[
-        int, typer.Option("--depth", min=2, help="Layers L of als, exact and gd; the regulariser is Schatten-2/L.")
-    ] = 3,
-    solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = _AUTO,
-    scale: Annotated[bool, typer.Option(help="Bring columns to unit variance inside.")] = True,
+    depth: Annotated[int, option("Layers L of als, exact and gd; the regulariser is Schatten-2/L.", min=2)] = 3,
+    solver: Annotated[Solver, option("Chosen by the data, unless said here.")] = _AUTO,
+    scale: Annotated[bool, option("Bring columns to unit variance inside.")] = True,
     clip: Annotated[
         str | None,
-        typer.Option(
-            "--clip",
-            help="LOW,HIGH, observed or none: bounds of what is filled in [default: the scale of ratings; 0,255 of pictures].",
+        option(
+            "LOW,HIGH, observed or none: bounds of what is filled in [default: the scale of ratings; 0,255 of pictures]."
         ),
     ] = None,
     as_: Annotated[
-        As, typer.Option("--as", help="A table whose columns are completed, or ratings: one known entry in each row.")
+        As, option("A table whose columns are completed, or ratings: one known entry in each row.", "--as")
     ] = As.auto,
     kind: Annotated[
         list[str] | None,
-        typer.Option(
-            "--kind", help="NAME=number|integer|boolean|category|date|id|text: what a column is; may be repeated."
-        ),
+        option("NAME=number|integer|boolean|category|date|id|text: what a column is; may be repeated."),
     ] = None,
-    only: Annotated[
-        str | None, typer.Option("--only", help="Columns to complete, by commas; others pass through.")
-    ] = None,
-    passed: Annotated[str | None, typer.Option("--pass", help="Columns that pass through, by commas.")] = None,
+    only: Annotated[str | None, option("Columns to complete, by commas; others pass through.")] = None,
+    passed: Annotated[str | None, option("Columns that pass through, by commas.", "--pass")] = None,
     time: Annotated[
-        str | None,
-        typer.Option("--time", help="Column with the time of each row [default: dates that are all known and ascend]."),
+        str | None, option("Column with the time of each row [default: dates that are all known and ascend].")
     ] = None,
-    entity: Annotated[
-        str | None, typer.Option("--entity", help="Column with the entities that each have times of their own.")
-    ] = None,
-    na: Annotated[
-        list[str] | None, typer.Option("--na", help="A text that stands for a missing cell; may be repeated.")
-    ] = None,
-    sentinels: Annotated[
-        bool, typer.Option(help="Take numbers like -999 that lie far from all others as missing.")
-    ] = True,
-    delimiter: Annotated[
-        str | None, typer.Option("--delimiter", help="Between columns: one character or tab [default: found].")
-    ] = None,
-    decimal: Annotated[str | None, typer.Option("--decimal", help="Decimal sign: . or , [default: found].")] = None,
-    encoding: Annotated[str | None, typer.Option("--encoding", help="Of a text file [default: found].")] = None,
-    header: Annotated[
-        bool | None, typer.Option(help="Whether the first line names the columns [default: found].")
-    ] = None,
+    entity: Annotated[str | None, option("Column with the entities that each have times of their own.")] = None,
+    na: Annotated[list[str] | None, option("A text that stands for a missing cell; may be repeated.")] = None,
+    sentinels: Annotated[bool, option("Take numbers like -999 that lie far from all others as missing.")] = True,
+    delimiter: Annotated[str | None, option("Between columns: one character or tab [default: found].")] = None,
+    decimal: Annotated[str | None, option("Decimal sign: . or , [default: found].")] = None,
+    encoding: Annotated[str | None, option("Of a text file [default: found].")] = None,
+    header: Annotated[bool | None, option("Whether the first line names the columns [default: found].")] = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,

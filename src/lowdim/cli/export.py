@@ -6,11 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, called_from_python
-from lowdim.cli._common import PageFile
+from lowdim.cli._common import PageFile, option
 from lowdim.cli.predict import OF_BASE, BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
 
@@ -40,15 +38,13 @@ def export(
     delta: DeltaOption,
     to: Annotated[
         TargetChoice,
-        typer.Option(
-            "--to",
-            help=f"torch (torch.export), onnx, peft (a folder; methods {' and '.join(names_of(exports='peft'))}), or checkpoint (weights "
-            "alone, for the base's own code; methods without a skip).",
+        option(
+            f"torch (torch.export), onnx, peft (a folder; methods {' and '.join(names_of(exports='peft'))}), or checkpoint (weights "
+            "alone, for the base's own code; methods without a skip)."
         ),
     ],
     file: Annotated[
-        Path | None,
-        typer.Option("--file", help="[default: beside the delta: model.pt2, model.onnx, model.safetensors, peft/]"),
+        Path | None, option("[default: beside the delta: model.pt2, model.onnx, model.safetensors, peft/]")
     ] = None,
     model: BaseOption = None,
     page: PageFile = None,

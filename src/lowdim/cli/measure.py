@@ -6,13 +6,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lowdim._numbers import number, percent
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
-from lowdim.cli._common import joined, progress, say
+from lowdim.cli._common import joined, option, progress, say
 from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
@@ -43,23 +41,17 @@ def measure(
     data: given.DataUnlessListing = None,
     layers: Annotated[
         str | None,
-        typer.Option(
-            "--layers",
-            help="Names or globs, by commas [default: blocks and the feature].",
-            autocompletion=_completion.layers,
-        ),
+        option("Names or globs, by commas [default: blocks and the feature].", autocompletion=_completion.layers),
     ] = None,
-    list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layer names and stop.")] = False,
+    list_layers: Annotated[bool, option("Print the layer names and stop.", "--list-layers")] = False,
     pool: Annotated[
         list[given.PoolChoice] | None,
-        typer.Option("--pool", help="May be repeated [default: avg, and the feature as the network pools it]."),
+        option("May be repeated [default: avg, and the feature as the network pools it]."),
     ] = None,
-    split: Annotated[SplitChoice, typer.Option("--split", help="Which splits to measure.")] = SplitChoice.both,
-    outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 0,
-    weighting: Annotated[
-        WeightingChoice, typer.Option("--weighting", help="How classes count in NC1 and D.")
-    ] = WeightingChoice.pooled,
-    unbiased: Annotated[bool, typer.Option("--unbiased", help="Divide class covariances by n - 1.")] = False,
+    split: Annotated[SplitChoice, option("Which splits to measure.")] = SplitChoice.both,
+    outliers: Annotated[int, option("List so many suspected labels.", min=0)] = 0,
+    weighting: Annotated[WeightingChoice, option("How classes count in NC1 and D.")] = WeightingChoice.pooled,
+    unbiased: Annotated[bool, option("Divide class covariances by n - 1.", "--unbiased")] = False,
     *,
     reading: given.Reading,
     loading: Annotated[given.Loading, Without(("pool",))],

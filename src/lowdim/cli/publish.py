@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli._command import TYPED, called_from_python
-from lowdim.cli._common import say
+from lowdim.cli._common import option, say
 
 if TYPE_CHECKING:
     from lowdim.report import Result
@@ -15,16 +15,12 @@ if TYPE_CHECKING:
 @called_from_python
 def publish(
     delta: Annotated[Path, typer.Argument(metavar="DELTA", help="Folder that lowdim finetune printed.")],
-    folder: Annotated[
-        Path | None, typer.Option("--folder", help="Where the files go [default: hub, beside the delta].")
-    ] = None,
+    folder: Annotated[Path | None, option("Where the files go [default: hub, beside the delta].")] = None,
     licence: Annotated[
-        str, typer.Option("--licence", help="Of what you publish, as the hub names it: apache-2.0, cc-by-4.0, mit …")
+        str, option("Of what you publish, as the hub names it: apache-2.0, cc-by-4.0, mit …")
     ] = "unknown",
-    push: Annotated[
-        str | None, typer.Option("--push", metavar="ORG/NAME", help="Upload the folder; without this nothing is sent.")
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="With --push: only you can see what is created.")] = False,
+    push: Annotated[str | None, option("Upload the folder; without this nothing is sent.", metavar="ORG/NAME")] = None,
+    private: Annotated[bool, option("With --push: only you can see what is created.", "--private")] = False,
 ) -> "Result":
     """Give a fine-tuned network to others: a folder for the Hugging Face hub.
 
