@@ -30,7 +30,7 @@ from lowdim.cli._voice import this_process, warn
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
-    from lowdim.report import Result
+    from lowdim.report import Page, Result, Section
 
 COMMAND_GROUPS = {
     "Begin": ["demo"],
@@ -247,6 +247,20 @@ def _show(result: "Result | Listing", *, as_json: bool) -> None:
             print(f"page: {result.folder / 'report.html'}")
     if result.exit_code:
         raise typer.Exit(result.exit_code)
+
+
+def page_of(
+    command: str,
+    result: Mapping[str, Any],
+    title: str,
+    sections: "Sequence[Section]",
+    next_steps: Sequence[tuple[str, str]] = (),
+) -> "Page":
+    """The page of a command: its answer leads, the command line that is running closes it."""
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
+
+    return Page(title, headline(command, result), sections, next_steps=next_steps, command=TYPED.get())
 
 
 @contextmanager

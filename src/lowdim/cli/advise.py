@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from lowdim._numbers import between, percent
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, run_folder
+from lowdim.cli._command import called_from_python, page_of, run_folder
 from lowdim.cli._common import option, progress, say
 from lowdim.cli._inputs import positive
 from lowdim.cli._python import Without
@@ -154,17 +154,11 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
 
 
 def _page(result: dict[str, Any], dataset: "Dataset") -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.finetuning import advice_sections
 
-    return Page(
-        title=f"What to do with {result['config']['data']['name']}",
-        lead=headline("advise", result),
-        sections=advice_sections(result, dataset),
-        next_steps=[("Do it:", result["recommendation"]["command"])],
-        command=TYPED.get(),
-    )
+    steps = [("Do it:", result["recommendation"]["command"])]
+    title = f"What to do with {result['config']['data']['name']}"
+    return page_of("advise", result, title, advice_sections(result, dataset), steps)
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python
+from lowdim.cli._command import called_from_python, page_of
 from lowdim.cli._common import PageFile, option
 from lowdim.cli._python import Objects
 
@@ -79,8 +79,7 @@ def check(
     """
     import time
 
-    from lowdim.report import Page, Result
-    from lowdim.report.answers import headline
+    from lowdim.report import Result
     from lowdim.report.check import check_sections, reasons
 
     begun = time.monotonic()
@@ -105,12 +104,7 @@ def check(
         "read": read,
         **degrees,
     }
-    shown = Page(
-        title=f"The theorem of {theorem} on {held}",
-        lead=headline("check", result),
-        sections=check_sections(result),
-        command=TYPED.get(),
-    )
+    shown = page_of("check", result, f"The theorem of {theorem} on {held}", check_sections(result))
     remarks = [f"read: {sentence}" for sentence in read]
     remarks += [f"update: {degrees['update']}"] if degrees.get("update") else []
     remarks += [f"besides: {cause}" for cause in degrees.get("causes", [])[1:]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python, run_folder
+from lowdim.cli._command import called_from_python, page_of, run_folder
 from lowdim.cli._common import Fresh, Out, Seed, option, progress, say, warn
 from lowdim.cli._inputs import positive
 from lowdim.cli._python import Objects
@@ -359,16 +359,10 @@ def _run(
 
 
 def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = ()) -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.completion import completion_sections
 
-    return Page(
-        title=f"{Path(result['config']['file']).name}, completed",
-        lead=headline("complete", result),
-        sections=completion_sections(result, held_out, pictures),
-        command=TYPED.get(),
-    )
+    title = f"{Path(result['config']['file']).name}, completed"
+    return page_of("complete", result, title, completion_sections(result, held_out, pictures))
 
 
 def _errors_by_column(source: "TableFile", model: "DeepMatrixCompletion") -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
+from lowdim.cli._command import Listing, called_from_python, page_of, run_folder
 from lowdim.cli._common import joined, option, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 from lowdim.cli._python import Without
@@ -233,25 +233,14 @@ def _run(
 
 
 def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset: "Dataset") -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
 
     data, base = typed
     delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {base}".strip()
-    return Page(
-        title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
-        lead=headline("finetune", result),
-        sections=finetune_sections(result, dataset),
-        next_steps=[
-            (
-                "Classify data with it, here the same again (put your own in its place):",
-                f"lowdim predict {delta} {data}",
-            ),
-            ("One file to deploy:", f"lowdim export {delta} --to onnx"),
-        ],
-        command=TYPED.get(),
-    )
+    title = f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}"
+    again = "Classify data with it, here the same again (put your own in its place):"
+    steps = [(again, f"lowdim predict {delta} {data}"), ("One file to deploy:", f"lowdim export {delta} --to onnx")]
+    return page_of("finetune", result, title, finetune_sections(result, dataset), steps)
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from lowdim._numbers import number, percent
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
+from lowdim.cli._command import Listing, called_from_python, page_of, run_folder
 from lowdim.cli._common import joined, option, progress, say
 from lowdim.cli._python import Without
 
@@ -204,25 +204,15 @@ def _result(result: dict[str, Any], page: "Page", folder: Path | None, found: An
 
 
 def _page(result: dict[str, Any], dataset: "Dataset", typed: str) -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.profile import profile_sections
     from lowdim.report.regression import regression_sections
 
+    name, network = result["config"]["data"]["name"], given.short(result["config"]["model"]["name"])
     if "outputs" in result:
-        title = (
-            f"How {result['config']['data']['name']} is regressed in {given.short(result['config']['model']['name'])}"
-        )
-        return Page(title, headline("measure", result), regression_sections(result), command=TYPED.get())
-    return Page(
-        title=f"How the classes of {result['config']['data']['name']} separate in {given.short(result['config']['model']['name'])}",
-        lead=headline("measure", result),
-        sections=profile_sections(result, dataset),
-        next_steps=[("What these features are worth with a few labels, and which method to use:", typed)]
-        if typed
-        else [],
-        command=TYPED.get(),
-    )
+        return page_of("measure", result, f"How {name} is regressed in {network}", regression_sections(result))
+    steps = [("What these features are worth with a few labels, and which method to use:", typed)] if typed else []
+    title = f"How the classes of {name} separate in {network}"
+    return page_of("measure", result, title, profile_sections(result, dataset), steps)
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python
+from lowdim.cli._command import called_from_python, page_of
 from lowdim.cli._common import PageFile, Seed, option, progress, say
 from lowdim.cli._python import Without
 
@@ -202,16 +202,10 @@ def _outputs(
 
 
 def _page(result: dict[str, Any], places: "Sequence[tuple[Split, int]]") -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.finetuning import prediction_sections
 
-    return Page(
-        title=f"Classes of {result['config']['data']}",
-        lead=headline("predict", result),
-        sections=prediction_sections(result, SHOWN, places),
-        command=TYPED.get(),
-    )
+    sections = prediction_sections(result, SHOWN, places)
+    return page_of("predict", result, f"Classes of {result['config']['data']}", sections)
 
 
 def _remarks(result: dict[str, Any], csv: Path | None) -> list[str]:

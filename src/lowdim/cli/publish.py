@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python
+from lowdim.cli._command import called_from_python, page_of
 from lowdim.cli._common import option, say
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def publish(
     from lowdim.errors import UsageError
     from lowdim.finetuning._publish import push as upload
     from lowdim.finetuning._publish import write_hub_folder
-    from lowdim.report import Page, Result, Section
-    from lowdim.report.answers import headline
+    from lowdim.report import Result, Section
 
     begun = time.monotonic()
     if private and push is None:
@@ -62,13 +61,9 @@ def publish(
         "address": address,
     }
     again = shlex.join(["lowdim", "publish", str(delta), "--folder", str(where), "--licence", licence])
-    page = Page(
-        title=f"{where.name} for the hub",
-        lead=headline("publish", result),
-        sections=[Section("publish", "Files", settings=result["config"], seconds=result["seconds"])],
-        next_steps=[] if address else [("Read the card, then upload:", f"{again} --push ORG/NAME")],
-        command=TYPED.get(),
-    )
+    sections = [Section("publish", "Files", settings=result["config"], seconds=result["seconds"])]
+    steps = [] if address else [("Read the card, then upload:", f"{again} --push ORG/NAME")]
+    page = page_of("publish", result, f"{where.name} for the hub", sections, steps)
     return Result("publish", result, page, value=found, remarks=[f"card: {where / 'README.md'}"])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, run_folder
+from lowdim.cli._command import called_from_python, page_of, run_folder
 from lowdim.cli._common import option, progress, say, warn
 from lowdim.cli._python import Without
 
@@ -176,16 +176,10 @@ def _remarks(result: dict[str, Any]) -> list[str]:
 
 
 def _page(result: dict[str, Any], tune: dict[str, str]) -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.ranking import ranking_sections
 
     best = next((row["model"] for row in result["scores"]), None)
     count = len(result["scores"])
-    return Page(
-        title=f"{count} model{'s' * (count != 1)} for {result['config']['data']['name']}",
-        lead=headline("rank", result),
-        sections=ranking_sections(result),
-        next_steps=[("Tune the best of them:", tune[best])] if best in tune else [],
-        command=TYPED.get(),
-    )
+    title = f"{count} model{'s' * (count != 1)} for {result['config']['data']['name']}"
+    steps = [("Tune the best of them:", tune[best])] if best in tune else []
+    return page_of("rank", result, title, ranking_sections(result), steps)
