@@ -137,16 +137,13 @@ class Root(TyperGroup):
         """One list for each group."""
         for heading, names in COMMAND_GROUPS.items():
             with formatter.section(heading):
-                formatter.write_dl([(name, _first_line(self.commands[name])) for name in names])
+                helps = [inspect.cleandoc(self.commands[name].help or "") for name in names]
+                formatter.write_dl([(name, text.partition("\n")[0]) for name, text in zip(names, helps, strict=True)])
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Where more is told."""
         formatter.write_paragraph()
         formatter.write_text(f"lowdim COMMAND --help begins with examples. {documentation('index')}")
-
-
-def _first_line(one: Any) -> str:
-    return inspect.cleandoc(one.help or "").partition("\n")[0]
 
 
 def documentation(page: str) -> str:
@@ -196,7 +193,8 @@ def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
             finally:
                 TYPED.reset(typed)
                 WORDING.reset(wording)
-            _show(result, as_json=json or format is Format.json or (format is Format.auto and _wants_json()))
+            asked = format is Format.auto and os.environ.get("LOWDIM_FORMAT") == "json"
+            _show(result, as_json=json or format is Format.json or asked)
 
         call.__name__, call.__doc__ = declared.__name__, declared.__doc__
         call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
@@ -204,10 +202,6 @@ def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
         app.command(cls=Command)(call)
 
     return add
-
-
-def _wants_json() -> bool:
-    return os.environ.get("LOWDIM_FORMAT") == "json"
 
 
 def _typed() -> str:

@@ -95,11 +95,13 @@ def check(
         "samples": None if samples is None else str(samples),
         "weights": weights,
     }
+    answers = [one.holds for one in checks]
     result: dict[str, Any] = {
         "config": config,
         "warnings": doubts,
         "seconds": round(time.monotonic() - begun, 3),
-        "holds": _together([one.holds for one in checks]),
+        # False where one is broken, None where none is and one is undecided
+        "holds": False if False in answers else None if None in answers else True,
         "checks": [one.as_dict() for one in checks],
         "read": read,
         **degrees,
@@ -121,11 +123,6 @@ def check(
     if page is not None:
         found.save_page(page)
     return found
-
-
-def _together(answers: Sequence[bool | None]) -> bool | None:
-    """False where one is broken, None where none is and one is undecided."""
-    return False if False in answers else None if None in answers else True
 
 
 def _check(

@@ -137,8 +137,8 @@ def complete(
         "missing": tuple(na or ()),
         "time": time,
         "entity": entity,
+        "sentinels": sentinels,
     }
-    columns["sentinels"] = sentinels
     triplets = row, col, value
     if given is None:
         source = _read(file, triplets, as_, mask, missing, form, columns, seed)
@@ -148,17 +148,10 @@ def complete(
     known = _read_known(source, {"user_table": user_table, "item_table": item_table})
     options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": str(solver)}
     options |= {"scale": scale, "clip": _clip(clip, source), "random_state": seed}
+    named = {"predict": predict, "user_table": user_table, "item_table": item_table}
+    files = {name: {"file": str(path), "sha256": sha256(path)} for name, path in named.items() if path}
     config = {"file": file, "entries": _digest(source), "row": row, "col": col, "value": value, **options}
-    config |= {"predict": {"file": str(predict), "sha256": sha256(predict)} if predict else None}
-    config |= {
-        "columns": {name: value for name, value in columns.items() if name != "missing"} | {"missing": list(na or [])},
-        "as": str(as_),
-    }
-    config |= {
-        name: {"file": str(path), "sha256": sha256(path)}
-        for name, path in (("user_table", user_table), ("item_table", item_table))
-        if path
-    }
+    config |= {"predict": None, **files, "columns": {**columns, "missing": list(na or [])}, "as": str(as_)}
     config |= {"mask": str(mask) if mask else None, "missing": HIDDEN if missing is None else missing}
     # what is given in memory is given back in memory, which a finished run does not hold
     with run_folder(out, "complete", config, fresh=fresh or given is not None, keep=True) as (folder, path), folder:
