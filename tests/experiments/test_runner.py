@@ -13,7 +13,7 @@ import pytest
 
 from lowdim._verdicts import Verdict
 from lowdim.errors import InputError, UsageError
-from lowdim.experiments import MODULES, Outcome, _runner, deep_completion, load
+from lowdim.experiments import MODULES, Outcome, _runner, deep_completion, load, transfer
 from lowdim.experiments._runner import _THREADS, Finished, _work, choose_jobs, run_experiments, thread_settings
 from lowdim.experiments._settings import convert, parse_assignments, resolve_settings
 from lowdim.experiments._stored import from_stored, to_stored
@@ -196,14 +196,36 @@ def test_parts_of_an_interrupted_experiment_are_found_again(tmp_path, monkeypatc
         (tmp_path / name).mkdir()
     _work(id, settings, tmp_path / "a", told)
     assert told.messages[-1]["message"] == "RuntimeError: interrupted"
-    assert sorted(file.name for file in (tmp_path / "a" / f"{id}.parts").iterdir()) == ["0-0-0.json", "0-1-0.json"]
+    left = sorted(file.name for file in (tmp_path / "a" / "parts").iterdir())
+    assert left == [f"0-0-0-{id}.json", f"0-1-0-{id}.json"]
     _work(id, settings, tmp_path / "a", told)
     assert told.messages[-1] == "done"
     assert len(calls) == 3 + 2
+    assert len(list(run_experiments({id: settings}, tmp_path / "a", jobs=1, progress=lambda done, total: None))) == 1
     assert [file.name for file in (tmp_path / "a").iterdir()] == [f"{id}.json"]
     _work(id, settings, tmp_path / "b", told)
     found, whole = (json.loads((tmp_path / name / f"{id}.json").read_text())["outcome"] for name in "ab")
     assert found == whole
+
+
+def test_a_fine_tuning_of_several_experiments_is_run_once(tmp_path, monkeypatch):
+    trained, networks = [], []
+    right = transfer._tuned
+
+    def counted(case, method, seed, data):
+        trained.append((method, len(data["train"].labels) // 5, seed))
+        networks[:] = networks or [right(case, method, seed, data)]  # which network it is does not matter here
+        return networks[0]
+
+    monkeypatch.setattr(transfer, "_tuned", counted)
+    common = {"data": "", "seeds": 1, "methods": ("linear-probe",)}
+    told = Told()
+    for id, own in (("transfer-table", {"shots": 5}), ("layerwise-finetuning", {"shots": 10}), ("data-scarcity", {"sizes": (5, 10, 20)})):  # fmt: skip
+        _work(id, load(id).settings(**common, **own), tmp_path, told)
+    mixed = "layer, labels mixed"
+    assert trained == [("linear-probe", 5, 0), ("linear-probe", 10, 0), (mixed, 10, 0), ("linear-probe", 20, 0)]
+    _work("data-scarcity", load("data-scarcity").settings(**common, sizes=(5, 10, 20), image_size=0, block="blocks.0"), tmp_path, told)  # fmt: skip
+    assert len(trained) == 4 + 3  # another block: nothing of the others'
 
 
 def test_the_longest_begins_first(tmp_path, monkeypatch):

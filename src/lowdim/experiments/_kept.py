@@ -1,4 +1,4 @@
-"""Parts of a long experiment, which an interrupted run leaves for the next one."""
+"""Parts of long experiments: an interrupted run leaves them for the next one, and experiments of one run for each other."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -6,28 +6,44 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from lowdim._files import read_checked, write_checked
+from lowdim._files import json_digest, read_checked, write_checked
 
-_FOLDER: ContextVar[Path | None] = ContextVar("_FOLDER", default=None)
+_PLACE: ContextVar[tuple[Path, str] | None] = ContextVar("_PLACE", default=None)
 
 
 @contextmanager
-def keeping(folder: Path) -> Generator[None]:
-    """Within this, `kept` writes to the folder, which belongs to one experiment with one choice of settings."""
-    token = _FOLDER.set(folder)
+def keeping(folder: Path, owner: str) -> Generator[None]:
+    """Within this, `kept` writes to the folder of the run; `owner` is the experiment, with its settings."""
+    token = _PLACE.set((folder, owner))
     try:
         yield
     finally:
-        _FOLDER.reset(token)
+        _PLACE.reset(token)
 
 
-def kept(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `compute` gives, a table of JSON types; read where an earlier run left it."""
-    folder = _FOLDER.get()
-    if folder is None:
+def kept(
+    name: str,
+    compute: Callable[[], dict[str, Any]],
+    *,
+    of: object = None,
+    suits: Callable[[dict[str, Any]], bool] = lambda _: True,
+) -> dict[str, Any]:
+    """What `compute` gives, a table of JSON types; read where it was left before.
+
+    Args:
+        name: Of the part.
+        compute: Makes it.
+        of: All that decides the result, where other experiments compute the same; None if it is this experiment's alone.
+        suits: Whether what was left has all that is asked for; otherwise it is computed and replaced.
+    """
+    if (place := _PLACE.get()) is None:
         return compute()
-    file = folder / f"{name}.json"
-    if not file.exists():
-        folder.mkdir(exist_ok=True)
-        write_checked(file, compute())
+    folder, owner = place
+    file = folder / f"{name}-{owner if of is None else json_digest(of)[:16]}.json"
+    if file.exists():
+        found = read_checked(file, remedy="Delete it and run again.")
+        if suits(found):
+            return found
+    folder.mkdir(exist_ok=True)
+    write_checked(file, compute())
     return read_checked(file, remedy="Delete it and run again.")

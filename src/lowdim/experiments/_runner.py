@@ -86,6 +86,8 @@ def run_experiments(
                     done += 1
                     yield finished
             progress(done + sum(worker.fraction for worker in running.values()), len(settings))
+        if all((state / f"{id}.json").exists() for id in settings):
+            shutil.rmtree(state / "parts", ignore_errors=True)
     finally:
         for worker in running.values():
             worker.process.terminate()
@@ -162,8 +164,7 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
         missing = [name for name in experiment.needs if importlib.util.find_spec(name) is None]
         if missing:
             raise Skipped(f"needs {', '.join(missing)}. Run: pip install 'lowdim[all]'")
-        parts = state / f"{id}.parts"
-        with keeping(parts):
+        with keeping(state / "parts", id):
             outcome = experiment.run(settings, progress)
         stored = {
             "seconds": round(time.monotonic() - begun, 3),
@@ -171,7 +172,6 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
             "outcome": to_stored(outcome),
         }
         write_checked(state / f"{id}.json", stored)
-        shutil.rmtree(parts, ignore_errors=True)
         connection.send("done")
     except KeyboardInterrupt:
         connection.close()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LI = "Li et al. 2022/2024, arXiv 2212.12206 (TMLR)."
 METHODS = ("linear-probe", "layer", "scl", "ensemble", "lp-ft", "full", "full-batch-statistics")
 """The last is `full` with BatchNorm in training mode: its statistics follow the batches, as most scripts have it."""
+MIXED = "layer, labels mixed"
+"""The negative control of `run_layerwise`."""
 
 
 @dataclass(frozen=True)
@@ -218,18 +220,37 @@ class Run:
         )
 
 
-def _run(case: _Case, settings: TransferSettings, method: str, shots: int, seed: int) -> Run:
-    """One fine-tuning, or what an interrupted run left of it."""
-    return Run(**kept(f"{method}-{shots}-{seed}", lambda: asdict(Run.of(_tuned(case, settings, method, shots, seed)))))
+def _run(
+    case: _Case, settings: TransferSettings, method: str, shots: int, seed: int, layers: Sequence[str] = ()
+) -> Run:
+    """One fine-tuning, with NC1 after the layers of the base where they are named; or what this run has of it already."""
+    decides = {**asdict(settings), "block": case.block, "seed": seed, "shots": shots}
+    for name in ("seeds", "methods", "sizes"):
+        decides.pop(name, None)
+
+    def compute() -> dict[str, Any]:
+        from lowdim.data import load_data
+        from lowdim.profiling import profile
+
+        data = load_data(case.images, shots=shots, seed=seed)
+        tuned = _tuned(case, method, seed, data)
+        found: dict[str, list[float]] = {}
+        if layers:
+            network = replace(case.network, module=tuned.model, classes=None)
+            measured = profile(network, data, layers=list(_inside(tuned.model, layers)), seed=settings.seed).layers
+            found = {split: [float(one.nc1 or np.nan) for one in measured if one.split == split] for split in ("train", "test")}  # fmt: skip
+        return asdict(Run.of(tuned, found))
+
+    return Run(
+        **kept(f"{method}-{shots}-{seed}", compute, of=decides, suits=lambda run: bool(run["layers"]) or not layers)
+    )
 
 
-def _tuned(
-    case: _Case, settings: TransferSettings, method: str, shots: int, seed: int, data: "Dataset | None" = None
-) -> "Tuned":
-    from lowdim.data import load_data
+def _tuned(case: _Case, method: str, seed: int, data: "Dataset") -> "Tuned":
     from lowdim.finetuning import finetune
 
-    data = data or load_data(case.images, shots=shots, seed=seed)
+    if method == MIXED:
+        method, data = "layer", mixed(data, seed)
     name = method.removesuffix("-batch-statistics")
     return finetune(
         case.network,
@@ -353,9 +374,12 @@ def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
     """Test accuracy against labels per class, mean and range over seeds."""
     case = _case(settings)
     accuracy: dict[tuple[str, int], list[float]] = {}
-    grid = [
-        (method, shots, seed) for shots in settings.sizes for method, seed in _grid(settings.methods, settings.seeds)
-    ]
+    others = {
+        TransferSettings().shots,
+        LayerwiseSettings().shots,
+    }  # last: by then they may have been run for the other figures
+    sizes = sorted(settings.sizes, key=lambda shots: shots in others)
+    grid = [(method, shots, seed) for shots in sizes for method, seed in _grid(settings.methods, settings.seeds)]
     for count, (method, shots, seed) in enumerate(grid):
         run = _run(case, settings, method, shots, settings.seed + seed)
         accuracy.setdefault((method, shots), []).append(100 * run.accuracy["test"])
@@ -421,16 +445,11 @@ class LayerwiseSettings(TransferSettings):
     methods: tuple[str, ...] = ("linear-probe", "layer", "scl", "full")
 
 
-MIXED = "layer, labels mixed"
-"""The negative control of `run_layerwise`."""
-
-
 def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     """Profiles of the tuned networks on training and test images."""
     from lowdim.data import load_data
     from lowdim.finetuning._store import example_inputs
     from lowdim.models import default_layers
-    from lowdim.profiling import profile
 
     case = _case(settings)
     probe = load_data(case.images, shots=settings.shots, seed=settings.seed)["train"]
@@ -439,19 +458,8 @@ def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     runs: list[Run] = []
     grid = list(_grid([*settings.methods, MIXED], settings.seeds))
-
-    def measured(method: str, seed: int) -> Run:
-        data = load_data(case.images, shots=settings.shots, seed=seed)
-        name, given = (method, data) if method != MIXED else ("layer", mixed(data, seed))
-        tuned = _tuned(case, settings, name, settings.shots, seed, given)
-        network = _wrapped(case.network, tuned.model)
-        layers = profile(network, data, layers=list(_inside(tuned.model, base)), seed=settings.seed).layers
-        splits = ("train", "test")
-        return Run.of(tuned, {split: [float(one.nc1 or np.nan) for one in layers if one.split == split] for split in splits})  # fmt: skip
-
     for count, (method, seed) in enumerate(grid):
-        seed += settings.seed
-        runs.append(Run(**kept(f"{method}-{seed}", lambda of=(method, seed): asdict(measured(*of)))))
+        runs.append(_run(case, settings, method, settings.shots, settings.seed + seed, base))
         for split in ("train", "test"):
             found.setdefault((method, split), []).append(np.array(runs[-1].layers[split], dtype=float))
         progress(count + 1, len(grid))
@@ -528,12 +536,6 @@ def _inside(module: Any, layers: Sequence[str]) -> Iterator[str]:
             if name == stem or name.endswith(f".{stem}"):
                 yield name + layer[len(stem) :]
                 break
-
-
-def _wrapped(base: "LoadedModel", module: Any) -> "LoadedModel":
-    from dataclasses import replace
-
-    return replace(base, module=module, classes=None)
 
 
 _TRANSFER_NEEDS = ("torch",)
