@@ -9,6 +9,10 @@ from torch import Tensor
 _BLOCKS = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 _TEXT = {"vocab_size": 30, "hidden_size": 8, "max_position_embeddings": 40, "pad_token_id": 0, **_BLOCKS}
 _PICTURE = {"hidden_size": 8, "image_size": 32, "patch_size": 8, **_BLOCKS}
+_STAGES = {"depths": [1, 1], "hidden_sizes": [4, 8]}
+_PYRAMID = {**_STAGES, "num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2]}
+_ATTENTION = {"num_attention_heads": [1, 2], "mlp_ratios": [2, 2]}
+_SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
 _CAUSAL = {**_TEXT, "num_key_value_heads": 2, "head_dim": 4}
 
 
@@ -149,8 +153,8 @@ PICTURES: dict[str, tuple[str, dict[str, Any], Any]] = {
     "beit": ("Beit", _PICTURE, pooler),
     "bit": ("Bit", {"hidden_sizes": [8, 16], "depths": [1, 1], "embedding_size": 8, "num_groups": 2}, pooler),
     "clip, its vision side": ("CLIPVision:CLIPVisionModel", _PICTURE, pooler),
-    "convnext": ("ConvNext", {"hidden_sizes": [4, 8], "depths": [1, 1], "num_stages": 2}, pooler),
-    "convnext v2": ("ConvNextV2", {"hidden_sizes": [4, 8], "depths": [1, 1], "num_stages": 2}, pooler),
+    "convnext": ("ConvNext", {**_STAGES, "num_stages": 2}, pooler),
+    "convnext v2": ("ConvNextV2", {**_STAGES, "num_stages": 2}, pooler),
     "data2vec vision": ("Data2VecVision", _PICTURE, first),
     "deit": ("DeiT", _PICTURE, first),
     "dinov2": ("Dinov2", _PICTURE, pooler),
@@ -169,31 +173,10 @@ PICTURES: dict[str, tuple[str, dict[str, Any], Any]] = {
     ),
     "focalnet": (
         "FocalNet",
-        {
-            "image_size": 32,
-            "patch_size": 4,
-            "embed_dim": 4,
-            "depths": [1, 1],
-            "hidden_sizes": [4, 8],
-            "focal_levels": [2, 2],
-            "focal_windows": [3, 3],
-        },
+        {**_STAGES, "image_size": 32, "patch_size": 4, "embed_dim": 4, "focal_levels": [2, 2], "focal_windows": [3, 3]},
         pooler,
     ),
-    "glpn": (
-        "GLPN",
-        {
-            "num_encoder_blocks": 2,
-            "depths": [1, 1],
-            "sr_ratios": [2, 1],
-            "hidden_sizes": [4, 8],
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
-            "num_attention_heads": [1, 2],
-            "mlp_ratios": [2, 2],
-        },
-        space,
-    ),
+    "glpn": ("GLPN", {**_PYRAMID, **_ATTENTION, "sr_ratios": [2, 1]}, space),
     "hiera": (
         "Hiera",
         {
@@ -225,76 +208,20 @@ PICTURES: dict[str, tuple[str, dict[str, Any], Any]] = {
         pooler,
     ),
     "mobilevit v2": ("MobileViTV2", {"image_size": 64, "width_multiplier": 0.25}, pooler),
-    "poolformer": (
-        "PoolFormer",
-        {
-            "depths": [1, 1],
-            "hidden_sizes": [4, 8],
-            "num_encoder_blocks": 2,
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
-            "padding": [2, 1],
-        },
-        space,
-    ),
+    "poolformer": ("PoolFormer", {**_PYRAMID, "padding": [2, 1]}, space),
     "pvt": (
         "Pvt",
-        {
-            "image_size": 32,
-            "num_encoder_blocks": 2,
-            "depths": [1, 1],
-            "hidden_sizes": [4, 8],
-            "patch_sizes": [4, 2],
-            "strides": [4, 2],
-            "sequence_reduction_ratios": [2, 1],
-            "num_attention_heads": [1, 2],
-            "mlp_ratios": [2, 2],
-        },
+        {**_PYRAMID, **_ATTENTION, "image_size": 32, "patch_sizes": [4, 2], "sequence_reduction_ratios": [2, 1]},
         first,
     ),
-    "pvt v2": (
-        "PvtV2",
-        {
-            "image_size": 32,
-            "num_encoder_blocks": 2,
-            "depths": [1, 1],
-            "hidden_sizes": [4, 8],
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
-            "sr_ratios": [2, 1],
-            "num_attention_heads": [1, 2],
-            "mlp_ratios": [2, 2],
-        },
-        space,
-    ),
+    "pvt v2": ("PvtV2", {**_PYRAMID, **_ATTENTION, "image_size": 32, "sr_ratios": [2, 1]}, space),
     "regnet": ("RegNet", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "groups_width": 4}, pooler),
     "resnet": ("ResNet", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}, pooler),
-    "segformer": (
-        "Segformer",
-        {
-            "num_encoder_blocks": 2,
-            "depths": [1, 1],
-            "sr_ratios": [2, 1],
-            "hidden_sizes": [4, 8],
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
-            "num_attention_heads": [1, 2],
-            "mlp_ratios": [2, 2],
-        },
-        space,
-    ),
+    "segformer": ("Segformer", {**_PYRAMID, **_ATTENTION, "sr_ratios": [2, 1]}, space),
     "siglip, its vision side": ("SiglipVision:SiglipVisionModel", _PICTURE, pooler),
     "swiftformer": ("SwiftFormer", {"image_size": 64, "depths": [1, 1, 1, 1], "embed_dims": [4, 8, 8, 16]}, space),
-    "swin": (
-        "Swin",
-        {"image_size": 32, "patch_size": 4, "embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4},
-        pooler,
-    ),
-    "swin v2": (
-        "Swinv2",
-        {"image_size": 32, "patch_size": 4, "embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4},
-        pooler,
-    ),
+    "swin": ("Swin", _SWIN, pooler),
+    "swin v2": ("Swinv2", _SWIN, pooler),
     "textnet": ("TextNet", {"image_size": [64, 64]}, space),
     "vit": ("ViT", _PICTURE, first),
     "vit msn": ("ViTMSN", _PICTURE, first),

@@ -48,7 +48,8 @@ def open_picture(path: Path, *, name: str | None = None, remedy: str = "") -> Im
     """
     shown = str(path) if name is None else name
     with reading(path, "a picture", name=shown, remedy=remedy, also=(UserWarning,)), path.open("rb") as file:
-        is_heif = _is_heif(file.read(32))
+        start = file.read(32)
+        is_heif = start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
         file.seek(0)
         try:
             image = _heif(path) if is_heif else Image.open(file, formats=FORMATS)
@@ -70,10 +71,6 @@ def open_picture(path: Path, *, name: str | None = None, remedy: str = "") -> Im
             if image.mode not in _MODES:
                 raise InputError(f"{shown} has colours of the kind {image.mode}, which are not read. Save it as RGB.")
             return eight_bits(_upright(image))
-
-
-def _is_heif(start: bytes) -> bool:
-    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
 
 
 def _heif(path: Path) -> Image.Image:

@@ -13,6 +13,7 @@ import typer
 from lowdim._memory import claim_blas, of_the_process
 from lowdim.cli import advise, check, complete, demo, export, finetune, measure, predict, publish, rank, reproduce
 from lowdim.cli._command import Root, command
+from lowdim.cli._common import option
 from lowdim.cli._session import ReaderGone, Signals, signs_of_life, visible_streams
 
 app = typer.Typer(
@@ -34,12 +35,8 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the command).")
-    ] = False,
+    version: Annotated[bool, option("Print the version.", "--version", callback=_version, is_eager=True)] = False,
+    debug: Annotated[bool, option("Show the traceback of an error (anywhere in the command).", "--debug")] = False,
 ) -> None:
     """Low-dimensional structure in deep networks: measure it, explain it, use it.
 

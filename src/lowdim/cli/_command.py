@@ -22,6 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lowdim._warnings import WORDING, merged
 from lowdim.cli import _voice
+from lowdim.cli._common import option
 from lowdim.cli._python import called_from_python as called_from_python
 from lowdim.cli._python import declared_parameters, unusable
 from lowdim.cli._session import ReaderGone
@@ -29,7 +30,7 @@ from lowdim.cli._voice import this_process, warn
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
-    from lowdim.report import Result
+    from lowdim.report import Page, Result, Section
 
 COMMAND_GROUPS = {
     "Begin": ["demo"],
@@ -62,14 +63,9 @@ class Format(StrEnum):
     json = "json"
 
 
-Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON (same as --format json).", rich_help_panel="Output")
-]
+Json: TypeAlias = Annotated[bool, option("Print the result as JSON (same as --format json).", "--json", panel="Output")]
 FormatOption: TypeAlias = Annotated[
-    Format,
-    typer.Option(
-        "--format", help="auto is human, unless the environment has LOWDIM_FORMAT=json.", rich_help_panel="Output"
-    ),
+    Format, option("auto is human, unless the environment has LOWDIM_FORMAT=json.", "--format", panel="Output")
 ]
 
 
@@ -141,16 +137,13 @@ class Root(TyperGroup):
         """One list for each group."""
         for heading, names in COMMAND_GROUPS.items():
             with formatter.section(heading):
-                formatter.write_dl([(name, _first_line(self.commands[name])) for name in names])
+                helps = [inspect.cleandoc(self.commands[name].help or "") for name in names]
+                formatter.write_dl([(name, text.partition("\n")[0]) for name, text in zip(names, helps, strict=True)])
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Where more is told."""
         formatter.write_paragraph()
         formatter.write_text(f"lowdim COMMAND --help begins with examples. {documentation('index')}")
-
-
-def _first_line(one: Any) -> str:
-    return inspect.cleandoc(one.help or "").partition("\n")[0]
 
 
 def documentation(page: str) -> str:
@@ -200,7 +193,8 @@ def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
             finally:
                 TYPED.reset(typed)
                 WORDING.reset(wording)
-            _show(result, as_json=json or format is Format.json or (format is Format.auto and _wants_json()))
+            asked = format is Format.auto and os.environ.get("LOWDIM_FORMAT") == "json"
+            _show(result, as_json=json or format is Format.json or asked)
 
         call.__name__, call.__doc__ = declared.__name__, declared.__doc__
         call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
@@ -208,10 +202,6 @@ def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
         app.command(cls=Command)(call)
 
     return add
-
-
-def _wants_json() -> bool:
-    return os.environ.get("LOWDIM_FORMAT") == "json"
 
 
 def _typed() -> str:
@@ -251,6 +241,20 @@ def _show(result: "Result | Listing", *, as_json: bool) -> None:
             print(f"page: {result.folder / 'report.html'}")
     if result.exit_code:
         raise typer.Exit(result.exit_code)
+
+
+def page_of(
+    command: str,
+    result: Mapping[str, Any],
+    title: str,
+    sections: "Sequence[Section]",
+    next_steps: Sequence[tuple[str, str]] = (),
+) -> "Page":
+    """The page of a command: its answer leads, the command line that is running closes it."""
+    from lowdim.report import Page
+    from lowdim.report.answers import headline
+
+    return Page(title, headline(command, result), sections, next_steps=next_steps, command=TYPED.get())
 
 
 @contextmanager

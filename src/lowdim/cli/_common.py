@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 __all__ = ["say", "this_process", "warn"]
 
 
+def option(help: str, *flags: str, panel: str | None = None, **more: Any) -> Any:
+    """An option of a command; its flag is the name of the parameter where `flags` says no other."""
+    return typer.Option(*flags, rich_help_panel=panel, help=help, **more)
+
+
 Out: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--out",
-        rich_help_panel="Output",
-        help="Run folder [default: lowdim-runs/COMMAND-HASH]. Starting again with it continues.",
+    option(
+        "Run folder [default: lowdim-runs/COMMAND-HASH]. Starting again with it continues.", "--out", panel="Output"
     ),
 ]
 Fresh: TypeAlias = Annotated[
-    bool, typer.Option("--fresh", rich_help_panel="Output", help="Discard what an earlier run left in the run folder.")
+    bool, option("Discard what an earlier run left in the run folder.", "--fresh", panel="Output")
 ]
 PageFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--page", rich_help_panel="Output", help="Write the page with tables and figures to this file."),
+    Path | None, option("Write the page with tables and figures to this file.", "--page", panel="Output")
 ]
-Seed: TypeAlias = Annotated[
-    int, typer.Option("--seed", rich_help_panel="Run", min=0, max=2**32 - 1, help="Seed of everything random.")
-]
+Seed: TypeAlias = Annotated[int, option("Seed of everything random.", "--seed", panel="Run", min=0, max=2**32 - 1)]
 
 
 @contextlib.contextmanager

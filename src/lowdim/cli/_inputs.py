@@ -5,14 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
-import typer
-
 from lowdim._names import short_names
 from lowdim.cli import _completion
-from lowdim.cli._common import Fresh, Out, Seed
+from lowdim.cli._common import Fresh, Out, Seed, option
 from lowdim.cli._python import Objects
 from lowdim.errors import UsageError
 
@@ -38,26 +37,17 @@ DATA_OBJECTS = Objects(
 )
 
 
-def _model(flag: str, help: str, **more: Any) -> Any:
-    return typer.Option(flag, rich_help_panel="Model", help=help, **more)
-
-
-def _data(flag: str, help: str, **more: Any) -> Any:
-    return typer.Option(flag, rich_help_panel="Data", help=help, **more)
-
-
-def _run(flag: str, help: str, **more: Any) -> Any:
-    return typer.Option(flag, rich_help_panel="Run", help=help, **more)
+_model, _data, _run = (partial(option, panel=panel) for panel in ("Model", "Data", "Run"))
 
 
 def data_option(more: str = "") -> Any:
     """The option that names data, with `more` to say of it."""
-    return _data("--data", f"{DATA_HELP}{more}", autocompletion=_completion.data_sets)
+    return _data(f"{DATA_HELP}{more}", "--data", autocompletion=_completion.data_sets)
 
 
 def candidate_option(more: str = "") -> Any:
     """The option that names networks, with `more` to say of it."""
-    return _model("--model", f"May be repeated. {MODEL_HELP}{more}", autocompletion=_completion.models)
+    return _model(f"May be repeated. {MODEL_HELP}{more}", "--model", autocompletion=_completion.models)
 
 
 class TaskChoice(StrEnum):
@@ -78,7 +68,7 @@ class PoolChoice(StrEnum):
     map = "map"
 
 
-Model: TypeAlias = Annotated[str, _model("--model", MODEL_HELP, autocompletion=_completion.models), MODEL_OBJECTS]
+Model: TypeAlias = Annotated[str, _model(MODEL_HELP, "--model", autocompletion=_completion.models), MODEL_OBJECTS]
 DataOption: TypeAlias = Annotated[str | None, data_option(), DATA_OBJECTS]
 DataUnlessListing: TypeAlias = Annotated[str | None, data_option(" Not needed for --list-layers."), DATA_OBJECTS]
 _OF_INPUTS = "a,b,c of inputs in 0..1, instead of the model's own."
@@ -88,31 +78,25 @@ _OF_INPUTS = "a,b,c of inputs in 0..1, instead of the model's own."
 class Loading:
     """How networks are loaded; a command leaves out what does not apply to it."""
 
-    weights: Annotated[Path | None, _model("--weights", "Local safetensors file for that architecture.")] = None
+    weights: Annotated[Path | None, _model("Local safetensors file for that architecture.")] = None
     weights_key: Annotated[
-        str | None, _model("--weights-key", "Which table of a weights file with several (state_dict_ema, teacher …).")
+        str | None, _model("Which table of a weights file with several (state_dict_ema, teacher …).")
     ] = None
-    model_arg: Annotated[list[str] | None, _model("--model-arg", "KEY=VALUE for the factory; may be repeated.")] = None
-    random_weights: Annotated[bool, _model("--random-weights", "Untrained weights; marked in every output.")] = False
+    model_arg: Annotated[list[str] | None, _model("KEY=VALUE for the factory; may be repeated.")] = None
+    random_weights: Annotated[bool, _model("Untrained weights; marked in every output.", "--random-weights")] = False
     allow_pickle: Annotated[
-        bool, _model("--allow-pickle", "Accept pickled weights (.pt, .pth, .bin, .th), tensors only.")
+        bool, _model("Accept pickled weights (.pt, .pth, .bin, .th), tensors only.", "--allow-pickle")
     ] = False
-    offline: Annotated[bool, _model("--offline", "Never use the network; hub models come from the cache.")] = False
-    mean: Annotated[str | None, _model("--mean", _OF_INPUTS)] = None
-    std: Annotated[str | None, _model("--std", _OF_INPUTS)] = None
-    image_size: Annotated[int | None, _model("--image-size", "Side in pixels, instead of the model's own.", min=1)] = (
-        None
-    )
+    offline: Annotated[bool, _model("Never use the network; hub models come from the cache.", "--offline")] = False
+    mean: Annotated[str | None, _model(_OF_INPUTS)] = None
+    std: Annotated[str | None, _model(_OF_INPUTS)] = None
+    image_size: Annotated[int | None, _model("Side in pixels, instead of the model's own.", min=1)] = None
     feature: Annotated[
         str | None,
-        _model(
-            "--feature",
-            "Module whose output is the feature (NAME:input: what it reads), not what the classifier reads.",
-        ),
+        _model("Module whose output is the feature (NAME:input: what it reads), not what the classifier reads."),
     ] = None
     pool: Annotated[
-        PoolChoice | None,
-        _model("--pool", "How the feature's tokens or map become one row [default: as the network does it]."),
+        PoolChoice | None, _model("How the feature's tokens or map become one row [default: as the network does it].")
     ] = None
 
     def options(self) -> dict[str, Any]:
@@ -127,22 +111,19 @@ class Loading:
 class Reading:
     """How data is read; a command leaves out what does not apply to it."""
 
-    limit: Annotated[int | None, _data("--limit", "At most so many samples of each split, stratified.", min=1)] = None
-    shots: Annotated[int | None, _data("--shots", "So many training samples of each class.", min=1)] = None
-    path_column: Annotated[str | None, _data("--path-column", "Of a table: image files.")] = None
-    text_column: Annotated[str | None, _data("--text-column", "Of a table: texts; A,B for pairs.")] = None
-    label_column: Annotated[str | None, _data("--label-column", "Of a table: labels; A,B for several numbers.")] = None
+    limit: Annotated[int | None, _data("At most so many samples of each split, stratified.", min=1)] = None
+    shots: Annotated[int | None, _data("So many training samples of each class.", min=1)] = None
+    path_column: Annotated[str | None, _data("Of a table: image files.")] = None
+    text_column: Annotated[str | None, _data("Of a table: texts; A,B for pairs.")] = None
+    label_column: Annotated[str | None, _data("Of a table: labels; A,B for several numbers.")] = None
     path_root: Annotated[
-        Path | None,
-        _data(
-            "--path-root", "Of a table: folder that picture paths start from and may not leave [default: the table's]."
-        ),
+        Path | None, _data("Of a table: folder that picture paths start from and may not leave [default: the table's].")
     ] = None
-    task: Annotated[
-        TaskChoice, _data("--task", "What labels are: classes, or numbers to be predicted (regression).")
-    ] = TaskChoice.classification
+    task: Annotated[TaskChoice, _data("What labels are: classes, or numbers to be predicted (regression).")] = (
+        TaskChoice.classification
+    )
     skip_unreadable: Annotated[
-        bool, _data("--skip-unreadable", "Leave out images that cannot be read, instead of stopping.")
+        bool, _data("Leave out images that cannot be read, instead of stopping.", "--skip-unreadable")
     ] = False
 
     def dataset(self, data: Any, seed: int, **more: Any) -> "Dataset":
@@ -168,12 +149,10 @@ class Reading:
 
 TestShare: TypeAlias = Annotated[
     float,
-    typer.Option(
-        "--test-share",
-        rich_help_panel="Data",
+    _data(
+        "Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
         min=0,
         max=0.9,
-        help="Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
     ),
 ]
 
@@ -182,17 +161,12 @@ TestShare: TypeAlias = Annotated[
 class Running:
     """Where and with what a command computes, and where its results go; a command leaves out what does not apply to it."""
 
-    device: Annotated[str, _run("--device", "auto · cpu · cuda · mps.")] = "auto"
-    batch_size: Annotated[str, _run("--batch-size", "auto, or samples per forward pass.")] = "auto"
-    cache_budget: Annotated[
-        float, _run("--cache-budget", "GB of features kept on disk, least recently used deleted first.", min=0)
-    ] = 4.0
+    device: Annotated[str, _run("auto · cpu · cuda · mps.")] = "auto"
+    batch_size: Annotated[str, _run("auto, or samples per forward pass.")] = "auto"
+    cache_budget: Annotated[float, _run("GB of features kept on disk, least recently used deleted first.", min=0)] = 4.0
     cache: Annotated[
         Path | None,
-        _run(
-            "--cache",
-            "Folder of computed features that measure, rank, advise and finetune share [default: none shared].",
-        ),
+        _run("Folder of computed features that measure, rank, advise and finetune share [default: none shared]."),
     ] = None
     seed: Seed = 0
     out: Out = None

@@ -209,7 +209,7 @@ def _documented(text: str, parameters: dict[str, _Parameter]) -> str:
     flags = {
         flag: name
         for name, one in parameters.items()
-        for flag in (getattr(one.option, "default", None), *(getattr(one.option, "param_decls", None) or ()))
+        for flag in (f"--{name.replace('_', '-')}", getattr(one.option, "default", None))
         if isinstance(flag, str)
     }
 

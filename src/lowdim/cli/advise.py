@@ -7,12 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lowdim._numbers import between, percent
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, run_folder
-from lowdim.cli._common import progress, say
+from lowdim.cli._command import called_from_python, page_of, run_folder
+from lowdim.cli._common import option, progress, say
 from lowdim.cli._inputs import positive
 from lowdim.cli._python import Without
 from lowdim.errors import UsageError
@@ -28,15 +26,10 @@ def advise(
     model: Annotated[list[str] | None, given.candidate_option(), given.CANDIDATE_OBJECTS] = None,
     data: given.DataOption = None,
     models: Annotated[
-        Path | None,
-        typer.Option(
-            "--models",
-            rich_help_panel="Model",
-            help="TOML file with one [[models]] table per candidate, as for lowdim rank.",
-        ),
+        Path | None, option("TOML file with one [[models]] table per candidate, as for lowdim rank.", panel="Model")
     ] = None,
-    shots: Annotated[str, typer.Option("--shots", help="Images per class of the learning curve.")] = "5,10,20",
-    outliers: Annotated[int, typer.Option("--outliers", min=0, help="List at most so many suspected labels.")] = 10,
+    shots: Annotated[str, option("Images per class of the learning curve.")] = "5,10,20",
+    outliers: Annotated[int, option("List at most so many suspected labels.", min=0)] = 10,
     test_share: given.TestShare = 0.2,
     *,
     reading: Annotated[given.Reading, Without(("shots", "task"))],
@@ -167,17 +160,11 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
 
 
 def _page(result: dict[str, Any], dataset: "Dataset") -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.finetuning import advice_sections
 
-    return Page(
-        title=f"What to do with {result['config']['data']['name']}",
-        lead=headline("advise", result),
-        sections=advice_sections(result, dataset),
-        next_steps=[("Do it:", result["recommendation"]["command"])],
-        command=TYPED.get(),
-    )
+    steps = [("Do it:", result["recommendation"]["command"])]
+    title = f"What to do with {result['config']['data']['name']}"
+    return page_of("advise", result, title, advice_sections(result, dataset), steps)
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python
-from lowdim.cli._common import PageFile
+from lowdim.cli._command import called_from_python, page_of
+from lowdim.cli._common import PageFile, option
 from lowdim.cli._python import Objects
 
 if TYPE_CHECKING:
@@ -45,28 +45,24 @@ def check(
             "str | Path | Sequence", "Or a list with the weights of each time: a state dict, or a list of matrices."
         ),
     ],
-    theorem: Annotated[Theorem, typer.Option("--theorem", help="Which theorem.")],
+    theorem: Annotated[Theorem, option("Which theorem.")],
     rank: Annotated[
-        int | None,
-        typer.Option("--rank", min=1, help="r of the law of parsimony [default: found in the data or weights]."),
+        int | None, option("r of the law of parsimony [default: found in the data or weights].", min=1)
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data",
-            help="FILE.npz with x and y, or x_train and y_train: samples as rows or columns, as fits the first factor (y: targets, "
-            "one-hot or class numbers).",
+        option(
+            "FILE.npz with x and y, or x_train and y_train: samples as rows or columns, as fits the first factor (y: targets, "
+            "one-hot or class numbers)."
         ),
     ] = None,
     samples: Annotated[
-        Side | None,
-        typer.Option("--samples", help="What a sample is in a square x [default: a column of x, a row of x_train]."),
+        Side | None, option("What a sample is in a square x [default: a column of x, a row of x_train].")
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(
-            "--weights",
-            help="Names of the factors by commas, first layer first [default: all matrices, where their order is certain].",
+        option(
+            "Names of the factors by commas, first layer first [default: all matrices, where their order is certain]."
         ),
     ] = None,
     page: PageFile = None,
@@ -83,8 +79,7 @@ def check(
     """
     import time
 
-    from lowdim.report import Page, Result
-    from lowdim.report.answers import headline
+    from lowdim.report import Result
     from lowdim.report.check import check_sections, reasons
 
     begun = time.monotonic()
@@ -100,21 +95,18 @@ def check(
         "samples": None if samples is None else str(samples),
         "weights": weights,
     }
+    answers = [one.holds for one in checks]
     result: dict[str, Any] = {
         "config": config,
         "warnings": doubts,
         "seconds": round(time.monotonic() - begun, 3),
-        "holds": _together([one.holds for one in checks]),
+        # False where one is broken, None where none is and one is undecided
+        "holds": False if False in answers else None if None in answers else True,
         "checks": [one.as_dict() for one in checks],
         "read": read,
         **degrees,
     }
-    shown = Page(
-        title=f"The theorem of {theorem} on {held}",
-        lead=headline("check", result),
-        sections=check_sections(result),
-        command=TYPED.get(),
-    )
+    shown = page_of("check", result, f"The theorem of {theorem} on {held}", check_sections(result))
     remarks = [f"read: {sentence}" for sentence in read]
     remarks += [f"update: {degrees['update']}"] if degrees.get("update") else []
     remarks += [f"besides: {cause}" for cause in degrees.get("causes", [])[1:]]
@@ -131,11 +123,6 @@ def check(
     if page is not None:
         found.save_page(page)
     return found
-
-
-def _together(answers: Sequence[bool | None]) -> bool | None:
-    """False where one is broken, None where none is and one is undecided."""
-    return False if False in answers else None if None in answers else True
 
 
 def _check(

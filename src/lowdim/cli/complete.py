@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python, run_folder
-from lowdim.cli._common import Fresh, Out, Seed, progress, say, warn
+from lowdim.cli._command import called_from_python, page_of, run_folder
+from lowdim.cli._common import Fresh, Out, Seed, option, progress, say, warn
 from lowdim.cli._inputs import positive
 from lowdim.cli._python import Objects
 from lowdim.completion.solvers import SOLVERS
@@ -59,73 +59,46 @@ def complete(
         ),
         Objects("str | Path | DataFrame", "Or a pandas or polars frame."),
     ],
-    row: Annotated[str | None, typer.Option("--row", help="Column of triplets with the ids of rows.")] = None,
-    col: Annotated[str | None, typer.Option("--col", help="Column of triplets with the ids of columns.")] = None,
-    value: Annotated[str | None, typer.Option("--value", help="Column of triplets with the values.")] = None,
-    predict: Annotated[
-        Path | None, typer.Option("--predict", help="File of pairs (the same two columns): writes only these.")
-    ] = None,
-    user_table: Annotated[
-        Path | None, typer.Option("--user-table", help="Table of what is known of the ids of rows (the first column).")
-    ] = None,
-    item_table: Annotated[
-        Path | None, typer.Option("--item-table", help="The same of the ids of columns; new ids can be predicted.")
-    ] = None,
-    mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where FILE's pixels are missing.")] = None,
-    missing: Annotated[
-        float | None, typer.Option("--missing", help="Share of a sample picture to hide [default: 0.6].")
-    ] = None,
-    rank: Annotated[str, typer.Option("--rank", help="auto, or the number of factors.")] = "auto",
+    row: Annotated[str | None, option("Column of triplets with the ids of rows.")] = None,
+    col: Annotated[str | None, option("Column of triplets with the ids of columns.")] = None,
+    value: Annotated[str | None, option("Column of triplets with the values.")] = None,
+    predict: Annotated[Path | None, option("File of pairs (the same two columns): writes only these.")] = None,
+    user_table: Annotated[Path | None, option("Table of what is known of the ids of rows (the first column).")] = None,
+    item_table: Annotated[Path | None, option("The same of the ids of columns; new ids can be predicted.")] = None,
+    mask: Annotated[Path | None, option("Picture, white where FILE's pixels are missing.")] = None,
+    missing: Annotated[float | None, option("Share of a sample picture to hide [default: 0.6].")] = None,
+    rank: Annotated[str, option("auto, or the number of factors.")] = "auto",
     max_rank: Annotated[
-        int | None,
-        typer.Option("--max-rank", min=1, help="Most factors that auto considers [default: 20; pictures: 60]."),
+        int | None, option("Most factors that auto considers [default: 20; pictures: 60].", min=1)
     ] = None,
-    depth: Annotated[
-        int, typer.Option("--depth", min=2, help="Layers L of als, exact and gd; the regulariser is Schatten-2/L.")
-    ] = 3,
-    solver: Annotated[Solver, typer.Option("--solver", help="Chosen by the data, unless said here.")] = _AUTO,
-    scale: Annotated[bool, typer.Option(help="Bring columns to unit variance inside.")] = True,
+    depth: Annotated[int, option("Layers L of als, exact and gd; the regulariser is Schatten-2/L.", min=2)] = 3,
+    solver: Annotated[Solver, option("Chosen by the data, unless said here.")] = _AUTO,
+    scale: Annotated[bool, option("Bring columns to unit variance inside.")] = True,
     clip: Annotated[
         str | None,
-        typer.Option(
-            "--clip",
-            help="LOW,HIGH, observed or none: bounds of what is filled in [default: the scale of ratings; 0,255 of pictures].",
+        option(
+            "LOW,HIGH, observed or none: bounds of what is filled in [default: the scale of ratings; 0,255 of pictures]."
         ),
     ] = None,
     as_: Annotated[
-        As, typer.Option("--as", help="A table whose columns are completed, or ratings: one known entry in each row.")
+        As, option("A table whose columns are completed, or ratings: one known entry in each row.", "--as")
     ] = As.auto,
     kind: Annotated[
         list[str] | None,
-        typer.Option(
-            "--kind", help="NAME=number|integer|boolean|category|date|id|text: what a column is; may be repeated."
-        ),
+        option("NAME=number|integer|boolean|category|date|id|text: what a column is; may be repeated."),
     ] = None,
-    only: Annotated[
-        str | None, typer.Option("--only", help="Columns to complete, by commas; others pass through.")
-    ] = None,
-    passed: Annotated[str | None, typer.Option("--pass", help="Columns that pass through, by commas.")] = None,
+    only: Annotated[str | None, option("Columns to complete, by commas; others pass through.")] = None,
+    passed: Annotated[str | None, option("Columns that pass through, by commas.", "--pass")] = None,
     time: Annotated[
-        str | None,
-        typer.Option("--time", help="Column with the time of each row [default: dates that are all known and ascend]."),
+        str | None, option("Column with the time of each row [default: dates that are all known and ascend].")
     ] = None,
-    entity: Annotated[
-        str | None, typer.Option("--entity", help="Column with the entities that each have times of their own.")
-    ] = None,
-    na: Annotated[
-        list[str] | None, typer.Option("--na", help="A text that stands for a missing cell; may be repeated.")
-    ] = None,
-    sentinels: Annotated[
-        bool, typer.Option(help="Take numbers like -999 that lie far from all others as missing.")
-    ] = True,
-    delimiter: Annotated[
-        str | None, typer.Option("--delimiter", help="Between columns: one character or tab [default: found].")
-    ] = None,
-    decimal: Annotated[str | None, typer.Option("--decimal", help="Decimal sign: . or , [default: found].")] = None,
-    encoding: Annotated[str | None, typer.Option("--encoding", help="Of a text file [default: found].")] = None,
-    header: Annotated[
-        bool | None, typer.Option(help="Whether the first line names the columns [default: found].")
-    ] = None,
+    entity: Annotated[str | None, option("Column with the entities that each have times of their own.")] = None,
+    na: Annotated[list[str] | None, option("A text that stands for a missing cell; may be repeated.")] = None,
+    sentinels: Annotated[bool, option("Take numbers like -999 that lie far from all others as missing.")] = True,
+    delimiter: Annotated[str | None, option("Between columns: one character or tab [default: found].")] = None,
+    decimal: Annotated[str | None, option("Decimal sign: . or , [default: found].")] = None,
+    encoding: Annotated[str | None, option("Of a text file [default: found].")] = None,
+    header: Annotated[bool | None, option("Whether the first line names the columns [default: found].")] = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
@@ -164,8 +137,8 @@ def complete(
         "missing": tuple(na or ()),
         "time": time,
         "entity": entity,
+        "sentinels": sentinels,
     }
-    columns["sentinels"] = sentinels
     triplets = row, col, value
     if given is None:
         source = _read(file, triplets, as_, mask, missing, form, columns, seed)
@@ -175,17 +148,10 @@ def complete(
     known = _read_known(source, {"user_table": user_table, "item_table": item_table})
     options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": str(solver)}
     options |= {"scale": scale, "clip": _clip(clip, source), "random_state": seed}
+    named = {"predict": predict, "user_table": user_table, "item_table": item_table}
+    files = {name: {"file": str(path), "sha256": sha256(path)} for name, path in named.items() if path}
     config = {"file": file, "entries": _digest(source), "row": row, "col": col, "value": value, **options}
-    config |= {"predict": {"file": str(predict), "sha256": sha256(predict)} if predict else None}
-    config |= {
-        "columns": {name: value for name, value in columns.items() if name != "missing"} | {"missing": list(na or [])},
-        "as": str(as_),
-    }
-    config |= {
-        name: {"file": str(path), "sha256": sha256(path)}
-        for name, path in (("user_table", user_table), ("item_table", item_table))
-        if path
-    }
+    config |= {"predict": None, **files, "columns": {**columns, "missing": list(na or [])}, "as": str(as_)}
     config |= {"mask": str(mask) if mask else None, "missing": HIDDEN if missing is None else missing}
     # what is given in memory is given back in memory, which a finished run does not hold
     with run_folder(out, "complete", config, fresh=fresh or given is not None, keep=True) as (folder, path), folder:
@@ -386,16 +352,10 @@ def _run(
 
 
 def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = ()) -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.completion import completion_sections
 
-    return Page(
-        title=f"{Path(result['config']['file']).name}, completed",
-        lead=headline("complete", result),
-        sections=completion_sections(result, held_out, pictures),
-        command=TYPED.get(),
-    )
+    title = f"{Path(result['config']['file']).name}, completed"
+    return page_of("complete", result, title, completion_sections(result, held_out, pictures))
 
 
 def _errors_by_column(source: "TableFile", model: "DeepMatrixCompletion") -> dict[str, float]:

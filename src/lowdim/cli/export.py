@@ -6,11 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python
-from lowdim.cli._common import PageFile
+from lowdim.cli._command import called_from_python, page_of
+from lowdim.cli._common import PageFile, option
 from lowdim.cli.predict import OF_BASE, BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
 
@@ -40,15 +38,13 @@ def export(
     delta: DeltaOption,
     to: Annotated[
         TargetChoice,
-        typer.Option(
-            "--to",
-            help=f"torch (torch.export), onnx, peft (a folder; methods {' and '.join(names_of(exports='peft'))}), or checkpoint (weights "
-            "alone, for the base's own code; methods without a skip).",
+        option(
+            f"torch (torch.export), onnx, peft (a folder; methods {' and '.join(names_of(exports='peft'))}), or checkpoint (weights "
+            "alone, for the base's own code; methods without a skip)."
         ),
     ],
     file: Annotated[
-        Path | None,
-        typer.Option("--file", help="[default: beside the delta: model.pt2, model.onnx, model.safetensors, peft/]"),
+        Path | None, option("[default: beside the delta: model.pt2, model.onnx, model.safetensors, peft/]")
     ] = None,
     model: BaseOption = None,
     page: PageFile = None,
@@ -73,8 +69,7 @@ def export(
     from lowdim.finetuning import export_model, save_checkpoint, save_peft
     from lowdim.finetuning._delta import example_of
     from lowdim.finetuning._export import tokenizer_path
-    from lowdim.report import Page, Result
-    from lowdim.report.answers import headline
+    from lowdim.report import Result
     from lowdim.report.finetuning import export_sections
 
     begun, to = time.monotonic(), TargetChoice(to)
@@ -105,18 +100,9 @@ def export(
         "max_difference": difference,
     }
     size = sum(entry.stat().st_size for entry in Path(delta).iterdir() if entry.is_file())
-    shown = Page(
-        title=f"{path.name} from {delta}",
-        lead=headline("export", result),
-        sections=export_sections(result, size),
-        next_steps=[
-            (
-                "See what it takes:",
-                shlex.join(["python", "-c", _LOOKS[to].format(json.dumps(str(path), ensure_ascii=False))]),
-            )
-        ],
-        command=TYPED.get(),
-    )
+    looks = shlex.join(["python", "-c", _LOOKS[to].format(json.dumps(str(path), ensure_ascii=False))])
+    steps = [("See what it takes:", looks)]
+    shown = page_of("export", result, f"{path.name} from {delta}", export_sections(result, size), steps)
     found_result = Result("export", result, shown)
     if page is not None:
         found_result.save_page(page)

@@ -6,12 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
-from lowdim.cli._common import joined, progress, say
+from lowdim.cli._command import Listing, called_from_python, page_of, run_folder
+from lowdim.cli._common import joined, option, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 from lowdim.cli._python import Without
 
@@ -47,60 +45,44 @@ class CombineChoice(StrEnum):
 def finetune(
     model: given.Model,
     data: given.DataUnlessListing = None,
-    method: Annotated[
-        MethodChoice,
-        typer.Option("--method", help="auto: the probe, or a trained block where that is clearly better."),
-    ] = AUTO,
+    method: Annotated[MethodChoice, option("auto: the probe, or a trained block where that is clearly better.")] = AUTO,
     also: Annotated[
         list[AlsoChoice] | None,
-        typer.Option("--also", help="auto cross-validates this too, and takes it if clearly better; may be repeated."),
+        option("auto cross-validates this too, and takes it if clearly better; may be repeated."),
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", help="auto begins no comparison that would take longer in all.")
-    ] = None,
+    minutes: Annotated[float | None, option("auto begins no comparison that would take longer in all.")] = None,
     layer: Annotated[
         str,
-        typer.Option(
-            "--layer",
-            help="Block to train: names or globs, by commas; auto: at 3/4 of the depth.",
-            autocompletion=_completion.layers,
+        option(
+            "Block to train: names or globs, by commas; auto: at 3/4 of the depth.", autocompletion=_completion.layers
         ),
     ] = "auto",
-    list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the blocks and stop.")] = False,
-    combine: Annotated[CombineChoice, typer.Option("--combine", help="Skip of scl.")] = CombineChoice.pad_add,
-    rank: Annotated[int, typer.Option("--rank", min=1, help="Of lora.")] = 8,
+    list_layers: Annotated[bool, option("Print the blocks and stop.", "--list-layers")] = False,
+    combine: Annotated[CombineChoice, option("Skip of scl.")] = CombineChoice.pad_add,
+    rank: Annotated[int, option("Of lora.", min=1)] = 8,
     batch_norm: Annotated[
-        BatchNormChoice,
-        typer.Option("--batch-norm", help="For full and lp-ft: keep the statistics, or let them follow the batches."),
+        BatchNormChoice, option("For full and lp-ft: keep the statistics, or let them follow the batches.")
     ] = BatchNormChoice.frozen,
-    rate: Annotated[
-        float | None, typer.Option("--rate", help="Largest learning rate of blocks and head [default: the recipe's].")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="[default: the recipe's].")] = None,
+    rate: Annotated[float | None, option("Largest learning rate of blocks and head [default: the recipe's].")] = None,
+    epochs: Annotated[int | None, option("[default: the recipe's].", min=1)] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(
-            "--prompt",
-            help="For zero-shot and text-probe, {} is the class; may be repeated [default: a photo of a {}].",
-        ),
+        option("For zero-shot and text-probe, {} is the class; may be repeated [default: a photo of a {}]."),
     ] = None,
     text_features: Annotated[
-        Path | None,
-        typer.Option("--text-features", help="For the same without a text encoder: .npy, one row per class."),
+        Path | None, option("For the same without a text encoder: .npy, one row per class.")
     ] = None,
-    views: Annotated[int, typer.Option("--views", min=1, help="Stored random crops and flips per image.")] = 1,
-    class_weights: Annotated[bool, typer.Option("--class-weights", help="Weight classes by 1 / size.")] = False,
+    views: Annotated[int, option("Stored random crops and flips per image.", min=1)] = 1,
+    class_weights: Annotated[bool, option("Weight classes by 1 / size.", "--class-weights")] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Test accuracy and NC1 after every epoch too; nothing is chosen by them.")
+        bool, option("Test accuracy and NC1 after every epoch too; nothing is chosen by them.", "--watch")
     ] = False,
-    track: Annotated[
-        TrackChoice | None, typer.Option("--track", help="Curves per epoch; files go to the run folder.")
-    ] = None,
+    track: Annotated[TrackChoice | None, option("Curves per epoch; files go to the run folder.")] = None,
     compress_delta: Annotated[
-        bool, typer.Option("--compress-delta", help="Store updates in low rank if that costs at most 0.2 points.")
+        bool, option("Store updates in low rank if that costs at most 0.2 points.", "--compress-delta")
     ] = False,
     test_share: given.TestShare = 0.2,
-    batch_size: Annotated[str, typer.Option("--batch-size", help="auto, or samples per training step.")] = "auto",
+    batch_size: Annotated[str, option("auto, or samples per training step.")] = "auto",
     *,
     reading: Annotated[given.Reading, Without(("task",))],
     loading: given.Loading,
@@ -243,25 +225,14 @@ def _run(
 
 
 def _page(result: dict[str, Any], folder: Path, typed: tuple[str, str], dataset: "Dataset") -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.finetuning import finetune_sections
 
     data, base = typed
     delta = f"{shlex.join(['--delta', str(folder / 'delta')])} {base}".strip()
-    return Page(
-        title=f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}",
-        lead=headline("finetune", result),
-        sections=finetune_sections(result, dataset),
-        next_steps=[
-            (
-                "Classify data with it, here the same again (put your own in its place):",
-                f"lowdim predict {delta} {data}",
-            ),
-            ("One file to deploy:", f"lowdim export {delta} --to onnx"),
-        ],
-        command=TYPED.get(),
-    )
+    title = f"{given.short(result['config']['model']['name'])} fine-tuned on {result['config']['data']['name']}"
+    again = "Classify data with it, here the same again (put your own in its place):"
+    steps = [(again, f"lowdim predict {delta} {data}"), ("One file to deploy:", f"lowdim export {delta} --to onnx")]
+    return page_of("finetune", result, title, finetune_sections(result, dataset), steps)
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:

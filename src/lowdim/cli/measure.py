@@ -6,13 +6,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lowdim._numbers import number, percent
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
-from lowdim.cli._common import joined, progress, say
+from lowdim.cli._command import Listing, called_from_python, page_of, run_folder
+from lowdim.cli._common import joined, option, progress, say
 from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
@@ -43,23 +41,17 @@ def measure(
     data: given.DataUnlessListing = None,
     layers: Annotated[
         str | None,
-        typer.Option(
-            "--layers",
-            help="Names or globs, by commas [default: blocks and the feature].",
-            autocompletion=_completion.layers,
-        ),
+        option("Names or globs, by commas [default: blocks and the feature].", autocompletion=_completion.layers),
     ] = None,
-    list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layer names and stop.")] = False,
+    list_layers: Annotated[bool, option("Print the layer names and stop.", "--list-layers")] = False,
     pool: Annotated[
         list[given.PoolChoice] | None,
-        typer.Option("--pool", help="May be repeated [default: avg, and the feature as the network pools it]."),
+        option("May be repeated [default: avg, and the feature as the network pools it]."),
     ] = None,
-    split: Annotated[SplitChoice, typer.Option("--split", help="Which splits to measure.")] = SplitChoice.both,
-    outliers: Annotated[int, typer.Option("--outliers", min=0, help="List so many suspected labels.")] = 0,
-    weighting: Annotated[
-        WeightingChoice, typer.Option("--weighting", help="How classes count in NC1 and D.")
-    ] = WeightingChoice.pooled,
-    unbiased: Annotated[bool, typer.Option("--unbiased", help="Divide class covariances by n - 1.")] = False,
+    split: Annotated[SplitChoice, option("Which splits to measure.")] = SplitChoice.both,
+    outliers: Annotated[int, option("List so many suspected labels.", min=0)] = 0,
+    weighting: Annotated[WeightingChoice, option("How classes count in NC1 and D.")] = WeightingChoice.pooled,
+    unbiased: Annotated[bool, option("Divide class covariances by n - 1.", "--unbiased")] = False,
     *,
     reading: given.Reading,
     loading: Annotated[given.Loading, Without(("pool",))],
@@ -212,25 +204,15 @@ def _result(result: dict[str, Any], page: "Page", folder: Path | None, found: An
 
 
 def _page(result: dict[str, Any], dataset: "Dataset", typed: str) -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.profile import profile_sections
     from lowdim.report.regression import regression_sections
 
+    name, network = result["config"]["data"]["name"], given.short(result["config"]["model"]["name"])
     if "outputs" in result:
-        title = (
-            f"How {result['config']['data']['name']} is regressed in {given.short(result['config']['model']['name'])}"
-        )
-        return Page(title, headline("measure", result), regression_sections(result), command=TYPED.get())
-    return Page(
-        title=f"How the classes of {result['config']['data']['name']} separate in {given.short(result['config']['model']['name'])}",
-        lead=headline("measure", result),
-        sections=profile_sections(result, dataset),
-        next_steps=[("What these features are worth with a few labels, and which method to use:", typed)]
-        if typed
-        else [],
-        command=TYPED.get(),
-    )
+        return page_of("measure", result, f"How {name} is regressed in {network}", regression_sections(result))
+    steps = [("What these features are worth with a few labels, and which method to use:", typed)] if typed else []
+    title = f"How the classes of {name} separate in {network}"
+    return page_of("measure", result, title, profile_sections(result, dataset), steps)
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:

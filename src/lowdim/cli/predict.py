@@ -4,11 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python
-from lowdim.cli._common import PageFile, Seed, progress, say
+from lowdim.cli._command import called_from_python, page_of
+from lowdim.cli._common import PageFile, Seed, option, progress, say
 from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
@@ -24,19 +22,11 @@ if TYPE_CHECKING:
 
 DeltaOption = Annotated[
     Path,
-    typer.Option(
-        "--delta",
-        rich_help_panel="Model",
-        help="Folder that lowdim finetune printed; hf:ORG/NAME is one that was published.",
-    ),
+    option("Folder that lowdim finetune printed; hf:ORG/NAME is one that was published.", "--delta", panel="Model"),
 ]
 BaseOption = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        rich_help_panel="Model",
-        help="Where the base is now [default: where it was when the delta was made].",
-    ),
+    option("Where the base is now [default: where it was when the delta was made].", "--model", panel="Model"),
     given.MODEL_OBJECTS,
 ]
 OF_BASE = Without(("random_weights", "mean", "std", "image_size", "feature", "pool"))
@@ -59,22 +49,13 @@ def predict(
     ],
     split: Annotated[
         str | None,
-        typer.Option(
-            "--split",
-            rich_help_panel="Data",
-            help="test, train or all [default: the test split of data that has its own, else all].",
-        ),
+        option("test, train or all [default: the test split of data that has its own, else all].", panel="Data"),
     ] = None,
     seed: Seed = 0,
     csv: Annotated[
-        Path | None,
-        typer.Option(
-            "--csv", help="Write every prediction to this file, with its label and the probabilities of all classes."
-        ),
+        Path | None, option("Write every prediction to this file, with its label and the probabilities of all classes.")
     ] = None,
-    views: Annotated[
-        int, typer.Option("--views", help="2: images are also seen mirrored, and the probabilities averaged.")
-    ] = 1,
+    views: Annotated[int, option("2: images are also seen mirrored, and the probabilities averaged.")] = 1,
     model: BaseOption = None,
     page: PageFile = None,
     *,
@@ -221,16 +202,10 @@ def _outputs(
 
 
 def _page(result: dict[str, Any], places: "Sequence[tuple[Split, int]]") -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.finetuning import prediction_sections
 
-    return Page(
-        title=f"Classes of {result['config']['data']}",
-        lead=headline("predict", result),
-        sections=prediction_sections(result, SHOWN, places),
-        command=TYPED.get(),
-    )
+    sections = prediction_sections(result, SHOWN, places)
+    return page_of("predict", result, f"Classes of {result['config']['data']}", sections)
 
 
 def _remarks(result: dict[str, Any], csv: Path | None) -> list[str]:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import TYPED, called_from_python
-from lowdim.cli._common import say
+from lowdim.cli._command import called_from_python, page_of
+from lowdim.cli._common import option, say
 
 if TYPE_CHECKING:
     from lowdim.report import Result
@@ -15,16 +15,12 @@ if TYPE_CHECKING:
 @called_from_python
 def publish(
     delta: Annotated[Path, typer.Argument(metavar="DELTA", help="Folder that lowdim finetune printed.")],
-    folder: Annotated[
-        Path | None, typer.Option("--folder", help="Where the files go [default: hub, beside the delta].")
-    ] = None,
+    folder: Annotated[Path | None, option("Where the files go [default: hub, beside the delta].")] = None,
     licence: Annotated[
-        str, typer.Option("--licence", help="Of what you publish, as the hub names it: apache-2.0, cc-by-4.0, mit …")
+        str, option("Of what you publish, as the hub names it: apache-2.0, cc-by-4.0, mit …")
     ] = "unknown",
-    push: Annotated[
-        str | None, typer.Option("--push", metavar="ORG/NAME", help="Upload the folder; without this nothing is sent.")
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="With --push: only you can see what is created.")] = False,
+    push: Annotated[str | None, option("Upload the folder; without this nothing is sent.", metavar="ORG/NAME")] = None,
+    private: Annotated[bool, option("With --push: only you can see what is created.", "--private")] = False,
 ) -> "Result":
     """Give a fine-tuned network to others: a folder for the Hugging Face hub.
 
@@ -41,8 +37,7 @@ def publish(
     from lowdim.errors import UsageError
     from lowdim.finetuning._publish import push as upload
     from lowdim.finetuning._publish import write_hub_folder
-    from lowdim.report import Page, Result, Section
-    from lowdim.report.answers import headline
+    from lowdim.report import Result, Section
 
     begun = time.monotonic()
     if private and push is None:
@@ -66,13 +61,9 @@ def publish(
         "address": address,
     }
     again = shlex.join(["lowdim", "publish", str(delta), "--folder", str(where), "--licence", licence])
-    page = Page(
-        title=f"{where.name} for the hub",
-        lead=headline("publish", result),
-        sections=[Section("publish", "Files", settings=result["config"], seconds=result["seconds"])],
-        next_steps=[] if address else [("Read the card, then upload:", f"{again} --push ORG/NAME")],
-        command=TYPED.get(),
-    )
+    sections = [Section("publish", "Files", settings=result["config"], seconds=result["seconds"])]
+    steps = [] if address else [("Read the card, then upload:", f"{again} --push ORG/NAME")]
+    page = page_of("publish", result, f"{where.name} for the hub", sections, steps)
     return Result("publish", result, page, value=found, remarks=[f"card: {where / 'README.md'}"])
 
 

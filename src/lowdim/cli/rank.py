@@ -6,11 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, called_from_python, run_folder
-from lowdim.cli._common import progress, say, warn
+from lowdim.cli._command import called_from_python, page_of, run_folder
+from lowdim.cli._common import option, progress, say, warn
 from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
@@ -53,30 +51,21 @@ def rank(
         list[str] | None, given.candidate_option(" FILE.npz: saved features."), given.CANDIDATE_OBJECTS
     ] = None,
     data: given.DataOption = None,
-    models: Annotated[
-        Path | None,
-        typer.Option("--models", rich_help_panel="Model", help="TOML file with one [[models]] table per candidate."),
-    ] = None,
+    models: Annotated[Path | None, option("TOML file with one [[models]] table per candidate.", panel="Model")] = None,
     by: Annotated[
         ScoreChoice | None,
-        typer.Option(
-            "--by",
-            help="The score that orders [default: probe_cv_accuracy; nc1 with --no-probe; r2_cv for regression].",
-        ),
+        option("The score that orders [default: probe_cv_accuracy; nc1 with --no-probe; r2_cv for regression]."),
     ] = None,
     no_probe: Annotated[
-        bool, typer.Option("--no-probe", help="Scores alone, without the probe: half the passes, ordered by NC1.")
+        bool, option("Scores alone, without the probe: half the passes, ordered by NC1.", "--no-probe")
     ] = False,
     probe_on: Annotated[
-        ProbeChoice, typer.Option("--probe-on", help="Measure the probe on the test split, or by cross-validation.")
+        ProbeChoice, option("Measure the probe on the test split, or by cross-validation.")
     ] = ProbeChoice.test,
     race: Annotated[
-        bool,
-        typer.Option(
-            "--race", help="For many models: those clearly behind after a part of the images see no more of them."
-        ),
+        bool, option("For many models: those clearly behind after a part of the images see no more of them.", "--race")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Candidates at a time.")] = 1,
+    jobs: Annotated[int, option("Candidates at a time.", min=1)] = 1,
     *,
     reading: given.Reading,
     loading: Annotated[given.Loading, Without(("weights", "weights_key", "model_arg", "random_weights"))],
@@ -192,16 +181,10 @@ def _remarks(result: dict[str, Any]) -> list[str]:
 
 
 def _page(result: dict[str, Any], tune: dict[str, str]) -> "Page":
-    from lowdim.report import Page
-    from lowdim.report.answers import headline
     from lowdim.report.ranking import ranking_sections
 
     best = next((row["model"] for row in result["scores"]), None)
     count = len(result["scores"])
-    return Page(
-        title=f"{count} model{'s' * (count != 1)} for {result['config']['data']['name']}",
-        lead=headline("rank", result),
-        sections=ranking_sections(result),
-        next_steps=[("Tune the best of them:", tune[best])] if best in tune else [],
-        command=TYPED.get(),
-    )
+    title = f"{count} model{'s' * (count != 1)} for {result['config']['data']['name']}"
+    steps = [("Tune the best of them:", tune[best])] if best in tune else []
+    return page_of("rank", result, title, ranking_sections(result), steps)

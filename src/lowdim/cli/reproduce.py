@@ -15,7 +15,7 @@ import typer
 
 from lowdim.cli import _completion
 from lowdim.cli._command import TYPED, Listing, called_from_python, run_folder
-from lowdim.cli._common import Fresh, Out, progress, say
+from lowdim.cli._common import Fresh, Out, option, progress, say
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
@@ -30,22 +30,15 @@ def reproduce(
         list[str] | None,
         typer.Argument(metavar="[ID ...|all]", help="Which; see --list.", autocompletion=_completion.experiments),
     ] = None,
-    list_all: Annotated[
-        bool, typer.Option("--list", help="Print the experiments and their settings, and stop.")
-    ] = False,
+    list_all: Annotated[bool, option("Print the experiments and their settings, and stop.", "--list")] = False,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Vary a setting; may be repeated.")
+        list[str] | None, option("Vary a setting; may be repeated.", "--set", metavar="NAME=VALUE")
     ] = None,
     sweep: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sweep", metavar="NAME=V1,V2", help="Run at each of these values; several give all combinations."
-        ),
+        list[str] | None, option("Run at each of these values; several give all combinations.", metavar="NAME=V1,V2")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="The lecture's own sizes: minutes to hours.")] = False,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Experiments at once [default: one per core].")
-    ] = None,
+    full: Annotated[bool, option("The lecture's own sizes: minutes to hours.", "--full")] = False,
+    jobs: Annotated[int | None, option("Experiments at once [default: one per core].", min=1)] = None,
     out: Out = None,
     fresh: Fresh = False,
 ) -> "Result | Listing":

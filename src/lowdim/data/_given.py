@@ -90,7 +90,7 @@ def _dataset(data: Any, task: Task, *, labelled: bool) -> Dataset:
         return data
     if isinstance(data, Mapping):
         parts = {str(name): _pair(pair) for name, pair in cast("Mapping[Any, Any]", data).items()}
-    elif _is_pair(data):
+    elif isinstance(data, tuple | list) and len(cast("list[Any]", data)) == 2 and hasattr(data[0], "shape"):
         parts = {"train": _pair(data)}
     elif hasattr(data, "shape") or _are_texts(data):
         if labelled:
@@ -124,10 +124,6 @@ def _inputs_alone(data: Any) -> Dataset:
     found = _splits({"train": (inputs, np.zeros(len(inputs), np.int64))}, "classification")
     whole = replace(found["all"], labels=np.full(len(inputs), UNLABELLED))
     return replace(found, classes=(), splits={"all": whole})
-
-
-def _is_pair(data: Any) -> bool:
-    return isinstance(data, tuple | list) and len(cast("list[Any]", data)) == 2 and hasattr(data[0], "shape")
 
 
 def _pair(pair: Any) -> tuple[np.ndarray, np.ndarray]:

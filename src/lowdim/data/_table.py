@@ -60,17 +60,7 @@ def _shown(row: int, texts: Sequence[str]) -> str:
     return f"row {row}: {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
 
-def load_table(
-    path: Path,
-    *,
-    path_column: str | None = None,
-    text_column: str | None = None,
-    label_column: str | None = None,
-    path_root: Path | None = None,
-    usual: Mapping[str, str] | None = None,
-    labelled: bool = True,
-    task: Task = "classification",
-) -> Dataset:
+def load_table(path: Path, **how: Any) -> Dataset:
     """A table of texts, of pictures, or for regression also of numbers.
 
     Text with any separator, encoding and quoting, JSON lines, Parquet and Excel, compressed or not. A column ``split`` with train and
@@ -80,20 +70,14 @@ def load_table(
     regression, several label columns are separated by commas. Without texts and pictures, other columns of numbers are features: for
     regression those that hold nothing else, for classes only where all of them do.
 
+    Args:
+        path: The file.
+        how: As `table_of` takes it.
+
     Raises:
         InputError: If the table or one of its rows cannot be used.
     """
-    return table_of(
-        _read_columns(path),
-        path,
-        path_column=path_column,
-        text_column=text_column,
-        label_column=label_column,
-        path_root=path_root,
-        usual=usual,
-        labelled=labelled,
-        task=task,
-    )
+    return table_of(_read_columns(path), path, **how)
 
 
 def frame_columns(frame: Any) -> Columns:

@@ -75,11 +75,6 @@ def _stable_gamma(step: float, share: float, target: Array, depth: int) -> float
     return gamma
 
 
-def past_plateau(entries: Entries, network: Network, step: float) -> Network:
-    """The network at the end of the initial plateau, reached with growing steps."""
-    return descend(entries, network, step, adaptive=True, tolerance=0.99, max_iterations=2_000).network
-
-
 @dataclass(frozen=True)
 class DepthWidthSettings:
     """Settings of ``completion-depth-width``.
@@ -235,9 +230,10 @@ def run_sample_complexity(settings: SampleComplexitySettings, progress: Progress
         step = settings.stability * 2 * stable_step(share, instance.largest(), depth)
         random = np.random.default_rng([settings.seed, trial, layer, column])
         start = orthogonal_network(instance.target.shape, settings.width, depth, settings.scales[layer], random)
+        past_plateau = descend(instance.entries, start, step, adaptive=True, tolerance=0.99, max_iterations=2_000)
         run = descend(
             instance.entries,
-            past_plateau(instance.entries, start, step),
+            past_plateau.network,
             step,
             tolerance=settings.tolerance,
             max_iterations=settings.max_iterations,

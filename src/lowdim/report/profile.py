@@ -25,11 +25,11 @@ _SOURCE = (
 )
 
 
-def profile_sections(result: Mapping[str, Any], dataset: Dataset | None = None, *, id: str = "layers") -> list[Section]:
+def profile_sections(result: Mapping[str, Any], dataset: Dataset | None = None) -> list[Section]:
     """Sections for the layers, the classes and the suspected labels of a measured network."""
     sections = [
         Section(
-            id=id,
+            id="layers",
             title="Layer by layer",
             why=_WHY,
             figures=[*layer_figures(result)],
@@ -42,9 +42,9 @@ def profile_sections(result: Mapping[str, Any], dataset: Dataset | None = None, 
         )
     ]
     if result["classes"]:
-        sections.append(_trouble(result, dataset, f"{id}-classes"))
+        sections.append(_trouble(result, dataset))
     if result["outliers"]:
-        sections.append(_suspects(result, dataset, id))
+        sections.append(_suspects(result, dataset))
     return sections
 
 
@@ -227,7 +227,7 @@ _WORST, _OF_EACH = 3, 6
 """Classes that are shown, and samples of each."""
 
 
-def _trouble(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Section:
+def _trouble(result: Mapping[str, Any], dataset: Dataset | None) -> Section:
     """The classes that make most of NC1, with some of their samples, and some of the class that lies nearest."""
     split = _splits(result)[-1]
     worst = [row for row in result["classes"] if row["split"] == split][:_WORST]
@@ -249,7 +249,8 @@ def _trouble(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Sec
             for index in _first(samples, dataset, name)[:2]
         ]
         tables.insert(0, Table("trouble", f"Texts of these classes ({split})", ["class", "which", "text"], rows))
-    return Section(id=id, title="Which classes are the trouble", why=_CLASSES, figures=figures, tables=tables)
+    title = "Which classes are the trouble"
+    return Section(id="layers-classes", title=title, why=_CLASSES, figures=figures, tables=tables)
 
 
 def _pair(row: Mapping[str, Any]) -> list[str]:
@@ -286,7 +287,7 @@ def suspect_table(result: Mapping[str, Any]) -> Table:
     )
 
 
-def _suspects(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Section:
+def _suspects(result: Mapping[str, Any], dataset: Dataset | None) -> Section:
     outliers = result["outliers"]
     figures: list[Images] = []
     if dataset is not None and dataset.kind == "image":
@@ -302,4 +303,4 @@ def _suspects(result: Mapping[str, Any], dataset: Dataset | None, id: str) -> Se
         ]
     table = suspect_table(result)
     why = ("Samples that look like another class than their own: wrong labels, or hard cases. Look at them.",)
-    return Section(id=f"{id}-suspects", title="Suspected labels", why=why, figures=figures, tables=[table])
+    return Section(id="layers-suspects", title="Suspected labels", why=why, figures=figures, tables=[table])

@@ -30,12 +30,12 @@ _SOURCE = (
 )
 
 
-def ranking_sections(result: Mapping[str, Any], *, id: str = "ranking") -> list[Section]:
+def ranking_sections(result: Mapping[str, Any]) -> list[Section]:
     """One section: the candidates with their scores, each score against the probe, and the agreement."""
     tables = [_scores(result), *([_agreement(result)] if result["agreement"] else []), *_failed(result)]
     return [
         Section(
-            id=id,
+            id="ranking",
             title="Which model suits this data",
             why=_WHY_NUMBERS if "outputs" in result else _WHY,
             figures=_figures(result),

@@ -120,7 +120,7 @@ def experiment_result(
         "message": finished.message,
         "seconds": round(finished.seconds, 3),
         "settings": dataclasses.asdict(settings),
-        "figures": [path for path in written if _belongs(path, experiment.id)],
+        "figures": [path for path in written if path.startswith(f"figures/{experiment.id}-")],
         "verdicts": [verdict.as_dict() for verdict in verdicts],
         "tables": [_table(table) for table in outcome.tables] if outcome else [],
         "notes": list(outcome.notes) if outcome else [],
@@ -135,7 +135,3 @@ def _table(table: Table) -> dict[str, Any]:
         "columns": list(table.columns),
         "rows": [list(row) for row in table.rows],
     }
-
-
-def _belongs(path: str, id: str) -> bool:
-    return path.startswith(f"figures/{id}-")

@@ -170,7 +170,7 @@ def has_triplets(path: Path, *, delimiter: str | None = None) -> bool:
 def _columns(path: Path, delimiter: str | None) -> tuple[dict[str, Any], Sequence[int] | None]:
     """Columns by name, and the line in the file of each row where it has lines."""
     if path.suffix == ".npz":
-        return _npz(path), None
+        return read_arrays(path, None, remedy="Save plain arrays with numpy.savez.")[0], None
     if path.suffix == ".parquet":
         table = _parquet(path, "read_table")
         return {name: table.column(name).to_pylist() for name in table.column_names}, None
@@ -247,10 +247,6 @@ def _check_header(header: list[str], delimiter: str, path: Path) -> None:
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
         raise InputError(f"{path}, line 1: the column {sorted(repeated)[0]!r} comes twice. Give each its own name.")
-
-
-def _npz(path: Path) -> dict[str, Any]:
-    return read_arrays(path, None, remedy="Save plain arrays with numpy.savez.")[0]
 
 
 def _named(columns: dict[str, Any], name: str | None, defaults: Sequence[str], option: str, path: Path) -> str:

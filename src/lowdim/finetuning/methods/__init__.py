@@ -27,12 +27,8 @@ _FILES = (
 )
 
 
-def read_record(file: str) -> Method:
-    """The record in a file of this package."""
-    return importlib.import_module(f"{__name__}.{file}").METHOD
-
-
-RECORDS: dict[str, Method] = {record.name: record for record in map(read_record, _FILES)}
+_READ: list[Method] = [importlib.import_module(f"{__name__}.{file}").METHOD for file in _FILES]
+RECORDS = {record.name: record for record in _READ}
 ASKED = tuple(RECORDS)
 METHODS = tuple(record.name for record in RECORDS.values() if record.single)
 

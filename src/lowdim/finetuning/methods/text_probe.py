@@ -1,9 +1,9 @@
 """Text features as in ``zero-shot``, drawn towards the labels as far as cross-validation finds that better."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lowdim.finetuning.methods._method import Method
-from lowdim.finetuning.methods.zero_shot import text_weights
+from lowdim.finetuning.methods import zero_shot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ def _head(model: "TunedModel", bench: "Bench", indices: "np.ndarray") -> None:
     from lowdim.probe import draw_towards_labels
 
     weights, _ = draw_towards_labels(
-        text_weights(bench).astype(float),
+        zero_shot.text_weights(bench).astype(float),
         stored_features(model.eval(), bench.store(model), indices).astype(float),
         bench.labels[indices],
         class_weights=bench.weights_of_classes(indices),
@@ -28,12 +28,9 @@ def _head(model: "TunedModel", bench: "Bench", indices: "np.ndarray") -> None:
     set_text_head(model, weights)
 
 
-METHOD = Method(
+METHOD = replace(
+    zero_shot.METHOD,
     name="text-probe",
     title="the text features of `zero-shot`, drawn towards the labels",
-    reads=("prompts", "text_features"),
-    recipe=None,
-    own_output=True,
     head=_head,
-    exports=("torch", "onnx"),
 )
