@@ -36,6 +36,8 @@ _TOTAL = re.compile(
     r"(?i)((grand|sub)[ -]?)?totals?|sums?|summe|gesamt|insgesamt|average|avg|mean|durchschnitt|mittelwert|median"
 )
 """What stands beside a row of totals."""
+_YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
+_LEAST_TIMES = 3  # of each entity, on average
 NORMAL_90 = 1.6448536269514722
 """Deviations on either side of the mean that hold 90 % of a normal distribution."""
 
@@ -122,6 +124,7 @@ class Table:
         )
         clock = None if self.clock is None else spread(self.clock, np.nan)
         known = np.any([column.known for column in columns if column.modelled], axis=0)
+        known |= False if clock is None else ~np.isnan(clock[:, 1])
         totals = count - 1 - rows[-1]
         empty = np.flatnonzero(~known[: count - totals])
         shown = ", ".join(str(row + 1) for row in empty[:5]) + (f", … ({empty.size} in all)" if empty.size > 5 else "")
@@ -163,10 +166,12 @@ class Table:
         Args:
             completed: The completed `matrix`.
             deviations: Of its cells.
-            rows: Those to fill; rows without any value stay as they are.
+            rows: Those to fill, beside those with a time; rows without any value stay as they are.
         """
         answer: dict[tuple[int, int], Filled] = {}
         start = 0
+        if rows is not None and self.clock is not None:
+            rows = rows | ~np.isnan(self.clock[:, 1])
         for place, column in enumerate(self.columns):
             width = column.numbers.shape[1]
             if not width:
@@ -309,13 +314,13 @@ def _rows_with_values(cells: pd.DataFrame) -> NDArray[np.intp]:
 
 
 def _completable(table: Table) -> Table:
-    """The table, if another column says something about a column with holes."""
+    """The table, if another column, or the order in time, says something about a column with holes."""
     modelled = [column for column in table.columns if column.modelled]
     if not modelled:
         kinds = ", ".join(map(str, table.columns[:8]))
         wrong = ", `delimiter` what stands between columns" if len(table.columns) == 1 else ""
         raise InputError(f"No column can be completed: {kinds}. `kind` says what a column is{wrong}.")
-    if len(modelled) == 1 and not modelled[0].known.all():
+    if len(modelled) == 1 and not modelled[0].known.all() and table.clock is None:
         others = ", ".join(str(column) for column in table.columns if not column.modelled)
         raise InputError(
             f"Only {modelled[0].name!r} can be completed, and no other column says anything about it"
@@ -335,11 +340,7 @@ def _given(*names: str | None) -> tuple[str, ...]:
 def _in_order(table: Table, cells: pd.DataFrame, time: str | None, entity: str | None, times: _Reader) -> Table:
     """The table with the order of its rows in time, if they have one."""
     if time is None:
-        dates = [column for column in table.columns if column.kind == "date" and column.known.all()]
-        ascending = [
-            column.name for column in dates if len(column.known) > 2 and (np.diff(column.numbers[:, 0]) > 0).all()
-        ]
-        time = next(iter([*ascending, *(column.name for column in dates if entity is not None)]), None)
+        time, entity = _order_found(table, cells, entity, times)
     if time is None:
         if entity is not None:
             raise UsageError(f"`entity` {entity!r} needs the column with the times: say which with `time`.")
@@ -347,6 +348,37 @@ def _in_order(table: Table, cells: pd.DataFrame, time: str | None, entity: str |
     clock = _clock(cells, table.columns, time, entity, times)
     note = f"rows are in order of {time!r}" + (f" for each {entity!r}" if entity else "")
     return replace(table, notes=(*table.notes, note), clock=clock, time=time, entity=entity)
+
+
+def _order_found(
+    table: Table, cells: pd.DataFrame, entity: str | None, times: _Reader
+) -> tuple[str | None, str | None]:
+    """The column with the times and that with the entities: dates or years that are all known and ascend, in the whole table or for each
+    level of a column of labels."""
+    found = {
+        column.name: _clock(cells, table.columns, column.name, entity, times)
+        for column in table.columns
+        if column.known.all() and len(column.known) > 2 and (column.kind == "date" or _are_years(column, cells))
+    }
+    for name, clock in found.items():
+        if entity is not None or (np.diff(clock[:, 1]) > 0).all():
+            return name, entity
+    for name, clock in found.items():
+        for column in table.columns:
+            if column.kind in ("category", "boolean", "text", "integer") and column.known.all() and column.name != name:
+                groups = pd.factorize(cells[column.name])[0]
+                order = np.argsort(groups, kind="stable")
+                later = (np.diff(clock[order, 1]) > 0) | (np.diff(groups[order]) > 0)
+                if groups.max() > 0 and _LEAST_TIMES * (groups.max() + 1) <= groups.size and later.all():
+                    return name, column.name
+    return None, entity
+
+
+def _are_years(column: Column, cells: pd.DataFrame) -> bool:
+    if column.kind not in ("integer", "id") or not _YEAR_NAME.fullmatch(column.name.strip()):
+        return False
+    years = pd.to_numeric(cells[column.name], errors="coerce")
+    return bool(years.between(1000, 2999).all())
 
 
 def _clock(
