@@ -22,21 +22,27 @@ from lowdim.tables._columns import (
     column_like,
     column_of_texts,
     column_of_values,
+    marks_of,
 )
 from lowdim.tables._text import Form
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0)
-"""Numbers that people write for a missing one."""
+_NINES = (9.0, 99.0, 999.0, 9999.0, 99999.0)
+_CODES = (*_NINES, 7.0, 8.0, 77.0, 88.0, 97.0, 98.0, 997.0, 998.0)
+SENTINELS = (*(-code for code in _CODES), *(code for code in _CODES if code > 9))
+"""Numbers that people write for a missing one, or for an answer that was refused or not known."""
+_APART = 3.0  # steps between the other values beyond them, from which a nine is asked about
 _FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
 _OFTEN = 3
+_RATINGS = 20  # rows from which a full table of two columns of ids may hold ratings
 _TOTAL = re.compile(
     r"(?i)((grand|sub)[ -]?)?totals?|sums?|summe|gesamt|insgesamt|average|avg|mean|durchschnitt|mittelwert|median"
 )
 """What stands beside a row of totals."""
 _YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
+_YEAR = re.compile(r"[12]\d{3}(\.0)?")
 _LEAST_TIMES = 3  # of each entity, on average
 NORMAL_90 = 1.6448536269514722
 """Deviations on either side of the mean that hold 90 % of a normal distribution."""
@@ -231,7 +237,7 @@ def table_of_texts(
         kinds: Of columns, where they are not to be found.
         passed: Columns that pass through.
         only: Columns that do not; all others then do.
-        missing: Texts that stand for a missing cell beside the usual ones.
+        missing: Texts that stand for a missing cell beside the usual ones; ``NAME=TEXT`` in one column.
         sentinels: Whether numbers like -999 that lie far from all others count as missing.
         time: The column with the time of each row; by default the first of dates that are all known and ascend.
         entity: The column with the entities that each have times of their own.
@@ -249,7 +255,12 @@ def table_of_texts(
     def read(place: int, marks: Sequence[str]) -> Column:
         name = names[place]
         return column_of_texts(
-            name, texts[place], form, kind=kinds.get(name), missing=[*missing, *marks], first=place == 0
+            name,
+            texts[place],
+            form,
+            kind=kinds.get(name),
+            missing=[*marks_of(name, names, missing), *marks],
+            first=place == 0,
         )
 
     columns = [read(place, ()) for place in range(len(names))]
@@ -260,22 +271,28 @@ def table_of_texts(
     if sentinels:
         found = [_sentinels(column) for column in columns]
         everywhere = sorted(set().union(*found))
+        cleared: dict[tuple[str, ...], list[str]] = {}
         for place, column in enumerate(columns):
             bad = [value for value in everywhere if value in found[place] or _outside(column, value)]
             marks = sorted({text for text in texts[place] if form.number(text) in bad}) if bad else []
             if marks:
                 count = int(np.isin(column.numbers, bad).sum())
                 columns[place] = read(place, marks)
-                notes.append(
-                    f"{', '.join(marks)} in {names[place]!r} ({count} cells) lies far from all other values and is taken as missing; "
-                    "`sentinels=False` keeps it"
-                )
+                cleared.setdefault(tuple(marks), []).append(f"{names[place]!r} ({count} cells)")
+        notes += [
+            f"{', '.join(marks)} in {', '.join(where[:8])}{', …' if len(where) > 8 else ''} lies far from all other values and is taken as "
+            "missing; `sentinels=False` keeps it"
+            for marks, where in cleared.items()
+        ]
+
+        notes += _nines_apart(columns)
 
     def times(name: str, cells: pd.Series, kind: Kind | None) -> Column:
-        return column_of_texts(name, cells.tolist(), form, kind=kind, missing=missing)
+        return column_of_texts(name, cells.tolist(), form, kind=kind, missing=marks_of(name, names, missing))
 
     named = cells.set_axis(list(names), axis=1)
-    return _completable(_in_order(Table(tuple(columns), tuple(notes)), named, time, entity, times)).placed(rows, height)
+    table = _in_order(Table(tuple(columns), (*notes, *_if_full(columns, named))), named, time, entity, times)
+    return _completable(table).placed(rows, height)
 
 
 def table_of_frame(
@@ -296,7 +313,8 @@ def table_of_frame(
         column_of_values(name, frame.iloc[:, place], kind=kinds.get(name), first=place == 0)
         for place, name in enumerate(names)
     )
-    return _completable(_in_order(Table(columns), frame, time, entity, _times_of_values)).placed(rows, count)
+    table = Table(columns, tuple(_if_full(columns, frame)))
+    return _completable(_in_order(table, frame, time, entity, _times_of_values)).placed(rows, count)
 
 
 def _rows_with_values(cells: pd.DataFrame) -> NDArray[np.intp]:
@@ -377,8 +395,7 @@ def _order_found(
 def _are_years(column: Column, cells: pd.DataFrame) -> bool:
     if column.kind not in ("integer", "id") or not _YEAR_NAME.fullmatch(column.name.strip()):
         return False
-    years = pd.to_numeric(cells[column.name], errors="coerce")
-    return bool(years.between(1000, 2999).all())
+    return all(_YEAR.fullmatch(str(cell).strip()) for cell in cells[column.name])
 
 
 def _clock(
@@ -452,6 +469,52 @@ def _sentinels(column: Column) -> list[float]:
         for value in SENTINELS
         if (values == value).sum() >= _OFTEN and (value < low - far or value > high + far or value < 0 < low)
     ]
+
+
+def _nines_apart(columns: Sequence[Column]) -> list[str]:
+    """A line on nines that are frequent and stand apart from whole numbers: they may be codes."""
+    found: dict[float, list[str]] = {}
+    for column in columns:
+        if column.kind != "integer":
+            continue
+        distinct, counts = np.unique(column.numbers[column.known], return_counts=True)
+        others, last = distinct[:-1], distinct[-1]
+        if last in _NINES and counts[-1] >= _OFTEN and others.size > 1:
+            step = (others[-1] - others[0]) / (others.size - 1)
+            if last - others[-1] > _APART * step:
+                found.setdefault(float(last), []).append(column.name)
+    return [
+        f"{value:g} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} stands apart from all other values; "
+        f"where it means missing, `na` '{names[0]}={value:g}' says so"
+        for value, names in found.items()
+    ]
+
+
+def _if_full(columns: Sequence[Column], cells: pd.DataFrame) -> list[str]:
+    """Where no cell is empty: what may be meant by the table."""
+    if not all(column.known.all() for column in columns if column.modelled):
+        return []
+    numbers = [column for column in columns if column.kind in ("integer", "number")]
+    zeros = [float((column.numbers == 0).mean()) for column in numbers]
+    if len(zeros) > 2 and np.median(zeros) > 0.5:
+        share = f"{np.mean(zeros):.0%}"
+        return [
+            f"no cell is empty, but 0 stands in {share} of those with numbers; where it means missing, `na` 0 says so"
+        ]
+    ids = [
+        column
+        for column in columns
+        if column.kind in ("integer", "category", "text") and 1 < len(pd.unique(cells[column.name])) <= len(cells) / 2
+    ]
+    values = [column for column in numbers if column not in ids[:2]]
+    if len(ids) > 1 and values and len(cells) >= _RATINGS:
+        row, col, value = ids[0].name, ids[1].name, values[0].name
+        if not bool(cells.duplicated([row, col]).to_numpy().any()):
+            return [
+                f"no cell is empty, and each pair of {row!r} and {col!r} comes once; if these are ratings, `row` {row!r} `col` {col!r} "
+                f"`value` {value!r} completes them"
+            ]
+    return []
 
 
 def _outside(column: Column, value: float) -> bool:

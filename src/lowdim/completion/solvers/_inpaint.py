@@ -233,7 +233,8 @@ def _checks(missing: Mask, seed: int) -> list[tuple[Window, Mask]]:
 
 def _windows(missing: Mask, generator: np.random.Generator) -> list[Window]:
     """Around missing pixels at random, wide enough for copies of the widest hole."""
-    side = max(WINDOW, WIDTHS * 2 * int(scipy.ndimage.distance_transform_cdt(missing).max()))
+    away = np.asarray(scipy.ndimage.distance_transform_cdt(missing))
+    side = max(WINDOW, WIDTHS * 2 * int(away.max()))
     places = np.argwhere(missing)[generator.choice(int(missing.sum()), ROUNDS)]
     starts = np.clip(places - side // 2, 0, np.maximum(np.array(missing.shape) - side, 0))
     return [(slice(top, top + side), slice(left, left + side)) for top, left in starts.tolist()]
@@ -355,7 +356,7 @@ def _at_once(matrix: scipy.sparse.csr_array, target: Array) -> Array:
 
 def _by_steps(matrix: scipy.sparse.csr_array, target: Array, start: Array) -> Array | None:
     """Conjugate gradients, or None where they take too many steps."""
-    scaling = scipy.sparse.diags_array(1 / matrix.diagonal())
+    scaling = scipy.sparse.diags_array(1 / np.asarray(matrix.diagonal(), np.float64))
     found = start.copy()
     for channel in range(target.shape[1]):
         found[:, channel], failed = cg(

@@ -61,7 +61,8 @@ class Checked(NamedTuple):
         """The held cells of standardised values ``(m, n)``; of those observed with `others`."""
         line, far = interpolated(truth, observed, clock, others=others)
         held = held & ~np.isnan(line) & ~np.isnan(modelled)
-        return cls(*np.nonzero(held), (line - modelled)[held], (truth - modelled)[held], far[held])
+        rows, cols = np.nonzero(held)
+        return cls(rows, cols, (line - modelled)[held], (truth - modelled)[held], far[held])
 
 
 def follow_each_other(observed: Mask, clock: Array) -> bool:
