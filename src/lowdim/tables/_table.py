@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -384,6 +384,8 @@ def _order_found(
     for name, clock in found.items():
         for column in table.columns:
             if column.kind in ("category", "boolean", "text", "integer") and column.known.all() and column.name != name:
+                if not all(isinstance(cell, Hashable) for cell in cells[column.name]):
+                    continue
                 groups = pd.factorize(cells[column.name])[0]
                 order = np.argsort(groups, kind="stable")
                 later = (np.diff(clock[order, 1]) > 0) | (np.diff(groups[order]) > 0)
@@ -504,12 +506,13 @@ def _if_full(columns: Sequence[Column], cells: pd.DataFrame) -> list[str]:
     ids = [
         column
         for column in columns
-        if column.kind in ("integer", "category", "text") and 1 < len(pd.unique(cells[column.name])) <= len(cells) / 2
+        if column.kind in ("integer", "category", "text")
+        and 1 < len(set(map(str, cells[column.name]))) <= len(cells) / 2
     ]
     values = [column for column in numbers if column not in ids[:2]]
     if len(ids) > 1 and values and len(cells) >= _RATINGS:
         row, col, value = ids[0].name, ids[1].name, values[0].name
-        if not bool(cells.duplicated([row, col]).to_numpy().any()):
+        if not bool(cells[[row, col]].astype(str).duplicated().to_numpy().any()):
             return [
                 f"no cell is empty, and each pair of {row!r} and {col!r} comes once; if these are ratings, `row` {row!r} `col` {col!r} "
                 f"`value` {value!r} completes them"
