@@ -89,24 +89,39 @@ def test_tiles_agree_with_one_piece(order: int, solid: bool, monkeypatch: pytest
 def test_held_pixels_lie_under_copies_of_wide_holes_and_alone_in_dense_ones() -> None:
     missing = np.zeros((60, 80), bool)
     missing[10:20, 10:22] = True
-    entries = Picture(np.zeros((60, 80, 3), np.uint8), missing).entries
-    rounds = inpaint._held_pixels(entries, 3, 0)
-    assert len(rounds) == inpaint.ROUNDS
-    for held in rounds:
-        pixels = np.zeros((60, 240), bool)
-        pixels[entries.rows[held], entries.cols[held]] = True
-        np.testing.assert_array_equal(pixels[:, :80], pixels[:, 160:])
-        assert 0.1 <= pixels[:, :80].sum() / (~missing).sum() < 0.13
-        assert inpaint.scipy.ndimage.label(pixels[:, :80])[1] <= 6
-    dense = Picture(np.zeros((60, 80, 1), np.uint8), _holes((60, 80), 0.7)).entries
-    (held,) = inpaint._held_pixels(dense, 1, 0)
-    assert held.mean() == pytest.approx(inpaint.HELD, abs=0.03)
+    checks = inpaint._checks(missing, 0)
+    assert len(checks) == inpaint.ROUNDS
+    for _, held in checks:
+        assert not (held & missing).any()
+        assert 0.1 <= held.sum() / (~missing).sum() < 0.13
+        assert inpaint.scipy.ndimage.label(held)[1] <= 6
+    dense = _holes((60, 80), 0.7)
+    ((_, held),) = inpaint._checks(dense, 0)
+    assert held[~dense].mean() == pytest.approx(inpaint.HELD, abs=0.03)
 
 
 def test_the_pixels_hidden_by_a_seed_do_not_hide_those_to_be_held_out_by_it() -> None:
-    missing = GENERATOR(0).random((40, 50)) < 0.6
-    (held,) = inpaint._held_pixels(Picture(np.zeros((40, 50, 1), np.uint8), missing).entries, 1, 0)
+    ((_, held),) = inpaint._checks(GENERATOR(0).random((40, 50)) < 0.6, 0)
     assert held.any()
+
+
+def test_of_many_missing_pixels_windows_around_some_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inpaint, "DIRECT", 1_000)
+    monkeypatch.setattr(inpaint, "WINDOW", 40)
+    monkeypatch.setattr(inpaint, "TILE", 48)
+    pixels, missing = np.round(_smooth((150, 170))).astype(np.uint8), _holes((150, 170), 0.3)
+    picture = Picture(pixels, missing)
+    rounds = [inpaint._Round.of(_smooth((150, 170)), missing, *check) for check in inpaint._checks(missing, 0)]
+    assert all(one.held.shape == (40, 40) for one in rounds)
+    held = rounds[0].held_of(picture.entries, missing)
+    assert held.sum() == rounds[0].held.sum() == rounds[0].parts[-1].size
+    np.testing.assert_allclose(picture.entries.values[held], rounds[0].parts[-1], atol=0.5)  # rounded
+    model, filled = _fitted(picture)
+    assert np.sqrt(np.mean((filled.astype(float) - pixels)[missing] ** 2)) < 1
+    assert 0.3 < model.held_out_error_ / np.sqrt(np.mean((filled.astype(float) - pixels)[missing] ** 2)) < 3
+    hole = np.zeros((150, 170), bool)
+    hole[40:110, 50:120] = True
+    assert all(window[0].stop - window[0].start >= 150 for window, _ in inpaint._checks(hole, 0))
 
 
 def _fitted(picture: Picture, **options: object) -> tuple[DeepMatrixCompletion, np.ndarray]:

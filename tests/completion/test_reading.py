@@ -50,7 +50,7 @@ def test_the_same_from_parquet_and_npz(tmp_path: Path) -> None:
     [
         ("user,item,rating\na,b,3\na,c\n", r"line 3: 2 fields, but the header has 3"),
         ("user,item,rating\na,b,3\na,c,good\n", r"line 3: 'good' in column 'rating' is not a number"),
-        ("user,item,rating\n\na,b,3\n\na,c,\n", r"line 5: the value in column 'rating' is missing"),
+        ("user,item,rating\n\na,b,\n\na,c,\n", r"line 3: the value in column 'rating' is missing"),
         ("user,item,rating\na,b,inf\n", r"line 2: the value in column 'rating' is infinite"),
         ("user,item,rating\n,b,1\n", r"line 2: the id in column 'user' is empty"),
         ("user,item,rating\na,b,3\nc,b,1\na,b,4\n", r"line 4: 'a', 'b' has the value 4.0, but 3.0 in line 2"),
@@ -60,12 +60,21 @@ def test_the_same_from_parquet_and_npz(tmp_path: Path) -> None:
         ("user,item,rating\n", "has a header but no rows"),
         ("", "is empty"),
         ('user,item,rating\n"a,b,3\n', r"line 2: unexpected end of data"),
-        ("user,film,rating\na,b,3\n", r"no column named col or cols or column or item …; say which with `col`"),
+        ("user,thing,rating\na,b,3\n", r"no column named col or cols or column or item …; say which with `col`"),
     ],
 )
 def test_bad_triplets_name_the_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_triplets(write(tmp_path, "t.csv", text), None, None, None)
+
+
+def test_pairs_without_a_value_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,rating\na,b,3\na,c,\nd,b,1\nd,c,NA\n")
+    triplets = read_triplets(path, None, None, None)
+    assert triplets.entries.size == 2
+    assert triplets.asked is not None
+    assert [ids.tolist() for ids in triplets.asked] == [["a", "d"], ["c", "c"]]
 
 
 def test_a_wrong_column_name_offers_close_ones(tmp_path: Path) -> None:

@@ -154,6 +154,29 @@ def test_an_order_that_says_nothing_is_left_alone() -> None:
     assert solved.completion.in_time is None and solved.reason == ""
 
 
+def test_order_is_used_in_a_short_table_with_single_holes() -> None:
+    data = standardised(np.random.default_rng(3).normal(size=(60, 2)).cumsum(0))
+    missing = np.zeros(data.shape, bool)
+    missing[4::11, 0] = missing[9::10, 1] = True
+    clock = np.column_stack([np.zeros(60), np.arange(60.0)])
+    entries = Entries.from_dense(np.where(missing, np.nan, data))
+    solved = solve_table(entries, hold_out(entries, 0.1, 0), Settings(clock=clock))
+    assert "time" in solved.reason
+    filled = solved.completion.complete_in_time(entries, clock)
+    error = np.sqrt(np.mean((filled - data)[missing] ** 2))
+    assert error < 0.4
+    assert 0.5 * error < solved.held_out.rmse < 2 * error
+
+
+def test_known_cells_are_told_from_those_around_them() -> None:
+    values = np.array([[0.0], [9.0], [4.0], [7.0], [8.0], [6.0]])
+    observed = np.array([True, False, True, True, True, True])[:, None]
+    clock = np.array([[0, 1], [0, 2], [0, 5], [0, 6], [1, 1], [1, 3]], float)
+    line, far = interpolated(values, observed, clock, others=True)
+    np.testing.assert_allclose(line[:, 0], [4, np.nan, 5.6, 4, 6, 8])
+    assert far[:, 0].tolist() == [1, 0, 0, 0, 0, 0]
+
+
 def test_interpolation_stays_within_its_group() -> None:
     values = np.array([[0.0], [9.0], [4.0], [8.0], [6.0]])
     observed = np.array([True, False, True, True, False])[:, None]

@@ -136,3 +136,19 @@ def test_the_order_in_time_is_found_or_named() -> None:
         table_of_frame(frame.drop(columns="day"), entity="who")
     with pytest.raises(UsageError, match="no column 'dya'"):
         table_of_frame(frame, time="dya")
+
+
+def test_years_and_panels_have_an_order_without_being_named() -> None:
+    years = pd.DataFrame({"Year": range(1990, 1996), "x": [1.0, np.nan, 3.0, 4.0, 5.0, 6.5]})
+    assert table_of_frame(years).time == "Year"
+    assert not any("stay empty" in note for note in table_of_frame(years).notes)
+    for none in (years.rename(columns={"Year": "count"}), years.assign(Year=[*range(5), 1995])):
+        assert table_of_frame(none.assign(y=range(3, 9))).time is None
+    panel = pd.DataFrame({"country": list("aaabbb"), "year": [2001, 2002, 2003] * 2, "x": years["x"]})
+    found = table_of_frame(panel)
+    assert (found.time, found.entity) == ("year", "country")
+    assert found.clock is not None
+    assert found.clock[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
+    assert table_of_frame(panel.iloc[::-1]).time is None
+    days = panel.assign(year=[pd.Timestamp(year, 1, 1) for year in panel["year"]]).rename(columns={"year": "when"})
+    assert table_of_frame(days).entity == "country"

@@ -40,6 +40,9 @@ NUMBERS = {  # cells of a column, and the mean of the first two as it stands the
     "unit": (["1.5 cm", "2.5 cm"], "2.0 cm"),
     "parentheses": (["(10.00)", "4.00"], "(3.00)"),
     "grouped currency": (['"$1,200.00"', '"$2,400.00"'], '"$1,800.00"'),
+    "grouped in Switzerland": (["1\N{RIGHT SINGLE QUOTATION MARK}200.50", "2\N{RIGHT SINGLE QUOTATION MARK}400.50"],
+                               "1\N{RIGHT SINGLE QUOTATION MARK}800.50"),
+    "grouped in India": (['"6,17,000.50"', '"1,06,17,000.50"'], '"56,17,000.50"'),
     "plus": (["+1.0", "+3.0"], "+2.0"),
     "minus sign": (["\N{MINUS SIGN}1.0", "\N{MINUS SIGN}3.0"], "\N{MINUS SIGN}2.0"),
     "exponents": (["1.5E+09", "2.5E+09"], "2.0E+09"),
@@ -254,3 +257,59 @@ def test_parquet_keeps_levels_and_types(tmp_path: Path) -> None:
         Decimal("2.00"),
         Decimal("2.00"),
     ]
+
+
+def test_row_names_of_r_have_no_name(tmp_path: Path) -> None:
+    source = read(tmp_path, "r.txt", '"x" "y"\n"1" 1.5 2.5\n"2" NA 3.5\n"3" 4.5 NA\n')
+    assert list(source.names) == ["", "x", "y"]
+    assert source.table().columns[0].kind == "id"
+    assert filled(source).splitlines()[2] == '"2" 3.0 3.5'
+    with pytest.raises(InputError, match="3 fields, but line 1 has 2"):
+        read(tmp_path, "bad.csv", "x,y\n1,2,3\n1,2\n")
+
+
+def test_units_stand_above_numbers_alone(tmp_path: Path) -> None:
+    source = read(tmp_path, "u.csv", "x,y,who\ncm,kg,\n1,2,a\n2,3,b\n,4,a\n")
+    assert [column.kind for column in source.table().columns[:2]] == ["integer", "integer"]
+    assert "line 2 left out" in source.form
+    below = read(tmp_path, "b.csv", "x,y,who\nlow,5,b\n1,2,a\n2,3,b\n3,4,a\n")
+    assert "left out" not in below.form
+
+
+def test_a_first_line_that_comes_again_is_no_header(tmp_path: Path) -> None:
+    source = read(tmp_path, "h.csv", "u1,a7,4\nu1,a8,3\nu2,a7,5\nu3,a9,1\n")
+    assert list(source.names) == ["column 1", "column 2", "column 3"]
+    assert list(read(tmp_path, "n.csv", "u1,a7,4\nu2,a8,x\nu1,a7,5\n").names) == ["u1", "a7", "4"]
+
+
+def test_a_filled_cell_has_the_blanks_of_its_neighbours(tmp_path: Path) -> None:
+    assert filled(read(tmp_path, "a.csv", "x, y\n1, 2\n3, \n5, 4\n")).splitlines()[2] == "3, 3"
+    assert filled(read(tmp_path, "b.csv", "x | y | z\n1 | 2 | 3\n4 |  | 6\n7 | 5 | 7\n")).splitlines()[2] == "4 | 4 | 6"
+
+
+def test_a_mark_of_one_column_is_a_value_of_others(tmp_path: Path) -> None:
+    rows = [(1, 5), (9, 9), (2, 7), (9, 6), (3, 8), (9, 6), (4, 5)]
+    text = "q,age\n" + "".join(f"{q},{age}\n" for q, age in rows)
+    table = read(tmp_path, "a.csv", text).table()
+    assert any("9 in 'q' stands apart" in note and "'q=9'" in note for note in table.notes)
+    marked = read(tmp_path, "b.csv", text).table(missing=["q=9"])
+    assert [int((~column.known).sum()) for column in marked.columns] == [3, 0]
+    pd.DataFrame(rows, columns=["q", "age"]).to_excel(tmp_path / "c.xlsx", index=False)
+    sheet = read_file(tmp_path / "c.xlsx").table(missing=["q=9"])
+    assert [int((~column.known).sum()) for column in sheet.columns] == [3, 0]
+
+
+def test_refused_answers_in_columns_without_negative_numbers_are_missing(tmp_path: Path) -> None:
+    answers = [1, 2, 3, 4, 5, -9, -8, -9, 2, -8, -9, -8, 4]
+    text = "q,x\n" + "".join(f"{answer},{place}\n" for place, answer in enumerate(answers))
+    table = read(tmp_path, "a.csv", text).table()
+    assert int((~table.columns[0].known).sum()) == 6
+    assert any("-8, -9 in 'q' (6 cells)" in note for note in table.notes)
+
+
+def test_a_table_without_holes_may_mean_something_else(tmp_path: Path) -> None:
+    pairs = "".join(f"{i},{j},{i * j % 5 + 1}\n" for i in range(1, 8) for j in range(1, 6))
+    notes = read(tmp_path, "pairs.csv", "c0,c1,c2\n" + pairs).table().notes
+    assert any("`row` 'c0' `col` 'c1' `value` 'c2'" in note for note in notes)
+    notes = read(tmp_path, "zeros.csv", "c0,c1,c2\n1,2,3\n2,3,1\n3,2,2\n" + 9 * "0,0,0\n").table().notes
+    assert any("0 stands in 75%" in note and "`na` 0" in note for note in notes)

@@ -93,7 +93,9 @@ def complete(
         str | None, option("Column with the time of each row [default: dates that are all known and ascend].")
     ] = None,
     entity: Annotated[str | None, option("Column with the entities that each have times of their own.")] = None,
-    na: Annotated[list[str] | None, option("A text that stands for a missing cell; may be repeated.")] = None,
+    na: Annotated[
+        list[str] | None, option("A text that stands for a missing cell, or NAME=TEXT in one column; may be repeated.")
+    ] = None,
     sentinels: Annotated[bool, option("Take numbers like -999 that lie far from all others as missing.")] = True,
     delimiter: Annotated[str | None, option("Between columns: one character or tab [default: found].")] = None,
     decimal: Annotated[str | None, option("Decimal sign: . or , [default: found].")] = None,
@@ -144,7 +146,7 @@ def complete(
         source = _read(file, triplets, as_, mask, missing, form, columns, seed)
     else:
         source = _of_columns(given, file, triplets, as_, columns)
-    pairs = _read_pairs(source, predict, delimiter) if predict else None
+    pairs = _read_pairs(source, predict, delimiter) if predict else _asked(source)
     known = _read_known(source, {"user_table": user_table, "item_table": item_table})
     options = {"rank": _rank(rank), "max_rank": max_rank or _max_rank(source), "depth": depth, "solver": str(solver)}
     options |= {"scale": scale, "clip": _clip(clip, source), "random_state": seed}
@@ -287,6 +289,16 @@ def _read_pairs(source: "Source", predict: Path, delimiter: str | None) -> "Pair
         raise UsageError("`predict` takes pairs of ids, so FILE must hold triplets. Of a table, all cells are filled.")
     path = existing_file(predict, "The file of pairs")
     return reading.read_pairs(path, source.names[0], source.names[1], delimiter=_delimiter(delimiter))
+
+
+def _asked(source: "Source") -> "Pairs | None":
+    """The pairs of ids that stand in the file without a value."""
+    from lowdim.completion.entries._reading import Triplets
+
+    if not isinstance(source, Triplets) or source.asked is None:
+        return None
+    say(f"{len(source.asked[0])} rows without a value in {source.names[2]!r} are what is predicted")
+    return source.asked
 
 
 def _read_known(source: "Source", paths: dict[str, Path | None]) -> dict[str, Any]:

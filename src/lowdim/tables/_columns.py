@@ -183,6 +183,17 @@ def column_of_texts(
     return column
 
 
+def marks_of(name: str, names: Sequence[str], missing: Sequence[str]) -> list[str]:
+    """What stands for a missing cell in this column."""
+    marks: list[str] = []
+    for text in missing:
+        column, sign, mark = text.rpartition("=")
+        named = bool(sign) and column in names
+        if not named or column == name:
+            marks.append(mark if named else text)
+    return marks
+
+
 def _named_code(name: str, texts: Sequence[str], numbers: Numbers) -> bool:
     """Whether whole numbers are names, by their look or by that of the column."""
     return are_codes(texts) or (numbers.whole and _CODE_NAME.search(name) is not None)

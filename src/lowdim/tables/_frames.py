@@ -1,5 +1,6 @@
 """pandas and polars frames: their columns for `table_of_frame`, and back in the same types."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lowdim.errors import InputError
-from lowdim.tables._columns import MISSING, MISSING_TEXT
+from lowdim.tables._columns import MISSING, MISSING_TEXT, marks_of
 from lowdim.tables._table import Filled
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
 def is_frame(data: Any) -> bool:
@@ -68,16 +71,23 @@ def _column(series: Any) -> pd.Series:
 
 
 def without_marks(frame: pd.DataFrame, missing: Sequence[str], *, usual: bool = True) -> pd.DataFrame:
-    """The frame without texts that stand for a missing cell: those named and, if wanted, the usual ones, of which there are more among numbers."""
+    """The frame without texts that stand for a missing cell: those named, also of numbers, and, if wanted, the usual ones, of which there are
+    more among numbers."""
     frame = frame.copy(deep=False)
-    for place in range(frame.shape[1]):
-        column = frame.iloc[:, place]
+    names = [str(name) for name in frame.columns]
+    for place, name in enumerate(names):
+        column, own = frame.iloc[:, place], marks_of(name, names, missing)
+        named = {float(text) for text in own if _NUMBER.fullmatch(text.strip())}
+        if named and pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+            whole = pd.api.types.is_integer_dtype(column.dtype)
+            frame.isetitem(place, (column.convert_dtypes() if whole else column).mask(column.isin(named)))
+            continue
         texts = [cell.strip().lower() if isinstance(cell, str) else None for cell in column]
         if not any(text is not None for text in texts):
             continue
         numbers = any(isinstance(cell, int | float) and not pd.isna(cell) for cell in column)
         marks = ((MISSING if numbers else MISSING_TEXT) if usual else frozenset()) | {
-            text.strip().lower() for text in missing
+            text.strip().lower() for text in own
         }
         marked = [text in marks for text in texts]
         if any(marked):

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from lowdim.tables._text import MINUS, Form
 
 MOST_DECIMALS = 15
-_PARTS = re.compile(r"([+-]?)([^\d+\-.,]{0,5})((?:\d[\d.,' \u00a0\u202f]*)?[.,]?\d+(?:[eE][+-]?\d+)?)(\D{0,12})")
+_PARTS = re.compile(
+    r"([+-]?)([^\d+\-.,]{0,5})((?:\d[\d.,' \u2019\u00a0\u2009\u202f]*)?[.,]?\d+(?:[eE][+-]?\d+)?)(\D{0,12})"
+)
 _UNIT = re.compile(r"[%‰°]|°?[A-Za-zµμΩ²³]{1,6}(/[A-Za-z²³]{1,6})?")
 _CODES = {"USD", "EUR", "GBP", "CHF", "JPY", "CNY", "INR", "US$", "A$", "C$", "R$", "Rs", "Rs.", "kr"}
 EXACT = 2**53  # whole numbers beyond are not all numbers of double precision
@@ -114,10 +116,16 @@ def _writer(texts: Sequence[str], form: Form) -> Callable[[float], str]:
     elif any(exponents):  # as many digits as the longest has
         digits = max(len(re.sub(r"\D", "", text).lstrip("0")) for text in mantissas)
         kind = f"{plus}.{max(digits, 1)}g"
+    in_twos = bool(grouped) and any(
+        re.search(rf"\d{re.escape(form.thousands)}\d\d{re.escape(form.thousands)}", text) for text in texts
+    )
     marks = {ord(","): form.thousands, ord("."): form.decimal, ord("-"): minus}
 
     def write(value: float) -> str:
         text = f"{value:{kind}}"
+        if in_twos:  # a comma before the last three digits, and before every two in front of them
+            head, comma, tail = text.rpartition(",")
+            text = re.sub(r"(?<=\d)(?=(?:\d\d)+$)", ",", head.replace(",", "")) + comma + tail
         text = text.replace("-", plus, 1) if text.startswith("-") and not re.search("[1-9]", text) else text
         return text.translate(marks)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,20 +22,28 @@ from lowdim.tables._columns import (
     column_like,
     column_of_texts,
     column_of_values,
+    marks_of,
 )
 from lowdim.tables._text import Form
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0)
-"""Numbers that people write for a missing one."""
+_NINES = (9.0, 99.0, 999.0, 9999.0, 99999.0)
+_CODES = (*_NINES, 7.0, 8.0, 77.0, 88.0, 97.0, 98.0, 997.0, 998.0)
+SENTINELS = (*(-code for code in _CODES), *(code for code in _CODES if code > 9))
+"""Numbers that people write for a missing one, or for an answer that was refused or not known."""
+_APART = 3.0  # steps between the other values beyond them, from which a nine is asked about
 _FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
 _OFTEN = 3
+_RATINGS = 20  # rows from which a full table of two columns of ids may hold ratings
 _TOTAL = re.compile(
     r"(?i)((grand|sub)[ -]?)?totals?|sums?|summe|gesamt|insgesamt|average|avg|mean|durchschnitt|mittelwert|median"
 )
 """What stands beside a row of totals."""
+_YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
+_YEAR = re.compile(r"[12]\d{3}(\.0)?")
+_LEAST_TIMES = 3  # of each entity, on average
 NORMAL_90 = 1.6448536269514722
 """Deviations on either side of the mean that hold 90 % of a normal distribution."""
 
@@ -122,6 +130,7 @@ class Table:
         )
         clock = None if self.clock is None else spread(self.clock, np.nan)
         known = np.any([column.known for column in columns if column.modelled], axis=0)
+        known |= False if clock is None else ~np.isnan(clock[:, 1])
         totals = count - 1 - rows[-1]
         empty = np.flatnonzero(~known[: count - totals])
         shown = ", ".join(str(row + 1) for row in empty[:5]) + (f", … ({empty.size} in all)" if empty.size > 5 else "")
@@ -163,10 +172,12 @@ class Table:
         Args:
             completed: The completed `matrix`.
             deviations: Of its cells.
-            rows: Those to fill; rows without any value stay as they are.
+            rows: Those to fill, beside those with a time; rows without any value stay as they are.
         """
         answer: dict[tuple[int, int], Filled] = {}
         start = 0
+        if rows is not None and self.clock is not None:
+            rows = rows | ~np.isnan(self.clock[:, 1])
         for place, column in enumerate(self.columns):
             width = column.numbers.shape[1]
             if not width:
@@ -226,7 +237,7 @@ def table_of_texts(
         kinds: Of columns, where they are not to be found.
         passed: Columns that pass through.
         only: Columns that do not; all others then do.
-        missing: Texts that stand for a missing cell beside the usual ones.
+        missing: Texts that stand for a missing cell beside the usual ones; ``NAME=TEXT`` in one column.
         sentinels: Whether numbers like -999 that lie far from all others count as missing.
         time: The column with the time of each row; by default the first of dates that are all known and ascend.
         entity: The column with the entities that each have times of their own.
@@ -244,7 +255,12 @@ def table_of_texts(
     def read(place: int, marks: Sequence[str]) -> Column:
         name = names[place]
         return column_of_texts(
-            name, texts[place], form, kind=kinds.get(name), missing=[*missing, *marks], first=place == 0
+            name,
+            texts[place],
+            form,
+            kind=kinds.get(name),
+            missing=[*marks_of(name, names, missing), *marks],
+            first=place == 0,
         )
 
     columns = [read(place, ()) for place in range(len(names))]
@@ -255,22 +271,28 @@ def table_of_texts(
     if sentinels:
         found = [_sentinels(column) for column in columns]
         everywhere = sorted(set().union(*found))
+        cleared: dict[tuple[str, ...], list[str]] = {}
         for place, column in enumerate(columns):
             bad = [value for value in everywhere if value in found[place] or _outside(column, value)]
             marks = sorted({text for text in texts[place] if form.number(text) in bad}) if bad else []
             if marks:
                 count = int(np.isin(column.numbers, bad).sum())
                 columns[place] = read(place, marks)
-                notes.append(
-                    f"{', '.join(marks)} in {names[place]!r} ({count} cells) lies far from all other values and is taken as missing; "
-                    "`sentinels=False` keeps it"
-                )
+                cleared.setdefault(tuple(marks), []).append(f"{names[place]!r} ({count} cells)")
+        notes += [
+            f"{', '.join(marks)} in {', '.join(where[:8])}{', …' if len(where) > 8 else ''} lies far from all other values and is taken as "
+            "missing; `sentinels=False` keeps it"
+            for marks, where in cleared.items()
+        ]
+
+        notes += _nines_apart(columns)
 
     def times(name: str, cells: pd.Series, kind: Kind | None) -> Column:
-        return column_of_texts(name, cells.tolist(), form, kind=kind, missing=missing)
+        return column_of_texts(name, cells.tolist(), form, kind=kind, missing=marks_of(name, names, missing))
 
     named = cells.set_axis(list(names), axis=1)
-    return _completable(_in_order(Table(tuple(columns), tuple(notes)), named, time, entity, times)).placed(rows, height)
+    table = _in_order(Table(tuple(columns), (*notes, *_if_full(columns, named))), named, time, entity, times)
+    return _completable(table).placed(rows, height)
 
 
 def table_of_frame(
@@ -291,7 +313,8 @@ def table_of_frame(
         column_of_values(name, frame.iloc[:, place], kind=kinds.get(name), first=place == 0)
         for place, name in enumerate(names)
     )
-    return _completable(_in_order(Table(columns), frame, time, entity, _times_of_values)).placed(rows, count)
+    table = Table(columns, tuple(_if_full(columns, frame)))
+    return _completable(_in_order(table, frame, time, entity, _times_of_values)).placed(rows, count)
 
 
 def _rows_with_values(cells: pd.DataFrame) -> NDArray[np.intp]:
@@ -309,13 +332,13 @@ def _rows_with_values(cells: pd.DataFrame) -> NDArray[np.intp]:
 
 
 def _completable(table: Table) -> Table:
-    """The table, if another column says something about a column with holes."""
+    """The table, if another column, or the order in time, says something about a column with holes."""
     modelled = [column for column in table.columns if column.modelled]
     if not modelled:
         kinds = ", ".join(map(str, table.columns[:8]))
         wrong = ", `delimiter` what stands between columns" if len(table.columns) == 1 else ""
         raise InputError(f"No column can be completed: {kinds}. `kind` says what a column is{wrong}.")
-    if len(modelled) == 1 and not modelled[0].known.all():
+    if len(modelled) == 1 and not modelled[0].known.all() and table.clock is None:
         others = ", ".join(str(column) for column in table.columns if not column.modelled)
         raise InputError(
             f"Only {modelled[0].name!r} can be completed, and no other column says anything about it"
@@ -335,11 +358,7 @@ def _given(*names: str | None) -> tuple[str, ...]:
 def _in_order(table: Table, cells: pd.DataFrame, time: str | None, entity: str | None, times: _Reader) -> Table:
     """The table with the order of its rows in time, if they have one."""
     if time is None:
-        dates = [column for column in table.columns if column.kind == "date" and column.known.all()]
-        ascending = [
-            column.name for column in dates if len(column.known) > 2 and (np.diff(column.numbers[:, 0]) > 0).all()
-        ]
-        time = next(iter([*ascending, *(column.name for column in dates if entity is not None)]), None)
+        time, entity = _order_found(table, cells, entity, times)
     if time is None:
         if entity is not None:
             raise UsageError(f"`entity` {entity!r} needs the column with the times: say which with `time`.")
@@ -347,6 +366,38 @@ def _in_order(table: Table, cells: pd.DataFrame, time: str | None, entity: str |
     clock = _clock(cells, table.columns, time, entity, times)
     note = f"rows are in order of {time!r}" + (f" for each {entity!r}" if entity else "")
     return replace(table, notes=(*table.notes, note), clock=clock, time=time, entity=entity)
+
+
+def _order_found(
+    table: Table, cells: pd.DataFrame, entity: str | None, times: _Reader
+) -> tuple[str | None, str | None]:
+    """The column with the times and that with the entities: dates or years that are all known and ascend, in the whole table or for each
+    level of a column of labels."""
+    found = {
+        column.name: _clock(cells, table.columns, column.name, entity, times)
+        for column in table.columns
+        if column.known.all() and len(column.known) > 2 and (column.kind == "date" or _are_years(column, cells))
+    }
+    for name, clock in found.items():
+        if entity is not None or (np.diff(clock[:, 1]) > 0).all():
+            return name, entity
+    for name, clock in found.items():
+        for column in table.columns:
+            if column.kind in ("category", "boolean", "text", "integer") and column.known.all() and column.name != name:
+                if not all(isinstance(cell, Hashable) for cell in cells[column.name]):
+                    continue
+                groups = pd.factorize(cells[column.name])[0]
+                order = np.argsort(groups, kind="stable")
+                later = (np.diff(clock[order, 1]) > 0) | (np.diff(groups[order]) > 0)
+                if groups.max() > 0 and _LEAST_TIMES * (groups.max() + 1) <= groups.size and later.all():
+                    return name, column.name
+    return None, entity
+
+
+def _are_years(column: Column, cells: pd.DataFrame) -> bool:
+    if column.kind not in ("integer", "id") or not _YEAR_NAME.fullmatch(column.name.strip()):
+        return False
+    return all(_YEAR.fullmatch(str(cell).strip()) for cell in cells[column.name])
 
 
 def _clock(
@@ -420,6 +471,53 @@ def _sentinels(column: Column) -> list[float]:
         for value in SENTINELS
         if (values == value).sum() >= _OFTEN and (value < low - far or value > high + far or value < 0 < low)
     ]
+
+
+def _nines_apart(columns: Sequence[Column]) -> list[str]:
+    """A line on nines that are frequent and stand apart from whole numbers: they may be codes."""
+    found: dict[float, list[str]] = {}
+    for column in columns:
+        if column.kind != "integer":
+            continue
+        distinct, counts = np.unique(column.numbers[column.known], return_counts=True)
+        others, last = distinct[:-1], distinct[-1]
+        if last in _NINES and counts[-1] >= _OFTEN and others.size > 1:
+            step = (others[-1] - others[0]) / (others.size - 1)
+            if last - others[-1] > _APART * step:
+                found.setdefault(float(last), []).append(column.name)
+    return [
+        f"{value:g} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} stands apart from all other values; "
+        f"where it means missing, `na` '{names[0]}={value:g}' says so"
+        for value, names in found.items()
+    ]
+
+
+def _if_full(columns: Sequence[Column], cells: pd.DataFrame) -> list[str]:
+    """Where no cell is empty: what may be meant by the table."""
+    if not all(column.known.all() for column in columns if column.modelled):
+        return []
+    numbers = [column for column in columns if column.kind in ("integer", "number")]
+    zeros = [float((column.numbers == 0).mean()) for column in numbers]
+    if len(zeros) > 2 and np.median(zeros) > 0.5:
+        share = f"{np.mean(zeros):.0%}"
+        return [
+            f"no cell is empty, but 0 stands in {share} of those with numbers; where it means missing, `na` 0 says so"
+        ]
+    ids = [
+        column
+        for column in columns
+        if column.kind in ("integer", "category", "text")
+        and 1 < len(set(map(str, cells[column.name]))) <= len(cells) / 2
+    ]
+    values = [column for column in numbers if column not in ids[:2]]
+    if len(ids) > 1 and values and len(cells) >= _RATINGS:
+        row, col, value = ids[0].name, ids[1].name, values[0].name
+        if not bool(cells[[row, col]].astype(str).duplicated().to_numpy().any()):
+            return [
+                f"no cell is empty, and each pair of {row!r} and {col!r} comes once; if these are ratings, `row` {row!r} `col` {col!r} "
+                f"`value` {value!r} completes them"
+            ]
+    return []
 
 
 def _outside(column: Column, value: float) -> bool:

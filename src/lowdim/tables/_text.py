@@ -25,7 +25,9 @@ LOOKED_AT = 200
 _COMMENT = "#"
 _REMARK = re.compile(r"##|#\s")
 """How a comment begins among the rows, where a cell may be #N/A or #1."""
-_GROUPED = re.compile(r"[+-]?\d{1,3}([,. '\u00a0\u202f])\d{3}(?:\1\d{3})*(?:[.,]\d+)?")
+_GROUPED = re.compile(
+    r"[+-]?\d{1,3}([,. '\u2019\u00a0\u2009\u202f])(?:\d{3}(?:\1\d{3})*|(?:\d{2}\1)+\d{3})(?:[.,]\d+)?"
+)
 _WITH_COMMA, _WITH_POINT = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 _AROUND = re.compile(r"^\s*[^\d\s+\-.,]{0,5}\s*(?=[+\-.,]?\d)|[^\d.,]{0,12}$")  # a currency, a unit
 _BYTE_ORDER = (
@@ -45,7 +47,7 @@ class Form:
         mark: The byte order mark.
         separator: One or two characters; a blank stands for any run of blanks.
         decimal: ``"."`` or ``","``.
-        thousands: The sign between groups of three digits, or an empty text.
+        thousands: The sign between groups of three digits (in India, of two before the last three), or an empty text.
         header: Whether the first line names the columns.
         left_out: Numbers of the lines that are no rows: comments, titles, notes.
         short: Number of lines that end before the last column; what they lack is empty.
@@ -131,8 +133,14 @@ class TextTable:
         if self.form.json:
             empty = self.text[: place.start].rstrip().endswith("{") and not before
             return written(value, self.names[column], place, string=column in self.strings, first=empty)
-        quoted = self.text[place.start : place.end].startswith('"') or self.form.separator in value
-        return self.form.separator * max(place.lacking - before, 0) + (f'"{value}"' if quoted else value)
+        hole = self.text[place.start : place.end]
+        quoted = hole.startswith('"') or self.form.separator in value
+        blank = (
+            " " if hole.startswith(" ") and self.form.separator != " " else ""
+        )  # as behind the separator of known cells
+        after = " " if hole.startswith("  ") or (hole.strip() and hole.endswith(" ")) else ""
+        shown = blank + (f'"{value}"' if quoted else value) + (after if blank else "")
+        return self.form.separator * max(place.lacking - before, 0) + shown
 
 
 def read_text(
@@ -172,7 +180,7 @@ def read_text(
     records = _records(text, separator, name, quoted=quoted, begin=begin)
     form = replace(form, separator=separator)
     if not labels:
-        records, left_out = _rows(text, records)
+        records, left_out = _rows(text, _with_row_names(text, records))
         records, short = _of_one_width(text, records, separator)
         form = replace(form, left_out=(*range(1, 1 + bool(named)), *left_out), short=short)
     width = len(records[0])
@@ -198,6 +206,17 @@ def read_text(
 
 def _unquoted(cell: str, *, quoted: bool) -> str:
     return cell[1:-1].replace('""', '"') if quoted and cell.startswith('"') else cell
+
+
+def _with_row_names(text: str, records: list[list[Cell]]) -> list[list[Cell]]:
+    """The records; where the header, as R writes it, lacks a name for the first column, with an empty one there."""
+    header, *rows = records
+    if not rows or any(len(record) != len(header) + 1 for record in rows):
+        return records
+    if not all(map(_is_word, _texts(text, header))) or not any(_texts(text, record)[-1] for record in rows):
+        return records
+    start, line = header[0].start, header[0].line
+    return [[Cell(start, start, line), *header], *rows]
 
 
 def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[int]]:
@@ -382,20 +401,34 @@ def _number_signs(texts: Sequence[Sequence[str]], separator: str, decimal: str |
 
 
 def _has_header(texts: Sequence[Sequence[str]], form: Form) -> bool:
-    """No header where the first line holds numbers and nothing that is neither a number nor empty; but years that no other line holds."""
+    """No header where the first line holds numbers and nothing that is neither a number nor empty; but years that no other line holds.
+
+    Nor where a word of it comes again below it, and a number stands above numbers.
+    """
     first = [cell for cell in texts[0] if cell.strip()]
     years = all(_YEAR.fullmatch(cell) for cell in first) and len(set(first)) == len(first) > 1
     if years and not any(_YEAR.fullmatch(cell) for row in texts[1:LOOKED_AT] for cell in row):
         return True
+    columns = list(zip(*texts[:LOOKED_AT], strict=True))
+    numbers = [column for column in columns if form.number(column[0]) is not None]
+    if numbers and any(column[0] in column[1:] for column in columns if _is_word(column[0])):
+        return any(form.number(cell) is None for column in numbers for cell in column[1:] if cell.strip())
     return not first or any(form.number(cell) is None for cell in first)
 
 
 def _names_units(texts: Sequence[Sequence[str]], form: Form) -> bool:
-    """Whether the line below the header holds words above numbers alone."""
-    if len(texts) < 4 or not all(_is_word(cell) and form.number(cell) is None for cell in texts[1]):
+    """Whether the line below the header holds words above numbers alone, at least two where other columns hold texts."""
+    if len(texts) < 4:
         return False
-    cells = [[cell for row in texts[2:LOOKED_AT] if (cell := row[place].strip())] for place in range(len(texts[1]))]
-    return all(column and sum(form.number(cell) is not None for cell in column) > len(column) / 2 for column in cells)
+    columns = [[cell for row in texts[2:LOOKED_AT] if (cell := row[place].strip())] for place in range(len(texts[1]))]
+    above = [
+        cell.strip()
+        for cell, column in zip(texts[1], columns, strict=True)
+        if column and sum(form.number(cell) is not None for cell in column) > len(column) / 2
+    ]
+    words = all(_is_word(cell) and form.number(cell) is None for cell in above)
+    again = any(cell.strip() in column for cell, column in zip(texts[1], columns, strict=True) if cell.strip())
+    return words and not again and len(above) >= min(2, len(columns))
 
 
 def _check_names(names: Sequence[str], name: str, line: int) -> None:

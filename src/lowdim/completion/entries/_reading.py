@@ -29,12 +29,18 @@ ROW_NAMES = (
     "reviewer_id",
     "customer_id",
     "customerid",
+    "customer",
+    "client",
+    "reviewer",
+    "rater",
+    "username",
+    "user_name",
 )
 COLUMN_NAMES = (
     "col", "cols", "column", "item", "itemid", "item_id", "iid", "movie", "movieid", "movie_id", "product", "productid", "product_id",
-    "asin", "book_id", "bookid", "isbn", "artistid", "artist_id", "song_id",
+    "asin", "book_id", "bookid", "isbn", "artistid", "artist_id", "song_id", "business_id", "film", "artist", "song", "track", "book",
 )  # fmt: skip
-VALUE_NAMES = ("value", "values", "rating", "ratings", "score", "stars")
+VALUE_NAMES = ("value", "values", "rating", "ratings", "score", "stars", "overall")
 RATING_SUFFIXES = {".base", ".data", ".test", ".dat"}
 """Of files of ratings without a header: user, item, rating, and perhaps a time."""
 Texts = NDArray[np.str_]
@@ -45,12 +51,13 @@ LONGEST = 1_000
 
 @dataclass(frozen=True)
 class Triplets:
-    """Entries with ids of rows and columns, in the order of their indices."""
+    """Entries with ids of rows and columns, in the order of their indices, and the pairs of ids whose value is missing."""
 
     entries: Entries
     row_ids: Texts
     column_ids: Texts
     names: tuple[str, str, str]
+    asked: tuple[Texts, Texts] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,12 @@ def _triplets(
         _named(columns, value, VALUE_NAMES, "value", path),
     )
     rows, cols = (_ids(columns[name], name, path, lines) for name in names[:2])
-    cells = columns[names[2]]
+    cells, asked = columns[names[2]], None
+    known = np.array([not _is_missing(cell) for cell in cells]) if isinstance(cells, list) else np.zeros(0, bool)
+    if known.any() and not known.all():
+        asked = rows[~known], cols[~known]
+        rows, cols, cells = rows[known], cols[known], [cell for cell, there in zip(cells, known, strict=True) if there]
+        lines = None if lines is None else [line for line, there in zip(lines, known, strict=True) if there]
     if number is not None:
         read = [number(str(cell)) for cell in cells]
         cells = [cell if known is None else known for cell, known in zip(cells, read, strict=True)]
@@ -101,7 +113,7 @@ def _triplets(
     (row_ids, row_places), (column_ids, col_places) = (np.unique(ids, return_inverse=True) for ids in (rows, cols))
     _refuse_conflicts(row_places, col_places, values, rows, cols, path, lines)
     shape = len(row_ids), len(column_ids)
-    return Triplets(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids, names)
+    return Triplets(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids, names, asked)
 
 
 def read_pairs(path: Path, row: str, col: str, *, delimiter: str | None = None) -> tuple[Texts, Texts]:

@@ -3,7 +3,8 @@
 Two surfaces have the values of the known pixels: the membrane, of which the sum of squared differences between neighbours is least
 (the harmonic one), and the thin plate, of which that of the squared discrete Laplacian is (the biharmonic one). Beside them stands the
 low-rank part of `als`, where a quick look says that it has something to tell. The weights are those, none negative and of sum 1, that
-predict held-out pixels best: copies of the picture's holes at other places, so that wide holes are judged by wide ones.
+predict held-out pixels best: copies of the picture's holes at other places, so that wide holes are judged by wide ones. In a picture with
+many missing pixels, windows around some of them are checked.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.optimize
 import scipy.sparse
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import cg, splu
 
 from lowdim.completion.solvers._als import ALS
 from lowdim.completion.solvers._solver import (
@@ -40,8 +41,13 @@ ROUNDS = 5
 SURELY = 1e3  # how much more than their fit it counts that the weights add up to 1
 LOOK_RANK, LOOK_SWEEPS = 8, 10
 WORTH = 0.05  # weight of the low-rank part in the look, from which on it is fitted
-DIRECT = 60_000  # missing pixels of one picture up to which it is solved at once
+FEW = 2_000  # missing pixels that are solved by a factorisation anyway
+DIRECT = 60_000  # missing pixels of one picture up to which it is solved at once, and checked as a whole
 TILE, HALO = 192, 12  # pixels
+WINDOW, WIDTHS = 256, 4  # sides of a window: as many pixels, or as many times the widest hole
+STEPS, PRECISION = 300, 1e-6  # of conjugate gradients; where holes are wide, that is not enough
+
+Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class PictureCompletion:
         smooth: ``(2,)``, the weights of the membrane and of the thin plate.
         share: The weight of the low-rank part.
         low_rank: That part, or None where it has no weight.
-        filled: ``(m, n)``, the training picture.
+        training: The known pixels that it was fitted to.
+        filled: ``(m, n)``, that picture, filled.
         noise: Root mean square error of held-out pixels.
     """
 
@@ -61,6 +68,7 @@ class PictureCompletion:
     smooth: Array
     share: float
     low_rank: Completion | None
+    training: Entries
     filled: Array
     noise: float
 
@@ -86,34 +94,47 @@ class PictureCompletion:
         return np.full(rows.size, self.noise)
 
     def complete(self, entries: Entries) -> Array:
-        surfaces = (
-            w * _surface(entries, self.channels, order) for order, w in zip((1, 2), self.smooth, strict=True) if w
+        ours = self.training
+        same = entries.shape == ours.shape and all(
+            np.array_equal(theirs, own)
+            for theirs, own in ((entries.rows, ours.rows), (entries.cols, ours.cols), (entries.values, ours.values))
         )
-        smooth = sum(surfaces, np.zeros(entries.shape))
-        if self.low_rank is None:
-            return smooth
-        rows, cols = _determined(entries, self.low_rank)
-        return np.where(
-            rows[:, None] & cols, (1 - self.share) * smooth + self.share * self.low_rank.complete(entries), smooth
-        )
+        if same:
+            return self.filled.copy()
+        return _combined(entries, self.channels, self.smooth, self.share, self.low_rank)
+
+
+def _combined(entries: Entries, channels: int, smooth: Array, share: float, low_rank: Completion | None) -> Array:
+    """The picture with its known pixels, filled."""
+    pixels, missing = _picture(entries, channels)
+    surfaces = (w * _filled(pixels, missing, order) for order, w in zip((1, 2), smooth, strict=True) if w)
+    mean = sum(surfaces, np.zeros_like(pixels)).transpose(0, 2, 1).reshape(entries.shape)
+    if low_rank is None:
+        return mean
+    rows, cols = _determined(entries, low_rank)
+    return np.where(rows[:, None] & cols, (1 - share) * mean + share * low_rank.complete(entries), mean)
 
 
 def solve_inpaint(entries: Entries, held: Mask, settings: Settings, start: Completion | None = None) -> Solved:
     """Fill a picture; see the module.
 
-    Cost: some 30 microseconds for each missing pixel and round of checks, and that of `als` where it has a weight.
+    Cost: some 10 microseconds for each missing pixel, as much for each checked one, and that of `als` where it has a weight.
     """
     del held, start
     channels = settings.channels
     if not channels:
         raise UsageError("The solver 'inpaint' is for pictures; for other input leave `solver` at 'auto'.")
-    rounds = [_Round.of(entries, held, channels) for held in _held_pixels(entries, channels, settings.seed)]
+    pixels, missing = _picture(entries, channels)
+    rounds = [_Round.of(pixels, missing, *check) for check in _checks(missing, settings.seed)]
     smooth = _weights([np.concatenate(parts) for parts in zip(*(one.parts for one in rounds), strict=True)])
-    held, values = rounds[0].held, rounds[0].parts[-1]
-    low_rank, share, predictions = _low_rank(entries, held, smooth @ np.stack(rounds[0].parts[:-1]), settings)
+    values = rounds[0].parts[-1]
+    low_rank, share, predictions = _low_rank(
+        entries, rounds[0], smooth @ np.stack(rounds[0].parts[:-1]), missing, settings
+    )
     noise = max(root_mean_square(values - predictions) if values.size else 0.0, np.finfo(np.float64).tiny)
-    completion = PictureCompletion(channels, smooth, share, low_rank, np.zeros((0, 0)), noise)
-    completion = replace(completion, filled=completion.complete(entries))
+    filled = _combined(entries, channels, smooth, share, low_rank)
+    completion = PictureCompletion(channels, smooth, share, low_rank, entries, filled, noise)
+    held = rounds[0].held_of(entries, missing)
     held_out = HeldOut(entries.cols[held], values, predictions, np.full(values.size, noise))
     shares = zip(("membrane", "thin plate", "low rank"), [*(1 - share) * smooth, share], strict=True)
     reason = "weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in shares if weight >= 0.005)
@@ -122,33 +143,57 @@ def solve_inpaint(entries: Entries, held: Mask, settings: Settings, start: Compl
 
 @dataclass(frozen=True)
 class _Round:
-    """What the surfaces of the other pixels say of held ones: one array for each, and last the true values."""
+    """What the surfaces of the other pixels of a window say of held ones: one array for each, and last the true values.
 
+    In the order of the entries.
+    """
+
+    window: Window
     held: Mask
+    entries: Entries
     parts: tuple[Array, Array, Array]
 
     @staticmethod
-    def of(entries: Entries, held: Mask, channels: int) -> "_Round":
-        training, rows, cols = entries.select(~held), entries.rows[held], entries.cols[held]
-        membrane, plate = (_surface(training, channels, order)[rows, cols] for order in (1, 2))
-        return _Round(held, (membrane, plate, entries.values[held]))
+    def of(pixels: Array, missing: Mask, window: Window, held: Mask) -> "_Round":
+        pixels, missing = pixels[window], missing[window]
+        holed = np.where(missing[:, :, None], np.nan, pixels)
+        entries = Entries.from_dense(holed.transpose(0, 2, 1).reshape(len(holed), -1))
+        surfaces = (_filled(np.where(held[:, :, None], 0.0, pixels), missing | held, order) for order in (1, 2))
+        membrane, plate, values = (_in_order(part, held) for part in (*surfaces, pixels))
+        return _Round(window, held, entries, (membrane, plate, values))
+
+    def held_of(self, entries: Entries, missing: Mask) -> Mask:
+        """Which entries of a picture, or of the window, are held."""
+        held = self.held
+        if held.shape != missing.shape:
+            held = np.zeros_like(missing)
+            held[self.window] = self.held
+        return held[entries.rows, entries.cols % held.shape[1]]
+
+
+def _in_order(pixels: Array, held: Mask) -> Array:
+    """The held pixels in the order of entries: row by row, channel by channel."""
+    return pixels.transpose(0, 2, 1)[np.broadcast_to(held[:, None], (held.shape[0], pixels.shape[2], held.shape[1]))]
 
 
 def _low_rank(
-    entries: Entries, held: Mask, smooth: Array, settings: Settings
+    entries: Entries, check: _Round, smooth: Array, missing: Mask, settings: Settings
 ) -> tuple[Completion | None, float, Array]:
     """The low-rank part, its weight beside the surfaces, and what both say of the held pixels.
 
-    None where a quick look of few factors gives it hardly any weight.
+    None where a quick look of few factors, at the window alone, gives it hardly any weight.
     """
-    if not held.any() or min(entries.shape) < 2:
+    window, values = check.entries, check.parts[-1]
+    if not values.size or min(window.shape) < 2:
         return None, 0.0, smooth
-    training, values = entries.select(~held), entries.values[held]
-    few = settings.rank or min(LOOK_RANK, min(entries.shape) - 1)
-    for tried in (replace(settings, rank=few, iterations=LOOK_SWEEPS), settings):
-        solved = ALS.solve(entries, held, tried)
+    few = settings.rank or min(LOOK_RANK, min(window.shape) - 1)
+    look = replace(settings, rank=few, iterations=LOOK_SWEEPS)
+    for seen, tried in ((window, look), (entries, settings)):
+        held = check.held_of(seen, missing if seen is entries else check.held)
+        training = seen.select(~held)
+        solved = ALS.solve(seen, held, tried)
         rows, cols = _determined(training, solved.completion)
-        told = rows[entries.rows[held]] & cols[entries.cols[held]]
+        told = rows[seen.rows[held]] & cols[seen.cols[held]]
         theirs = solved.held_out.predictions
         share = float(_weights([smooth[told], theirs[told], values[told]])[1])
         if share < WORTH:
@@ -176,20 +221,35 @@ def _weights(parts: list[Array]) -> Array:
     return weights / weights.sum()
 
 
-def _held_pixels(entries: Entries, channels: int, seed: int) -> list[Mask]:
-    """Which entries to hold out, in several rounds: known pixels under copies of the holes, moved to other places, or once single ones."""
-    height, width = entries.shape[0], entries.shape[1] // channels
-    missing = ~to_dense(entries)[1][:, :width]
+def _checks(missing: Mask, seed: int) -> list[tuple[Window, Mask]]:
+    """Windows of the picture, and which of their pixels to hold out: several times of all of it, or once of each of some parts."""
     generator = np.random.default_rng((seed, 1))  # the holes of a sample picture are the first draws of the seed itself
+    whole = (slice(None), slice(None))
+    if missing.sum() <= DIRECT:
+        return [(whole, held) for held in _held_pixels(missing, ROUNDS, generator)]
+    windows = _windows(missing, generator)
+    return [(window, held) for window in windows for held in _held_pixels(missing[window], 1, generator)]
+
+
+def _windows(missing: Mask, generator: np.random.Generator) -> list[Window]:
+    """Around missing pixels at random, wide enough for copies of the widest hole."""
+    away = np.asarray(scipy.ndimage.distance_transform_cdt(missing))
+    side = max(WINDOW, WIDTHS * 2 * int(away.max()))
+    places = np.argwhere(missing)[generator.choice(int(missing.sum()), ROUNDS)]
+    starts = np.clip(places - side // 2, 0, np.maximum(np.array(missing.shape) - side, 0))
+    return [(slice(top, top + side), slice(left, left + side)) for top, left in starts.tolist()]
+
+
+def _held_pixels(missing: Mask, rounds: int, generator: np.random.Generator) -> list[Mask]:
+    """Known pixels under copies of the holes, moved to other places, in several rounds, or once single ones."""
     known = int((~missing).sum())
     holes = np.zeros(missing.shape, np.int32)
     scipy.ndimage.label(missing, output=holes)
     if np.bincount(holes.ravel())[1:].max(initial=0) > WIDEST * known:
-        rounds = [(generator.random(missing.shape) < HELD) & ~missing]
+        drawn = [(generator.random(missing.shape) < HELD) & ~missing]
     else:
-        rounds = [_copies(holes, HELD * known, generator) for _ in range(ROUNDS)]
-    some = [held for held in rounds if not (held | missing).all()]
-    return [held[entries.rows, entries.cols % width] for held in some or [np.zeros((height, width), bool)]]
+        drawn = [_copies(holes, HELD * known, generator) for _ in range(rounds)]
+    return [held for held in drawn if not (held | missing).all()] or [np.zeros_like(missing)]
 
 
 def _copies(holes: Indices, wanted: float, generator: np.random.Generator) -> Mask:
@@ -214,13 +274,11 @@ def _shifted(part: int, whole: int, generator: np.random.Generator) -> Indices:
     return (generator.integers(free) + np.arange(part)) % whole
 
 
-def _surface(entries: Entries, channels: int, order: int) -> Array:
-    """The membrane (order 1) or the thin plate (2) through the known pixels, ``(m, n)``."""
+def _picture(entries: Entries, channels: int) -> tuple[Array, Mask]:
+    """``(H, W, C)`` pixels, 0 where they are missing ``(H, W)``."""
     values, observed = to_dense(entries)
     height, width = entries.shape[0], entries.shape[1] // channels
-    pixels = values.reshape(height, channels, width).transpose(0, 2, 1)
-    filled = _filled(pixels, ~observed[:, :width], order)
-    return filled.transpose(0, 2, 1).reshape(entries.shape)
+    return values.reshape(height, channels, width).transpose(0, 2, 1), ~observed[:, :width]
 
 
 def _filled(pixels: Array, missing: Mask, order: int) -> Array:
@@ -228,9 +286,11 @@ def _filled(pixels: Array, missing: Mask, order: int) -> Array:
 
     Where they are many, tiles are solved one by one, between known pixels and those of the surface of a picture of half the size.
     """
-    if missing.sum() <= DIRECT:
+    if missing.sum() <= FEW:
         return _solved(pixels, missing, order)
     filled = _enlarged(_filled(*_halved(pixels, missing), order), pixels, missing)
+    if missing.sum() <= DIRECT:
+        return _solved(filled, missing, order)
     output = pixels.copy()
     for top in range(0, missing.shape[0], TILE):
         for left in range(0, missing.shape[1], TILE):
@@ -268,7 +328,10 @@ def _enlarged(half: Array, pixels: Array, missing: Mask) -> Array:
 
 
 def _solved(pixels: Array, missing: Mask, order: int) -> Array:
-    """The surface in one piece: ``E' E`` of its energy, restricted to the missing pixels, by a sparse factorisation."""
+    """The surface in one piece: ``E' E`` of its energy, restricted to the missing pixels, from those as they are.
+
+    Conjugate gradients end soon where the holes are small; where they do not, a sparse factorisation does it.
+    """
     unknown = missing.ravel()
     if not unknown.any():
         return pixels
@@ -280,10 +343,28 @@ def _solved(pixels: Array, missing: Mask, order: int) -> Array:
         matrix, known = laplacian[unknown][:, unknown], laplacian[unknown][:, ~unknown]
     else:
         matrix, known = (laplacian[:, unknown].T @ laplacian[:, side] for side in (unknown, ~unknown))
-    factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    output = values.copy()
-    output[unknown] = factor.solve(-(known @ values[~unknown]))
+    output, target = values.copy(), -(known @ values[~unknown])
+    found = _by_steps(matrix, target, values[unknown]) if unknown.sum() > FEW else None
+    output[unknown] = _at_once(matrix, target) if found is None else found
     return output.reshape(pixels.shape)
+
+
+def _at_once(matrix: scipy.sparse.csr_array, target: Array) -> Array:
+    factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    return factor.solve(target)
+
+
+def _by_steps(matrix: scipy.sparse.csr_array, target: Array, start: Array) -> Array | None:
+    """Conjugate gradients, or None where they take too many steps."""
+    scaling = scipy.sparse.diags_array(1 / np.asarray(matrix.diagonal(), np.float64))
+    found = start.copy()
+    for channel in range(target.shape[1]):
+        found[:, channel], failed = cg(
+            matrix, target[:, channel], start[:, channel], rtol=PRECISION, maxiter=STEPS, M=scaling
+        )
+        if failed:
+            return None
+    return found
 
 
 def _laplacian(shape: tuple[int, ...]) -> scipy.sparse.csr_array:

@@ -1,6 +1,8 @@
 """Neighbours in time: what lies before and after a hole in its column, weighted against the model by held-out stretches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,21 +20,10 @@ class InTime:
     weights: Array
 
     @classmethod
-    def fit(cls, truth: Array, modelled: Array, observed: Mask, held: Mask, clock: Array) -> "InTime | None":
-        """The weights with the least squared error on held-out cells; None where they do not clearly lower it.
-
-        Args:
-            truth: ``(m, n)``, standardised.
-            modelled: ``(m, n)``, by a model that has not seen the held-out cells.
-            observed: ``(m, n)``, what that model has seen.
-            held: ``(m, n)``, what it has not.
-            clock: ``(m, 2)``, the group and the time of each row.
-        """
-        line, far = interpolated(truth, observed, clock)
-        held = held & ~np.isnan(line)
-        rows, cols = np.nonzero(held)
-        step, wanted, place = (line - modelled)[held], (truth - modelled)[held], far[held]
-        weights = np.zeros((truth.shape[1], len(STEPS) + 1))
+    def fit(cls, checks: "Sequence[Checked]", shape: tuple[int, int]) -> "InTime | None":
+        """The weights with the least squared error on checked cells; None where they do not clearly lower it."""
+        rows, cols, step, wanted, place = (np.concatenate(part) for part in zip(*checks, strict=True))
+        weights = np.zeros((shape[1], len(STEPS) + 1))
         for k in range(len(STEPS) + 1):
             here = place == k
             energy, moment = step[here] ** 2, step[here] * wanted[here]
@@ -43,19 +34,49 @@ class InTime:
                 weights[:, k] = (moments + PRIOR * unit * common) / (energies + PRIOR * unit)
         weights = np.clip(weights, 0, 1)
         gain = wanted**2 - (wanted - weights[cols, place] * step) ** 2
-        by_row = np.bincount(rows, gain, len(truth))  # the cells of one row are not independent
+        by_row = np.bincount(rows, gain, shape[0])  # the cells of one row are not independent
         return cls(weights) if gain.sum() > 2 * np.sqrt((by_row**2).sum()) else None
 
-    def added(self, modelled: Array, values: Array, observed: Mask, clock: Array) -> Array:
-        """The model's values ``(m, n)``, drawn to the interpolation between the observed ones in its column."""
-        line, far = interpolated(values, observed, clock)
+    def added(self, modelled: Array, values: Array, observed: Mask, clock: Array, *, others: bool = False) -> Array:
+        """The model's values ``(m, n)``, drawn to the interpolation between the observed ones in its column (see `interpolated`)."""
+        line, far = interpolated(values, observed, clock, others=others)
         weights = self.weights[np.arange(values.shape[1]), far]
         return np.where(np.isnan(line), modelled, modelled + weights * (line - modelled))
 
 
-def interpolated(values: Array, observed: Mask, clock: Array) -> tuple[Array, Indices]:
+class Checked(NamedTuple):
+    """Cells that a model has not seen: their rows and columns, what the interpolation and the truth have beyond the model, and the class of
+    the steps to the nearest known cell."""
+
+    rows: Indices
+    cols: Indices
+    step: Array
+    wanted: Array
+    place: Indices
+
+    @classmethod
+    def of(
+        cls, truth: Array, modelled: Array, observed: Mask, held: Mask, clock: Array, *, others: bool = False
+    ) -> "Checked":
+        """The held cells of standardised values ``(m, n)``; of those observed with `others`."""
+        line, far = interpolated(truth, observed, clock, others=others)
+        held = held & ~np.isnan(line) & ~np.isnan(modelled)
+        rows, cols = np.nonzero(held)
+        return cls(rows, cols, (line - modelled)[held], (truth - modelled)[held], far[held])
+
+
+def follow_each_other(observed: Mask, clock: Array) -> bool:
+    """Whether some hole has no known neighbour in time in its column and group."""
+    line, far = interpolated(np.zeros(observed.shape), observed, clock)
+    return bool((~observed & (np.isnan(line) | (far > 0))).any())
+
+
+def interpolated(values: Array, observed: Mask, clock: Array, *, others: bool = False) -> tuple[Array, Indices]:
     """Each cell from the observed ones before and after it in its column and group: linear in time, the nearest at the ends; NaN where
-    the group has none. And the class of the steps to the nearest, ``(m, n)`` from 0."""
+    the group has none. And the class of the steps to the nearest, ``(m, n)`` from 0.
+
+    With `others`, only the observed cells are told, each from the others.
+    """
     line, far = np.full(values.shape, np.nan), np.zeros(values.shape, np.intp)
     for group in np.unique(clock[:, 0]):
         members = np.flatnonzero((clock[:, 0] == group) & ~np.isnan(clock[:, 1]))
@@ -63,9 +84,21 @@ def interpolated(values: Array, observed: Mask, clock: Array) -> tuple[Array, In
         times, steps = clock[members, 1], np.arange(members.size)
         for j in range(values.shape[1]):
             seen = np.flatnonzero(observed[members, j])
-            if seen.size:
+            if others and seen.size > 1:
+                place = members[seen]
+                line[place, j], far[place, j] = _from_others(times[seen], values[place, j], seen)
+            elif seen.size and not others:
                 line[members, j] = np.interp(times, times[seen], values[members[seen], j])
                 after = np.minimum(np.searchsorted(seen, steps), seen.size - 1)
                 nearest = np.minimum(np.abs(seen[after] - steps), np.abs(seen[np.maximum(after - 1, 0)] - steps))
                 far[members, j] = np.searchsorted(STEPS, nearest, side="right")
     return line, far
+
+
+def _from_others(times: Array, values: Array, steps: Indices) -> tuple[Array, Indices]:
+    """As `interpolated`, of all of these in order, each from the one before and the one after it."""
+    before, after = np.r_[1, np.arange(steps.size - 1)], np.r_[np.arange(1, steps.size), steps.size - 2]
+    span = np.where(times[after] > times[before], times[after] - times[before], 1.0)
+    share = np.clip((times - times[before]) / span, 0, 1)
+    nearest = np.minimum(np.abs(steps - steps[before]), np.abs(steps[after] - steps))
+    return (1 - share) * values[before] + share * values[after], np.searchsorted(STEPS, nearest, side="right")

@@ -26,7 +26,7 @@ from lowdim.completion.solvers._solver import (
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table._draws import Rows, draws, sizes_of
 from lowdim.completion.solvers.table._holes import held_stretches, not_at_random
-from lowdim.completion.solvers.table._in_time import InTime
+from lowdim.completion.solvers.table._in_time import Checked, InTime, follow_each_other
 from lowdim.completion.solvers.table._second_stage import LEAST_ROWS, TRAINING_ROWS, SecondStage, fit_second_stage
 from lowdim.completion.solvers.table._worlds import EXTREME, MOST_CELLS, PARTS, FactorModel, NormalScores
 
@@ -149,14 +149,20 @@ def _solve(entries: Entries, held: Mask, settings: Settings, start: Completion |
     values, observed = to_dense(entries)
     completion = _stages(values, observed, settings, start, rounds)
     mean, scale, stage = completion.mean, completion.scale, completion.stage
-    stretches = held_stretches(observed, settings.together, settings.seed, ordered=settings.clock is not None)
+    clock = settings.clock
+    ordered = clock is not None and follow_each_other(observed, clock)
+    stretches = held_stretches(observed, settings.together, settings.seed, ordered=ordered)
+    honest = np.full(values.shape, np.nan)
+    honest[stage.rows] = stage.honest
+    single = [] if clock is None else [Checked.of(completion.values, honest, observed, observed, clock, others=True)]
     if stretches is not None:
         check = _stages(values, observed & ~stretches, settings, completion, rounds)
-        if settings.clock is not None:
+        if clock is not None:
             truth = (values - check.mean) / check.scale
             modelled = check.stage.complete(check.values, check.observed)
-            in_time = InTime.fit(truth, modelled, check.observed, stretches, settings.clock)
-            check, completion = (replace(one, clock=settings.clock, in_time=in_time) for one in (check, completion))
+            together = Checked.of(truth, modelled, check.observed, stretches, clock)
+            in_time = InTime.fit([*single, together], values.shape)
+            check, completion = (replace(one, clock=clock, in_time=in_time) for one in (check, completion))
         rows, cols = np.nonzero(stretches)
         errors = np.full(values.shape, np.nan)
         variances = check._deviations(check.values, check.observed) ** 2 / check.spread**2
@@ -165,10 +171,18 @@ def _solve(entries: Entries, held: Mask, settings: Settings, start: Completion |
         completion = replace(completion, spread=spread)
         predicted, deviations = check.predict(rows, cols), np.sqrt(variances[rows, cols]) * spread[cols]
     else:
-        checked = ~np.isnan(stage.honest) if entries.size >= FEWEST else np.zeros(stage.honest.shape, bool)
+        if clock is not None:
+            in_time = InTime.fit(single, values.shape)
+            completion = replace(completion, clock=clock, in_time=in_time)
+            if in_time is not None:
+                honest = in_time.added(honest, completion.values, observed, clock, others=True)
+                errors = np.abs(completion.values - honest)[stage.rows] / np.sqrt(stage.deviation)
+                completion = replace(completion, spread=_spread(errors))
+        honest = honest[stage.rows]
+        checked = ~np.isnan(honest) if entries.size >= FEWEST else np.zeros(honest.shape, bool)
         places, cols = np.nonzero(checked)
         rows = stage.rows[places]
-        predicted = mean[cols] + scale[cols] * stage.honest[checked]
+        predicted = mean[cols] + scale[cols] * honest[checked]
         deviations = (scale * completion.spread * np.sqrt(stage.deviation))[checked]
     held_out = HeldOut(cols, values[rows, cols], predicted, deviations)
     mask = np.zeros(entries.shape, bool)
