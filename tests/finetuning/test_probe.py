@@ -12,16 +12,17 @@ from torch import nn
 
 from lowdim._files import load_tensors
 from lowdim._job import Job
-from lowdim.data import Dataset, load_data
-from lowdim.finetuning import TunedModel, export_model, finetune, make_plan, read_delta
+from lowdim.data import Dataset, dataset_from_arrays, load_data
+from lowdim.finetuning import Plan, TunedModel, export_model, finetune, make_plan, read_delta
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._choice import choose_method, gather_evidence, probe_plan
 from lowdim.finetuning._delta import apply_delta, example_of, save_delta
-from lowdim.finetuning._evaluate import split_outputs
+from lowdim.finetuning._evaluate import set_head, split_outputs
 from lowdim.finetuning._plan import Options
 from lowdim.finetuning.methods import method_named
-from lowdim.models import LoadedModel, find_feature
+from lowdim.models import LoadedModel, find_feature, load_model
+from lowdim.probe import FrozenHead, fit_probe
 
 
 def test_what_was_stored_is_what_the_network_gives(bench: Bench) -> None:
@@ -32,6 +33,32 @@ def test_what_was_stored_is_what_the_network_gives(bench: Bench) -> None:
     np.testing.assert_allclose(fitted.features(), features, atol=1e-5)
     np.testing.assert_allclose(fitted.log_probabilities(), logarithms, atol=1e-4)
     assert (logarithms.argmax(axis=1) == bench.labels).mean() > 0.9
+
+
+def test_the_network_classifies_as_the_fit_did_however_large_its_biases_are(tmp_path: Path) -> None:
+    random, labels = np.random.default_rng(0), np.arange(120) % 3
+    rows = random.normal(size=(3, 5))[labels] + 0.3 * random.normal(size=(120, 5)) + 300
+    rows = rows.astype(np.float32)
+    data = replace(dataset_from_arrays(rows, labels, rows, labels), classes=("0", "1", "2", "without samples"))
+    fitted = Bench(load_model("features"), data, Job(folder=tmp_path)).fit(Plan("linear-probe"))
+    biases = fitted.model.head.bias.tolist()
+    assert min(biases[:3]) < -30
+    right = fit_probe(rows, labels, classes=4).probe.log_probabilities(rows)
+    np.testing.assert_allclose(fitted.log_probabilities()[:, :3], right[:, :3], atol=0.01)
+    assert fitted.log_probabilities()[:, 3].max() < -1000
+
+
+def test_a_frozen_head_far_from_zero_is_the_heads_own(network: LoadedModel) -> None:
+    model = TunedModel(network.module, make_plan(network.module, "linear-probe"), 3, torch.rand(4, 1, 8, 8))
+    width = model.head.weight.shape[1]
+    none = np.zeros((3, 3))
+    head = FrozenHead(np.ones((3, width)), np.array([-80.0, -75.0, -np.inf]), 0.0, 0.0, 1.0, 0.0, none)
+    set_head(model, head)
+    rows = np.zeros((1, width))
+    with torch.no_grad():
+        found = model.head(torch.zeros(1, width)).log_softmax(dim=1).numpy()
+    np.testing.assert_allclose(found[0, :2], head.log_probabilities(rows)[0, :2], rtol=1e-6)
+    assert np.isfinite(found[0, 2]) and found[0, 2] < -1000
 
 
 @pytest.mark.parametrize("target", ["torch", "onnx"])

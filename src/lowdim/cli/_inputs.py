@@ -147,6 +147,16 @@ class Reading:
         return words(given if shots else {**given, "--shots": None})
 
 
+TestShare: TypeAlias = Annotated[
+    float,
+    _data(
+        "Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
+        min=0,
+        max=0.9,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Running:
     """Where and with what a command computes, and where its results go; a command leaves out what does not apply to it."""

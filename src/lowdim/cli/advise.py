@@ -30,6 +30,7 @@ def advise(
     ] = None,
     shots: Annotated[str, option("Images per class of the learning curve.")] = "5,10,20",
     outliers: Annotated[int, option("List at most so many suspected labels.", min=0)] = 10,
+    test_share: given.TestShare = 0.2,
     *,
     reading: Annotated[given.Reading, Without(("shots", "task"))],
     loading: Annotated[given.Loading, Without(("weights", "weights_key"))],
@@ -48,19 +49,24 @@ def advise(
     saved = next((candidate.name for candidate in candidates if candidate.model is None), None)
     if saved is not None:
         raise UsageError(f"{saved} is saved features, which cannot be trained further. Compare it with lowdim rank.")
-    dataset = reading.dataset(data, running.seed)
+    dataset = reading.dataset(data, running.seed, test_share=test_share)
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": reading.limit},
         "shots": _sizes(shots),
         "outliers": outliers,
+        "test_share": None if dataset.own_split else test_share,
         "device": given.device(running.device),
         "cache_budget": running.cache_budget,
         "seed": running.seed,
     }
     for note in dataset.notes:
         say(f"note: {note}")
-    set_ = {"--device": None if running.device == "auto" else running.device, "--seed": running.seed or None}
+    set_ = {
+        "--test-share": None if dataset.own_split or test_share == 0.2 else test_share,
+        "--device": None if running.device == "auto" else running.device,
+        "--seed": running.seed or None,
+    }
     options = [*reading.words(), *given.words(set_)]
     loaders = [partial(candidate.load, dataset.kind) for candidate in candidates]
     words = {

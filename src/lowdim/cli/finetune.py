@@ -81,15 +81,7 @@ def finetune(
     compress_delta: Annotated[
         bool, option("Store updates in low rank if that costs at most 0.2 points.", "--compress-delta")
     ] = False,
-    test_share: Annotated[
-        float,
-        option(
-            "Held back to measure on, of data without a test split of its own; with 0 all of it is trained on.",
-            panel="Data",
-            min=0,
-            max=0.9,
-        ),
-    ] = 0.2,
+    test_share: given.TestShare = 0.2,
     batch_size: Annotated[str, option("auto, or samples per training step.")] = "auto",
     *,
     reading: Annotated[given.Reading, Without(("task",))],

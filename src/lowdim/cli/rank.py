@@ -62,6 +62,9 @@ def rank(
     probe_on: Annotated[
         ProbeChoice, option("Measure the probe on the test split, or by cross-validation.")
     ] = ProbeChoice.test,
+    race: Annotated[
+        bool, option("For many models: those clearly behind after a part of the images see no more of them.", "--race")
+    ] = False,
     jobs: Annotated[int, option("Candidates at a time.", min=1)] = 1,
     *,
     reading: given.Reading,
@@ -105,6 +108,7 @@ def rank(
         ),
         "probe": not no_probe,
         "probe_on": str(probe_on),
+        **({"race": True} if race else {}),
         "device": given.device(running.device),
         "batch_size": given.batch_size(running.batch_size) or 64,
         "seed": running.seed,
@@ -149,6 +153,7 @@ def _run(
                 selection={"limit": config["data"]["limit"], "shots": config["data"]["shots"], "seed": config["seed"]},
                 probe=config["probe"],
                 probe_on=config["probe_on"],
+                race=config.get("race", False),
                 jobs=jobs,
                 batch_size=config["batch_size"],
                 device=config["device"],

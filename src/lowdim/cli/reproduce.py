@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import json
 import shlex
+import shutil
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -259,9 +261,6 @@ def exit_code(result: Mapping[str, Any]) -> int:
 
 
 def _listing(experiments: Sequence["Experiment"]) -> Listing:
-    from lowdim.figures import Table
-    from lowdim.report._terminal import to_terminal
-
     entries = [
         {
             "id": one.id,
@@ -274,13 +273,16 @@ def _listing(experiments: Sequence["Experiment"]) -> Listing:
         }
         for one in experiments
     ]
+    width = shutil.get_terminal_size((120, 24)).columns
     lines: list[str] = []
     for section in sorted({one.section for one in experiments}):
-        rows = [
-            [one.id, one.title, one.lecture, " ".join(field.name for field in dataclasses.fields(one.settings))]
-            for one in experiments
-            if one.section == section
-        ]
-        columns = ["id", "what one sees", "in the lecture", "settings (--set)"]
-        lines.append(to_terminal(Table("ids", f"section {section}", columns, rows, drop=["in the lecture"])))
+        lines += ["", f"section {section}"]
+        for one in experiments:
+            if one.section == section:
+                names = " ".join(field.name for field in dataclasses.fields(one.settings))
+                lines += ["", one.id, *_indented(one.title, width), *_indented(f"--set: {names}", width)]
     return Listing("reproduce", {"experiments": entries}, lines)
+
+
+def _indented(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False)

@@ -21,8 +21,8 @@ from lowdim.statistics import ClassStatistics, between_span, span_scatter
 
 PER_PASS = 64
 """Samples."""
-_NEVER = -30.0
-"""Logit of a class without training samples."""
+_NEVER = -1e4
+"""Logit of a class without training samples: finite, for training starts from it, and below all others, which sum up to about 0."""
 
 
 def stored_features(
@@ -134,7 +134,7 @@ def set_head(model: TunedModel, fitted: LinearProbe | FrozenHead) -> None:
     """Makes a fitted classifier the head."""
     with torch.no_grad():
         model.head.weight.copy_(torch.from_numpy(fitted.weight))
-        model.head.bias.copy_(torch.from_numpy(np.maximum(fitted.bias, _NEVER)))
+        model.head.bias.copy_(torch.from_numpy(np.where(np.isneginf(fitted.bias), _NEVER, fitted.bias)))
 
 
 def without_class(logarithms: Float[np.ndarray, "n K"]) -> Bool[np.ndarray, " n"]:

@@ -76,6 +76,7 @@ class Evaluation:
         warnings: What a reader must know.
         seconds: Forward passes and scores, together.
         not_finite: By split, the positions of samples that have NaN, infinite or overflowing features or outputs.
+        raced: After how many samples the candidate left a race; None where it saw all of them.
 
     Example:
         >>> import tempfile
@@ -103,6 +104,7 @@ class Evaluation:
     warnings: tuple[str, ...]
     seconds: float
     not_finite: Mapping[str, Sequence[int]]
+    raced: int | None = None
 
     def interval(self, score: str) -> tuple[float, float] | None:
         """90 % interval of a score under resampling of the samples; None where it is not known."""
@@ -117,6 +119,10 @@ class Evaluation:
             factor = float(np.exp(Z * deviation / value))
             return value / factor, value * factor
         return value - Z * deviation, value + Z * deviation
+
+    def without(self, score: str) -> "Evaluation":
+        """The same, as if it had no value of this score."""
+        return replace(self, scores={name: value for name, value in self.scores.items() if name != score})
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file with a checksum."""
@@ -147,6 +153,7 @@ def evaluate(
     cache: Path | None = None,
     cache_budget: float = CACHE_BUDGET,
     leave_out: Mapping[str, Sequence[int]] | None = None,
+    first: int | None = None,
 ) -> Evaluation:
     """Scores one candidate: one pass of the network over the data, a second one over its stored features; for the probe, images
     are also seen mirrored.
@@ -169,6 +176,7 @@ def evaluate(
         cache: Folder where the features are kept instead, and found again by other calls that want them.
         cache_budget: Bytes of features kept.
         leave_out: By split, positions of samples that are left out beside those that have no finite features here.
+        first: Only so many samples, the first of the split, and by cross-validation; a later call with more of them passes the rest.
 
     Raises:
         InputError: If the model cannot be loaded, has no feature that can be told, or the data has fewer than two classes.
@@ -183,7 +191,7 @@ def evaluate(
         >>> found.layer, found.width, found.samples
         ('head:input', 24, 100)
     """
-    found = Opened(candidate, data, split, selection, probe_on, batch_size, device, leave_out)
+    found = Opened(candidate, data, split, selection, probe_on, batch_size, device, leave_out, first)
     if probe and found.model.layer is None:
         found.forward = _with_blocks(found.forward, found.feature, found.example)
     views = (False, True) if probe and has_mirror(found.example) else (False,)
@@ -221,11 +229,13 @@ class Opened:
         batch_size: int,
         device: str | None,
         leave_out: Mapping[str, Sequence[int]] | None,
+        first: int | None = None,
     ) -> None:
         self.start = time.perf_counter()
         self.candidate, self.data, self.split, self.batch_size = candidate, data, split, batch_size
         self.selection, self.leave_out = selection or {}, leave_out or {}
-        self.on_test = probe_on == "test" and "test" in data.splits and split != "test"
+        self.first = first
+        self.on_test = probe_on == "test" and "test" in data.splits and split != "test" and first is None
         self.model, place = candidate.load(data.kind), torch.device(device or "cpu")
         self.model.module.to(place)
         part = candidate_split(candidate, data, split, self.selection)
@@ -243,12 +253,14 @@ class Opened:
         source = SplitSource(part, self.model.preprocessing, mirrored=mirrored)
         network = network_content(self.model.module, self.model.fingerprint)
         content = content_digest(network, source) if cache.lasting else f"{name}-mirrored" if mirrored else name
-        size = self.batch_size
+        size, seen = self.batch_size, self.data[name]
+        if own and self.first is not None:
+            seen = seen.take(np.arange(self.first))
         stream = FeatureStream(
-            self.forward, source, source.labels, cache=cache, content=content, batch_size=size, like=like
+            self.forward, source, seen.labels, cache=cache, content=content, batch_size=size, like=like
         )
         scored = self.feature.outputs > 1 and not self.data.outputs
-        return CandidateRows(stream, self.feature.key, self.data[name], self.leave_out.get(name, ()), scored=scored)
+        return CandidateRows(stream, self.feature.key, seen, self.leave_out.get(name, ()), scored=scored)
 
     def evaluation(
         self, *, influences: Mapping[str, np.ndarray], warnings: Sequence[str], **measured: Any
@@ -267,6 +279,7 @@ class Opened:
             preprocessing=model.preprocessing.describe(),
             warnings=tuple(warnings),
             seconds=time.perf_counter() - self.start,
+            raced=self.first,
             **measured,
         )
 

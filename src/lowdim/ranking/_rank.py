@@ -1,6 +1,7 @@
 """Candidates side by side: their order, ties, and how well each score agrees with the probe."""
 
 import errno
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -22,6 +23,8 @@ from lowdim.errors import InputError, LowdimError, NonFiniteError, UsageError, d
 from lowdim.ranking._agreement import FEWEST_GROUPS, Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking._evaluate import MOST_NOT_FINITE, Evaluation, ProbeOn, evaluate
+from lowdim.ranking._race import nested_order
+from lowdim.ranking._race import race as run_race
 from lowdim.ranking._regress import evaluate_regression
 from lowdim.ranking.scores import JUDGES, SCORES
 
@@ -64,6 +67,7 @@ class Place:
             "feature": evaluation.feature,
             "samples": evaluation.samples,
             "probe_samples": evaluation.probe_samples or None,
+            "raced": evaluation.raced,
             "group": self.candidate.group,
             "random_weights": evaluation.random_weights,
             "fingerprint": evaluation.fingerprint,
@@ -120,6 +124,7 @@ def rank(
     selection: Mapping[str, Any] | None = None,
     probe: bool = True,
     probe_on: ProbeOn = "test",
+    race: bool = False,
     jobs: int = 1,
     batch_size: int = 64,
     device: str | None = None,
@@ -143,10 +148,12 @@ def rank(
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
         probe: Also fit the frozen head of every candidate (`lowdim.probe.fit_frozen_head`), by cross-validation.
         probe_on: Where its accuracy is measured: on the ``"test"`` split where there is one, or by cross-validation (``"cv"``).
+        race: Stop candidates that are clearly behind after 1/16, 1/8, 1/4 or 1/2 of the samples (2.6 standard errors of the
+            paired difference). They stand last, with the numbers of the samples that they saw. Not for saved features.
         jobs: Candidates at a time.
         batch_size: Samples per forward pass.
         device: Where the networks run.
-        seed: Of the probe's folds and of the agreement's resampling.
+        seed: Of the probe's folds, of the agreement's resampling, and of the order of the samples in a race.
         folder: Where evaluations are kept, from which the same call continues.
         cache: Where features are kept, and found again by other calls that want them; default a temporary folder.
         cache_budget: Bytes of features kept; the least recently used are deleted first.
@@ -180,7 +187,15 @@ def rank(
         raise UsageError("With `task=regression` the ridge is what ranks: it cannot be left out.", argument="probe")
     if SCORES[by].of_probe and not probe:
         raise UsageError(f"Ordering by {by} needs the probe.")
+    if race and (by != JUDGES["classification"][0] or any(candidate.features for candidate in candidates)):
+        raise UsageError(
+            f"A race goes by {JUDGES['classification'][0]}, and spares forward passes, which saved features do not need: leave `race` out.",
+            argument="race",
+        )
     tested = probe and probe_on == "test" and split == "train" and "test" in data.splits
+    if race:
+        order = nested_order(data[split].labels, seed)
+        data = replace(data, splits={**data.splits, split: data[split].take(order)})
     settings = {
         "split": split,
         "selection": selection,
@@ -192,27 +207,48 @@ def rank(
     }
     content = {"data": {name: part.digest() for name, part in data.splits.items()}, **settings}
     with tempfile.TemporaryDirectory(prefix="lowdim-") if folder is None else nullcontext(str(folder)) as where:
+        shared = (
+            Path(where) / "features" if race and cache is None else cache
+        )  # what a part of the samples gave serves the next
+        done = 0
 
-        def results_of(leave_out: Mapping[str, Sequence[int]]) -> list[Evaluation | str]:
+        def results_of(
+            numbers: Sequence[int], leave_out: Mapping[str, Sequence[int]], first: int | None = None
+        ) -> dict[int, Evaluation | str]:
             """One result per candidate. What is kept of one is not kept under other samples."""
-            keys = [json_digest([_known_by(candidate), content, leave_out])[:16] for candidate in candidates]
+            nonlocal done
+            own = [candidates[number] for number in numbers]
+            keys = [json_digest([_known_by(candidate), content, leave_out, *([first] if first else [])])[:16] for candidate in own]  # fmt: skip
             places = [Path(where) / f"{key}.safetensors" for key in keys]
-            options = {**settings, "cache": cache, "cache_budget": cache_budget, "leave_out": leave_out}
+            options = {**settings, "cache": shared, "cache_budget": cache_budget, "leave_out": leave_out, **({"first": first} if first else {})}  # fmt: skip
             tasks = (
                 delayed(_attempt)(candidate, data, place, by, options)
-                for candidate, place in zip(candidates, places, strict=True)
+                for candidate, place in zip(own, places, strict=True)
             )
             found: list[Evaluation | str] = []
             for result in cast("Iterable[Evaluation | str]", Parallel(n_jobs=jobs, return_as="generator")(tasks)):
                 found.append(result)
-                if progress is not None:
-                    progress(len(found), len(candidates))
-            return found
+                if first is None and progress is not None:
+                    progress(done + len(found), len(candidates))
+            return dict(zip(numbers, found, strict=True))
 
-        results = results_of({})
-        left_out, notes = _not_finite(results, data)
+        everyone = range(len(candidates))
+        stopped: dict[int, Evaluation] = {}
+        if race:
+            stopped = run_race(
+                lambda numbers, first: results_of(numbers, {}, first), data[split].labels, len(candidates), by=by, batch_size=batch_size
+            )  # fmt: skip
+            done = len(stopped)
+        running = [number for number in everyone if number not in stopped]
+        whole = results_of(running, {})
+        left_out, notes = _not_finite(list(whole.values()), data)
         if left_out:
-            results = results_of(left_out)
+            whole = results_of(running, left_out)
+        if tested:  # what they have is by cross-validation, and no accuracy on the test split
+            stopped = {number: found.without(JUDGES[task][1]) for number, found in stopped.items()}
+        results = [{**whole, **stopped}[number] for number in everyone]
+        if race and cache is None:
+            shutil.rmtree(Path(where) / "features", ignore_errors=True)
     pairs = list(zip(candidates, results, strict=True))
     failed = {candidate.name: error for candidate, error in pairs if isinstance(error, str)}
     if len(failed) == len(pairs):
@@ -228,13 +264,24 @@ def rank(
         )
     judge = JUDGES[task][1]
     places = _ordered([(candidate, result) for candidate, result in pairs if isinstance(result, Evaluation)], by)
+    finished = [place for place in places if place.evaluation.raced is None]
+    if stopped:
+        seen = sum(place.evaluation.samples for place in places) / (len(places) * len(data[split]))
+        notes.append(
+            f"race: {len(stopped)} of {len(places)} candidates were clearly behind and stopped early, so that {100 * seen:.0f} % of the passes "
+            "over the training samples were needed; they stand last, and their numbers are of the samples that they saw"
+        )
     return Ranking(
         by=by,
         places=places,
-        agreement=_agreements(places, judge, seed),
-        equal_width=_equal_width(places, judge),
+        agreement=_agreements(finished, judge, seed),
+        equal_width=_equal_width(finished, judge),
         failed=failed,
-        warnings=(*notes, *copy_warnings(data, [split, "test"] if tested else [split]), *_warnings(places, by, judge)),
+        warnings=(
+            *notes,
+            *copy_warnings(data, [split, "test"] if tested else [split]),
+            *_warnings(finished, by, judge),
+        ),
         outputs=data.outputs,
     )
 
@@ -288,14 +335,14 @@ def _trimmed(evaluation: Evaluation, by: str) -> Evaluation:
 
 
 def _ordered(scored: Sequence[tuple[Candidate, Evaluation]], by: str) -> tuple[Place, ...]:
-    def key(pair: tuple[Candidate, Evaluation]) -> tuple[bool, float]:
-        value = pair[1].scores.get(by)
-        return (value is None, 0.0 if value is None else -SCORES[by].direction * value)
+    def key(pair: tuple[Candidate, Evaluation]) -> tuple[bool, float, float]:
+        value, raced = pair[1].scores.get(by), pair[1].raced
+        return (value is None, -raced if raced else -np.inf, 0.0 if value is None else -SCORES[by].direction * value)
 
     places: list[Place] = []
     leader: Evaluation | None = None
     for position, (candidate, evaluation) in enumerate(sorted(scored, key=key), start=1):
-        tied = leader is not None and _indistinguishable(leader, evaluation, by)
+        tied = leader is not None and leader.raced == evaluation.raced and _indistinguishable(leader, evaluation, by)
         if not tied:
             leader = evaluation
         places.append(Place(candidate, evaluation, places[-1].rank if tied else position))

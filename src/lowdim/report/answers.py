@@ -327,7 +327,8 @@ def _reproduce(result: Result) -> str:
     held = sum(verdict["holds"] for verdict in verdicts)
     said = f"{held} of {len(verdicts)} verdicts hold" if verdicts else unjudged(entries)
     shown = sum(entry["passed"] for entry in entries)
-    what = "; ".join(entry["title"] for entry in entries)
+    titles = [entry["title"] for entry in entries]
+    what = titles[0] if len(titles) == 1 else listed([f"“{title}”" for title in titles])
     said = f"{what if len(entries) <= 3 else f'{shown} of {len(entries)} experiments show what is claimed'}: {said}"
     failed = [
         entry["id"]

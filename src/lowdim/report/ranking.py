@@ -141,12 +141,22 @@ def _scores(result: Mapping[str, Any]) -> Table:
     first = [result["by"], _judge(result)]
     names = [*dict.fromkeys([*first, *SCORES])]
     shown = [name for name in names if any(row.get(name) is not None for row in result["scores"])]
-    columns = ["model", "rank", *(SCORES[name].title for name in shown), "width", "parameters", "layer"]
+    raced = any(row["raced"] for row in result["scores"])
+    columns = [
+        "model",
+        "rank",
+        *(SCORES[name].title for name in shown),
+        *["samples seen"] * raced,
+        "width",
+        "parameters",
+        "layer",
+    ]
     rows = [
         [
             row["model"],
             row["rank"],
             *(_cell(row, name) if name in first else row.get(name) for name in shown),
+            *[row["samples"]] * raced,
             row["width"],
             row["parameters"],
             row["layer"],
