@@ -351,7 +351,12 @@ def _find_bases(history: WeightHistory, problem: Problem | None, rank: int | Non
     changed, energy, sizes, directions = _observed_change(history, start, unit)
     weighted = (sizes / (sizes[0] or 1.0))[:, None] * directions
     if not changed and all((history.weight(1, index) == start[0]).all() for index in range(len(history.names))):
-        raise InputError("factor 1 never changes: there is no training to check.")
+        if all((history.weight(l, -1) == start[l - 1]).all() for l in range(2, history.depth + 1)):
+            raise InputError("no factor ever changes: there is no training to check.")
+        raise InputError(
+            "factor 1 never changes while others do (is it frozen?), so that the directions cannot be read off it. Pass the data "
+            "(`data`), from which the theorem's formula gives them."
+        )
     if rank is not None:
         return Bases.from_change(start, weighted.T, rank, unit), ""
     words, count, outputs = "", max(1, changed), history.shapes[-1][0]
