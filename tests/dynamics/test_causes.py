@@ -368,10 +368,13 @@ def test_inputs_that_are_not_whitened_come_first_with_their_condition():
 def test_a_covariance_of_any_size_is_whitened():
     """X X^T = N I, as standardised data have it: only the clock is another."""
     inputs, targets = samples("covariance", 20)
-    history = train(inputs, targets, sgd(lr=1e-2 / SAMPLES))
-    checks = check_parsimony(history, problem=Problem(targets, inputs))
-    assert all(check.holds for check in checks), checks
-    assert "X X^T / 90" in checks[1].reason
+    history = train(inputs, targets, sgd(lr=1e-2 / SAMPLES, weight_decay=9.0))
+    report = report_parsimony(history, problem=Problem(targets, inputs))
+    assert all(check.holds for check in report.checks), report.checks
+    assert "X X^T / 90" in report.checks[1].reason
+    assert (
+        "step 0.000111" in report.update and "weight decay 9" in report.update
+    )  # as they were set, not in units of X X^T
 
 
 def test_from_weights_alone_the_kind_of_step_is_known():

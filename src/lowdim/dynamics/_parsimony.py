@@ -147,7 +147,7 @@ def report_parsimony(
         raise InputError("the history has one time only. Pass the weights at the start and at one later time at least.")
     unit = max(history.unit, problem.precision if problem else 0.0)
     checks, causes = [_orthogonal_start(history)], list[str]()
-    nonlinear, unwhitened = "", False
+    nonlinear, unwhitened, given = "", False, problem
     if problem is not None:
         _require_fit(problem, history)
         causes += [nonlinear] if (nonlinear := unfit_product(history, problem)) else []
@@ -169,7 +169,7 @@ def report_parsimony(
     forms, steps = block_forms(history, bases), first_steps(history)
     judged = _Judged(history, forms, unit)
     parts = [judged.check(SUBSPACES, forms.off_block, _SUBSPACES), _one_scalar(judged, forms, bases)]
-    fit = fit_descent(steps, problem) if problem is not None else None
+    fit = fit_descent(steps, given) if given is not None else None  # in the user's units of step and decay
     if any(check.holds is False for check in parts):
         others = _causes(history, problem, bases, steps, described=fit is not None, known=unwhitened)
         if nonlinear and any("cross-entropy" in cause for cause in others):

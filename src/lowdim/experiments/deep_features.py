@@ -95,12 +95,14 @@ def critical_depth(classes: int) -> float:
 def crossing(classes: int, decays: tuple[float, float] = (1e-6, 1e-12)) -> float:
     r"""Depth, a real number, at which the exact losses of pairs and frame agree, carried on to no decay.
 
-    At finite decay it is off by a constant over the margin, which grows like $\log(1/\lambda)$.
+    At finite decay it is off by a constant over the margin, which grows like $\log(1/\lambda)$. Infinite where they agree nowhere.
     """
 
     def excess(depth: float, decay: float) -> float:
         return least_loss(orthoplex(classes), decay, depth)[0] / least_loss(frame(classes), decay, depth)[0] - 1
 
+    if any(excess(1.5, decay) * excess(8, decay) > 0 for decay in decays):
+        return math.inf
     first, second = (float(root_scalar(excess, (decay,), bracket=(1.5, 8), xtol=1e-9).root) for decay in decays)
     near, far = (1 / math.log(1 / decay) for decay in decays)
     return second + (second - first) * far / (near - far)
