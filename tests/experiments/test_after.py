@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from lowdim._linalg import share_inside
 from lowdim.dynamics import GradientDescent, free_features, initialize
 from lowdim.errors import UsageError
 from lowdim.experiments import (
@@ -150,3 +151,18 @@ def test_a_mode_that_was_not_reached_has_no_time():
     outcome = run("muon-growth", iterations=200)
     assert outcome.tables[0].rows[0][2] is None
     assert failed(outcome) == []
+
+
+@pytest.mark.parametrize("name", smooth_networks.ACTIVATIONS)
+def test_derivatives_of_the_activations(name):
+    function, derivative = smooth_networks.ACTIVATIONS[name]
+    z = np.linspace(-3, 3, 40)
+    np.testing.assert_allclose(derivative(z), (function(z + 1e-6) - function(z - 1e-6)) / 2e-6, atol=1e-8)
+
+
+def test_the_chance_of_a_share_is_that_of_random_changes():
+    random = np.random.default_rng(0)
+    left, right = initialize([32] * 3, random)
+    shares = [share_inside(random.standard_normal((32, 32)), left[:, :8], right[:8]) for _ in range(200)]
+    chance = run("smooth-networks").tables[0].rows[0][4]
+    assert np.mean(shares) == pytest.approx(chance, abs=3e-3)  # standard error 6e-4
