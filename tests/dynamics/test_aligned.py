@@ -48,7 +48,10 @@ def test_the_gap_is_multiplied_by_the_factor_in_every_step():
         np.testing.assert_allclose(gaps[1:], gaps[:-1] * balancing_factor(run[:-1], values, 0.4, pair), atol=1e-14)
 
 
-@pytest.mark.parametrize(("value", "depth", "excess"), [(1.0, 2, 1.01), (3.0, 2, 1.2), (0.5, 3, 1.1), (2.0, 4, 1.02)])
+@pytest.mark.parametrize(
+    ("value", "depth", "excess"),
+    [(1.0, 2, 1.01), (3.0, 2, 1.2), (0.5, 3, 1.1), (2.0, 4, 1.02), (1.0, 8, 1.05), (0.7, 30, 1.2)],
+)
 def test_the_orbit_is_where_descent_ends(value, depth, excess):
     step = excess * 2 / (depth * value ** (2 - 2 / depth))
     run = aligned_descent(np.array([value]), np.full((depth, 1), 0.9 * value ** (1 / depth)), step, 4000).prod(axis=1)
@@ -58,6 +61,8 @@ def test_the_orbit_is_where_descent_ends(value, depth, excess):
 def test_no_orbit_below_the_limit():
     with pytest.raises(UsageError, match="no orbit"):
         period_two_orbit(1.0, 1.0, 2)
+    with pytest.raises(UsageError, match="smaller step"):
+        period_two_orbit(1.0, 100.0, 2)
 
 
 @pytest.mark.parametrize(("value", "depth", "level"), [(2.0, 2, 0.5), (1.0, 3, 0.9), (4.0, 5, 0.1)])

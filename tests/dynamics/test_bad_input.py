@@ -170,7 +170,7 @@ def test_states_that_would_not_fit_in_memory():
 def test_a_history_without_training():
     with pytest.raises(InputError, match="one time only"):
         check_parsimony([WEIGHTS])
-    with pytest.raises(InputError, match="never changes"):
+    with pytest.raises(InputError, match="no factor ever changes"):
         check_parsimony([WEIGHTS, WEIGHTS])
     with pytest.raises(UsageError, match="no invariant part of width 12"):
         check_parsimony([WEIGHTS, WEIGHTS], rank=6)

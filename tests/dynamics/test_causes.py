@@ -24,7 +24,9 @@ from lowdim.dynamics import (
     report_parsimony,
     simulate,
 )
+from lowdim.dynamics._network import gradients
 from lowdim.dynamics.samples import read_samples
+from lowdim.errors import InputError
 
 WIDTH, SAMPLES = 30, 90
 INPUTS = {
@@ -268,6 +270,88 @@ def test_coarse_arithmetic_and_another_loss_are_named():
     assert "cross-entropy" in report.causes[0]
 
 
+OTHERS = {
+    "a tenth of the samples": ({"batch": 9}, "9 of the 90 samples, so of minibatches"),
+    "Huber": ({"loss": lambda out, y: nn.functional.huber_loss(out, y, reduction="sum", delta=0.1)}, "another loss or other targets"),
+    "classes that weigh more": ({"loss": lambda out, y: (torch.linspace(1, 2, len(y))[:, None] * (out - y).square()).sum()}, "samples count differently"),
+    "Adam with a large epsilon": ({"optimizer": lambda n: torch.optim.Adam(n.parameters(), lr=1e-2, eps=1.0)}, "a + b |g|"),
+    "L1": ({"penalty": 0.5}, "an L1 penalty"),
+    "ReLU": ({"between": torch.relu}, "nonlinearity between the layers (ReLU)"),
+    "GELU": ({"between": nn.functional.gelu}, "nonlinearity between the layers (GELU)"),
+    "residual": ({"skipped": (1,)}, "Factors 2 have skip connections"),
+    "noise": ({"noise": 0.05}, "something was added (noise"),
+    "dropout": ({"between": nn.functional.dropout}, "dropout"),
+    "RAdam": ({"optimizer": lambda n: torch.optim.RAdam(n.parameters(), lr=1e-2)}, "RAdam begins to scale"),
+}  # fmt: skip
+
+
+def train_otherwise(
+    inputs, targets, *, optimizer=None, loss=None, penalty=0.0, between=None, skipped=(), noise=0.0, batch=None
+):
+    """What is not a product of factors under the squared loss and an equivariant optimizer, one departure at a time."""
+    torch.manual_seed(0)
+    layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise([len(inputs)] * 3 + [len(targets)]))
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, gain=0.7)
+    x, y = torch.tensor(inputs.T), torch.tensor(targets.T)
+    step = (optimizer or sgd(lr=5e-3))(layers)
+    history = []
+    for _ in range(12):
+        history.append([layer.weight.detach().numpy().copy() for layer in layers])
+        rows = slice(None) if batch is None else torch.randperm(len(x))[:batch]
+        out = x[rows]
+        for index, layer in enumerate(layers):
+            seen = layer(out)
+            out = (between(seen) if between and index < len(layers) - 1 else seen) + (out if index in skipped else 0)
+        step.zero_grad()
+        value = loss(out, y[rows]) if loss else 0.5 * (out - y[rows]).square().sum()
+        (value + penalty * sum(layer.weight.abs().sum() for layer in layers)).backward()
+        for layer in layers:
+            layer.weight.grad += noise * torch.randn_like(layer.weight)
+        step.step()
+    return history
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_departures_that_looked_like_another_are_told_apart(name):
+    random = np.random.default_rng(0)
+    inputs = samples("whitened", 20)[0]
+    # singular values that differ: where they agree, noise cannot be told from Muon, which makes them agree
+    targets = (
+        initialize([20, 20], random)[0][:, :2] * [4.0, 2.0] @ initialize([30, 30], random)[0][:2] @ inputs
+    ).astype(np.float32)
+    options, words = OTHERS[name]
+    report = report_parsimony(train_otherwise(inputs, targets, **options), problem=Problem(targets, inputs))
+    assert words in report.causes[0]
+
+
+def test_biases_are_seen_in_a_short_history_of_small_steps():
+    random = np.random.default_rng(0)
+    inputs = orthogonal_inputs(40, 200, random).astype(np.float32)
+    targets = (2 * low_rank_target((4, 40), 3, random) @ inputs).astype(np.float32)
+    history = train(inputs, targets, sgd(lr=5e-4), eps=0.3, depth=4, bias=True)
+    assert "biases" in report_parsimony(history, problem=Problem(targets, inputs)).causes[0]
+
+
+def test_equivariant_updates_that_are_no_plain_descent_hold():
+    """Sharpness-aware steps, and a frozen first factor, of which the directions come from the data."""
+    random = np.random.default_rng(0)
+    problem = Problem(2 * low_rank_target((20, 30), 2, random))
+    start = initialize([30, 30, 30, 20], random, scale=0.7)
+    for radius, free in ((0.05, (1, 1, 1)), (0.0, (0, 1, 1))):
+        history = [start]
+        for _ in range(30):
+            slopes = gradients(history[-1], problem.phi)
+            size = np.sqrt(sum(np.sum(slope**2) for slope in slopes))
+            ahead = [weight + radius / size * slope for weight, slope in zip(history[-1], slopes, strict=True)]
+            slopes = gradients(ahead, problem.phi)
+            history.append([w - 5e-3 * f * slope for w, slope, f in zip(history[-1], slopes, free, strict=True)])
+        report = report_parsimony(history, problem=problem)
+        assert all(check.holds for check in report.checks), report.checks
+    with pytest.raises(InputError, match="factor 1 never changes while others do"):
+        report_parsimony(history)
+
+
 def test_inputs_that_are_not_whitened_come_first_with_their_condition():
     inputs, targets = samples("gaussian", 20)
     condition = np.linalg.cond(inputs.astype(float))
@@ -284,10 +368,13 @@ def test_inputs_that_are_not_whitened_come_first_with_their_condition():
 def test_a_covariance_of_any_size_is_whitened():
     """X X^T = N I, as standardised data have it: only the clock is another."""
     inputs, targets = samples("covariance", 20)
-    history = train(inputs, targets, sgd(lr=1e-2 / SAMPLES))
-    checks = check_parsimony(history, problem=Problem(targets, inputs))
-    assert all(check.holds for check in checks), checks
-    assert "X X^T / 90" in checks[1].reason
+    history = train(inputs, targets, sgd(lr=1e-2 / SAMPLES, weight_decay=9.0))
+    report = report_parsimony(history, problem=Problem(targets, inputs))
+    assert all(check.holds for check in report.checks), report.checks
+    assert "X X^T / 90" in report.checks[1].reason
+    assert (
+        "step 0.000111" in report.update and "weight decay 9" in report.update
+    )  # as they were set, not in units of X X^T
 
 
 def test_from_weights_alone_the_kind_of_step_is_known():

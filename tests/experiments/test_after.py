@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from lowdim._linalg import share_inside
 from lowdim.dynamics import GradientDescent, free_features, initialize
 from lowdim.errors import UsageError
 from lowdim.experiments import (
@@ -78,16 +79,32 @@ def random_spaces(gradient, start, classes):
     return left[:, : 2 * classes], right[: 2 * classes]
 
 
+def other_balance(targets, weight_decay, feature_decay, **arguments):
+    """The same product, divided otherwise between the factors."""
+    found = free_features(targets, weight_decay, feature_decay, **arguments)
+    return dataclasses.replace(found, weight=2 * found.weight, features=found.features / 2)
+
+
+def overlaps_alone(first, last, left, right):
+    """Without what the larger modes take away."""
+    return np.sum(((first @ right + last.T @ left) / 2) ** 2, axis=0)
+
+
 BROKEN = [
     ("edge-of-stability", edge_of_stability, "stability_limit", lambda phi, depth: 2 / (depth * phi.max() ** (2 - 1 / depth)), "another number"),
+    ("edge-of-stability", edge_of_stability, "stability_limit", lambda phi, depth: 1.9 / (depth * phi.max() ** (2 - 2 / depth)), "another number"),
+    ("edge-of-stability", edge_of_stability, "period_doubling", lambda depth: 1.21, "the period has doubled"),
     ("edge-of-stability", edge_of_stability, "period_two_orbit", lambda value, step, depth: (0.9 * value, 1.1 * value), "ends of the orbit"),
     ("edge-of-stability", edge_of_stability, "balancing_factor", lambda runs, values, step, pair: np.ones_like(runs[:, 0]), "product formula"),
     ("saddle-to-saddle", learning_order, "learning_time", lambda value, start, depth: np.log(value / start) / value, "aligned start"),
+    ("saddle-to-saddle", learning_order, "growing_starts", overlaps_alone, "part of the start that grows"),
     ("saddle-to-saddle", learning_order, "balancedness_gaps", lambda weights: np.array([np.linalg.norm(weights[0])]), "balancedness"),
     ("muon-growth", learning_order, "Polar", GradientDescent, "growth of a singular value"),
     ("class-imbalance", class_imbalance, "free_features", larger_threshold, "closed form"),
+    ("class-imbalance", class_imbalance, "free_features", other_balance, "in the closed form"),
     ("more-classes-than-dimensions", many_classes, "_regime", lambda classes, d: "simplex" if classes <= d + 2 else "orthoplex" if classes <= 2 * d else "beyond", "-1/(K - 1)"),
     ("deep-unconstrained-features", deep_features, "critical_depth", lambda classes: 2 / np.log2(2 - 3 / classes), "critical depth"),
+    ("deep-unconstrained-features", deep_features, "critical_depth", lambda classes: 2 / np.log2(2 - 1 / classes), "as the decay vanishes"),
     ("deep-unconstrained-features", deep_features, "factor_cost", lambda values, decay, depth: decay / 2 * np.sum(values), "least decay"),
     ("smooth-networks", smooth_networks, "_spaces", random_spaces, "tanh: share"),
     ("smooth-networks", smooth_networks, "ACTIVATIONS", dict.fromkeys(smooth_networks.ACTIVATIONS, smooth_networks.ACTIVATIONS["tanh"]), "control: ReLU"),
@@ -134,3 +151,18 @@ def test_a_mode_that_was_not_reached_has_no_time():
     outcome = run("muon-growth", iterations=200)
     assert outcome.tables[0].rows[0][2] is None
     assert failed(outcome) == []
+
+
+@pytest.mark.parametrize("name", smooth_networks.ACTIVATIONS)
+def test_derivatives_of_the_activations(name):
+    function, derivative = smooth_networks.ACTIVATIONS[name]
+    z = np.linspace(-3, 3, 40)
+    np.testing.assert_allclose(derivative(z), (function(z + 1e-6) - function(z - 1e-6)) / 2e-6, atol=1e-8)
+
+
+def test_the_chance_of_a_share_is_that_of_random_changes():
+    random = np.random.default_rng(0)
+    left, right = initialize([32] * 3, random)
+    shares = [share_inside(random.standard_normal((32, 32)), left[:, :8], right[:8]) for _ in range(200)]
+    chance = run("smooth-networks").tables[0].rows[0][4]
+    assert np.mean(shares) == pytest.approx(chance, abs=3e-3)  # standard error 6e-4

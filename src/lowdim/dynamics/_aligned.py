@@ -86,7 +86,7 @@ def period_two_orbit(value: float, step: float, depth: int) -> tuple[float, floa
         The lower and the upper value of $\sigma^L$.
 
     Raises:
-        UsageError: If the step is not above $2 / (L s^{2 - 2/L})$, where there is no orbit.
+        UsageError: If the step is not above $2 / (L s^{2 - 2/L})$, or so far above that there is no orbit.
 
     References:
         Ghosh, Kwon, Wang, Ravishankar and Qu (2025), arXiv:2502.20531.
@@ -105,11 +105,31 @@ def period_two_orbit(value: float, step: float, depth: int) -> tuple[float, floa
     def advance(u: float) -> float:
         return u - rate * (u**depth - 1) * u ** (depth - 1)
 
-    # Just below the fixed point the excess is negative, near zero positive; the amplitude is of the order of the root.
-    near = 1 - 0.1 * math.sqrt(rate * depth / 2 - 1)
-    low = float(root_scalar(lambda u: advance(advance(u)) - u, bracket=(1e-3, near), method="brentq", xtol=1e-15).root)
+    # Just below the fixed point the excess is negative and below the orbit positive, down to where all is rounding; the amplitude is
+    # of the order of the root.
+    near = 1 - 0.2 / depth * math.sqrt(rate * depth / 2 - 1)
+    shares = near * 0.99 ** np.arange(600) if near > 0 else np.empty(0)
+    below = next((float(u) for u in shares if advance(advance(u)) > u), near)
+    if not 0 < below < near:
+        raise UsageError(f"step {step:g} is so large that there is no orbit of period two. Use a smaller step.")
+    low = float(root_scalar(lambda u: advance(advance(u)) - u, bracket=(below, near), method="brentq", xtol=1e-15).root)
     ends = sorted((low**depth * value, advance(low) ** depth * value))
     return ends[0], ends[1]
+
+
+def period_doubling(depth: int) -> float:
+    r"""Step over the stability limit from which the orbit of period two repels, too: the slopes at its ends multiply to -1.
+
+    $\sqrt5 - 1 = 1.236$ for two factors, 1.245 for three, 1.252 in the limit of many.
+    """
+
+    def excess(times: float) -> float:
+        rate = 2 * times / depth
+        ends = (end ** (1 / depth) for end in period_two_orbit(1.0, rate, depth))
+        slopes = [1 - rate * ((2 * depth - 1) * u ** (2 * depth - 2) - (depth - 1) * u ** (depth - 2)) for u in ends]
+        return slopes[0] * slopes[1] + 1
+
+    return float(root_scalar(excess, bracket=(1.05, 1.27)).root)
 
 
 def learning_time(value: float, start: float, depth: int, *, level: float = 0.5) -> float:

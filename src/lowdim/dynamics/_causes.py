@@ -14,6 +14,7 @@ from jaxtyping import Float
 from lowdim.dynamics._bases import Bases
 from lowdim.dynamics._history import WeightHistory
 from lowdim.dynamics._network import end_to_end, gradients, partial_products
+from lowdim.dynamics._nonlinear import gradients_of_layers
 from lowdim.dynamics._problem import Problem
 
 Matrices = Sequence[Float[np.ndarray, "m n"]]
@@ -32,6 +33,15 @@ ALIKE = 0.3
 
 ALONG = 0.8
 """Share of what is forbidden to the first factor that must point along the mean input for a bias to be the cause."""
+
+MOST_SAMPLES = 1500
+"""For which it is solved how much each counts in a step."""
+
+KEPT = 0.1
+"""Relative distance of a step's sizes along the gradient's leading singular directions from its singular values, at which it keeps them."""
+
+SEEN = 3.0
+"""What is forbidden to the first factor, in units of rounding, from which its direction means something."""
 
 LEADING = 0.25
 """Part of the leading singular directions of a step of Muon that may lie beside every gradient of the product: of Adam's, over a third does."""
@@ -206,11 +216,14 @@ def find_cause(history: WeightHistory, problem: Problem | None, bases: Bases, st
     if once and missing <= step.tolerance:
         return _of_the_product(step, problem, slopes)
     if problem is not None and slopes and once:
-        beside = _regress([_flat(slopes), _flat(step.weights)], _flat(step.update))[1]
+        known = _scaled_entries(step, slopes) or _another_network(step, problem)
+        if known:
+            return known
+        beside = _unexplained(step, slopes)
         if beside <= NEARLY:
             return (
                 f"The first step is the gradient of all the data to {beside:.1g} of its length only: gradients were computed in "
-                "numbers coarser than those of the weights (autocast, TF32, bfloat16)."
+                "numbers coarser than those of the weights (autocast, TF32, bfloat16), or something small was added to them (noise)."
             )
     if _like_muon(step, slopes):
         return (
@@ -219,9 +232,15 @@ def find_cause(history: WeightHistory, problem: Problem | None, bases: Bases, st
         )
     if missing <= (COARSE_GRADIENT if once else ALIKE):
         return _of_the_product(step, problem, slopes)
+    if once and slopes is not None and _keeps_the_gradient(step, slopes):
+        return (
+            f"Along its own directions the first step is the gradient of all the data, and {missing:.0%} of its length fits no gradient of the "
+            "product: something was added (noise, an L1 penalty), or units were dropped (dropout)."
+        )
     return (
         f"The steps are not gradients of the product ({missing:.0%} of the first one fits none): the optimizer is not "
-        "equivariant (as Adam and RMSprop, or nearly so as Muon in bfloat16), or the network has biases."
+        "equivariant (as Adam and RMSprop, or nearly so as Muon in bfloat16), or the network is not the product of these weights alone "
+        "(biases, dropout, other layers between), or noise was added."
     )
 
 
@@ -240,10 +259,41 @@ def _of_the_product(step: Step, problem: Problem | None, slopes: Matrices | None
         )
     if _is_cross_entropy(step, problem):
         return "The first step is the gradient of the cross-entropy on all of the data; the theorem is about the squared loss."
+    if _unexplained(step, slopes) <= step.tolerance:
+        return (
+            "The first step is the gradient of all of the data, so what breaks the law came later: batches, a loss or an optimizer that "
+            "change during training (RAdam begins to scale entries after some steps), or biases that grew."
+        )
     return (
-        "The first step is a gradient of the product, but not that of the squared loss on all the data: minibatches, whose X_B X_B^T "
-        "is not a multiple of the identity."
+        "The first step is a gradient of the product, but not that of the squared loss on all the data: "
+        + _of_some_samples(step, problem)
     )
+
+
+def _of_some_samples(step: Step, problem: Problem) -> str:
+    r"""Which samples a step is the gradient of, where their residuals and inputs allow only one answer: $Z = \sum_i c_i r_i x_i^\top$."""
+    batch, loss = "minibatches, whose X_B X_B^T is not a multiple of the identity", "another loss or other targets"
+    inputs, common = problem.inputs, _common(step, step.update)
+    count = 0 if inputs is None else inputs.shape[1]
+    if inputs is None or not 1 < count <= min(MOST_SAMPLES, common.size):
+        return f"{batch}, or {loss}."
+    product = end_to_end(step.weights)
+    residuals = product @ inputs - problem.targets
+    # the last column is weight decay: from orthogonal weights of one scale it is the gradient that has the product as its Z
+    columns = np.column_stack([np.einsum("kn,dn->kdn", residuals, inputs).reshape(common.size, count), product.ravel()])
+    columns /= np.maximum(scales := np.linalg.norm(columns, axis=0), np.finfo(float).tiny)
+    sizes = np.linalg.svd(columns, compute_uv=False)
+    if len(sizes) < count + 1 or sizes[-1] <= sizes[0] * max(1e-3, 1e2 * step.noise):
+        return f"{batch}, or {loss}."
+    numbers, left = _regress(list(columns.T), common.ravel())
+    if left > max(1e-2, 10 * step.tolerance):
+        return f"{loss}, as no weights of the samples explain it."
+    weights = (numbers / scales)[:-1]
+    weights = weights / weights[np.abs(weights).argmax()]
+    inside = weights > 0.5
+    if np.abs(weights - inside).max() > 0.1:
+        return f"samples count differently (weights of classes or samples, draws with replacement, or {loss})."
+    return f"it is that of {inside.sum()} of the {count} samples, so of {batch}."
 
 
 def started_late(weights: Matrices, tolerance: float) -> bool:
@@ -263,15 +313,20 @@ def _along_the_mean(history: WeightHistory, problem: Problem, bases: Bases) -> b
     if np.linalg.norm(mean) <= 1e-6 * np.linalg.norm(problem.inputs):
         return False
     start = history.weight(1, 0)
+    clearest, forbidden = SEEN, None
     for index in range(1, len(history.names)):
-        change = history.weight(1, index) - start
-        forbidden = _forbidden(bases, change)
-        if np.linalg.norm(forbidden) > 30 * history.rounding[index] * np.linalg.norm(start):
-            right = bases.right[0]
-            inside = right @ (right.T @ mean)
-            directions = np.linalg.svd(np.stack([inside, mean - inside]), full_matrices=False)[2]
-            return bool(np.linalg.norm(forbidden @ directions.T) ** 2 >= ALONG * np.linalg.norm(forbidden) ** 2)
-    return False
+        found = _forbidden(bases, history.weight(1, index) - start)
+        times = float(np.linalg.norm(found) / (history.rounding[index] * np.linalg.norm(start)))
+        if times > clearest:
+            clearest, forbidden = times, found
+        if times > 30:
+            break
+    if forbidden is None:
+        return False
+    right = bases.right[0]
+    inside = right @ (right.T @ mean)
+    directions = np.linalg.svd(np.stack([inside, mean - inside]), full_matrices=False)[2]
+    return bool(np.linalg.norm(forbidden @ directions.T) ** 2 >= ALONG * np.linalg.norm(forbidden) ** 2)
 
 
 def _forbidden(bases: Bases, change: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m n"]:
@@ -283,29 +338,49 @@ def _forbidden(bases: Bases, change: Float[np.ndarray, "m n"]) -> Float[np.ndarr
     return beside
 
 
-def _common_residual(step: Step, update: Matrices) -> float:
-    """Part of the length of an update that is no gradient of the product, whatever the loss: no common Z (and no decay) gives it."""
+def _around(step: Step) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What stands after and before each factor in the product."""
     befores = [np.eye(step.weights[0].shape[1]), *partial_products(step.weights)[:-1]]
-    outputs = step.weights[-1].shape[0]
-    afters = [np.eye(outputs)]
+    afters = [np.eye(step.weights[-1].shape[0])]
     for weight in reversed(step.weights[1:]):
         afters.insert(0, afters[0] @ weight)
+    return afters, befores
 
-    def beside(matrices: Matrices) -> np.ndarray:
-        """The matrices without their best common Z; the start is orthogonal, so its normal equations are scalar."""
-        scale = sum(
-            np.sum(after**2) / outputs * np.sum(before**2) / len(before)
-            for after, before in zip(afters, befores, strict=True)
-        )
-        parts = zip(afters, matrices, befores, strict=True)
-        common = reduce(np.add, (after @ matrix @ before for after, matrix, before in parts)) / scale
-        fits = [after.T @ common @ before.T for after, before in zip(afters, befores, strict=True)]
-        return _flat([matrix - fit for matrix, fit in zip(matrices, fits, strict=True)])
 
-    residual, decay = beside(update), beside(step.weights)
-    if np.linalg.norm(decay) > 1e-6 * _length(step.weights):
-        residual = residual - (residual @ decay) / (decay @ decay) * decay
-    return float(np.linalg.norm(residual) / _length(update))
+def _best_common(afters: Matrices, befores: Matrices, matrices: Matrices) -> Float[np.ndarray, "m n"]:
+    """The Z whose gradients are nearest to the matrices; the start is orthogonal, so its normal equations are scalar."""
+    scale = sum(
+        np.sum(after**2) / len(after) * np.sum(before**2) / len(before)
+        for after, before in zip(afters, befores, strict=True)
+    )
+    parts = zip(afters, matrices, befores, strict=True)
+    return reduce(np.add, (after @ matrix @ before for after, matrix, before in parts)) / scale
+
+
+def _without_common(afters: Matrices, befores: Matrices, matrices: Matrices) -> Float[np.ndarray, " p"]:
+    """The matrices without their best common Z."""
+    common = _best_common(afters, befores, matrices)
+    fits = [after.T @ common @ before.T for after, before in zip(afters, befores, strict=True)]
+    return _flat([matrix - fit for matrix, fit in zip(matrices, fits, strict=True)])
+
+
+def _decay_in(step: Step, residual: np.ndarray, decay: np.ndarray) -> float:
+    """How much of the weights the update contains, from what no Z explains of either."""
+    return float(residual @ decay / (decay @ decay)) if np.linalg.norm(decay) > 1e-6 * _length(step.weights) else 0.0
+
+
+def _common(step: Step, update: Matrices) -> Float[np.ndarray, "m n"]:
+    """Z of an update, up to the step, without weight decay."""
+    around = _around(step)
+    decay = _decay_in(step, _without_common(*around, update), _without_common(*around, step.weights))
+    return _best_common(*around, [change - decay * weight for change, weight in zip(update, step.weights, strict=True)])
+
+
+def _common_residual(step: Step, update: Matrices) -> float:
+    """Part of the length of an update that is no gradient of the product, whatever the loss: no common Z (and no decay) gives it."""
+    around = _around(step)
+    residual, decay = _without_common(*around, update), _without_common(*around, step.weights)
+    return float(np.linalg.norm(residual - _decay_in(step, residual, decay) * decay) / _length(update))
 
 
 def _is_polar(step: Step, slopes: Matrices) -> bool:
@@ -349,6 +424,8 @@ def _in_the_gradients_directions(
 
 def _like_muon(step: Step, slopes: Matrices | None) -> bool:
     """Whether the steps keep the leading singular directions of a gradient and not its singular values."""
+    if slopes is not None and step.iterations == 1 and _keeps_the_gradient(step, slopes):
+        return False
     return _equal_leading(step) or (slopes is not None and _made_by_newton_schulz(step, slopes))
 
 
@@ -356,14 +433,19 @@ def _made_by_newton_schulz(step: Step, slopes: Matrices) -> bool:
     """Along the gradient's singular directions the sizes are those that the iteration makes of its singular values, not these."""
     for weight, update, slope in zip(step.weights, step.update, slopes, strict=True):
         _, sizes, values = _in_the_gradients_directions(weight, update, slope, VISIBLE)
-        made = values
-        for _ in range(5):
-            made = NEWTON_SCHULZ[0] * made + NEWTON_SCHULZ[1] * made**3 + NEWTON_SCHULZ[2] * made**5
+        made = _newton_schulz(values)
         if len(sizes) < 2:
             return _keeps_one_direction(step, slopes)
         if _regress([made], sizes)[1] > min(AS_MADE, 0.7 * _regress([values], sizes)[1]):
             return False
     return True
+
+
+def _newton_schulz(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """What Muon makes of singular values over their norm."""
+    for _ in range(5):
+        values = NEWTON_SCHULZ[0] * values + NEWTON_SCHULZ[1] * values**3 + NEWTON_SCHULZ[2] * values**5
+    return values
 
 
 def _keeps_one_direction(step: Step, slopes: Matrices) -> bool:
@@ -401,6 +483,57 @@ def _spread(step: Step) -> str:
     values = np.linalg.svd(step.update[0], compute_uv=False)
     large = values[values > values[0] / FLAT]
     return f"the {len(large)} largest of factor 1 are {large[-1] / large[0]:.2f} to 1 times the first"
+
+
+def _unexplained(step: Step, slopes: Matrices) -> float:
+    """Part of a step that is neither a multiple of the gradient nor weight decay."""
+    return _regress([_flat(slopes), _flat(step.weights)], _flat(step.update))[1]
+
+
+def _scaled_entries(step: Step, slopes: Matrices) -> str:
+    """Whether each entry is the gradient's, g, over a + b |g|, as in the first step of Adam or RMSprop with a large epsilon; or an L1 penalty."""
+    update, slope, weights = _flat(step.update), _flat(slopes), _flat(step.weights)
+    plain, enough = _unexplained(step, slopes), max(1e-4, 10 * step.noise)
+    sizes = np.abs(slope)
+    if _regress([update, sizes * update, weights, sizes * weights], slope)[1] <= min(enough, plain / 10):
+        return (
+            "Each entry of the first step is that of the gradient, g, over a + b |g|: the optimizer scales each entry by itself (as Adam "
+            "and RMSprop do with a large epsilon) and is not equivariant."
+        )
+    if _regress([slope, weights, np.sign(weights)], update)[1] <= min(enough, plain / 10):
+        return "The first step is the gradient of all the data and the sign of each weight: an L1 penalty, which is not equivariant."
+    return ""
+
+
+def _another_network(step: Step, problem: Problem) -> str:
+    """Whether the first step is the gradient of a network that has more than the product of its factors."""
+    if problem.inputs is None:
+        return ""
+    found = [
+        (_unexplained(step, slopes), words)
+        for words, slopes in gradients_of_layers(step.weights, problem.inputs, problem.targets)
+    ]
+    left, words = min(found)
+    if (
+        left > max(1e-3, step.tolerance)
+        or left > _unexplained(step, gradients(step.weights, problem.phi, problem.gram)) / 10
+    ):
+        return ""
+    return (
+        f"{words}, which the theorem does not cover: the first step is the gradient of that network on all of the data."
+    )
+
+
+def _keeps_the_gradient(step: Step, slopes: Matrices) -> bool:
+    """Along the gradient's singular directions the step has its singular values, which differ: Muon would bring them together."""
+    for weight, update, slope in zip(step.weights, step.update, slopes, strict=True):
+        _, sizes, values = _in_the_gradients_directions(weight, update, slope, VISIBLE)
+        large = values >= values[0] / 4  # below, noise is as large as the gradient
+        values, sizes = values[large], sizes[large]
+        kept = _regress([values], sizes)[1]
+        if len(values) < 2 or kept > KEPT or kept > 0.5 * _regress([_newton_schulz(values)], sizes)[1]:
+            return False
+    return True
 
 
 def _equal_entries(step: Step) -> bool:

@@ -68,7 +68,7 @@ def free_features(
     return FreeFeatures(ratio * left @ root, root.T @ right / ratio, kept, threshold, float(loss))
 
 
-def factor_cost(singular_values: Float[np.ndarray, " k"], decay: float, depth: int) -> float:
+def factor_cost(singular_values: Float[np.ndarray, " k"], decay: float, depth: float) -> float:
     r"""Least decay of L factors of a matrix: $\min_{W_L \cdots W_1 = Z} \frac\lambda2 \sum_l \lVert W_l\rVert_F^2 = \frac{\lambda L}2 \sum_i s_i^{2/L}$.
 
     Args:

@@ -5,8 +5,11 @@ fits better. Layers that lose a part of their input (ReLU, GELU, tanh) make up f
 overshoots.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+
 import numpy as np
 from jaxtyping import Float
+from scipy.special import erf, expit
 
 from lowdim.dynamics._history import WeightHistory
 from lowdim.dynamics._network import end_to_end
@@ -83,5 +86,69 @@ def _error(outputs: Float[np.ndarray, "d_y N"], targets: Float[np.ndarray, "d_y 
 
 def _one_hot(problem: Problem) -> bool:
     """Whether every column of the targets is the unit vector of a class."""
-    targets = problem.targets
+    return _one_hot_columns(problem.targets)
+
+
+def _one_hot_columns(targets: Float[np.ndarray, "d_y N"]) -> bool:
     return bool(np.isin(targets, (0, 1)).all() and (targets.sum(axis=0) == 1).all())
+
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {
+    "ReLU": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float)),
+    "GELU": (
+        lambda z: z * (1 + erf(z / np.sqrt(2))) / 2,
+        lambda z: (1 + erf(z / np.sqrt(2))) / 2 + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
+    ),
+    "SiLU": (lambda z: z * expit(z), lambda z: expit(z) * (1 + z * (1 - expit(z)))),
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "sigmoid": (expit, lambda z: expit(z) * (1 - expit(z))),
+}
+"""Functions between layers, and their derivatives."""
+
+
+def gradients_of_layers(
+    weights: Sequence[Float[np.ndarray, "m n"]], inputs: Float[np.ndarray, "d N"], targets: Float[np.ndarray, "d_y N"]
+) -> Iterator[tuple[str, list[Float[np.ndarray, "m n"]]]]:
+    """Gradients in every factor of networks that are more than their product, in words: a function between the layers, or skip connections."""
+    square = [layer for layer, weight in enumerate(weights) if weight.shape[0] == weight.shape[1]]
+    inner = [layer for layer in square if 0 < layer < len(weights) - 1]
+    losses = ["squared"] + (["cross-entropy"] if _one_hot_columns(targets) else [])
+    for loss in losses:
+        for name, pair in ACTIVATIONS.items():
+            yield (
+                f"There is a nonlinearity between the layers ({name})",
+                _backward(weights, inputs, targets, loss, pair),
+            )
+        for skipped in {tuple(layers): layers for layers in (square, inner, square[:-1], square[1:]) if layers}:
+            yield (
+                f"Factors {', '.join(str(layer + 1) for layer in skipped)} have skip connections (residual blocks)",
+                _backward(weights, inputs, targets, loss, None, skipped),
+            )
+
+
+def _backward(
+    weights: Sequence[Float[np.ndarray, "m n"]],
+    inputs: Float[np.ndarray, "d N"],
+    targets: Float[np.ndarray, "d_y N"],
+    loss: str,
+    pair: tuple[Function, Function] | None,
+    skipped: tuple[int, ...] = (),
+) -> list[Float[np.ndarray, "m n"]]:
+    """Backpropagation through factors with a function between them, or with the identity beside some of them."""
+    last, seen, scores = len(weights) - 1, [inputs], list[np.ndarray]()
+    for layer, weight in enumerate(weights):
+        scores.append(weight @ seen[-1])
+        out = pair[0](scores[-1]) if pair and layer < last else scores[-1]
+        seen.append(out + seen[-1] if layer in skipped else out)
+    outputs = seen[-1]
+    if loss == "cross-entropy":
+        outputs = np.exp(outputs - outputs.max(axis=0))
+        outputs /= outputs.sum(axis=0)
+    pull, slopes = outputs - targets, list[np.ndarray]()
+    for layer in range(last, -1, -1):
+        own = pull * pair[1](scores[layer]) if pair and layer < last else pull
+        slopes.insert(0, own @ seen[layer].T)
+        pull = weights[layer].T @ own + (pull if layer in skipped else 0)
+    return slopes

@@ -147,7 +147,7 @@ def report_parsimony(
         raise InputError("the history has one time only. Pass the weights at the start and at one later time at least.")
     unit = max(history.unit, problem.precision if problem else 0.0)
     checks, causes = [_orthogonal_start(history)], list[str]()
-    nonlinear, unwhitened = "", False
+    nonlinear, unwhitened, given = "", False, problem
     if problem is not None:
         _require_fit(problem, history)
         causes += [nonlinear] if (nonlinear := unfit_product(history, problem)) else []
@@ -169,7 +169,7 @@ def report_parsimony(
     forms, steps = block_forms(history, bases), first_steps(history)
     judged = _Judged(history, forms, unit)
     parts = [judged.check(SUBSPACES, forms.off_block, _SUBSPACES), _one_scalar(judged, forms, bases)]
-    fit = fit_descent(steps, problem) if problem is not None else None
+    fit = fit_descent(steps, given) if given is not None else None  # in the user's units of step and decay
     if any(check.holds is False for check in parts):
         others = _causes(history, problem, bases, steps, described=fit is not None, known=unwhitened)
         if nonlinear and any("cross-entropy" in cause for cause in others):
@@ -351,7 +351,12 @@ def _find_bases(history: WeightHistory, problem: Problem | None, rank: int | Non
     changed, energy, sizes, directions = _observed_change(history, start, unit)
     weighted = (sizes / (sizes[0] or 1.0))[:, None] * directions
     if not changed and all((history.weight(1, index) == start[0]).all() for index in range(len(history.names))):
-        raise InputError("factor 1 never changes: there is no training to check.")
+        if all((history.weight(l, -1) == start[l - 1]).all() for l in range(2, history.depth + 1)):
+            raise InputError("no factor ever changes: there is no training to check.")
+        raise InputError(
+            "factor 1 never changes while others do (is it frozen?), so that the directions cannot be read off it. Pass the data "
+            "(`data`), from which the theorem's formula gives them."
+        )
     if rank is not None:
         return Bases.from_change(start, weighted.T, rank, unit), ""
     words, count, outputs = "", max(1, changed), history.shapes[-1][0]

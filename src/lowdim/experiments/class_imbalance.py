@@ -78,6 +78,8 @@ def run(settings: Settings, progress: Progress) -> Outcome:
         Verdict.of("classes that vanish although n_k > N^2 lambda_W lambda_H, or stay although not", wrong, "==", 0),
         Verdict.of("|loss - closed form| / closed form", worst["loss"], "<=", 1e-12),
         Verdict.of("squared norms of the classifier's rows, distance from sqrt(lambda_H / lambda_W) (sqrt(n_k) - threshold)", worst["norms"], "<=", 1e-12),
+        Verdict.of("squared norms of the class means, distance from sqrt(lambda_W / lambda_H) (sqrt(n_k) - threshold) / n_k", worst["means"], "<=", 1e-12),
+        Verdict.of("squared norms in the closed form, distance from those found", worst["closed"], "<=", 1e-12),
         Verdict.of("product W H, distance from the closed form", worst["product"], "<=", 1e-12),
         Verdict.of("features of one class, distance from their mean", worst["within"], "<=", 1e-12),
         Verdict.of("cosines between rows that have not vanished", worst["cosine"], "<=", 1e-10),
@@ -93,17 +95,28 @@ def _errors(
     weight_decay, feature_decay = decays
     squares = np.sum(found.weight**2, axis=1)
     expected = np.sqrt(feature_decay / weight_decay) * np.maximum(np.sqrt(settings.sizes) - best.threshold, 0)
-    kept = expected > 0
+    size, kept = expected.max() or 1.0, expected > 0
     rows = found.weight[kept] / np.sqrt(squares[kept])[:, None]
     means = found.features @ settings.targets.T / settings.sizes
     spread = found.features - means @ settings.targets
+    lengths = np.sum(means**2, axis=0)
+    of_means = weight_decay / feature_decay * expected / settings.sizes
+    closed = [
+        np.sum(best.weight**2, axis=1),
+        np.sum((best.features @ settings.targets.T / settings.sizes) ** 2, axis=0),
+    ]
     return {
         "loss": abs(found.loss / best.loss - 1),
-        "norms": float(np.abs(squares - expected).max() / expected.max()),
+        "norms": float(np.abs(squares - expected).max() / size),
+        "means": float(np.abs(lengths - of_means).max() / (of_means.max() or 1.0)),
+        "closed": max(
+            float(np.abs(squares - closed[0]).max() / size),
+            float(np.abs(lengths - closed[1]).max() / (of_means.max() or 1.0)),
+        ),
         "product": float(np.abs(found.weight @ found.features - best.weight @ best.features).max()),
-        "within": float(np.abs(spread).max() / np.abs(found.features).max()),
-        "cosine": float(np.abs(rows @ rows.T - np.eye(len(rows))).max()),
-        "equal": float(np.abs(squares[kept] / squares[kept].mean() - 1).max()),
+        "within": float(np.abs(spread).max() / (np.abs(found.features).max() or 1.0)),
+        "cosine": float(np.abs(rows @ rows.T - np.eye(len(rows))).max(initial=0.0)),
+        "equal": float(np.abs(squares[kept] / squares[kept].mean() - 1).max()) if kept.any() else 0.0,
     }
 
 

@@ -16,6 +16,7 @@ from lowdim.dynamics import (
     simulate,
     stability_limit,
 )
+from lowdim.dynamics._aligned import period_doubling
 from lowdim.errors import UsageError
 from lowdim.experiments._after import BEYOND, stack_aligned
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
@@ -24,8 +25,8 @@ from lowdim.figures import Lines, Panels, Series, Table
 OSCILLATES = 1e-6
 """Change of a singular value from one iteration to the next above which it counts as oscillating, relative to it."""
 
-LARGEST_EXCESS = 1.22
-"""The orbit of period two holds up to about 1.24 times the limit, then the period doubles again."""
+NEAR = 0.01
+"""Relative distance of the steps from the limits that they are to tell apart."""
 
 ROTATED = 200
 """Iterations for which the full matrices are compared with the scalar problems."""
@@ -63,11 +64,18 @@ class Settings:
         return np.array([stability_limit(np.array([[value]]), self.depth) for value in self.values])
 
     @property
-    def steps(self) -> Float[np.ndarray, " B"]:
-        """One step below all limits, then one just above each limit, as long as the first direction keeps period two."""
+    def above(self) -> Float[np.ndarray, " k"]:
+        """One step just above each limit, as long as the first direction keeps period two."""
         limits = self.limits
-        above = np.minimum(1.03 * limits, np.sqrt(limits * np.append(limits[1:], np.inf)))
-        return np.array([0.97 * limits[0], *above[above <= LARGEST_EXCESS * limits[0]]])
+        above = np.minimum((1 + NEAR) * limits, np.sqrt(limits * np.append(limits[1:], np.inf)))
+        return above[above <= (1 - NEAR) * period_doubling(self.depth) * limits[0]]
+
+    @property
+    def steps(self) -> Float[np.ndarray, " B"]:
+        """The same, and one just below each of their limits: smallest first."""
+        limits = self.limits[: len(self.above)]
+        below = np.maximum((1 - NEAR) * limits, np.sqrt(limits * np.append(0.0, limits[:-1])))
+        return np.sort(np.concatenate([below, self.above]))
 
     def start(self) -> Float[np.ndarray, "L r"]:
         """Singular values of the factors at time 0; up to a tenth more or less, so that each direction has gaps of its own."""
@@ -90,13 +98,14 @@ def run(settings: Settings, progress: Progress) -> Outcome:
     gap = np.abs(runs[:, 0] ** 2 - runs[:, -1] ** 2)
     verdicts = [
         Verdict.of("steps at which another number of directions oscillates", (counts != predicted).sum(), "==", 0),
-        Verdict.of("most directions oscillating", counts.max(), ">", 1, judged=len(steps) > 2, note="" if len(steps) > 2 else "no step passes two limits"),
+        Verdict.of("most directions oscillating", counts.max(), ">", 1, judged=len(settings.above) > 1, note="" if len(settings.above) > 1 else "no step passes two limits"),
         Verdict.of("period two: change over two iterations", np.abs(products[-1] - products[-3]).max(), "<=", 1e-10),
         Verdict.of("ends of the orbit, distance from the prediction", _orbit_error(settings, products), "<=", 1e-9),
         Verdict.of("balancing gap follows the product formula, relative error", _gap_error(settings, runs), "<=", 1e-8),
         Verdict.of("gap left where a direction oscillates, largest share", (gap[-1] / gap[0])[moving].max(), "<=", 1e-3),
         Verdict.of("control: gap left where none oscillates, smallest share", (gap[-1] / gap[0])[~moving].min(), ">", 0.1),
     ]  # fmt: skip
+    verdicts += _doubled(settings)
     verdicts.append(_rotated(settings))
     progress(2, 3)
     verdicts += _perturbed(settings)
@@ -110,6 +119,21 @@ def run(settings: Settings, progress: Progress) -> Outcome:
     return Outcome(verdicts, [_figure(settings, products, gap)], [table])
 
 
+def _doubled(settings: Settings) -> list[Verdict]:
+    """The largest direction alone, one per cent below and above the step from which its period doubles."""
+    value, depth = settings.values[:1], settings.depth
+    limit = settings.limits[0] * period_doubling(depth)
+    start = np.full((depth, 2, 1), 0.9 * value[0] ** (1 / depth))
+    steps = np.array([1 - NEAR, 1 + NEAR]) * limit
+    products = aligned_descent(np.broadcast_to(value, (2, 1)), start, steps, settings.iterations)[-3:].prod(axis=1)
+    below, above = np.abs(products[2] - products[0])[:, 0] / value[0]
+    name = f"{period_doubling(depth):.4g} times the first limit, 1 %"
+    return [
+        Verdict.of(f"{name} below: the period is two, change over two iterations", below, "<=", 1e-8),
+        Verdict.of(f"{name} above: the period has doubled, the same", above, ">", 0.01),
+    ]
+
+
 def _orbit_error(settings: Settings, products: Float[np.ndarray, "T B r"]) -> float:
     """Largest distance of the two measured end-to-end values from the predicted orbit."""
     worst = 0.0
@@ -117,7 +141,11 @@ def _orbit_error(settings: Settings, products: Float[np.ndarray, "T B r"]) -> fl
         for column, (value, limit) in enumerate(zip(settings.values, settings.limits, strict=True)):
             if step > limit:
                 measured = np.sort(products[-2:, row, column])
-                worst = max(worst, float(np.abs(measured - period_two_orbit(value, step, settings.depth)).max()))
+                try:
+                    predicted = period_two_orbit(value, step, settings.depth)
+                except UsageError:  # there is none: the limits are wrong
+                    return np.inf
+                worst = max(worst, float(np.abs(measured - predicted).max()))
     return worst
 
 
@@ -155,7 +183,7 @@ def _misalignment(product: Float[np.ndarray, "*T r r"]) -> Float[np.ndarray, "*T
 
 def _rotated(settings: Settings) -> Verdict:
     """Full matrices against the scalars at a step where one direction oscillates."""
-    step = float(settings.steps[1])
+    step = float(settings.above[0])
     seen = _full(settings, step, ROTATED, 0.0)
     scalar = aligned_descent(settings.values, settings.start(), step, ROTATED).prod(axis=1)
     return Verdict.of(
@@ -178,9 +206,9 @@ def _perturbed(settings: Settings) -> list[Verdict]:
             judged=False, note="alignment is kept or lost, depending on depth and on how close the second limit is",
         ),
     ]  # fmt: skip
-    if len(settings.steps) > 2:
+    if len(settings.above) > 1:
         name = "misalignment left with two directions oscillating: it grows"
-        verdicts.append(Verdict.of(name, growth(float(settings.steps[2])), ">", 1e3))
+        verdicts.append(Verdict.of(name, growth(float(settings.above[1])), ">", 1e3))
     return verdicts
 
 

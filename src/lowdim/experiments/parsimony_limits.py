@@ -34,7 +34,7 @@ class OptimizerSettings(SvdSettings):
 
 @dataclass(frozen=True)
 class UnwhitenedSettings:
-    """Gaussian inputs with X X^T near 300 / 225 times the identity, but not on it."""
+    """Gaussian inputs with X X^T near 4/3 times the identity, but not on it."""
 
     depth: int = 3
     width: int = 30
@@ -111,7 +111,7 @@ def run_unwhitened(settings: UnwhitenedSettings, progress: Progress) -> Outcome:
     """Gaussian inputs: nearly invariant only; inputs with orthonormal rows restore the law."""
     width, rank = settings.width, settings.rank
     random = np.random.default_rng(settings.seed)
-    gaussian = random.standard_normal((width, settings.samples)) / 15
+    gaussian = random.standard_normal((width, settings.samples)) / np.sqrt(0.75 * settings.samples)
     targets = random.standard_normal((rank, settings.samples))
     weights = initialize([width] * settings.depth + [rank], random, scale=settings.eps)
     rule, count = GradientDescent(settings.step), width - 2 * rank
