@@ -80,6 +80,35 @@ class Angles(nn.Module):
         return 30 * torch.cos(torch.acos(cosines.clamp(-0.999, 0.999)) + 0.1)
 
 
+class Bases(nn.Module):
+    """Functions of each number, weighed: splines and radial bases, beside a linear part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.base, self.curves = nn.LayerNorm(6), nn.Linear(6, 4), nn.Linear(18, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bases = (-((self.norm(x).unsqueeze(2) - torch.tensor([-1.0, 0.0, 1.0])) ** 2)).exp().flatten(1)
+        return self.base(F.silu(x)) + self.curves(bases)
+
+
+class Cubes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(noise(6, 4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("nid,iod->no", x.tanh().unsqueeze(2) ** torch.arange(3), self.weight)
+
+
+def closeness(squares: Tensor) -> Tensor:
+    return torch.log((squares + 1) / (squares + 1e-4))
+
+
+def steps(cumulative: Tensor) -> Tensor:
+    return torch.cat([1 - cumulative[:, :1], cumulative[:, :-1] - cumulative[:, 1:], cumulative[:, -1:]], 1)
+
+
 def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
 
@@ -296,6 +325,43 @@ HEADS = {
     ),
     "double precision": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)).double(), "fc:input", ("fc",), 6),
     "half precision": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)).bfloat16(), "fc:input", ("fc",), 6),
+    "bases of each number, beside a linear part": (
+        Net(lambda n, x: n.fc(n.pooled(x)), fc=Bases()),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
+    "powers of each number": (Net(lambda n, x: n.fc(n.pooled(x)), fc=Cubes()), "fc:input", ("fc",), 6),
+    "closeness to prototypes": (
+        Net(lambda n, x: closeness(torch.cdist(n.pooled(x), n.w.weight) ** 2), w=nn.Linear(6, 4)),
+        "pool",
+        (),
+        6,
+    ),
+    "steps between answers": (
+        Net(lambda n, x: steps(n.fc(n.pooled(x)).sigmoid()), fc=nn.Linear(6, 4)),
+        "fc:input",
+        (),
+        6,
+    ),
+    "the larger of two answers": (
+        Net(lambda n, x: torch.maximum(n.fc(n.pooled(x)), n.fc(n.pooled(x.flip(3)))), fc=nn.Linear(6, 4)),
+        "fc:input#2+fc:input",
+        ("fc",),
+        6,
+    ),
+    "auxiliary output first, by name": (
+        Net(lambda n, x: {"aux": n.a(x.amax((2, 3))), "out": n.b(n.pooled(x))}, a=nn.Linear(6, 4), b=nn.Linear(6, 4)),
+        "b:input",
+        ("b",),
+        6,
+    ),
+    "loss first": (
+        Net(lambda n, x: {"loss": x.mean(), "preds": n.fc(n.pooled(x))}, fc=nn.Linear(6, 4)),
+        "fc:input",
+        ("fc",),
+        6,
+    ),
     "compiled parts": (Net(lambda n, x: n.fc(n.pooled(x)), fc=nn.Linear(6, 4)), "fc:input", ("fc",), 6),
 }
 
@@ -347,6 +413,25 @@ def test_the_order_of_calls_decides_in_shared_modules() -> None:
     feature = find_feature(network, x)
     assert (feature.layer, feature.heads) == ("layer:input#2", ("layer",))
     torch.testing.assert_close(rows(network, feature, x), network.layer(x).relu())
+
+
+def test_a_block_that_runs_again_for_the_second_half_of_a_feature_is_tuned() -> None:
+    class Twice(nn.Module):
+        """Averages its answers on the input and on its negative."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.head(self.body(x)) + self.head(self.body(-x))) / 2
+
+    network, x = Twice(), noise(12, 4)
+    assert find_feature(network, x).layer == "head:input#2+head:input"
+    data = dataset_from_arrays(x.numpy(), np.arange(12) % 2, x.numpy(), np.arange(12) % 2)
+    assert (
+        finetune(as_model(network), data, method="layer", layer="body.0", epochs=1).as_dict()["feature"]["width"] == 4
+    )
 
 
 def test_sequences_with_the_samples_second_are_not_measured() -> None:
@@ -408,6 +493,19 @@ def test_heads_on_different_features_that_are_not_averaged_are_refused_by_name()
 
 
 DOUBTFUL = {
+    "with weights that depend on the sample": (
+        Net(
+            lambda n, x: torch.bmm(n.w(x.amax((2, 3))).view(-1, 5, 6), n.pooled(x)[:, :, None]).squeeze(2),
+            w=nn.Linear(6, 30),
+        ),
+        "reads two features at once",
+        "pool",
+    ),
+    "of a map, with a classifier beside it": (
+        Net(lambda n, x: (n.mask(x), n.fc(n.pooled(x))), mask=nn.Conv2d(6, 2, 1), fc=nn.Linear(6, 5)),
+        r"returns \(3, 2, 6, 6\) first, and beside it the answers of fc.*`feature=\"fc:input\"`",
+        "fc:input",
+    ),
     "in order of size": (
         Net(lambda n, x: n.fc(n.pooled(x)).softmax(1).topk(3), fc=nn.Linear(6, 5)),
         r"in order of their size \(topk\).*`feature=\"fc:input\"`",
@@ -442,6 +540,57 @@ def test_what_is_in_doubt_is_refused_with_what_to_type(form: str) -> None:
     with pytest.raises(InputError, match=message):
         find_feature(network, noise(3, 3, 8, 8))
     assert find_feature(network, noise(3, 3, 8, 8), layer=layer).layer == layer
+
+
+def test_what_may_be_something_else_is_said() -> None:
+    x = noise(3, 3, 8, 8)
+    scores = Net(lambda n, x: F.normalize(n.fc(n.pooled(x))), fc=nn.Linear(6, 4))
+    assert find_feature(scores, x).why.endswith('no classifier (if these are scores of classes: `feature="fc:input"`)')
+    several = Net(
+        lambda n, x: [n.a(n.pooled(x)), n.b(x.amax((2, 3))), n.c(n.pooled(x))],
+        a=nn.Linear(6, 4),
+        b=nn.Linear(6, 4),
+        c=nn.Linear(6, 2),
+    )
+    assert (
+        find_feature(several, x).why
+        == "what a reads, the classifier; b, whose answers come beside it, reads something else"
+    )
+
+
+def test_one_row_that_a_product_weighs_from_several_is_no_signal() -> None:
+    network = Net(
+        lambda n, x: n.fc(torch.bmm(n.score(n.lift(x)).transpose(1, 2).softmax(2), n.lift(x))).squeeze(1),
+        lift=nn.Linear(4, 6),
+        score=nn.Linear(6, 1),
+        fc=nn.Linear(6, 3),
+    )
+    network.forward = lambda x: network.after(network, x)  # type: ignore[method-assign]
+    x = noise(3, 5, 4)
+    feature = find_feature(network, x)
+    assert (feature.layer, feature.width) == ("fc:input", 6)
+    torch.testing.assert_close(network.fc(rows(network, feature, x)), network(x))
+
+
+def test_scripted_parts_are_run_and_not_looked_into() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        body = torch.jit.script(nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval())
+    network = nn.Sequential(body, nn.Linear(4, 2)).eval()
+    feature = find_feature(network, noise(3, 3))
+    assert (feature.layer, feature.width) == ("1:input", 4)
+    torch.testing.assert_close(rows(network, feature, noise(3, 3)), body(noise(3, 3)))
+
+
+def test_a_language_model_has_the_feature_from_which_it_scores_its_vocabulary() -> None:
+    network = Decoder(lambda logits, mask: logits)
+    assert find_feature(network, TOKENS).layer == "score"
+    network.score = nn.Linear(6, 20)
+    feature = find_feature(network, TOKENS)
+    assert (feature.layer, feature.pool, feature.heads, feature.width) == ("score:input", "avg", (), 6)
+    with torch.no_grad():
+        tokens, mask = network.norm(network.embed(TOKENS["input_ids"])), TOKENS["attention_mask"].unsqueeze(2)
+    torch.testing.assert_close(rows(network, feature, TOKENS), (tokens * mask).sum(1) / mask.sum(1))
 
 
 def test_a_normalisation_before_an_activation_ends_an_encoder() -> None:

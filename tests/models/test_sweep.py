@@ -25,7 +25,7 @@ from lowdim.models import LoadedModel, find_feature, fingerprint
 from lowdim.models._loaded import example_of
 from lowdim.models._timm import timm_preprocessing
 from lowdim.profiling import profile
-from lowdim.ranking import Candidate, _evaluate, evaluate
+from lowdim.ranking import Candidate, evaluate
 
 pytestmark = pytest.mark.slow
 MOST = 60e6
@@ -84,7 +84,7 @@ def commands_run(
             fingerprint=fingerprint(network),
             source={},
         )
-    monkeypatch.setattr(_evaluate, "loaded", lambda candidate: model)
+    monkeypatch.setattr(Candidate, "load", lambda candidate, kind: model)
     found = [profile(model, data, batch_size=4).feature]
     found.append(evaluate(Candidate(name="tiny", model="tiny"), data, folder=folder, probe=False, batch_size=4).feature)
     try:

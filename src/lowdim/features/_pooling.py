@@ -1,8 +1,8 @@
 """From a layer's output to one row per sample."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeGuard, get_args
 
 import torch
 from jaxtyping import Float
@@ -41,33 +41,48 @@ class Layout:
 
 
 USUAL = Layout()
+_ANSWERS = ("logits", "out", "output", "outputs", "pred", "preds", "prediction", "predictions", "scores")
+_BESIDE = ("aux", "loss")
+"""What the names of outputs begin with that are not what a network is for."""
 
 
 def main_tensor(output: Any) -> Tensor | None:
-    """The tensor that an output is about: its logits, or the last map of several sizes, or else the first tensor.
+    """The tensor that an output is about: its logits, or the last map of several sizes, or else the first tensor with samples.
 
     Args:
-        output: A tensor, or tuples, lists, dictionaries or objects with ``logits`` that hold some.
+        output: A tensor, or tuples, lists, dictionaries, dataclasses or objects with ``logits`` that hold some.
 
     Returns:
         None where there is none.
 
     Example:
         >>> maps = [torch.zeros(2, 4, 8, 8), torch.zeros(2, 8, 4, 4)]
-        >>> [tuple(main_tensor(output).shape) for output in (maps, {"out": maps[0], "aux": None}, (maps[1], maps[0][:, 0]))]
+        >>> [tuple(main_tensor(output).shape) for output in (maps, {"aux": maps[1], "out": maps[0]}, (maps[1], maps[0][:, 0]))]
         [(2, 8, 4, 4), (2, 4, 8, 8), (2, 8, 4, 4)]
     """
     if isinstance(output, Tensor):
         return output
+    if is_dataclass(output) and not isinstance(output, Mapping):
+        output = {entry.name: getattr(output, entry.name) for entry in fields(output)}
     if isinstance(output, Mapping):
-        parts = [output.get("logits"), *output.values()]
-        return next((tensor for part in parts if (tensor := main_tensor(part)) is not None), None)
+        output = [output[name] for name in sorted(output, key=_order)]
+        return next((tensor for part in output if _has_samples(tensor := main_tensor(part))), None)
     if isinstance(output, tuple | list):
-        found = [tensor for tensor in map(main_tensor, output) if tensor is not None]
+        found = [tensor for tensor in map(main_tensor, output) if _has_samples(tensor)]
         sides = [tensor.shape[2:] for tensor in found if tensor.ndim == 4]
         pyramid = len(found) == len(output) == len(set(sides)) > 1
         return found[-1 if pyramid else 0] if found else None
     return main_tensor(getattr(output, "logits", None)) if hasattr(output, "logits") else None
+
+
+def _has_samples(tensor: Tensor | None) -> TypeGuard[Tensor]:
+    return tensor is not None and tensor.ndim > 0
+
+
+def _order(name: Any) -> int:
+    """Names of answers in their order, then others, then what is not what a network is for."""
+    known = _ANSWERS.index(name) if name in _ANSWERS else len(_ANSWERS)
+    return known + str(name).startswith(_BESIDE)
 
 
 def reduce_output(

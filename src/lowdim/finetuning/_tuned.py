@@ -222,7 +222,7 @@ class TunedModel(nn.Module):
         entered: list[str] = []
 
         def enter(name: str) -> None:
-            if self._caught:
+            if self._caught is not None and all(point in self._caught for point in self._points):
                 raise InputError(f"The block {name} comes after the feature, so that training it changes nothing.")
             entered.append(name)
 

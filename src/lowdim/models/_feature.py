@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lowdim.errors import InputError, UsageError
 from lowdim.features import INPUT, Inputs, Key, Layout, Pool, main_tensor, moved, recorded
 from lowdim.models._layers import activation_names, block_names, match_layers, weight_names
-from lowdim.models._trace import Trace, Value, ancestors, trace
+from lowdim.models._trace import Trace, Value, ancestors, tensors_of, trace
 
 _PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "convolution", "mv", "addmv", "_trilinear"}
 _DISTANCES = {"_cdist_forward", "_euclidean_dist"}
@@ -36,7 +36,8 @@ _SHAPES = {
 }
 _COPIES = {"detach", "clone", "_to_copy", "lift_fresh", "native_dropout", "_conj", "repeat", "split_copy"}
 _SCALES = {"mul", "div", "sub", "rsub", "neg", "clamp", "clamp_min", "mul_", "div_", "sub_", "exp", "log"}
-_SUMS = {"add", "add_", "stack", "cat"}
+_SUMS = {"add", "add_", "stack", "cat", "maximum", "minimum"}
+_COMPARED = {"sub", "rsub", "div"}
 _ANSWERS = {
     "_log_softmax",
     "_softmax",
@@ -64,6 +65,7 @@ _BATCH_NORMS = {
     "cudnn_batch_norm",
     "miopen_batch_norm",
 }
+_ENDS = {"tanh", "relu", "gelu", "silu", "elu", "leaky_relu", "hardtanh", "hardswish", "mish"}
 _NORMS = {"native_layer_norm", "native_group_norm"} | _BATCH_NORMS
 _SIMPLE = _AVERAGES | _CHOICES | _SHAPES | _COPIES | _SCALES
 OUTPUT = "output"
@@ -172,7 +174,7 @@ def find_feature(module: nn.Module, example: Inputs, *, layer: str | None = None
         raise UsageError(f"There is no pooling {pool!r}. There are: {', '.join(get_args(Pool))}.", argument="pool")
     with evaluating(module):
         finder = _Finder(module, example)
-        found = finder.found() if layer is None else finder.named(layer)
+        found = finder.chosen() if layer is None else finder.named(layer)
         return found if pool is None else finder.pooled(found, pool)
 
 
@@ -263,8 +265,37 @@ class _Finder:
             )
         self.prefix = 0 if self.text else _prefix(module, self.seen)
 
+    def chosen(self) -> Feature:
+        """The feature by the rules of `find_feature`, and which other answers the network gives."""
+        found = self.found()
+        beside = self._beside(found)
+        if not beside:
+            return found
+        said = " and ".join(dict.fromkeys(point.head for point in beside))
+        if not self._is_row(self.value) and not found.heads:
+            raise InputError(
+                f"{type(self.module).__name__} returns {tuple(self.value.shape)} first, and beside it the answers of {said}. Say what to take "
+                f'with `feature`, such as `feature="{beside[0].layer}"`.'
+            )
+        return replace(found, why=f"{found.why}; {said}, whose answers come beside it, reads something else")
+
+    def _beside(self, found: Feature) -> "list[_Point]":
+        """Classifiers of further outputs, in a tuple, a list or a dictionary, that read something else."""
+        if type(self.seen.output) not in (tuple, list, dict):
+            return []
+        outputs = [self.seen.values[tensor] for tensor in tensors_of(self.seen.output)]
+        others = [value for value in outputs if value is not self.value and value.data and self._is_row(value)]
+        points: list[_Point] = []
+        for value in others:
+            with contextlib.suppress(InputError):
+                points += [self._point(head, head.module) for head in _classifiers(value)[0]]
+        own = next((v for v in ancestors(self.value) if found.layer in [*v.starts, *v.ends]), None)
+        return [
+            point for point in points if point.head and (own is None or not _alike(point, replace(point, value=own)))
+        ]
+
     def found(self) -> Feature:
-        """The feature by the rules of `find_feature`."""
+        """The feature of the main output."""
         heads, after, points = self._heads()
         if points and all(_alike(point, points[0]) for point in points):
             return self._read(points, after, alone=self._is_row(self.value))
@@ -278,7 +309,7 @@ class _Finder:
             )
         if points:
             return self._joined(points, after, heads)
-        return self._encoded()
+        return self._vocabulary() or self._encoded()
 
     def _heads(self) -> tuple[list[Value], dict[int, Value], "list[_Point]"]:
         """The classifiers' products, what was computed of them next, and where what they read can be caught."""
@@ -289,7 +320,7 @@ class _Finder:
             # Tokens that an attention sums, or that each have their own answer, are what a network gives and no classes.
             return [], {}, []
         heads, names = _without_detours(heads)
-        points = [self._point(head, name) for head, name in zip(heads, names, strict=True)]
+        points = self._points(heads, names)
         points = sorted(points, key=lambda point: self.seen.ran.index(point.head) if point.head else 0)
         if not self._is_row(self.value) and not all(_alike(point, points[0]) for point in points):
             return [], {}, []
@@ -382,6 +413,32 @@ class _Finder:
     def _rows(self, layer: str, pools: Sequence[Pool]) -> dict[Pool, Tensor]:
         layout = Layout(self.prefix, self.seen.tokens, self.seen.channels, self.seen.filled)
         return recorded(self.module, layer, self.example, pools, layout)
+
+    def _points(self, heads: list[Value], names: list[str]) -> "list[_Point]":
+        """Where what each of the products reads can be caught: at itself, or where the module begins that makes it for all of them."""
+        if not heads:
+            return []
+        try:
+            points = [self._point(head, name) for head, name in zip(heads, names, strict=True)]
+        except InputError:
+            points = []
+        if points and all(_alike(point, points[0]) for point in points):
+            return points
+        whole = self._whole(heads)
+        if not points and whole is None:
+            raise self._between_modules()
+        return [replace(whole, product=head) for head in heads] if whole else points
+
+    def _whole(self, heads: list[Value]) -> "_Point | None":
+        """The innermost module that reads one row, and whose products read what no weight has a part in: bases of splines, radial ones."""
+        shared = _common([head.module for head in heads])
+        while shared:
+            for value in (v for head in heads for v in ancestors(head)):
+                layer = next((layer for layer in value.starts if _plain(layer) == shared), None)
+                if layer and self._is_row(value) and _reads_only(heads, value):
+                    return _Point(layer, value, shared, heads[0])
+            shared = shared.rpartition(".")[0]
+        return None
 
     def _point(self, head: Value, name: str) -> "_Point":
         """Where what a product with weights reads can be caught, if it can be where the module that it belongs to begins."""
@@ -480,6 +537,19 @@ class _Finder:
             names,
         )
 
+    def _vocabulary(self) -> Feature | None:
+        """The feature of a language model: what the scores of its vocabulary are made of."""
+        made = _path(self.value, _SHAPES | _COPIES | _SCALES)
+        product = next((value for value in made if value.operation in _PRODUCTS), None)
+        if not self.text or product is None or len(self.value.shape) != 3 or len(product.before()) != 1:
+            return None
+        sizes = {child.num_embeddings for child in self.module.modules() if isinstance(child, nn.Embedding)}
+        if self.value.shape[-1] not in sizes or not product.module:
+            return None
+        point = self._point(product, product.module)
+        why = f"what {product.module} reads, which scores the vocabulary; the mean over tokens"
+        return self._feature(point.layer, "avg", why)
+
     def _encoded(self) -> Feature:
         """The feature of a network without a classifier."""
         removed = self._removed()
@@ -491,7 +561,7 @@ class _Finder:
         layer = next((self._ends(v) for v in same if self._ends(v)), "")
         why = f"the output of {layer or 'the network'}; no classifier"
         if self._is_row(self.value):
-            return self._feature(layer, "avg", why)
+            return self._feature(layer, "avg", f"{why}{self._doubt()}")
         pooler = _pooler(self.seen)
         if pooler is not None:
             own = self._own_pooling(layer, why, pooler)
@@ -501,6 +571,18 @@ class _Finder:
             return self._feature(layer, "cls", f"{why}, its class token")
         over = "positions" if _is_signal(self.value) else "space" if len(self.value.shape) == 4 else "tokens"
         return self._feature(layer, "avg", f"{why}, the mean over {over}")
+
+    def _doubt(self) -> str:
+        """What to type if the output, which may be an embedding, are scores: of a linear layer, with something known of no classifier behind."""
+        ends = (v for v in _path(self.value, _SIMPLE | _SUMS | _ANSWERS | _NORMS | _ENDS) if v.operation in _PRODUCTS)
+        product = next(ends, None)
+        if product is None or not self._is_row(product) or len(product.before()) != 1:
+            return ""
+        with contextlib.suppress(InputError):
+            point = self._point(product, product.module)
+            if point.head and self._is_row(point.value):
+                return f' (if these are scores of classes: `feature="{point.layer}"`)'
+        return ""
 
     def _own_pooling(self, layer: str, why: str, pooler: Tensor) -> Feature | None:
         """The pooling that the network returns, unless it ends in a layer that was trained for another purpose (a pooler of BERT)."""
@@ -604,20 +686,30 @@ def _classifiers(output: Value) -> tuple[list[Value], dict[int, Value]]:
         seen.add(id(value))
         before = value.before()
         if value.operation in _PRODUCTS | _DISTANCES or _compares(value):
-            if _weighs(value):
-                after[id(_larger(before)[0])] = value
-                waiting.extend(_larger(before))
-                continue
-            if value.operation == "_trilinear" and len(before) > 1:
+            mixes = value.operation == "_trilinear" and len(before) > 1
+            if _weighs(value) and not mixes:
+                larger = _larger(before)
+                mixes = not any(_is_gate(part) for part in before if part not in larger)
+                if not mixes:
+                    after[id(larger[0])] = value
+                    waiting.extend(larger)
+                    continue
+            if mixes:
                 raise InputError(
-                    f"The classifier {value.module} reads two features at once. Name one with `feature`, such as "
-                    f'`feature="{value.module}{INPUT}"`.'
+                    f"The classifier{value.module and ' ' + value.module} reads two features at once. Name one with `feature`"
+                    + (f', such as `feature="{value.module}{INPUT}"`.' if value.module else ".")
                 )
             if len(before) != 1 or not _covers_points(value):
                 return [], {}
             heads.append(value)
             continue
         parts = before if value.operation in _SUMS else _larger(before)
+        if (
+            not parts
+            and value.operation in _COMPARED
+            and len({product for part in before for product in _made_of(part)}) == 1
+        ):
+            parts = before
         if not _known(value, after.get(id(value))) or not parts:
             return [], {}
         for part in parts:
@@ -629,6 +721,20 @@ def _classifiers(output: Value) -> tuple[list[Value], dict[int, Value]]:
     ):
         return [], {}
     return heads, after
+
+
+def _made_of(value: Value) -> Iterator[Value]:
+    """The products from which a value follows without further ones."""
+    seen, waiting = {id(value)}, [value]
+    while waiting:
+        current = waiting.pop()
+        if current.operation in _PRODUCTS | _DISTANCES or not current.before():
+            yield current
+            continue
+        for parent in current.before():
+            if id(parent) not in seen:
+                seen.add(id(parent))
+                waiting.append(parent)
 
 
 def _known(value: Value, following: Value | None) -> bool:
@@ -659,6 +765,11 @@ def _weighs(value: Value) -> bool:
     return value.operation in ("mul", "mul_") or (value.operation == "bmm" and 1 in value.shape[1:])
 
 
+def _is_gate(value: Value) -> bool:
+    """Whether numbers are shares or probabilities."""
+    return any(v.operation in _PROBABILITIES for v in _path(value, _SIMPLE | _SUMS | _ORDERS))
+
+
 def _without_detours(heads: list[Value]) -> tuple[list[Value], list[str]]:
     """Classifiers without those that read what products alone made of what another one reads (adapters of low rank).
 
@@ -675,9 +786,29 @@ def _without_detours(heads: list[Value]) -> tuple[list[Value], list[str]]:
         kept += [] if products else [head]
     if not detours:
         return heads, [head.module for head in heads]
-    paths = [value.module.split(".") for value in (*kept, *detours)]
-    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
-    return kept, [".".join(parts[0] for parts in shared)] * len(kept)
+    return kept, [_common([value.module for value in (*kept, *detours)])] * len(kept)
+
+
+def _common(names: list[str]) -> str:
+    """The innermost module that holds all of these."""
+    shared = itertools.takewhile(
+        lambda parts: len(set(parts)) == 1, zip(*(name.split(".") for name in names), strict=False)
+    )
+    return ".".join(parts[0] for parts in shared)
+
+
+def _reads_only(heads: list[Value], row: Value) -> bool:
+    """Whether products read nothing but a row that weights made, with no further weights between."""
+    seen, waiting = {id(row)}, [value for head in heads for value in head.before()]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if value.operation in _PRODUCTS or not value.before():
+            return False
+        waiting.extend(value.before())
+    return any(value.operation in _PRODUCTS for value in ancestors(row))
 
 
 def _is_length(value: Value) -> bool:

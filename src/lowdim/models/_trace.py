@@ -83,8 +83,10 @@ def trace(module: nn.Module, inputs: Inputs) -> Trace:
     watch = _Watch(module, len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs))
     for tensor in inputs.values() if isinstance(inputs, dict) else [inputs]:
         watch.values[tensor] = Value("", (), True, tuple(tensor.shape), "")
-    handles = [child.register_forward_pre_hook(watch.enter, with_kwargs=True) for child in watch.names]
-    handles += [child.register_forward_hook(watch.leave) for child in watch.names]
+    # Scripted parts take no hooks; their operations are seen all the same.
+    watched = [child for child in watch.names if not isinstance(child, torch.jit.ScriptModule)]
+    handles = [child.register_forward_pre_hook(watch.enter, with_kwargs=True) for child in watched]
+    handles += [child.register_forward_hook(watch.leave) for child in watched]
     try:
         with torch.no_grad(), watch:
             output = call(module, inputs)
@@ -119,11 +121,11 @@ class _Watch(TorchDispatchMode):
         self._calls: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        parents = tuple(self._value(tensor) for tensor in _tensors((args, kwargs or {})))
+        parents = tuple(self._value(tensor) for tensor in tensors_of((args, kwargs or {})))
         output = func(*args, **(kwargs or {}))
         data = any(parent.data for parent in parents)
         name, module = func.overloadpacket.__name__, self._open[-1][0] if self._open else ""
-        for tensor in _tensors(output):
+        for tensor in tensors_of(output):
             kept = tensor if tensor.numel() <= _SMALL else None
             axis = _channels(name, args, parents, tuple(tensor.shape)) if data else None
             self.values[tensor] = Value(name, parents, data, tuple(tensor.shape), module, axis, kept)
@@ -151,12 +153,12 @@ class _Watch(TorchDispatchMode):
         again = "" if number == 1 else f"#{number}"
         self._open.append((name, again))
         self.ran.append(name)
-        for tensor in _tensors(args or tuple(keywords.values()))[:1]:
+        for tensor in tensors_of(args or tuple(keywords.values()))[:1]:
             self._placed(tensor, f"{name}{INPUT}{again}").starts.append(f"{name}{INPUT}{again}")
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         name, again = self._open.pop()
-        for tensor in _tensors(output)[:1]:
+        for tensor in tensors_of(output)[:1]:
             value = self._placed(tensor, f"{name}{again}")
             value.ends.append(f"{name}{again}")
             if name and tensor.ndim == 3 and tensor.shape[1] > 1 and value.channels != 1:
@@ -170,6 +172,9 @@ def _channels(operation: str, args: Sequence[Any], parents: Sequence[Value], sha
     if operation == "convolution":
         return 1
     weighted = any(not parent.data for parent in parents)
+    if operation in ("bmm", "matmul") and not weighted and parents[1].channels == len(parents[1].shape) - 1:
+        # Rows summed with weights that depend on the sample.
+        return len(shape) - 1
     if operation in _TO_LAST or (operation in ("bmm", "baddbmm") and weighted):
         return len(shape) - 1
     before = next((parent for parent in parents if parent.channels is not None), None)
@@ -190,7 +195,8 @@ def _channels(operation: str, args: Sequence[Any], parents: Sequence[Value], sha
     return len(shape) - behind if shape[-behind:] == old[axis:] else None
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors_of(tree: Any) -> list[Tensor]:
+    """All tensors in tuples, lists and dictionaries."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
