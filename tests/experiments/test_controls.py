@@ -102,7 +102,7 @@ def labels_that_mean_nothing(monkeypatch):
     """Each method is trained on labels spread evenly over the true classes, in each seed."""
     right = transfer._tuned
     monkeypatch.setattr(
-        transfer, "_tuned", lambda *arguments: right(*arguments[:5], transfer.mixed(arguments[5], arguments[4]))
+        transfer, "_tuned", lambda case, method, seed, data: right(case, method, seed, transfer.mixed(data, seed))
     )
     return run("layerwise-finetuning", data="", shots=5, seeds=2, methods=("linear-probe", "layer"))
 

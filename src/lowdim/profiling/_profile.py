@@ -207,6 +207,9 @@ def staged(
     loaded, module = (model, model.module) if isinstance(model, LoadedModel) else (None, model)
     module = unwrapped(module)
     sources, names = sources_of(model, data, splits)
+    for name, source in sources.items():
+        if not len(source.labels):
+            raise InputError(f"The {name} split has no samples.")
     before = device_of(module)
     place = before if device is None else torch.device(device)
     example = moved(next(iter(sources.values())).inputs(np.arange(2)), before)
