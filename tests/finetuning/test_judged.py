@@ -90,7 +90,7 @@ def test_suspected_labels_come_in_the_order_of_their_heldout_probability(
     data = dataset_from_arrays(x, labels, x[:2], [0, 1])
     listed = {one.position for one in advise([lambda: load_model("features")], data, tmp_path / "sure").outliers}
     assert listed and listed <= set(wrong.tolist())  # only what another class is far more probable for
-    monkeypatch.setattr("lowdim.finetuning._advise._SUSPICIOUS", 1)
+    monkeypatch.setattr("lowdim.finetuning._advise.SUSPICIOUS", 1)
     advice = advise([lambda: load_model("features")], data, tmp_path / "all")
     assert len({one.position for one in advice.outliers} & set(wrong.tolist())) >= 9
     assert all(one.class_ != one.nearest_class for one in advice.outliers)

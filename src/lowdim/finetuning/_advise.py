@@ -32,7 +32,7 @@ from lowdim.finetuning._choice import (
 )
 from lowdim.models import LoadedModel
 from lowdim.probe import fold_of
-from lowdim.probe._linear import doubtful
+from lowdim.probe._suspects import SUSPICIOUS, suspected_labels
 from lowdim.profiling import ClassMeasure, Outlier, profile
 
 _FINALISTS = 2
@@ -41,10 +41,6 @@ _FOLDS = 3
 _CURVES = ("probe", "baseline")
 _SMALL = 0.02
 """Gain from twice the labels that is hardly one."""
-_SUSPICIOUS = 20
-"""How many times more probable another class must be than the label, for a suspected label. Of 5 %
-wrong labels in 15 small sets of digits (three networks, 10 to 30 per class) such lists named 62 %, and 49 % of what they named was wrong;
-any more probable class names nearly all, but then 84 % of the list is right."""
 _ENOUGH = 500
 """Left-out samples after which no further fold trains a block: an accuracy is then known to about 3 points, whatever the rest says."""
 
@@ -65,8 +61,8 @@ class Advice:
             after), and ``helps``: True where the interval is above 0, False where all of it is below 2 points, None where neither can
             be told. None where there are too few images for two points.
         classes: The trouble by class, in the recommended network's features.
-        outliers: Suspected labels: those to which the recommended network's probe, not having seen them, gives another class at least 20
-            times the probability, the least probable labels first.
+        outliers: Suspected labels: those to which the recommended network's probe, not having seen them, gives another class more than 20
+            times the probability; the least probable labels first, by a probe that has seen none of them.
         warnings: What a reader must know, candidates that failed included.
 
     Example:
@@ -285,22 +281,25 @@ def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:
 
 def _suspects(bench: Bench, most: int) -> list[Outlier]:
     """Training samples to which the probe, not having seen them, clearly gives another class, the least probable labels first."""
-    train = bench.train
-    heldout = heldout_predictions(bench, probe_plan(bench), fold_of(train.labels, _FOLDS, bench.job.seed, train.copies))
-    suspicious = [
-        position
-        for position in map(int, doubtful(heldout, train.labels))
-        if heldout[position].max() - heldout[position, train.labels[position]] > np.log(_SUSPICIOUS)
-    ]
+    if not most:
+        return []
+    train, plan = bench.train, probe_plan(bench)
+    heldout = heldout_predictions(bench, plan, fold_of(train.labels, _FOLDS, bench.job.seed, train.copies))
+    positions, own = suspected_labels(
+        heldout,
+        train.labels,
+        lambda kept, judged: bench.fit(plan, indices=kept).log_probabilities(judged),
+        times=SUSPICIOUS,
+    )
     return [
         Outlier(
-            item=train.items[int(position)],
+            item=train.items[position],
             split=train.name,
             position=position,
             class_=bench.class_names[train.labels[position]],
             nearest_class=bench.class_names[heldout[position].argmax()],
             excess=None,
-            probability=float(np.exp(heldout[position, train.labels[position]])),
+            probability=float(np.exp(own[position])),
         )
-        for position in suspicious[:most]
+        for position in map(int, positions[:most])
     ]

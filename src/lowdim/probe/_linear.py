@@ -251,14 +251,6 @@ def right_of(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return right
 
 
-def doubtful(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Positions of the samples to which probes that have not seen them give another class, the least probable labels first."""
-    known = np.isfinite(heldout).any(axis=1)
-    own = np.where(known, heldout[np.arange(len(labels)), labels], np.inf)
-    order = np.argsort(own, kind="stable")[: known.sum()]
-    return order[heldout[order].argmax(axis=1) != labels[order]]
-
-
 def log_loss_of(heldout: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
     """Mean negative log probability of the labels, over the rows that are not NaN."""
     own = heldout[np.arange(len(labels)), labels]

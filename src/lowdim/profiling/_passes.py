@@ -12,8 +12,8 @@ from lowdim._processes import Processes
 from lowdim.errors import InputError
 from lowdim.features import FeatureStream, Key, usable
 from lowdim.metrics import nearest_mean
-from lowdim.probe import fit_probe
-from lowdim.probe._linear import doubtful
+from lowdim.probe import STRENGTHS, ProbeResult, fit_probe
+from lowdim.probe._suspects import suspected_labels
 from lowdim.statistics import BetweenSpan, ClassStatistics, SpanScatter, Weighting, as_float64, between_span
 
 _PROBED = 5e7
@@ -240,18 +240,26 @@ def _is_small(moments: Moments) -> bool:
     return statistics.samples * min(statistics.samples, statistics.width) * statistics.classes <= _PROBED
 
 
-def _probe(stream: FeatureStream, seen: list[tuple[np.ndarray, Tensor]], classes: int, suspects: Suspects) -> None:
+def _probe(stream: FeatureStream, seen: list[tuple[np.ndarray, Tensor]], classes: int, found: Suspects) -> None:
     """Suspects by the held-out probability of their label, where samples can be held out."""
     positions = np.concatenate([part for part, _ in seen])
     order = np.argsort(positions)
     rows, positions = torch.cat([part for _, part in seen]).numpy()[order], positions[order]
-    labels = stream.labels[positions]
+    labels, copies = stream.labels[positions], stream.source.copies[positions]
+
+    def fit(kept: np.ndarray, strengths: Sequence[float] = STRENGTHS) -> ProbeResult:
+        return fit_probe(rows[kept], labels[kept], classes=classes, strengths=strengths, copies=copies[kept])
+
     with contextlib.suppress(InputError):
-        heldout = fit_probe(rows, labels, classes=classes, copies=stream.source.copies[positions]).heldout
-        suspects.probed = True
-        suspects.worst = [
-            (float(np.exp(heldout[place, labels[place]])), int(positions[place]), int(heldout[place].argmax()))
-            for place in doubtful(heldout, labels)[: suspects.wanted].tolist()
+        first = fit(np.arange(len(labels)))
+        again = [first.probe.strength]
+        places, own = suspected_labels(
+            first.heldout, labels, lambda kept, judged: fit(kept, again).probe.log_probabilities(rows[judged])
+        )
+        found.probed = True
+        found.worst = [
+            (float(np.exp(own[place])), int(positions[place]), int(first.heldout[place].argmax()))
+            for place in places[: found.wanted].tolist()
         ]
 
 

@@ -430,7 +430,7 @@ def _suspects(result: Mapping[str, Any], dataset: Dataset) -> Section:
         id="suspects",
         title="Suspected labels",
         why=(
-            "Training samples to which a probe that has not seen them gives another class, at least 20 times as probable as the label: wrong "
+            "Training samples to which a probe that has not seen them gives another class, more than 20 times as probable as the label: wrong "
             "labels, or hard cases. Look at them.",
         ),
         figures=figures,
