@@ -145,6 +145,15 @@ def test_small_useful_columns_among_large_ones() -> None:
     assert result.accuracy > 0.9
 
 
+def test_one_small_column_of_few() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 2
+    x = np.column_stack([3 * y + rng.normal(size=90), *rng.normal(size=(5, 90))])
+    plain, small = fit_probe(x, y, classes=2), fit_probe(x * [1e-20, 1, 1, 1, 1, 1], y, classes=2)
+    assert small.scaled
+    assert small.accuracy > plain.accuracy - 0.03 > 0.85
+
+
 def test_columns_of_different_scales_stay_as_they_are_where_that_is_better() -> None:
     rng = np.random.default_rng(0)
     y = np.arange(60) % 3

@@ -506,6 +506,17 @@ def test_tables_of_ids_are_for_ratings(run, table, tmp_path: Path) -> None:
     assert code == 2 and "FILE must hold triplets" in err
 
 
+@pytest.mark.parametrize(
+    "options", [("--time", "user"), ("--kind", "rating=category"), ("--only", "rating"), ("--entity", "user")]
+)
+def test_ratings_have_no_columns_to_speak_of(run, tmp_path: Path, options: tuple[str, str]) -> None:
+    (tmp_path / "r.csv").write_text("user,item,rating\na,b,3\na,c,2\n")
+    np.savez(tmp_path / "r.npz", row=[0, 0], col=[0, 1], value=[3.0, 2.0])
+    for file in ("r.csv", "r.npz"):
+        code, _, err = run(file, *options)
+        assert code == 2 and f"{options[0]} does not apply" in err
+
+
 @pytest.mark.parametrize("kind", ["pandas", "polars"])
 def test_a_frame_in_memory_comes_back_filled(kind: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)

@@ -136,6 +136,27 @@ def test_networks_in_memory_are_advised_on():
     assert found["recommendation"]["command"].startswith("lowdim.finetune(model, data, method=")
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda x, y: (x.tolist(), y.tolist()), "Samples in one piece are a pair of arrays"),
+        (lambda x, y: (x, y, x, y), "Samples in one piece are a pair of arrays"),
+        (lambda x, y: zip(x, y, strict=True), "Samples in one piece are a pair of arrays"),
+        (lambda x, y: b"digits", "A batch holds inputs and labels"),
+        (lambda x, y: (torch.zeros(60, 4, device="meta"), y), "no values"),
+        (lambda x, y: (x[:1], y[:1]), "."),
+    ],
+)
+def test_data_of_no_form_in_memory(data, message):
+    with pytest.raises(LowdimError, match=message):
+        lowdim.measure(network(), data(*blobs()))
+
+
+def test_a_network_without_layers_in_memory(tmp_path):
+    tuned = lowdim.finetune(nn.Sequential(), blobs(), method="linear-probe", out=tmp_path / "run")
+    assert tuned["accuracy"]["train"] > 0.9
+
+
 def test_objects_are_classified_with_the_network_in_memory(tmp_path):
     base, (x, y) = network(), blobs()
     lowdim.finetune(base, (x, y), method="linear-probe", out=tmp_path / "run")

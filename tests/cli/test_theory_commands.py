@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from lowdim.cli.check import check
 from lowdim.cli.reproduce import named_by_environment
 from lowdim.experiments import load
 
@@ -41,6 +42,16 @@ def write_history(folder, optimizer):
         ]
     np.savez(folder / "data.npz", x=np.eye(24), y=target)
     return folder
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_transposed_weights_are_told(tmp_path, turned):
+    folder = write_history(tmp_path / "plain", "sgd")
+    steps = [load_file(folder / f"{t}.safetensors") for t in (0, 40, 80, 120)]
+    states = [[step[name].T if turned else step[name] for name in "123"] for step in steps]
+    result = check(states, "parsimony")
+    assert result["holds"] is not turned
+    assert any("look transposed" in warning for warning in result["warnings"]) == turned
 
 
 def test_check_holds_for_plain_descent_and_not_for_adam(tmp_path):

@@ -66,6 +66,11 @@ def test_a_frame_of_objects_that_are_numbers() -> None:
     np.testing.assert_array_equal(model.transform(objects[:1]), model.transform(expected[:1]))
 
 
+def test_a_number_that_no_float_holds() -> None:
+    with pytest.raises(InputError, match="'a' holds a number beyond those of double precision"):
+        DeepMatrixCompletion().fit(pd.DataFrame({"a": [10**400] * 3, "b": [1.0, NAN, 2.0]}))
+
+
 def test_columns_of_one_name_and_nothing_but_text() -> None:
     with pytest.raises(InputError, match="more than one column 'a'"):
         DeepMatrixCompletion().fit(pd.DataFrame(np.ones((4, 2)), columns=["a", "a"]))

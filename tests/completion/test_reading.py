@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from lowdim.completion.entries._pictures import read_picture, sample_picture, to_png
-from lowdim.completion.entries._reading import has_triplets, read_pairs, read_triplets
+from lowdim.completion.entries._reading import has_triplets, read_pairs, read_triplets, triplets_in
 from lowdim.errors import InputError, UsageError
+from lowdim.tables import GivenSource
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -75,6 +76,26 @@ def test_pairs_without_a_value_are_asked_for(tmp_path: Path) -> None:
     assert triplets.entries.size == 2
     assert triplets.asked is not None
     assert [ids.tolist() for ids in triplets.asked] == [["a", "d"], ["c", "c"]]
+
+
+def test_marks_of_ratings_that_are_not_known(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "user,item,rating\na,99,3\na,c,99\nd,99,1\n")
+    for mark in ("99", "rating=99"):
+        read = read_triplets(path, None, None, None, missing=[mark])
+        assert read.entries.size == 2 and read.asked is not None
+        assert [ids.tolist() for ids in read.asked] == [["a"], ["c"]]
+    np.savez(tmp_path / "t.npz", row=[0, 0, 1], col=[99, 1, 1], value=[3.0, 99.0, 1.0])
+    assert read_triplets(tmp_path / "t.npz", None, None, None, missing=["99"]).entries.size == 2
+
+
+@pytest.mark.parametrize("nothing", [float("nan"), None, pd.NA])
+def test_frames_of_ratings_with_holes(nothing: object) -> None:
+    frame = pd.DataFrame({"user": ["a", "b", "b"], "item": [1, 1, 2], "rating": [3.0, nothing, 1.0]})
+    read = triplets_in(GivenSource(frame), "user", "item", "rating")
+    assert read.entries.size == 2 and read.asked is not None and read.asked[0].tolist() == ["b"]
+    frame = pd.DataFrame({"user": ["a", nothing, "b"], "item": [1, 1, 2], "rating": [3.0, 2.0, 1.0]})
+    with pytest.raises(InputError, match="user has an empty id"):
+        triplets_in(GivenSource(frame), "user", "item", "rating")
 
 
 def test_a_wrong_column_name_offers_close_ones(tmp_path: Path) -> None:

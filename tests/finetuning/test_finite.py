@@ -44,6 +44,23 @@ def test_features_that_vanish_in_a_network_are_refused() -> None:
         finetune(load_model("features"), dataset_from_arrays(x * 1e-200, y, x, y), method="linear-probe")
 
 
+def test_what_float32_rounds_away_is_told() -> None:
+    x, y = rows()
+    network = load_model("features")
+    for one in (np.array([1e8, 0, 0]), np.array([1e8, 3e5, -3e5])):
+        tuned = finetune(network, dataset_from_arrays(x + one, y), method="linear-probe")
+        assert any("rounds away most of what varies in columns (from 0) 0 of" in text for text in tuned.warnings)
+    with pytest.raises(InputError, match="rounds away most of what varies in all columns of the train split"):
+        finetune(network, dataset_from_arrays(x + 1e10, y), method="linear-probe")
+    with pytest.raises(
+        InputError, match=r"1 columns of the features vary so little .* exceed float32 \(the first, from 0: 0\)"
+    ):
+        finetune(network, dataset_from_arrays(x * [1e-42, 1, 1], y), method="linear-probe")
+    for plain in (x, x + 1e4, (x + 1e8).astype(np.float32)):
+        tuned = finetune(network, dataset_from_arrays(plain, y), method="linear-probe")
+        assert not any("rounds away" in text for text in tuned.warnings)
+
+
 def test_outputs_that_are_not_finite_have_no_class_whatever_the_network_makes_of_them() -> None:
     x, y = rows()
     x[2, 0], x[5, 1] = np.inf, np.nan

@@ -95,6 +95,15 @@ def test_fingerprint_sees_one_bit_and_every_dtype() -> None:
     assert len({fingerprint(network.to(dtype)) for dtype in (torch.float32, torch.bfloat16, torch.float64)}) == 3
 
 
+@pytest.mark.parametrize("what", ["meta", "sparse"])
+def test_weights_that_are_no_dense_numbers(what: str) -> None:
+    module = nn.Linear(3, 2, device="meta" if what == "meta" else None)
+    if what == "sparse":
+        module.weight = nn.Parameter(module.weight.detach().to_sparse())
+    with pytest.raises(InputError, match=f"weight weight has .*{what}"):
+        fingerprint(module)
+
+
 def test_source_loads_the_same_model(user_file: Path) -> None:
     weights = user_file.parent / "w.safetensors"
     first = load_model(f"{user_file}:network", arguments={"width": 5})

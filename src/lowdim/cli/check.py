@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lowdim._verdicts import Check
+    from lowdim.dynamics import WeightHistory
     from lowdim.dynamics.samples import Samples
     from lowdim.report import Result
 
@@ -155,7 +156,7 @@ def _check(
     what = f"*{history.kind} files" if history.kind else "states in memory"
     last = f" to {history.time(-1)}" if len(history.names) > 1 else ""
     read = [f"{len(history.names)} {what}, {history.time(0)}{last}; first layer first: {', '.join(factors)}"]
-    given, doubts = None, list[str]()
+    given, doubts = None, [doubt] if (doubt := _transposed(history)) else list[str]()
     if data is not None:
         widths = history.shapes[0][1], history.shapes[-1][0]
         given = read_samples(data, widths, None if side is None else Side(side).value)
@@ -174,6 +175,33 @@ def _read_pickle(path: Path) -> "dict[str, np.ndarray]":
     from lowdim.models._weights import read_pickled_arrays  # needs torch, which nothing else here does
 
     return read_pickled_arrays(path)
+
+
+def _transposed(history: "WeightHistory") -> str:
+    """A warning where square factors would be a gradient flow's if each were transposed: `W'W - VV'` of neighbours V, W hardly changes."""
+    import itertools
+
+    import numpy as np
+
+    if any(rows != columns for rows, columns in history.shapes):
+        return ""  # then only one way round fits
+
+    ends = [history.weights(index) for index in (0, len(history.names) - 1)]
+    largest = max(float(np.abs(weight).max()) for each in ends for weight in each) or 1.0
+
+    def moved(*, turned: bool) -> float:
+        scaled = [[(weight.T if turned else weight) / largest for weight in each] for each in ends]
+        start, end = (
+            [after.T @ after - before @ before.T for before, after in itertools.pairwise(each)] for each in scaled
+        )
+        return sum(float(np.linalg.norm(b - a)) for a, b in zip(start, end, strict=True))
+
+    if moved(turned=False) <= 10 * moved(turned=True):
+        return ""
+    return (
+        "The weights look transposed: each is read as output x input (y = W x). If the network computes x W, give W.T of every factor, "
+        "and keep their order."
+    )
 
 
 def _other_way(given: "Samples", weights: "list[np.ndarray]") -> str:

@@ -220,11 +220,8 @@ def _read(
     if missing is not None and not sample:
         raise UsageError("`missing` hides pixels of a sample picture; of other input the empty cells are the holes.")
     if sample or path.suffix.lower() in pictures.SUFFIXES:
-        named = {"row": triplets[0], "col": triplets[1], "value": triplets[2], "kind": columns["kinds"]}
-        named |= {"na": columns["missing"], **{name: columns[name] for name in ("only", "passed", "time", "entity")}}
-        asked = next((name for name, value in named.items() if value), None)
-        if asked is not None:
-            raise UsageError(f"{file} is a picture and has no columns: `{asked}` does not apply.", argument=asked)
+        named = {"row": triplets[0], "col": triplets[1], "value": triplets[2], "na": columns["missing"]}
+        _refuse(f"{file} is a picture and has no columns", named | _of_a_table(columns))
     if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)
     if file != "-" and not path.is_fifo():
@@ -232,9 +229,11 @@ def _read(
         if path.suffix.lower() in pictures.SUFFIXES:
             return pictures.read_picture(path, existing_file(mask, "The mask") if mask else None)
         if path.suffix == ".npz":
-            return reading.read_triplets(path, *triplets)
+            _refuse(f"{file} holds triplets, no table of columns", _of_a_table(columns))
+            return reading.read_triplets(path, *triplets, missing=columns["missing"])
         if as_ != As.table and _large_triplets(path, triplets, form["separator"]):
-            return reading.read_triplets(path, *triplets, delimiter=form["separator"])
+            _refuse(f"{file} is read as ratings", _of_a_table(columns))
+            return reading.read_triplets(path, *triplets, delimiter=form["separator"], missing=columns["missing"])
     source = read_file(file if file == "-" else path, **form)
     if source.form:
         say(f"read as: {source.form}")
@@ -259,11 +258,26 @@ def _of_columns(
                 f"{file} has the columns of ratings, and {', '.join(map(repr, others))} with empty cells. Say what to complete: the "
                 f"ratings, `lowdim complete {file} --as ratings`, or the table, `lowdim complete {file} --as table`."
             )
-        return reading.triplets_in(source, *triplets)
+        _refuse(f"{file} is read as ratings", _of_a_table(columns))
+        return reading.triplets_in(source, *triplets, columns["missing"])
     table = reading.read_table(source, **columns)
     for line in [*table.table.describe(), *table.table.notes]:
         say(line)
     return table
+
+
+def _of_a_table(columns: dict[str, Any]) -> dict[str, Any]:
+    """What was said of the columns of a table, by the name of the option."""
+    return {"kind": columns["kinds"], **{name: columns[name] for name in ("only", "passed", "time", "entity")}}
+
+
+def _refuse(why: str, given: dict[str, Any]) -> None:
+    """Raises an error if one of these options was given."""
+    from lowdim.errors import UsageError
+
+    asked = next((name for name, value in given.items() if value), None)
+    if asked is not None:
+        raise UsageError(f"{why}: `{asked}` does not apply.", argument=asked)
 
 
 def _large_triplets(path: Path, named: tuple[str | None, str | None, str | None], separator: str | None) -> bool:

@@ -210,7 +210,7 @@ def _run(
         result: dict[str, Any] = {"config": run.config, **tuned.as_dict()}
         if job.index:  # the delta and all that is said of it belong to the first
             return Result("finetune", {**result, "warnings": []}, Page("", "", []), value=tuned)
-        anew = untouched or load_model(**network.source).module
+        anew = load_model(**network.source).module if untouched is None else untouched
         if config["compress_delta"]:
             heldout = dataset["test" if "test" in dataset.splits else "train"]
             result["delta"] = tuned.save_compressed(run.path / "delta", network, heldout, anew)

@@ -135,6 +135,8 @@ def _pair(pair: Any) -> tuple[np.ndarray, np.ndarray]:
 def _array(values: Any) -> np.ndarray:
     """As NumPy holds it; tensors come from where they are."""
     if hasattr(values, "detach"):
+        if values.is_meta:
+            raise InputError("These tensors have no values (device meta).")
         values = values.detach().cpu()
         values = values.float() if "bfloat16" in str(values.dtype) else values
     return unmasked(values)
@@ -149,13 +151,18 @@ def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
             named = cast("Mapping[str, Any]", batch)
             pair = [next((named[name] for name in names if name in named), None) for names in (_INPUTS, _LABELS)]
         else:
-            pair = list(batch)[:2]
+            pair = list(cast("Iterable[Any]", batch))[:2] if isinstance(batch, Iterable) else []
         if len(pair) < 2 or any(part is None for part in pair):
             raise InputError(
                 "A batch holds inputs and labels: a pair, or a mapping such as {'pixel_values': …, 'labels': …}."
             )
-        inputs.append(_array(pair[0]))
-        labels.append(_array(pair[1]))
+        for held, part in zip((inputs, labels), pair, strict=True):
+            held.append(_array(part))
+            if not held[-1].ndim or held[-1].shape[1:] != held[0].shape[1:] or len(held[-1]) != len(inputs[-1]):
+                raise InputError(
+                    "These are no batches, each with inputs and labels, one row per sample. Samples in one piece are a pair of arrays: "
+                    "data=(inputs, labels)."
+                )
     if not inputs:
         raise InputError("There are no batches.")
     return np.concatenate(inputs), np.concatenate(labels)

@@ -16,7 +16,7 @@ from lowdim._files import json_digest
 from lowdim._job import Job
 from lowdim.data import Dataset, Split
 from lowdim.data._batches import cut_texts
-from lowdim.data._finite import require_finite, some
+from lowdim.data._finite import require_finite, rounding_warnings, some
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.features import (
     FeatureCache,
@@ -123,6 +123,7 @@ class Bench:
         self._heads: dict[Plan, Fitted] = {}  # frozen heads on all samples
         self.heldout: dict[str, np.ndarray] = {}  # predictions of `heldout_predictions`, by what they depend on
         self.warnings = [text for part in data.splits.values() for text in cut_texts(part, network.preprocessing)]
+        self.warnings += rounding_warnings(self.train)
 
     @property
     def labels(self) -> np.ndarray:

@@ -131,9 +131,20 @@ def strangeness_of(
 
 
 def set_head(model: TunedModel, fitted: LinearProbe | FrozenHead) -> None:
-    """Makes a fitted classifier the head."""
+    """Makes a fitted classifier the head.
+
+    Raises:
+        InputError: If the head's precision does not hold its weights.
+    """
+    weight = torch.from_numpy(fitted.weight).to(model.head.weight.dtype)
+    if not bool(weight.isfinite().all()):
+        columns = np.flatnonzero(~weight.isfinite().all(dim=0).numpy())
+        raise InputError(
+            f"{len(columns)} columns of the features vary so little that their weights in a classifier exceed float32 (the first, from 0: "
+            f"{columns[0]}). Multiply them, or leave them out."
+        )
     with torch.no_grad():
-        model.head.weight.copy_(torch.from_numpy(fitted.weight))
+        model.head.weight.copy_(weight)
         model.head.bias.copy_(torch.from_numpy(np.where(np.isneginf(fitted.bias), _NEVER, fitted.bias)))
 
 

@@ -63,7 +63,7 @@ def fingerprint(module: nn.Module) -> str:
         64 hexadecimal digits, the same for equal weights of the same architecture.
 
     Raises:
-        InputError: If a layer is lazy and was never run.
+        InputError: If a layer is lazy and was never run, or a weight has no values, or is sparse.
 
     Example:
         >>> first, second = nn.Linear(2, 2), nn.Linear(2, 2)
@@ -76,6 +76,11 @@ def fingerprint(module: nn.Module) -> str:
         if is_lazy(tensor):
             raise InputError(
                 f"The network's weight {name} has no shape yet (a lazy layer). Run the network once on an input before giving it to lowdim."
+            )
+        if tensor.is_meta or tensor.layout != torch.strided:
+            what = "no values (device meta)" if tensor.is_meta else f"the layout {tensor.layout}"
+            raise InputError(
+                f"The network's weight {name} has {what}. Load its weights, as dense tensors, before giving it to lowdim."
             )
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -224,7 +224,8 @@ def _typical(deviations: np.ndarray) -> np.ndarray | None:
     varying = deviations[deviations > 0]
     if not len(varying):
         return None
-    low, middle, high = np.quantile(varying, [0.1, 0.5, 1.0])
+    # Of few columns, the least is the lower end.
+    low, middle, high = np.quantile(varying, 0.1, method="lower"), np.median(varying), varying.max()
     return np.clip(deviations, middle / _NEAR, middle * _NEAR) if max(high / middle, middle / low) > _ORDERS else None
 
 

@@ -264,7 +264,12 @@ def _of_numbers(
         return None
     integers = pd.api.types.is_integer_dtype(dtype) or (bool(found) and all(isinstance(cell, int) for cell in found))
     numbers = np.full(len(known), np.nan)
-    numbers[known] = np.array(found, float)
+    try:
+        numbers[known] = np.array(found, float)
+    except OverflowError as error:
+        raise InputError(
+            f"The column {name!r} holds a number beyond those of double precision. Correct it or make it missing."
+        ) from error
     if np.isinf(numbers).any():
         raise InputError(f"The column {name!r} holds an infinite value. Correct it or make it missing (NaN).")
     beyond = bool(

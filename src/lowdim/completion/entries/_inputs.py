@@ -127,7 +127,7 @@ def numeric(data: Any) -> Any:
             if kind.kind != "O":  # dates would become numbers
                 raise TypeError
             frame.isetitem(place, require("pandas", "A frame").to_numeric(data.iloc[:, place]))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise InputError(
                 f"Column {name!r} holds {kind}, not numbers. Encode it, or send only numeric columns here with "
                 "sklearn.compose.ColumnTransformer([('numbers', DeepMatrixCompletion(), [...])], remainder='passthrough')."

@@ -14,7 +14,7 @@ from lowdim._memory import bytes_of_text, require_memory
 from lowdim._reading import read_arrays, reading
 from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, UsageError, did_you_mean, require
-from lowdim.tables import Source, Table, read_file
+from lowdim.tables import Source, Table, marks_of, read_file, without_marks
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
@@ -70,17 +70,24 @@ class TableFile:
 
 
 def read_triplets(
-    path: Path, row: str | None, col: str | None, value: str | None, *, delimiter: str | None = None
+    path: Path,
+    row: str | None,
+    col: str | None,
+    value: str | None,
+    *,
+    delimiter: str | None = None,
+    missing: Sequence[str] = (),
 ) -> Triplets:
     """Read one entry per line (CSV, TSV), row (Parquet) or element (NPZ).
 
     The names of the columns are those of the ids of rows, of columns, and of the values; by default one of `ROW_NAMES` and so on.
+    Values that are one of the texts in `missing` (``NAME=TEXT``: in one column) are not known.
 
     Raises:
         InputError: With the line where something is wrong.
     """
     columns, lines = _columns(path, delimiter)
-    return _triplets(columns, lines, path, row, col, value, None)
+    return _triplets(columns, lines, path, row, col, value, None, missing)
 
 
 def _triplets(
@@ -91,6 +98,7 @@ def _triplets(
     col: str | None,
     value: str | None,
     number: Callable[[str], float | None] | None,
+    missing: Sequence[str],
 ) -> Triplets:
     if path.suffix in RATING_SUFFIXES and not (row or col or value) and not _are_triplets(list(columns)):
         row, col, value = list(columns)[:3]
@@ -101,6 +109,9 @@ def _triplets(
     )
     rows, cols = (_ids(columns[name], name, path, lines) for name in names[:2])
     cells, asked = columns[names[2]], None
+    if missing:
+        marks = marks_of(names[2], list(columns), missing)
+        cells = without_marks(pd.DataFrame({names[2]: cells}), marks, usual=False).iloc[:, 0].tolist()
     known = np.array([not _is_missing(cell) for cell in cells]) if isinstance(cells, list) else np.zeros(0, bool)
     if known.any() and not known.all():
         asked = rows[~known], cols[~known]
@@ -144,10 +155,12 @@ def read_table(source: Source, **options: Any) -> TableFile:
     return TableFile(source, table, Entries.from_dense(table.matrix))
 
 
-def triplets_in(source: Source, row: str | None, col: str | None, value: str | None) -> Triplets:
-    """Entries with ids from the columns of a file that has been read; names as for `read_triplets`."""
+def triplets_in(
+    source: Source, row: str | None, col: str | None, value: str | None, missing: Sequence[str] = ()
+) -> Triplets:
+    """Entries with ids from the columns of a file that has been read; arguments as for `read_triplets`."""
     columns = {name: source.cells.iloc[:, place].tolist() for place, name in enumerate(source.names)}
-    return _triplets(columns, None, Path(source.name), row, col, value, source.number)
+    return _triplets(columns, None, Path(source.name), row, col, value, source.number, missing)
 
 
 def is_ratings(source: Source) -> bool:
@@ -287,7 +300,7 @@ def _ids(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> Text
     array = np.asarray(cells)
     if array.ndim != 1:
         raise InputError(f"{path}: {name} must be one-dimensional, but has shape {array.shape}.")
-    if array.dtype.kind not in "iuU" and any(cell is None for cell in cells):
+    if array.dtype.kind not in "iu" and pd.isna(pd.Series(cells, dtype=object)).any():
         raise InputError(f"{path}: {name} has an empty id.")
     texts = array.astype(str)
     empty = np.char.strip(texts) == ""
@@ -322,7 +335,9 @@ def _numbers(
 
 
 def _is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING)
+    if isinstance(cell, str):
+        return cell.strip().lower() in MISSING
+    return cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell)
 
 
 def _is_number(cell: Any) -> bool:
