@@ -136,6 +136,11 @@ def test_networks_in_memory_are_advised_on():
     assert found["recommendation"]["command"].startswith("lowdim.finetune(model, data, method=")
 
 
+def test_a_rate_beyond_float32():
+    with pytest.raises(UsageError, match="`rate` must be at most 1e"):
+        lowdim.finetune(network(), blobs(), method="full", rate=1e38)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

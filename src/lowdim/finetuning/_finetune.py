@@ -30,6 +30,9 @@ from lowdim.finetuning.methods import Decision, Method, check_options, method_na
 from lowdim.models import LoadedModel
 from lowdim.profiling import profile
 
+LARGEST_RATE = 1e30
+"""Steps beyond it are no numbers in float32."""
+
 
 def finetune(
     network: LoadedModel,
@@ -110,6 +113,8 @@ def finetune(
     for name, value in (("rate", rate), ("epochs", epochs), ("views", views), ("rank", rank)):
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"`{name}` must be a number above 0, not {value}.", argument=name)
+    if rate is not None and rate > LARGEST_RATE:
+        raise UsageError(f"`rate` must be at most {LARGEST_RATE:g}, not {rate}.", argument="rate")
     record = method_named(method)
     also = (also,) if isinstance(also, str) else tuple(also)
     options = Options(layer=layer, combine=combine, rank=rank, batch_norm=batch_norm, also=also, minutes=minutes)
