@@ -1,6 +1,6 @@
 """Candidates that are clearly behind see no more samples; who stays, and what they cost."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,11 @@ def test_every_beginning_has_the_classes_in_their_shares(labels: list[int], seed
     for label in np.unique(values):
         expected = first * np.mean(values == label)
         assert abs(np.sum(values[order[:first]] == label) - expected) < len(np.unique(values))
+
+
+def test_a_rare_class_is_rare_in_every_beginning() -> None:
+    order = nested_order(np.repeat([0, 1], [90, 10]), 0)
+    assert 1 <= np.sum(order[:20] >= 90) <= 3
 
 
 @dataclass
@@ -69,6 +74,26 @@ def test_the_best_hardly_ever_leaves() -> None:
         lost += 1 in left
         assert 2 in left
     assert lost <= 3
+
+
+def test_answers_are_compared_sample_by_sample() -> None:
+    """5 % fewer right answers are much where all others are the same, and little between unrelated ones."""
+    planted = Planted([0.5, 0.5], 800)
+    planted.right = [np.arange(800) % 10 != 0, (np.arange(800) % 10 != 0) & (np.arange(800) % 20 != 7)]
+    assert race(planted, np.arange(800) % 4, 2, by="probe_cv_accuracy", batch_size=10)[1].raced == 200
+
+
+def test_one_sample_is_no_clear_difference_even_where_nothing_scatters() -> None:
+    """As of a class with one sample: within classes nothing varies."""
+    planted = Planted([1.0, 1.0], 800)
+
+    def still(numbers: list[int], first: int) -> dict[int, Evaluation]:
+        found = planted(numbers, first)
+        calm = {"probe_cv_accuracy": np.zeros(first)}
+        scores = {number: {"probe_cv_accuracy": 1.0 - number / first} for number in numbers}
+        return {number: replace(one, influences=calm, scores=scores[number]) for number, one in found.items()}
+
+    assert not race(still, np.arange(800) % 4, 2, by="probe_cv_accuracy", batch_size=10)
 
 
 def test_a_difference_of_no_sample_is_none() -> None:
