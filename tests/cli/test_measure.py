@@ -369,20 +369,15 @@ def torchrun(count, *arguments, cwd, timeout=240):
     return child(*launcher, "-m", "lowdim", "measure", *SMALL, *arguments, cwd=cwd, timeout=timeout)
 
 
-def test_two_and_three_processes_give_the_numbers_of_one(tmp_path):
-    """A batch of 64 of 150 samples: three batches, uneven over two processes. Then half of it resumed with three."""
+def test_two_processes_give_the_numbers_of_one(tmp_path):
+    """A batch of 64 of 150 samples: three batches, uneven over two processes."""
     assert child(*RUN, "--out", "one", cwd=tmp_path).returncode == 0
-    found = torchrun(2, "--out", "two", cwd=tmp_path)
+    found = torchrun(2, "--json", "--out", "two", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.count("train: 150 samples") == 1, "only one process prints"
+    assert json.loads(found.stdout)["data"][0]["samples"] == 150, "only one process prints"
     close(without_seconds(tmp_path / "one"), without_seconds(tmp_path / "two"))
     assert not list(tmp_path.rglob(".tmp-*"))
-    state = tmp_path / "three" / "state" / "features"
-    found = torchrun(3, "--json", "--out", "three", cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout)["data"][0]["samples"] == 150
-    close(without_seconds(tmp_path / "one"), without_seconds(tmp_path / "three"))
-    assert not state.exists()
+    assert not (tmp_path / "two" / "state" / "features").exists()
 
 
 def test_a_refusal_stops_all_processes(tmp_path):

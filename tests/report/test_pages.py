@@ -31,7 +31,7 @@ LINES = {
     "export": "lowdim export --delta finetune/delta --to torch --page export/report.html",
     "complete": "lowdim complete 'a table.csv' --out complete",
     "check": "lowdim check weights --theorem parsimony --page check/report.html",
-    "reproduce": "lowdim reproduce parsimony-svd --set iterations=40 --out reproduce",
+    "reproduce": "lowdim reproduce separation-scale --set per_class=20 --out reproduce",
 }
 
 
@@ -86,7 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, line in LINES.items():
             Path(name).mkdir(exist_ok=True)
             run(line)
-        small = {"few-labels": {"draws": 1}, "damaged-picture": {"height": 40, "width": 60}, "parsimony-svd": {}}
+        small = {"few-labels": {"draws": 1}, "damaged-picture": {"height": 40, "width": 60}, "parsimony-svd": {"depth": 2, "iterations": 40}}
         experiments = [load(id) for id in small]
         settings = {one.id: one.settings(**small[one.id]) for one in experiments}
         outcomes = {one.id: one.run(settings[one.id], lambda done, total: None) for one in experiments}

@@ -141,6 +141,10 @@ class Reading:
         given: dict[str, Any] = {**vars(self), "task": str(self.task), **more}
         return as_dataset(data, seed=seed, **given)
 
+    def identity(self, dataset: "Dataset", **more: Any) -> dict[str, Any]:
+        """What tells the data that was read from other data in a run's configuration, with `more` that a command chooses by."""
+        return {"name": dataset.name, "splits": data_identity(dataset), "limit": self.limit, **more}
+
     def words(self, *, shots: bool = False) -> list[str]:
         """The same as words of a command line."""
         given = {f"--{name.replace('_', '-')}": value for name, value in vars(self).items() if name != "task"}

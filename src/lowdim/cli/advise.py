@@ -52,7 +52,7 @@ def advise(
     dataset = reading.dataset(data, running.seed, test_share=test_share)
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
-        "data": {"name": dataset.name, "splits": given.data_identity(dataset), "limit": reading.limit},
+        "data": reading.identity(dataset),
         "shots": _sizes(shots),
         "outliers": outliers,
         "test_share": None if dataset.own_split else test_share,

@@ -129,13 +129,7 @@ def finetune(
     }
     config: dict[str, Any] = {
         "model": given.model_identity(network),
-        "data": {
-            "name": dataset.name,
-            "splits": given.data_identity(dataset),
-            "limit": reading.limit,
-            "shots": reading.shots,
-            "test_share": None if dataset.own_split else test_share,
-        },
+        "data": reading.identity(dataset, shots=reading.shots, test_share=None if dataset.own_split else test_share),
         **how,
         "text_features": None if text_features is None else sha256(existing_file(text_features, "The file")),
         "compress_delta": compress_delta,

@@ -83,12 +83,7 @@ def measure(
     splits = [name for name in dataset.splits if split == "both" or name == split] or [dataset[split].name]
     config: dict[str, Any] = {
         "model": given.model_identity(network),
-        "data": {
-            "name": dataset.name,
-            "splits": given.data_identity(dataset),
-            "limit": reading.limit,
-            "shots": reading.shots,
-        },
+        "data": reading.identity(dataset, shots=reading.shots),
         "layers": layers,
         "pool": [str(choice) for choice in pool] if pool else None,
         "split": splits,

@@ -94,12 +94,7 @@ def rank(
     dataset = reading.dataset(data, running.seed)
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
-        "data": {
-            "name": dataset.name,
-            "splits": given.data_identity(dataset),
-            "limit": reading.limit,
-            "shots": reading.shots,
-        },
+        "data": reading.identity(dataset, shots=reading.shots),
         "by": str(
             by
             or (
