@@ -75,7 +75,7 @@ def test_a_table_of_numbers_with_labels_is_features(tmp_path: Path) -> None:
     item = data["train"].items[0]
     np.testing.assert_allclose(data["train"].load(0), rows[int(item.removeprefix("row ")) - 2])
     frame.assign(note="seen").to_csv(tmp_path / "g.csv", index=False)
-    with pytest.raises(InputError, match=r"Which column of .* holds the samples"):
+    with pytest.raises(InputError, match="'note' holds text"):
         load_data(tmp_path / "g.csv")
 
 

@@ -101,7 +101,9 @@ def test_a_new_method_is_one_file_and_one_line(tmp_path: Path) -> None:
     registry = methods / "__init__.py"
     registry.write_text(registry.read_text().replace('    "zero_shot",\n', '    "zero_shot",\n    "dummy",\n'))
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "delta")]
-    done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

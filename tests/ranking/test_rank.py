@@ -609,6 +609,7 @@ def test_intervals_cover_the_expected_score(tmp_path: Path, n: int, d: int) -> N
         assert 0.8 <= covered <= 0.99, (name, covered)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")  # they take half the time of so many calls
 def test_influences_predict_the_scatter() -> None:
     """Without files: the mean predicted deviation against the deviation over 200 samples of one population."""
     formulas = {

@@ -86,7 +86,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, line in LINES.items():
             Path(name).mkdir(exist_ok=True)
             run(line)
-        small = {"few-labels": {"draws": 1}, "damaged-picture": {"height": 40, "width": 60}, "parsimony-svd": {"depth": 2, "iterations": 40}}
+        small = {
+            "few-labels": {"draws": 1},
+            "damaged-picture": {"height": 40, "width": 60},
+            "parsimony-svd": {"depth": 2, "iterations": 40},
+        }
         experiments = [load(id) for id in small]
         settings = {one.id: one.settings(**small[one.id]) for one in experiments}
         outcomes = {one.id: one.run(settings[one.id], lambda done, total: None) for one in experiments}

@@ -117,7 +117,8 @@ class Dataset:
         notes: How it was split, and what was left out and why.
         own_split: Whether train and test are the data's own; False where they were drawn, or where it is not split.
         outputs: Names of the numbers to be predicted; empty where there are classes. Such samples have the label -1.
-        columns: Of a table, which were read: ``text_column``, ``path_column``, ``label_column``, as far as there are.
+        columns: Of a table, which were read: ``text_column``, ``path_column``, ``label_column``, as far as there are, and
+            ``feature_columns``, a list.
 
     Example:
         >>> from lowdim.data import dataset_from_arrays
@@ -133,7 +134,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     own_split: bool = True
     outputs: tuple[str, ...] = ()
-    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:

@@ -27,7 +27,7 @@ def load_data(
     text_column: str | None = None,
     label_column: str | None = None,
     path_root: Path | None = None,
-    usual: Mapping[str, str] | None = None,
+    usual: Mapping[str, Any] | None = None,
     limit: int | None = None,
     shots: int | None = None,
     seed: int = 0,
@@ -45,8 +45,8 @@ def load_data(
         text_column: Of a table: texts; two columns of pairs of texts, separated by a comma.
         label_column: Of a table: labels.
         path_root: Of a table: folder that picture paths start from and may not leave; default that of the table.
-        usual: Of a table, where none is named: ``text_column``, ``path_column`` and ``label_column`` of another like it, taken where they
-            are there, too.
+        usual: Of a table, where none is named: the ``columns`` of another like it, taken where they are there, too; its features are
+            taken by name.
         limit: Keep so many samples of each split, stratified.
         shots: Keep so many samples of each class of the train split.
         seed: Of the split (where there is none) and of ``limit`` and ``shots``.
@@ -129,7 +129,7 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
     return replace(dataset, splits=splits, notes=tuple(notes))
 
 
-def _read(spec: str, *, labelled: bool, task: Task, usual: Mapping[str, str] | None, **columns: Any) -> Dataset:
+def _read(spec: str, *, labelled: bool, task: Task, usual: Mapping[str, Any] | None, **columns: Any) -> Dataset:
     path = Path(spec).expanduser()
     suffix = path.suffix.lower()
     is_table = path.name.lower().endswith(ENDINGS)

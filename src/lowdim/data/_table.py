@@ -34,6 +34,8 @@ ENDINGS = (
 TEXTS = ("text", "sentence")
 PATHS = ("path", "image", "file", "filename")
 LABELS = ("label", "class", "target")
+FEATURES = "feature_columns"
+"""Under which a data set names the columns of numbers that were read."""
 Columns: TypeAlias = "dict[str, list[str] | np.ndarray]"
 _DIFFERENT = 0.8
 """Values of a column over its rows, from which it holds no classes."""
@@ -97,7 +99,7 @@ def table_of(
     text_column: str | None = None,
     label_column: str | None = None,
     path_root: Path | None = None,
-    usual: Mapping[str, str] | None = None,
+    usual: Mapping[str, Any] | None = None,
     labelled: bool = True,
     task: Task = "classification",
     first: int = 2,
@@ -108,8 +110,9 @@ def table_of(
     again = {
         option: name
         for option, name in (usual or {}).items()
-        if name in columns or all(part.strip() in columns for part in name.split(","))
+        if isinstance(name, str) and (name in columns or all(part.strip() in columns for part in name.split(",")))
     }
+    features = _names_in((usual or {}).get(FEATURES))
     if not path_column and not text_column:
         path_column, text_column = again.get("path_column"), again.get("text_column")
     label_column = label_column or again.get("label_column")
@@ -118,9 +121,12 @@ def table_of(
         path_column = None if text_column else _named(columns, PATHS)
     named, notes, classes = label_column or _named(columns, LABELS), list[str](), ()
     outputs = _several(columns, named) if task == "regression" else []
-    if not path_column and not text_column and (outputs or _all_numbers(columns, named)):
-        whole = _numbers(path, columns, outputs or [named], first)
+    if not path_column and not text_column and (features or outputs or _all_numbers(columns, named)):
+        whole, features, unused = _numbers(path, columns, outputs or [named], features, first)
     else:
+        features, unused = (), ()
+        if not path_column and not text_column:
+            _require_samples(path, columns, named, first, labelled=labelled)
         whole = _samples(path, columns, path_column, text_column, path_root, first)
     there = np.ones(len(whole), bool)
     if outputs:
@@ -138,9 +144,10 @@ def table_of(
         labels = whole.labels.copy()
         labels[there], classes = encode_labels(known)
         whole = replace(whole, labels=labels)
-        notes += [*padded_notes(known), *label_notes(classes)]
+        notes += [*padded_notes(known), *label_notes(classes), *_numbers_notes(named, known)]
     if labelled and not there.all():
         notes.append(f"left out, without a label: {some(whole.items, np.flatnonzero(~there))}")
+    notes += [f"not used: {', '.join(unused)}"] if unused else []
     rows = np.flatnonzero(there) if labelled else np.arange(len(whole))
     if not len(rows):
         raise InputError(f"{path} has no row with a label.")
@@ -156,7 +163,8 @@ def table_of(
             option: name
             for option, name in (("path_column", path_column), ("text_column", text_column), ("label_column", named))
             if name
-        },
+        }
+        | ({FEATURES: list(features)} if features else {}),
     )
     divided = _named(columns, ("split",))
     if divided is None:
@@ -183,32 +191,87 @@ def _samples(
     return Split(name="all", kind="text", labels=none, items=items, read=Texts(contents))
 
 
+def _others(columns: Columns, of: Sequence[str | None]) -> Columns:
+    """The columns that may hold features: all but `of` and the one that says which split a row belongs to."""
+    return {name: cells for name, cells in columns.items() if name not in of and name.strip().lower() != "split"}
+
+
 def _all_numbers(columns: Columns, label: str | None) -> bool:
     """Whether there are columns beside the labels, all of numbers."""
-    others = [cells for name, cells in columns.items() if name != label and name.strip().lower() != "split"]
+    others = [_as_numbers(cells) for cells in _others(columns, [label]).values()]
+    return bool(others) and all(numbers is not None and np.isfinite(numbers).all() for numbers in others)
+
+
+def _as_numbers(cells: list[str] | np.ndarray) -> np.ndarray | None:
+    """The cells as numbers, an empty one as NaN; None where one is neither."""
+    if isinstance(cells, np.ndarray):
+        return cells.astype(np.float64)
     try:
-        return bool(others) and all(np.isfinite(np.array(cells, dtype=np.float64)).all() for cells in others)
+        return np.array([np.nan if is_missing(cell) else cell for cell in cells], dtype=np.float64)
     except ValueError:
-        return False
+        return None
 
 
-def _numbers(path: Path, columns: Columns, outputs: Sequence[str | None], first: int) -> Split:
-    """All rows, without labels, as features: every column of numbers beside what is to be predicted."""
-    features: list[np.ndarray] = []
-    for name, cells in columns.items():
-        if name not in outputs and name.strip().lower() != "split":
-            try:
-                features.append(np.array(cells, dtype=np.float64))
-            except ValueError:
-                continue
-    if not features:
+def _numbers(
+    path: Path, columns: Columns, outputs: Sequence[str | None], wanted: Sequence[str], first: int
+) -> tuple[Split, tuple[str, ...], tuple[str, ...]]:
+    """All rows, without labels, as features: the columns that are wanted, by name, or else every column of numbers beside what is to be
+    predicted. Their names, and those of the other columns."""
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise InputError(
+            f"{path} has no column {some(missing, range(len(missing)))}, which the classifier was fitted to. {did_you_mean(missing[0], columns)}"
+        )
+    others = _others(columns, outputs)
+    features = {name: _as_numbers(columns[name]) for name in wanted or others}
+    found = {name: numbers for name, numbers in features.items() if numbers is not None}
+    unused = tuple(name for name in others if name not in found)
+    if wanted and len(found) < len(wanted):
+        raise InputError(f"{path}: {_faults(features, columns, first)}. The classifier was fitted to numbers there.")
+    if not found:
         raise InputError(
             f"{path} has no texts, no pictures, and no column whose cells are all numbers beside {', '.join(map(str, outputs))}."
         )
-    rows = np.stack(features, axis=1)
+    rows = np.stack([*found.values()], axis=1)
     items = [f"row {row}" for row in range(first, len(rows) + first)]
     none = np.full(len(rows), UNLABELLED)
-    return Split(name="all", kind="features", labels=none, items=items, read=Rows(rows, "features"))
+    return Split(name="all", kind="features", labels=none, items=items, read=Rows(rows, "features")), (*found,), unused
+
+
+def _names_in(given: Any) -> tuple[str, ...]:
+    """The names in what a file says of another table, of which nothing is known."""
+    return tuple(str(name) for name in cast("list[Any]", given)) if isinstance(given, list) else ()
+
+
+def _faults(features: Mapping[str, np.ndarray | None], columns: Columns, first: int) -> str:
+    """Why columns are no features."""
+    found: list[str] = []
+    for name, numbers in features.items():
+        if numbers is None:
+            row, cell = next(
+                (row, cell) for row, cell in enumerate(columns[name], first) if _as_numbers([_as_text(cell)]) is None
+            )
+            found.append(f"{name!r} holds text (row {row}: {_as_text(cell)[:40]!r})")
+        elif np.isnan(numbers).any():
+            empty = np.flatnonzero(np.isnan(numbers))
+            found.append(f"{name!r} has {len(empty)} empty cell{'s' * (len(empty) > 1)} (row {empty[0] + first})")
+    return some(found, range(len(found)))
+
+
+def _require_samples(path: Path, columns: Columns, label: str | None, first: int, *, labelled: bool) -> None:
+    """Refuses a table in which neither texts nor pictures are found by name, and of which not every other column is of numbers."""
+    names = ", ".join(columns)
+    if labelled and label is None:
+        raise InputError(
+            f"Which column of {path} holds the labels? Say `label_column`, and `text_column` or `path_column` unless all others are "
+            f"numbers; there are: {names}."
+        )
+    features = {name: _as_numbers(cells) for name, cells in _others(columns, [label]).items()}
+    if 2 * sum(numbers is not None for numbers in features.values()) > len(features):
+        raise InputError(
+            f"{path} is no table of features: {_faults(features, columns, first)}. Leave out columns of text, fill empty cells (lowdim "
+            "complete), or say with `text_column` or `path_column` what the samples are."
+        )
 
 
 def _several(columns: Columns, named: str | None) -> list[str | None]:
@@ -234,13 +297,23 @@ def _text_columns(columns: Columns, name: str | None) -> list[str | None]:
 def _read_columns(path: Path) -> Columns:
     if ".jsonl" in path.suffixes or ".ndjson" in path.suffixes:
         return _json_lines(path)
-    from lowdim.tables import read_file
+    from lowdim.tables import TextSource, read_file
 
     with reading(path, "a table"):
         source = read_file(path, header=True, labels=True)
     frame = source.cells
     columns = [[_as_text(cell) for cell in frame.iloc[:, place].tolist()] for place in range(len(source.names))]
+    if isinstance(source, TextSource) and (source.text.form.decimal, source.text.form.thousands) != (".", ""):
+        columns = [_point(cells, source) for cells in columns]
     return dict(zip(source.names, columns, strict=True))
+
+
+def _point(cells: list[str], source: Any) -> list[str]:
+    """Numbers with a decimal point where they have another sign; other texts as they are."""
+    numbers = [None if is_missing(cell) else source.number(cell) for cell in cells]
+    if any(number is None and not is_missing(cell) for number, cell in zip(numbers, cells, strict=True)):
+        return cells
+    return ["" if number is None else repr(number).removesuffix(".0") for number in numbers]
 
 
 def _json_lines(path: Path) -> Columns:
@@ -292,6 +365,16 @@ def _require_classes(path: Path, columns: Columns, name: str | None, labels: lis
     raise InputError(
         f"{path}: the column {name!r} has {values:,} different values in {len(labels):,} rows, so they are no classes; {advice}."
     )
+
+
+def _numbers_notes(name: str | None, labels: list[str]) -> list[str]:
+    """What to say of classes that are rather numbers."""
+    values = set(labels)
+    if len(values) < _ENOUGH or 3 * len(values) < len(labels) or _as_numbers([*values]) is None:
+        return []
+    return [
+        f"{name} holds {len(values):,} different numbers in {len(labels):,} rows, taken as classes; `task=regression` takes them as numbers"
+    ]
 
 
 def _fractions(labels: Sequence[str]) -> bool:

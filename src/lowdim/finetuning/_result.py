@@ -78,7 +78,7 @@ class Tuned:
     history: dict[str, dict[str, Any]]
     cache: dict[str, float]
     warnings: Sequence[str]
-    columns: Mapping[str, str]
+    columns: Mapping[str, Any]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     example: Inputs = field(repr=False)

@@ -122,7 +122,9 @@ class _Watch(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else PyTorch imports its compiler, a second and a half, only to keep it away from the method below
+        return (
+            False  # else PyTorch imports its compiler, a second and a half, only to keep it away from the method below
+        )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         parents = tuple(self._value(tensor) for tensor in tensors_of((args, kwargs or {})))

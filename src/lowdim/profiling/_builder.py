@@ -124,10 +124,14 @@ class Builder:
         self.data.append({"split": split, "samples": len(measured.labels), "classes": len(names), **sizes})
         absent = [name for name in self.names if name not in names]
         if absent:
-            self.warn(f"{split}: classes without a sample are left out: {', '.join(map(repr, absent))}.")
+            self.warn(
+                f"{split}: classes without a sample are left out: {some([*map(repr, absent)], range(len(absent)))}."
+            )
         single = [name for name, count in zip(names, counts, strict=True) if count == 1]
         if single:
-            self.warn(f"{split}: classes with one sample have no within-class scatter: {', '.join(map(repr, single))}.")
+            self.warn(
+                f"{split}: classes with one sample have no within-class scatter: {some([*map(repr, single)], range(len(single)))}."
+            )
 
     def _left_out(self, measured: Measured) -> None:
         """Which samples have no part in a layer's numbers; layers that leave out the same are named together."""

@@ -1,0 +1,79 @@
+"""Tables of features: their columns are known by name, and what keeps a table from being one is said."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lowdim
+from lowdim.data import as_dataset, load_data
+from lowdim.errors import InputError
+
+rng = np.random.default_rng(0)
+ROWS = rng.standard_normal((40, 3)) * [1, 10, 100] + np.repeat([0, 2], 20)[:, None] * [1, 10, 100]
+TABLE = pd.DataFrame(ROWS, columns=["ash", "hue", "malic"]).assign(wine=["red"] * 20 + ["white"] * 20)
+
+
+@pytest.fixture(scope="module")
+def delta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("tuned")
+    TABLE.to_csv(where / "t.csv", index=False)
+    lowdim.finetune(
+        "features", where / "t.csv", label_column="wine", method="linear-probe", test_share=0, out=where / "run"
+    )
+    return where / "run" / "delta"
+
+
+def classes(delta: Path, data: Any) -> list[str | None]:
+    return [one["class"] for one in lowdim.predict(delta, data).data["predictions"]]
+
+
+@pytest.mark.parametrize("form", ["frame", "file"])
+def test_columns_are_matched_by_name(delta: Path, tmp_path: Path, form: str) -> None:
+    expected = classes(delta, TABLE)
+    assert np.mean([a == b for a, b in zip(expected, TABLE["wine"], strict=True)]) > 0.8
+    moved = TABLE[["malic", "wine", "ash", "hue"]].assign(bottle=range(40), note="x")
+    if form == "file":
+        moved.to_csv(tmp_path / "moved.csv", index=False)
+        assert classes(delta, tmp_path / "moved.csv") == expected
+    else:
+        assert classes(delta, moved) == expected
+    with pytest.raises(InputError, match="no column hue, which the classifier was fitted to"):
+        lowdim.predict(delta, TABLE.drop(columns="hue"))
+
+
+def test_rows_with_an_empty_cell_are_left_out_and_text_is_refused(delta: Path) -> None:
+    holes = TABLE.copy()
+    holes.loc[3, "ash"] = np.nan
+    assert lowdim.predict(delta, holes).data["left_out"] == ["row 3"]
+    with pytest.raises(InputError, match=r"'ash' holds text \(row 3: 'low'\)"):
+        lowdim.predict(delta, TABLE.astype({"ash": object}).assign(ash=[*TABLE["ash"][:3], "low", *TABLE["ash"][4:]]))
+
+
+def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
+    TABLE.to_csv(tmp_path / "eu.csv", sep=";", decimal=",", index=False)
+    read = load_data(tmp_path / "eu.csv", label_column="wine", test_share=0)["train"]
+    assert np.array_equal([read.load(index) for index in range(40)], ROWS)
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "message"),
+    [
+        ({}, None, "holds the labels. Say `label_column`"),
+        ({"island": "Dream"}, "wine", r"no table of features: 'island' holds text \(row 2: 'Dream'\)"),
+        ({"hue": [*ROWS[:5, 1], np.nan, *ROWS[6:, 1]]}, "wine", r"'hue' has 1 empty cell \(row 7\)"),
+    ],
+)
+def test_what_keeps_a_table_from_being_one_is_said(
+    tmp_path: Path, change: dict[str, Any], named: str | None, message: str
+) -> None:
+    TABLE.assign(**change).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(InputError, match=message):
+        load_data(tmp_path / "t.csv", label_column=named)
+
+
+def test_numbers_as_classes_are_told() -> None:
+    data = as_dataset(TABLE.drop(columns="wine").assign(label=rng.permutation(40) // 2), test_share=0)
+    assert any("20 different numbers in 40 rows" in note and "`task=regression`" in note for note in data.notes)
