@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers.gd._descent import Network, descend, loss_and_gradients
+from lowdim.completion.solvers.gd._descent import Network, Residual, descend, loss_and_gradients
 from lowdim.completion.solvers.gd._gradient_descent import gradient_descent
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
@@ -47,6 +47,25 @@ def test_gradients_match_finite_differences(seed: int, count: int, width: int) -
         slope = (ends[1] - ends[0]) / 2e-5
         size = np.linalg.norm(gradient) * np.linalg.norm(direction) + loss
         np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=1e-5, atol=1e-7 * size)
+
+
+@pytest.mark.parametrize(("columns", "share"), [(3, 0.3), (17, 0.3), (64, 0.3), (65, 0.3), (65, 0.05)])
+def test_residual_and_its_products_match_their_dense_definition(columns: int, share: float) -> None:
+    """One pass over the entries, matrix products and sparse products; rows with no entry, a few, and many."""
+    random = np.random.default_rng(columns)
+    target, mask = random.standard_normal((9, 40)), random.random((9, 40)) < share
+    for row in range(6):
+        mask[row] = np.arange(40) < row
+    entries = Entries.from_dense(np.where(mask, target, np.nan))
+    left, right = random.standard_normal((9, columns)), random.standard_normal((40, columns))
+    residual = Residual(entries, columns)
+    more = ((0, 0), (0, residual.columns - columns))
+    by_row, by_col = np.full((9, residual.columns), np.nan), np.full((40, residual.columns), np.nan)
+    squares = residual(np.pad(left, more), np.pad(right, more), by_row, by_col)
+    expected = np.where(mask, left @ right.T - target, 0)
+    np.testing.assert_allclose(squares, (expected**2).sum(), rtol=1e-12)
+    np.testing.assert_allclose(by_row, np.pad(expected @ right, more), atol=1e-11)  # sums of numbers of size 10
+    np.testing.assert_allclose(by_col, np.pad(expected.T @ left, more), atol=1e-11)
 
 
 def test_fixed_steps_are_plain_gradient_descent_written_densely() -> None:
