@@ -351,7 +351,7 @@ class _Run:
         if not np.isfinite(loss):
             raise NonFiniteError(
                 f"Gradient descent diverged after {self.iterations} iterations with step {self.step:.3g} on the "
-                "summed loss. Use a smaller step (see stability_limits) or the adaptive mode."
+                "summed loss. Use a smaller step or the adaptive mode."
             )
         self.flow_time += self.step
         self.here, self.there = self.there, self.here
