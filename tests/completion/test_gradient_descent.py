@@ -1,15 +1,14 @@
-import contextlib
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers.gd._descent import Network, descend, loss_and_gradients
+from lowdim.completion.solvers.gd._descent import Residual, descend, loss_and_gradients
 from lowdim.completion.solvers.gd._gradient_descent import gradient_descent
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
+    curvature,
     largest_gamma,
     orthogonal_network,
     spectral_network,
@@ -17,6 +16,7 @@ from lowdim.completion.solvers.gd._starts import (
 )
 from lowdim.dynamics import GradientDescent, Problem, simulate
 from lowdim.errors import NonFiniteError, UsageError
+from lowdim.experiments.deep_completion import sharpness
 
 from .planted import low_rank, relative_error, sample
 
@@ -47,6 +47,25 @@ def test_gradients_match_finite_differences(seed: int, count: int, width: int) -
         slope = (ends[1] - ends[0]) / 2e-5
         size = np.linalg.norm(gradient) * np.linalg.norm(direction) + loss
         np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=1e-5, atol=1e-7 * size)
+
+
+@pytest.mark.parametrize(("columns", "share"), [(3, 0.3), (17, 0.3), (64, 0.3), (65, 0.3), (65, 0.05)])
+def test_residual_and_its_products_match_their_dense_definition(columns: int, share: float) -> None:
+    """One pass over the entries, matrix products and sparse products; rows with no entry, a few, and many."""
+    random = np.random.default_rng(columns)
+    target, mask = random.standard_normal((9, 40)), random.random((9, 40)) < share
+    for row in range(6):
+        mask[row] = np.arange(40) < row
+    entries = Entries.from_dense(np.where(mask, target, np.nan))
+    left, right = random.standard_normal((9, columns)), random.standard_normal((40, columns))
+    residual = Residual(entries, columns)
+    more = ((0, 0), (0, residual.columns - columns))
+    by_row, by_col = np.full((9, residual.columns), np.nan), np.full((40, residual.columns), np.nan)
+    squares = residual(np.pad(left, more), np.pad(right, more), by_row, by_col)
+    expected = np.where(mask, left @ right.T - target, 0)
+    np.testing.assert_allclose(squares, (expected**2).sum(), rtol=1e-12)
+    np.testing.assert_allclose(by_row, np.pad(expected @ right, more), atol=1e-11)  # sums of numbers of size 10
+    np.testing.assert_allclose(by_col, np.pad(expected.T @ left, more), atol=1e-11)
 
 
 def test_fixed_steps_are_plain_gradient_descent_written_densely() -> None:
@@ -175,24 +194,29 @@ def test_the_stability_law_of_the_step() -> None:
         descend(entries, start, 30 * limit, max_iterations=5_000)
 
 
-def test_the_stability_law_of_gamma() -> None:
+@pytest.mark.parametrize(("depth", "gamma", "scale"), [(3, 0.1, 0.02), (2, 1.0, 1e-3), (2, 0.02, 1e-3)])
+def test_the_stability_law_of_gamma(depth: int, gamma: float, scale: float) -> None:
+    """All entries seen: the largest eigenvalue of the Hessian where a run from near zero with small steps ends."""
     random = np.random.default_rng(7)
-    target = low_rank((40, 40), 1, random) / 10
+    target = low_rank((40, 40), 2, random) / 10
     entries = Entries.from_dense(target)
-    largest = float(np.linalg.norm(target, 2))
-    step = stable_step(1.0, largest, 3)
-    gamma = largest_gamma(step, 1.0, largest, 3)
-    # A start off the singular vectors: with all entries seen, U and V would otherwise not move at all.
-    network = compressed_network(entries, 1, 3, 0.05, 0.0, random)
-    turned = tuple(f + 0.01 * random.standard_normal(f.shape) for f in network.factors)
+    law = curvature(float(np.linalg.norm(target, 2)), depth, gamma)
+    start = compressed_network(entries, 2, depth, scale, gamma, random)
+    run = descend(entries, start, 0.5 / law, tolerance=1e-5, max_iterations=10_000)
+    assert run.converged
+    assert sharpness(entries, run.network, random) == pytest.approx(law, rel=5e-3)
 
-    def run(share: float):
-        rates = (share * gamma, 1.0, 1.0, 1.0, share * gamma)
-        return descend(entries, Network(turned, rates), step, tolerance=1e-3, max_iterations=5_000)
 
-    assert run(0.9).converged
-    with contextlib.suppress(NonFiniteError):
-        assert not run(1.1).converged
+@pytest.mark.parametrize(
+    ("form", "gamma"), [("compressed", 0.01), ("compressed", 0.5), ("spectral", 4.0), ("network", None)]
+)
+def test_the_default_fixed_step_suits_the_rates(form, gamma) -> None:
+    random = np.random.default_rng(8)
+    target = low_rank((60, 60), 2, random)
+    entries = sample(target, 0.6, random)
+    options = {"rank": 2, "form": form, "gamma": gamma, "scale": 0.05, "adaptive": False, "tolerance": 1e-5}
+    found = gradient_descent(entries, **options, max_iterations=4_000, record=1_000)
+    assert found.converged and relative_error(found, target) < 1e-4
 
 
 def test_runs_are_bit_identical() -> None:
@@ -243,8 +267,12 @@ def test_all_zero_entries_are_refused() -> None:
 
 
 def test_stability_law_by_hand() -> None:
-    # eta p (L s^(2 - 2/L) + 2 gamma s^2) = 2 at L = 2, s = 4: .01 * .5 * (2 * 4 + 2 * 12.25 * 16) = 2
-    assert largest_gamma(0.01, 0.5, 4.0, 2) == pytest.approx(12.25)
+    # L = 2, s = 4, gamma = 3/4: (1 + 3/4 w^2) w^2 = 4 is a quadratic equation
+    w2 = (-1 + np.sqrt(1 + 4 * 0.75 * 4)) / (2 * 0.75)
+    assert curvature(4.0, 2, 0.75) == pytest.approx(2 * 16 / w2 + 1.5 * 16 / (1 + 0.75 * w2))
+    gamma = largest_gamma(0.01, 0.5, 4.0, 2)
+    assert 0.01 * 0.5 * curvature(4.0, 2, gamma) == pytest.approx(2)
+    assert largest_gamma(1.0, 0.5, 4.0, 2) == 0, "too large for the inner factors alone"
     assert stable_step(0.5, 4.0, 2) == pytest.approx(1 / (0.5 * 2 * 4))
 
 

@@ -252,7 +252,7 @@ def test_a_killed_process_is_reported_and_hides_nothing(tmp_path):
     finished = {one.id: one for one in run_experiments(settings, tmp_path, jobs=2, progress=kill)}
     assert killed
     assert finished["separation-depth"].status == "error"
-    assert "exit code -9" in finished["separation-depth"].message
+    assert "ended by signal 9 (was memory short?)" in finished["separation-depth"].message
     assert finished["separation-scale"].status == "done"
 
 
@@ -292,6 +292,10 @@ def test_the_thread_limits_of_the_user_are_kept():
     assert set(thread_settings({**none, "OMP_NUM_THREADS": "1"}, 2).values()) == {"1"}
     mixed = thread_settings({**none, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "3"}, 2)
     assert (mixed["OMP_NUM_THREADS"], mixed["OPENBLAS_NUM_THREADS"], mixed["MKL_NUM_THREADS"]) == ("1", "3", "1")
+    nested = thread_settings({**none, "OMP_NUM_THREADS": "3,1"}, 2)
+    assert set(nested.values()) == {"3"}, "one number for each nested level is no number for the other libraries"
+    for unusable in ("0", "-1", "many", ""):
+        assert set(thread_settings({**none, "OMP_NUM_THREADS": unusable}, 2).values()) == {"2"}
 
 
 def test_descriptions_hold_no_number_that_a_setting_can_change():

@@ -123,9 +123,14 @@ def _start(id: str, settings: Any, state: Path, threads: int) -> _Worker:
 
 
 def thread_settings(given: Mapping[str, str | None], share: int) -> dict[str, str]:
-    """The variables that limit threads: as the user set them, else as OMP_NUM_THREADS, else this share of the processor."""
-    common = given["OMP_NUM_THREADS"] or str(share)
-    return {name: given[name] or common for name in _THREADS}
+    """The variables that limit threads: as the user set them, else as OMP_NUM_THREADS, else this share of the processor.
+
+    Of a list, one number for each nested level, the first; what is no number above 0 counts as not set.
+    """
+    first = {name: (given[name] or "").split(",")[0].strip() for name in _THREADS}
+    usable = {name: text for name, text in first.items() if text.isdecimal() and int(text) > 0}
+    common = usable.get("OMP_NUM_THREADS", str(share))
+    return {name: usable.get(name, common) for name in _THREADS}
 
 
 def _receive(worker: _Worker) -> Finished | None:
@@ -135,9 +140,9 @@ def _receive(worker: _Worker) -> Finished | None:
         message = worker.connection.recv()
     except EOFError:
         worker.process.join()
-        reason = (
-            f"the process ended with exit code {worker.process.exitcode} before the experiment did; was memory short?"
-        )
+        code = worker.process.exitcode or 0
+        ended = f"was ended by signal {-code} (was memory short?)" if code < 0 else f"ended with exit code {code}"
+        reason = f"the process {ended} before the experiment did."
         return Finished(worker.id, "error", seconds, message=reason, exit_code=5)
     if isinstance(message, float):
         worker.fraction = message

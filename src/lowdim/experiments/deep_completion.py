@@ -10,6 +10,7 @@ from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.gd._descent import Descent, Network, descend, loss_and_gradients
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
+    curvature,
     largest_gamma,
     orthogonal_network,
     spectral_network,
@@ -395,8 +396,9 @@ def run_compressed(settings: CompressedSettings, progress: Progress) -> Outcome:
         ),
     ]
     seen = instance.largest()  # as the solver knows it: above the target's by the fluctuation of the sample
-    law = 2 / (settings.share * (depth * seen ** (2 - 2 / depth) + 2 * settings.gamma * seen**2))
-    verdicts += stability_verdicts(entries, runs[middle].network, law, random)
+    law = 2 / (settings.share * curvature(seen, depth, settings.gamma))
+    steady = runs.get(f"{middle}, fixed step", runs[middle])  # adaptive steps leave the balance that the law is about
+    verdicts += stability_verdicts(entries, steady.network, law, random)
     if settings.fixed:
         verdicts += step_verdicts(settings.d, runs[f"{middle}, fixed step"].iterations, runs[middle].iterations)
     columns = ("network", "iterations", "flow time", "relative residual", "relative error")

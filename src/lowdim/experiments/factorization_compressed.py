@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from lowdim._verdicts import Verdict
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.gd._descent import Network, descend
+from lowdim.completion.solvers.gd._starts import curvature
 from lowdim.dynamics import GradientDescent, Problem, Trajectory, initialize, reduce, simulate
 from lowdim.dynamics._network import gradients
 from lowdim.errors import UsageError
@@ -17,6 +19,8 @@ from lowdim.figures import Lines, Series, Style, Table
 
 REPEATS, ITERATIONS = 7, 10
 """Of the measurement of time."""
+PLATEAU, STABLE, MOST = 0.99, 0.9, 5_000
+"""Relative residual at which the plateau is over; the fixed step as a share of the largest stable one; the most such steps."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,12 @@ def leading_target(d: int, rank: int, random: np.random.Generator) -> NDArray[np
 
 
 def run(settings: Settings, progress: Progress) -> Outcome:
-    """Runs the reduced network with adaptive steps, then the original one with the same steps."""
+    """Runs the reduced network, then the original one with the same steps."""
     random = np.random.default_rng(settings.seed)
     target = leading_target(settings.d, settings.rank, random)
     problem = Problem(target)
     weights = initialize([settings.d] * (settings.depth + 1), random, scale=settings.scale)
-    steps = _adaptive_steps(problem, weights, settings)
+    steps = _chosen_steps(problem, weights, settings)
     rule = GradientDescent(step=lambda iteration: steps[iteration])
     record = max(1, len(steps) // settings.records)
     runs: dict[str, Trajectory] = {}
@@ -73,7 +77,8 @@ def run(settings: Settings, progress: Progress) -> Outcome:
         progress(done, len(ranks))
         mode = "full" if rank is None else "reduced"
         runs[name] = simulate(problem, weights, rule, steps=len(steps), mode=mode, rank=rank, record=record)
-    seconds = _seconds(runs)
+    with threadpool_limits(1, "blas"):
+        seconds = _seconds(runs)
     progress(len(ranks), len(ranks))
     gaps = {name: _gap(runs["original"], runs[name], target) for name in list(runs)[1:]}
     final = runs["compressed"].end_to_end(float(runs["compressed"].times[-1]))
@@ -91,33 +96,38 @@ def run(settings: Settings, progress: Progress) -> Outcome:
         figures=(_losses(runs),),
         tables=(_costs(settings, seconds),),
         notes=(
-            f"{len(steps)} accepted steps of varying size (grown by 1.1, halved on an increase) found on the compressed "
-            "network; the original one takes the same steps. Gaps are Frobenius norms relative to the target's.",
+            f"{len(steps)} steps found on the compressed network: adaptive ones through the plateau, then fixed ones at {STABLE:g} of the "
+            f"stability limit, at most {MOST:,}. The original one takes the same steps. Gaps are Frobenius norms relative to the target's.",
         ),
     )
 
 
 def _seconds(runs: dict[str, Trajectory]) -> dict[str, float]:
-    """Median time of one iteration of each network, over repeats that alternate between them."""
+    """Median processor time of one iteration of each network on one thread, over repeats that alternate between them."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(REPEATS):
         for name, run in runs.items():
             target = run.problem.phi if run.reduction is None else run.reduction.target
             factors = run.states.at(0.0)
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(ITERATIONS):
                 gradients(factors, target)
-            times[name].append((time.perf_counter() - start) / ITERATIONS)
+            times[name].append((time.process_time() - start) / ITERATIONS)
     return {name: float(np.median(found)) for name, found in times.items()}
 
 
-def _adaptive_steps(problem: Problem, weights: list[NDArray[np.float64]], settings: Settings) -> NDArray[np.float64]:
-    """The accepted steps of an adaptive run of the inner 2r x 2r network."""
+def _chosen_steps(problem: Problem, weights: list[NDArray[np.float64]], settings: Settings) -> NDArray[np.float64]:
+    """Steps from a run of the inner 2r x 2r network: adaptive ones through the plateau, then fixed ones below the stability limit.
+
+    Adaptive steps would go on to oscillate about that limit, and above it any two runs drift apart by their rounding errors.
+    """
     reduction = reduce(problem, weights, settings.rank)
     inner = Network(tuple(core[:-1, :-1] for core in reduction.cores), (1.0,) * settings.depth)
     entries = Entries.from_dense(reduction.target[:-1, :-1])
-    found = descend(entries, inner, settings.step, adaptive=True, tolerance=settings.tolerance)
-    steps = np.diff(found.flow_times)
+    start = descend(entries, inner, settings.step, adaptive=True, tolerance=PLATEAU)
+    fixed = STABLE * 2 / curvature(float(np.linalg.norm(reduction.target, 2)), settings.depth)
+    end = descend(entries, start.network, fixed, tolerance=settings.tolerance, max_iterations=MOST)
+    steps = np.concatenate([np.diff(start.flow_times), np.diff(end.flow_times)])
     return steps[steps > 0]
 
 
@@ -143,8 +153,8 @@ def _costs(settings: Settings, seconds: dict[str, float]) -> Table:
     }
     rows = [(name, parameters[name], 1e3 * seconds[name]) for name in parameters]
     caption = (
-        "The compressed network holds L (2r)^2 moving numbers and 2 d 2r fixed ones. Times are those of the gradients, medians of "
-        f"{REPEATS} alternating repeats of {ITERATIONS} iterations."
+        "The compressed network holds L (2r)^2 moving numbers and 2 d 2r fixed ones. Times are processor time of the gradients "
+        f"on one thread, medians of {REPEATS} alternating repeats of {ITERATIONS} iterations."
     )
     return Table("seconds", "Cost", ("network", "parameters", "milliseconds per iteration"), rows, caption)
 

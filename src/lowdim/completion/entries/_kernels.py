@@ -9,13 +9,14 @@ output row is one sum in a fixed order, so results do not depend on the number o
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from lowdim.completion.entries._vectors import LANES, lane, load, repeated, store, sums
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -106,60 +107,64 @@ def add_both_products(start: Any, cols: Any, values: Any, left: Any, right: Any,
 
 
 @kernel
-def residual_products(start: Any, cols: Any, values: Any, left: Any, right: Any, by_row: Any, by_col: Any) -> Any:
-    """Of the sparse S, ``left @ right.T`` less the values: its squared norm; writes ``S @ right`` and ``S.T @ left``. One pass."""
-    squares = 0.0
-    by_row[:] = 0.0
+def residual_products(
+    start: Any, cols: Any, values: Any, left: Any, right: Any, by_row: Any, by_col: Any, width: Any
+) -> Any:
+    """Of the sparse S, ``left @ right.T`` less the values: its squared norm; writes ``S @ right`` and ``S.T @ left``. One pass.
+
+    The four matrices have ``4 * len(width)`` columns. Four entries of a row are taken at once, which have four different columns.
+    """
+    k, four = LANES * len(width), (0,)
+    squares = last_squares = repeated(0.0, four)
     by_col[:] = 0.0
     for i in range(start.size - 1):
-        for t in range(start[i], start[i + 1]):
-            j = cols[t]
-            total = 0.0
-            for a in range(left.shape[1]):
-                total += left[i, a] * right[j, a]
-            residual = total - values[t]
-            squares += residual * residual
-            for a in range(left.shape[1]):
-                by_row[i, a] += residual * right[j, a]
-            for a in range(left.shape[1]):
-                by_col[j, a] += residual * left[i, a]
-    return squares
+        own, total = load(left, i * k, width), repeated(0.0, width)
+        t, end = np.uintp(start[i]), np.uintp(start[i + 1])  # signed, a place could count from the end
+        while t + np.uintp(LANES) <= end:
+            a, b, c, d = (
+                np.intp(cols[t]) * k,
+                np.intp(cols[t + np.uintp(1)]) * k,
+                np.intp(cols[t + np.uintp(2)]) * k,
+                np.intp(cols[t + np.uintp(3)]) * k,
+            )
+            at_a, at_b, at_c, at_d = (
+                load(right, a, width),
+                load(right, b, width),
+                load(right, c, width),
+                load(right, d, width),
+            )
+            residual = sums(own * at_a, own * at_b, own * at_c, own * at_d) - load(values, t, four)
+            squares = squares + residual * residual
+            in_a, in_b = repeated(lane(residual, 0), width), repeated(lane(residual, 1), width)
+            in_c, in_d = repeated(lane(residual, 2), width), repeated(lane(residual, 3), width)
+            total = total + in_a * at_a + in_b * at_b + in_c * at_c + in_d * at_d
+            store(by_col, a, load(by_col, a, width) + in_a * own)
+            store(by_col, b, load(by_col, b, width) + in_b * own)
+            store(by_col, c, load(by_col, c, width) + in_c * own)
+            store(by_col, d, load(by_col, d, width) + in_d * own)
+            t += np.uintp(LANES)
+        while t < end:
+            a = np.intp(cols[t]) * k
+            at_a = load(right, a, width)
+            product = own * at_a
+            residual = sums(product, product, product, product) - repeated(values[t], four)
+            last_squares = last_squares + residual * residual
+            in_a = repeated(lane(residual, 0), width)
+            total = total + in_a * at_a
+            store(by_col, a, load(by_col, a, width) + in_a * own)
+            t += np.uintp(1)
+        store(by_row, i * k, total)
+    squared = lane(last_squares, 0)
+    for place in range(LANES):
+        squared += lane(squares, place)
+    return squared
 
 
-@cache
-def unrolled_residual_products(columns: int) -> Any:
-    """`residual_products` for this number of columns, its loops over them written out so that they become vector instructions: two to
-    three times as fast, after a second of compiling in each process."""
-    every = range(columns)
-    lines = [
-        "def unrolled(start, cols, values, left, right, by_row, by_col):",
-        "    squares = 0.0",
-        "    by_col[:] = 0.0",
-        "    for i in range(start.size - 1):",
-        *(f"        l{a} = left[i, {a}]; s{a} = 0.0" for a in every),
-        "        for t in range(start[i], start[i + 1]):",
-        "            j = cols[t]",
-        *(f"            r{a} = right[j, {a}]" for a in every),
-        f"            residual = {' + '.join(f'l{a} * r{a}' for a in every)} - values[t]",
-        "            squares += residual * residual",
-        *(f"            s{a} += residual * r{a}" for a in every),
-        *(f"            c{a} = by_col[j, {a}] + residual * l{a}" for a in every),
-        *(f"            by_col[j, {a}] = c{a}" for a in every),
-        *(f"        by_row[i, {a}] = s{a}" for a in every),
-        "    return squares",
-    ]
-    names: dict[str, Any] = {}
-    exec("\n".join(lines), names)
-    compiled = numba.njit(fastmath=FASTMATH, nogil=True)(names["unrolled"])
-    floats, integers = numba.types.float64, numba.types.int64
-    matrix = floats[:, ::1]
-    before = numba.config.SLP_VECTORIZE  # pyright: ignore
-    numba.config.SLP_VECTORIZE = 1  # pyright: ignore  # off by default, and what makes vectors of neighbouring statements
-    try:
-        compiled.compile((integers[::1], numba.types.int32[::1], floats[::1], matrix, matrix, matrix, matrix))
-    finally:
-        numba.config.SLP_VECTORIZE = before  # pyright: ignore
-    return compiled
+@kernel
+def step_down(places: Any, slopes: Any, rates: Any, step: Any, out: Any) -> None:
+    """A step of descent with a rate for every number."""
+    for t in range(places.size):
+        out[t] = places[t] - step * rates[t] * slopes[t]
 
 
 def counting_sort(

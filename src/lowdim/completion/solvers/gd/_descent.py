@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from lowdim.completion.entries import Entries
-from lowdim.completion.entries._kernels import residual_products, unrolled_residual_products
+from lowdim.completion.entries._kernels import residual_products, step_down
+from lowdim.completion.entries._vectors import LANES
 from lowdim.completion.solvers._solver import Journal
 from lowdim.errors import NonFiniteError
 
@@ -23,8 +24,8 @@ Probe = Callable[[Array, Array], float]
 GROWTH, CUT = 1.1, 0.5
 ROUNDING = 1e-12  # on a plateau the loss changes by less than its rounding error, which must not cut the step
 STALL_WINDOW, STALL = 300, 1e-4
+LINE = 8  # numbers in a line of the cache
 FEW_COLUMNS = 64  # up to which one pass over the entries is the fastest
-UNROLL_FROM, MOST_UNROLLED = 50_000, 32  # entries and columns for which compiling pays
 DENSE, LARGEST_DENSE = (
     0.1,
     10_000_000,
@@ -100,56 +101,45 @@ class Residual:
     Args:
         entries: Observed entries of Phi, (m, n).
         columns: Of left and right.
-        often: Whether it will be asked for so often that compiling for this number of columns pays.
+
+    Attributes:
+        columns: Of the arrays it takes: at least as many, those above being 0.
     """
 
-    def __init__(self, entries: Entries, columns: int, *, often: bool = False) -> None:
-        self.entries, self._columns = entries, columns
-        (m, n), padded = entries.shape, -(-columns // 4) * 4
+    def __init__(self, entries: Entries, columns: int) -> None:
+        (m, n), self.entries = entries.shape, entries
         self._fused = columns <= FEW_COLUMNS
+        self.columns = -(-columns // LANES) * LANES if self._fused else columns
+        self._width = (0,) * (self.columns // LANES)
         self._dense = not self._fused and entries.density >= DENSE and m * n <= LARGEST_DENSE
-        if self._fused:
-            unroll = often and entries.size >= UNROLL_FROM and padded <= MOST_UNROLLED
-            self._kernel = unrolled_residual_products(padded) if unroll else residual_products
-            width = padded if unroll else columns
-            self._padded = width > columns
-            self._parts = [np.zeros((side, width)) for side in (m, n, m, n)]
-        elif self._dense:
+        if self._dense:
             self._observed, self._phi, self._work = np.zeros((m, n)), np.zeros((m, n)), np.empty((m, n))
             self._observed[entries.rows, entries.cols] = 1
             self._phi[entries.rows, entries.cols] = entries.values
 
     def __call__(self, left: Array, right: Array, by_row: Array, by_col: Array) -> float:
-        """The squared norm; the products are written into the two (m, k) and (k, n) arrays, the second one transposed.
+        """The squared norm; the products are written into (m, k) and (n, k) arrays.
 
         Args:
             left: (m, k).
-            right: (k, n): the matrix is ``left @ right``.
-            by_row: For ``S @ right.T``.
-            by_col: For ``left.T @ S``.
+            right: (n, k).
+            by_row: For ``S @ right``.
+            by_col: For ``S.T @ left``.
         """
-        entries, k = self.entries, self._columns
+        entries = self.entries
         if self._fused:
-            here, there, rows, cols = self._parts
-            there[:, :k] = right.T
-            if not self._padded:
-                squares = self._kernel(entries.row_start, entries.cols, entries.values, left, there, by_row, cols)
-            else:
-                here[:, :k] = left
-                squares = self._kernel(entries.row_start, entries.cols, entries.values, here, there, rows, cols)
-                by_row[...] = rows[:, :k]
-            by_col[...] = cols[:, :k].T
-            return float(squares)
+            start, cols, values = entries.row_start, entries.cols, entries.values
+            return residual_products(start, cols, values, left, right, by_row, by_col, self._width)
         if self._dense:
-            residual = np.matmul(left, right, out=self._work)
+            residual = np.matmul(left, right.T, out=self._work)
             np.subtract(residual, self._phi, out=residual)
             np.multiply(residual, self._observed, out=residual)
-            np.matmul(residual, right.T, out=by_row)
-            np.matmul(left.T, residual, out=by_col)
+            np.matmul(residual, right, out=by_row)
+            np.matmul(residual.T, left, out=by_col)
             return float(np.vdot(residual, residual))
-        values = entries.predict(np.ascontiguousarray(left), np.ascontiguousarray(right.T)) - entries.values
+        values = entries.predict(left, right) - entries.values
         sparse = entries.sparse(values)
-        by_row[...], by_col[...] = sparse @ right.T, (sparse.T @ left).T
+        by_row[...], by_col[...] = sparse @ right, sparse.T @ left
         return float(values @ values)
 
 
@@ -159,39 +149,63 @@ class Point:
 
     Args:
         factors: ``F_1 (k, n), ..., F_N (m, k)``, at least two; copied.
+        residual: Of the entries. Where it takes more columns than k, the factors go on with zeros, whose gradients are zeros.
     """
 
-    def __init__(self, factors: Sequence[Array]) -> None:
-        ends = np.cumsum([factor.size for factor in factors])
-        self._places, self._slopes = np.concatenate([factor.ravel() for factor in factors]), np.empty(ends[-1])
-        self.factors, self.gradients = (
-            [part.reshape(factor.shape) for part, factor in zip(np.split(flat, ends[:-1]), factors, strict=True)]
+    def __init__(self, factors: Sequence[Array], residual: Residual) -> None:
+        (own, n), k, last = factors[0].shape, residual.columns, len(factors) - 1
+        self._residual, self._own = residual, own
+        padded = [
+            np.pad(factor, ((0, (k - own) * (layer < last)), (0, (k - own) * (layer > 0))))
+            for layer, factor in enumerate(factors)
+        ]
+        ends = np.cumsum([factor.size for factor in padded])
+        self._places, self._slopes = _aligned(int(ends[-1])), _aligned(int(ends[-1]))
+        np.concatenate([factor.ravel() for factor in padded], out=self._places)
+        self._factors, self._gradients = (
+            [part.reshape(factor.shape) for part, factor in zip(np.split(flat, ends[:-1]), padded, strict=True)]
             for flat in (self._places, self._slopes)
         )
         self.loss = np.inf
-        (k, _), inner = factors[0].shape, len(factors) - 2
-        self._before = [np.empty((k, k)) for _ in range(inner)]  # F_l ... F_2
+        self._before = [np.empty((k, k)) for _ in range(last - 1)]  # F_l ... F_2
         self._cores = [np.empty((k, k)) for _ in range(2)]
-        self._right, self._pull = np.empty_like(self.factors[0]), np.empty_like(self.factors[0])
+        self._right, self._pull = _aligned(n, k), _aligned(n, k)
 
-    def measure(self, residual: Residual) -> None:
+    @property
+    def factors(self) -> list[Array]:
+        """As they were given, without further zeros."""
+        return self._cut(self._factors)
+
+    @property
+    def gradients(self) -> list[Array]:
+        """Of each factor."""
+        return self._cut(self._gradients)
+
+    def _cut(self, parts: Sequence[Array]) -> list[Array]:
+        k = self._own
+        return [parts[0][:k], *(part[:k, :k] for part in parts[1:-1]), parts[-1][:, :k]]
+
+    def measure(self) -> None:
         r"""The summed loss and its gradient in every factor, $\nabla_l = F_{N:l+1}^\top S F_{l-1:1}^\top$.
 
         The data are touched once; inner factors see only the (k, k) matrix $F_N^\top S F_1^\top$.
         """
-        factors, gradients, before = self.factors, self.gradients, self._before
+        factors, gradients, before, right, pull = self._factors, self._gradients, self._before, self._right, self._pull
         for layer, product in enumerate(before):
             if layer:
                 np.matmul(factors[layer + 1], before[layer - 1], out=product)
             else:
                 product[...] = factors[1]
-        right = np.matmul(before[-1], factors[0], out=self._right) if before else factors[0]
-        pull = self._pull if before else gradients[0]
-        self.loss = 0.5 * residual(factors[-1], right, gradients[-1], pull)
+        if before:
+            np.matmul(factors[0].T, before[-1].T, out=right)
+        else:
+            right[...] = factors[0].T
+        self.loss = 0.5 * self._residual(factors[-1], right, gradients[-1], pull)
         if not before:
+            gradients[0][...] = pull.T
             return
         core, other = self._cores
-        np.matmul(pull, factors[0].T, out=core)
+        np.matmul(pull.T, factors[0].T, out=core)
         for layer in range(len(before), 0, -1):
             if layer == 1:
                 gradients[1][...] = core
@@ -199,13 +213,23 @@ class Point:
                 np.matmul(core, before[layer - 2].T, out=gradients[layer])
                 np.matmul(factors[layer].T, core, out=other)
                 core, other = other, core
-        np.matmul(before[-1].T, pull, out=gradients[0])
+        np.matmul(before[-1].T, pull.T, out=gradients[0])
+
+    def rates(self, each: Sequence[float]) -> Array:
+        """The rate of every entry, for `move`, from one rate for each factor."""
+        return np.repeat(np.array(each), [factor.size for factor in self._factors])
 
     def move(self, origin: "Point", rates: Array, step: float) -> None:
-        """To where a step of this size from another point leads, at these rates of all entries of all factors."""
-        np.multiply(origin._slopes, rates, out=self._places)
-        self._places *= -step
-        self._places += origin._places
+        """To where a step of this size from another point leads."""
+        step_down(origin._places, origin._slopes, rates, step, self._places)
+
+
+def _aligned(*shape: int) -> Array:
+    """An array that starts where a line of the processor's cache does: where vectors cross lines, the pass takes a third longer."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + LINE)
+    start = -memory.ctypes.data // memory.itemsize % LINE
+    return memory[start : start + size].reshape(shape)
 
 
 def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[float, list[Array]]:
@@ -216,8 +240,8 @@ def loss_and_gradients(entries: Entries, factors: Sequence[Array]) -> tuple[floa
     Returns:
         The loss, and one array per factor. Cost: O(``|Omega|`` k + (m + n) k^2 + N k^3).
     """
-    point = Point(factors)
-    point.measure(Residual(entries, factors[-1].shape[1]))
+    point = Point(factors, Residual(entries, factors[-1].shape[1]))
+    point.measure()
     return point.loss, point.gradients
 
 
@@ -261,7 +285,7 @@ def descend(
             history.append(run.snapshot(probe))
     times, flow_times, residuals, probes = (np.array(column) for column in zip(*history, strict=True))
     return Descent(
-        network=Network(tuple(run.factors), network.rates),
+        network=Network(tuple(map(np.ascontiguousarray, run.factors)), network.rates),
         iterations=run.iterations,
         flow_time=run.flow_time,
         relative_residual=run.relative_residual,
@@ -279,13 +303,13 @@ class _Run:
 
     def __init__(self, entries: Entries, network: Network, step: float, adaptive: bool, tolerance: float) -> None:
         self.network = network
-        self.rates = np.repeat(np.array(network.rates), [factor.size for factor in network.factors])
         self.step, self.adaptive, self.tolerance = step, adaptive, tolerance
         self.iterations, self.flow_time = 0, 0.0
         self.norm = float(np.linalg.norm(entries.values))
-        self.residual = Residual(entries, network.factors[-1].shape[1], often=True)
-        self.here, self.there = Point(network.factors), Point(network.factors)
-        self.here.measure(self.residual)
+        residual = Residual(entries, network.factors[-1].shape[1])
+        self.here, self.there = Point(network.factors, residual), Point(network.factors, residual)
+        self.rates = self.here.rates(network.rates)
+        self.here.measure()
         self.reference = (self.loss, 0, 0.0)  # loss, iterations and flow time when the loss last fell noticeably
         self.start, self.plateau = self.loss, np.inf  # loss at the start; how long it took to fall noticeably
 
@@ -318,7 +342,7 @@ class _Run:
 
     def advance(self) -> None:
         self.there.move(self.here, self.rates, self.step)
-        self.there.measure(self.residual)
+        self.there.measure()
         loss = self.there.loss
         self.iterations += 1
         if self.adaptive and not loss <= self.loss * (1 + ROUNDING):
@@ -327,7 +351,7 @@ class _Run:
         if not np.isfinite(loss):
             raise NonFiniteError(
                 f"Gradient descent diverged after {self.iterations} iterations with step {self.step:.3g} on the "
-                "summed loss. Use a smaller step (see stability_limits) or the adaptive mode."
+                "summed loss. Use a smaller step or the adaptive mode."
             )
         self.flow_time += self.step
         self.here, self.there = self.there, self.here

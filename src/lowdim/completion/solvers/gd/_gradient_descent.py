@@ -12,6 +12,7 @@ from lowdim.completion.solvers._solver import Completion, Entries, HeldOut, Jour
 from lowdim.completion.solvers.gd._descent import Array, Descent, Network, Probe, descend
 from lowdim.completion.solvers.gd._starts import (
     compressed_network,
+    curvature,
     largest_gamma,
     orthogonal_network,
     spectral_network,
@@ -22,6 +23,7 @@ from lowdim.errors import UsageError, did_you_mean
 Form = Literal["compressed", "spectral", "network"]
 FORMS = ("compressed", "spectral", "network")
 SURE_RESIDUAL = 1e-4
+SHARE_OF_LIMIT = 0.9  # of the step: the law's limit is that of a flow, and of the leading direction alone
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ def gradient_descent(
             factors of the given width (full or narrow).
         width: Of ``form="network"``; ``2 rank`` when not given.
         scale: epsilon, of the start.
-        step: eta on the summed loss $\tfrac12\lVert\Omega\circ(W-\Phi)\rVert_F^2$; half the stability limit when
-            not given.
+        step: eta on the summed loss $\tfrac12\lVert\Omega\circ(W-\Phi)\rVert_F^2$. When not given, .9 of the largest stable
+            one at this gamma; half of that of the inner factors where gamma is not given either (compressed).
         gamma: Rate of the outer factors relative to the others; half the largest stable one (compressed) or 1
             (spectral) when not given.
         adaptive: Whether the step grows by 1.1 and is halved on an increase; else it is fixed.
@@ -120,10 +122,12 @@ def gradient_descent(
     # Not default_rng(random_state): a matrix drawn with the same seed would not be independent of the start.
     random = np.random.default_rng(child_seed(random_state, "gradient descent"))
     largest = float(entries.leading_svd(entries.values, 1, random)[1][0]) / entries.density
-    step = stable_step(entries.density, largest, depth) if step is None else step
-    if gamma is None:
-        limit = largest_gamma(step, entries.density, largest, depth) if form == "compressed" else 2.0
-        gamma = max(limit, 0.0) / 2
+    if form == "compressed" and gamma is None:
+        step = stable_step(entries.density, largest, depth) if step is None else step
+        gamma = largest_gamma(step, entries.density, largest, depth) / 2
+    gamma = 1.0 if gamma is None else gamma
+    if step is None:
+        step = SHARE_OF_LIMIT * 2 / (entries.density * _curvature(form, largest, depth, gamma))
     network = _start(entries, rank, depth, form, width, scale, gamma, random)
     run = descend(
         entries,
@@ -137,6 +141,13 @@ def gradient_descent(
         journal=journal,
     )
     return _describe(entries, run, step, gamma)
+
+
+def _curvature(form: Form, largest: float, depth: int, gamma: float) -> float:
+    """At the solution: from a small start, the outer factors of the spectral form end sqrt(gamma) times as large as the others."""
+    if form == "compressed":
+        return curvature(largest, depth, gamma)
+    return curvature(largest, depth) * (max(gamma, 1.0) ** (2 / depth) if form == "spectral" else 1.0)
 
 
 def _start(

@@ -5,8 +5,12 @@ observed matrix, so a network of width 2r inside these subspaces can stand for t
 full observation would not need, is followed with *discrepant* rates.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.gd._descent import Network
@@ -81,21 +85,54 @@ def _complete_basis(first: Array, more: Array, width: int) -> Array:
     return np.concatenate([first, rest], 1)
 
 
-def largest_gamma(step: float, density: float, largest: float, depth: int) -> float:
-    r"""The rate of the outer factors up to which the compressed network is stable near the solution.
+def curvature(largest: float, depth: int, gamma: float = 0.0) -> float:
+    r"""The largest curvature of the summed loss at the solution of the compressed network, per observed share.
 
-    $$\eta\, p\, (L \sigma_1^{2 - 2/L} + 2 \gamma \sigma_1^2) < 2$$
+    Gradient flow keeps $u^2 - \gamma w^2$, of the leading singular values u of U and V and w of every inner factor, at its value 1 of the
+    start. With $u^2 w^L = \sigma_1$ at the end that gives both, and changing every factor in proportion to its rate and sensitivity
 
-    Returns:
-        The largest gamma, <= 0 if the step is too large for the inner factors alone.
+    $$L\, \sigma_1^2 / w^2 + 2 \gamma\, \sigma_1^2 / u^2 .$$
+
+    A step $\eta$ is stable while $\eta\, p$ times this is below 2. Exact where all entries are seen; with a share p the sample adds to the
+    curvature, and $\lVert\Omega\circ\Phi\rVert_2 / p$ to $\sigma_1$.
 
     Example:
-        >>> largest_gamma(step=0.01, density=0.5, largest=4.0, depth=2)
-        12.25
+        >>> curvature(8.0, depth=3), curvature(8.0, depth=3, gamma=0.25)  # w = 2; w^3 + w^5 / 4 = 8
+        (48.0, 87.22...)
     """
-    return (2 / (step * density) - depth * largest ** (2 - 2 / depth)) / (2 * largest**2)
+    w = largest ** (1 / depth)
+    if gamma:
+        w = _root(lambda w: (1 + gamma * w * w) * w**depth - largest, w)
+    return depth * (largest / w) ** 2 + 2 * gamma * largest**2 / (1 + gamma * w * w)
+
+
+def _root(function: Callable[[float], float], bound: float) -> float:
+    found: Any = brentq(function, 0, bound, xtol=1e-14 * bound)
+    return found
+
+
+def largest_gamma(step: float, density: float, largest: float, depth: int) -> float:
+    """The rate of the outer factors up to which the compressed network is stable near the solution, see `curvature`.
+
+    Returns:
+        The largest gamma, 0 if the step is too large for the inner factors alone.
+
+    Example:
+        >>> round(largest_gamma(step=0.01, density=0.5, largest=4.0, depth=2), 1)
+        156.2
+    """
+
+    def excess(gamma: float) -> float:
+        return step * density * curvature(largest, depth, gamma) - 2
+
+    if excess(0.0) >= 0:
+        return 0.0
+    bound = 1 / largest**2
+    while excess(bound) < 0:
+        bound *= 2
+    return _root(excess, bound)
 
 
 def stable_step(density: float, largest: float, depth: int) -> float:
     """Half the largest stable step of the inner factors, which leaves the other half to the outer ones."""
-    return 1 / (density * depth * largest ** (2 - 2 / depth))
+    return 1 / (density * curvature(largest, depth))
