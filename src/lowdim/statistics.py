@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from scipy import sparse
 from torch import Tensor
 
+from lowdim._arguments import checked_arguments
 from lowdim._files import load_tensors, save_tensors
 from lowdim.errors import EmptyClassError, InputError, NonFiniteError
 
@@ -62,6 +63,8 @@ def check_samples(features: Tensor, labels: Tensor, classes: int) -> None:
         )
     if not features.is_floating_point():
         raise InputError(f"Features must be floating point, not {features.dtype}. Convert them with `.float()`.")
+    if not 0 <= classes < 2**31:
+        raise InputError(f"There are {classes} classes; a whole number from 1 to 2**31 - 1 is needed.")
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise InputError(f"Labels must be integers 0 … K - 1, not {labels.dtype}.")
     if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
@@ -136,6 +139,7 @@ class ClassStatistics:
         )
 
     @classmethod
+    @checked_arguments
     def from_samples(
         cls, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], *, classes: int, scatter: Scatter = "pooled"
     ) -> "ClassStatistics":

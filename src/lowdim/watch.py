@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from lowdim._arguments import checked_arguments
 from lowdim._linalg import effective_rank, leading_vectors, orthonormal_basis, subspace_angle
 from lowdim.errors import NonFiniteError, UsageError, did_you_mean
 from lowdim.figures import Figure, Lines, Panels, Series, Surface
@@ -80,6 +81,7 @@ class WeightWatcher:
         [0, 1]
     """
 
+    @checked_arguments
     def __init__(
         self,
         model: nn.Module,

@@ -8,6 +8,7 @@ import torch
 from tests.models.test_texts import GPT2, SEQ2SEQ, save
 from torch import nn
 
+import lowdim
 from lowdim._files import read_json, write_checked
 from lowdim.data import load_data
 from lowdim.errors import InputError
@@ -260,3 +261,28 @@ def test_the_samples_are_named_on_which_a_network_fails() -> None:
         InputError, match=r"At samples 4 to 7: The network fails on inputs of shape 4 x 2: KeyError: 'too bright'"
     ):
         profile(Picky(), (rows, torch.from_numpy(np.arange(10) % 2)), batch_size=4)
+
+
+class AsksItsHead(nn.Module):
+    """Asks its classifier for its precision, place and width, as published code does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = self.body(inputs).relu().to(self.head.weight.device, self.head.weight.dtype)
+        assert next(self.head.parameters()).dtype == hidden.dtype
+        return self.head(hidden.reshape(-1, self.head.in_features)) * self.head.weight.abs().max().sign()
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "full"])
+def test_a_network_that_asks_its_classifier(method: str, tmp_path: Path) -> None:
+    network = AsksItsHead().eval()
+    inputs, labels = torch.randn(20, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    given = {} if method == "linear-probe" else {"epochs": 1}
+    tuned = lowdim.finetune(network, (inputs, labels), method=method, out=tmp_path / "run", **given)
+    again = lowdim.load_delta(network, tmp_path / "run" / "delta")
+    assert again(inputs).shape == (20, 2)
+    assert tuned.exit_code == 0
+    assert not any("head.weight" in name for name in again.state_dict() if name.startswith("base"))

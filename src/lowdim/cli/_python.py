@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import reduce, wraps
-from numbers import Integral, Real
+from numbers import Real
 from operator import or_
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Any, Literal, cast, get_args, get_origin
 
 import typer
+
+from lowdim._arguments import fits, named, said
 
 _WIDTH = 100
 _FLAG = re.compile(r"--(no-)?([a-z][a-z-]+)")
@@ -129,20 +131,15 @@ def _converted(value: Any, parameter: _Parameter, has_data: bool) -> Any:
 
     if problem := unusable(value) or _out_of_range(value, parameter.option):
         raise UsageError(f"`{parameter.name}`: {problem}", argument=parameter.name)
-    if value is None or parameter.objects is not None:
+    if parameter.objects is not None or (value is None and parameter.optional):
         return value
     try:
         return _as_kind(value, parameter.kind)
     except TypeError as error:
         hint = " Inputs and labels are one argument: `data=(inputs, labels)`." * (has_data and hasattr(value, "shape"))
         raise UsageError(
-            f"`{parameter.name}` takes {error}, not {_named(value)}.{hint}", argument=parameter.name
+            f"`{parameter.name}` takes {error}, not {named(value)}.{hint}", argument=parameter.name
         ) from error
-
-
-def _named(value: Any) -> str:
-    """A value in an error: itself where it is short, else its type."""
-    return repr(value) if isinstance(value, str | int | float) and len(repr(value)) <= 40 else type(value).__name__
 
 
 def _as_kind(value: Any, kind: Any) -> Any:
@@ -165,16 +162,10 @@ def _as_kind(value: Any, kind: Any) -> Any:
             return ",".join(map(str, cast("list[Any]", value)))
         if not isinstance(value, str | os.PathLike | Real):
             raise TypeError("text (several by commas, or a list)")
-        return value
-    if kind is Path:
-        if not isinstance(value, str | os.PathLike):
-            raise TypeError("a path")
-        return Path(cast("str", value))
-    tests = {bool: (bool, "True or False"), int: (Integral, "a whole number"), float: (Real, "a number")}
-    wanted, said = tests[kind]
-    if not isinstance(value, wanted) and type(value).__name__ not in ("bool", "bool_"):
-        raise TypeError(said)
-    return value
+        return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    if not fits(value, kind):
+        raise TypeError(said(kind))
+    return Path(value) if kind is Path else value
 
 
 def _out_of_range(value: Any, option: Any) -> str:

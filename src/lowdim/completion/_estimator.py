@@ -3,8 +3,8 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
-from typing import Any, Literal, Self
+from numbers import Integral
+from typing import Any, Literal, Self, get_type_hints
 
 import numpy as np
 import scipy.sparse
@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
+from lowdim._arguments import check_kinds
 from lowdim.completion._engine import HELD_SHARE, Completed, complete
 from lowdim.completion.entries import Entries, _inputs, require_memory
 from lowdim.completion.entries._pictures import Picture
@@ -350,6 +351,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         return self._completed.factors
 
     def _settings(self) -> Settings:
+        check_kinds(self.get_params(deep=False), get_type_hints(type(self).__init__))
         names = ("auto", *SOLVERS)
         if self.solver not in names:
             raise UsageError(f"There is no solver {self.solver!r}. {did_you_mean(str(self.solver), names)}")
@@ -358,16 +360,15 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             value = getattr(self, name)
             if name == "rank" and value == "auto":
                 continue
-            if not isinstance(value, Integral) or value < low:
-                raise UsageError(f"{name} must be an integer of at least {low}, but is {value!r}.")
-        if self.biases not in (True, False, "auto"):
-            raise UsageError(f"biases must be True, False or 'auto', but is {self.biases!r}.")
-        if self.scale not in (True, False):
-            raise UsageError(f"scale must be True or False, but is {self.scale!r}.")
-        if not (isinstance(self.tol, Real) and self.tol >= 0):
-            raise UsageError(f"tol must be a number of at least 0, but is {self.tol!r}.")
+            if value < low:
+                raise UsageError(f"`{name}` must be at least {low}, but is {value!r}.", argument=name)
+        if not self.tol >= 0:
+            raise UsageError(f"`tol` must be at least 0, but is {self.tol!r}.", argument="tol")
         self._check_clip()
-        generator = check_random_state(self.random_state)
+        try:
+            generator = check_random_state(self.random_state)
+        except ValueError as error:
+            raise UsageError(f"`random_state`: {error}.", argument="random_state") from error
         fixed = isinstance(self.random_state, Integral)
         return Settings(
             journal=self._journal or Journal(),
@@ -482,10 +483,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
     def _check_clip(self) -> None:
         if self.clip is None or (isinstance(self.clip, str) and self.clip == "observed"):
             return
-        try:
-            low, high = (float(bound) for bound in self.clip)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"clip must be (low, high), 'observed' or None, but is {self.clip!r}.") from error
+        low, high = map(float, self.clip)
         if not (low <= high and low < np.inf and high > -np.inf):
             raise UsageError(f"clip=(low, high) needs low <= high with a number between them, but is {self.clip}.")
 

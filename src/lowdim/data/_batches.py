@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lowdim._memory import require_memory
 from lowdim._preprocessing import Preprocessing
 from lowdim.data._dataset import Indices, Split
 from lowdim.errors import InputError
@@ -21,6 +22,8 @@ _AHEAD = 2
 """Batches prepared in advance per worker; memory stays the same however many samples there are."""
 _AT_ONCE = 1_000
 """Texts that are counted together."""
+_LARGE = 2**28
+"""Bytes of a batch for which room is asked."""
 _SMALL = 2_048
 """Tokens of a batch below which a second pass costs more than it saves."""
 
@@ -90,23 +93,34 @@ def check_kind(split: Split, preprocessing: Preprocessing) -> None:
 
 
 def _batch(split: Split, preprocessing: Preprocessing, positions: Indices) -> Batch:
-    samples = [split.load(int(position)) for position in positions]
     labels = torch.from_numpy(split.labels[positions])
+    if split.kind == "image":
+        return _images(split, preprocessing, positions), labels, positions
+    samples = [split.load(int(position)) for position in positions]
     if split.kind == "text":
         return _tokens(split, preprocessing, positions, samples), labels, positions
-    if split.kind == "features":
-        return torch.from_numpy(np.stack(samples)), labels, positions
-    arrays = [_normalised(split, preprocessing, *entry) for entry in zip(positions, samples, strict=True)]
+    return torch.from_numpy(np.stack(samples)), labels, positions
+
+
+def _images(split: Split, preprocessing: Preprocessing, positions: Indices) -> Tensor:
+    arrays: list[np.ndarray] = []
+    for position in positions:
+        arrays.append(_normalised(split, preprocessing, position))
+        # Each as the network gets it, and all of them once more in one piece.
+        needed = 2 * len(positions) * arrays[0].nbytes
+        if len(arrays) == 1 and needed >= _LARGE:
+            require_memory(needed, f"A batch of {len(positions)} images", "Lower `batch_size` or `image_size`.")
     if len({array.shape for array in arrays}) > 1:
         sizes = sorted({f"{array.shape[1]} x {array.shape[2]}" for array in arrays})
         raise InputError(
             f"The images of the {split.name} split differ in size ({', '.join(sizes[:3])}), and the model has no input size "
             "of its own. Say one with `image_size`."
         )
-    return torch.from_numpy(np.stack(arrays)), labels, positions
+    return torch.from_numpy(np.stack(arrays))
 
 
-def _normalised(split: Split, preprocessing: Preprocessing, position: np.int64, sample: Any) -> np.ndarray:
+def _normalised(split: Split, preprocessing: Preprocessing, position: np.int64) -> np.ndarray:
+    sample = split.load(int(position))
     try:
         return preprocessing.normalised(sample)
     except InputError as error:

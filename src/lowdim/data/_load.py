@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lowdim._arguments import checked_arguments
 from lowdim._pictures import EXTENSIONS
 from lowdim._reading import said
 from lowdim.data._arrays import load_npz
@@ -20,6 +21,7 @@ from lowdim.data._table import ENDINGS, load_table
 from lowdim.errors import InputError, UsageError, did_you_mean
 
 
+@checked_arguments
 def load_data(
     spec: str | os.PathLike[str],
     *,

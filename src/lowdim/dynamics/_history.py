@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lowdim._arguments import named
 from lowdim._names import step_name
 from lowdim.dynamics._bases import orthogonal_part
 from lowdim.dynamics._trajectory import Trajectory
@@ -121,10 +122,7 @@ class WeightHistory:
             return source
         if isinstance(source, Trajectory):
             return cls._of_run(source)
-        steps = [
-            _factors(step, index, weights) if isinstance(step, Mapping) else list(step)
-            for index, step in enumerate(source)
-        ]
+        steps = [_factors(step, index, weights) for index, step in enumerate(source)]
         if not steps or not steps[0]:
             raise InputError(
                 "the weight history is empty. Pass at least the weights at the start and at one later time."
@@ -134,7 +132,7 @@ class WeightHistory:
                 raise InputError(f"step {index} has {len(step)} factors, but step 0 has {len(steps[0])}.")
         shapes = [np.shape(weight) for weight in steps[0]]
         _require_chain(shapes)
-        precision = rounding_unit(np.asarray(weight) for step in steps for weight in step)
+        precision = rounding_unit(weight for step in steps for weight in step)
         return cls(
             [str(index) for index in range(len(steps))], shapes, precision, lambda layer, index: steps[index][layer - 1]
         )
@@ -195,8 +193,14 @@ class WeightHistory:
         )
 
 
-def _factors(state: Mapping[str, Any], index: int, weights: Sequence[str] | None) -> list[np.ndarray]:
-    """The factors of one time by their names; tensors come from where they are."""
+def _factors(state: Mapping[str, Any] | Sequence[Any], index: int, weights: Sequence[str] | None) -> list[np.ndarray]:
+    """The factors of one time, in their order or by their names; tensors come from where they are."""
+    if not isinstance(state, Mapping):
+        if isinstance(state, str | bytes) or not hasattr(state, "__len__"):
+            raise InputError(
+                f"step {index} is {named(state)}; each time is a list of the factors' matrices, first layer first, or the matrices by name."
+            )
+        return [_array(value, f"factor {number} of step {index}") for number, value in enumerate(state, 1)]
     names = weights or find_factors({str(name): np.shape(value) for name, value in state.items()}, ordered=True)
     missing = [name for name in names if name not in state]
     if missing or not names:
@@ -204,13 +208,16 @@ def _factors(state: Mapping[str, Any], index: int, weights: Sequence[str] | None
             f"the state at index {index} has no {missing[0] if missing else 'matrices whose order is certain'}; it has "
             f"{', '.join(map(str, list(state)[:12]))}. Name the factors, first layer first, with `weights=name,name,…`"
         )
-    found: list[np.ndarray] = []
-    for name in names:
-        value = state[name]
-        if hasattr(value, "detach"):
-            value = value.detach().cpu()
-            value = value.float() if "bfloat16" in str(value.dtype) else value
-        found.append(np.asarray(value))
+    return [_array(state[name], f"{name} at index {index}") for name in names]
+
+
+def _array(value: Any, name: str) -> np.ndarray:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    found = np.asarray(value)
+    if found.dtype.kind not in "fiub":
+        raise InputError(f"{name} is {named(value)} of type {found.dtype}; a matrix of numbers is needed.")
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from lowdim._arguments import checked_arguments
 from lowdim._verdicts import Check
 from lowdim.dynamics._bases import Bases, NoInvariantPartError, orthogonal_part, singular_spaces
 from lowdim.dynamics._blocks import BlockForms, best_blocks, block_forms
@@ -67,8 +68,9 @@ class ParsimonyReport:
         return {"shares": shares, "update": self.update, "causes": self.causes}
 
 
+@checked_arguments
 def check_parsimony(
-    source: WeightHistory | Trajectory | Sequence[Sequence[np.ndarray]],
+    source: WeightHistory | Trajectory | Sequence[Any],
     *,
     problem: Problem | None = None,
     rank: int | None = None,

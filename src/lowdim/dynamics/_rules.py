@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,7 @@ Memory = list[Any]
 """What a rule remembers between steps, one entry per factor."""
 
 
+@runtime_checkable
 class Rule(Protocol):
     """One step of an optimizer on a list of factors.
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from lowdim._arguments import checked_arguments
 from lowdim._verdicts import Check
 from lowdim.dynamics._history import COARSE, EXACT, WeightHistory
 from lowdim.dynamics._network import end_to_end
@@ -64,8 +66,9 @@ def unchanged_values(weights: Sequence[Float[np.ndarray, "m n"]], scale: float, 
     return worst
 
 
+@checked_arguments
 def check_separation(
-    source: WeightHistory | Trajectory | Sequence[Sequence[np.ndarray]],
+    source: WeightHistory | Trajectory | Sequence[Any],
     problem: Problem,
     labels: Int[np.ndarray, " N"],
     *,
@@ -229,6 +232,9 @@ def _measured(
 
 
 def _setting(history: WeightHistory, inputs: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+        raise InputError(f"labels are one number 0 … K - 1 per sample, not {labels.shape} of type {labels.dtype}.")
     counts = np.bincount(labels)
     width = history.shapes[0][1]
     if history.depth < 3:

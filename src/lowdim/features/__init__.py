@@ -16,6 +16,7 @@ from lowdim.features._recorder import moved as moved
 from lowdim.features._recorder import recorded as recorded
 from lowdim.features._recorder import run_forward as run_forward
 from lowdim.features._recorder import samples_named as samples_named
+from lowdim.features._room import require_room as require_room
 from lowdim.features._shelf import Rows as Rows
 from lowdim.features._shelf import Shelf as Shelf
 from lowdim.features._source import Source as Source

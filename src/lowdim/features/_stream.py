@@ -19,6 +19,7 @@ from lowdim.errors import InputError
 from lowdim.features._cache import FeatureCache
 from lowdim.features._pooling import USUAL, Layout, Pool, tame
 from lowdim.features._recorder import recording, run_forward, samples_named
+from lowdim.features._room import require_room
 from lowdim.features._shelf import Rows, Shelf
 from lowdim.features._source import Source
 
@@ -84,6 +85,8 @@ class Forward:
         pools: dict[str, list[Pool]] = {}
         for layer, pool in self.keys:
             pools.setdefault(layer, []).append(pool)
+        with torch.no_grad():
+            require_room(self.module, inputs)
         with recording(self.module, list(pools), pools=pools) as recorder:
             recorder.layout = self.layout
             if isinstance(inputs, dict) and "attention_mask" in inputs:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lowdim._arguments import checked_arguments
 from lowdim._files import load_tensors, read_checked, read_json, save_tensors, sha256, write_checked
 from lowdim._pictures import MAX_PIXELS
 from lowdim._preprocessing import Interpolation, Preprocessing
@@ -368,6 +369,7 @@ def delta_folder(path: Path) -> Path:
     return content.parent
 
 
+@checked_arguments
 def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
     """The tuned network: the base with a delta applied.
 

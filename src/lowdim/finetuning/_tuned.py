@@ -5,7 +5,7 @@ import copy
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowdim.errors import InputError
-from lowdim.features import Pool, has_mirror, main_tensor, mirror, pool_output, tame
+from lowdim.features import Pool, has_mirror, main_tensor, mirror, pool_output, require_room, tame
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
 from lowdim.finetuning.methods import Method, method_named
@@ -185,6 +185,7 @@ class TunedModel(nn.Module):
 
     def _parts(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         self._mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+        require_room(self.base, inputs)
         self._caught, self._counts = {}, {}
         try:
             call(self.base, inputs)
@@ -325,11 +326,13 @@ class Average(nn.Module):
 class _Vacant(nn.Module):
     """In the place of a classifier: zeros of the form that it gave, whatever the network does with them.
 
-    Where an input and its output had sides of the same length, they have so again.
+    Where an input and its output had sides of the same length, they have so again. What else the network asks of its classifier
+    (``head.weight.dtype``), that one answers; its weights are no part of the tuned network.
     """
 
-    def __init__(self, given: Sequence[int], gave: Sequence[int]) -> None:
+    def __init__(self, head: nn.Module, given: Sequence[int], gave: Sequence[int]) -> None:
         super().__init__()
+        self._head = (head.requires_grad_(False),)
         alike = given if len(given) == len(gave) else given[:1]
         self.shape = [None if axis < len(alike) and alike[axis] == side else side for axis, side in enumerate(gave)]
 
@@ -339,6 +342,22 @@ class _Vacant(nn.Module):
         # Its own memory: what follows may write into it.
         return inputs.new_zeros(shape)
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "_head" not in vars(self):  # while it is copied
+                raise
+            return getattr(self._head[0], name)
+
+    def named_parameters(self, *args: Any, **keywords: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those of the classifier, to whom asks this module alone."""
+        return self._head[0].named_parameters(*args, **keywords)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_Vacant":
+        self._head[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
 
 def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str, _Vacant]:
     """A stand-in for each classifier."""
@@ -347,7 +366,7 @@ def _vacant(base: nn.Module, heads: Sequence[str], example: Inputs) -> dict[str,
     def look(name: str, inputs: Any, output: Any) -> None:
         given, gave = main_tensor(inputs), main_tensor(output)
         assert given is not None and gave is not None
-        found[name] = _Vacant(given.shape, gave.shape)
+        found[name] = _Vacant(base.get_submodule(name), given.shape, gave.shape)
 
     handles = [
         base.get_submodule(name).register_forward_hook(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lowdim.errors import InputError, UsageError
-from lowdim.features import INPUT, Inputs, Key, Layout, Pool, main_tensor, moved, recorded
+from lowdim.features import INPUT, Inputs, Key, Layout, Pool, main_tensor, moved, recorded, require_room
 from lowdim.models._layers import activation_names, block_names, match_layers, weight_names
 from lowdim.models._trace import Trace, Value, ancestors, tensors_of, trace
 
@@ -243,6 +243,8 @@ class _Finder:
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
         self.module, self.example = module, moved(_of_odd_length(module, example), device)
         self.samples = len(next(iter(example.values())) if isinstance(example, dict) else example)
+        with torch.no_grad():
+            require_room(module, self.example)
         try:
             self.seen: Trace = trace(module, self.example)
         except InputError:

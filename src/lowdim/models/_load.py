@@ -1,5 +1,6 @@
 """From what a person types to a network."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lowdim._arguments import checked_arguments
 from lowdim._preprocessing import Preprocessing, preprocessing_with
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.features import Pool
@@ -32,8 +34,9 @@ def runs_code(spec: str) -> bool:
     return not (spec in DIGITS_CLASSES or spec == "features" or spec.startswith(("timm:", "hf:")))
 
 
+@checked_arguments
 def load_model(
-    spec: str,
+    spec: str | os.PathLike[str],
     *,
     name: str | None = None,
     weights: str | Path | None = None,
@@ -81,6 +84,7 @@ def load_model(
         >>> model.preprocessing.describe()
         'grey 8 x 8 (crop 1, center, bilinear), mean 0, std 1'
     """
+    spec = os.fspath(spec)
     source = {
         "spec": _absolute(spec),
         "weights": None if weights is None else str(Path(weights).expanduser().resolve()),

@@ -6,7 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lowdim.errors import InputError, require
+from lowdim._arguments import checked_arguments
+from lowdim.errors import InputError, UsageError, require
 from lowdim.profiling._profile import profile
 from lowdim.profiling._result import Profile
 
@@ -35,7 +36,10 @@ class CollapseMonitor:
         [0, 2]
     """
 
+    @checked_arguments
     def __init__(self, data: Any, *, every: int = 1, **settings: Any) -> None:
+        if every < 1:
+            raise UsageError(f"`every` must be at least 1, not {every}.", argument="every")
         self.data, self.every, self.settings = data, every, settings
         self.history: list[tuple[int, Profile]] = []
         self._ready: Any = None

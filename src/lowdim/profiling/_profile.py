@@ -1,5 +1,6 @@
 """The collapse profile of a network on labelled data: every chosen layer, train and test."""
 
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lowdim._arguments import checked_arguments
 from lowdim._job import CACHE_BUDGET, Job
 from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim._random import child_seed
 from lowdim.data import Dataset, as_dataset
 from lowdim.data._copies import copy_warnings
-from lowdim.errors import InputError, ResourceError, is_out_of_memory
+from lowdim.errors import InputError, ResourceError, UsageError, is_out_of_memory
 from lowdim.features import (
     FeatureCache,
     FeatureStream,
@@ -47,8 +49,9 @@ from lowdim.profiling._result import Profile
 from lowdim.statistics import Weighting
 
 
+@checked_arguments
 def profile(
-    model: nn.Module | LoadedModel | str,
+    model: nn.Module | LoadedModel | str | os.PathLike[str],
     data: Any,
     *,
     layers: str | Sequence[str] | None = None,
@@ -211,7 +214,7 @@ def staged(
         if not len(source.labels):
             raise InputError(f"The {name} split has no samples.")
     before = device_of(module)
-    place = before if device is None else torch.device(device)
+    place = before if device is None else _device(device)
     first = next(iter(sources.values()))
     example = moved(first.inputs(np.arange(2) % len(first.labels)), before)
     found = find_feature(module, example, layer=feature or (loaded and loaded.layer), pool=loaded and loaded.pool)
@@ -230,6 +233,15 @@ def keys_of(
     names = match_layers(module, layers, default) if layers else default
     own = (feature.pool,) if pools is None else tuple(pools)
     return [(name, pool) for name in names for pool in (own if name == feature.layer else pools or ("avg",))]
+
+
+def _device(given: torch.device | str) -> torch.device:
+    try:
+        return torch.device(given)
+    except RuntimeError as error:
+        raise UsageError(
+            f"`device={given}` is none that PyTorch knows. Give cpu, cuda or mps.", argument="device"
+        ) from error
 
 
 def _are_tensors(data: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from torch import nn
 
+from lowdim._arguments import check_fields
 from lowdim._files import path_digest
 from lowdim._reading import reading, typed
 from lowdim.errors import UsageError
@@ -76,6 +77,9 @@ class Candidate:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     group: str | None = None
     source_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def identity(self) -> dict[str, Any]:
         """What tells this candidate from another in a run's configuration: of the files and folders it names the contents, not the
