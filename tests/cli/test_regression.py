@@ -37,8 +37,9 @@ def test_measure(folder):
     told = json.loads((folder / "measured" / "result.json").read_text())
     assert violations(told) == []
     assert told["outputs"] == ["target", "bmi"]
-    assert "holds most of target and bmi in linear form: a ridge on it explains" in found.headline
-    assert "beyond the 2 directions" in found.headline
+    assert "predicts target and bmi best: a ridge on it explains" in found.headline
+    assert "predicts target and bmi perfectly needs 2 directions" in found.headline
+    assert [*found.to_frame()["split"].unique()] == ["train", "test"]
     page = (folder / "measured" / "report.html").read_text()
     assert "Held-out R²" in page and "arXiv 2409.04180" in page
     assert [name for name in told["figures"] if name.endswith("r2.svg")]

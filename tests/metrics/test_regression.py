@@ -6,6 +6,7 @@ import torch
 
 from lowdim.errors import InputError, NonFiniteError
 from lowdim.metrics import regression_collapse, root_law
+from lowdim.metrics.ridge import HeldOut
 
 
 def planted(noise, seed=0, n=60, d=8, m=2):
@@ -102,3 +103,7 @@ def test_weights_on_the_root_law_are_at_distance_zero_of_it_and_others_are_not()
         assert root_law(torch.from_numpy(5 * weight), torch.from_numpy(targets[:, ::-1].copy())) > 0.1
     with pytest.raises(InputError, match="2 outputs, but there are 3"):
         root_law(torch.ones(2, 4), torch.from_numpy(targets))
+
+
+def test_no_interval_goes_beyond_all_of_the_variance() -> None:
+    assert HeldOut(0.9, [0.9], np.full(4, 0.2)).interval[1] == 1

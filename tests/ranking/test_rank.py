@@ -636,3 +636,18 @@ def test_influences_predict_the_scatter() -> None:
     for name, scores in values.items():
         # The standard deviation of 200 values is itself right to 5 %.
         assert np.mean(deviations[name]) == pytest.approx(np.std(scores, ddof=1), rel=0.2), name
+
+
+def test_a_network_that_was_trained_on_the_train_split_is_told(tmp_path: Path) -> None:
+    """Rows that know their own labels, as features of a network do that was fitted to these very samples."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (2, 200))
+    x = rng.standard_normal((2, 200, 4))
+    x[0, :, 0] += 6 * y[0]
+    x[1, :, 0] += 6 * rng.integers(0, 2, 200)
+    np.savez(tmp_path / "d.npz", x_train=x[0], y_train=y[0], x_test=x[1], y_test=y[1])
+    found = rank(candidates_of(["features"]), load_data(tmp_path / "d.npz"))
+    assert any("cross-validated on the train split" in one and "on the test split" in one for one in found.warnings)
+    np.savez(tmp_path / "d.npz", x_train=x[0, :100], y_train=y[0, :100], x_test=x[0, 100:], y_test=y[0, 100:])
+    found = rank(candidates_of(["features"]), load_data(tmp_path / "d.npz"))
+    assert not any("on the test split" in one for one in found.warnings)

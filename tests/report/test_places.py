@@ -85,7 +85,8 @@ def test_the_sentence_of_a_ranking_quotes_the_number_that_ordered():
     rows = [row | {"intervals": {"probe_cv_accuracy": (0.79, 0.91), "nc1": (1.5, 2.5)}} for row in rows]
     said = headline("rank", {"scores": rows, "by": "probe_cv_accuracy"})
     assert said == (
-        "a suits this data best: a probe on its features reaches 85.5 % (90 % interval 79.0 to 91.0 %), cross-validated. "
+        "a suits this data best: a probe on its features reaches 85.5 % (90 % interval 79.0 to 91.0 %), cross-validated, "
+        "and 66.7 % on the test split. "
         "It cannot be told apart from b on these samples."
     )
     assert headline("rank", {"scores": rows, "by": "nc1"}).startswith(

@@ -149,6 +149,7 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
         },
         "features": dict(found.features),
         "baseline_wins": found.baseline_wins,
+        "baseline_gain": found.baseline_gain,
         "reasons": list(found.reasons),
         "evidence": [entry.as_dict() for entry in found.evidence],
         "learning_curve": list(found.learning_curve),

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lowdim._numbers import number, percent
+from lowdim._numbers import percent
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import Listing, called_from_python, page_of, run_folder
@@ -221,6 +221,9 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     ]
     for split in dict.fromkeys(row["split"] for row in result["classes"]):
         worst = [row for row in result["classes"] if row["split"] == split][:3]
-        told = [f"{row['name']} ({number(row['nc1_share'], 2)}, nearest {row['nearest_class']})" for row in worst]
-        lines.append(f"most of NC1 at the last layer, {split}: {', '.join(told)}")
+        told = [
+            f"{row['name']} ({'' if row['ncc_accuracy'] is None else percent(row['ncc_accuracy']) + ' right, '}nearest {row['nearest_class']})"
+            for row in worst
+        ]
+        lines.append(f"hardest classes at the last layer, {split}: {', '.join(told)}")
     return lines

@@ -35,6 +35,8 @@ def require_room(network: nn.Module, inputs: Tensor | dict[str, Tensor]) -> None
     Raises:
         ResourceError: With both numbers, and the batch that would fit.
     """
+    if torch.compiler.is_compiling():
+        return  # shapes are symbols, which a question would bind
     named = inputs if isinstance(inputs, dict) else {"": inputs}
     numbers = sum(one.numel() * (1 if one.is_floating_point() else _PER_TOKEN) for one in named.values())
     first = next(iter(named.values()))
@@ -116,6 +118,10 @@ class _Counted(TorchDispatchMode):
         super().__init__()
         self.held = self.peak = 0
         self._known: dict[int, Any] = {id(one): one for one in (tensor.untyped_storage() for tensor in there)}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # as in `lowdim.models._trace`
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))

@@ -51,10 +51,12 @@ class Advice:
 
     Attributes:
         recommendation: The row of evidence to follow.
-        features: By network, what its feature is: ``layer``, ``pool``, ``width`` and ``why``.
+        features: By network, what its feature is: ``layer``, ``pool``, ``width`` and ``why``; and ``random_weights``.
         evidence: Every way that was tried, cross-validated; the recommendation, then by accuracy.
         reasons: Why, and which differences are ties.
         baseline_wins: Whether the baseline without a model is at least as good as the recommendation.
+        baseline_gain: What the recommendation gains over that baseline on the same samples: ``gain`` and ``interval`` (90 %; shares); None
+            where there is no baseline, because the inputs are the features.
         learning_curve: Accuracy of the probe and of the baseline against images per class, every point by the same folds of all
             training images: ``shots``, ``method``, ``accuracy``, ``interval``.
         more_labels: What the last doubling of the labels gained: ``gain``, ``error`` and ``interval`` (90 %; shares), ``shots`` (before and
@@ -77,6 +79,7 @@ class Advice:
     evidence: Sequence[Evidence]
     reasons: Sequence[str]
     baseline_wins: bool
+    baseline_gain: Mapping[str, Any] | None
     learning_curve: Sequence[Mapping[str, Any]]
     more_labels: Mapping[str, Any] | None
     classes: Sequence[ClassMeasure]
@@ -172,10 +175,19 @@ def advise(
         warnings.append("below 10 images per class the interval of the expected accuracy is too narrow in some cases")
     return Advice(
         recommendation=chosen,
-        features={bench.network.name: bench.feature.as_dict() for bench in benches},
+        features={
+            bench.network.name: {**bench.feature.as_dict(), "random_weights": bench.network.random_weights}
+            for bench in benches
+        },
         evidence=sorted(evidence, key=lambda entry: (entry is not chosen, -entry.accuracy)),
         reasons=[*reasons, *why],
         baseline_wins=baseline is not None and paired_difference(baseline.correct, chosen.correct)[0] >= 0,
+        baseline_gain=None
+        if baseline is None
+        else {
+            "gain": paired_difference(chosen.correct, baseline.correct)[0],
+            "interval": list(gain_interval(chosen.correct, baseline.correct)),
+        },
         learning_curve=curve,
         more_labels=more,
         classes=[_named(entry, data) for entry in measured.classes],

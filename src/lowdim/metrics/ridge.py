@@ -36,9 +36,9 @@ class HeldOut:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """90 % interval of `r2` under resampling of the samples."""
+        """90 % interval of `r2` under resampling of the samples; no R² is above 1."""
         half = Z * float(np.sqrt(np.sum(self.influence**2)))
-        return self.r2 - half, self.r2 + half
+        return self.r2 - half, min(self.r2 + half, 1.0)
 
 
 def heldout_ridge(

@@ -20,8 +20,10 @@ from lowdim.errors import InputError, LowdimError, UsageError, did_you_mean, is_
 _HALF_A_GIGABYTE = 2**29
 
 
-def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
-    """Calls ``FILE.py:FACTORY`` or ``PACKAGE.MODULE:FACTORY``.
+def load_factory(spec: str, arguments: dict[str, Any], seed: int = 0) -> tuple[nn.Module, Preprocessing]:
+    """Calls ``FILE.py:FACTORY`` or ``PACKAGE.MODULE:FACTORY``, or takes the network that stands there under this name.
+
+    What it draws from PyTorch's generator is drawn from the seed, so that two calls give one network.
 
     A ``pretrained_cfg`` dictionary on the network or on the Python module gives the preprocessing
     (``mean``, ``std``, ``input_size``, ``crop_pct``, ``crop_mode``, ``interpolation``); without one, images are only
@@ -31,13 +33,21 @@ def load_factory(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Prepr
         UsageError: If there is no such function, or it does not take these arguments.
         InputError: If the file is missing or fails, or what it makes is no network.
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _made(spec, arguments)
+
+
+def _made(spec: str, arguments: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
     where, _, name = spec.rpartition(":")
     home = _import(where)
     factory = getattr(home, name, None)
     if not callable(factory):
         options = [key for key, value in vars(home).items() if callable(value) and not key.startswith("_")]
         raise UsageError(f"{where} has no function {name!r}. {did_you_mean(name, options)}")
-    module = _call(factory, spec, arguments)
+    if isinstance(factory, nn.Module) and arguments:
+        raise UsageError(f"{spec} is a network, not a function that makes one, so it takes no arguments.")
+    module = factory if isinstance(factory, nn.Module) else _call(factory, spec, arguments)
     if not isinstance(module, nn.Module):
         raise InputError(f"{spec} returned {type(module).__name__}; expected a torch.nn.Module.")
     settings = getattr(module, "pretrained_cfg", None) or getattr(home, "pretrained_cfg", None) or {}
@@ -52,12 +62,10 @@ def drawn_anew(spec: str, arguments: dict[str, Any], module: nn.Module) -> list[
     matrices = {name: weight for name, weight in module.named_parameters() if weight.ndim > 1}
     if not matrices or sum(weight.nbytes for weight in matrices.values()) > _HALF_A_GIGABYTE:
         return []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch.initial_seed() ^ 1)
-        try:
-            again = dict(load_factory(spec, arguments)[0].named_parameters())
-        except LowdimError:
-            return []
+    try:
+        again = dict(load_factory(spec, arguments, seed=1)[0].named_parameters())
+    except LowdimError:
+        return []
     drawn = [name for name, weight in matrices.items() if name not in again or not torch.equal(weight, again[name])]
     return None if len(drawn) == len(matrices) else drawn
 

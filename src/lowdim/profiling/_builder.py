@@ -234,7 +234,8 @@ class Builder:
             )
             for index, name in enumerate(names)
         ]
-        self.classes += sorted(rows, key=lambda row: -(row.nc1_share or 0))
+        hardest = [(1.0 if row.ncc_accuracy is None else row.ncc_accuracy, -(row.nc1_share or 0)) for row in rows]
+        self.classes += [rows[index] for index in sorted(range(len(rows)), key=hardest.__getitem__)]
 
     def _suspects(self, measured: Measured, names: Sequence[str]) -> None:
         outliers = [

@@ -101,7 +101,7 @@ class Profile:
         head: NC3 and NC4 of the head on the first split measured; empty without a head for these classes.
         head_by_split: The same for every split.
         law: Per split, for the first pooling.
-        classes: The trouble by class, most NC1 first.
+        classes: The trouble by class, hardest first (the fewest nearest to their own mean, then by share of NC1).
         outliers: Suspected labels, most suspicious first.
         warnings: What a reader must know.
 

@@ -15,6 +15,7 @@ from joblib import Parallel, delayed
 from lowdim._files import json_digest
 from lowdim._intervals import Z
 from lowdim._job import CACHE_BUDGET
+from lowdim._numbers import percent
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import Task
@@ -424,4 +425,16 @@ def _warnings(places: Sequence[Place], by: str, judge: str) -> list[str]:
     if random:
         warnings.append(f"untrained weights: {', '.join(random)}")
     own = [f"{place.candidate.name}: {text}" for place in places for text in place.evaluation.warnings]
-    return [*warnings, *own]
+    return [*warnings, *filter(None, map(_splits_differ, places)), *own]
+
+
+def _splits_differ(place: Place) -> str | None:
+    """The warning where what is reached on the train split is not reached on the test split."""
+    of_train, of_test = (place.evaluation.interval(name) for name in ("probe_cv_accuracy", "probe_accuracy"))
+    if of_train is None or of_test is None or of_test[1] >= of_train[0]:
+        return None
+    train, test = (percent(place.evaluation.scores[name]) for name in ("probe_cv_accuracy", "probe_accuracy"))
+    return (
+        f"{place.candidate.name}: {train} cross-validated on the train split, {test} on the test split: the network may have been trained "
+        "on the former, or the splits differ"
+    )

@@ -35,15 +35,20 @@ def _regressed(result: Result) -> str:
     if not known:
         return "No layer could be judged on held-out samples: there are too few of them."
     best, last = max(known, key=lambda layer: layer["r2"]), known[-1]
+    untrained = "With random weights " if result["config"]["model"]["random_weights"] else ""
     said = (
-        f"{best['name']} holds most of {listed(result['outputs'])} in linear form: a ridge on it explains {percent(best['r2'])}"
+        f"{untrained}{best['name']} predicts {listed(result['outputs'])} best: a ridge on it explains {percent(best['r2'])}"
         f"{between(best['r2_interval'])} of the variance in the {split} samples."
     )
     if last["name"] != best["name"]:
         tied = last["r2"] >= best["r2_interval"][0]
         said += f" The last layer is {'as good within that interval' if tied else 'worse'} ({percent(last['r2'])})."
     if last["outside"] is not None:
-        said += f" Of its variance {percent(last['outside'])} lies beyond the {last['target_rank']} direction{'s' * (last['target_rank'] > 1)} that full collapse would leave."
+        several = "s" * (last["target_rank"] > 1)
+        said += (
+            f" A network that predicts {listed(result['outputs'])} perfectly needs {last['target_rank']} direction{several} of features; "
+            f"{percent(last['outside'])} of what varies in the last layer lies in others."
+        )
     return said
 
 
@@ -105,6 +110,10 @@ def _rank(result: Result) -> str:
     else:
         within = f" (90 % interval {number(interval[0])} to {number(interval[1])})" if interval else ""
         said = f", by {by} {number(value)}{within}"
+    if by == "probe_cv_accuracy" and value is not None and best.get("probe_accuracy") is not None:
+        said += f", and {percent(best['probe_accuracy'])} on the test split"
+    if best.get("random_weights"):
+        said += "; its weights are random"
     ties = [names[row["model"]] for row in rows[1:] if row["rank"] == best["rank"]]
     tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
     if len(rows) == 1:
@@ -121,6 +130,11 @@ def _advise(result: Result) -> str:
         said = f"No network here does better than none; the best of them, {name} with {chosen['method']}{layer}, should reach {expected}."
     else:
         said = f"Use {name} with {chosen['method']}{layer}: it should reach {expected} on new samples."
+        over = result.get("baseline_gain")  # of earlier versions, none
+        if over is not None and over["interval"][0] <= 0:
+            said += f" That it does better than no network at all cannot be told: {points(over)}."
+    if result["features"].get(chosen["model"], {}).get("random_weights"):
+        said += " Its weights are random."
     if (more := result["more_labels"]) is not None:
         before, after = more["shots"]
         said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the probe gained {points(more)}."
@@ -164,7 +178,8 @@ def _finetune(result: Result) -> str:
     splits = result["config"]["data"]["splits"]
     tested = splits["test"]["samples"] if accuracy["test"] is not None else 0
     own = next((one for one in result["evidence"] if one["method"] == result["method"]), None)
-    said = f"Tuned with {result['method']}{layer}"
+    untrained = result["config"]["model"].get("random_weights")
+    said = f"{'With random weights, tuned' if untrained else 'Tuned'} with {result['method']}{layer}"
     measured = (
         f"{percent(accuracy['test'])} of the {tested:,} test samples are right{between(accuracy['interval'])}"
         if tested

@@ -228,7 +228,7 @@ _WORST, _OF_EACH = 3, 6
 
 
 def _trouble(result: Mapping[str, Any], dataset: Dataset | None) -> Section:
-    """The classes that make most of NC1, with some of their samples, and some of the class that lies nearest."""
+    """The classes that are the hardest, with some of their samples, and some of the class that lies nearest."""
     split = _splits(result)[-1]
     worst = [row for row in result["classes"] if row["split"] == split][:_WORST]
     samples = None if dataset is None or dataset.kind == "features" else dataset[split]
@@ -236,7 +236,8 @@ def _trouble(result: Mapping[str, Any], dataset: Dataset | None) -> Section:
     tables = [_classes(result)]
     if samples is not None and dataset is not None and dataset.kind == "image":
         for place, row in enumerate(worst):
-            title = f"{', nearest '.join(_pair(row))}: {percent(row['nc1_share'])} of NC1 ({split})"
+            right = "" if row["ncc_accuracy"] is None else f"{percent(row['ncc_accuracy'])} right, "
+            title = f"{', nearest '.join(_pair(row))}: {right}{percent(row['nc1_share'])} of NC1 ({split})"
             shown = [
                 (name, thumbnail(samples, index)) for name in _pair(row) for index in _first(samples, dataset, name)
             ]
@@ -267,7 +268,7 @@ def _classes(result: Mapping[str, Any]) -> Table:
     keys = ["name", "split", "samples", "nc1_share", "nearest_class", "cdnv", "ncc_accuracy"]
     columns = ["class", "split", "samples", "share of NC1", "nearest class", "CDNV to it", "NCC accuracy"]
     return Table(
-        "classes", "Classes, most NC1 first", columns, [[row[key] for key in keys] for row in result["classes"]]
+        "classes", "Classes, hardest first", columns, [[row[key] for key in keys] for row in result["classes"]]
     )
 
 

@@ -37,7 +37,7 @@ def regression_sections(result: Mapping[str, Any]) -> list[Section]:
             title="Layer by layer",
             why=_WHY,
             figures=[_figure(result, "r2"), _figure(result, "outside")],
-            tables=regression_tables(result),
+            tables=_page_tables(result),
             settings=result["config"],
             source=_SOURCE,
             terms=dict(_COLUMNS.values()),
@@ -70,6 +70,19 @@ def _figure(result: Mapping[str, Any], key: str) -> Lines:
     title = "Held-out R² of a ridge on each layer" if key == "r2" else "Variance beyond as many directions as outputs"
     caption = "Band: 90 % interval under resampling of the samples." if key == "r2" else ""
     return Lines(key, title, "layer", _COLUMNS[key][0], series, x_ticks=names, caption=caption)
+
+
+def _page_tables(result: Mapping[str, Any]) -> list[Table]:
+    """`regression_tables`, those of the layers in one, with a column for the split."""
+    tables = regression_tables(result)
+    splits = [entry["split"] for entry in result["data"]]
+    layers = [table for table in tables if table.name.startswith("layers-")]
+    cells = [[name, split, *rest] for split, table in zip(splits, layers, strict=True) for name, *rest in table.rows]
+    first, *others = layers[0].columns
+    title = f"Layers, to predict {listed(result['outputs'])}"
+    captions = [f"{split}: {table.caption}" for split, table in zip(splits, layers, strict=True) if table.caption]
+    joined = Table("layers", title, [first, "split", *others], cells, " ".join(captions))
+    return [joined, *(table for table in tables if table not in layers)]
 
 
 def regression_tables(result: Mapping[str, Any]) -> list[Table]:
