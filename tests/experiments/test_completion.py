@@ -80,6 +80,15 @@ def test_depth_experiments_run_and_report(id: str, changes: dict[str, object]) -
     assert len(found) >= 2
 
 
+def test_a_run_that_was_stopped_is_not_judged() -> None:
+    """Stopped early enough, depth 2 has a large error whether it would recover or not."""
+    small = {"d": 20, "rank": 1, "share": 0.9, "scale": 1e-2, "trials": 1, "widths": (4, 20), "steps": (10.0, 10.0)}
+    found = list(verdicts("completion-depth-width", **small, max_iterations=(20, 6_000)).values())
+    assert [verdict.judged for verdict in found] == [True, False, True]
+    assert found[1].note == "depth 2 was stopped before it fitted"
+    assert not any(v.judged for v in verdicts("completion-depth-width", **small, max_iterations=(20, 20)).values())
+
+
 def test_the_target_is_the_best_low_rank_approximation() -> None:
     target = factorization.leading_target(30, 3, np.random.default_rng(0))
     values = np.linalg.svd(target, compute_uv=False)

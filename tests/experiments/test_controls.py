@@ -128,7 +128,7 @@ CONTROLS = {
     "separation-init": layers_that_undo_it,
     "separation-tradeoff": a_time_that_does_not_grow,
     "factorization-compressed": with_a_wrong_basis("factorization-compressed", d=24, rank=2, over_rank=3),
-    "completion-depth-width": lambda _: run("completion-depth-width", d=20, rank=2, trials=1, widths=(4, 10), steps=(20.0, 60.0), max_iterations=(50, 50)),
+    "completion-depth-width": lambda _: run("completion-depth-width", d=20, rank=1, share=0.9, scale=1e-2, trials=1, widths=(4, 20), steps=(10.0, 10.0)),
     "completion-sample-complexity": lambda _: run("completion-sample-complexity", d=20, rank=2, trials=1, shares=(0.5,), width=8, max_iterations=1),
     "completion-compressed": lambda _: run("completion-compressed", d=60, rank=2, share=0.4, step=0.02, gamma=1e-9, fixed=False),
     "completion-narrow": narrow_for_compressed,

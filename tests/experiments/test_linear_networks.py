@@ -61,6 +61,16 @@ def test_every_experiment_of_sections_2_and_3_is_here():
         assert set(experiment.full) <= {field.name for field in dataclasses.fields(experiment.settings)}
 
 
+@pytest.mark.parametrize("eps", [0.2, 0.05])
+def test_polar_steps_are_judged_while_rho_is_away_from_0(eps):
+    """Every step takes as much off rho, so a smaller start is at 0 within the iterations asked for."""
+    outcome = run("parsimony-momentum", eps=eps)
+    assert not failed(outcome)
+    assert any(f"first {round(75 * eps) - 1} iterations" in verdict.name for verdict in outcome.verdicts)
+    with pytest.raises(UsageError, match="polar_step must be at most"):
+        run("parsimony-momentum", eps=eps, polar_step=0.8 * eps)
+
+
 def test_a_wrong_recursion_of_rho_fails_a_verdict(monkeypatch):
     def wrong(scale, rule, steps, *, depth, full_output=True):
         values = [scale]

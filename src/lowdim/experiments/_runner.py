@@ -58,7 +58,7 @@ def run_experiments(
     progress: Callable[[float, int], None],
     started: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Finished]:
-    """Runs each experiment, the longest first, or reads its outcome where an earlier run left one.
+    """Runs each experiment, or reads its outcome where an earlier run left one: side by side the longest first, else as asked for.
 
     Yields:
         One `Finished` per experiment, in the order in which they end.
@@ -67,7 +67,8 @@ def run_experiments(
     for id in settings:
         if id not in waiting:
             yield _read(id, state)
-    waiting.sort(key=lambda id: -load(id.partition("@")[0]).cost)  # so that no long one runs alone at the end
+    if jobs > 1:
+        waiting.sort(key=lambda id: -load(id.partition("@")[0]).cost)  # so that no long one runs alone at the end
     done = len(settings) - len(waiting)
     running: dict[Connection, _Worker] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)

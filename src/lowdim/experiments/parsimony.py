@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowdim._verdicts import Verdict
-from lowdim.dynamics import GradientDescent, Polar, Rule
+from lowdim.dynamics import GradientDescent, Polar, Rule, scale_recursion
+from lowdim.errors import UsageError
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
 from lowdim.experiments._parsimony import (
     SOURCE,
@@ -18,6 +19,9 @@ from lowdim.experiments._parsimony import (
     surfaces,
 )
 from lowdim.figures import Lines, Series, Table
+
+AWAY = 0.25
+"""Share of its start down to which rho is away from 0."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +112,19 @@ def run_momentum(settings: MomentumSettings, progress: Progress) -> Outcome:
         f"heavy-ball {settings.momentum:g}, decay {settings.weight_decay:g}": GradientDescent(
             settings.step, settings.weight_decay, settings.momentum
         ),
-        "polar (Muon)": Polar(settings.polar_step),
     }
+    iterations = dict.fromkeys(rules, settings.iterations)
+    polar = Polar(settings.polar_step)
+    steady = _iterations_before_zero(settings, polar)
+    name = "polar (Muon)" + (f", first {steady} iterations" if steady < settings.iterations else "")
+    rules[name], iterations[name] = polar, steady
     results: dict[str, Study] = {}
     verdicts: list[Verdict] = []
     for name, rule in rules.items():
-        results[name] = study(settings.setting, rule, settings.iterations)
+        results[name] = study(settings.setting, rule, iterations[name])
         verdicts += exact_verdicts(f"{name}: ", results[name], rule)
         progress(len(results), len(rules))
-    longer = study(settings.setting, Polar(settings.polar_step), settings.polar_iterations)
+    longer = study(settings.setting, polar, settings.polar_iterations)
     crossing = int(np.argmax(longer.rho <= settings.polar_step))
     beyond = 0 < crossing < 0.7 * settings.polar_iterations
     verdicts.append(
@@ -130,7 +138,8 @@ def run_momentum(settings: MomentumSettings, progress: Progress) -> Outcome:
         )
     )
     rows = [[name, result.rho[-1], result.forms.rho[-1, 0]] for name, result in results.items()]
-    table = Table("rho", f"rho after {settings.iterations} iterations", ["update", "recursion", "measured"], rows)
+    title = f"rho after {settings.iterations} iterations, or as many as its name says"
+    table = Table("rho", title, ["update", "recursion", "measured"], rows)
     series = [line for name, result in results.items() for line in _rho_series(name, result)]
     names = list(rules)
     figures = [
@@ -150,6 +159,18 @@ def run_momentum(settings: MomentumSettings, progress: Progress) -> Outcome:
         ),
     ]
     return Outcome(verdicts, figures, [table])
+
+
+def _iterations_before_zero(settings: MomentumSettings, rule: Rule) -> int:
+    """How long rho keeps `AWAY` of its start, within the iterations asked for: nearer to 0 rounding is amplified."""
+    rho = scale_recursion(settings.eps, rule, settings.iterations, depth=settings.depth, full_output=True)
+    steady = int(np.argmin(np.append(rho, 0.0) >= AWAY * settings.eps)) - 1
+    if steady < 1:
+        raise UsageError(
+            f"polar_step must be at most {(1 - AWAY) * settings.eps:g} at eps={settings.eps:g}, not {settings.polar_step:g}: "
+            "every step takes that much off rho."
+        )
+    return steady
 
 
 def _rho_series(name: str, result: Study) -> list[Series]:
