@@ -132,6 +132,9 @@ def test_a_sample_picture(run, tmp_path: Path) -> None:
         (["t.csv", "--row", "x"], 3, "no column 'x'"),
         (["sample:chine"], 2, "Did you mean china"),
         (["sample:china", "--row", "a"], 2, "sample:china is a picture and has no columns: --row does not apply"),
+        (["sample:china", "--decimal", ","], 2, "has no columns: --decimal does not apply"),
+        (["sample:china", "--as", "ratings"], 2, "has no columns: --as does not apply"),
+        (["photo.gif"], 2, "pictures of this form are not completed. Save it as .png"),
         (["sample:china", "--pass", "a"], 2, "--pass does not apply"),
         (["t.csv", "--missing", "0.3"], 2, "--missing hides pixels of a sample picture"),
         (["bad.csv"], 3, "line 3: 4 fields, but line 1 has 3"),
@@ -542,3 +545,10 @@ def test_a_frame_in_memory_comes_back_filled(kind: str, tmp_path: Path) -> None:
     assert lowdim.complete(frame, out=tmp_path / "r").frame.equals(found.frame)
     with pytest.raises(UsageError, match="Arrays are completed by"):
         lowdim.complete(np.ones((3, 3)))
+
+
+def test_of_too_few_entries_no_error_is_told(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("user,item,value\nu,i,3\nv,j,4\nu,j,5\n")
+    found = lowdim.complete(tmp_path / "r.csv", row="user", col="item", value="value")
+    assert found.data["held_out_rmse"] is None
+    assert "nan" not in str(found)

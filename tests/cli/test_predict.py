@@ -269,3 +269,8 @@ def test_items_that_are_not_finite_are_left_out_by_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "none.npz", x_train=rows * np.nan, y_train=labels)
     done = lowdim(*PREDICT, "none.npz", "--json", folder=tmp_path, code=3)
     assert "all 40 items are NaN or infinite" in done.stderr and done.stdout == ""
+
+
+def test_arguments_of_a_base_belong_to_one_that_is_named(folder: Path) -> None:
+    found = lowdim(*PREDICT, str(folder / "digits"), "--model-arg", "a=1", folder=folder, code=2)
+    assert "--model-arg belongs to a network that --model names" in found.stderr

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -196,6 +198,36 @@ def network():
         return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
 
 
+def _times(factor, module, args, output):
+    return factor * output
+
+
+class Configured(nn.Linear):
+    """What decides its features stands in attributes, not in weights or code."""
+
+    def __init__(self, *settings):
+        super().__init__(4, 2)
+        self.settings = settings
+
+    def forward(self, x):
+        return helper(super().forward(x) * self.settings[0])
+
+
+def helper(x):
+    return x + CONSTANT
+
+
+CONSTANT = 1.0
+
+
+def test_the_code_that_a_network_calls_is_part_of_it(monkeypatch):
+    before = network_content(Configured(1.0), "")
+    monkeypatch.setitem(globals(), "CONSTANT", 2.0)
+    other = network_content(Configured(1.0), "")
+    monkeypatch.setitem(globals(), "helper", lambda x: x - CONSTANT)
+    assert len({one[1] for one in (before, other, network_content(Configured(1.0), ""))}) == 3
+
+
 def test_a_content_is_named_by_all_that_decides_it():
     class Doubled(nn.Sequential):
         def forward(self, x):
@@ -212,6 +244,15 @@ def test_a_content_is_named_by_all_that_decides_it():
     contents = [network_content(module, fingerprint(module)) for module in networks]
     assert contents[0] == network_content(network(), fingerprint(network()))
     assert len({tuple(content) for content in contents}) == 4
+    settings = [Configured(1.0), Configured(1.0, "max"), Configured(1.0, "mean", SimpleNamespace(p=2)), Configured(2.0)]
+    settings += [Configured(1.0, lambda x: x + 1), Configured(1.0, lambda x: x + 2), Configured(torch.tensor(3.0))]
+    for change in (1.0, 2.0):
+        settings.append(Configured(1.0))
+        settings[-1].register_buffer("mean", torch.tensor(change), persistent=False)
+        settings.append(Configured(1.0))
+        settings[-1].register_forward_hook(partial(_times, change))
+    assert len({network_content(one, "")[1] for one in settings}) == len(settings)
+    assert network_content(Configured(1.0), "") == network_content(settings[0], "")
     x, y = torch.arange(12.0).reshape(3, 4), torch.tensor([0, 1, 1])
     sources = [
         TensorSource(x, y),

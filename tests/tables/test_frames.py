@@ -116,6 +116,22 @@ def test_what_a_frame_is() -> None:
     assert not is_plain(of_pandas()) and not is_plain(of_polars())
 
 
+@pytest.mark.parametrize(
+    ("times", "why"),
+    [
+        (["2020-01-01"] * 6, "'t' gives no order in time: all its cells are '2020-01-01'"),
+        (
+            ["2020-01-01", "2020-01-02", "later"] * 2,
+            "are not all dates of one form, nor all numbers; it holds '2020-01-01' and 'later'",
+        ),
+    ],
+)
+def test_a_column_that_gives_no_order_in_time(times: list[str], why: str) -> None:
+    frame = pd.DataFrame({"t": times, "a": [1.0, 2.0, float("nan"), 4.0, 5.0, 6.0]})
+    with pytest.raises(UsageError, match=why):
+        table_of_frame(frame, time="t")
+
+
 def test_the_order_in_time_is_found_or_named() -> None:
     days = pd.date_range("2024-01-01", periods=6)
     frame = pd.DataFrame({"day": days, "who": list("aabbab"), "x": [1.0, np.nan, 3.0, 4.0, 5.0, 6.5]})
@@ -130,7 +146,7 @@ def test_the_order_in_time_is_found_or_named() -> None:
     assert counted.clock[:, 1].tolist() == [0, 1, 2, 3, 4, 5]
     later = panel.like(frame.iloc[3:])
     assert later.clock is not None and later.clock.shape == (3, 2)
-    with pytest.raises(UsageError, match="cannot be read as number: it holds 'a'"):
+    with pytest.raises(UsageError, match="gives no order in time.*it holds 'a' and 'b'"):
         table_of_frame(frame, time="who")
     with pytest.raises(UsageError, match="needs the column with the times"):
         table_of_frame(frame.drop(columns="day"), entity="who")

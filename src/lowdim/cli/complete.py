@@ -1,5 +1,6 @@
 """``lowdim complete``: fill the holes of a matrix."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -209,18 +210,28 @@ def _read(
     seed: int,
 ) -> "Source":
     from lowdim._files import existing_file
+    from lowdim._pictures import EXTENSIONS
     from lowdim.completion.entries import _pictures as pictures
     from lowdim.completion.entries import _reading as reading
     from lowdim.errors import UsageError
     from lowdim.tables import read_file
 
     sample, path = file.startswith("sample:"), Path(file)
+    if path.suffix.lower() in EXTENSIONS - pictures.SUFFIXES:
+        raise UsageError(f"{file}: pictures of this form are not completed. Save it as .png.")
     if mask and (sample or path.suffix.lower() not in pictures.SUFFIXES):
         raise UsageError("`mask` is for a picture in a file. Of a sample, `missing` says how many pixels to hide.")
     if missing is not None and not sample:
         raise UsageError("`missing` hides pixels of a sample picture; of other input the empty cells are the holes.")
     if sample or path.suffix.lower() in pictures.SUFFIXES:
-        named = {"row": triplets[0], "col": triplets[1], "value": triplets[2], "na": columns["missing"]}
+        named = {
+            "row": triplets[0],
+            "col": triplets[1],
+            "value": triplets[2],
+            "na": columns["missing"],
+            "delimiter": form["separator"],
+        }
+        named |= {name: form[name] for name in ("decimal", "encoding", "header")} | {"as": as_ != As.auto}
         _refuse(f"{file} is a picture and has no columns", named | _of_a_table(columns))
     if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)
@@ -556,11 +567,16 @@ def _describe(model: "DeepMatrixCompletion", observed: int) -> dict[str, Any]:
         "iterations": model.n_iter_,
         "converged": model.converged_,
         "sure": model.sure_,
-        "held_out_rmse": model.held_out_error_,
-        "biases_only_rmse": model.biases_error_,
-        "held_out_ratio": model.held_out_ratio_,
+        # of too few entries none is held out
+        "held_out_rmse": _finite(model.held_out_error_),
+        "biases_only_rmse": _finite(model.biases_error_),
+        "held_out_ratio": _finite(model.held_out_ratio_),
         "unidentified": {"rows": len(model.unidentified_rows_), "columns": len(model.unidentified_columns_)},
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _delimiter(text: str | None) -> str | None:

@@ -309,13 +309,15 @@ def load_base(found: "Delta", model: "str | LoadedModel | nn.Module | None", loa
     Raises:
         InputError: If it cannot be found, or the delta names a network whose code would have to run.
     """
-    from lowdim.errors import InputError
+    from lowdim.errors import InputError, UsageError
     from lowdim.models import as_model, load_model, runs_code
 
     options = loading.options()
     if model is not None and given.spelled(model) is None:
         return as_model(model, kind=str(found.preprocessing["kind"]), **{name: options[name] for name in _NAMED})
     source: dict[str, Any] = {**found.base["source"], "allow_pickle": loading.allow_pickle}
+    if model is None and options["arguments"]:
+        raise UsageError("`model_arg` belongs to a network that `model` names.", argument="model_arg")
     if not source.get("spec") and model is None:
         raise InputError("The delta was made from a network in Python; say with `model` where to find its base.")
     if model is not None:

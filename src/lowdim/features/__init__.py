@@ -2,6 +2,7 @@
 
 from lowdim.features._cache import FeatureCache as FeatureCache
 from lowdim.features._cache import opened_cache as opened_cache
+from lowdim.features._content import network_content as network_content
 from lowdim.features._pooling import INPUT as INPUT
 from lowdim.features._pooling import POOLS as POOLS
 from lowdim.features._pooling import Layout as Layout
@@ -32,7 +33,6 @@ from lowdim.features._stream import Forward as Forward
 from lowdim.features._stream import Key as Key
 from lowdim.features._stream import collected as collected
 from lowdim.features._stream import content_digest as content_digest
-from lowdim.features._stream import network_content as network_content
 from lowdim.features._stream import tamed_layers as tamed_layers
 from lowdim.features._stream import usable as usable
 

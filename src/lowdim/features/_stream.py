@@ -1,6 +1,5 @@
 """A stream of features that can be run through several times: computed once, then replayed from the cache."""
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from lowdim.features._source import Source
 
 Key: TypeAlias = tuple[str, Pool]
 SCORES = "scores"
-_POOLING = "no mean holds a class token"
-"""Features that an earlier lowdim kept by another rule are not found."""
 LARGEST = 2.0**200
 """Numbers up to it, and down to its inverse, have squares of squares in float64."""
 
@@ -41,17 +38,6 @@ def usable(features: Tensor) -> Tensor:
     # In float32 the bound itself would be infinite, and infinity is no larger than that.
     good = torch.isfinite(features)
     return (good & (features.abs() <= LARGEST) if features.dtype == torch.float64 else good).all(dim=1)
-
-
-def network_content(module: nn.Module, fingerprint: str) -> list[str]:
-    """What decides a network's features: its weights, its structure, the code of its forward passes, and PyTorch."""
-    digest = hashlib.sha256(str(module).encode())
-    for kind in {type(child).__qualname__: type(child) for child in module.modules()}.values():
-        code = getattr(kind.forward, "__code__", None)
-        if code is not None:
-            numbers = [constant for constant in code.co_consts if isinstance(constant, int | float | str)]
-            digest.update(code.co_code + repr((code.co_names, code.co_varnames, numbers)).encode())
-    return [fingerprint, digest.hexdigest(), torch.__version__, _POOLING]
 
 
 def content_digest(network: Sequence[str], source: Source) -> str:

@@ -410,12 +410,25 @@ def _clock(
     names = [column.name for column in columns]
     assert time is not None
     column = columns[names.index(time)]
+    own = cells.iloc[:, names.index(time)]
     kinds: tuple[Kind | None, ...] = None, "number"
     for kind in kinds:  # one that passes through is read again
         if not column.modelled or column.levels:
-            column = times(time, cells.iloc[:, names.index(time)], kind)
+            try:
+                column = times(time, own, kind)
+            except UsageError as error:
+                raise UsageError(f"The column {time!r} gives no order in time: {_why_no_time(own)}.") from error
     entities = np.zeros(len(cells), int) if entity is None else pd.factorize(cells.iloc[:, names.index(entity)])[0]
     return np.column_stack([entities, column.numbers[:, 0]]).astype(float)
+
+
+def _why_no_time(cells: pd.Series) -> str:
+    """Of a column whose cells are neither all dates nor all numbers, one cell of each form."""
+    forms = {re.sub(r"\d", "9", str(cell)): str(cell) for cell in reversed(cells.dropna().tolist())}
+    shown = " and ".join(repr(cell) for cell in [*forms.values()][::-1][:2])
+    if cells.nunique() < 2:
+        return f"all its cells are {shown}"
+    return f"its cells are not all dates of one form, nor all numbers; it holds {shown}"
 
 
 def _checked(
