@@ -70,7 +70,10 @@ def _tuned(tested: int) -> dict[str, object]:
         "layer": None,
         "evidence": [row],
         "accuracy": {"test": 0.9 if tested else None, "interval": [0.6, 1.0] if tested else None},
-        "config": {"model": {}, "data": {"splits": {"train": {"samples": 60}, **({"test": {"samples": tested}} if tested else {})}}},
+        "config": {
+            "model": {},
+            "data": {"splits": {"train": {"samples": 60}, **({"test": {"samples": tested}} if tested else {})}},
+        },
     }
 
 
