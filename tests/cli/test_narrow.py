@@ -1,11 +1,14 @@
 """A terminal of 80 columns: no name is broken, whatever its length, and no line is longer than the terminal unless a name is."""
 
 import re
+from textwrap import wrap
 
 import pytest
 
 import lowdim
 from lowdim import Candidate
+from lowdim.figures import Table
+from lowdim.report._terminal import to_terminal
 
 TIMM = "vit_mediumd_patch16_reg4_gap_384.sbb2_e200_in12k_ft_in1k"
 """The longest name of timm's pre-trained networks."""
@@ -80,3 +83,10 @@ def test_the_list_of_experiments_keeps_ids_whole():
     from lowdim.experiments import MODULES
 
     assert_whole("\n".join(lowdim.reproduce(list_all=True).lines), *MODULES)
+
+
+def test_sentences_go_on_in_the_next_line_between_two_words():
+    long = "a verdict whose name is a sentence, and goes on beyond half of the line"
+    shown = to_terminal(Table("t", "", ["verdict", "value"], [[long, 1.0], ["short", 2.0]]), 80)
+    assert "[1]" not in shown and "\n".join(wrap(long, 40)).splitlines()[1] in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())

@@ -176,7 +176,8 @@ def test_npz_of_images_and_features(tmp_path: Path) -> None:
         ({"x_train": np.eye(3)}, "needs x_train and y_train"),
         ({"x_train": np.eye(3), "y_train": [0, 1]}, "one label per sample"),
         ({"x_train": np.eye(3, dtype=int), "y_train": [0, 1, 2]}, "expected images"),
-        ({"x_train": np.zeros((3, 3, 8, 8), np.uint8), "y_train": [0, 1, 2]}, "Move the channels last"),
+        ({"x_train": np.zeros((3, 5, 8, 8), np.uint8), "y_train": [0, 1, 2]}, "expected images"),
+        ({"x_train": np.eye(3), "y_train": np.eye(3)}, r"one-hot: give labels.argmax\(axis=1\)"),
         ({"x_train": np.eye(3), "y_train": [0, 1, 2], "x_test": np.eye(3)[:, :2], "y_test": [0, 1, 2]}, "do not match"),
         ({"x_train": np.eye(3), "y_train": [0, 1, 2], "x_test": np.eye(3)}, "with y_test"),
         ({"x_train": np.array([{}, {}], dtype=object), "y_train": [0, 1]}, "pickled objects"),
@@ -186,6 +187,14 @@ def test_npz_that_cannot_be_used(tmp_path: Path, arrays: dict[str, np.ndarray], 
     np.savez(tmp_path / "bad.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=message):
         load_data(str(tmp_path / "bad.npz"))
+
+
+def test_channels_may_come_first(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 3, 8, 9), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", x=pixels, y=np.arange(6) % 2)
+    data = load_data(str(tmp_path / "d.npz"), test_share=0)
+    assert "pictures are read as N x channels x height x width" in data.notes
+    assert np.array_equal(np.asarray(data["train"].load(0)), pixels[0].transpose(1, 2, 0))
 
 
 def test_npz_that_is_none(tmp_path: Path) -> None:

@@ -198,7 +198,11 @@ def _roles(present: Sequence[str]) -> dict[str, str]:
 
 
 def _as_pictures(inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Pictures whose pixels are other numbers than bytes, as bytes, and what to say of it; anything else as it is."""
+    """Pictures with their channels last, as bytes, and what to say of it; anything else as it is."""
+    first = [array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3) for array in inputs.values()]
+    if all(first):
+        found, notes = _as_pictures({name: np.moveaxis(array, 1, 3) for name, array in inputs.items()})
+        return found, ["pictures are read as N x channels x height x width", *notes]
     arrays = list(inputs.values())
     shaped = all(array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3)) for array in arrays)
     if not shaped or any(
@@ -268,5 +272,11 @@ def _labels(name: str, values: Any, samples: int) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or len(labels) != samples:
-        raise InputError(f"{name} has shape {labels.shape}, but there are {samples} samples: one label per sample.")
+        indicators = (
+            labels.ndim == 2 and labels.dtype.kind in "biuf" and bool((np.sort(labels)[:, -2:] == [0, 1]).all())
+        )
+        hint = " These rows are one-hot: give labels.argmax(axis=1)." if indicators else ""
+        raise InputError(
+            f"{name} has shape {labels.shape}, but there are {samples} samples: one label per sample.{hint}"
+        )
     return labels

@@ -82,7 +82,7 @@ def auto_block(module: nn.Module, depth: float = DEPTH, feature: Feature | None 
     names = [name for name in block_names(module) if feature is None or feature.trains(name)]
     if not names:
         raise InputError(
-            f"{type(module).__name__} has no blocks that lowdim recognises. Name what to train with `layer` (see "
+            f"{type(module).__name__} has no blocks that lowdim recognises. Name what finetune is to train with its `layer` (see "
             "`module.named_modules()`)."
         )
     return names[round(depth * (len(names) - 1))]

@@ -39,10 +39,8 @@ def write_hub_folder(
     write_atomic(folder / tensors, (source / tensors).read_bytes())
     write_checked(folder / content, {**table, "base": base})
     data = short_names([str(run.get("config", {}).get("data", {}).get("name", ""))])[0]
-    called = (
-        name
-        or f"ORG/{'-'.join(part for part in (short_names([table['base']['name']])[0].rpartition('/')[2], data) if part)}"
-    )
+    parts = short_names([table["base"]["name"]])[0].rpartition("/")[2], data
+    called = name or f"ORG/{_hub_words('-'.join(filter(None, parts)))}"
     write_atomic(folder / "README.md", card(found, licence=licence, run=run, name=called, usage=usage))
     return found
 
@@ -60,6 +58,16 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
             f"The hub does not take {name}: {first} The folder {folder} is complete; log in with `hf auth login` and run again."
         ) from error
     return str(address)
+
+
+def _hub_words(text: str) -> str:
+    """A name with what the hub takes in names.
+
+    Example:
+        >>> _hub_words("resnet18-My Photos (2)")
+        'resnet18-My-Photos-2'
+    """
+    return re.sub(r"[^\w.]+", "-", text, flags=re.ASCII).strip("-.")
 
 
 def _public(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def card(delta: Delta, *, licence: str, run: Mapping[str, Any], name: str, usage
     if data and accuracy.get("test") is not None:
         result = {
             "task": {"type": metadata.get("pipeline_tag", "tabular-classification")},
-            "dataset": {"name": data, "type": data},
+            "dataset": {"name": data, "type": _hub_words(data)},
             "metrics": [{"type": "accuracy", "value": round(accuracy["test"], 4), "name": "test accuracy"}],
         }
         metadata["model-index"] = [{"name": name, "results": [result]}]
@@ -105,6 +113,11 @@ def card(delta: Delta, *, licence: str, run: Mapping[str, Any], name: str, usage
     unknown = not source.get("spec") or is_local(str(source["spec"]))
     classes = ", ".join(delta.classes[:50]) + (
         f" and {len(delta.classes) - 50} more" if len(delta.classes) > 50 else ""
+    )
+    told = (
+        "what is unlike all training samples is called unknown, and anything else"
+        if delta.known
+        else "whatever else it is given,"
     )
     blocks = sorted({block for plan in delta.plans for block in plan.blocks})
     trained = f", trained blocks: {', '.join(blocks)}" if blocks else ""
@@ -148,7 +161,7 @@ against outputs that were stored with it.
 
 ## Intended use and limits
 
-Meant for {kind + "s" if kind != "features" else "feature rows"} like those it was tuned on, and for these classes only: whatever else it is given,
+Meant for {kind + "s" if kind != "features" else "feature rows"} like those it was tuned on, and for these classes only: {told}
 it answers with one of them. The numbers above hold for the data named there. The terms of the base model and of the training data apply, too.
 """
 

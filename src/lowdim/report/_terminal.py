@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from textwrap import wrap
 
 from lowdim._names import short_names
 from lowdim._numbers import number
@@ -14,7 +15,8 @@ def to_terminal(table: Table, width: int | None = None) -> str:
     """The table as lines of text.
 
     Names in the first column are cut to their last parts where they are paths; where they would still take more than half of the
-    line, numbers stand for them and a list below says which is which. No word is broken anywhere. Columns that do not fit are left
+    line, they go on in the next one between two words, or, where a word alone is too long, numbers stand for them and a list below
+    says which is which. No word is broken anywhere. Columns that do not fit are left
     out, in the order of `Table.drop` and then from the right, and named below.
     """
     width = width or shutil.get_terminal_size((160, 24)).columns
@@ -23,7 +25,10 @@ def to_terminal(table: Table, width: int | None = None) -> str:
     names = short_names([row[0] for row in cells])
     key: dict[str, str] = {}
     if max(map(len, names), default=0) > width // 2:
-        key = {name: f"[{place}]" for place, name in enumerate(dict.fromkeys(names), start=1)}
+        if max(len(word) for name in names for word in name.split()) <= width // 2:
+            names = ["\n".join(wrap(name, width // 2, break_on_hyphens=False)) for name in names]
+        else:
+            key = {name: f"[{place}]" for place, name in enumerate(dict.fromkeys(names), start=1)}
     cells = [[key.get(name, name), *row[1:]] for name, row in zip(names, cells, strict=True)]
     kept, left_out = _fitting(columns, cells, table.drop, width)
     text = _drawn(table, columns, cells, kept, width)
@@ -41,7 +46,11 @@ def _plain(text: str) -> str:
 def _needed(columns: Sequence[str], cells: Sequence[Sequence[str]], index: int) -> int:
     """Characters of the longest word of a column; of the first, of the longest cell."""
     texts = [columns[index], *(row[index] for row in cells)]
-    words = texts if index == 0 else [word for text in texts for word in text.split()]
+    words = (
+        [line for text in texts for line in text.split("\n")]
+        if index == 0
+        else [word for text in texts for word in text.split()]
+    )
     return max(map(len, words), default=1)
 
 
@@ -76,7 +85,11 @@ def _drawn(
     least = sum(needed.values()) + _GAP * len(kept)
     spare = max(width - least, 0)
     for index in kept:
-        more = min(spare, max(len(columns[index]), *(len(row[index]) for row in cells), 0) - needed[index])
+        more = min(
+            spare,
+            max(len(columns[index]), *(len(line) for row in cells for line in row[index].split("\n")), 0)
+            - needed[index],
+        )
         spare -= more
         drawn.add_column(
             Text(columns[index]),
