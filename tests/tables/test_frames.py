@@ -146,7 +146,7 @@ def test_the_order_in_time_is_found_or_named() -> None:
     assert counted.clock[:, 1].tolist() == [0, 1, 2, 3, 4, 5]
     later = panel.like(frame.iloc[3:])
     assert later.clock is not None and later.clock.shape == (3, 2)
-    with pytest.raises(UsageError, match="gives no order in time.*it holds 'a' and 'b'"):
+    with pytest.raises(UsageError, match=r"gives no order in time.*it holds 'a' and 'b'"):
         table_of_frame(frame, time="who")
     with pytest.raises(UsageError, match="needs the column with the times"):
         table_of_frame(frame.drop(columns="day"), entity="who")
