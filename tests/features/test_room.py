@@ -69,3 +69,13 @@ def test_a_batch_of_pictures_without_room(monkeypatch: pytest.MonkeyPatch) -> No
     pictures = np.zeros((20, 800, 800, 3), np.uint8)
     with pytest.raises(ResourceError, match=r"A batch of 20 images needs 0.3 GiB.*Lower `batch_size` or `image_size`"):
         lowdim.profile(CONV, (pictures, np.arange(20) % 2), batch_size=10**6)
+
+
+def test_an_export_is_bound_to_no_number_of_samples() -> None:
+    class Guarded(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            require_room(CONV, inputs)
+            return inputs + 1
+
+    exported = torch.export.export(Guarded(), (torch.zeros(2, 4),), dynamic_shapes=({0: torch.export.Dim("samples")},))
+    assert exported.module()(torch.zeros(3, 4)).shape == (3, 4)

@@ -231,7 +231,7 @@ def _read(
             "na": columns["missing"],
             "delimiter": form["separator"],
         }
-        named |= {name: form[name] for name in ("decimal", "encoding", "header")} | {"as": as_ != As.auto}
+        named |= {name: form[name] for name in ("decimal", "encoding", "header")} | {"as_": as_ != As.auto}
         _refuse(f"{file} is a picture and has no columns", named | _of_a_table(columns))
     if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)

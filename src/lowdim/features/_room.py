@@ -35,8 +35,8 @@ def require_room(network: nn.Module, inputs: Tensor | dict[str, Tensor]) -> None
     Raises:
         ResourceError: With both numbers, and the batch that would fit.
     """
-    if torch.compiler.is_compiling():
-        return  # shapes are symbols, which a question would bind
+    if torch.compiler.is_compiling():  # which also an export is: there a comparison would bind the number of samples
+        return
     named = inputs if isinstance(inputs, dict) else {"": inputs}
     numbers = sum(one.numel() * (1 if one.is_floating_point() else _PER_TOKEN) for one in named.values())
     first = next(iter(named.values()))
