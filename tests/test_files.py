@@ -284,6 +284,17 @@ def test_a_missing_file_offers_its_neighbours(tmp_path):
         _files.existing_file(tmp_path / "no" / "x", "The checkpoint")
 
 
+def test_what_another_run_lacks_altogether_is_told_once(tmp_path):
+    with RunFolder(tmp_path, "reproduce", {"experiments": {"one": {"seed": 1, "d": 5}, "two": {"seed": 1, "d": 5}}}):
+        pass
+    expected = r"\(experiments.one.seed: 1 in the folder, 2 now; experiments.two: set in the folder, not set now\)"
+    with (
+        pytest.raises(UsageError, match=expected),
+        RunFolder(tmp_path, "reproduce", {"experiments": {"one": {"seed": 2, "d": 5}}}),
+    ):
+        pass
+
+
 def test_another_run_is_told_apart_by_the_settings_that_differ(tmp_path):
     def config(limit, digest):
         data = {"name": "photos", "limit": limit, "train": {"sha256": digest}}

@@ -433,7 +433,25 @@ def _differences(earlier: Any, now: Any) -> list[str]:
     settings = [name for name in names if name.split(".")[-1] not in _DIGESTS]
     if not settings:
         return [f"{name}: the content is another one" for name in names]
-    return [f"{name}: {_shown(before.get(name))} in the folder, {_shown(after.get(name))} now" for name in settings]
+    told: dict[str, str] = {}
+    for name in settings:
+        here, there = name in before, name in after
+        whole = name if here and there else _missing_part(name, after if here else before)
+        alone = whole == name or sum(one.startswith(f"{whole}.") for one in settings) == 1
+        values = (
+            [_shown(before.get(name)), _shown(after.get(name))]
+            if alone
+            else [("not set", "set")[one] for one in (here, there)]
+        )
+        told[name if alone else whole] = f"{values[0]} in the folder, {values[1]} now"
+    return [f"{name}: {values}" for name, values in told.items()]
+
+
+def _missing_part(name: str, others: dict[str, Any]) -> str:
+    """The outermost part of a name, such as ``models.2``, of which the others have nothing."""
+    parts = name.split(".")
+    heads = [".".join(parts[:end]) for end in range(1, len(parts))]
+    return next((head for head in heads if not any(f"{other}.".startswith(f"{head}.") for other in others)), name)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -233,8 +233,12 @@ def test_the_longest_begins_first(tmp_path, monkeypatch):
     monkeypatch.setattr(_runner, "load", lambda id: SimpleNamespace(cost=costs[id]))
     order = []
     settings = settings_of("parsimony-svd", "separation-scale")
-    assert len(list(run_experiments(settings, tmp_path, jobs=1, progress=lambda done, total: None, started=order.append))) == 2  # fmt: skip
-    assert order == ["separation-scale", "parsimony-svd"]
+    for jobs in (2, 1):
+        finished = run_experiments(settings, tmp_path / str(jobs), jobs=jobs, progress=lambda done, total: None, started=order.append)  # fmt: skip
+        assert len(list(finished)) == 2
+    assert order == ["separation-scale", "parsimony-svd", "parsimony-svd", "separation-scale"], (
+        "one by one as asked for"
+    )
 
 
 def test_a_killed_process_is_reported_and_hides_nothing(tmp_path):
