@@ -189,6 +189,16 @@ def test_npz_that_cannot_be_used(tmp_path: Path, arrays: dict[str, np.ndarray], 
         load_data(str(tmp_path / "bad.npz"))
 
 
+def test_a_table_beside_pictures_in_one_folder_is_pointed_to(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    for index in range(3):
+        Image.new("L", (4, 4), 60 * index).save(tmp_path / "img" / f"{index}.png")
+    assert not load_data(str(tmp_path), test_share=0).notes[1:]
+    (tmp_path / "labels.csv").write_text("file,label\nimg/0.png,a\nimg/1.png,b\nimg/2.png,a\n")
+    assert any("if labels.csv says what they show" in note for note in load_data(str(tmp_path), test_share=0).notes)
+    assert load_data(str(tmp_path / "labels.csv"), test_share=0).classes == ("a", "b")
+
+
 def test_channels_may_come_first(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (6, 3, 8, 9), dtype=np.uint8)
     np.savez(tmp_path / "d.npz", x=pixels, y=np.arange(6) % 2)

@@ -333,7 +333,7 @@ def test_one_huge_sample_is_reported():
 
 def test_problems_without_a_value_are_reported_not_invented():
     inputs, labels = problem()
-    with pytest.raises(InputError, match="samples of 1 classes"):
+    with pytest.raises(InputError, match="samples of one class"):
         profile(network(), (inputs, torch.zeros_like(labels)))
     with pytest.raises(InputError, match="has no samples"):
         profile(network(), (inputs[:0], labels[:0]))

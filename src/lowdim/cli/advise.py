@@ -178,6 +178,10 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
     hardest = ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst)
     lines.append(f"hardest classes: {hardest}")
+    if suspects := result["outliers"]:
+        told = ", ".join(f"{one['item']} ({one['class']}, looks like {one['nearest_class']})" for one in suspects[:3])
+        more = f" and {len(suspects) - 3} more on the page" if len(suspects) > 3 else ""
+        lines.append(f"suspected labels: {told}{more}")
     if result["baseline_wins"]:
         lines.append("the baseline without a model is logistic regression on raw pixels or words; try other networks")
     return lines

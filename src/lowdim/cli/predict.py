@@ -259,7 +259,7 @@ def _doubts(dataset: "Dataset", names: list[str], seed: int, *, asked: bool) -> 
         )
         return [] if dataset.own_split else [drawn]
     seen = "These samples are no test split: training samples may be among them."
-    remedy = "So no accuracy is given; `split=all` gives it, and `split=test` with `seed` that of the test split of finetune with that seed."
+    remedy = "So no accuracy is given; `split=all` gives it, and `split=test`, with the `seed` that finetune had, gives that of its test split."
     return [seen if asked else f"{seen} {remedy}"]
 
 

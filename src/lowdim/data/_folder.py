@@ -28,6 +28,8 @@ _ONE = {
     _SPECIAL: "pipe, device or socket",
 }
 """What is left out, and how one of it is called."""
+_TABLES = (".csv", ".tsv", ".jsonl", ".xlsx", ".parquet")
+"""Files that may say what pictures show."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
         notes.append(
             f"classes are in the order of their numbers ({_beginning(classes)}), not of their letters ({_beginning(sorted(classes))}): a network "
             "trained in that order calls them by other numbers"
+        )
+    tables = sorted(child.name for child in root.iterdir() if child.suffix.lower() in _TABLES)
+    if labelled and len(classes) == 1 and tables:
+        notes.append(
+            f"all pictures lie in one folder, {classes[0]}; if {tables[0]} says what they show, give that file as data"
         )
     if not loose and not any(paths for files in found.values() for paths in files.values()):
         raise InputError(_nothing_found(folder, notes, labelled=labelled))

@@ -121,7 +121,9 @@ def profile(
     for name, source in stage.sources.items():
         classes = len(np.unique(source.labels))
         if classes < 2:
-            raise InputError(f"The {name} split has samples of {classes} classes; collapse is about at least two.")
+            raise InputError(
+                f"The {name} split has samples of {'one class' if classes == 1 else 'no class'}; collapse is about at least two."
+            )
     found = stage.feature
     if pools and found.pool not in pools:
         found = replace(found, pool=pools[0])
