@@ -131,7 +131,22 @@ class Preprocessing:
         """
         if self.processor is not None:
             return _processor.processed(self.processor, _colours(image, self.channels))
-        pixels = np.asarray(self._picture(image), dtype=np.float32) / np.float32(255)
+        return self.scaled(self.seen(image))
+
+    @property
+    def geometry(self) -> tuple[Any, ...] | None:
+        """All that `seen` depends on; None where a processor does everything at once."""
+        if self.processor is not None:
+            return None
+        return self.image_size, self.resized, self.crop_mode, self.interpolation, self.channels, self._padding()
+
+    def seen(self, image: Image.Image) -> np.ndarray:
+        """The part of an image that the network sees, in its size, before normalisation: uint8, height x width [x channels]."""
+        return np.asarray(self._picture(image))
+
+    def scaled(self, pixels: np.ndarray) -> np.ndarray:
+        """The network's input for what `seen` gave."""
+        pixels = pixels.astype(np.float32) / np.float32(255)
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         shape = (self.channels, 1, 1)
         mean = np.asarray(self.mean, dtype=np.float32).reshape(shape)

@@ -13,6 +13,7 @@ from torch import Tensor
 from lowdim._memory import require_memory
 from lowdim._preprocessing import Preprocessing
 from lowdim.data._dataset import Indices, Split
+from lowdim.data._kept import kept_picture
 from lowdim.errors import InputError
 
 Inputs = Tensor | dict[str, Tensor]
@@ -120,11 +121,17 @@ def _images(split: Split, preprocessing: Preprocessing, positions: Indices) -> T
 
 
 def _normalised(split: Split, preprocessing: Preprocessing, position: np.int64) -> np.ndarray:
-    sample = split.load(int(position))
-    try:
-        return preprocessing.normalised(sample)
-    except InputError as error:
-        raise InputError(f"{split.items[int(position)]}: {error}") from error
+    def seen() -> np.ndarray:
+        sample = split.load(int(position))
+        try:
+            return preprocessing.normalised(sample) if geometry is None else preprocessing.seen(sample)
+        except InputError as error:
+            raise InputError(f"{split.items[int(position)]}: {error}") from error
+
+    geometry = preprocessing.geometry
+    if geometry is None:
+        return seen()
+    return preprocessing.scaled(kept_picture(lambda: (split.contents[position], geometry), seen))
 
 
 def _tokens(split: Split, preprocessing: Preprocessing, positions: Indices, texts: list[Any]) -> dict[str, Tensor]:

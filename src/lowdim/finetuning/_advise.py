@@ -14,6 +14,7 @@ from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import few_shot_indices
+from lowdim.data._kept import keeping_pictures
 from lowdim.errors import InputError, LowdimError
 from lowdim.finetuning._balance import majority_warnings
 from lowdim.finetuning._baseline import baseline_predictions
@@ -93,6 +94,7 @@ class Advice:
         return {"method": chosen.method, **layer}
 
 
+@keeping_pictures()
 def advise(
     candidates: Sequence[Callable[[], LoadedModel]],
     data: Dataset,

@@ -14,6 +14,7 @@ from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings, said_without_copies
+from lowdim.data._kept import keeping_pictures
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
 from lowdim.finetuning._bench import Bench, Fitted
@@ -34,6 +35,7 @@ LARGEST_RATE = 1e30
 """Steps beyond it are no numbers in float32."""
 
 
+@keeping_pictures()
 def finetune(
     network: LoadedModel,
     data: Dataset,

@@ -20,6 +20,7 @@ from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import Task
 from lowdim.data._finite import some
+from lowdim.data._kept import keeping_pictures
 from lowdim.errors import InputError, LowdimError, NonFiniteError, UsageError, did_you_mean
 from lowdim.ranking._agreement import FEWEST_GROUPS, Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
@@ -116,6 +117,7 @@ class Ranking:
         }
 
 
+@keeping_pictures()
 def rank(
     candidates: Sequence[Candidate],
     data: Dataset,
