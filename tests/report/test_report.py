@@ -245,6 +245,16 @@ def test_experiments_begin_with_what_was_shown():
     )
 
 
+def test_an_experiment_of_which_nothing_could_be_judged_shows_nothing():
+    def entry(id, judged):
+        verdicts = [{"judged": judged, "holds": True}]
+        return {"id": id, "title": id, "status": "done", "passed": True, "verdicts": verdicts, "notes": []}
+
+    entries = [entry("a", True), entry("b", True), entry("c", True), entry("d", False)]
+    said = headline("reproduce", {"experiments": entries})
+    assert said == "3 of 4 experiments show what is claimed: 3 of 3 verdicts hold; nothing could be judged in d."
+
+
 def test_experiments_without_a_judged_verdict_say_what_is_missing():
     verdict = Verdict.of("a", 0.5, ">=", 0.9, judged=False).as_dict()
     entry = {
