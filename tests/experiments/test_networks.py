@@ -131,3 +131,14 @@ def test_the_terminal_phase_needs_training_beyond_zero_error():
     assert failed == ["CNN: training error at the end"]
     short = run("terminal-phase", mlp_epochs=15, cnn_epochs=1, measurements=8)
     assert any(verdict.name.startswith("MLP: NC1 at zero error") for verdict in short.verdicts if verdict.failed)
+
+
+@pytest.mark.parametrize(
+    "id",
+    ["prevalence-of-separation", "collapse-and-transfer", "transfer-table", "data-scarcity", "layerwise-finetuning"],
+)
+def test_a_folder_without_the_networks_is_refused(id, tmp_path):
+    """The embedded ones in their place would be another figure under the same command."""
+    experiment = load(id)
+    with pytest.raises(UsageError, match=r"data=.* has no models/"):
+        experiment.run(experiment.settings(data=str(tmp_path)), lambda done, total: None)

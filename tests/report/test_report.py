@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import re
+import warnings
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ from lowdim._verdicts import Verdict
 from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
 from lowdim.report import Page, Section, to_svg, write_report
 from lowdim.report._interactive import to_plotly
+from lowdim.report._svg import legend_names
 from lowdim.report._tables import to_csv
 from lowdim.report.answers import headline
 
@@ -224,6 +226,20 @@ def test_a_name_in_a_table_for_spreadsheets_is_no_formula():
     assert rows == [["'=head", "n"], ["'=1+1", "-1.5"], ["'@cmd", "-2"], ["'+a", ""], ["cat", "'="]]
 
 
+def test_many_curves_of_one_colour_are_one_entry_of_the_legend():
+    many = [Series(f"sigma_{n}", [0, 1], [1.0, float(n)], colour=0) for n in range(1, 31)]
+    panels = Panels(
+        "p", "P", [Lines("f", "F", "x", "y", [*many, Series("3 silent", [0, 1], [1.0, 1.0], style="points")])] * 8
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # thirty names leave no room for the axes
+        svg = to_svg(panels)
+    assert "sigma_1 … sigma_30" in svg and "sigma_2" not in svg and "3 silent" in svg
+    drawn = to_plotly(panels.panels[0])[0]["data"]
+    assert [trace.get("showlegend", True) for trace in drawn] == [True, *[False] * 29, True]
+    assert legend_names(many[:4]) == [one.name for one in many[:4]]
+
+
 def test_settings_of_matplotlib_that_lie_around_change_nothing():
     figure = figures()[0]
     plain = to_svg(figure)
@@ -243,6 +259,16 @@ def test_experiments_begin_with_what_was_shown():
     assert headline("reproduce", {"experiments": many}) == (
         "3 of 4 experiments show what is claimed: 5 of 6 verdicts hold; not as it should be: d falls."
     )
+
+
+def test_an_experiment_of_which_nothing_could_be_judged_shows_nothing():
+    def entry(id, judged):
+        verdicts = [{"judged": judged, "holds": True}]
+        return {"id": id, "title": id, "status": "done", "passed": True, "verdicts": verdicts, "notes": []}
+
+    entries = [entry("a", True), entry("b", True), entry("c", True), entry("d", False)]
+    said = headline("reproduce", {"experiments": entries})
+    assert said == "3 of 4 experiments show what is claimed: 3 of 3 verdicts hold; nothing could be judged in d."
 
 
 def test_experiments_without_a_judged_verdict_say_what_is_missing():

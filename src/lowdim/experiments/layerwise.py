@@ -105,7 +105,8 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
     """log D against depth for each network: slope and R²."""
     from lowdim.profiling import profile
 
-    subjects = [_fresh_mlp(settings), *trained_networks(settings.data, limit=settings.limit, seed=settings.seed)]
+    trained = list(trained_networks(settings.data, limit=settings.limit, seed=settings.seed))
+    subjects = [_fresh_mlp(settings), *trained]
     verdicts: list[Verdict] = []
     series: list[Series] = []
     pooled: list[Series] = []

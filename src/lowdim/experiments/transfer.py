@@ -14,7 +14,7 @@ from lowdim._verdicts import Verdict
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
 from lowdim.experiments._kept import kept
-from lowdim.experiments._real_networks import HOW, real_data
+from lowdim.experiments._real_networks import CIFAR, HOW, real_data, real_folder
 from lowdim.figures import Lines, Panels, Series, Table
 
 if TYPE_CHECKING:
@@ -110,15 +110,14 @@ def _family(settings: RankingSettings) -> "tuple[list[Candidate], Dataset, bool]
     from lowdim.data import load_data
     from lowdim.ranking import Candidate
 
-    root = Path(settings.data)
-    meta = root / "models" / "cifar100_resnet14" / "meta.json"
-    images = root / "images" / "cifar10_lossless_5000.npz"
-    if not settings.data or not meta.is_file() or not images.is_file():
+    described = "models/cifar100_resnet14/meta.json"
+    root = real_folder(settings.data, "models/architectures.py", described, CIFAR)
+    if root is None:
         names = ["digits-0-4", "digits-split"]
         candidates = [Candidate(name=name, model=name) for name in names]
         candidates.append(Candidate(name="random weights", model="digits", options={"random_weights": True}))
         return candidates, load_data("digits-target"), False
-    entries: dict[str, dict[str, Any]] = json.loads(meta.read_text())
+    entries: dict[str, dict[str, Any]] = json.loads((root / described).read_text())
     candidates = [
         Candidate(
             name=name.removeprefix("resnet_cifar_"),
@@ -129,7 +128,7 @@ def _family(settings: RankingSettings) -> "tuple[list[Candidate], Dataset, bool]
         )
         for name, entry in entries.items()
     ]
-    return candidates, load_data(str(images), limit=settings.limit, seed=settings.seed), True
+    return candidates, load_data(str(root / CIFAR), limit=settings.limit, seed=settings.seed), True
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,6 @@ def _case(settings: TransferSettings) -> _Case:
     from lowdim.models import load_model
 
     size = settings.image_size or None
-    root = Path(settings.data)
     unknown = [method for method in settings.methods if method not in METHODS]
     if unknown:
         raise UsageError(f"there is no method {unknown[0]!r}. {did_you_mean(unknown[0], METHODS)}")
@@ -177,16 +175,18 @@ def _case(settings: TransferSettings) -> _Case:
         raise UsageError(
             "`images` and `weights` belong to `model`: say which network they are for, as in `model=timm:resnet18`."
         )
-    mobilenet, textures = root / "models" / "mobilenetv2_035_imagenet", root / "images" / "dtd10"
+    textures, mobilenet = "images/dtd10", "models/mobilenetv2_035_imagenet"
     if settings.model:
+        images = settings.images or str(Path(settings.data) / textures)
         network = load_model(settings.model, weights=settings.weights or None, image_size=size)
-        return _Case(settings.model, network, settings.images or str(textures), settings.block, real=True)
-    if settings.data and mobilenet.is_dir() and textures.is_dir():
+        return _Case(settings.model, network, images, settings.block, real=True)
+    root = real_folder(settings.data, mobilenet, textures)
+    if root is not None:
         pixels = size or settings.texture_size
-        network = load_model(f"timm:local-dir:{mobilenet}", image_size=pixels)
+        network = load_model(f"timm:local-dir:{root / mobilenet}", image_size=pixels)
         name = f"MobileNetV2 0.35 on ten textures of {pixels} px"
         block = "blocks.4.0" if settings.block == "auto" else settings.block
-        return _Case(name, network, str(textures), block, real=True)
+        return _Case(name, network, str(root / textures), block, real=True)
     if size:
         raise UsageError("`image_size` has no meaning for the embedded digits: give a `model`, or a folder as `data`.")
     block = "blocks.1" if settings.block == "auto" else settings.block

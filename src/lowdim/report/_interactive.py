@@ -11,7 +11,7 @@ import numpy as np
 
 from lowdim.figures import Lines, Matrix, Panels, Series, Surface
 from lowdim.report._places import label_sides, log_ticks
-from lowdim.report._svg import across_height, colour_of, shares_of_rows
+from lowdim.report._svg import across_height, colour_of, legend_names, shares_of_rows
 
 _DASH = {"dashed": "dash", "dotted": "dot"}
 _SIZE: dict[str, Any] = {"margin": {"l": 60, "r": 12, "t": 12, "b": 40}, "height": 380}
@@ -67,6 +67,9 @@ def _short(value: float) -> float | None:
 
 def _lines(lines: Lines) -> dict[str, Any]:
     traces = [_trace(lines, series, colour_of(series, index)) for index, series in enumerate(lines.series)]
+    for trace, series, name in zip(traces, lines.series, legend_names(lines.series), strict=True):
+        if name != series.name:
+            trace |= {"name": _text(name)} if name else {"showlegend": False}
     x: dict[str, Any] = {
         "title": {"text": _text(lines.x_label)},
         "type": "log" if lines.log_x else "-",

@@ -20,6 +20,8 @@ from lowdim.report._places import label_sides, log_ticks
 
 PALETTE = ("#0b62a4", "#c4500c", "#1b7a43", "#8a3fb0", "#a8324a", "#5f6b00", "#00748a", "#6b4a2b", "#444444", "#b0388f")
 _STYLE = {"line": ("-", ""), "points": ("", "o"), "dashed": ("--", ""), "line+points": ("-", "o"), "dotted": (":", "")}
+MOST_NAMES = 4
+"""Curves of one colour and style that are named one by one."""
 _SETTINGS: Any = {
     "svg.hashsalt": "lowdim",
     "svg.fonttype": "none",
@@ -55,6 +57,20 @@ class Canvas(_Figure):
 def colour_of(series: Series, index: int) -> str:
     """The colour of a series that stands at this place."""
     return PALETTE[(index if series.colour is None else series.colour) % len(PALETTE)]
+
+
+def legend_names(series: Sequence[Series]) -> list[str]:
+    """What the legend says of each curve, an empty text where nothing: many of one colour and style are one entry."""
+    alike: dict[tuple[Any, str], list[int]] = {}
+    for index, one in enumerate(series):
+        alike.setdefault((index if one.colour is None else ("colour", one.colour), one.style), []).append(index)
+    names = [one.name for one in series]
+    for members in alike.values():
+        if len(members) > MOST_NAMES:
+            names[members[0]] = f"{series[members[0]].name} … {series[members[-1]].name}"
+            for index in members[1:]:
+                names[index] = ""
+    return names
 
 
 def to_svg(figure: Figure) -> str:
@@ -125,15 +141,16 @@ def across_height(panel: Lines | Surface) -> float:
 
 
 def _lines(axes: Any, lines: Lines) -> None:
+    names = legend_names(lines.series)
     for index, series in enumerate(lines.series):
-        colour = colour_of(series, index)
+        colour, name = colour_of(series, index), names[index] or "_nolegend_"
         x, y = _drawable(series.x), _drawable(series.y)
         shown = (y, x) if lines.across else (x, y)
         if series.style == "bars":
-            (axes.barh if lines.across else axes.bar)(x, y, 0.35, color=colour, label=series.name)
+            (axes.barh if lines.across else axes.bar)(x, y, 0.35, color=colour, label=name)
             continue
         line, marker = _STYLE[series.style]
-        axes.plot(*shown, linestyle=line, marker=marker, markersize=4, linewidth=1.6, color=colour, label=series.name)
+        axes.plot(*shown, linestyle=line, marker=marker, markersize=4, linewidth=1.6, color=colour, label=name)
         if series.low is not None and series.high is not None:
             low, high = _drawable(series.low), _drawable(series.high)
             if series.style == "points":

@@ -338,10 +338,11 @@ def _shares(result: Result) -> str:
 
 def _reproduce(result: Result) -> str:
     entries: Sequence[Result] = result["experiments"]
-    verdicts = [verdict for entry in entries for verdict in entry["verdicts"] if verdict["judged"]]
+    verdicts = [verdict for entry in entries for verdict in judged(entry)]
     held = sum(verdict["holds"] for verdict in verdicts)
     said = f"{held} of {len(verdicts)} verdicts hold" if verdicts else unjudged(entries)
-    shown = sum(entry["passed"] for entry in entries)
+    silent = [entry["id"] for entry in entries if entry["status"] == "done" and not judged(entry)]
+    shown = sum(entry["passed"] for entry in entries if judged(entry))
     titles = [entry["title"] for entry in entries]
     what = titles[0] if len(titles) == 1 else listed([f"“{title}”" for title in titles])
     said = f"{what if len(entries) <= 3 else f'{shown} of {len(entries)} experiments show what is claimed'}: {said}"
@@ -352,7 +353,13 @@ def _reproduce(result: Result) -> str:
     ]
     skipped = [entry["id"] for entry in entries if entry["status"] == "skipped"]
     said += f"; not as it should be: {listed(failed)}" if failed else ""
+    said += f"; nothing could be judged in {listed(silent)}" if silent and verdicts else ""
     return said + (f"; skipped: {listed(skipped)}." if skipped else ".")
+
+
+def judged(entry: Result) -> list[Result]:
+    """The verdicts of an experiment that are judged."""
+    return [verdict for verdict in entry["verdicts"] if verdict["judged"]]
 
 
 def unjudged(entries: Sequence[Result]) -> str:
