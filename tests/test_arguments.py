@@ -79,6 +79,8 @@ def test_what_is_of_no_kind_that_a_parameter_takes(name: str) -> None:
         (lambda: lowdim.measure("digits", seed=None), "`seed` takes a whole number, not None."),
         (lambda: lowdim.reproduce(3), "'3'"),
         (lambda: lowdim.profile(NETWORK, (FEATURES, LABELS), device="x"), "`device=x` is none that PyTorch knows"),
+        (lambda: lowdim.profile(NETWORK, (FEATURES, LABELS), batch_size=-1), "`batch_size` must be at least 1"),
+        (lambda: lowdim.profile(NETWORK, (FEATURES, LABELS), seed=-1), "`seed` at least 0"),
         (lambda: lowdim.CollapseMonitor([], every=0), "`every` must be at least 1"),
     ],
 )

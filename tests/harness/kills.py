@@ -31,8 +31,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     **{
         solver: ("complete", "planted.csv", *TRIPLETS, "--rank", "1", "--solver", solver, "--out", "OUT")
         for solver in SOLVERS
-        if not solver.startswith("table")
+        if solver != "inpaint" and not solver.startswith("table")
     },
+    "inpaint": ("complete", "holes.png", "--solver", "inpaint", "--out", "OUT"),
     "table": ("complete", "table.csv", "--solver", "table", "--out", "OUT"),
     "table-quick": ("complete", "table.csv", "--solver", "table-quick", "--out", "OUT"),
     "check": ("check", "steps", "--theorem", "parsimony", "--page", "OUT/report.html"),
@@ -51,7 +52,7 @@ def warm(root: Path) -> None:
     """Compiles what the solvers need in this process, so that kills of its children hit their work."""
     for name, words in COMMANDS.items():
         if name in SOLVERS:
-            table = {} if name.startswith("table") else {"row": "user", "col": "item", "value": "value", "rank": "1"}
+            table = {} if TRIPLETS[0] not in words else {"row": "user", "col": "item", "value": "value", "rank": "1"}
             lowdim.complete(str(root / words[1]), **table, solver=name)
 
 

@@ -50,6 +50,10 @@ def _pictures(root: Path, rng: np.random.Generator) -> None:
         for index, (suffix, options) in enumerate(kinds.items()):
             image = Image.fromarray(rng.integers(0, 255, (9, 10, 3), dtype=np.uint8))
             image.save(root / "photos" / label / f"{index}.{suffix}", **options)
+    seen = np.where(np.arange(24)[:, None] * np.arange(24) % 5, 255, 0).astype(np.uint8)
+    Image.fromarray(
+        np.dstack([np.add.outer(*[np.arange(24)] * 2).astype(np.uint8) * k for k in (2, 3, 5)] + [seen])
+    ).save(root / "holes.png")
     with (root / "photos.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label"])

@@ -1,5 +1,6 @@
 """Runs experiments, each in a process of its own: one that fails, or is killed, hides none of the others."""
 
+import errno
 import importlib.util
 import multiprocessing
 import os
@@ -190,6 +191,9 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
             message = f"memory is short ({error}). Take smaller settings."
             connection.send({"status": "error", "message": message, "exit_code": ResourceError.exit_code})
             return
+        if isinstance(error, OSError) and error.errno in _LIMITS:
+            connection.send({"status": "error", "message": str(error), "exit_code": ResourceError.exit_code})
+            return
         connection.send(
             {
                 "status": "error",
@@ -198,6 +202,10 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
                 "details": traceback.format_exc(),
             }
         )
+
+
+_LIMITS = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+"""Of the system, met while a result is written: no fault of the experiment."""
 
 
 def choose_jobs(requested: int | None, experiments: Sequence[str]) -> int:

@@ -222,7 +222,10 @@ def staged(
     found = find_feature(module, example, layer=feature or (loaded and loaded.layer), pool=loaded and loaded.pool)
     told = None if progress is None else lambda _, done, total: progress(done, total)
     size = batch_size or (64 if place.type == "cpu" else 256)
-    where: dict[str, Any] = {"folder": folder, "cache": cache, "cache_budget": cache_budget}
+    if size < 1 or seed < 0:
+        raise UsageError(f"`batch_size` must be at least 1 and `seed` at least 0; they are {size} and {seed}.")
+    where: dict[str, Any] = {name: path and Path(path) for name, path in (("folder", folder), ("cache", cache))}
+    where["cache_budget"] = cache_budget
     job = Job(device=place, seed=seed, processes=processes or Processes(), progress=told, batch_size=size, **where)
     return Stage(module, loaded and loaded.classes, sources, names, found, job)
 
