@@ -2,6 +2,7 @@
 
 import math
 from statistics import NormalDist
+from typing import Any
 
 LEVEL = 0.9
 """Of every interval."""
@@ -12,6 +13,34 @@ FOLD_LOSS = 2.5
 
 With 1.3 the 90 % interval held the accuracy on 400 to 1,000 new images in 82 % of 81 settings (three networks, three sets, 5 to 50 labels
 per class), with 2.5 in 90 %."""
+
+
+def ratio_interval(errors: Any, others: Any, samples: float) -> tuple[float, list[float] | None]:
+    """The ratio of two root mean square errors on the same entries, and its interval (on the logarithm, with Student's t).
+
+    Args:
+        errors: Of what is judged.
+        others: Of what it is compared with; not all 0.
+        samples: Independent ones among them; the interval of less than two is None.
+
+    Example:
+        >>> import numpy as np
+        >>> errors, others = np.array([1.0, 1.0, 2.0, 1.0]), np.array([2.0, 2.0, 4.0, 2.0])
+        >>> ratio_interval(errors, others, 4)  # half of the other, everywhere
+        (0.5, [0.5, 0.5])
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    own, simple = np.square(errors), np.square(others)
+    ratio = math.sqrt(own.mean() / simple.mean())
+    if samples < 2:
+        return ratio, None
+    if ratio == 0:
+        return ratio, [0.0, 0.0]
+    spread = float(np.std(own / own.mean() - simple / simple.mean())) / 2 / math.sqrt(samples - 1)
+    half = min(float(stdtrit(samples - 1, 0.5 + LEVEL / 2)) * spread, 700.0)
+    return ratio, [ratio * math.exp(-half), ratio * math.exp(half)]
 
 
 def wilson_interval(share: float, samples: float, *, level: float = LEVEL) -> tuple[float, float]:

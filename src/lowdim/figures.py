@@ -45,6 +45,16 @@ class Lines:
     caption: str = ""
     across: bool = False
 
+    @property
+    def counted(self) -> int | None:
+        """Where only whole numbers stand on the horizontal axis, so that a mark between them means nothing: from the first to the last."""
+        places = (
+            np.concatenate([np.asarray(series.x).ravel() for series in self.series]) if self.series else np.empty(0)
+        )
+        if places.dtype.kind not in "iuf" or not places.size or (places % 1 != 0).any():  # as of infinite ones
+            return None
+        return int(places.max()) - int(places.min())
+
 
 @dataclass(frozen=True)
 class Surface:

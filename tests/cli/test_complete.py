@@ -55,8 +55,8 @@ def test_a_table(run, table, tmp_path: Path) -> None:
         "schema_version", "command", "config", "warnings", "seconds", "shape", "observed", "oversampling", "rank",
         "singular_values", "iterations", "converged", "held_out_rmse", "biases_only_rmse", "output",
     } <= set(result)  # fmt: skip
-    assert result["shape"] == [178, 13]
-    assert result["observed"] == int((~missing).sum())
+    assert result["shape"] == [178, 14], "the columns of the file"
+    assert result["observed"] == 178 + int((~missing).sum())
     assert result["held_out_rmse"] < result["biases_only_rmse"]
     with (tmp_path / "r" / "completed.csv").open() as file, path.open() as original:
         rows, before = list(csv.reader(file)), list(csv.reader(original))
@@ -108,7 +108,7 @@ def test_a_sample_picture(run, tmp_path: Path) -> None:
     code, out, _ = run("sample:flower", "--missing", "0.3", "--json", "--out", "r")
     assert code == 0
     result = json.loads(out)
-    assert (result["shape"], result["solver"]) == ([213, 960], "inpaint")
+    assert (result["shape"], result["solver"]) == ([213, 320], "inpaint")
     whole, picture = sample_picture("flower", 0.3, 1).pixels.astype(float), sample_picture("flower", 0.3, 0)
     assert result["picture"] == {"height": 213, "width": 320, "channels": 3, "missing": int(picture.missing.sum())}
     completed = np.asarray(Image.open(tmp_path / "r" / "completed.png"), float)
@@ -376,6 +376,7 @@ def test_a_grey_picture_and_one_of_a_single_colour(run, tmp_path: Path) -> None:
         code, out, err = run(f"{name}.png", "--mask", "m.png", "--out", name)
         assert code == 0, err
         assert "60 missing pixels (5.0%) of a picture of 40 x 30 filled" in out
+        assert "are met exactly." in " ".join(out.split()) and "inf" not in out
         completed = np.asarray(Image.open(tmp_path / name / "completed.png"))
         assert np.abs(completed.astype(int) - (pixels if pixels.ndim == 2 else pixels[:, :, 0])).max() <= 1
 
@@ -543,8 +544,63 @@ def test_a_frame_in_memory_comes_back_filled(kind: str, tmp_path: Path) -> None:
     assert found["filled"] == sum(cell is None for cells in columns.values() for cell in cells)
     assert found.solver_ == found["solver"] and (tmp_path / "r" / "completed.csv").exists()
     assert lowdim.complete(frame, out=tmp_path / "r").frame.equals(found.frame)
-    with pytest.raises(UsageError, match="Arrays are completed by"):
-        lowdim.complete(np.ones((3, 3)))
+    with pytest.raises(UsageError, match=r"an array of numbers of two dimensions, not ndarray of shape \(3,\)"):
+        lowdim.complete(np.ones(3))
+
+
+def test_an_array_comes_back_filled() -> None:
+    level = np.arange(1.0, 31)
+    array = np.outer(level, [1.0, 2.0, 3.0]).astype(np.float32)  # whole numbers, of which the first counts the rows
+    array[3, 1] = array[7, 2] = np.nan
+    array[4] = np.nan  # nothing tells what belongs here
+    found = lowdim.complete(array)
+    assert isinstance(found.frame, np.ndarray) and found.frame.dtype == np.float32
+    np.testing.assert_array_equal(found.frame[~np.isnan(array)], array[~np.isnan(array)])
+    assert found.frame[3, 1] == pytest.approx(8, rel=0.05) and found.frame[7, 2] == pytest.approx(24, rel=0.05)
+    assert np.isnan(found.frame[4]).all() and found["filled"] == 2
+    masked = lowdim.complete(np.ma.masked_invalid(array)).frame
+    np.testing.assert_array_equal(masked, found.frame)
+
+
+def test_a_row_without_values_is_the_reason_why_nothing_is_filled(run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("place,a,b\nx,1.5,2.0\nx,2.5,4.0\nx,3.0,6.5\nx,,\nx,4.0,1.0\n")
+    _, out, _ = run("t.csv", "--json")
+    result = json.loads(out)
+    assert result["headline"] == (
+        "Nothing was filled: the 2 empty cells of columns that can be completed are in rows that hold no value to go by."
+    )
+    assert (result["shape"], result["observed"]) == ([5, 3], 13)
+
+
+def test_categories_are_counted_as_cells_and_the_page_shows_filled_ones(run, tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    group = np.repeat(["low", "mid", "high"], 20)
+    frame = pd.DataFrame({"group": group, "x": np.repeat([1.0, 2.0, 3.0], 20) + generator.normal(0, 0.2, 60).round(2)})
+    frame.loc[5, "x"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    code, out, err = run("t.csv", "--out", "r", "--json")
+    result, page = json.loads(out), (tmp_path / "r" / "report.html").read_text()
+    assert code == 0 and (result["shape"], result["observed"]) == ([60, 2], 119)
+    assert "completing 60 x 2, 119 cells known" in err
+    assert result["headline"].startswith("1 empty cell filled in 1 column: ")
+    (example,) = result["examples"]
+    assert (example["row"], example["column"]) == (6, "x") and 0 < float(example["value"]) < 4
+    assert "The filled cells" in page and "r/completed.csv" in page and "r/filled.csv" in page
+    column = result["columns"][1]
+    low, high = column["error_ratio_interval"]
+    assert low < column["error_ratio"] < high and column["checked"] == 59
+
+
+def test_what_rests_on_few_cells_is_not_condemned() -> None:
+    from lowdim.report.answers import headline
+
+    column = {"name": "x", "kind": "number", "filled": 1, "error_ratio": 1.02, "error_ratio_interval": [0.9, 1.2]}
+    result = {"filled": 1, "columns": [column | {"checked": 150}]}
+    assert "x (1.02 on 150 known cells, 90 % interval 0.90 to 1.20)" in headline("complete", result)
+    assert "Do not trust" not in headline("complete", result)
+    surely = column | {"error_ratio_interval": [0.99, 1.05]}
+    assert "Do not trust x (1.02 on 150" in headline("complete", result | {"columns": [surely | {"checked": 150}]})
+    assert "Do not trust" not in headline("complete", result | {"columns": [surely | {"checked": 9}]})
 
 
 def test_of_too_few_entries_no_error_is_told(tmp_path: Path) -> None:

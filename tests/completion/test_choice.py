@@ -138,6 +138,68 @@ def test_held_out_entries_leave_no_row_or_column_empty() -> None:
     assert 0.1 < held.mean() < 0.5
 
 
+def test_a_plain_share_may_take_the_last_entry_of_a_column_and_parts_are_disjoint() -> None:
+    entries = Entries.from_triplets(
+        np.arange(400) % 20, np.arange(400), np.ones(400), (20, 400)
+    )  # columns of one entry
+    assert not hold_out(entries, 0.1, 0).any()
+    parts = [hold_out(entries, 0.1, 0, part, last=True) for part in range(10)]
+    np.testing.assert_array_equal(np.sum(parts, axis=0), 1)
+
+
+def sparse_ratings(users: int, items: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stars with effects of users and items, many of which have one."""
+    generator = np.random.default_rng(17)
+    places = generator.choice(
+        users * items, count, replace=False, p=np.tile(p := np.arange(1, items + 1) ** -0.7, users) / p.sum() / users
+    )
+    rows, cols = np.divmod(places, items)
+    effects = generator.normal(size=users)[rows] + 0.7 * generator.normal(size=items)[cols]
+    return rows.astype(str), cols.astype(str), np.clip(np.round(3 + effects + generator.normal(size=count)), 1, 5)
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_the_error_of_ratings_is_that_of_any_entry_from_half_of_them() -> None:
+    rows, cols, values = sparse_ratings(60, 800, 1_500)
+    test = np.random.default_rng(18).random(1_500) < 0.2
+    model = DeepMatrixCompletion(clip=(1, 5)).fit((rows[~test], cols[~test], values[~test]))
+    assert len(model.held_out_columns_) == pytest.approx(0.5 * (~test).sum(), rel=0.1)
+    counts = np.unique(cols[~test], return_counts=True)[1]
+    assert (counts[model.held_out_columns_] == 1).any(), "items with one rating are among those to be predicted"
+    low, high = model.held_out_interval_
+    true = np.sqrt(np.mean((model.predict(rows[test], cols[test]) - values[test]) ** 2))
+    assert low < model.held_out_error_ < high
+    assert 0.9 * low < true < 1.1 * high  # which has its own error, of 300 entries
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_ratings_of_few_users_are_no_table_and_warnings_know_it() -> None:
+    model = DeepMatrixCompletion().fit(sparse_ratings(40, 1_000, 700))
+    remarks = [remark for remark in model.remarks_ if "not low-rank" in remark]
+    assert model.solver_ in ("ratings", "biases")
+    assert "'ratings'" in (model.reason_ + "".join(remarks)) or model.solver_ == "ratings"
+    assert all("user_table" in remark and "IterativeImputer" not in remark for remark in remarks)
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_what_is_said_of_means_is_in_the_unit_in_which_columns_are_judged() -> None:
+    generator = np.random.default_rng(19)
+    table = generator.normal(size=(100, 5))
+    table[generator.random(table.shape) < 0.15] = NAN
+    model = DeepMatrixCompletion().fit(table)
+    remark = next(remark for remark in model.remarks_ if "not low-rank" in remark)
+    values, predictions = model.held_out_entries_
+    cols, scale = model.held_out_columns_, model._completed.scale
+    means = np.nanmean(table, axis=0)[cols]
+    n = np.sum(~np.isnan(table), axis=0)[cols]
+    ratio = np.sqrt(
+        np.mean(((values - predictions) / scale[cols]) ** 2)
+        / np.mean(((values - means) * n / (n - 1) / scale[cols]) ** 2)
+    )
+    assert model.solver_ == "biases"
+    assert f"that of row and column means {ratio:.2f} times." in remark and "that of column means, and" in remark
+
+
 def test_biases_are_shrunk_by_their_signal_to_noise_ratio() -> None:
     generator = np.random.default_rng(10)
     rows, cols = 0.5 * generator.normal(size=400), 2.0 * generator.normal(size=100)

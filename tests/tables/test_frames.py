@@ -1,6 +1,7 @@
 """pandas and polars frames of columns of any kind: as numbers, and back in the same types."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 
 from lowdim.errors import InputError, UsageError
-from lowdim.tables import is_frame, is_plain, table_of_frame, to_pandas, with_filled
+from lowdim.tables import is_frame, is_plain, read_file, table_of_frame, to_pandas, with_filled
 
 DAYS = ["2024-01-01", None, "2024-01-03", "2024-01-04", "2024-01-04", "2024-01-06"]
 LETTERS = ["a", "b", None, "a", "b", "a"]
@@ -168,3 +169,49 @@ def test_years_and_panels_have_an_order_without_being_named() -> None:
     assert table_of_frame(panel.iloc[::-1]).time is None
     days = panel.assign(year=[pd.Timestamp(year, 1, 1) for year in panel["year"]]).rename(columns={"year": "when"})
     assert table_of_frame(days).entity == "country"
+
+
+TEXTS = {
+    "when": ["03/14/2024", None, "05/06/2024", "01/02/2024", "12/31/2023", "03/02/2024"],
+    "price": ["€ 1.200,50", "€ 900,00", None, "€ 1.000,25", "€ 20,00", "€ 30,10"],
+    "count": ["1", "-", "3", "4", "4", "2"],
+    "code": ["007", "008", None, "007", "008", "007"],
+    "kind": ["a", "b", "a", "-", "a", "b"],
+}
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame(TEXTS), pl.DataFrame(TEXTS)], ids=["pandas", "polars"])
+def test_texts_are_read_as_those_of_a_file_are(frame: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(pd.DataFrame(TEXTS).to_csv(index=False, sep=";").encode())
+    file = read_file(tmp_path / "t.csv").table()
+    table = table_of_frame(to_pandas(frame))
+    assert [column.kind for column in table.columns] == ["date", "number", "integer", "category", "category"]
+    assert [column.kind for column in table.columns] == [column.kind for column in file.columns]
+    np.testing.assert_allclose(table.matrix, file.matrix)
+    assert "taken as missing: '-' (2)" in table.notes and "taken as missing: '-' (2)" in file.notes
+    result = to_pandas(completed(frame))
+    for name, texts in TEXTS.items():
+        assert [got for got, text in zip(result[name], texts, strict=True) if text not in (None, "-")] == [
+            text for text in texts if text not in (None, "-")
+        ]
+    assert result["when"][1].count("/") == 2 and result["price"][2].startswith("€ ") and result["count"][1] == "3"
+
+
+def test_texts_of_other_rows_are_read_as_those_of_the_first() -> None:
+    table = table_of_frame(pd.DataFrame(TEXTS))
+    np.testing.assert_array_equal(table.like(pd.DataFrame(TEXTS)).matrix, table.matrix)
+    alone = table.like(
+        pd.DataFrame({name: texts[3:4] for name, texts in TEXTS.items()})
+    )  # of which the day could be the month
+    np.testing.assert_array_equal(alone.matrix, table.matrix[3:4])
+    other = table.like(
+        pd.DataFrame({"when": ["2024-01-02"], "price": ["5 kg"], "count": ["x"], "code": ["007"], "kind": ["a"]})
+    )
+    assert np.isnan(other.matrix[0, :3]).all() and all(column.known.all() for column in other.columns)
+
+
+def test_what_may_stand_for_a_missing_cell_is_said() -> None:
+    frame = pd.DataFrame({"sex": ["m", "f", "Unknown"] * 4, "x": [-999.0, 1.5, 2.5, 3.5] * 3, "y": np.arange(12) / 7})
+    notes = table_of_frame(frame).notes
+    assert "'Unknown' in 'sex' is read as a value; where it means missing, `na` 'sex=Unknown' says so" in notes
+    assert "-999 in 'x' lies far from all other values; where it means missing, `na` 'x=-999' says so" in notes

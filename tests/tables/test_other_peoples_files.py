@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from lowdim.errors import InputError
+from lowdim.errors import InputError, UsageError
 from lowdim.tables import Source, read_file
 
 
@@ -313,3 +313,21 @@ def test_a_table_without_holes_may_mean_something_else(tmp_path: Path) -> None:
     assert any("`row` 'c0' `col` 'c1' `value` 'c2'" in note for note in notes)
     notes = read(tmp_path, "zeros.csv", "c0,c1,c2\n1,2,3\n2,3,1\n3,2,2\n" + 9 * "0,0,0\n").table().notes
     assert any("0 stands in 75%" in note and "`na` 0" in note for note in notes)
+
+
+def test_the_sheet_with_the_table_is_taken_or_the_one_that_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "book.xlsx"
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame({"note": ["from the station", "of 2007"]}).to_excel(book, sheet_name="Notes", index=False)
+        pd.DataFrame({"x": [1.5, None, 3.5], "y": [2, 4, 6]}).to_excel(book, sheet_name="Data", index=False)
+        pd.DataFrame({"a": [1.0, 2.0, 5.0], "b": [2, None, 7]}).to_excel(book, sheet_name="More", index=False)
+    source = read_file(path)
+    assert list(source.names) == ["x", "y"]
+    assert source.form == "the sheet 'Data' of an Excel file; others are 'Notes' and 'More', `sheet` names one"
+    assert list(read_file(path, sheet="More").names) == ["a", "b"]
+    assert list(read_file(path, sheet="Notes").names) == ["note"]
+    with pytest.raises(UsageError, match=r"no sheet 'Dat'\. Did you mean Data"):
+        read_file(path, sheet="Dat")
+    (tmp_path / "t.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(UsageError, match="Excel file"):
+        read_file(tmp_path / "t.csv", sheet="Data")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LARGE_FILE = 20_000_000  # bytes
 MOST_RATINGS = 50  # different values up to which they are a scale
+EXAMPLES = 8  # filled cells on the page
 LARGEST_TABLE = 2_000_000  # cells of a matrix of triplets that are written without being asked for
 
 
@@ -58,7 +59,7 @@ def complete(
             help="Table with empty cells or ratings (any text table, also .gz .zip; .xlsx .parquet .npz; - is standard input), picture, "
             "or sample:china, sample:flower.",
         ),
-        Objects("str | Path | DataFrame", "Or a pandas or polars frame."),
+        Objects("str | Path | DataFrame | ndarray", "Or a pandas or polars frame, or an array with NaN in its holes."),
     ],
     row: Annotated[str | None, option("Column of triplets with the ids of rows.")] = None,
     col: Annotated[str | None, option("Column of triplets with the ids of columns.")] = None,
@@ -102,6 +103,7 @@ def complete(
     decimal: Annotated[str | None, option("Decimal sign: . or , [default: found].")] = None,
     encoding: Annotated[str | None, option("Of a text file [default: found].")] = None,
     header: Annotated[bool | None, option("Whether the first line names the columns [default: found].")] = None,
+    sheet: Annotated[str | None, option("Of an Excel file [default: the first with a table].")] = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
@@ -120,7 +122,8 @@ def complete(
     intervals. Of ratings, the pairs of --predict are written with their deviations, or all of a small matrix. The error on known
     entries, predicted without them, is reported beside that of row and column means alone.
 
-    In Python, a pandas or polars frame may stand for FILE; the attribute frame of the result is the completed one, of the same types.
+    In Python, a pandas or polars frame or a matrix of numbers (NaN where one is missing) may stand for FILE; the attribute frame of the result is
+    the completed one, of the same type.
     """
     from time import monotonic
 
@@ -133,6 +136,7 @@ def complete(
     if decimal not in (None, ".", ","):
         raise UsageError(f"`decimal` takes . or a comma, not {decimal[:40]!r}.")
     form = {"separator": _delimiter(delimiter), "decimal": decimal, "encoding": encoding, "header": header}
+    form["sheet"] = sheet
     columns: dict[str, Any] = {
         "kinds": _kinds(kind),
         "passed": _names(passed) or (),
@@ -155,6 +159,7 @@ def complete(
     files = {name: {"file": str(path), "sha256": sha256(path)} for name, path in named.items() if path}
     config = {"file": file, "entries": _digest(source), "row": row, "col": col, "value": value, **options}
     config |= {"predict": None, **files, "columns": {**columns, "missing": list(na or [])}, "as": str(as_)}
+    config |= {"sheet": sheet} if sheet else {}
     config |= {"mask": str(mask) if mask else None, "missing": HIDDEN if missing is None else missing}
     # what is given in memory is given back in memory, which a finished run does not hold
     with run_folder(out, "complete", config, fresh=fresh or given is not None, keep=True) as (folder, path), folder:
@@ -171,7 +176,7 @@ def complete(
 
 
 class _Filled:
-    """A completed frame, and the model that completed it, whose attributes are attributes of this, too."""
+    """A completed frame or array, and the model that completed it, whose attributes are attributes of this, too."""
 
     def __init__(self, model: "DeepMatrixCompletion", given: "GivenSource") -> None:
         from lowdim.completion._estimator import fill_table
@@ -186,14 +191,15 @@ class _Filled:
 def _named(file: Any) -> "tuple[str, GivenSource | None]":
     """The name of the file, and what was given instead of it."""
     from lowdim.errors import UsageError
-    from lowdim.tables import GivenSource, is_frame
+    from lowdim.tables import GivenSource, is_frame, is_matrix
 
     if isinstance(file, str | Path):
         return str(file), None
-    if not is_frame(file):
+    if not (is_frame(file) or is_matrix(file)):
+        shape = f" of shape {file.shape}" if hasattr(file, "shape") else ""
         raise UsageError(
-            f"FILE must be a path, or a pandas or polars frame, not {type(file).__name__}. "
-            "Arrays are completed by lowdim.completion.DeepMatrixCompletion().fit_transform(array)."
+            f"FILE must be a path, a pandas or polars frame, or an array of numbers of two dimensions, not {type(file).__name__}{shape}. Sparse "
+            "matrices and triplets are completed by lowdim.completion.DeepMatrixCompletion().fit(...)."
         )
     given = GivenSource(file)
     return given.name, given
@@ -231,7 +237,7 @@ def _read(
             "na": columns["missing"],
             "delimiter": form["separator"],
         }
-        named |= {name: form[name] for name in ("decimal", "encoding", "header")} | {"as_": as_ != As.auto}
+        named |= {name: form[name] for name in ("decimal", "encoding", "header", "sheet")} | {"as_": as_ != As.auto}
         _refuse(f"{file} is a picture and has no columns", named | _of_a_table(columns))
     if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)
@@ -240,7 +246,7 @@ def _read(
         if path.suffix.lower() in pictures.SUFFIXES:
             return pictures.read_picture(path, existing_file(mask, "The mask") if mask else None)
         if path.suffix == ".npz":
-            _refuse(f"{file} holds triplets, no table of columns", _of_a_table(columns))
+            _refuse(f"{file} holds triplets, no table of columns", _of_a_table(columns) | {"sheet": form["sheet"]})
             return reading.read_triplets(path, *triplets, missing=columns["missing"])
         if as_ != As.table and _large_triplets(path, triplets, form["separator"]):
             _refuse(f"{file} is read as ratings", _of_a_table(columns))
@@ -349,12 +355,13 @@ def _run(
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
     from lowdim.completion._estimator import fit_with_journal
     from lowdim.completion.entries._pictures import Picture, to_png
-    from lowdim.completion.entries._reading import TableFile
+    from lowdim.completion.entries._reading import TableFile, Triplets
     from lowdim.completion.solvers._solver import Journal
     from lowdim.report import write_report
 
     entries = source.entries
-    say(f"completing {entries.shape[0]} x {entries.shape[1]}, {entries.size} entries known")
+    shape, count, cells = _size(source)
+    say(f"completing {shape[0]} x {shape[1]}, {count:,} {cells} known")
     model = DeepMatrixCompletion(**options, keep_empty_features=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompletionWarning)
@@ -371,14 +378,14 @@ def _run(
         elif isinstance(source, TableFile):
             output, tables = _write_table(folder, source, model)
             errors = _errors_by_column(source, model)
-            tables["columns"] = [{**column, "error_ratio": errors.get(column["name"])} for column in tables["columns"]]
+            tables["columns"] = [column | errors.get(column["name"], _UNJUDGED) for column in tables["columns"]]
         else:
-            output = _write(folder, source, model, pairs)
+            output, tables = _write(folder, source, model, pairs)
     nothing = "filled" in tables and not tables["filled"]  # a model of what nobody asks for needs no remarks
     remarks = ([] if nothing else [str(one.message) for one in caught]) + _unknown_columns(source, model)
     result = {
         "config": folder.config,
-        **_describe(model, entries.size),
+        **_describe(model, model.shape_ if isinstance(source, Triplets) else shape, count),
         **tables,
         "output": output,
         "warnings": remarks,
@@ -395,20 +402,41 @@ def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = ()) -> "
     return page_of("complete", result, title, completion_sections(result, held_out, pictures))
 
 
-def _errors_by_column(source: "TableFile", model: "DeepMatrixCompletion") -> dict[str, float]:
-    """Of each column the root mean square error on known cells, predicted as if empty, over that of the column's mean."""
+def _size(source: "Source") -> tuple[tuple[int, int], int, str]:
+    """Rows and columns as the user has them, how many cells are known, and what they are called."""
+    from lowdim.completion.entries._reading import TableFile, Triplets
+
+    if isinstance(source, Triplets):
+        return source.entries.shape, source.entries.size, "entries"
+    if isinstance(source, TableFile):
+        columns = source.table.columns
+        return (len(columns[0].known), len(columns)), sum(int(column.known.sum()) for column in columns), "cells"
+    return source.missing.shape, int((~source.missing).sum()), "pixels"
+
+
+_UNJUDGED: dict[str, Any] = {"error_ratio": None, "error_ratio_interval": None, "checked": 0}
+
+
+def _errors_by_column(source: "TableFile", model: "DeepMatrixCompletion") -> dict[str, dict[str, Any]]:
+    """Of each column the root mean square error on known cells, predicted as if empty, over that of the mean of its other cells; with the
+    interval, and the number of cells."""
     import numpy as np
+
+    from lowdim._intervals import ratio_interval
 
     columns = [column for column in source.table.columns if column.modelled]
     owner = np.repeat(np.arange(len(columns)), [column.numbers.shape[1] for column in columns])
     values, predictions = model.held_out_entries_
-    places, ratios = model.held_out_columns_, dict[str, float]()
-    means = np.bincount(places, values, len(owner)) / np.maximum(np.bincount(places, minlength=len(owner)), 1)
+    places, ratios = model.held_out_columns_, dict[str, dict[str, Any]]()
+    counts = np.array([column.known.sum() for column in columns])[owner][places]
+    means = np.concatenate([np.nanmean(column.numbers, axis=0) for column in columns])[places]
+    simple = (values - means) * counts / np.maximum(counts - 1, 1)
     for index, column in enumerate(columns):
         mine = (owner[places] == index) & np.isfinite(predictions)
-        spread = float(np.sqrt(np.mean((values - means[places])[mine] ** 2))) if mine.any() else 0.0
-        if spread > 0:
-            ratios[column.name] = float(np.sqrt(np.mean((values - predictions)[mine] ** 2))) / spread
+        cells = int(mine.sum()) // column.numbers.shape[1]
+        if simple[mine].any():
+            ratio, interval = ratio_interval((values - predictions)[mine], simple[mine], cells)
+            ratios[column.name] = {"error_ratio": ratio, "error_ratio_interval": interval, "checked": cells}
     return ratios
 
 
@@ -461,18 +489,29 @@ def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCom
         }
         for place, one in enumerate(source.table.columns)
     ]
-    return str(output), {"columns": columns, "filled": len(filled)}
+    examples = [
+        {"row": row + 1, "column": cell.column, "value": str(cell.value), "deviation": cell.deviation}
+        for (row, _), cell in sorted(filled.items())[:EXAMPLES]
+    ]
+    return str(output), {"columns": columns, "filled": len(filled), "examples": examples}
 
 
-def _write(folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion", pairs: "Pairs | None") -> str | None:
-    """Writes what was asked for into the run folder; returns its path."""
+def _write(
+    folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion", pairs: "Pairs | None"
+) -> tuple[str | None, dict[str, Any]]:
+    """Writes what was asked for into the run folder; returns its path, and the first of the pairs."""
     import numpy as np
 
     if pairs is not None:
-        return str(folder.write("predictions.csv", _csv(_predictions(source, model, *pairs))))
+        rows = _predictions(source, model, *pairs)
+        examples = [
+            {"row": row, "column": column, "value": float(value), "deviation": float(deviation)}
+            for row, column, value, deviation in rows[1 : EXAMPLES + 1]
+        ]
+        return str(folder.write("predictions.csv", _csv(rows))), {"examples": examples}
     if model.shape_[0] * model.shape_[1] > LARGEST_TABLE:
         warn("the matrix is too large to write it all; name the pairs that you need in a file and pass `predict`.")
-        return None
+        return None, {}
     completed = (
         model.transform(source.entries) if model.shape_ == source.entries.shape else _with_new_ids(source, model)
     )
@@ -495,7 +534,7 @@ def _write(folder: "RunFolder", source: "Triplets", model: "DeepMatrixCompletion
         ]
         for row in down
     )
-    return str(folder.write("completed.csv", _csv([header, *rows])))
+    return str(folder.write("completed.csv", _csv([header, *rows]))), {}
 
 
 def _by_number(ids: Any) -> Any:
@@ -555,9 +594,10 @@ def _csv(rows: Any) -> str:
     return buffer.getvalue()
 
 
-def _describe(model: "DeepMatrixCompletion", observed: int) -> dict[str, Any]:
+def _describe(model: "DeepMatrixCompletion", shape: tuple[int, int], observed: int) -> dict[str, Any]:
+    interval = model.held_out_interval_
     return {
-        "shape": list(model.shape_),
+        "shape": list(shape),
         "observed": observed,
         "oversampling": model.oversampling_,
         "solver": model.solver_,
@@ -570,6 +610,8 @@ def _describe(model: "DeepMatrixCompletion", observed: int) -> dict[str, Any]:
         # of too few entries none is held out
         "held_out_rmse": _finite(model.held_out_error_),
         "biases_only_rmse": _finite(model.biases_error_),
+        "held_out_entries": len(model.held_out_columns_),
+        "held_out_rmse_interval": list(interval) if interval else None,
         "held_out_ratio": _finite(model.held_out_ratio_),
         "unidentified": {"rows": len(model.unidentified_rows_), "columns": len(model.unidentified_columns_)},
     }

@@ -31,7 +31,7 @@ SAFE = (1e-90, 1e90)  # sizes of values that need no other unit
 APART = 1e-90  # of the size of the largest value, below which the squares of a whole column would vanish beside it
 NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it the low-rank part explains nothing
 PERFECT = 1e-9  # an error, of the deviation of a column
-DOUBTFUL = 1_000  # held-out entries below which more tenths are held out before the solver is given up
+DOUBTFUL = 1_000  # held-out entries below which more tenths are held out, at the latest before the solver is given up
 FURTHER_CHECKS = 4
 LEAST_OVERSAMPLING = 1.2
 UNCHECKED = (
@@ -159,10 +159,10 @@ def complete(
     """
     unit = _unit(entries)
     entries = entries.with_values(entries.values / unit)
-    held = hold_out(entries, HELD_SHARE, settings.seed)
     record, reason = (
         _suitable(entries, settings, scale) if solver is None else (solver_named(solver), "you asked for it")
     )
+    held = hold_out(entries, HELD_SHARE, settings.seed, last=record.quick_check)
     overall = entries.column_scale(each=False)
     each = scale and not record.one_scale
     divisor = entries.column_scale(each=True) if each else overall
@@ -183,11 +183,12 @@ def complete(
     if solved.checked is not None:
         checks = solved.held_out, _biases_check(scaled, solved, settings)
     ratio = _ratio(checks[0].rmse, checks[1].rmse)
-    if not (ratio < 1 or solved.sure) and solved.checked is None and held.sum() < DOUBTFUL:
+    doubtful = held.sum() < DOUBTFUL and solved.checked is None and not solved.sure
+    if doubtful and (record.quick_check or not ratio < 1):
         checks = _more_checks(scaled, settings, record, checks)
         ratio = _ratio(checks[0].rmse, checks[1].rmse)
     rank = solved.completion.factors[0].shape[1]
-    remarks = [*solved.remarks, *_remarks(record, ratio, rank, entries), *_without_effect(record, settings)]
+    remarks = [*solved.remarks, *_remarks(record, rank, entries), *_without_effect(record, settings)]
     name, completion = record.name, solved.completion
     better = ratio < 1 if solved.checked is None else _clearly_better(*checks)
     insisted = solver is not None and np.isfinite(
@@ -207,8 +208,11 @@ def complete(
         if checks[0].values.size == 0:
             reason = "no entry could be held out to check a low-rank part"
             remarks.append(UNCHECKED)
+    if NOT_LOW_RANK < ratio != 1.0:
+        remarks.append(_beside_means(scaled, record, checks, ratio, used=name != "biases"))
+    if name == "biases":
         checks = checks[1], checks[1]
-    elif rank and not record.shrinks:
+    if rank and not record.shrinks:
         completion = Guarded.around(completion, baseline.completion, scaled, rank)
     return Completed(
         completion=completion,
@@ -291,9 +295,9 @@ def _require_memory(record: Solver, entries: Entries, settings: Settings) -> Non
 def _more_checks(
     entries: Entries, settings: Settings, record: Solver, checks: tuple[HeldOut, HeldOut]
 ) -> tuple[HeldOut, HeldOut]:
-    """The checks of the solver and of biases, with those of further tenths: too few entries for a verdict against the solver."""
-    for seed in range(settings.seed + 1, settings.seed + FURTHER_CHECKS + 1):
-        held = hold_out(entries, HELD_SHARE, seed)
+    """The checks of the solver and of biases, with those of further tenths: too few entries for a verdict."""
+    for part in range(1, FURTHER_CHECKS + 1):
+        held = hold_out(entries, HELD_SHARE, settings.seed, part, last=record.quick_check)
         other = record.held_out(entries, held, settings)
         checks = checks[0].joined(other), checks[1].joined(solve_biases(entries, held, settings).held_out)
     return checks
@@ -326,13 +330,39 @@ def _without_effect(record: Solver, settings: Settings) -> list[str]:
     return remarks
 
 
-def _remarks(record: Solver, ratio: float, rank: int, entries: Entries) -> list[str]:
-    remarks: list[str] = []
-    if NOT_LOW_RANK < ratio != 1.0:
-        remarks.append(
-            f"This matrix is not low-rank: on held-out entries the error is {ratio:.2f} of that of row and column means alone. "
-            "A model of single columns (scikit-learn's KNNImputer or IterativeImputer) may do better."
+def _beside_means(
+    entries: Entries, record: Solver, checks: tuple[HeldOut, HeldOut], ratio: float, *, used: bool
+) -> str:
+    """What is said where a solver gains next to nothing over row and column means: with errors in what its columns are judged by."""
+    if record.quick_check:
+        said, unit = [f"{ratio:.2f}", "1"], "theirs"
+        advice = (
+            "More ratings of each user and item would help, or tables of what is known of them (`user_table`, `item_table`); imputers that "
+            "model single columns, as scikit-learn's, need far fuller tables."
         )
+    else:
+        means = _column_means_rmse(entries, checks[1])
+        said = [f"{_ratio(check.rmse, means):.2f}" for check in checks]
+        unit = "that of column means"
+        advice = "The columns tell little about each other beyond a level that their row shares."
+    which = f"{record.name!r} adds next to nothing to" if used else f"{record.name!r} is not used, and all is filled by"
+    count = checks[0].values.size
+    return (
+        f"This matrix is not low-rank: {which} row and column means. On {count:,} held-out entries its error is {said[0]} times {unit}"
+        + (". " if record.quick_check else f", and that of row and column means {said[1]} times. ")
+        + advice
+    )
+
+
+def _column_means_rmse(entries: Entries, check: HeldOut) -> float:
+    """The error of each column's mean on held-out entries, each predicted without itself."""
+    counts = np.maximum(entries.col_counts, 1)[check.cols]
+    means = np.bincount(entries.cols, entries.values, entries.shape[1])[check.cols] / counts
+    return root_mean_square((check.values - means) * counts / np.maximum(counts - 1, 1))
+
+
+def _remarks(record: Solver, rank: int, entries: Entries) -> list[str]:
+    remarks: list[str] = []
     if rank and not record.shrinks and entries.oversampling(rank) < LEAST_OVERSAMPLING:
         remarks.append(
             f"There are only {entries.oversampling(rank):.2f} entries per degree of freedom at rank {rank}; below "

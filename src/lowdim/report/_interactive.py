@@ -47,6 +47,8 @@ def _text(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+_FEW = 8
+"""Steps of a whole number, each of which has a mark: of more, Plotly leaves out some by itself."""
 _LONGEST = 16
 """Letters of a name at the axis of a matrix: longer ones would leave no room for it on a telephone."""
 
@@ -78,6 +80,8 @@ def _lines(lines: Lines) -> dict[str, Any]:
     if lines.x_ticks is not None:
         x |= {"tickvals": list(range(len(lines.x_ticks))), "ticktext": [_text(tick) for tick in lines.x_ticks]}
         x["ticklabeloverflow"] = "allow"
+    elif lines.counted is not None and lines.counted < _FEW and not lines.log_x:
+        x["dtick"] = 1
     y: dict[str, Any] = {"title": {"text": _text(lines.y_label)}, "exponentformat": "power", "automargin": True}
     if lines.log_y:
         y |= {"type": "log", **_log_marks([series.y for series in lines.series])}

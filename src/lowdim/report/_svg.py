@@ -185,6 +185,8 @@ def _lines(axes: Any, lines: Lines) -> None:
                 axis.set_view_interval(low / 1.1, high * 1.1, ignore=True)
     if lines.across:
         _names_above_rows(axes, lines)
+    elif lines.counted is not None and log_x == "linear" and lines.x_ticks is None:
+        axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     elif lines.x_ticks is not None:
         long = max(map(len, lines.x_ticks), default=0) > 4
         axes.set_xticks(

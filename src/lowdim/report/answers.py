@@ -238,39 +238,86 @@ def _publish(result: Result) -> str:
 
 _NO_BETTER = 0.95
 """Error of a column over that of its mean from which on nothing is gained."""
+_ENOUGH = 20
+"""Known cells on which that can rest."""
+
+
+_EXACT = 1e-6
+"""Error of pixels up to 255 that is rounding."""
+_PASSED = ("constant", "id", "text", "empty")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _within(interval: Sequence[float] | None) -> str:
+    return f", 90 % interval {number(interval[0])} to {number(interval[1])}," if interval else ""
+
+
+def _judged(column: Mapping[str, Any]) -> str:
+    """A column with what its error rests on."""
+    interval = column.get("error_ratio_interval")
+    span = f", 90 % interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
+    return f"{column['name']} ({column['error_ratio']:.2f} on {_counted(column.get('checked', 0), 'known cell')}{span})"
 
 
 def _complete(result: Result) -> str:
     if "filled" in result:
         return _complete_table(result)
     own, means = result["held_out_rmse"], result["biases_only_rmse"]
-    error = f", with {own / means:.2f} times the error of row and column means" if own is not None and means else ""
+    checked = bool(own is not None and means)
+    error = f", with {own / means:.2f} times the error of row and column means" if checked else ""
     if "picture" in result:
         return _complete_picture(result, error)
     rows, columns = result["shape"]
-    rmse = f" (root mean square {number(own)} against {number(means)})" if error else ""
+    sure = _within(result.get("held_out_rmse_interval"))
+    if checked and result["solver"] == "biases":
+        count = result.get("held_out_entries", 0)
+        error = f" by row and column means alone: root mean square error {number(own)}{sure} on {_counted(count, 'held-out one')}"
+    elif checked:
+        error += f" (root mean square {number(own)}{sure} against {number(means)})"
     recovered = " The matrix is recovered for sure." if result["sure"] else ""
-    return f"A matrix of {rows:,} x {columns:,} completed from {result['observed']:,} entries{error}{rmse}.{recovered}"
+    return f"A matrix of {rows:,} x {columns:,} completed from {result['observed']:,} entries{error}.{recovered}"
 
 
 def _complete_table(result: Result) -> str:
     filled = [one for one in result["columns"] if one["filled"]]
-    left = [f"{one['name']} ({one['left']:,}, {one['kind']})" for one in result["columns"] if one.get("left")]
+    empty = [one for one in result["columns"] if one.get("left")]
+    alone = sum(one["left"] for one in empty if one["kind"] not in _PASSED)
+    left = [
+        f"{one['name']} ({one['left']:,}, {one['kind'] if one['kind'] in _PASSED else 'in rows without any value'})"
+        for one in empty
+    ]
     stay = f" Left empty: {listed(left)}." if left else ""
     if not filled:
-        return f"Nothing was filled: no cell of a column that can be completed is empty.{stay}"
-    said = f"{result['filled']:,} empty cells filled in {len(filled)} column{'s' * (len(filled) != 1)}"
+        why = "no cell of a column that can be completed is empty"
+        if alone:
+            passed = [text for one, text in zip(empty, left, strict=True) if one["kind"] in _PASSED]
+            stay = f" Left empty as well: {listed(passed)}." if passed else ""
+            cells = (
+                f"the {alone:,} empty cells of columns that can be completed are"
+                if alone > 1
+                else "the one empty cell is"
+            )
+            why = f"{cells} in rows that hold no value to go by"
+        return f"Nothing was filled: {why}.{stay}"
+    said = f"{_counted(result['filled'], 'empty cell')} filled in {_counted(len(filled), 'column')}"
     checked = sorted((one["error_ratio"], one["name"]) for one in filled if one.get("error_ratio") is not None)
     if checked:
         least, most = (f"{ratio:.2f}" for ratio in (checked[0][0], checked[-1][0]))
         span = least if least == most else f"{least} to {most}"
         mean = "their column's mean" if len(checked) > 1 else "the column's mean"
         said += f": known cells, predicted as if empty, have {span} times the error of {mean}"
-    useless = [name for ratio, name in checked if ratio > _NO_BETTER]
+    doubtful = [one for one in filled if (one.get("error_ratio") or 0) > _NO_BETTER]
+    judged = [one for one in doubtful if one.get("checked", 0) >= _ENOUGH]
+    useless = [one for one in judged if (one.get("error_ratio_interval") or [0])[0] > _NO_BETTER]
+    unsure = [one for one in doubtful if one not in useless]
+    trust = f" Least sure: {checked[-1][1]}." if len(checked) > 1 and not doubtful else ""
     if useless:
-        trust = f" Do not trust {listed(useless)}: nothing is predicted better there than by the mean."
-    else:
-        trust = f" Least sure: {checked[-1][1]}." if len(checked) > 1 else ""
+        trust += f" Do not trust {listed(map(_judged, useless))}: nothing is predicted better there than by the mean."
+    if unsure:
+        trust += f" Too few cells tell whether anything is gained over the mean in {listed(map(_judged, unsure))}."
     return f"{said}.{trust}{stay}"
 
 
@@ -280,7 +327,9 @@ def _complete_picture(result: Result, error: str) -> str:
     said = f"{size['missing']:,} missing pixels ({share:.1%}) of a picture of {size['width']} x {size['height']} filled"
     if rmse is None:
         return f"{said}; none could be checked."
-    decibels = f", {20 * math.log10(255 / rmse):.1f} dB" if rmse > 0 else ""
+    if rmse < _EXACT:
+        return f"{said}; known pixels, predicted as if missing, are met exactly."
+    decibels = f", {20 * math.log10(255 / rmse):.1f} dB"
     return f"{said}; known pixels, predicted as if missing, are off by {number(rmse)} of 255{decibels}{error}."
 
 

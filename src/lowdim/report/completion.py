@@ -1,10 +1,12 @@
 """The page of a completed matrix."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lowdim._numbers import number
 from lowdim.figures import Figure, Images, Lines, Series, Table
 from lowdim.report._page import Section
 
@@ -19,17 +21,21 @@ def completion_sections(
     tables = [_numbers(result)]
     if "columns" in result:
         rows = [
-            (column["name"], column["kind"], column["filled"], column["error_ratio"]) for column in result["columns"]
+            (column["name"], column["kind"], column["filled"], column["error_ratio"], *_behind(column))
+            for column in result["columns"]
         ]
         tables.insert(
             0,
             Table(
                 "columns",
                 "What each column is, and how many of its cells were filled",
-                ("column", "kind", "filled", "error over that of its mean"),
+                ("column", "kind", "filled", "error over that of its mean", "90 % interval", "checked cells"),
                 rows,
+                drop=("checked cells", "90 % interval"),
             ),
         )
+    if result.get("examples"):
+        tables.append(_examples(result))
     if pictures:
         figures.append(Images("picture", "Before and after", pictures))
     sizes = np.asarray(result["singular_values"], float)
@@ -42,11 +48,33 @@ def completion_sections(
     checks = _held_out(*held_out) if held_out is not None else []
     figures = [*figures, *checks] if "columns" not in result else [*_by_column(result), *figures]
     why = [
-        "Known entries were predicted without them (of a table all, each as if its column were unknown in its row; otherwise a tenth that "
-        "was set aside), and the error is compared with that of row and column means alone. Below 1 the model has learned something.",
+        "Known entries were predicted without them (of a table all, each as if its column were unknown in its row; otherwise tenths that "
+        "were set aside), and the error is compared with that of row and column means alone. Below 1 the model has learned something.",
         f"The solver is {result['solver']}: {result['reason']}.",
     ]
+    if result["output"]:
+        beside = Path(result["output"]).parent
+        lists = (
+            f"; the filled cells with their intervals: {beside / 'filled.csv'}, deviations: {beside / 'deviations.csv'}"
+        )
+        why.append(f"Written: {result['output']}{lists if 'filled' in result else ''}.")
     return [Section("completion", "The completion", why, figures, tables, notes=result["warnings"], terms=_TERMS)]
+
+
+def _behind(column: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """What the error of a column rests on."""
+    interval = column.get("error_ratio_interval")
+    return f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else None, column.get("checked") or None
+
+
+def _examples(result: Mapping[str, Any]) -> Table:
+    rows = [(one["row"], one["column"], one["value"], one["deviation"]) for one in result["examples"]]
+    whole = result.get("filled", len(rows))
+    title = f"The first {len(rows)} of {whole:,} filled cells" if whole > len(rows) else "The filled cells"
+    if "filled" not in result:
+        title = "The first of the pairs that were asked for"
+    caption = "One standard deviation of a number; of a level, the probability of another."
+    return Table("examples", title, ("row", "column", "value", "deviation"), rows, caption)
 
 
 def _by_column(result: Mapping[str, Any]) -> list[Figure]:
@@ -82,26 +110,26 @@ _MOST = 30
 
 def _numbers(result: Mapping[str, Any]) -> Table:
     table = "columns" in result  # whose columns have units of their own
-    shape = result["shape"][0], len(result["columns"]) if table else result["shape"][1]
-    rows = [
-        ("rows x columns", f"{shape[0]} x {shape[1]}"),
-        ("known cells" if table else "observed", result["observed"]),
-        ("entries per degree of freedom", result["oversampling"]),
-        ("rank", result["rank"]),
+    interval = result.get("held_out_rmse_interval")
+    rows: list[tuple[str, Any]] = [
+        ("rows x columns", f"{result['shape'][0]:,} x {result['shape'][1]:,}"),
+        ("known cells" if table else "known pixels" if "picture" in result else "observed", result["observed"]),
     ]
+    if result["rank"]:
+        rows += [("entries per degree of freedom", result["oversampling"]), ("rank", result["rank"])]
     if not table:
         rows += [
             ("held-out error (root mean square)", result["held_out_rmse"]),
-            ("held-out error of row and column means", result["biases_only_rmse"]),
+            *([("its 90 % interval", " to ".join(number(end) for end in interval))] if interval else []),
         ]
-    rows += [
-        (
-            "their ratio, columns scaled" if not table else "error over means', columns scaled",
-            result["held_out_ratio"],
-        ),
-        ("sweeps", result["iterations"]),
-        ("converged", result["converged"]),
-    ]
+        if result["solver"] != "biases":
+            rows.append(("held-out error of row and column means", result["biases_only_rmse"]))
+    if result["solver"] != "biases":  # the ratio is that of the solver which was not used
+        name = "error over row and column means', columns scaled" if table else "their ratio, columns scaled"
+        rows.append((name, result["held_out_ratio"]))
+    if result["iterations"]:
+        stopped = "no: stopped while it still changed; the errors are those of what was reached"
+        rows += [("sweeps", result["iterations"]), ("converged", result["converged"] or stopped)]
     return Table("numbers", "Numbers", ("quantity", "value"), rows)
 
 

@@ -2,7 +2,7 @@
 
 from lowdim.tables._columns import KINDS, Column, Kind, marks_of
 from lowdim.tables._file import GivenSource, Source, TextSource, read_file
-from lowdim.tables._frames import is_frame, is_plain, to_pandas, with_filled, without_marks
+from lowdim.tables._frames import is_frame, is_matrix, is_plain, to_pandas, with_filled, without_marks
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Table",
     "TextSource",
     "is_frame",
+    "is_matrix",
     "is_plain",
     "marks_of",
     "read_file",

@@ -91,6 +91,7 @@ class Column:
         levels: Of a category or a boolean (false first), as they stand in the table.
         write: A filled cell from a number (the number of the level where there are levels).
         why: What decided the kind, where it is not plain.
+        read: Of a column of texts: the number of one, NaN where it has none; None of any other column.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Column:
     levels: tuple[Any, ...] = ()
     write: Callable[[float], Any] = float
     why: str = ""
+    read: Callable[[str], float] | None = None
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.kind}{': ' + self.why if self.why else ''})"
@@ -128,9 +130,16 @@ def column_like(column: Column, values: pd.Series) -> Column:
     known = values.notna().to_numpy()
     if not (column.modelled and known.any()):
         return replace(column, known=known, numbers=np.full((len(known), column.numbers.shape[1]), np.nan))
+    if column.read is not None:
+        texts = ["" if cell is None else str(cell).strip() for cell in values.astype(object).where(known, None)]
+        known = np.array([text.lower() not in MISSING for text in texts])
+        numbers = [column.read(text) if there else np.nan for text, there in zip(texts, known, strict=True)]
+        return replace(column, known=known, numbers=np.array(numbers)[:, None])
     if not column.levels:
         return column_of_values(column.name, values, kind=column.kind)
     place = {_spelling(level): index for index, level in enumerate(column.levels)}
+    words = np.array([_spelling(cell) in place or _word(cell) not in MISSING for cell in values.astype(object)], bool)
+    known = known & words
     cells = zip(values.astype(object), known, strict=True)
     codes = np.array([place.get(_spelling(cell), np.nan) if there else np.nan for cell, there in cells], float)
     return replace(column, known=known, numbers=_coded(codes, column.kind, len(column.levels)))
@@ -162,7 +171,8 @@ def column_of_texts(
                 return _dated(name, known, compact)
             values = np.full(len(cells), np.nan)
             values[known] = numbers.values
-            return _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
+            column = _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
+            return replace(column, read=numbers.read)
     if kind in (None, "date") and texts:
         dates = dates_of_texts(texts)
         dates = compact_dates(texts) if dates is None and kind == "date" else dates
@@ -204,11 +214,13 @@ def _dated(name: str, known: Mask, dates: Dates) -> Column:
     days[known] = dates.days
     if len(set(dates.days)) == 1:
         return Column(name, "constant", known, np.empty((len(known), 0)), (), dates.write)
-    return Column(name, "date", known, days[:, None], (), dates.write, dates.why)
+    return Column(name, "date", known, days[:, None], (), dates.write, dates.why, dates.read)
 
 
-def column_of_values(name: str, values: pd.Series, *, kind: Kind | None = None, first: bool = False) -> Column:
-    """A column of a frame, whose type says most of what it is."""
+def column_of_values(
+    name: str, values: pd.Series, *, kind: Kind | None = None, first: bool = False, form: Form | None = None
+) -> Column:
+    """A column of a frame, whose type says most of what it is; numbers and dates that are texts are read as those of a text table are."""
     known = values.notna().to_numpy()
     cells = [cell if there else None for cell, there in zip(values.astype(object), known, strict=True)]
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -216,6 +228,11 @@ def column_of_values(name: str, values: pd.Series, *, kind: Kind | None = None, 
     if pd.api.types.is_bool_dtype(values.dtype):
         return _of_levels(name, [None if cell is None else bool(cell) for cell in cells], kind or "boolean")
     found = [cell for cell in cells if cell is not None]
+    if kind in (None, "number", "integer", "date") and found and all(isinstance(cell, str) for cell in found):
+        texts = ["" if cell is None else str(cell) for cell in cells]
+        column = column_of_texts(name, texts, form or Form(), kind=kind, first=first)
+        if column.read is not None and column.modelled:
+            return column
     if kind in (None, "date") and found:
         column = _of_times(name, found, known)
         if column is not None:
@@ -339,6 +356,10 @@ def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
     place = {level: index for index, level in enumerate(levels)}
     codes = np.array([np.nan if cell is None else place[cell] for cell in cells], float)
     return Column(name, kind, known, _coded(codes, kind, len(levels)), levels, lambda code: levels[int(code)], why)
+
+
+def _word(cell: Any) -> Any:
+    return cell.strip().lower() if isinstance(cell, str) else cell
 
 
 def _spelling(cell: Any) -> Any:

@@ -1,5 +1,6 @@
 """Dates and times in the texts of a column as days, and how a new one is written there."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -34,10 +35,12 @@ _MOST_SHAPES = 3
 
 @dataclass(frozen=True)
 class Dates:
-    """The dates of a column's known cells: days since 1970 (of times, days), how one is written, and what was decided."""
+    """The dates of a column's known cells: days since 1970 (of times, days), how one is written and read (NaN where it is of another form), and
+    what was decided."""
 
     days: list[float]
     write: Callable[[float], str]
+    read: Callable[[str], float]
     why: str = ""
 
 
@@ -65,27 +68,37 @@ def dates_of_texts(texts: Sequence[str]) -> Dates | None:
     used = Counter(forms[shape] for shape in shapes)
     form = used.most_common(1)[0][0]
     why += [f"in {len(used)} forms, filled in as {form}"] if len(used) > 1 else []
-    days = [_days([text], forms[shape])[0] for text, shape in zip(bare, shapes, strict=True)]
+
+    def read(text: str) -> float:
+        bare = text.removesuffix(zone)
+        return _day(bare, forms.get(_shape(bare)))
+
     typical = [text for text, shape in zip(bare, shapes, strict=True) if forms[shape] == form]
-    return Dates(days, _writer(typical, form, zone), "; ".join(why))
+    return Dates([read(text) for text in texts], _writer(typical, form, zone), read, "; ".join(why))
 
 
 def compact_dates(texts: Sequence[str]) -> Dates | None:
     """The dates of texts of eight digits each, as 20240131, or None."""
     if len(texts) < _LEAST or not all(_COMPACT.fullmatch(text) and _is_date(text, "%Y%m%d") for text in texts):
         return None
-    return Dates(_days(texts, "%Y%m%d"), _writer(texts, "%Y%m%d", ""), "read as %Y%m%d")
+    write = _writer(texts, "%Y%m%d", "")
+    return Dates(_days(texts, "%Y%m%d"), write, lambda text: _day(text, "%Y%m%d"), "read as %Y%m%d")
 
 
 def _times(texts: Sequence[str]) -> Dates | None:
     """Times of day and durations: hours and minutes, perhaps seconds."""
-    matches = [_CLOCK.fullmatch(text) for text in texts]
-    if any(match is None or (match.group(3) is None) != (len(texts[0].split(":")) == 2) for match in matches):
+    seconds = len(texts[0].split(":")) == 3
+
+    def read(text: str) -> float:
+        match = _CLOCK.fullmatch(text)
+        if match is None or (match.group(3) is not None) != seconds:
+            return float("nan")
+        return sum(int(part) * unit for part, unit in zip(text.split(":"), (3600, 60, 1), strict=False)) / DAY
+
+    days = [read(text) for text in texts]
+    if any(math.isnan(day) for day in days):
         return None
-    parts = [[int(part) for part in text.split(":")] for text in texts]
-    days = [sum(part * unit for part, unit in zip(row, (3600, 60, 1), strict=False)) / DAY for row in parts]
     width = min(len(text.split(":")[0]) for text in texts)
-    seconds = len(parts[0]) == 3
 
     def write(day: float) -> str:
         total = max(round(day * DAY / (1 if seconds else 60)), 0)
@@ -94,7 +107,7 @@ def _times(texts: Sequence[str]) -> Dates | None:
             return f"{minutes:0{width}d}:{rest:02d}"
         return f"{minutes // 60:0{width}d}:{minutes % 60:02d}:{rest:02d}"
 
-    return Dates(days, write)
+    return Dates(days, write, read)
 
 
 def _zone(texts: Sequence[str]) -> str:
@@ -111,6 +124,10 @@ def _shape(text: str) -> str:
 
 def _days(texts: Sequence[str], form: str) -> list[float]:
     return [datetime.strptime(text, form).replace(tzinfo=UTC).timestamp() / DAY for text in texts]
+
+
+def _day(text: str, form: str | None) -> float:
+    return _days([text], form)[0] if form and _is_date(text, form) else float("nan")
 
 
 def _is_date(text: str, form: str) -> bool:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from lowdim._numbers import listed
 from lowdim._reading import said
-from lowdim.errors import InputError, require
+from lowdim.errors import InputError, UsageError, did_you_mean, require
 from lowdim.tables._columns import Kind
 from lowdim.tables._frames import plain, to_pandas, with_filled, without_marks
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
@@ -43,6 +45,7 @@ _PACKINGS = {
     "bzip2": Packing(b"BZh", ".bz2", bz2.open, bz2.compress),
     "xz": Packing(b"\xfd7zXZ", ".xz", lzma.open, lzma.compress),
 }
+_ZIP = b"PK\x03\x04"
 MOST_BYTES = 8_000_000_000
 """Of a decompressed file: a small archive can hold a large text."""
 
@@ -124,7 +127,8 @@ class TextSource:
 
 @dataclass(frozen=True)
 class FrameSource:
-    """A table of typed columns: Parquet or a sheet of Excel, which has a `sheet`'s name, and a `corner`: the row and column of its header."""
+    """A table of typed columns: Parquet or a sheet of Excel, which has a `sheet`'s name, a `corner` (the row and column of its header) and the
+    names of the `others` in the file that hold something."""
 
     frame: pd.DataFrame
     name: str
@@ -132,6 +136,7 @@ class FrameSource:
     data: bytes
     sheet: str = ""
     corner: tuple[int, int] = (1, 1)
+    others: tuple[str, ...] = ()
     has_header = True
 
     @property
@@ -151,7 +156,8 @@ class FrameSource:
     @property
     def form(self) -> str:
         """What is not usual about it, for one line of output."""
-        return f"the sheet {self.sheet!r} of an Excel file" if self.sheet else "Parquet"
+        others = f"; others are {listed(map(repr, self.others))}, `sheet` names one" if self.others else ""
+        return f"the sheet {self.sheet!r} of an Excel file{others}" if self.sheet else "Parquet"
 
     def table(
         self,
@@ -185,7 +191,7 @@ class FrameSource:
 
 @dataclass(frozen=True)
 class GivenSource:
-    """A pandas or polars frame that was given as it is."""
+    """A pandas or polars frame, or an array of numbers, that was given as it is."""
 
     given: Any
     has_header = True
@@ -195,6 +201,8 @@ class GivenSource:
     @property
     def name(self) -> str:
         """What it is, for messages."""
+        if isinstance(self.given, np.ndarray):
+            return "array"
         return "pandas frame" if isinstance(self.given, pd.DataFrame) else "polars frame"
 
     @property
@@ -212,9 +220,11 @@ class GivenSource:
         return Form().number(cell)
 
     def table(self, *, missing: Sequence[str] = (), sentinels: bool = True, **options: Any) -> Table:
-        """Its columns; arguments as for `table_of_frame`. Texts are missing only if they are named."""
+        """Its columns; arguments as for `table_of_frame`."""
         del sentinels  # as in a typed file
         frame = without_marks(self.cells, missing, usual=False) if missing else self.cells
+        if isinstance(self.given, np.ndarray):  # whose numbers are never names, and need not stay whole
+            options["kinds"] = dict.fromkeys(self.names, "number") | dict(options.get("kinds") or {})
         return table_of_frame(frame, **options)
 
     def filled(self, filled: Mapping[tuple[int, int], Filled]) -> Any:
@@ -260,6 +270,7 @@ def read_file(
     encoding: str | None = None,
     header: bool | None = None,
     labels: bool = False,
+    sheet: str | None = None,
 ) -> Source:
     """Read a table: text with any separator (also compressed by gzip or in a zip of one file), Parquet, Excel; ``"-"`` is standard input.
 
@@ -270,6 +281,7 @@ def read_file(
         encoding: As Python names it.
         header: Whether the first line names the columns.
         labels: Whether the table holds texts with labels, as of `read_text`.
+        sheet: Of an Excel file; by default the first that holds a table of more than one column.
 
     Raises:
         InputError: If it cannot be read, with the reason.
@@ -279,16 +291,18 @@ def read_file(
         data = _bytes(path)
         if not data:
             raise InputError(f"{name} is empty.")
+        if sheet is not None and not _is_excel(data):
+            raise UsageError(f"`sheet` names one of an Excel file (.xlsx), and {name} is none.", argument="sheet")
         if data[:4] == b"PAR1":
             return FrameSource(_parquet(data), name, ".parquet", data)
         member = ""
         packing = next((kind for kind, one in _PACKINGS.items() if data.startswith(one.mark)), "")
         if packing:
             data = _limited(_PACKINGS[packing].opened(io.BytesIO(data)), name)
-        elif data[:4] == b"PK\x03\x04":
+        elif _is_excel(data):
+            return _sheet(data, name, sheet)
+        elif data[:4] == _ZIP:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if "xl/workbook.xml" in archive.namelist():
-                    return _sheet(data, name)
                 packing, member = "zip", _only_member(archive, name)
                 with archive.open(member) as file:
                     data = _limited(file, name)
@@ -373,10 +387,22 @@ def _with_parquet(data: bytes, filled: Mapping[tuple[int, int], Filled]) -> byte
     return written.getvalue()
 
 
-def _sheet(data: bytes, name: str) -> FrameSource:
-    """The first sheet that holds a table: a line of names, perhaps below a title, and rows."""
+def _is_excel(data: bytes) -> bool:
+    if data[:4] != _ZIP:
+        return False
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return "xl/workbook.xml" in archive.namelist()
+
+
+def _sheet(data: bytes, name: str, wanted: str | None) -> FrameSource:
+    """The sheet of this name, or the first that holds a table: a line of names, perhaps below a title, and rows; of several columns, where
+    one has several."""
     openpyxl = require("openpyxl", "An Excel file")
     values, formulas = (openpyxl.load_workbook(io.BytesIO(data), data_only=only) for only in (True, False))
+    titles = [sheet.title for sheet in values.worksheets]
+    if wanted is not None and wanted not in titles:
+        raise UsageError(f"{name} has no sheet {wanted!r}. {did_you_mean(wanted, titles)}", argument="sheet")
+    found: list[tuple[str, list[list[Any]], tuple[int, int], int]] = []
     for sheet in values.worksheets:
         rows = [list(row) for row in sheet.iter_rows(min_row=1, min_col=1, values_only=True)]
         for row, line in zip(
@@ -385,24 +411,26 @@ def _sheet(data: bytes, name: str) -> FrameSource:
             # a formula that was never computed is no hole
             row[:] = [formula if value is None else value for value, formula in zip(row, line, strict=True)]
         corner = _corner(rows)
-        if corner is None:
-            continue
-        top, left = corner
-        width = max(place + 1 for row in rows for place, cell in enumerate(row) if cell is not None)
-        last = max(place for place, row in enumerate(rows) if any(cell is not None for cell in row))
-        header = [
-            f"column {place + 1}" if cell is None else str(cell) for place, cell in enumerate(rows[top][left:width])
-        ]
-        repeated = [column for column in header if header.count(column) > 1]
-        if repeated:
-            raise InputError(
-                f"{name}, sheet {sheet.title!r}: the column {repeated[0]!r} comes twice. Give each a name of its own."
-            )
-        frame = pd.DataFrame([row[left:width] for row in rows[top + 1 : last + 1]], columns=header, dtype=object)
-        return FrameSource(
-            frame.infer_objects().convert_dtypes(), name, ".xlsx", data, sheet.title, (top + 1, left + 1)
+        if corner is not None:
+            width = max(place + 1 for row in rows for place, cell in enumerate(row) if cell is not None)
+            found.append((sheet.title, rows, corner, width))
+    chosen = [one for one in found if one[0] == wanted or (wanted is None and one[3] - one[2][1] > 1)]
+    chosen = chosen or (found if wanted is None else [])
+    if not chosen:
+        which = "no sheet with" if wanted is None else f"a sheet {wanted!r} without"
+        raise InputError(f"{name} has {which} a line of names and rows below it.")
+    title, rows, (top, left), width = chosen[0]
+    last = max(place for place, row in enumerate(rows) if any(cell is not None for cell in row))
+    header = [f"column {place + 1}" if cell is None else str(cell) for place, cell in enumerate(rows[top][left:width])]
+    repeated = [column for column in header if header.count(column) > 1]
+    if repeated:
+        raise InputError(
+            f"{name}, sheet {title!r}: the column {repeated[0]!r} comes twice. Give each a name of its own."
         )
-    raise InputError(f"{name} has no sheet with a line of names and rows below it.")
+    frame = pd.DataFrame([row[left:width] for row in rows[top + 1 : last + 1]], columns=header, dtype=object)
+    others = tuple(one[0] for one in found if one[0] != title)
+    frame = frame.infer_objects().convert_dtypes()
+    return FrameSource(frame, name, ".xlsx", data, title, (top + 1, left + 1), others)
 
 
 def _corner(rows: Sequence[Sequence[Any]]) -> tuple[int, int] | None:

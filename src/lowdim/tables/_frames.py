@@ -22,6 +22,11 @@ def is_frame(data: Any) -> bool:
     return isinstance(nw.from_native(data, eager_only=True, pass_through=True), nw.DataFrame)
 
 
+def is_matrix(data: Any) -> bool:
+    """Whether this is an array of numbers with rows and columns."""
+    return isinstance(data, np.ndarray) and data.ndim == 2 and data.size > 0 and data.dtype.kind in "fiub"
+
+
 def is_plain(data: Any) -> bool:
     """Whether all columns of a pandas frame are NumPy floats or whole numbers: nothing is lost when it becomes an array."""
     return isinstance(data, pd.DataFrame) and all(
@@ -33,11 +38,15 @@ def is_plain(data: Any) -> bool:
 
 
 def to_pandas(data: Any) -> pd.DataFrame:
-    """The columns as pandas holds them, with missing cells as pandas' own.
+    """The columns of a frame or array as pandas holds them, with missing cells as pandas' own.
 
     Raises:
         InputError: If two columns have one name.
     """
+    if isinstance(data, np.ndarray):
+        return pd.DataFrame(
+            np.ma.filled(data.astype(np.float64), np.nan), columns=[str(n) for n in range(data.shape[1])]
+        )
     if isinstance(data, pd.DataFrame):
         repeated = data.columns[data.columns.duplicated()]
         if len(repeated):
@@ -103,10 +112,15 @@ def plain(value: Any) -> Any:
 
 
 def with_filled(data: Any, filled: Mapping[tuple[int, int], Filled]) -> Any:
-    """A copy of the frame with some cells filled, by (row, column); the types of all columns stay."""
+    """A copy of the frame or array with some cells filled, by (row, column); the types of all columns stay."""
     by_column: dict[int, list[Filled]] = {}
     for (_, place), cell in filled.items():
         by_column.setdefault(place, []).append(cell)
+    if isinstance(data, np.ndarray):
+        matrix = np.ma.filled(data.astype(np.result_type(data, np.float32)), np.nan)
+        for (row, column), cell in filled.items():
+            matrix[row, column] = cell.value
+        return matrix
     if isinstance(data, pd.DataFrame):
         result = data.copy()
         for place, cells in by_column.items():

@@ -24,11 +24,13 @@ class Numbers:
         values: In order.
         whole: Whether all are whole numbers.
         write: A number as text, in the form that they have.
+        read: The number of such a text; NaN of any other.
     """
 
     values: list[float]
     whole: bool
     write: Callable[[float], str]
+    read: Callable[[str], float]
 
 
 def numbers_of_texts(texts: Sequence[str], form: Form) -> Numbers | None:
@@ -38,7 +40,7 @@ def numbers_of_texts(texts: Sequence[str], form: Form) -> Numbers | None:
     """
     values = _values(texts, form)
     if values is not None:
-        return Numbers(values, _whole(texts, values), _writer(texts, form))
+        return Numbers(values, _whole(texts, values), _writer(texts, form), lambda text: _number(text, form))
     parenthesised = [text.startswith("(") and text.endswith(")") for text in texts]
     inner = [text[1:-1] if negative else text for text, negative in zip(texts, parenthesised, strict=True)]
     first = _PARTS.fullmatch(inner[0].replace(MINUS, "-"))
@@ -46,12 +48,16 @@ def numbers_of_texts(texts: Sequence[str], form: Form) -> Numbers | None:
     quotes = before == after == "'"
     if not (quotes or (_is_currency(before) and (_is_currency(after) or _UNIT.fullmatch(after.strip())))):
         return None
-    matches = [_PARTS.fullmatch(text.replace(MINUS, "-")) for text in inner]
-    bare: list[str] = []
-    for match in matches:
-        if match is None or (match.group(2), match.group(4)) != (before, after):
-            return None
-        bare.append(match.group(1) + match.group(3))
+
+    def bare_of(text: str) -> str:
+        match = _PARTS.fullmatch(text.replace(MINUS, "-"))
+        return match.group(1) + match.group(3) if match and (match.group(2), match.group(4)) == (before, after) else ""
+
+    def read(text: str) -> float:
+        negative = text.startswith("(") and text.endswith(")")
+        return -_number(bare_of(text[1:-1]), form) if negative else _number(bare_of(text), form)
+
+    bare = [bare_of(text) for text in inner]
     values = _values(bare, form)
     if values is None:
         return None
@@ -64,7 +70,7 @@ def numbers_of_texts(texts: Sequence[str], form: Form) -> Numbers | None:
         return f"({text})" if any(parenthesised) and value < 0 else text
 
     signed = [-value if negative else value for value, negative in zip(values, parenthesised, strict=True)]
-    return Numbers(signed, _whole(bare, values), written)
+    return Numbers(signed, _whole(bare, values), written, read)
 
 
 def are_codes(texts: Sequence[str]) -> bool:
@@ -83,6 +89,11 @@ def _values(texts: Sequence[str], form: Form) -> list[float] | None:
             return None
         values.append(value)
     return values
+
+
+def _number(text: str, form: Form) -> float:
+    value = form.number(text)
+    return float("nan") if value is None else value
 
 
 def _whole(texts: Sequence[str], values: Sequence[float]) -> bool:

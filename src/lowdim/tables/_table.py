@@ -24,7 +24,7 @@ from lowdim.tables._columns import (
     column_of_values,
     marks_of,
 )
-from lowdim.tables._text import Form
+from lowdim.tables._text import Form, form_of_cells
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -267,7 +267,7 @@ def table_of_texts(
     for place, marks in enumerate(_marks_of_others(columns, texts)):
         if marks:
             columns[place] = read(place, sorted(marks))
-    notes = _marks_found(columns, texts)
+    notes = _marks_found(columns, texts) + _words_kept(columns)
     if sentinels:
         found = [_sentinels(column) for column in columns]
         everywhere = sorted(set().union(*found))
@@ -309,11 +309,19 @@ def table_of_frame(
     kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
     rows = _rows_with_values(frame)
     count, frame = len(frame), frame.iloc[rows].reset_index(drop=True).set_axis(names, axis=1)
-    columns = tuple(
-        column_of_values(name, frame.iloc[:, place], kind=kinds.get(name), first=place == 0)
-        for place, name in enumerate(names)
-    )
-    table = Table(columns, tuple(_if_full(columns, frame)))
+    texts = [[cell if isinstance(cell, str) else "" for cell in frame[name].astype(object)] for name in names]
+    form = form_of_cells(texts)
+
+    def read(name: str, values: pd.Series) -> Column:
+        return column_of_values(name, values, kind=kinds.get(name), first=name == names[0], form=form)
+
+    columns = [read(name, frame.iloc[:, place]) for place, name in enumerate(names)]
+    for place, marks in enumerate(_marks_of_others(columns, texts)):
+        if marks:
+            missing = [text.strip().lower() in marks for text in texts[place]]
+            columns[place] = read(names[place], frame.iloc[:, place].mask(np.array(missing)))
+    notes = [*_marks_found(columns, texts), *_words_kept(columns), *_far_off(columns), *_if_full(columns, frame)]
+    table = Table(tuple(columns), tuple(notes))
     return _completable(_in_order(table, frame, time, entity, _times_of_values)).placed(rows, count)
 
 
@@ -472,6 +480,35 @@ def _marks_found(columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> l
         found.update(cells[row].strip() for row in np.flatnonzero(~column.known).tolist())
     shown = [f"{text!r} ({count})" for text, count in found.most_common() if text.lower() not in USUAL]
     return [f"taken as missing: {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}"] if shown else []
+
+
+def _words_kept(columns: Sequence[Column]) -> list[str]:
+    """A line on levels that may stand for a missing cell."""
+    doubtful = MISSING - MISSING_TEXT - LEVELS_AS_WELL
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        if column.kind in ("category", "boolean"):
+            for level in column.levels:
+                if str(level).strip().lower() in doubtful:
+                    found.setdefault(str(level), []).append(column.name)
+    return [
+        f"{level!r} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} is read as a value; "
+        f"where it means missing, `na` '{names[0]}={level}' says so"
+        for level, names in found.items()
+    ]
+
+
+def _far_off(columns: Sequence[Column]) -> list[str]:
+    """A line on numbers like -999 in typed columns, where they are not taken as missing."""
+    found: dict[float, list[str]] = {}
+    for column in columns:
+        for value in _sentinels(column):
+            found.setdefault(value, []).append(column.name)
+    return [
+        f"{value:g} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} lies far from all other values; "
+        f"where it means missing, `na` '{names[0]}={value:g}' says so"
+        for value, names in found.items()
+    ]
 
 
 def _sentinels(column: Column) -> list[float]:

@@ -384,6 +384,11 @@ def _texts(text: str, record: Sequence[Cell]) -> list[str]:
     return [text[cell.start : cell.end].strip().strip('"').strip() for cell in record]
 
 
+def form_of_cells(columns: Sequence[Sequence[str]]) -> Form:
+    """How numbers are written in columns that come from no file."""
+    return replace(Form(), **_number_signs([column[:LOOKED_AT] for column in columns], ",", None))
+
+
 def _number_signs(texts: Sequence[Sequence[str]], separator: str, decimal: str | None) -> dict[str, str]:
     cells = [_AROUND.sub("", cell) for row in texts for cell in row]
     grouped = [match.group(1) for cell in cells if (match := _GROUPED.fullmatch(cell))]

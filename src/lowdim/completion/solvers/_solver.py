@@ -137,6 +137,16 @@ class HeldOut:
         """Root mean square error; NaN when nothing was held out, or where that was not possible."""
         return root_mean_square(self.values - self.predictions)
 
+    @property
+    def rmse_interval(self) -> tuple[float, float] | None:
+        """90 % of the root mean square error over all entries like the held-out ones; None where two were not predicted."""
+        if self.values.size < 2 or not np.isfinite(self.rmse):
+            return None
+        squares = (self.values - self.predictions) ** 2
+        half = NORMAL_90 * float(np.std(squares, ddof=1)) / math.sqrt(squares.size)
+        low, high = (math.sqrt(max(self.rmse**2 + sign * half, 0.0)) for sign in (-1, 1))
+        return low, high
+
     def in_units(self, scale: Array) -> "HeldOut":
         """The same with each entry multiplied by the scale ``(n,)`` of its column."""
         units = scale[self.cols]
@@ -290,6 +300,11 @@ class Solver:
     shrinks: bool = False
     fills_empty: bool = False
 
+    @property
+    def quick_check(self) -> bool:
+        """Whether several tenths can be held out for little, and with them the only entry of a row: it then is typical, as one without any."""
+        return self.shrinks and self.check is not None
+
     def held_out(self, entries: Entries, held: Mask, settings: Settings) -> HeldOut:
         """What it predicts for held-out entries."""
         return self.check(entries, held, settings) if self.check else self.solve(entries, held, settings).held_out
@@ -315,10 +330,12 @@ def root_mean_square(errors: Array) -> float:
     return largest * float(np.sqrt(np.mean((errors / largest) ** 2))) if 0 < largest < np.inf else largest
 
 
-def hold_out(entries: Entries, share: float, seed: int) -> Mask:
-    """A random share of the entries, of which no row and no column loses its last one."""
-    generator = np.random.default_rng(seed)
-    held = generator.random(entries.size) < share
+def hold_out(entries: Entries, share: float, seed: int, part: int = 0, *, last: bool = False) -> Mask:
+    """A random share of the entries, disjoint from its other parts. No row and no column loses its last entry, unless `last`."""
+    draws = np.random.default_rng(seed).random(entries.size)
+    held = (draws >= part * share) & (draws < (part + 1) * share)
+    if last:
+        return held
     for index, counts in ((entries.rows, entries.row_counts), (entries.cols, entries.col_counts)):
         taken = np.bincount(index[held], minlength=counts.size)
         emptied = (taken == counts) & (counts > 0)

@@ -15,6 +15,7 @@ from lowdim.completion.solvers.ratings._ratings import (
 
 MOST_LEVELS = 25
 LEAST_SIDE = 100
+FEWEST = 10  # rows or columns of a sparse matrix of ratings
 MOST_DENSITY = 0.3
 QUICK_FROM = 5_000_000  # entries from which averaging takes minutes
 SPARSE = 0.05  # observed share up to which a noisy matrix of any values is averaged as ratings are
@@ -22,9 +23,10 @@ MOST_SPARSE = 300_000  # entries up to which it is
 
 
 def are_ratings(entries: Entries) -> bool:
-    """Whether these are a few distinct values (of 10,000 entries) in a large and sparse matrix."""
-    large = min(entries.shape) >= LEAST_SIDE and entries.density <= MOST_DENSITY
-    return large and np.unique(entries.values[:: max(1, entries.size // 10_000)]).size <= MOST_LEVELS
+    """Whether these are a few distinct values (of 10,000 entries) in a large or very sparse matrix."""
+    side = min(entries.shape)
+    sparse = (side >= LEAST_SIDE and entries.density <= MOST_DENSITY) or (side >= FEWEST and entries.density <= SPARSE)
+    return sparse and np.unique(entries.values[:: max(1, entries.size // 10_000)]).size <= MOST_LEVELS
 
 
 def _reason(entries: Entries, settings: Settings) -> str | None:
