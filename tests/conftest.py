@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Before torch is imported: threads that wait for each other make the many small operations of tests slower, not faster.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is printed does not depend on the terminal in which tests run.
+os.environ.pop("COLUMNS", None)
 
 import jaxtyping
 import pytest
