@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -209,4 +210,6 @@ def sha_of(array: np.ndarray) -> str:
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _timeless(item) for key, item in value.items() if key not in _TIMES}
+    if isinstance(value, str):
+        return re.sub(r"in about [\d.,]+ \w+", "in a while", value)
     return [_timeless(item) for item in value] if isinstance(value, list) else value
