@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from lowdim.figures import Lines, Series, Table
@@ -92,3 +93,13 @@ def test_the_sentence_of_a_ranking_quotes_the_number_that_ordered():
     assert headline("rank", {"scores": rows, "by": "nc1"}).startswith(
         "a suits this data best, by nc1 2 (90 % interval 1.5 to 2.5)."
     )
+
+
+def test_marks_of_an_index_are_whole_numbers() -> None:
+    of_index = Lines("l", "Lines", "index", "value", [Series("s", np.arange(1, 3), [3.0, 2.0])])
+    marks = re.findall(r">\s*([\d.]+)\s*</text>", to_svg(of_index))
+    assert "1" in marks and "2" in marks and "1.2" not in marks and "1.4" not in marks
+    assert to_plotly(of_index)[0]["layout"]["xaxis"]["dtick"] == 1
+    of_numbers = Lines("l", "Lines", "x", "value", [Series("s", [1.0, 1.5, 2.0], [3.0, 2.0, 1.0])])
+    assert (of_index.counted, of_numbers.counted) == (1, None)
+    assert "dtick" not in to_plotly(of_numbers)[0]["layout"]["xaxis"]

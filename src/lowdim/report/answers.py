@@ -317,7 +317,7 @@ def _complete_table(result: Result) -> str:
     if useless:
         trust += f" Do not trust {listed(map(_judged, useless))}: nothing is predicted better there than by the mean."
     if unsure:
-        trust += f" Too few cells tell whether anything is gained over the mean in {listed(map(_judged, unsure))}."
+        trust += f" Not sure that anything is gained over the mean in {listed(map(_judged, unsure))}."
     return f"{said}.{trust}{stay}"
 
 
