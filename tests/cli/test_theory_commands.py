@@ -132,7 +132,7 @@ def test_a_failed_verdict_exits_4_and_an_error_hides_nothing(tmp_path):
     assert json.loads(done.stdout)["failed"] == 1
     assert lowdim(*arguments, "--out", tmp_path / "a").returncode == 4  # also when read back
     mixed = lowdim(
-        "reproduce", "parsimony-svd", "parsimony-momentum", "--set", "polar_step=1e300", "--out", tmp_path / "b", "--json"
+        "reproduce", "parsimony-svd", "parsimony-momentum", "--set", "weight_decay=1e300", "--out", tmp_path / "b", "--json"
     )  # fmt: skip
     assert mixed.returncode == 3  # of the error
     result = json.loads(mixed.stdout)

@@ -62,6 +62,14 @@ class MomentumSettings(SvdSettings):
     polar_step: float = 1e-2
     polar_iterations: int = 200
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        most = (1 - AWAY) * self.eps
+        if self.polar_step > most:
+            raise UsageError(
+                f"polar_step must be at most {most:g} at eps={self.eps:g}, not {self.polar_step:g}: every step takes that much off rho."
+            )
+
 
 def run_svd(settings: SvdSettings, progress: Progress) -> Outcome:
     """Both cases of the theorem under plain gradient descent."""
@@ -164,13 +172,7 @@ def run_momentum(settings: MomentumSettings, progress: Progress) -> Outcome:
 def _iterations_before_zero(settings: MomentumSettings, rule: Rule) -> int:
     """How long rho keeps `AWAY` of its start, within the iterations asked for: nearer to 0 rounding is amplified."""
     rho = scale_recursion(settings.eps, rule, settings.iterations, depth=settings.depth, full_output=True)
-    steady = int(np.argmin(np.append(rho, 0.0) >= AWAY * settings.eps)) - 1
-    if steady < 1:
-        raise UsageError(
-            f"polar_step must be at most {(1 - AWAY) * settings.eps:g} at eps={settings.eps:g}, not {settings.polar_step:g}: "
-            "every step takes that much off rho."
-        )
-    return steady
+    return max(1, int(np.argmin(np.append(rho, 0.0) >= AWAY * settings.eps)) - 1)
 
 
 def _rho_series(name: str, result: Study) -> list[Series]:
