@@ -32,7 +32,8 @@ def ratio_interval(errors: Any, others: Any, samples: float) -> tuple[float, lis
     import numpy as np
     from scipy.special import stdtrit
 
-    own, simple = np.square(errors), np.square(others)
+    size = np.abs(others).max()  # which may have a square that is no number
+    own, simple = np.square(errors / size), np.square(others / size)
     ratio = math.sqrt(own.mean() / simple.mean())
     if samples < 2:
         return ratio, None

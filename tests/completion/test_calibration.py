@@ -39,5 +39,13 @@ def test_next_to_nothing_calibrates_nothing() -> None:
     assert held_out(19, 0.5).calibration == 1.0
 
 
+@pytest.mark.parametrize("unit", [1.0, 2.0**600, 2.0**-600])
+def test_the_interval_of_an_error_covers_it_in_any_unit(unit: float) -> None:
+    checks = [HeldOut(np.zeros(100, int), unit * e, np.zeros(100), np.ones(100)) for e in samples(100)]
+    covered = [low < unit < high for low, high in filter(None, (check.rmse_interval for check in checks))]
+    assert 0.84 < np.mean(covered) < 0.96 and len(covered) == 200
+    assert HeldOut(np.zeros(1, int), np.ones(1), np.zeros(1), np.ones(1)).rmse_interval is None
+
+
 def samples(n: int) -> list[np.ndarray]:
     return list(np.random.default_rng(1).normal(size=(200, n)))

@@ -140,12 +140,14 @@ class HeldOut:
     @property
     def rmse_interval(self) -> tuple[float, float] | None:
         """90 % of the root mean square error over all entries like the held-out ones; None where two were not predicted."""
-        if self.values.size < 2 or not np.isfinite(self.rmse):
+        rmse = self.rmse
+        if self.values.size < 2 or not np.isfinite(rmse):
             return None
-        squares = (self.values - self.predictions) ** 2
+        if rmse == 0:
+            return 0.0, 0.0
+        squares = ((self.values - self.predictions) / rmse) ** 2  # of any size
         half = NORMAL_90 * float(np.std(squares, ddof=1)) / math.sqrt(squares.size)
-        low, high = (math.sqrt(max(self.rmse**2 + sign * half, 0.0)) for sign in (-1, 1))
-        return low, high
+        return rmse * math.sqrt(max(1 - half, 0.0)), rmse * math.sqrt(1 + half)
 
     def in_units(self, scale: Array) -> "HeldOut":
         """The same with each entry multiplied by the scale ``(n,)`` of its column."""
