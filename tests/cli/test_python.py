@@ -227,7 +227,7 @@ def test_frames_are_read_like_tables():
     x, y = blobs()
     frame = pd.DataFrame(x, columns=list("abcd")).assign(Label=y)
     assert lowdim.measure(network(), frame)["layers"][0]["width"] == 8, "the column called label needs no option"
-    with pytest.raises(LowdimError, match="Say `text_column` or `path_column`; there are: a, b, c, d, Label, note"):
+    with pytest.raises(LowdimError, match="no table of features: 'note' holds text"):
         lowdim.measure(network(), frame.assign(note="seen"))
     found = as_dataset(
         pd.DataFrame({"said": ["yes", "no"] * 5, "kind": ["p", "n"] * 5}), text_column="said", label_column="kind"

@@ -267,9 +267,9 @@ def test_what_cannot_be_told_from_no_network_is_said() -> None:
     chosen = {"model": "a", "method": "probe", "layer": None, "expected_accuracy": 0.3, "interval": [0.2, 0.4]}
     common = {"recommendation": chosen, "baseline_wins": False, "more_labels": None, "evidence": []}
     unsure = {"gain": 0.01, "interval": [-0.05, 0.07]}
-    said = headline("advise", {**common, "features": {"a": {"random_weights": True}}, "baseline_gain": unsure})
+    said = headline("advise", {**common, "untrained": ["a"], "baseline_gain": unsure})
     assert "better than no network at all cannot be told: +1.0 points (90 % interval -5.0 to +7.0)" in said
     assert said.endswith("Its weights are random.")
     sure = {"gain": 0.2, "interval": [0.1, 0.3]}
-    said = headline("advise", {**common, "features": {"a": {"random_weights": False}}, "baseline_gain": sure})
+    said = headline("advise", {**common, "untrained": [], "baseline_gain": sure})
     assert said == "Use a with probe: it should reach 30.0 % (90 % interval 20.0 to 40.0 %) on new samples."

@@ -148,6 +148,7 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
             "command": line,
         },
         "features": dict(found.features),
+        "untrained": list(found.untrained),
         "baseline_wins": found.baseline_wins,
         "baseline_gain": found.baseline_gain,
         "reasons": list(found.reasons),

@@ -1,7 +1,7 @@
 """From what a person types to a data set."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def load_data(
     text_column: str | None = None,
     label_column: str | None = None,
     path_root: Path | None = None,
-    usual: Mapping[str, Any] | None = None,
+    usual: Mapping[str, str | Sequence[str]] | None = None,
     limit: int | None = None,
     shots: int | None = None,
     seed: int = 0,
@@ -131,7 +131,9 @@ def choose(dataset: Dataset, *, limit: int | None = None, shots: int | None = No
     return replace(dataset, splits=splits, notes=tuple(notes))
 
 
-def _read(spec: str, *, labelled: bool, task: Task, usual: Mapping[str, Any] | None, **columns: Any) -> Dataset:
+def _read(
+    spec: str, *, labelled: bool, task: Task, usual: Mapping[str, str | Sequence[str]] | None, **columns: Any
+) -> Dataset:
     path = Path(spec).expanduser()
     suffix = path.suffix.lower()
     is_table = path.name.lower().endswith(ENDINGS)

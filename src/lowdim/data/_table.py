@@ -99,7 +99,7 @@ def table_of(
     text_column: str | None = None,
     label_column: str | None = None,
     path_root: Path | None = None,
-    usual: Mapping[str, Any] | None = None,
+    usual: Mapping[str, str | Sequence[str]] | None = None,
     labelled: bool = True,
     task: Task = "classification",
     first: int = 2,

@@ -52,7 +52,8 @@ class Advice:
 
     Attributes:
         recommendation: The row of evidence to follow.
-        features: By network, what its feature is: ``layer``, ``pool``, ``width`` and ``why``; and ``random_weights``.
+        features: By network, what its feature is: ``layer``, ``pool``, ``width`` and ``why``.
+        untrained: The networks whose weights are random.
         evidence: Every way that was tried, cross-validated; the recommendation, then by accuracy.
         reasons: Why, and which differences are ties.
         baseline_wins: Whether the baseline without a model is at least as good as the recommendation.
@@ -77,6 +78,7 @@ class Advice:
 
     recommendation: Evidence
     features: Mapping[str, Mapping[str, Any]]
+    untrained: Sequence[str]
     evidence: Sequence[Evidence]
     reasons: Sequence[str]
     baseline_wins: bool
@@ -177,10 +179,8 @@ def advise(
         warnings.append("below 10 images per class the interval of the expected accuracy is too narrow in some cases")
     return Advice(
         recommendation=chosen,
-        features={
-            bench.network.name: {**bench.feature.as_dict(), "random_weights": bench.network.random_weights}
-            for bench in benches
-        },
+        features={bench.network.name: bench.feature.as_dict() for bench in benches},
+        untrained=[bench.network.name for bench in benches if bench.network.random_weights],
         evidence=sorted(evidence, key=lambda entry: (entry is not chosen, -entry.accuracy)),
         reasons=[*reasons, *why],
         baseline_wins=baseline is not None and paired_difference(baseline.correct, chosen.correct)[0] >= 0,

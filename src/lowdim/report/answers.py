@@ -133,7 +133,7 @@ def _advise(result: Result) -> str:
         over = result.get("baseline_gain")  # of earlier versions, none
         if over is not None and over["interval"][0] <= 0:
             said += f" That it does better than no network at all cannot be told: {points(over)}."
-    if result["features"].get(chosen["model"], {}).get("random_weights"):
+    if chosen["model"] in result.get("untrained", ()):
         said += " Its weights are random."
     if (more := result["more_labels"]) is not None:
         before, after = more["shots"]

@@ -3,7 +3,15 @@
 from lowdim._memory import require_memory
 from lowdim.completion.entries._entries import Entries
 from lowdim.completion.entries._inputs import entries_of, is_mixed, is_triplets, numeric, places_of, read_triplets
-from lowdim.completion.entries._kernels import add_both_products, kernel, product_rows, run_rows
+from lowdim.completion.entries._kernels import (
+    LANES,
+    add_both_products,
+    kernel,
+    product_rows,
+    residual_products,
+    run_rows,
+    step_down,
+)
 from lowdim.completion.entries._least_squares import (
     PADDING,
     TILE,
@@ -15,6 +23,7 @@ from lowdim.completion.entries._least_squares import (
 )
 
 __all__ = [
+    "LANES",
     "PADDING",
     "TILE",
     "Entries",
@@ -31,7 +40,9 @@ __all__ = [
     "product_rows",
     "read_triplets",
     "require_memory",
+    "residual_products",
     "run_rows",
     "solve_normal_equations",
     "solve_rows",
+    "step_down",
 ]

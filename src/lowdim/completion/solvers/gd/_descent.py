@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from lowdim.completion.entries import Entries
-from lowdim.completion.entries._kernels import residual_products, step_down
-from lowdim.completion.entries._vectors import LANES
+from lowdim.completion.entries import LANES, Entries, residual_products, step_down
 from lowdim.completion.solvers._solver import Journal
 from lowdim.errors import NonFiniteError
 
