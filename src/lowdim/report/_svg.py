@@ -101,6 +101,8 @@ def _style() -> Generator[None]:
         matplotlib.rcParams.update(_SETTINGS)
         # Letters stay letters in the SVG; that the measuring font lacks some of them only shifts the layout a little.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
+        # On a busy machine the place of a legend takes more than a second, which nobody needs to know.
+        warnings.filterwarnings("ignore", "Creating legend with loc")
         yield
 
 
