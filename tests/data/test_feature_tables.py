@@ -52,6 +52,13 @@ def test_rows_with_an_empty_cell_are_left_out_and_text_is_refused(delta: Path) -
         lowdim.predict(delta, TABLE.astype({"ash": object}).assign(ash=[*TABLE["ash"][:3], "low", *TABLE["ash"][4:]]))
 
 
+def test_no_row_and_two_columns_of_one_name_are_refused(delta: Path) -> None:
+    with pytest.raises(InputError, match="has no row"):
+        lowdim.predict(delta, TABLE.iloc[:0])
+    with pytest.raises(InputError, match="several columns called ash"):
+        lowdim.predict(delta, pd.concat([TABLE, TABLE[["ash"]]], axis=1))
+
+
 def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
     TABLE.to_csv(tmp_path / "eu.csv", sep=";", decimal=",", index=False)
     read = load_data(tmp_path / "eu.csv", label_column="wine", test_share=0)["train"]

@@ -177,6 +177,7 @@ def test_npz_of_images_and_features(tmp_path: Path) -> None:
         ({"x_train": np.eye(3), "y_train": [0, 1]}, "one label per sample"),
         ({"x_train": np.eye(3, dtype=int), "y_train": [0, 1, 2]}, "expected images"),
         ({"x_train": np.zeros((3, 5, 8, 8), np.uint8), "y_train": [0, 1, 2]}, "expected images"),
+        ({"x_train": np.eye(3), "y_train": np.zeros((3, 0))}, "one label per sample"),
         ({"x_train": np.eye(3), "y_train": np.eye(3)}, r"one-hot: give labels.argmax\(axis=1\)"),
         ({"x_train": np.eye(3), "y_train": [0, 1, 2], "x_test": np.eye(3)[:, :2], "y_test": [0, 1, 2]}, "do not match"),
         ({"x_train": np.eye(3), "y_train": [0, 1, 2], "x_test": np.eye(3)}, "with y_test"),

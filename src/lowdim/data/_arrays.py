@@ -273,7 +273,10 @@ def _labels(name: str, values: Any, samples: int) -> np.ndarray:
         labels = labels[:, 0]
     if labels.ndim != 1 or len(labels) != samples:
         indicators = (
-            labels.ndim == 2 and labels.dtype.kind in "biuf" and bool((np.sort(labels)[:, -2:] == [0, 1]).all())
+            labels.ndim == 2
+            and labels.shape[1] > 1
+            and labels.dtype.kind in "biuf"
+            and bool((np.sort(labels)[:, -2:] == [0, 1]).all())
         )
         hint = " These rows are one-hot: give labels.argmax(axis=1)." if indicators else ""
         raise InputError(

@@ -85,6 +85,9 @@ def load_table(path: Path, **how: Any) -> Dataset:
 def frame_columns(frame: Any) -> Columns:
     """The columns of a pandas or polars frame; numbers stay numbers."""
     columns: Columns = {}
+    names = [str(name) for name in frame.columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"The frame has several columns called {some(twice, range(len(twice)))}: rename all but one.")
     for name in frame.columns:
         cells = np.asarray(frame[name])
         columns[str(name)] = cells if cells.dtype.kind in "fiub" else [_as_text(cell) for cell in cells.tolist()]
@@ -107,6 +110,8 @@ def table_of(
     """`load_table` of columns that were read; `path` is where from, and `first` the number of the first row."""
     if path_column and text_column:
         raise InputError("Name a path column or a text column, not both.")
+    if not any(map(len, columns.values())):
+        raise InputError(f"{path} has no row.")
     again = {
         option: name
         for option, name in (usual or {}).items()
