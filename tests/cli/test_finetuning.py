@@ -186,6 +186,8 @@ def test_advise_reads_a_file_of_models_and_says_when_none_helps(tmp_path: Path) 
     assert "feature of untrained: blocks.1" in done.stdout
     found = json.loads(next(tmp_path.glob("lowdim-runs/advise-*/result.json")).read_text())
     assert found["baseline_wins"] is True
+    low, high = found["baseline_gain"]["interval"]
+    assert low < found["baseline_gain"]["gain"] < high and low < -high, "the network is behind"
     assert {row["method"] for row in found["learning_curve"]} >= {"baseline", "probe"}
     command = found["recommendation"]["command"]
     assert "--model digits --" in command and "--random-weights --mean 0.48145466 --std 0.5" in command
