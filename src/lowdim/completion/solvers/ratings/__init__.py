@@ -51,13 +51,14 @@ def _suits_quickly(entries: Entries, settings: Settings) -> str | None:
 
 
 def _memory_quickly(entries: int, shape: tuple[int, int], rank: int) -> int:
-    return 24 * 2**20 + 320 * entries + 120 * sum(shape) * rank
+    return 4 * 2**20 + 320 * entries + 120 * sum(shape) * rank
 
 
 def _memory(entries: int, shape: tuple[int, int], rank: int) -> int:
     draws = DRAWS * 4 * (sum(shape) * (rank + 2) + shape[1] * (rank + 1))
-    # once more while they are stacked
-    return 2 * min(draws, KEPT_BYTES) + _memory_quickly(entries, shape, rank)
+    # once more while they are stacked, when the working space of the fit is free again
+    stacked = 4 * 2**20 + 2 * min(draws, KEPT_BYTES) + 40 * entries
+    return max(stacked, _memory_quickly(entries, shape, rank))
 
 
 RATINGS = Solver(
