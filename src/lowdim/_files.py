@@ -484,6 +484,8 @@ def existing_file(path: Path, what: str) -> Path:
             return path
         if path.is_dir():
             raise InputError(f"{what} {path} is a folder; a file is needed.")
+        if path.is_symlink():
+            path.stat()  # says where the link ends
         names = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
     where = did_you_mean(path.name, names) if names else f"The folder {path.parent} does not exist or is empty."
     raise InputError(f"{what} {path} does not exist. {where}")
