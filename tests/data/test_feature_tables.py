@@ -104,3 +104,11 @@ def test_numbers_that_are_all_different_are_features_beside_a_name_that_says_no_
     table = TABLE.assign(weight=np.random.default_rng(1).permutation(40))
     read = as_dataset(table, label_column="wine")
     assert read.columns["feature_columns"] == ["ash", "hue", "malic", "weight"]
+
+
+def test_rank_promises_of_rows_of_numbers_what_finetune_reaches() -> None:
+    ranked = lowdim.rank("features", TABLE, label_column="wine").data["scores"][0]
+    tuned = lowdim.finetune("features", TABLE, label_column="wine", method="auto").data
+    own = next(one for one in tuned["evidence"] if one["method"] == "linear-probe")
+    assert ranked["probe_cv_accuracy"] == pytest.approx(own["accuracy"])
+    assert ranked["probe_accuracy"] == pytest.approx(tuned["accuracy"]["test"])
