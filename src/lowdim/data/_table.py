@@ -227,10 +227,22 @@ def _numbers(
         raise InputError(
             f"{path} has no column {some(missing, range(len(missing)))}, which the classifier was fitted to. {did_you_mean(missing[0], columns)}"
         )
+    from lowdim.tables import identifies
+
     others = _others(columns, outputs)
     features = {name: _as_numbers(columns[name]) for name in wanted or others}
     found = {name: numbers for name, numbers in features.items() if numbers is not None}
-    unused = tuple(name for name in others if name not in found)
+    names = (
+        {}
+        if wanted
+        else {name: identifies(name, numbers, first=name == next(iter(columns))) for name, numbers in found.items()}
+    )
+    found = {name: numbers for name, numbers in found.items() if not names.get(name)}
+    unused = tuple(
+        f"{name or 'the column without a name'}{f' ({why})' if (why := names.get(name)) else ''}"
+        for name in others
+        if name not in found
+    )
     if wanted and len(found) < len(wanted):
         raise InputError(f"{path}: {_faults(features, columns, first)}. The classifier was fitted to numbers there.")
     if not found:

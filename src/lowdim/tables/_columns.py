@@ -328,14 +328,28 @@ def _numeric(
 ) -> Column:
     distinct = np.unique(values[known])
     if kind is None:
-        every = known.all() and distinct.size == values.size > 1 and whole
-        counting = first and every and bool((np.diff(values) == 1).all())
-        if every and (_ID_NAME.search(name) or counting):
-            why = "whole numbers, all different" if _ID_NAME.search(name) else "it counts the rows"
+        why = identifies(name, values, first=first) if known.all() and whole else ""
+        if why:
             return Column(name, "id", known, np.empty((len(values), 0)), write=write, why=why)
         kind = "empty" if distinct.size == 0 else "constant" if distinct.size == 1 else "integer" if whole else "number"
     width = 1 if kind in MODELLED else 0
     return Column(name, kind, known, np.where(known, values, np.nan)[:, None][:, :width], (), write)
+
+
+def identifies(name: str, values: Array, *, first: bool) -> str:
+    """Why known numbers name their rows and say nothing else of them, by name and, in the first column, by counting; empty where they do not.
+
+    Example:
+        >>> identifies("id", np.array([7.0, 3.0]), first=False), identifies("", np.array([7.0, 8.0]), first=True)
+        ('whole numbers, all different', 'it counts the rows')
+        >>> identifies("age", np.array([7.0, 8.0]), first=False), identifies("id", np.array([7.0, 7.0]), first=True)
+        ('', '')
+    """
+    if len(values) < 2 or bool((values % 1 != 0).any()) or len(np.unique(values)) < len(values):
+        return ""
+    if first and bool((np.diff(values) == 1).all()):
+        return "it counts the rows"
+    return "whole numbers, all different" if _ID_NAME.search(name) else ""
 
 
 def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
