@@ -1,4 +1,4 @@
-"""What comes round with the day, the week or the year is found, and a hole is filled by it."""
+"""Times: what comes round with the day, the week or the year is found, and a hole is filled by it; absent rows are named."""
 
 import numpy as np
 import pandas as pd
@@ -92,3 +92,26 @@ def test_an_index_of_times_is_the_order_in_time(index: str) -> None:
     assert np.sqrt(np.mean(wrong**2)) < 0.4 * full["warm"].std()
     unnamed = holed.rename_axis(None).rename(columns={"other": "index"})
     assert [column.name for column in table_of_frame(unnamed).columns] == ["warm", "index", "index (index)"]
+
+
+def test_rows_that_are_absent_are_named() -> None:
+    frame = hourly().drop(index=range(100, 124))
+    note = "24 rows are absent from the even steps of 'time', between 2024-01-05 03:00:00 and 2024-01-06 04:00:00"
+    assert any(note in one for one in table_of_frame(frame).notes)
+    assert any("25 rows" in one and "in 2 places" in one for one in table_of_frame(frame.drop(index=300)).notes)
+    working = pd.date_range("2024-01-01", periods=100, freq="B")
+    months = pd.date_range("2015-01-01", periods=100, freq="MS")
+    for times in (
+        hourly()["time"][:100],
+        working,
+        months,
+        pd.DatetimeIndex(np.sort(pd.to_datetime(HOURS[:100] ** 2, unit="D"))),
+    ):
+        even = pd.DataFrame({"time": np.asarray(times), "value": np.arange(100.0) ** 2})
+        assert not any("absent" in one for one in table_of_frame(even).notes)
+    panel = pd.DataFrame(
+        {"who": np.repeat(list("abcd"), 20), "year": [*range(2000, 2020)] * 4, "value": np.arange(80.0) ** 2}
+    )
+    assert not any("absent" in one for one in table_of_frame(panel).notes)
+    note = "1 row is absent from the even steps of 'year', between 2004 and 2006"
+    assert any(note in one for one in table_of_frame(panel.drop(index=25)).notes)

@@ -45,6 +45,7 @@ _TOTAL = re.compile(
 _YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
 _YEAR = re.compile(r"[12]\d{3}(\.0)?")
 _LEAST_TIMES = 3  # of each entity, on average
+_EVEN, _SELDOM = 0.15, 0.05  # of the median step: how much others differ; the share of steps that are longer
 NORMAL_90 = 1.6448536269514722
 """Deviations on either side of the mean that hold 90 % of a normal distribution."""
 
@@ -414,7 +415,29 @@ def _in_order(table: Table, cells: pd.DataFrame, time: str | None, entity: str |
         return table
     clock = _clock(cells, table.columns, time, entity, times)
     note = f"rows are in order of {time!r}" + (f" for each {entity!r}" if entity else "")
-    return replace(table, notes=(*table.notes, note), clock=clock, time=time, entity=entity)
+    column = next(column for column in table.columns if column.name == time)
+    return replace(table, notes=(*table.notes, note, *_absent(clock, column)), clock=clock, time=time, entity=entity)
+
+
+def _absent(clock: Array, column: Column) -> list[str]:
+    """A line on rows that times at even steps lack; months and the like are even, working days are not."""
+    order = np.lexsort((clock[:, 1], clock[:, 0]))
+    groups, times = clock[order].T
+    follows = np.flatnonzero((np.diff(groups) == 0) & (np.diff(times) > 0))
+    if not follows.size:
+        return []
+    steps = np.diff(times)[follows]
+    steps = steps / np.median(steps)
+    long = np.round(steps) > 1
+    if not long.any() or long.mean() > _SELDOM or (np.abs(steps[~long] - 1) > _EVEN).any():
+        return []
+    first = follows[long][0]
+    lacking, places = int((np.round(steps[long]) - 1).sum()), int(long.sum())
+    where = f"between {column.write(times[first])} and {column.write(times[first + 1])}"
+    return [
+        f"{lacking:,} row{'s are' if lacking > 1 else ' is'} absent from the even steps of {column.name!r}, "
+        f"{where if places == 1 else f'in {places} places, the first {where}'}; only rows that are there are completed"
+    ]
 
 
 def _order_found(
