@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import lowdim
 from lowdim.completion import DeepMatrixCompletion
 from lowdim.tables import table_of_frame
-from lowdim.tables._cycles import CYCLES, comes_round, phases
+from lowdim.tables._cycles import CYCLES, _mean_around, comes_round, phases
 
 DAY, WEEK, YEAR = CYCLES.values()
 HOURS = np.arange(480) / 24
@@ -45,6 +46,14 @@ def test_a_cycle_is_one_and_a_drift_is_none(days: np.ndarray, length: float) -> 
 def test_days_without_an_hour_have_no_time_of_the_day() -> None:
     assert not comes_round(np.arange(200.0), np.random.default_rng(0).normal(size=200), DAY)
     assert not comes_round(np.array([]), np.array([]), DAY)
+
+
+def test_the_mean_around_a_point_of_a_line_is_the_line() -> None:
+    """What lies on both ends of the window counts half: else the mean lies beside it."""
+    for days in (np.arange(40.0), np.arange(40) / 3 + 0.01):
+        means = _mean_around(days, 5 * days, 4.0)
+        whole = (days - days[0] >= 2) & (days[-1] - days >= 2)
+        np.testing.assert_allclose(means[whole], 5 * days[whole], atol=1e-9)
 
 
 def test_the_last_moment_of_a_cycle_stands_beside_the_first() -> None:
@@ -92,6 +101,16 @@ def test_an_index_of_times_is_the_order_in_time(index: str) -> None:
     assert np.sqrt(np.mean(wrong**2)) < 0.4 * full["warm"].std()
     unnamed = holed.rename_axis(None).rename(columns={"other": "index"})
     assert [column.name for column in table_of_frame(unnamed).columns] == ["warm", "index", "index (index)"]
+    if index == "times":
+        unnamed.index = pd.DatetimeIndex([pd.NaT, *unnamed.index[1:]])
+        assert [column.name for column in table_of_frame(unnamed).columns] == ["warm", "index"]
+
+
+def test_the_error_of_a_date_is_its_own() -> None:
+    holed = hourly()
+    holed.loc[holed.index[::50], "time"] = pd.NaT
+    found = lowdim.complete(holed).to_frame().set_index("column")
+    assert 0 < found.loc["time", "checked cells"] <= len(holed)
 
 
 def test_rows_that_are_absent_are_named() -> None:
@@ -113,5 +132,12 @@ def test_rows_that_are_absent_are_named() -> None:
         {"who": np.repeat(list("abcd"), 20), "year": [*range(2000, 2020)] * 4, "value": np.arange(80.0) ** 2}
     )
     assert not any("absent" in one for one in table_of_frame(panel).notes)
+    panel["year"] += 40 * (panel["who"] == "b")
+    assert not any("absent" in one for one in table_of_frame(panel).notes)
+    uneven = np.arange(100) + np.random.default_rng(0).uniform(-0.3, 0.3, 100)
+    uneven[50:] += 5
+    frame = pd.DataFrame({"time": pd.to_datetime(uneven, unit="D"), "value": np.arange(100.0) ** 2})
+    assert not any("absent" in one for one in table_of_frame(frame).notes)
+    panel["year"] -= 40 * (panel["who"] == "b")
     note = "1 row is absent from the even steps of 'year', between 2004 and 2006"
     assert any(note in one for one in table_of_frame(panel.drop(index=25)).notes)
