@@ -444,6 +444,9 @@ def test_a_link_says_where_it_ends(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     (tmp_path / "c").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "d.npz")
+    with pytest.raises(InputError, match=r"The matrix .*d\.npz is a pipe; a regular file is needed"):
+        _files.existing_file(tmp_path / "d.npz", "The matrix")
     with pytest.raises(InputError, match="a cannot be reached: its links lead in a circle"):
         _files.existing_file(tmp_path / "a", "The matrix")
     with pytest.raises(InputError, match="c does not exist"):

@@ -241,7 +241,7 @@ def _read(
         _refuse(f"{file} is a picture and has no columns", named | _of_a_table(columns))
     if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)
-    if file != "-" and not path.is_fifo():
+    if file != "-" and not (path.is_fifo() and path.suffix.lower() not in {".npz", *pictures.SUFFIXES}):
         path = existing_file(path, "The matrix")
         if path.suffix.lower() in pictures.SUFFIXES:
             return pictures.read_picture(path, existing_file(mask, "The mask") if mask else None)
