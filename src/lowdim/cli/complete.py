@@ -367,7 +367,7 @@ def _run(
         warnings.simplefilter("always", CompletionWarning)
         with progress("sweeps") as update:
             fit_with_journal(model, _matrix(source), Journal(folder.state, update), **known)
-        pictures, tables = [], {}
+        pictures, course, tables = [], [], {}
         if isinstance(source, Picture):
             filled = source.filled(model.transform(entries))
             output = str(folder.write("completed.png", to_png(filled)))
@@ -376,7 +376,7 @@ def _run(
             size = {"height": height, "width": width, "channels": channels, "missing": int(source.missing.sum())}
             tables = {"picture": size}
         elif isinstance(source, TableFile):
-            output, tables = _write_table(folder, source, model)
+            output, tables, course = _write_table(folder, source, model)
             errors = _errors_by_column(source, model)
             tables["columns"] = [column | errors.get(column["name"], _UNJUDGED) for column in tables["columns"]]
         else:
@@ -390,16 +390,16 @@ def _run(
         "output": output,
         "warnings": remarks,
     }
-    page = _page(result, model.held_out_entries_, pictures)
+    page = _page(result, model.held_out_entries_, pictures, course)
     result["figures"] = write_report(folder, page)
     return result, page, model
 
 
-def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = ()) -> "Page":
+def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = (), course: Any = ()) -> "Page":
     from lowdim.report.completion import completion_sections
 
     title = f"{Path(result['config']['file']).name}, completed"
-    return page_of("complete", result, title, completion_sections(result, held_out, pictures))
+    return page_of("complete", result, title, completion_sections(result, held_out, pictures, course))
 
 
 def _size(source: "Source") -> tuple[tuple[int, int], int, str]:
@@ -458,13 +458,17 @@ def _matrix(source: "Source") -> Any:
     return source
 
 
-def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCompletion") -> tuple[str, dict[str, Any]]:
-    """Writes the table in the form of its file, its deviations, and the list of filled cells; returns the first, and what was filled."""
+def _write_table(
+    folder: "RunFolder", source: "TableFile", model: "DeepMatrixCompletion"
+) -> tuple[str, dict[str, Any], list[Any]]:
+    """Writes the table in the form of its file, its deviations, and the list of filled cells; returns the first, what was filled, and how it
+    lies in time."""
     from collections import Counter
 
     import numpy as np
 
     from lowdim.completion._estimator import fill_table
+    from lowdim.report.completion import in_time
 
     filled = fill_table(model, source.table)
     output = folder.write(f"completed{source.source.suffix}", source.source.written(filled))
@@ -495,7 +499,7 @@ def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCom
         {"row": row + 1, "column": cell.column, "value": str(cell.value), "deviation": cell.deviation}
         for (row, _), cell in sorted(filled.items())[:EXAMPLES]
     ]
-    return str(output), {"columns": columns, "filled": len(filled), "examples": examples}
+    return str(output), {"columns": columns, "filled": len(filled), "examples": examples}, in_time(source.table, filled)
 
 
 def _write(

@@ -443,15 +443,16 @@ def _absent(clock: Array, column: Column) -> list[str]:
 def _order_found(
     table: Table, cells: pd.DataFrame, entity: str | None, times: _Reader
 ) -> tuple[str | None, str | None]:
-    """The column with the times and that with the entities: dates or years that are all known and ascend, in the whole table or for each
-    level of a column of labels."""
+    """The column with the times and that with the entities: dates or years that are all known and ascend or descend in the whole table, or
+    ascend for each level of a column of labels."""
     found = {
         column.name: _clock(cells, table.columns, column.name, entity, times)
         for column in table.columns
         if column.known.all() and len(column.known) > 2 and (column.kind == "date" or _are_years(column, cells))
     }
     for name, clock in found.items():
-        if entity is not None or (np.diff(clock[:, 1]) > 0).all():
+        steps = np.diff(clock[:, 1])
+        if entity is not None or (steps > 0).all() or (steps < 0).all():
             return name, entity
     for name, clock in found.items():
         for column in table.columns:
