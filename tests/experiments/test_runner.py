@@ -1,6 +1,7 @@
 """Settings, stored outcomes and the processes that run experiments."""
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -177,6 +178,17 @@ def test_too_large_a_setting_is_said_to_need_memory(tmp_path):
     _work("separation-scale", load("separation-scale").settings(per_class=10**7), tmp_path, told)
     assert told.messages[-1]["exit_code"] == 5
     assert "memory" in told.messages[-1]["message"]
+
+
+def test_a_full_disk_is_said_with_what_to_do(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_runner, "write_checked", full)
+    told = []
+    _work("parsimony-svd", load("parsimony-svd").settings(), tmp_path, SimpleNamespace(send=told.append))
+    assert told[-1]["exit_code"] == 5
+    assert told[-1]["message"] == "no space left on the disk. Free some and run the same command again."
 
 
 def test_parts_of_an_interrupted_experiment_are_found_again(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from lowdim._files import read_checked, write_checked
-from lowdim.errors import LowdimError, ResourceError, is_out_of_memory
+from lowdim.errors import LowdimError, ResourceError, is_disk_full, is_out_of_memory
 from lowdim.experiments import load
 from lowdim.experiments._experiment import Outcome, Skipped
 from lowdim.experiments._kept import keeping
@@ -220,7 +220,9 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
             connection.send({"status": "error", "message": message, "exit_code": ResourceError.exit_code})
             return
         if isinstance(error, OSError) and error.errno in _LIMITS:
-            connection.send({"status": "error", "message": str(error), "exit_code": ResourceError.exit_code})
+            full = "no space left on the disk. Free some and run the same command again."
+            message = full if is_disk_full(error) else str(error)
+            connection.send({"status": "error", "message": message, "exit_code": ResourceError.exit_code})
             return
         connection.send(
             {
