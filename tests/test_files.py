@@ -438,3 +438,16 @@ def test_a_state_that_is_a_link_is_refused(tmp_path):
     with pytest.raises(UsageError, match="is a link"), RunFolder(tmp_path / "run", "measure", {}):
         pass
     assert (tmp_path / "elsewhere" / "mine").read_text() == "kept"
+
+
+def test_a_link_says_where_it_ends(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "c").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "d.npz")
+    with pytest.raises(InputError, match=r"The matrix .*d\.npz is a pipe; a regular file is needed"):
+        _files.existing_file(tmp_path / "d.npz", "The matrix")
+    with pytest.raises(InputError, match="a cannot be reached: its links lead in a circle"):
+        _files.existing_file(tmp_path / "a", "The matrix")
+    with pytest.raises(InputError, match="c does not exist"):
+        _files.existing_file(tmp_path / "c", "The matrix")

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 
-from lowdim._reading import reading, said, typed
+from lowdim._reading import reading, require_regular, said, typed
 from lowdim.errors import InputError, LowdimError, ResourceError, UsageError, did_you_mean
 from lowdim.schemas import SCHEMA_VERSION
 
@@ -484,6 +484,8 @@ def existing_file(path: Path, what: str) -> Path:
             return path
         if path.is_dir():
             raise InputError(f"{what} {path} is a folder; a file is needed.")
+        if os.path.lexists(path):
+            require_regular(path, f"{what} {path}")
         names = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
     where = did_you_mean(path.name, names) if names else f"The folder {path.parent} does not exist or is empty."
     raise InputError(f"{what} {path} does not exist. {where}")

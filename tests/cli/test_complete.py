@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from sklearn.datasets import load_wine
 
 import lowdim
 from lowdim.cli import main
-from lowdim.errors import UsageError
+from lowdim.errors import InputError, UsageError
 
 
 @pytest.fixture
@@ -608,3 +609,10 @@ def test_of_too_few_entries_no_error_is_told(tmp_path: Path) -> None:
     found = lowdim.complete(tmp_path / "r.csv", row="user", col="item", value="value")
     assert found.data["held_out_rmse"] is None
     assert "nan" not in str(found)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.png"])
+def test_a_pipe_that_could_hold_no_table_is_refused_without_opening(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="is a pipe; a regular file is needed"):
+        lowdim.complete(str(tmp_path / name))

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from lowdim._verdicts import Verdict
 from lowdim.cli.check import check
-from lowdim.cli.reproduce import named_by_environment
-from lowdim.experiments import load
+from lowdim.cli.reproduce import named_by_environment, reproduce
+from lowdim.experiments import Outcome, _runner, load
+from lowdim.experiments._runner import Finished
+from lowdim.figures import Lines
+from lowdim.report import _page
 
 
 def lowdim(*arguments, cwd=None):
@@ -122,6 +126,30 @@ def test_reproduce_writes_a_page_and_continues(tmp_path):
     other = lowdim("reproduce", "separation-scale", "--set", "seed=1", "--out", tmp_path / "run")
     assert other.returncode == 2
     assert "other settings" in other.stderr
+
+
+def test_an_interruption_waits_for_no_drawing(tmp_path, monkeypatch):
+    """The page of what is finished is there, and its figures were drawn when they came, each once."""
+    drawn, stopped = [], []
+    monkeypatch.setattr(_page, "to_svg", lambda figure: drawn.append(bool(stopped)) or "<svg/>")
+    plot = [Lines(name="f", title=name, x_label="x", y_label="y", series=[]) for name in "abc"]
+    outcomes = [
+        Finished(id, "done", 1.0, Outcome(verdicts=[Verdict("v", 0.0, "<=", 1.0, True)], figures=[one]))
+        for id, one in zip(("parsimony-svd", "separation-scale", "separation-depth"), plot, strict=True)
+    ]
+
+    def experiments(*arguments, **more):
+        yield from outcomes
+        stopped.append(True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_runner, "run_experiments", experiments)
+    ids = [*(one.id for one in outcomes), "separation-theorem"]
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(ids, out=tmp_path / "run")
+    page = (tmp_path / "run/report.html").read_text()
+    assert drawn == [False] * 3 and all(f'id="{one.id}"' in page for one in outcomes)
+    assert 'id="separation-theorem"' not in page
 
 
 def test_a_failed_verdict_exits_4_and_an_error_hides_nothing(tmp_path):

@@ -7,7 +7,7 @@ from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table import _worlds as worlds
 from lowdim.completion.solvers.table._forest import Bins, Forest
 from lowdim.completion.solvers.table._kernel_ridge import KernelRidge
-from lowdim.completion.solvers.table._second_stage import SecondStage, fit_second_stage
+from lowdim.completion.solvers.table._second_stage import SecondStage, _Fitting, fit_second_stage
 from lowdim.completion.solvers.table._stack import Candidates, stack
 from lowdim.completion.solvers.table._worlds import NormalScores
 
@@ -197,6 +197,20 @@ def test_columns_of_one_category_are_hidden_together() -> None:
     stage = fitted(values, observed, together=together)
     # nothing tells the level: were one column of the block seen, the others would follow from it
     assert rmse((stage.honest[:, :3] - values[:, :3])[observed[:, :3]]) > 0.9
+
+
+def test_a_second_round_begins_with_what_the_first_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "MOST_WORLDS", 3)
+    values, observed = holed(curved(100, 0), 0.2, 1)
+    stage, hidden = fitted(values, observed, rounds=1), np.where(observed, values, 0.0)
+    every = [np.array([j]) for j in range(hidden.shape[1])]
+    targets = np.arange(hidden.shape[1])
+    fitting = _Fitting(hidden, observed, stage.plain, stage.scored, targets, every, stage.low, stage.high, 0)
+    columns, honest = fitting.round(targets, {}, last=True)
+    fitting.refill(columns, honest)
+    nothing_hidden = fitting.worlds[len(fitting.design.hides) - 1].filled
+    np.testing.assert_allclose(nothing_hidden[~observed], stage.complete(hidden, observed)[~observed], rtol=1e-9)
+    np.testing.assert_array_equal(nothing_hidden[observed], hidden[observed])
 
 
 def test_no_round_gives_the_factor_model() -> None:

@@ -164,6 +164,25 @@ def test_a_column_of_values_is_no_column_of_labels(tmp_path: Path) -> None:
     assert load_data(str(tmp_path / "t.csv"), label_column="stars").classes == ("0", "1", "2", "3")
 
 
+@pytest.mark.parametrize(
+    "wrap", [lambda cell: cell, lambda cell: {"bytes": cell, "path": "a.png"}], ids=["bytes", "datasets"]
+)
+def test_pictures_inside_a_table_are_refused_in_one_line(tmp_path: Path, wrap) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)).save(buffer, "png")
+    pd.DataFrame({"image": [wrap(buffer.getvalue())] * 4, "label": list("abab")}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"row 2: .* is no path\. Pictures inside a table") as refused:
+        load_data(str(tmp_path / "t.parquet"))
+    assert len(str(refused.value)) < 400
+
+
+def test_texts_that_a_file_keeps_as_bytes_are_texts(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": [b"one", "zw\u00f6lf".encode()] * 2, "label": [b"cat", b"dog"] * 2})
+    frame.to_parquet(tmp_path / "t.parquet")
+    data = load_data(str(tmp_path / "t.parquet"), whole=True)
+    assert data.classes == ("cat", "dog") and data["all"].load(1) == "zw\u00f6lf"
+
+
 def test_pictures_outside_the_folder_of_the_table_are_read_where_that_is_allowed(tmp_path: Path) -> None:
     for number in range(4):
         path = tmp_path / "pictures" / f"{number}.png"

@@ -260,6 +260,39 @@ def test_a_killed_process_is_reported_and_hides_nothing(tmp_path):
     assert finished["separation-scale"].status == "done"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_process_starts_waits_until_it_is_known(tmp_path, monkeypatch, number):
+    """Otherwise nobody ends it, and Python waits for it at its own end."""
+    import multiprocessing
+
+    start = _runner._start
+
+    def signalled(*arguments):
+        worker = start(*arguments)
+        signal.raise_signal(number)
+        return worker
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_runner, "_start", signalled)
+    before = signal.signal(number, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_experiments(settings_of("parsimony-svd"), tmp_path, jobs=1, progress=lambda done, total: None))
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_whose_parent_was_killed_ends_in_silence(tmp_path):
+    def gone(message):
+        raise BrokenPipeError
+
+    _work("parsimony-svd", load("parsimony-svd").settings(), tmp_path, SimpleNamespace(send=gone, close=lambda: None))
+
+
 def test_the_same_settings_give_the_same_bits(tmp_path):
     settings = settings_of("separation-scale", "parsimony-svd")
     first, second = collect(settings, tmp_path / "a"), collect(settings, tmp_path / "b", jobs=1)

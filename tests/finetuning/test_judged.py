@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lowdim
+from lowdim._balance import balanced_accuracy, majority_warnings
+from lowdim._warnings import merged
 from lowdim.data import Dataset, dataset_from_arrays
 from lowdim.errors import InputError
 from lowdim.finetuning import advise, finetune
-from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
 from lowdim.models import load_model
 
 
@@ -23,8 +25,11 @@ def test_a_majority_that_explains_the_accuracy_is_said_with_the_remedy() -> None
     assert tuned.accuracy["train"] == pytest.approx(60 / 63)
     assert (tuned.accuracy["balanced_train"], tuned.accuracy["balanced_test"]) == (0.5, 0.5)
     (said,) = [warning for warning in tuned.warnings if "largest class" in warning]
-    assert "train accuracy 95.2 %" in said
-    assert "(many: 95.2 % of the samples); the balanced accuracy is 50.0 %" in said
+    assert (
+        "train accuracy: 95.2 % is hardly more than the 95.2 % that always naming the largest class (many) would give"
+        in said
+    )
+    assert "the balanced accuracy is 50.0 %" in said
     assert "`class_weights`" in said
     weighted = finetune(load_model("features"), unequal(), method="linear-probe", class_weights=True)
     assert not any("Tuning with" in warning for warning in weighted.warnings)
@@ -47,7 +52,27 @@ def test_advice_has_the_balanced_accuracy_of_every_row(tmp_path: Path) -> None:
     assert all(
         row.balanced_accuracy == balanced_accuracy(row.correct, unequal()["train"].labels) for row in advice.evidence
     )
-    assert any("largest class would give (many" in warning for warning in advice.warnings)
+    assert any("largest class (many) would give" in warning for warning in advice.warnings)
+
+
+def test_measure_and_rank_say_what_the_largest_class_explains(tmp_path: Path) -> None:
+    data = unequal()
+    profile = lowdim.measure("features", data)
+    assert any("largest class (many) would give" in warning for warning in profile["warnings"])
+    assert not any("class_weights" in warning for warning in profile["warnings"])
+    ranking = lowdim.rank(["features"], data)
+    said = [warning for warning in ranking["warnings"] if "largest class would give" in warning]
+    assert len(said) == 1 and "the probe, cross-validated" in said[0]
+
+
+def test_places_of_one_warning_stay_whole() -> None:
+    labels = np.repeat([0, 1], [60, 3])
+    said = [
+        majority_warnings(what, np.ones(63) * (labels == 0), labels, ["0", "1"])[0]
+        for what in ("train accuracy", "test accuracy")
+    ]
+    (one,) = merged(said)
+    assert one.startswith("2 places (train accuracy and test accuracy): 95.2 % is hardly more")
 
 
 def test_test_samples_from_train_are_said_with_the_accuracy_without_them() -> None:

@@ -146,7 +146,7 @@ def _explain(error: Exception, signals: Signals) -> int:
         print(f"error: {usage_message(error)}", file=sys.stderr)
         return 2
     if is_out_of_memory(error):
-        print(f"error: out of memory ({_brief(error)}). {_smaller()}", file=sys.stderr)
+        print(f"error: out of memory ({_brief(error)}). {_smaller(error)}", file=sys.stderr)
         return 5
     if is_disk_full(error):
         from lowdim.cli._voice import has_option
@@ -186,10 +186,12 @@ def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _smaller() -> str:
+def _smaller(error: Exception) -> str:
     """What would need less memory, in options of the running command."""
     from lowdim.cli._voice import has_option
 
+    if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is None):
+        return "A library found no room: allow more with ulimit -v, or use a machine with more."
     options = [flag for name, flag in _SMALLER.items() if has_option(name)]
     ways = [f"lower {' or '.join(options)}"] if options else ["use a machine with more, or smaller inputs"]
     if of_the_process() is not None:

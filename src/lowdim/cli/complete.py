@@ -241,7 +241,7 @@ def _read(
         _refuse(f"{file} is a picture and has no columns", named | _of_a_table(columns))
     if sample:
         return pictures.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)
-    if file != "-" and not path.is_fifo():
+    if file != "-" and not (path.is_fifo() and path.suffix.lower() not in {".npz", *pictures.SUFFIXES}):
         path = existing_file(path, "The matrix")
         if path.suffix.lower() in pictures.SUFFIXES:
             return pictures.read_picture(path, existing_file(mask, "The mask") if mask else None)
@@ -425,14 +425,16 @@ def _errors_by_column(source: "TableFile", model: "DeepMatrixCompletion") -> dic
     from lowdim._intervals import ratio_interval
 
     columns = [column for column in source.table.columns if column.modelled]
-    owner = np.repeat(np.arange(len(columns)), [column.numbers.shape[1] for column in columns])
+    owner = np.repeat(np.arange(len(columns)), [column.width for column in columns])
+    # of a date itself, not of where in its cycles it is
+    own = np.concatenate([np.arange(column.width) < column.numbers.shape[1] for column in columns])
     values, predictions = model.held_out_entries_
     places, ratios = model.held_out_columns_, dict[str, dict[str, Any]]()
     counts = np.array([column.known.sum() for column in columns])[owner][places]
-    means = np.concatenate([np.nanmean(column.numbers, axis=0) for column in columns])[places]
+    means = np.concatenate([np.nanmean(column.inputs, axis=0) for column in columns])[places]
     simple = (values - means) * counts / np.maximum(counts - 1, 1)
     for index, column in enumerate(columns):
-        mine = (owner[places] == index) & np.isfinite(predictions)
+        mine = (owner[places] == index) & own[places] & np.isfinite(predictions)
         cells = int(mine.sum()) // column.numbers.shape[1]
         if simple[mine].any():
             ratio, interval = ratio_interval((values - predictions)[mine], simple[mine], cells)

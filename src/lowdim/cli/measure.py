@@ -72,14 +72,11 @@ def measure(
     Where labels are numbers: how much of them is linear in each layer, and how low-dimensional it is.
     Several processes: torchrun --nproc-per-node 2 -m lowdim measure ...
     """
-    from lowdim.models import as_model, require_network
-
     options = loading.options()
-    require_network(model)
     if list_layers:
-        return _listing(as_model(model, **options))
+        return _listing(given.network(model, **options))
     dataset = reading.dataset(data, running.seed)
-    network = as_model(model, kind=dataset.kind, **options)
+    network = given.network(model, kind=dataset.kind, **options)
     splits = [name for name in dataset.splits if split == "both" or name == split] or [dataset[split].name]
     config: dict[str, Any] = {
         "model": given.model_identity(network),

@@ -77,10 +77,10 @@ def predict(
 
     import numpy as np
 
+    from lowdim._balance import balanced_accuracy, majority_warnings
     from lowdim.data._batches import cut_texts
     from lowdim.data._finite import some
     from lowdim.errors import InputError, NonFiniteError, UsageError
-    from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
     from lowdim.finetuning._delta import read_delta, tuned_parts
     from lowdim.finetuning._evaluate import without_class
     from lowdim.report import Result
@@ -147,7 +147,7 @@ def predict(
     measured: dict[str, float | None] = dict.fromkeys(("accuracy", "balanced_accuracy", "accuracy_without_copies"))
     if right is not None:
         measured |= {"accuracy": float(right.mean()), "balanced_accuracy": balanced_accuracy(right, labels)}
-        warnings += majority_warnings("The accuracy of", right, labels, dataset.classes)
+        warnings += majority_warnings("accuracy", right, labels, dataset.classes)
         if 0 < again.sum() < len(right):
             measured["accuracy_without_copies"] = float(right[~again].mean())
             warnings.append(

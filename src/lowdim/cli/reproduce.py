@@ -7,7 +7,7 @@ import shlex
 import shutil
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.experiments import Experiment
     from lowdim.experiments._runner import Finished
-    from lowdim.report import Page, Result
+    from lowdim.report import Drawn, Page, Result
 
 
 @called_from_python
@@ -90,7 +90,7 @@ def run(
     from lowdim.experiments._runner import choose_jobs, run_experiments
     from lowdim.experiments._settings import parse_assignments, resolve_settings
     from lowdim.experiments._sweep import combined, sweep_points
-    from lowdim.report import Result, write_report
+    from lowdim.report import Drawn, Result, write_report
     from lowdim.report.demo import as_tour
     from lowdim.report.reproduce import experiment_tables, experiments_page, finished_page
 
@@ -124,10 +124,16 @@ def run(
             for one in experiments
         }
 
+        drawn = Drawn()
+
+        def part(ids: Collection[str], outcomes: "Mapping[str, Finished]") -> "Page":
+            return experiments_page(
+                [one for one in experiments if one.id in ids], outcomes, settings, options, next_steps
+            )
+
         def write_page() -> None:
-            """What is there so far; an interruption leaves this."""
-            done = [one for one in experiments if one.id in finished]
-            write_report(folder, experiments_page(done, finished, settings, options, next_steps))
+            """What is there so far; an interruption leaves this, and waits for no drawing."""
+            write_report(folder, part(finished, finished), drawn)
 
         written, cost = begun, 0.0
         stack.push(lambda kind, error, trace: bool(error and finished and write_page()))
@@ -143,7 +149,9 @@ def run(
             own = [(point, ended.get(key)) for key, point in points.items() if point.id == id]
             done = [(point, other) for point, other in own if other is not None]
             if len(done) == len(own):
-                finished[id] = combined(done) if sweeps else one
+                outcome = combined(done) if sweeps else one
+                drawn.draw(part([id], {id: outcome}))
+                finished[id] = outcome
             now = time.monotonic()
             if path is not None and finished and len(finished) < len(settings) and now - written >= 10 * cost:
                 write_page()
@@ -154,7 +162,7 @@ def run(
         named = sorted({text for texts in folders.values() for text in texts})
         typed = "".join([TYPED.get(), *(f" --set {shlex.quote(text)}" for text in named)]) if TYPED.get() else ""
         page = dataclasses.replace(page, command=typed)
-        result, page = _write(folder, page, experiments, finished, settings, time.monotonic() - begun)
+        result, page = _write(folder, page, experiments, finished, settings, time.monotonic() - begun, drawn)
     tables = experiment_tables(result) if name != "demo" or exit_code(result) else []
     return Result(name, result, page, folder=path, tables=tables, exit_code=exit_code(result))
 
@@ -229,11 +237,12 @@ def _write(
     finished: Mapping[str, "Finished"],
     settings: Mapping[str, Any],
     seconds: float,
+    drawn: "Drawn",
 ) -> "tuple[dict[str, Any], Page]":
     from lowdim.report import write_report
     from lowdim.report.reproduce import experiment_result
 
-    written = write_report(run, page)
+    written = write_report(run, page, drawn)
     entries = [experiment_result(one, finished[one.id], settings[one.id], written) for one in experiments]
     errors = [entry for entry in entries if entry["status"] == "error"]
     result = {

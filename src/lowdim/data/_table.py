@@ -357,6 +357,8 @@ def _as_text(cell: Any) -> str:
     """A cell of a typed table as a text table would have it."""
     if isinstance(cell, str):
         return cell
+    if isinstance(cell, bytes):  # texts that older writers of Parquet did not mark as such
+        return cell.decode(errors="backslashreplace")
     if cell is None or cell != cell or type(cell).__name__ == "NAType":
         return ""
     return str(int(cell)) if isinstance(cell, float | np.floating) and cell.is_integer() else str(cell)
@@ -403,9 +405,18 @@ def _fractions(labels: Sequence[str]) -> bool:
     return bool((numbers != np.round(numbers)).any())
 
 
+_LONGEST_PATH = 4096
+"""Characters; no system opens longer ones."""
+
+
 def _inside(names: list[str], root: Path, table: Path) -> list[Path]:
     paths: list[Path] = []
     for row, name in enumerate(names, start=2):
+        if len(name) > _LONGEST_PATH or "\0" in name or name.startswith("{'"):
+            raise InputError(
+                f"{table}, row {row}: {name[:40]!r}… is no path. Pictures inside a table are not read: save them as files, and give "
+                "their paths."
+            )
         with said(table, "a table of pictures", name=f"{table}, row {row}"):
             target = (root / name).resolve()
         if not target.is_relative_to(root):

@@ -1,14 +1,17 @@
 """Runs experiments, each in a process of its own: one that fails, or is killed, hides none of the others."""
 
+import contextlib
 import errno
 import importlib.util
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -73,19 +76,25 @@ def run_experiments(
     done = len(settings) - len(waiting)
     running: dict[Connection, _Worker] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                id = waiting.pop(0)
-                started(id)
+
+    def fill() -> None:
+        while waiting and len(running) < jobs:
+            id = waiting.pop(0)
+            started(id)
+            with _undisturbed():
                 worker = _start(id, settings[id], state, threads)
                 running[worker.connection] = worker
+
+    try:
+        fill()
+        while running:
             for connection in wait(list(running)):
                 assert isinstance(connection, Connection)
                 finished = _receive(running[connection])
                 if finished is not None:
                     running.pop(connection).process.join()
                     done += 1
+                    fill()  # before whoever asks draws what has come
                     yield finished
             progress(done + sum(worker.fraction for worker in running.values()), len(settings))
         if all((state / f"{id}.json").exists() for id in settings):
@@ -94,6 +103,25 @@ def run_experiments(
         for worker in running.values():
             worker.process.terminate()
             worker.process.join()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Generator[None]:
+    """Inside, an interruption waits: a process that is not yet known could not be ended, and Python would wait for it at its own end."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @dataclass
@@ -180,7 +208,7 @@ def _work(id: str, settings: Any, state: Path, connection: Connection) -> None:
         }
         write_checked(state / f"{id}.json", stored)
         connection.send("done")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):  # the parent was killed: nobody listens
         connection.close()
     except Skipped as reason:
         connection.send({"status": "skipped", "message": str(reason)})

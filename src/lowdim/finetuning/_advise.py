@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lowdim._balance import majority_warnings
 from lowdim._intervals import FOLD_LOSS, Z
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim.data import Dataset
@@ -16,7 +17,6 @@ from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import few_shot_indices
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import InputError, LowdimError
-from lowdim.finetuning._balance import majority_warnings
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from lowdim._balance import balanced_accuracy
 from lowdim._files import json_digest
 from lowdim._intervals import FOLD_LOSS, wilson_interval
 from lowdim.errors import InputError
-from lowdim.finetuning._balance import balanced_accuracy
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lowdim._balance import balanced_accuracy, majority_warnings
 from lowdim._intervals import wilson_interval
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
@@ -16,7 +17,6 @@ from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings, said_without_copies
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import LowdimError, UsageError
-from lowdim.finetuning._balance import balanced_accuracy, majority_warnings
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._delta import tuned_parts

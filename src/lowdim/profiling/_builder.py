@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lowdim._balance import majority_warnings
 from lowdim.data._copies import said_without_copies
 from lowdim.data._finite import some
 from lowdim.data._labels import are_numbers
@@ -235,6 +236,13 @@ class Builder:
             )
             for index, name in enumerate(names)
         ]
+        sizes, right = around.total.int().tolist(), around.hits.int().tolist()
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        correct = np.concatenate([np.arange(size) < hits for size, hits in zip(sizes, right, strict=True)]).astype(
+            float
+        )
+        for warning in majority_warnings(f"{split}, nearest class mean", correct, labels, names, weighted=True):
+            self.warn(warning)
         hardest = [(1.0 if row.ncc_accuracy is None else row.ncc_accuracy, -(row.nc1_share or 0)) for row in rows]
         self.classes += [rows[index] for index in sorted(range(len(rows)), key=hardest.__getitem__)]
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lowdim._balance import majority_warnings
 from lowdim._files import load_tensors, save_tensors
 from lowdim._intervals import FOLD_LOSS, Z, wilson_interval
 from lowdim._job import CACHE_BUDGET
@@ -436,6 +437,7 @@ class _Work:
         right[positions] = head.correct(labels[positions])
         crossed = SampleValues(right, labels)
         self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
+        self.warnings += majority_warnings("the probe, cross-validated", right, labels)
         if test is None:
             return ProbeOutcome(crossed, crossed)
         # A class without training samples cannot be predicted: its samples are misses.
@@ -453,6 +455,7 @@ class _Work:
         known, copied = np.isfinite(hits), np.isin(plain.split.contents, self.rows.split.contents)
         if 0 < (known & copied).sum() < known.sum():
             self.warnings.append(said_without_copies("test", hits[known].mean(), hits[known & ~copied].mean()))
+        self.warnings += majority_warnings("the probe on the test split", hits, plain.labels)
         return ProbeOutcome(crossed, SampleValues(hits, plain.labels))
 
     def _classifier(

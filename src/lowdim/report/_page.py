@@ -99,27 +99,52 @@ class Page:
     command: str = ""
 
 
-def write_report(folder: RunFolder, page: Page) -> list[str]:
+@dataclass
+class Drawn:
+    """What was drawn for a page that grows: given again with the same figures, none is drawn or written once more."""
+
+    figures: dict[int, tuple[Figure, dict[str, Any]]] = field(default_factory=dict[int, tuple[Figure, dict[str, Any]]])
+    """By identity, which nothing else can have while the figure is kept beside."""
+    written: dict[str, str] = field(default_factory=dict[str, str])
+
+    def draw(self, page: Page) -> None:
+        """Draws what the page shows, so that composing it is short."""
+        for section in page.sections:
+            for figure in section.figures:
+                self.figure(figure)
+
+    def figure(self, figure: Figure) -> dict[str, Any]:
+        """What the page's template takes."""
+        if id(figure) not in self.figures:
+            self.figures[id(figure)] = figure, _figure(figure)
+        return self.figures[id(figure)][1]
+
+
+def write_report(folder: RunFolder, page: Page, drawn: Drawn | None = None) -> list[str]:
     """Writes ``report.html``, and each figure as SVG and its numbers as CSV, into the run folder.
 
     Returns:
         Paths of the figures and tables, relative to the folder.
     """
-    written: list[str] = []
+    paths: list[str] = []
+    drawn = drawn or Drawn()
 
     def keep(path: str, text: str) -> None:
-        folder.write(path, text)
-        written.append(path)
+        if drawn.written.get(path) != text:
+            folder.write(path, text)
+            drawn.written[path] = text
+        paths.append(path)
 
-    folder.write("report.html", to_html(page, keep))
-    return written
+    folder.write("report.html", to_html(page, keep, drawn))
+    return paths
 
 
-def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: None) -> str:
+def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: None, drawn: Drawn | None = None) -> str:
     """The page as one HTML file that loads nothing."""
     terms, parts, told = Terms(), list[dict[str, Any]](), WORDING.get()
+    drawn = drawn or Drawn()
     for section in page.sections:
-        figures = [_figure(section, figure, keep) for figure in section.figures]
+        figures = [_named(section, figure, drawn, keep) for figure in section.figures]
         tables = [_table(section, table, keep) for table in section.tables]
         explained = terms.new(_words(section), section.terms)
         notes, why = [told(note) for note in merged(section.notes)], [told(text) for text in section.why]
@@ -161,18 +186,22 @@ def _setting(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | tuple | dict) else number(value)
 
 
-def _figure(section: Section, figure: Figure, keep: Callable[[str, str], None]) -> dict[str, Any]:
-    stem = f"figures/{section.id}-{figure.name}"
+def _named(section: Section, figure: Figure, drawn: Drawn, keep: Callable[[str, str], None]) -> dict[str, Any]:
+    name, parts = f"{section.id}-{figure.name}", drawn.figure(figure)
+    keep(f"figures/{name}.svg", parts["text"])
+    keep(f"figures/{name}.csv", parts["numbers"])
+    return {**parts, "id": name, "file": f"{name}.csv"}
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
     svg, numbers = to_svg(figure), to_csv(figure)
-    keep(f"{stem}.svg", svg)
-    keep(f"{stem}.csv", numbers)
     drawn = [] if isinstance(figure, Images) else to_plotly(figure)
     return {
         "figure": figure,
-        "id": f"{section.id}-{figure.name}",
+        "text": svg,
+        "numbers": numbers,
         **_still(figure, svg),
         "csv": _data_uri("text/csv", _bytes(numbers)),
-        "file": f"{section.id}-{figure.name}.csv",
         # Inside a script element only "<" could end it.
         "plotly": [
             (panel.title, json.dumps(plain(part), allow_nan=False).replace("<", "\\u003c"))

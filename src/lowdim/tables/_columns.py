@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError
+from lowdim.tables._cycles import phases
 from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts
 from lowdim.tables._numbers import EXACT, Numbers, are_codes, numbers_of_texts
 from lowdim.tables._text import Form
@@ -92,6 +93,7 @@ class Column:
         write: A filled cell from a number (the number of the level where there are levels).
         why: What decided the kind, where it is not plain.
         read: Of a column of texts: the number of one, NaN where it has none; None of any other column.
+        cycles: Of dates: the lengths in days of the cycles that others follow (see `CYCLES`).
     """
 
     name: str
@@ -102,6 +104,7 @@ class Column:
     write: Callable[[float], Any] = float
     why: str = ""
     read: Callable[[str], float] | None = None
+    cycles: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.kind}{': ' + self.why if self.why else ''})"
@@ -111,8 +114,18 @@ class Column:
         """Whether it enters the model."""
         return self.numbers.shape[1] > 0
 
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix stand for it."""
+        return self.numbers.shape[1] + 2 * len(self.cycles)
+
+    @property
+    def inputs(self) -> Array:
+        """What enters the model, ``(rows, width)``: the numbers, and where in its cycles a date is."""
+        return np.concatenate([self.numbers, *(phases(self.numbers[:, 0], length) for length in self.cycles)], axis=1)
+
     def decode(self, numbers: Array) -> tuple[Array, Array]:
-        """What completed numbers ``(rows, width)`` mean: a number per row (of the level, where there are levels), and the probability of
+        """What completed inputs ``(rows, width)`` mean: a number per row (of the level, where there are levels), and the probability of
         the level (1 elsewhere)."""
         if self.kind == "category":
             shares = np.maximum(numbers, 1e-9)
@@ -136,7 +149,7 @@ def column_like(column: Column, values: pd.Series) -> Column:
         numbers = [column.read(text) if there else np.nan for text, there in zip(texts, known, strict=True)]
         return replace(column, known=known, numbers=np.array(numbers)[:, None])
     if not column.levels:
-        return column_of_values(column.name, values, kind=column.kind)
+        return replace(column_of_values(column.name, values, kind=column.kind), cycles=column.cycles)
     place = {_spelling(level): index for index, level in enumerate(column.levels)}
     words = np.array([_spelling(cell) in place or _word(cell) not in MISSING for cell in values.astype(object)], bool)
     known = known & words

@@ -26,7 +26,7 @@ def majority_warnings(
     what: str,
     correct: Float[np.ndarray, " n"],
     labels: Int[np.ndarray, " n"],
-    names: Sequence[str],
+    names: Sequence[str] | None = None,
     *,
     weighted: bool = False,
 ) -> list[str]:
@@ -38,9 +38,9 @@ def majority_warnings(
     share, accuracy = float(counts.max() / counts.sum()), float(correct[known].mean())
     if wilson_interval(accuracy, int(counts.sum()))[0] > share:
         return []
-    largest = names[int(present[counts.argmax()])]
+    largest = "" if names is None else f" ({names[int(present[counts.argmax()])]})"
     remedy = "" if weighted else " Tuning with `class_weights` lets every class count alike."
     return [
-        f"{what} {100 * accuracy:.1f} % is hardly more than always naming the largest class would give ({largest}: {100 * share:.1f} % of "
-        f"the samples); the balanced accuracy is {100 * balanced_accuracy(correct, labels):.1f} %.{remedy}"
+        f"{what}: {100 * accuracy:.1f} % is hardly more than the {100 * share:.1f} % that always naming the largest class{largest} would "
+        f"give; the balanced accuracy is {100 * balanced_accuracy(correct, labels):.1f} %.{remedy}"
     ]
