@@ -492,10 +492,16 @@ def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCom
         for place, one in enumerate(source.table.columns)
     ]
     examples = [
-        {"row": row + 1, "column": cell.column, "value": str(cell.value), "deviation": cell.deviation}
+        {
+            "row": row if (line := source.source.line(row)) is None else line,
+            "column": cell.column,
+            "value": str(cell.value),
+            "deviation": cell.deviation,
+        }
         for (row, _), cell in sorted(filled.items())[:EXAMPLES]
     ]
-    return str(output), {"columns": columns, "filled": len(filled), "examples": examples}
+    counted = "from 0" if source.source.line(0) is None else "as in the file"
+    return str(output), {"columns": columns, "filled": len(filled), "examples": examples, "rows_counted": counted}
 
 
 def _write(
