@@ -86,10 +86,10 @@ def test_numbers_as_classes_are_told() -> None:
     assert any("20 different numbers in 40 rows" in note and "`task=regression`" in note for note in data.notes)
 
 
-@pytest.mark.parametrize("name", ["id", "Unnamed: 0", "", "sample_no", "first"])
+@pytest.mark.parametrize("name", ["id", "Unnamed: 0", "", "Kunden-Nr", "first"])
 def test_numbers_that_name_the_rows_are_no_features(tmp_path: Path, name: str) -> None:
     """An index that a frame was written with, or a column of ids, would drown all others."""
-    ids = np.arange(1000, 1040) if name in ("", "first") else np.random.default_rng(0).permutation(4000)[:40]
+    ids = np.arange(40) if name in ("", "first") else np.random.default_rng(0).permutation(4000)[:40]
     table = pd.concat([pd.Series(ids, name=name), TABLE], axis=1)
     table.to_csv(tmp_path / "t.csv", index=False)
     read = load_data(tmp_path / "t.csv", label_column="wine", test_share=0)
@@ -101,9 +101,11 @@ def test_numbers_that_name_the_rows_are_no_features(tmp_path: Path, name: str) -
 
 
 def test_numbers_that_are_all_different_are_features_beside_a_name_that_says_no_more(tmp_path: Path) -> None:
-    table = TABLE.assign(weight=np.random.default_rng(1).permutation(40))
-    read = as_dataset(table, label_column="wine")
-    assert read.columns["feature_columns"] == ["ash", "hue", "malic", "weight"]
+    table = pd.concat([pd.Series(np.arange(1980, 2020), name="year"), TABLE], axis=1)
+    read = as_dataset(table.assign(weight=np.random.default_rng(1).permutation(40)), label_column="wine")
+    assert read.columns["feature_columns"] == ["year", "ash", "hue", "malic", "weight"]
+    alone = as_dataset(pd.DataFrame({"id": np.arange(40), "wine": TABLE["wine"]}), label_column="wine")
+    assert alone.columns["feature_columns"] == ["id"]
 
 
 def test_rank_promises_of_rows_of_numbers_what_finetune_reaches() -> None:

@@ -496,10 +496,17 @@ def _write_table(
         for place, one in enumerate(source.table.columns)
     ]
     examples = [
-        {"row": row + 1, "column": cell.column, "value": str(cell.value), "deviation": cell.deviation}
+        {
+            "row": row if (line := source.source.line(row)) is None else line,
+            "column": cell.column,
+            "value": str(cell.value),
+            "deviation": cell.deviation,
+        }
         for (row, _), cell in sorted(filled.items())[:EXAMPLES]
     ]
-    return str(output), {"columns": columns, "filled": len(filled), "examples": examples}, in_time(source.table, filled)
+    counted = "from 0" if source.source.line(0) is None else "as in the file"
+    told = {"columns": columns, "filled": len(filled), "examples": examples, "rows_counted": counted}
+    return str(output), told, in_time(source.table, filled)
 
 
 def _write(

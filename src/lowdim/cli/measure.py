@@ -212,10 +212,11 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     lines += [
         f"accuracy of the network's own head, {split}: {percent(value)}" for split, value in result["accuracy"].items()
     ]
-    lines += [
-        f"law of data separation, {split}: log D changes by {law['slope']:.3f} per layer, R^2 {law['r2']:.3f}"
-        for split, law in result["law"].items()
-    ]
+    for split, law in result["law"].items():
+        way = "falls" if law["slope"] <= 0 else "rises, where by the law it falls,"
+        lines.append(
+            f"law of data separation, {split}: log D {way} by {abs(law['slope']):.3f} per layer, R^2 {law['r2']:.3f}"
+        )
     for split in dict.fromkeys(row["split"] for row in result["classes"]):
         worst = [row for row in result["classes"] if row["split"] == split][:3]
         told = [

@@ -107,6 +107,8 @@ def _examples(result: Mapping[str, Any]) -> Table:
     rows = [(one["row"], one["column"], one["value"], one["deviation"]) for one in result["examples"]]
     whole = result.get("filled", len(rows))
     title = f"The first {len(rows)} of {whole:,} filled cells" if whole > len(rows) else "The filled cells"
+    if counted := result.get("rows_counted"):
+        title += f", rows counted {counted}"
     if "filled" not in result:
         title = "The first of the pairs that were asked for"
     caption = "One standard deviation of a number; of a level, the probability of another."

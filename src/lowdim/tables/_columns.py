@@ -47,7 +47,7 @@ MOST_LEVELS = 30
 _PER_LEVEL = 2  # known cells per level, on average, that a category has at least
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 _TRUE = {"true", "yes", "t", "y"}
-_ID_NAME = re.compile(r"(?i)(^|[_\s])(id|idx|index|key|uuid|guid|row|nr|no)$|[a-z]Id$|^unnamed: \d+$|^$")
+_ID_NAME = re.compile(r"(?i)(^|[_\s-])(id|idx|index|key|uuid|guid|row|nr|no)$|[a-z]Id$|^unnamed: \d+$|^$")
 _CODE_NAME = re.compile(
     r"(?i)(^|[_\s])(zip|plz|phone|tel|telephone|mobile|fax|isbn|issn|ean|upc|gtin|imei|iban|bic|ssn|vin|sku|barcode"
     r"|(zip|post|postal|area|country)[_\s]?code|account([_\s]?(no|nr|number))?)$|^(post|zip)code$"
