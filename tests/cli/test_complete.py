@@ -585,7 +585,10 @@ def test_categories_are_counted_as_cells_and_the_page_shows_filled_ones(run, tmp
     assert "completing 60 x 2, 119 cells known" in err
     assert result["headline"].startswith("1 empty cell filled in 1 column: ")
     (example,) = result["examples"]
-    assert (example["row"], example["column"]) == (6, "x") and 0 < float(example["value"]) < 4
+    assert (example["row"], example["column"]) == (7, "x") and result["rows_counted"] == "as in the file"
+    given = lowdim.complete(frame, out=tmp_path / "given").data
+    assert (given["examples"][0]["row"], given["rows_counted"]) == (5, "from 0")
+    assert 0 < float(example["value"]) < 4
     assert "The filled cells" in page and "r/completed.csv" in page and "r/filled.csv" in page
     column = result["columns"][1]
     low, high = column["error_ratio_interval"]

@@ -1,6 +1,8 @@
 """What people stumbled over in their first minutes, each as it should be."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -78,3 +80,19 @@ def test_training_images_in_the_test_split_are_said(tmp_path, command):
     assert any(re.search(r"3 of 11 test samples are also in train", warning) for warning in found["warnings"]), found[
         "warnings"
     ]
+
+
+@pytest.mark.parametrize("command", ["measure", "rank", "advise", "finetune"])
+def test_a_wrong_path_is_said_before_pytorch_is_imported(command, tmp_path):
+    code = f"""
+import sys
+sys.argv = ["lowdim", "{command}", "--model", "digits", "--data", "nowhere"]
+from lowdim.cli import main
+try:
+    main()
+except SystemExit as stopped:
+    sys.exit(0 if stopped.code and "torch" not in sys.modules else 99)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "There is no data at nowhere" in done.stderr
+    assert done.returncode == 0

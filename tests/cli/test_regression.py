@@ -37,7 +37,7 @@ def test_measure(folder):
     told = json.loads((folder / "measured" / "result.json").read_text())
     assert violations(told) == []
     assert told["outputs"] == ["target", "bmi"]
-    assert "predicts target and bmi best: a ridge on it explains" in found.headline
+    assert "predicts target and bmi best, chosen on training samples: a ridge on it explains" in found.headline
     assert "predicts target and bmi perfectly needs 2 directions" in found.headline
     assert [*found.to_frame()["split"].unique()] == ["train", "test"]
     page = (folder / "measured" / "report.html").read_text()

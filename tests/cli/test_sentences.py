@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -88,9 +89,45 @@ def test_one_tensor_under_two_names_is_named_once() -> None:
         "nc1_chance": 9.0,
         "ncc_accuracy": 0.9,
     }
-    splits = [{"split": "train", "samples": 80}, {"split": "test", "samples": 20}]
-    result = {"config": {"model": {"random_weights": False}}, "data": splits}
-    result["layers"] = [{**layer, "name": "body.8"}, {**layer, "name": "head:input"}]
-    assert "last layer" not in headline("measure", result)
+    result = measured([{**layer, "name": "body.8"}, {**layer, "name": "head:input"}])
+    assert headline("measure", result).startswith("The nearest class mean is right for 90.0 % of the test samples")
     result["layers"][1]["nc1"] = 1.5
     assert "The last layer is as good within that interval (90.0 %)." in headline("measure", result)
+
+
+def measured(layers: list[dict[str, Any]], *, largest: int = 10) -> dict[str, Any]:
+    splits = [
+        {"split": name, "samples": samples, "per_class_max": largest} for name, samples in (("train", 80), ("test", 20))
+    ]
+    return {"config": {"model": {"random_weights": False}}, "data": splits, "layers": layers}
+
+
+def test_the_best_layer_is_not_chosen_by_the_samples_that_judge_it() -> None:
+    some = {"pool": "avg", "width": 8, "nc1": 1.0, "nc1_heldout": 1.0, "nc1_chance": 9.0}
+    told = {
+        ("a", "train"): (0.9, 0.8),
+        ("b", "train"): (1.0, 0.7),
+        ("a", "test"): (0.75, None),
+        ("b", "test"): (0.95, None),
+    }
+    layers = [
+        {**some, "name": name, "split": split, "ncc_accuracy": accuracy, "ncc_left_out": left_out}
+        for (name, split), (accuracy, left_out) in told.items()
+    ]
+    said = headline("measure", measured(layers))
+    assert said.startswith(
+        "The classes separate best at a, chosen on training samples: the nearest class mean is right for 75.0 %"
+    )
+    assert said.endswith("For these the last layer is right more often (95.0 %).")
+    for layer in layers:
+        layer["ncc_left_out"] = None  # nothing was left of the classes
+    assert "separate best at b, chosen on test samples themselves" in headline("measure", measured(layers))
+
+
+def test_what_guessing_reaches_as_well_is_said() -> None:
+    layer = {"pool": "avg", "width": 8, "nc1": 9.0, "nc1_heldout": 9.0, "nc1_chance": 9.0, "name": "x", "split": "test"}
+    said = headline("measure", measured([{**layer, "ncc_accuracy": 0.55, "ncc_left_out": None}]))
+    assert said.endswith("no more, as far as these can tell, than naming the largest class every time (50.0 %).")
+    layer |= {"r2": -0.1, "r2_interval": [-0.3, 0.1], "outside": None}
+    said = headline("measure", measured([layer]) | {"outputs": ["price"]})
+    assert said.startswith("A ridge on x explains -10.0 %") and said.endswith("than the mean of price.")

@@ -57,12 +57,15 @@ def test_variances_agree_with_samples_of_the_posterior(loadings: Loadings) -> No
     roots = generator.normal(size=(2, 3, 3)) / 2
     covariance = roots @ roots.transpose(0, 2, 1)
     all_cells = factor_analysis.variances(loadings, mean, packed.pack(covariance))
-    for i, j in ((0, 0), (1, 5)):
-        z = generator.multivariate_normal(mean[i, :3], covariance[i], 200_000)
-        w = generator.multivariate_normal(loadings.mean[j], loadings.covariance[j], 200_000)
-        samples = (np.column_stack([z, np.ones(len(z))]) * w).sum(1)
-        # five standard errors of a sample variance with heavy tails
-        assert all_cells[i, j] == pytest.approx(samples.var() + loadings.noise[j], rel=0.05)
+    w, s = loadings.mean, loadings.covariance
+    exact = loadings.noise + np.einsum("ja,iab,jb->ij", w[:, :3], covariance, w[:, :3])
+    exact += np.einsum("ia,jab,ib->ij", mean, s, mean) + np.einsum("iab,jab->ij", covariance, s[:, :3, :3])
+    np.testing.assert_allclose(all_cells, exact, rtol=1e-12)
+    z = generator.multivariate_normal(mean[1, :3], covariance[1], 200_000)
+    drawn = generator.multivariate_normal(w[5], s[5], 200_000)
+    samples = (np.column_stack([z, np.ones(len(z))]) * drawn).sum(1)
+    # five standard errors of a sample variance with heavy tails
+    assert all_cells[1, 5] == pytest.approx(samples.var() + loadings.noise[5], rel=0.05)
 
 
 def test_column_update_is_the_posterior_of_each_column() -> None:

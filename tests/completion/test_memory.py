@@ -29,7 +29,7 @@ def entries_of(m: int, n: int, share: float, noise: float = 0.1) -> Entries:
     ("solver", "m", "n", "share"),
     [
         ("als", 1500, 1000, 0.1), ("als", 3000, 2000, 0.01), ("ratings-quick", 600, 500, 0.1), ("ratings", 300, 250, 0.1),
-        ("table", 4000, 60, 0.5), ("table", 2000, 300, 0.5), ("gd", 1000, 800, 0.3), ("exact", 150, 150, 0.3),
+        ("table", 4000, 60, 0.5), ("table", 1000, 300, 0.5), ("gd", 1000, 800, 0.3), ("exact", 150, 150, 0.3),
     ],
 )  # fmt: skip
 def test_the_estimate_is_at_least_the_measured_peak_and_of_its_size(solver, m: int, n: int, share: float) -> None:

@@ -7,7 +7,7 @@ from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table import _worlds as worlds
 from lowdim.completion.solvers.table._forest import Bins, Forest
 from lowdim.completion.solvers.table._kernel_ridge import KernelRidge
-from lowdim.completion.solvers.table._second_stage import SecondStage, fit_second_stage
+from lowdim.completion.solvers.table._second_stage import SecondStage, _Fitting, fit_second_stage
 from lowdim.completion.solvers.table._stack import Candidates, stack
 from lowdim.completion.solvers.table._worlds import NormalScores
 
@@ -133,7 +133,7 @@ def table() -> tuple[Array, Array, SecondStage]:
 def test_what_no_factor_explains_is_found(table: tuple[Array, Array, SecondStage]) -> None:
     values, observed, stage = table
     completed = stage.complete(np.where(observed, values, 0.0), observed)
-    linear = stage.plain.predict(np.where(observed, values, 0.0), observed)[0]
+    linear = stage.plain.means(stage.plain.inner(np.where(observed, values, 0.0)), observed)
     assert len(stage.rounds) == 2
     assert rmse((completed - values)[~observed]) < 0.75 * rmse((linear - values)[~observed])
 
@@ -161,12 +161,12 @@ def test_a_world_does_not_see_what_it_hides() -> None:
     seen[:, 2] = False
     changed = values.copy()
     changed[:, 2] += 5
-    for first, second in zip(
-        vars(worlds.World.of(values, seen, plain, scored)).values(),
-        vars(worlds.World.of(changed, seen, plain, scored)).values(),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(first, second)
+    first, second = (worlds.Known(known, plain, scored) for known in (values, changed))
+    for name, found in vars(first.world(seen)).items():
+        np.testing.assert_array_equal(found, getattr(second.world(seen), name))
+    _, means, deviations = second.plainly(seen, np.array([1, 2]))
+    np.testing.assert_allclose(means, first.world(seen).linear[:, 1:3], rtol=1e-12)
+    np.testing.assert_allclose(deviations, first.world(seen).deviation[:, 1:3], rtol=1e-12)
 
 
 def test_unrelated_columns_keep_their_means() -> None:
@@ -199,8 +199,24 @@ def test_columns_of_one_category_are_hidden_together() -> None:
     assert rmse((stage.honest[:, :3] - values[:, :3])[observed[:, :3]]) > 0.9
 
 
+def test_a_second_round_begins_with_what_the_first_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "MOST_WORLDS", 3)
+    values, observed = holed(curved(100, 0), 0.2, 1)
+    stage, hidden = fitted(values, observed, rounds=1), np.where(observed, values, 0.0)
+    every = [np.array([j]) for j in range(hidden.shape[1])]
+    targets = np.arange(hidden.shape[1])
+    fitting = _Fitting(hidden, observed, stage.plain, stage.scored, targets, every, stage.low, stage.high, 0)
+    columns, honest = fitting.round(targets, {}, last=True)
+    fitting.refill(columns, honest)
+    nothing_hidden = fitting.worlds[len(fitting.design.hides) - 1].filled
+    np.testing.assert_allclose(nothing_hidden[~observed], stage.complete(hidden, observed)[~observed], rtol=1e-9)
+    np.testing.assert_array_equal(nothing_hidden[observed], hidden[observed])
+
+
 def test_no_round_gives_the_factor_model() -> None:
     values, observed = holed(curved(100, 0), 0.2, 1)
     stage = fitted(values, observed, rounds=0)
     hidden = np.where(observed, values, 0.0)
-    np.testing.assert_array_equal(stage.complete(hidden, observed), stage.plain.predict(hidden, observed)[0])
+    np.testing.assert_array_equal(
+        stage.complete(hidden, observed), stage.plain.predict(stage.plain.inner(hidden), observed)[1]
+    )

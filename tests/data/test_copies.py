@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
-from lowdim.data import Dataset, dataset_from_arrays
+from lowdim.data import Dataset, dataset_from_arrays, load_data
 from lowdim.data._contents import first_copies
 from lowdim.data._copies import copies_across, copies_within, copy_warnings
 from lowdim.data._dataset import train_test_indices
+from lowdim.errors import InputError
 from lowdim.probe import fit_probe, fold_of
 from lowdim.profiling import profile
 from lowdim.profiling._passes import halves
@@ -140,3 +142,22 @@ def test_rows_that_are_no_numbers_are_nobodys_copies() -> None:
     data = dataset_from_arrays(x[:8], np.arange(8) % 2, x[8:], np.arange(4) % 2)
     assert [pair.tolist() for pair in copies_within(data["train"]).repeated] == [[6], [2]]
     assert not len(copies_across(data["train"], data["test"]).repeated[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_share_is_one_of_samples_where_many_are_copies(seed: int) -> None:
+    """Eight copies and one other, then ten different ones: never eight of the nine held out."""
+    labels, copies = np.repeat([0, 1], [9, 10]), np.array([0] * 8 + [*range(8, 19)])
+    _, test = train_test_indices(labels, seed, copies=copies)
+    assert np.bincount(labels[test]).tolist() == [1, 2]
+
+
+def test_a_class_of_one_picture_many_times_is_named(tmp_path: Path) -> None:
+    for name, colours in {"a": [0] * 5, "b": range(5)}.items():
+        (tmp_path / name).mkdir()
+        for place, colour in enumerate(colours):
+            Image.new("RGB", (8, 8), (20 * colour, 0, 90)).save(tmp_path / name / f"{place}.png")
+    notes = load_data(tmp_path).notes
+    assert "no test sample, for all samples are copies of one: a" in notes
+    with pytest.raises(InputError, match=r"test split has samples of one class \(b\).*`split=train`"):
+        profile(nn.Flatten(), load_data(tmp_path))

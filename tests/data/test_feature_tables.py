@@ -84,3 +84,33 @@ def test_what_keeps_a_table_from_being_one_is_said(
 def test_numbers_as_classes_are_told() -> None:
     data = as_dataset(TABLE.drop(columns="wine").assign(label=rng.permutation(40) // 2), test_share=0)
     assert any("20 different numbers in 40 rows" in note and "`task=regression`" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("name", ["id", "Unnamed: 0", "", "Kunden-Nr", "first"])
+def test_numbers_that_name_the_rows_are_no_features(tmp_path: Path, name: str) -> None:
+    """An index that a frame was written with, or a column of ids, would drown all others."""
+    ids = np.arange(40) if name in ("", "first") else np.random.default_rng(0).permutation(4000)[:40]
+    table = pd.concat([pd.Series(ids, name=name), TABLE], axis=1)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    read = load_data(tmp_path / "t.csv", label_column="wine", test_share=0)
+    assert np.array_equal([read["train"].load(index) for index in range(40)], ROWS)
+    why = "it counts the rows" if name in ("", "first") else "whole numbers, all different"
+    assert any(note.startswith("not used: ") and why in note for note in read.notes)
+    framed = as_dataset(table, label_column="wine")
+    assert framed.columns["feature_columns"] == ["ash", "hue", "malic"]
+
+
+def test_numbers_that_are_all_different_are_features_beside_a_name_that_says_no_more(tmp_path: Path) -> None:
+    table = pd.concat([pd.Series(np.arange(1980, 2020), name="year"), TABLE], axis=1)
+    read = as_dataset(table.assign(weight=np.random.default_rng(1).permutation(40)), label_column="wine")
+    assert read.columns["feature_columns"] == ["year", "ash", "hue", "malic", "weight"]
+    alone = as_dataset(pd.DataFrame({"id": np.arange(40), "wine": TABLE["wine"]}), label_column="wine")
+    assert alone.columns["feature_columns"] == ["id"]
+
+
+def test_rank_promises_of_rows_of_numbers_what_finetune_reaches() -> None:
+    ranked = lowdim.rank("features", TABLE, label_column="wine").data["scores"][0]
+    tuned = lowdim.finetune("features", TABLE, label_column="wine", method="auto").data
+    own = next(one for one in tuned["evidence"] if one["method"] == "linear-probe")
+    assert ranked["probe_cv_accuracy"] == pytest.approx(own["accuracy"])
+    assert ranked["probe_accuracy"] == pytest.approx(tuned["accuracy"]["test"])

@@ -190,6 +190,16 @@ def test_npz_that_cannot_be_used(tmp_path: Path, arrays: dict[str, np.ndarray], 
         load_data(str(tmp_path / "bad.npz"))
 
 
+def test_classes_a_level_deeper_are_pointed_to(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "raw" / name / "1.png")
+    with pytest.raises(InputError, match=r"one class folder, raw, and in it the folders cat, dog.*give .*raw\."):
+        load_data(tmp_path)
+    assert load_data(tmp_path / "raw").classes == ("cat", "dog")
+    assert len(load_data(tmp_path, whole=True)["all"]) == 2
+
+
 def test_a_table_beside_pictures_in_one_folder_is_pointed_to(tmp_path: Path) -> None:
     (tmp_path / "img").mkdir()
     for index in range(3):

@@ -23,7 +23,10 @@ def test_a_table_of_numbers_has_features_and_one_output_or_several(table: Path) 
     frame = pd.read_csv(table)
     one = load_data(str(table), task="regression", label_column="target")
     assert (one.kind, one.outputs, one.classes) == ("features", ("target",), ())
-    assert one.notes == ("split: 80 % train, 20 % test, seed 0",)
+    assert one.notes == (
+        "rows are called by their number in the file: the header is row 1",
+        "split: 80 % train, 20 % test, seed 0",
+    )
     assert (len(one["train"]), len(one["test"]), one["train"].load(0).shape) == (354, 88, (10,))
     several = load_data(str(table), task="regression", label_column="target,bmi")
     rows = [int(item.removeprefix("row ")) - 2 for item in several["test"].items]

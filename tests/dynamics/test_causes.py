@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lowdim.dynamics import (
+    Bases,
     GradientDescent,
     Polar,
     Problem,
@@ -566,3 +567,151 @@ def test_separation_never_holds_for_adam(rate):
     _, problem, labels = separating()
     history = train(np.asarray(problem.inputs), problem.targets, adam(rate), steps=300, eps=0.2)
     assert False in [check.holds for check in check_separation([history[0], history[-1]], problem, labels)]
+
+
+def noisy(steps=40, size=0.3, seed=0, depth=3):
+    """Descent whose gradients have equal leading singular values, with noise of a part of their length."""
+    random = np.random.default_rng(seed)
+    problem = Problem(2 * low_rank_target((20, 20), 2, random))
+    history = [initialize([20] * (depth + 1), random, scale=0.5)]
+    for _ in range(steps):
+        slopes = gradients(history[-1], problem.phi)
+        noise = [size * np.linalg.norm(s) / 20 * random.standard_normal(s.shape) for s in slopes]
+        history.append([w - 0.02 * (s + n) for w, s, n in zip(history[-1], slopes, noise, strict=True)])
+    return history, problem
+
+
+@pytest.mark.parametrize("size", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_on_agreeing_singular_values_is_not_muon(size, seed):
+    """bfloat16 fills the other directions of a gradient as noise does; the length of the steps, which follows the gradient, tells."""
+    for steps in (5, 120):
+        history, problem = noisy(steps, size, seed)
+        for given in (problem, None):
+            cause = report_parsimony(history, problem=given).causes[0]
+            assert "noise" in cause
+            assert "noise" in cause.split(":")[0] or "Muon's Newton-Schulz iteration, which is not" not in cause
+
+
+def sparse(history, times):
+    weights = [[np.asarray(weight) for weight in history[time]] for time in times]
+    found = WeightHistory.of(weights)
+    return WeightHistory([str(time) for time in times], found.shapes, found.precision, found.read)
+
+
+@pytest.mark.parametrize("times", [(0, 40), (0, 13, 26, 40)])
+def test_nothing_is_said_of_the_first_step_where_many_lie_between(times):
+    inputs, targets = samples("whitened", 20)
+    for options in (
+        {"optimizer": sgd(lr=1e-2), "batch": 8},
+        {"optimizer": muon},
+        {"optimizer": sgd(lr=3e-3, momentum=0.5), "batch": 30},
+    ):
+        history = sparse(train(inputs, targets, **options), times)
+        cause = report_parsimony(history, problem=Problem(targets, inputs)).causes[0]
+        assert f"{times[1]} iterations" in cause
+        assert "first step is" not in cause and "whose X_B" not in cause
+
+
+@pytest.mark.parametrize("rate", [1e-5, 1e-4, 1e-3, 1e-2])
+def test_an_epoch_of_minibatches_recorded_as_one_step_never_holds(rate):
+    """Every sample once: to first order the step of all the data, which obeys the law; the rest is seen, or it is undecided."""
+    inputs, targets = samples("whitened", 20)
+    torch.manual_seed(0)
+    layers = [nn.Linear(a, b, bias=False) for a, b in pairwise([30, 30, 30, 20])]
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, gain=0.5)
+    network, x, y, history = nn.Sequential(*layers), torch.tensor(inputs.T), torch.tensor(targets.T), []
+    step = torch.optim.SGD(network.parameters(), lr=rate)
+    for _ in range(4):
+        history.append([layer.weight.detach().numpy().copy() for layer in layers])
+        for rows in torch.randperm(len(x)).split(9):
+            step.zero_grad()
+            (0.5 * (network(x[rows]) - y[rows]).square().sum()).backward()
+            step.step()
+    for given in (Problem(targets, inputs), None):
+        report = report_parsimony(history, problem=given)
+        assert not all(check.holds for check in report.checks)
+        assert all("epoch" in cause or "cannot be told" in cause or "minibatches" in cause for cause in report.causes)
+
+
+def test_it_stayed_needs_a_change_that_is_larger_than_what_is_tolerated():
+    """Weights that start in float32 and go on in float64 with tiny steps: eight times the change itself was tolerated."""
+    inputs, targets = samples("whitened", 20)
+    history = train(inputs, targets, sgd(lr=1e-6), steps=5, eps=0.3, kind=torch.float64)
+    check = check_parsimony(history, problem=Problem(targets, inputs))[2]
+    assert check.holds is None
+    assert check.tolerance > 1e-2
+
+
+def test_one_gradient_step_shows_nothing_in_weights_alone():
+    """Inputs that are not whitened, but so few small steps that each is the first one again."""
+    inputs, targets = samples("gaussian", 3)
+    report = report_parsimony(train(inputs, targets, sgd(lr=1e-4), steps=5))
+    assert [check.holds for check in report.checks[1:]] == [None, None]
+    assert "one gradient step" in report.checks[1].reason
+    assert False in answers(train(inputs, targets, sgd(lr=1e-2), steps=60))
+
+
+def test_two_iterations_leave_any_descent_in_few_directions():
+    inputs, targets = samples("whitened", 20)
+    history = sparse(train(inputs, targets, sgd(lr=3e-2), batch=1, steps=4, kind=torch.float64), (0, 1, 2, 3, 4))
+    report = report_parsimony(history)
+    assert report.checks[1].holds is None
+    assert "tell of 4 iterations" in report.checks[1].reason
+
+
+@pytest.mark.parametrize("seed", [6, 8, 9, 11])
+def test_weights_that_were_never_trained_get_no_cause_that_is_false(seed):
+    random = np.random.default_rng(seed)
+    inputs, targets = samples("whitened", 20)
+    start = initialize([30, 30, 30, 20], random, scale=0.5)
+    drawn = [start, *([random.standard_normal(w.shape) / np.sqrt(30) for w in start] for _ in range(4))]
+    again = [initialize([30, 30, 30, 20], random, scale=0.5) for _ in range(4)]
+    walk = [start]
+    for _ in range(5):
+        walk.append([w + 1e-3 * random.standard_normal(w.shape) for w in walk[-1]])
+    for history in (drawn, again, walk):
+        for given in (Problem(targets, inputs), None):
+            cause = report_parsimony(history, problem=given).causes[0]
+            assert cause.startswith("Why cannot be told") or "or noise was added" in cause
+
+
+def test_a_nonlinearity_is_found_in_the_units_of_the_data():
+    """Inputs of covariance N: those of unit covariance are another network's, where layers are not linear."""
+    inputs, targets = samples("covariance", 20)
+    report = report_parsimony(
+        train_otherwise(inputs, targets, between=torch.tanh, optimizer=sgd(lr=1e-4)), problem=Problem(targets, inputs)
+    )
+    assert "nonlinearity between the layers (tanh)" in report.causes[0]
+
+
+def test_a_mean_that_is_met_once_by_chance_is_no_bias():
+    """Two silent directions only, and an epoch of minibatches whose forbidden part crosses that of the mean."""
+    inputs, targets = samples("whitened", 20)
+    problem = Problem(targets, inputs)
+    start = initialize([30, 30, 30, 20], np.random.default_rng(0), scale=0.5)
+    bases = Bases.from_data(problem, start)
+    mean = inputs.sum(axis=1)
+    silent = mean - bases.right[0] @ (bases.right[0].T @ mean)
+    other = np.linalg.qr(np.column_stack([bases.right[0], silent]), mode="complete")[0][:, -1]
+    history = [start]
+    for direction, size in ((other, 1e-5), (silent / np.linalg.norm(silent), 4e-5)):
+        moved = start[0] + size * np.outer(bases.left[0][:, 0], direction)
+        history.append([1.001 * moved, *(1.001 * w for w in start[1:])])
+    history = cast(history, np.float32)
+    assert "biases, which" not in report_parsimony(history, problem=problem).causes[0]
+    assert "biases, which" in report_parsimony([history[0], history[2], history[2]], problem=problem).causes[0]
+
+
+def test_directions_that_changed_little_are_known_less_well():
+    """What rounding leaves of weak directions beside the network's sight counted as more rank, or as no invariant part at all."""
+    random = np.random.default_rng(0)
+    start = initialize([10, 10, 5], random)
+    passed = np.linalg.qr((start[1] @ start[0]).T, mode="complete")[0]
+    directions = passed[:, [0, 1, 5, 6, 2, 3, 4]]
+    errors = np.array([1e-5, 1e-5, 1e-5, 1e-5, 3e-3, 3e-3, 3e-3])
+    directions = np.linalg.qr(directions + errors * random.standard_normal((10, 7)) / 4)[0]
+    assert Bases.from_change(start, directions, precision=1e-7, errors=errors).rank == 3
+    with pytest.raises(InputError, match="no part of the weights is invariant"):
+        Bases.from_change(start, directions, precision=1e-7)

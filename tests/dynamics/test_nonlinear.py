@@ -75,7 +75,9 @@ def test_it_is_never_named_in_a_linear_network(seed, optimizer, options):
     for targets in (None, SOME):
         history, _ = train(seed, nn.Identity, optimizer, targets=targets, rate=0.25, **options)
         problem = Problem(one_hot(LABELS, CLASSES) if targets is None else targets)
-        assert not any("nonlinearity" in cause for cause in report_parsimony(history, problem=problem).causes)
+        assert not any(
+            "There is a nonlinearity" in cause for cause in report_parsimony(history, problem=problem).causes
+        )
 
 
 def test_separation_names_it_and_otherwise_how_to_go_on():

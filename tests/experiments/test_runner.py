@@ -363,3 +363,9 @@ def test_jobs_are_bounded():
     assert choose_jobs(8, ["a", "b"]) == 2
     assert choose_jobs(None, ["a"]) == 1
     assert choose_jobs(1, ["a", "b"]) == 1
+
+
+def test_what_is_no_setting_is_refused_as_what_it_was_given():
+    one = load("parsimony-svd")
+    with pytest.raises(UsageError, match=r"'' in `sweep` is not NAME=VALUE\. For example: eps=\.5,1"):
+        sweep_points([one], {one.id: one.settings()}, [""])

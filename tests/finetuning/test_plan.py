@@ -19,8 +19,8 @@ def share(network: nn.Module, plan: Plan, classes: int) -> float:
 @pytest.mark.parametrize(
     ("name", "layer", "shares"),
     [
-        ("resnet50", "layer3.0", {10: 6.52, 100: 7.24, 47: 6.82, 37: 6.73}),
-        ("vit_base_patch32_224", "blocks.8", {100: 8.18, 47: 8.14, 37: 8.13}),
+        ("resnet50", "layer3.0", {10: 6.52, 100: 7.24}),
+        ("vit_base_patch32_224", "blocks.8", {100: 8.18, 37: 8.13}),
         ("resnet18", "layer3.0", {10: 8.27}),
     ],
 )
@@ -29,7 +29,7 @@ def test_shares_of_the_lecture(name: str, layer: str, shares: dict[int, float]) 
     for classes, expected in shares.items():
         assert share(network, make_plan(network, "layer", layer=layer), classes) == pytest.approx(expected, abs=0.01)
     if name == "resnet50":
-        for classes, expected in {10: 0.09, 100: 0.86, 47: 0.41, 37: 0.32}.items():
+        for classes, expected in {10: 0.09, 100: 0.86}.items():
             assert share(network, Plan("linear-probe"), classes) == pytest.approx(expected, abs=0.01)
 
 

@@ -877,3 +877,8 @@ def test_the_last_map_of_a_pyramid() -> None:
         maps = network(inputs)
     feature = find_feature(network, inputs)
     torch.testing.assert_close(rows(network, feature, inputs), maps[-1].mean((2, 3)))
+
+
+def test_a_single_module_has_no_feature_of_its_own() -> None:
+    with pytest.raises(InputError, match=r"reads the inputs themselves\. Measure those: give `features` as the model"):
+        find_feature(nn.Linear(4, 3), torch.randn(2, 4))

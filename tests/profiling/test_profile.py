@@ -65,6 +65,33 @@ def assert_layer(layer, features, labels, classes, weighting="pooled", unbiased=
     np.testing.assert_allclose(layer.spectrum, spectrum / spectrum.sum(), rtol=1e-7)
 
 
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_training_samples_and_their_copies_are_left_out_of_the_mean_of_their_class(batch_size):
+    """Against means computed anew for every sample; what is alone in its class is not told."""
+    module = network()
+    inputs, labels = problem((1, 6, 9, 12), noise=1.5)
+    inputs[3:5] = inputs[2]  # three copies of one in the second class
+    found = profile(module, {"train": (inputs, labels), "test": problem((3, 3, 3, 3), seed=1)}, batch_size=batch_size)
+    for name, features in by_hand(module, inputs)[0].items():
+        right = []
+        for row, own in zip(features, labels.tolist(), strict=True):
+            kept = (features != row).any(axis=1) | (labels.numpy() != own)
+            if (labels.numpy()[kept] == own).any():
+                means = {
+                    k: features[kept & (labels.numpy() == k)].mean(axis=0)
+                    for k in range(4)
+                    if (labels.numpy()[kept] == k).any()
+                }
+                right.append(min(means, key=lambda k: ((row - means[k]) ** 2).sum()) == own)
+        of_train, of_test = (
+            next(one for one in found.layers if (one.name, one.split) == (name, s)) for s in ("train", "test")
+        )
+        assert len(right) == 27
+        assert of_train.ncc_left_out == pytest.approx(np.mean(right))
+        assert of_train.ncc_left_out < of_train.ncc_accuracy
+        assert of_test.ncc_left_out is None
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_every_number_is_its_definition_on_train_and_test(batch_size):
     module = network()

@@ -15,6 +15,7 @@ from lowdim._verdicts import Verdict
 from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
 from lowdim.report import Page, Section, to_svg, write_report
 from lowdim.report._interactive import to_plotly
+from lowdim.report._page import to_html
 from lowdim.report._svg import legend_names
 from lowdim.report._tables import to_csv
 from lowdim.report.answers import headline
@@ -367,3 +368,10 @@ def _huge(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f":
         array.fill(-1.7e308)
     return array
+
+
+def test_a_page_holds_no_control_character():
+    hostile = Section("x", "cat\x1b]0;owned\x07.png", notes=["left out: a\x00b"], settings={"data": "\x9b2J"})
+    made = to_html(Page("What is in a\x1b[31m", "Nothing.", [hostile]))
+    assert "cat\ufffd]0;owned\ufffd.png" in made
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", made)

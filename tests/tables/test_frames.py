@@ -141,7 +141,9 @@ def test_the_order_in_time_is_found_or_named() -> None:
     np.testing.assert_allclose(np.diff(found.clock[:, 1]), 1)
     panel = table_of_frame(frame, entity="who")
     assert panel.clock is not None and panel.clock[:, 0].tolist() == [0, 0, 1, 1, 0, 1]
-    assert table_of_frame(frame.iloc[::-1]).clock is None
+    backwards = table_of_frame(frame.iloc[::-1])
+    assert backwards.clock is not None and (np.diff(backwards.clock[:, 1]) == -1).all()
+    assert table_of_frame(frame.iloc[[3, 0, 4, 1, 5, 2]]).clock is None
     counted = table_of_frame(frame.assign(day=range(6)), time="day")
     assert counted.columns[0].kind == "id" and counted.clock is not None
     assert counted.clock[:, 1].tolist() == [0, 1, 2, 3, 4, 5]

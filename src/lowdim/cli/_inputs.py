@@ -198,6 +198,13 @@ def parse_arguments(pairs: list[str] | None) -> dict[str, Any]:
     return arguments
 
 
+def network(model: Any, **options: Any) -> "LoadedModel":
+    """`as_model`, imported when a command comes to its network: what is wrong with the data is said without the seconds PyTorch takes."""
+    from lowdim.models import as_model
+
+    return as_model(model, **options)
+
+
 def candidates(specs: Any, file: Path | None, options: dict[str, Any]) -> "list[Candidate]":
     """The networks of ``--model`` (repeated) or ``--models`` (a TOML file); exactly one of the two must be given. From Python, one
     spec or several, or `Candidate` objects."""

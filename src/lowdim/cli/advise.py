@@ -45,11 +45,11 @@ def advise(
     Says which network and method to use, the accuracy to expect with its interval, whether more labels would help, which
     classes and images are the trouble, and prints the command to run. Looks at the training split only.
     """
+    dataset = reading.dataset(data, running.seed, test_share=test_share)
     candidates = given.candidates(model, models, {key: value for key, value in loading.options().items() if value})
     saved = next((candidate.name for candidate in candidates if candidate.model is None), None)
     if saved is not None:
         raise UsageError(f"{saved} is saved features, which cannot be trained further. Compare it with lowdim rank.")
-    dataset = reading.dataset(data, running.seed, test_share=test_share)
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": reading.identity(dataset),

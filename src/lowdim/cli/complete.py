@@ -367,7 +367,7 @@ def _run(
         warnings.simplefilter("always", CompletionWarning)
         with progress("sweeps") as update:
             fit_with_journal(model, _matrix(source), Journal(folder.state, update), **known)
-        pictures, tables = [], {}
+        pictures, course, tables = [], [], {}
         if isinstance(source, Picture):
             filled = source.filled(model.transform(entries))
             output = str(folder.write("completed.png", to_png(filled)))
@@ -376,7 +376,7 @@ def _run(
             size = {"height": height, "width": width, "channels": channels, "missing": int(source.missing.sum())}
             tables = {"picture": size}
         elif isinstance(source, TableFile):
-            output, tables = _write_table(folder, source, model)
+            output, tables, course = _write_table(folder, source, model)
             errors = _errors_by_column(source, model)
             tables["columns"] = [column | errors.get(column["name"], _UNJUDGED) for column in tables["columns"]]
         else:
@@ -390,16 +390,16 @@ def _run(
         "output": output,
         "warnings": remarks,
     }
-    page = _page(result, model.held_out_entries_, pictures)
+    page = _page(result, model.held_out_entries_, pictures, course)
     result["figures"] = write_report(folder, page)
     return result, page, model
 
 
-def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = ()) -> "Page":
+def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = (), course: Any = ()) -> "Page":
     from lowdim.report.completion import completion_sections
 
     title = f"{Path(result['config']['file']).name}, completed"
-    return page_of("complete", result, title, completion_sections(result, held_out, pictures))
+    return page_of("complete", result, title, completion_sections(result, held_out, pictures, course))
 
 
 def _size(source: "Source") -> tuple[tuple[int, int], int, str]:
@@ -425,14 +425,16 @@ def _errors_by_column(source: "TableFile", model: "DeepMatrixCompletion") -> dic
     from lowdim._intervals import ratio_interval
 
     columns = [column for column in source.table.columns if column.modelled]
-    owner = np.repeat(np.arange(len(columns)), [column.numbers.shape[1] for column in columns])
+    owner = np.repeat(np.arange(len(columns)), [column.width for column in columns])
+    # of a date itself, not of where in its cycles it is
+    own = np.concatenate([np.arange(column.width) < column.numbers.shape[1] for column in columns])
     values, predictions = model.held_out_entries_
     places, ratios = model.held_out_columns_, dict[str, dict[str, Any]]()
     counts = np.array([column.known.sum() for column in columns])[owner][places]
-    means = np.concatenate([np.nanmean(column.numbers, axis=0) for column in columns])[places]
+    means = np.concatenate([np.nanmean(column.inputs, axis=0) for column in columns])[places]
     simple = (values - means) * counts / np.maximum(counts - 1, 1)
     for index, column in enumerate(columns):
-        mine = (owner[places] == index) & np.isfinite(predictions)
+        mine = (owner[places] == index) & own[places] & np.isfinite(predictions)
         cells = int(mine.sum()) // column.numbers.shape[1]
         if simple[mine].any():
             ratio, interval = ratio_interval((values - predictions)[mine], simple[mine], cells)
@@ -456,13 +458,17 @@ def _matrix(source: "Source") -> Any:
     return source
 
 
-def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCompletion") -> tuple[str, dict[str, Any]]:
-    """Writes the table in the form of its file, its deviations, and the list of filled cells; returns the first, and what was filled."""
+def _write_table(
+    folder: "RunFolder", source: "TableFile", model: "DeepMatrixCompletion"
+) -> tuple[str, dict[str, Any], list[Any]]:
+    """Writes the table in the form of its file, its deviations, and the list of filled cells; returns the first, what was filled, and how it
+    lies in time."""
     from collections import Counter
 
     import numpy as np
 
     from lowdim.completion._estimator import fill_table
+    from lowdim.report.completion import in_time
 
     filled = fill_table(model, source.table)
     output = folder.write(f"completed{source.source.suffix}", source.source.written(filled))
@@ -490,10 +496,17 @@ def _write_table(folder: "RunFolder", source: "TableFile", model: "DeepMatrixCom
         for place, one in enumerate(source.table.columns)
     ]
     examples = [
-        {"row": row + 1, "column": cell.column, "value": str(cell.value), "deviation": cell.deviation}
+        {
+            "row": row if (line := source.source.line(row)) is None else line,
+            "column": cell.column,
+            "value": str(cell.value),
+            "deviation": cell.deviation,
+        }
         for (row, _), cell in sorted(filled.items())[:EXAMPLES]
     ]
-    return str(output), {"columns": columns, "filled": len(filled), "examples": examples}
+    counted = "from 0" if source.source.line(0) is None else "as in the file"
+    told = {"columns": columns, "filled": len(filled), "examples": examples, "rows_counted": counted}
+    return str(output), told, in_time(source.table, filled)
 
 
 def _write(

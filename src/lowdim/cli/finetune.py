@@ -99,16 +99,15 @@ def finetune(
     Saves a small delta, verified bit for bit on the base loaded anew; use it with lowdim predict and lowdim export.
     The same command continues a run that was killed.
     """
+    options = loading.options()
+    if list_layers:
+        return _listing(given.network(model, **options))
+    dataset = reading.dataset(data, running.seed, test_share=test_share)
+    network = given.network(model, kind=dataset.kind, **options)
     from lowdim._files import existing_file, sha256
     from lowdim.finetuning._zero_shot import PROMPT, read_npy
-    from lowdim.models import as_model, require_network, runs_code
+    from lowdim.models import runs_code
 
-    options = loading.options()
-    require_network(model)
-    if list_layers:
-        return _listing(as_model(model, **options))
-    dataset = reading.dataset(data, running.seed, test_share=test_share)
-    network = as_model(model, kind=dataset.kind, **options)
     how: dict[str, Any] = {
         "method": str(method),
         "also": [str(choice) for choice in also or []],

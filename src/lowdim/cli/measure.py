@@ -72,14 +72,11 @@ def measure(
     Where labels are numbers: how much of them is linear in each layer, and how low-dimensional it is.
     Several processes: torchrun --nproc-per-node 2 -m lowdim measure ...
     """
-    from lowdim.models import as_model, require_network
-
     options = loading.options()
-    require_network(model)
     if list_layers:
-        return _listing(as_model(model, **options))
+        return _listing(given.network(model, **options))
     dataset = reading.dataset(data, running.seed)
-    network = as_model(model, kind=dataset.kind, **options)
+    network = given.network(model, kind=dataset.kind, **options)
     splits = [name for name in dataset.splits if split == "both" or name == split] or [dataset[split].name]
     config: dict[str, Any] = {
         "model": given.model_identity(network),
@@ -215,10 +212,11 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     lines += [
         f"accuracy of the network's own head, {split}: {percent(value)}" for split, value in result["accuracy"].items()
     ]
-    lines += [
-        f"law of data separation, {split}: log D changes by {law['slope']:.3f} per layer, R^2 {law['r2']:.3f}"
-        for split, law in result["law"].items()
-    ]
+    for split, law in result["law"].items():
+        way = "falls" if law["slope"] <= 0 else "rises, where by the law it falls,"
+        lines.append(
+            f"law of data separation, {split}: log D {way} by {abs(law['slope']):.3f} per layer, R^2 {law['r2']:.3f}"
+        )
     for split in dict.fromkeys(row["split"] for row in result["classes"]):
         worst = [row for row in result["classes"] if row["split"] == split][:3]
         told = [

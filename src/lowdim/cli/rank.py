@@ -90,8 +90,8 @@ def rank(
     with keys name, model (or features = "FILE.npz"), weights, arguments, mean, std, image_size, layer, pool, source_accuracy, and group
     (checkpoints of one run).
     """
-    candidates = given.candidates(model, models, {key: value for key, value in loading.options().items() if value})
     dataset = reading.dataset(data, running.seed)
+    candidates = given.candidates(model, models, {key: value for key, value in loading.options().items() if value})
     config: dict[str, Any] = {
         "models": [candidate.identity() for candidate in candidates],
         "data": reading.identity(dataset, shots=reading.shots),

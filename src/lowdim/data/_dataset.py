@@ -189,18 +189,34 @@ def spread(part: Indices, copies: Indices | None) -> Indices:
 def train_test_indices(
     labels: Indices, seed: int, *, test_share: float = 0.2, copies: Indices | None = None
 ) -> tuple[Indices, Indices]:
-    """A stratified split; a class of two or more samples is on both sides, a class of one only in train. A share of 0 holds nothing back.
+    """A stratified split; a class of two or more different samples is on both sides, a class of one only in train. Copies stay together: of
+    a class in which there are any, as many samples are held out as fit without more than the share, at least the fewest. A share of 0
+    holds nothing back.
 
     Returns:
         Sorted train and test positions.
     """
-    once = labels if copies is None else labels[np.unique(copies)]
-    held_out = np.zeros(len(once), dtype=bool)
-    for positions in class_order(once, seed, "split").values():
-        held = max(1, round(test_share * len(positions))) if test_share and len(positions) > 1 else 0
-        held_out[positions[:held]] = True
+    first, sizes = np.arange(len(labels)), np.ones(len(labels), dtype=np.int64)
+    if copies is not None:
+        first, sizes = np.unique(copies, return_counts=True)
+    held_out = np.zeros(len(first), dtype=bool)
+    for positions in class_order(labels[first], seed, "split").values():
+        if test_share and len(positions) > 1:
+            wanted = max(1, round(test_share * int(sizes[positions].sum())))
+            held_out[_fitting(positions, sizes[positions], wanted)] = True
     held_out = spread(held_out, copies)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _fitting(positions: Indices, sizes: Indices, wanted: int) -> Indices:
+    """Groups of copies in their order, each where it still fits; the smallest where none does."""
+    chosen: list[int] = []
+    left = wanted
+    for position, size in zip(positions.tolist(), sizes.tolist(), strict=True):
+        if size <= left:
+            chosen.append(position)
+            left -= size
+    return np.array(chosen or [positions[sizes.argmin()]])
 
 
 def divided(dataset: Dataset, seed: int, test_share: float = 0.2) -> Dataset:
@@ -217,11 +233,24 @@ def divided(dataset: Dataset, seed: int, test_share: float = 0.2) -> Dataset:
         )
     )
     splits = {name: replace(whole.take(chosen), name=name) for name, chosen in parts.items() if len(chosen)}
+    untested = [] if copies is None or not test_share else _untested(dataset, parts["test"])
     kept = f"{100 - 100 * test_share:g} % train, {100 * test_share:g} % test, seed {seed}"
     note = (
         f"split: {'' if dataset.outputs else 'stratified, '}{kept}" if test_share else "split: none, all samples train"
     )
-    return replace(dataset, splits=splits, notes=(*dataset.notes, note))
+    return replace(dataset, splits=splits, notes=(*dataset.notes, note, *untested))
+
+
+def _untested(dataset: Dataset, test: Indices) -> list[str]:
+    """What to say of classes of several samples that are all copies of one."""
+    labels = dataset["all"].labels
+    alone = [
+        name
+        for label, name in enumerate(dataset.classes)
+        if (labels == label).sum() > 1 and not (labels[test] == label).any()
+    ]
+    more = ", …" if len(alone) > 5 else ""
+    return [f"no test sample, for all samples are copies of one: {', '.join(alone[:5])}{more}"] if alone else []
 
 
 def limited_indices(labels: Indices, limit: int, seed: int) -> Indices:

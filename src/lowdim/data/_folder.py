@@ -71,7 +71,7 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
     Symbolic links that leave the folder, or that lead to other folders, are not followed and are reported.
 
     Raises:
-        InputError: If no picture is found.
+        InputError: If no picture is found, or all lie in folders of one folder: the classes may stand a level deeper.
     """
     root = folder.resolve()
     notes: list[str] = []
@@ -98,6 +98,11 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
         notes.append(
             f"all pictures lie in one folder, {classes[0]}; if {tables[0]} says what they show, give that file as data"
         )
+    if labelled and not parts and len(classes) == 1 and (inner := _deeper(root / classes[0], found["all"][classes[0]])):
+        raise InputError(
+            f"{folder} has one class folder, {classes[0]}, and in it the folders {_beginning(inner)}. If these are the classes, give "
+            f"{folder / classes[0]}."
+        )
     if not loose and not any(paths for files in found.values() for paths in files.values()):
         raise InputError(_nothing_found(folder, notes, labelled=labelled))
     splits: dict[str, Split] = {}
@@ -111,6 +116,13 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
 
 def _beginning(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+
+
+def _deeper(folder: Path, pictures: Sequence[Path]) -> list[str]:
+    """The folders in which all pictures of a folder lie, where there are several."""
+    places = [path.relative_to(folder).parts for path in pictures]
+    inner = sorted({parts[0] for parts in places})
+    return inner if len(inner) > 1 and all(len(parts) > 1 for parts in places) else []
 
 
 def _holds_folders(folder: Path | None) -> bool:

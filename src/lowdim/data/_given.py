@@ -128,7 +128,10 @@ def _inputs_alone(data: Any) -> Dataset:
 
 def _pair(pair: Any) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(pair, tuple | list) or len(cast("list[Any]", pair)) != 2:
-        raise UsageError(f"A split is a pair of inputs and labels, not {type(pair).__name__}.")
+        raise UsageError(
+            f"A split is a pair of inputs and labels, not {type(pair).__name__}. Give (inputs, labels), or such pairs by name of their split: "
+            '{"train": (inputs, labels), "test": (inputs, labels)}.'
+        )
     return _array(pair[0]), _array(pair[1])
 
 

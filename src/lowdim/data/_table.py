@@ -39,6 +39,8 @@ FEATURES = "feature_columns"
 Columns: TypeAlias = "dict[str, list[str] | np.ndarray]"
 _DIFFERENT = 0.8
 """Values of a column over its rows, from which it holds no classes."""
+_COUNTED = ("position, from 0", "line in the file", "number in the file: the header is row 1")
+"""What the first row of data is called, and why."""
 _ENOUGH = 20
 """Rows from which that is told."""
 _SHOWN = 80
@@ -79,7 +81,9 @@ def load_table(path: Path, **how: Any) -> Dataset:
     Raises:
         InputError: If the table or one of its rows cannot be used.
     """
-    return table_of(_read_columns(path), path, **how)
+    lines = ".jsonl" in path.suffixes or ".ndjson" in path.suffixes
+    first = 0 if path.suffix.lower() == ".parquet" else 1 if lines else 2
+    return table_of(_read_columns(path), path, first=first, **how)
 
 
 def frame_columns(frame: Any) -> Columns:
@@ -153,6 +157,8 @@ def table_of(
     if labelled and not there.all():
         notes.append(f"left out, without a label: {some(whole.items, np.flatnonzero(~there))}")
     notes += [f"not used: {', '.join(unused)}"] if unused else []
+    if whole.kind != "image":
+        notes.append(f"rows are called by their {_COUNTED[first]}")
     rows = np.flatnonzero(there) if labelled else np.arange(len(whole))
     if not len(rows):
         raise InputError(f"{path} has no row with a label.")
@@ -227,10 +233,27 @@ def _numbers(
         raise InputError(
             f"{path} has no column {some(missing, range(len(missing)))}, which the classifier was fitted to. {did_you_mean(missing[0], columns)}"
         )
+    from lowdim.tables import identifies
+
     others = _others(columns, outputs)
     features = {name: _as_numbers(columns[name]) for name in wanted or others}
     found = {name: numbers for name, numbers in features.items() if numbers is not None}
-    unused = tuple(name for name in others if name not in found)
+    # A first column 2001, 2002, … may be one of years.
+    counter = {
+        name
+        for name in [next(iter(columns))]
+        if name in found and len(found[name]) >= _ENOUGH and found[name][0] in (0, 1)
+    }
+    names = (
+        {} if wanted else {name: identifies(name, numbers, first=name in counter) for name, numbers in found.items()}
+    )
+    if not all(names.values()):
+        found = {name: numbers for name, numbers in found.items() if not names.get(name)}
+    unused = tuple(
+        f"{name or 'the column without a name'}{f' ({why})' if (why := names.get(name)) else ''}"
+        for name in others
+        if name not in found
+    )
     if wanted and len(found) < len(wanted):
         raise InputError(f"{path}: {_faults(features, columns, first)}. The classifier was fitted to numbers there.")
     if not found:

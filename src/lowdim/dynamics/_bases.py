@@ -234,10 +234,11 @@ class Bases:
         first: Float[np.ndarray, "d k"],
         rank: int | None = None,
         precision: float = float(np.finfo(np.float64).eps),
+        errors: Float[np.ndarray, " k"] | float = 0.0,
     ) -> "Bases":
         """From a basis of the directions in which the first factor changed, and the weights at the start.
 
-        The rank is the least one that has room for these directions, known to the weights' `precision`.
+        The rank is the least one that has room for these directions, known to the weights' `precision` and to their `errors`.
         """
         directions = [orthogonal_part(weight)[0] for weight in weights]
         reached = first
@@ -246,7 +247,7 @@ class Bases:
         pulled = reached
         for direction in reversed(directions):
             pulled = direction.T @ pulled
-        cut = max(1e-8, 1e3 * precision)
+        cut = np.maximum(max(1e-8, 1e3 * precision), errors)
         seen, unseen = _leading(reached, cut), _leading(first - pulled, cut)
         return cls.build(directions, seen, unseen, rank or max(1, -(-seen.shape[1] // 2), unseen.shape[1]))
 
@@ -293,7 +294,7 @@ def _orthonormal(columns: Float[np.ndarray, "*batch d p"], size: int) -> Float[n
     return np.linalg.qr(_beside(columns, filler))[0][..., :size]
 
 
-def _leading(matrix: Float[np.ndarray, "m k"], cut: float) -> Float[np.ndarray, "m p"]:
-    """Left singular vectors of what a projection left of orthonormal columns; below `cut` it left rounding."""
-    left, values, _ = np.linalg.svd(matrix, full_matrices=False)
-    return left[:, values > cut]
+def _leading(matrix: Float[np.ndarray, "m k"], cut: Float[np.ndarray, " k"]) -> Float[np.ndarray, "m p"]:
+    """Left singular vectors of what a projection left of orthonormal columns; below `cut`, one number per column, it left rounding."""
+    left, values, _ = np.linalg.svd(matrix / cut, full_matrices=False)
+    return left[:, values > 1]

@@ -28,11 +28,11 @@ COARSE_GRADIENT = 0.02
 NEARLY = 0.1
 """The same of a first step that is the full-batch gradient: coarse products of several factors add up. A minibatch's is another by more."""
 
-ALIKE = 0.3
-"""Part of a sum of several iterations that may lie beside every gradient of the product: the weights moved on between them."""
-
-ALONG = 0.8
+ALONG = 0.9
 """Share of what is forbidden to the first factor that must point along the mean input for a bias to be the cause."""
+
+UNTOLD = "Why cannot be told"
+"""How a sentence begins where nothing that was measured decides."""
 
 MOST_SAMPLES = 1500
 """For which it is solved how much each counts in a step."""
@@ -42,6 +42,9 @@ KEPT = 0.1
 
 SEEN = 3.0
 """What is forbidden to the first factor, in units of rounding, from which its direction means something."""
+
+FEW = 3
+"""Directions beside the active ones, up to which many point along the mean by chance: then every recorded time must."""
 
 LEADING = 0.25
 """Part of the leading singular directions of a step of Muon that may lie beside every gradient of the product: of Adam's, over a third does."""
@@ -58,6 +61,12 @@ scale each entry they differ by a factor of two."""
 
 ASIDE = 0.4
 """The same: what may leave that direction, over its length. Of minibatches half of it does, of steps that scale each entry more."""
+
+CHANGED = 0.4
+"""Logarithm of the gradient's change within a history from which it can be seen whether the steps follow it."""
+
+STEADY = 0.35
+"""Logarithm of the steps' change over that of the gradient, below which they do not follow it: 1 for gradient descent, 0 for Muon."""
 
 FLAT = 2.5
 """Largest over smallest leading singular value of a step that still counts as orthogonalised."""
@@ -85,17 +94,28 @@ def first_steps(history: WeightHistory, count: int = 4) -> list[Step]:
     """The first neighbouring times between which something moved by more than rounding."""
     found: list[Step] = []
     for index in range(min(len(history.names) - 1, 4 * count)):
-        before, after = history.weights(index), history.weights(index + 1)
-        update = [b - a for a, b in zip(before, after, strict=True)]
-        moved, size = _length(update), _length(before)
-        noise = history.precision * size / moved if moved else np.inf
-        if noise < 0.1:
-            found.append(Step(before, update, float(np.diff(history.iterations)[index]), noise))
+        step = _step(history, index)
+        if step.noise < 0.1:
+            found.append(step)
         elif found:
             break
         if len(found) == count:
             break
     return found
+
+
+def _step(history: WeightHistory, index: int) -> Step:
+    before, after = history.weights(index), history.weights(index + 1)
+    update = [b - a for a, b in zip(before, after, strict=True)]
+    moved, size = _length(update), _length(before)
+    noise = history.precision * size / moved if moved else np.inf
+    return Step(before, update, float(np.diff(history.iterations)[index]), noise)
+
+
+def beyond_one_step(start: Matrices, end: Matrices) -> float:
+    """Part of a change that no single gradient step (and decay) of a linear network makes, whatever its loss."""
+    update = [b - a for a, b in zip(start, end, strict=True)]
+    return _common_residual(Step(start, update, 1.0, 0.0), update) if _length(update) else 0.0
 
 
 @dataclass(frozen=True)
@@ -196,10 +216,20 @@ def unwhitened_cause(problem: Problem) -> str:
     )
 
 
-def find_cause(history: WeightHistory, problem: Problem | None, bases: Bases, steps: Sequence[Step]) -> str:
-    """The first measured reason for which the law is broken on whitened inputs; an empty string when nothing is known."""
+def find_cause(
+    history: WeightHistory, problem: Problem | None, bases: Bases, steps: Sequence[Step], broken: float
+) -> str:
+    """The first measured reason for which the law is broken on whitened inputs, or that none can be told.
+
+    Args:
+        history: Weights over time.
+        problem: The data, in the user's units.
+        bases: Of the law.
+        steps: `first_steps` of the history.
+        broken: What the law forbids, over the change: a step that is known less precisely than that explains nothing.
+    """
     if not steps:
-        return ""
+        return f"{UNTOLD}: the recorded steps are too small against rounding to be read."
     step = steps[0]
     if problem is not None and _along_the_mean(history, problem, bases):
         return (
@@ -211,46 +241,92 @@ def find_cause(history: WeightHistory, problem: Problem | None, bases: Bases, st
             "Every entry of the first step has the same size: the optimizer scales each entry by itself (as Adam does) and "
             "is not equivariant."
         )
-    once, missing = step.iterations == 1, _common_residual(step, step.update)
-    slopes = gradients(step.weights, problem.phi, problem.gram) if problem is not None else None
-    if once and missing <= step.tolerance:
-        return _of_the_product(step, problem, slopes)
-    if problem is not None and slopes and once:
+    missing, slopes = _common_residual(step, step.update), None
+    several = 2 * _moved_on(step)
+    if step.iterations != 1:
+        return _of_many(step, missing, several)
+    if problem is not None:
+        slopes = gradients(step.weights, problem.phi, problem.gram)
         known = _scaled_entries(step, slopes) or _another_network(step, problem)
         if known:
             return known
-        beside = _unexplained(step, slopes)
-        if beside <= NEARLY:
-            return (
-                f"The first step is the gradient of all the data to {beside:.1g} of its length only: gradients were computed in "
-                "numbers coarser than those of the weights (autocast, TF32, bfloat16), or something small was added to them (noise)."
-            )
-    if _like_muon(step, slopes):
+    if missing <= step.tolerance:
+        return _of_the_product(step, problem, slopes, broken)
+    beside = _unexplained(step, slopes) if slopes is not None else np.inf
+    epoch = ""
+    if problem is not None and min(beside, missing) <= several + 2 * _turned(step, problem):
+        epoch = "several iterations lie in one recorded step, as in an epoch of minibatches, or "
+    if problem is not None and beside <= NEARLY:
         return (
-            f"The steps have the gradient's singular values brought together ({_spread(step)}), but not to one: Muon's "
-            "Newton-Schulz iteration, which is not the exact polar factor."
+            f"The first step is the gradient of all the data to {beside:.1g} of its length only: {epoch}gradients were computed in numbers "
+            "coarser than those of the weights (autocast, TF32, bfloat16), or something small was added to them (noise)."
         )
-    if missing <= (COARSE_GRADIENT if once else ALIKE):
-        return _of_the_product(step, problem, slopes)
-    if once and slopes is not None and _keeps_the_gradient(step, slopes):
+    muon = _like_muon(history, step, problem, slopes)
+    if muon:
+        return muon
+    if slopes is not None and missing > COARSE_GRADIENT and _keeps_the_gradient(step, slopes):
         return (
             f"Along its own directions the first step is the gradient of all the data, and {missing:.0%} of its length fits no gradient of the "
-            "product: something was added (noise, an L1 penalty), or units were dropped (dropout)."
+            f"product: {epoch}something was added (noise, an L1 penalty), units were dropped (dropout), or there is more than linear layers."
+        )
+    if missing <= max(COARSE_GRADIENT, several):
+        inputs = "" if problem is not None else ", inputs that are not whitened"
+        return (
+            f"{UNTOLD}: {missing:.1g} of the first step fits no gradient of the product. Minibatches{inputs}, another loss, biases or a weak "
+            "nonlinearity do that where several iterations (an epoch) lie in one recorded step, where gradients are coarse or noise is added; "
+            "and so does an optimizer that is nearly equivariant. Record every iteration at the start."
         )
     return (
         f"The steps are not gradients of the product ({missing:.0%} of the first one fits none): the optimizer is not "
         "equivariant (as Adam and RMSprop, or nearly so as Muon in bfloat16), or the network is not the product of these weights alone "
-        "(biases, dropout, other layers between), or noise was added."
+        "(biases, dropout, nonlinearities, other layers between), or noise was added."
     )
 
 
-def _of_the_product(step: Step, problem: Problem | None, slopes: Matrices | None) -> str:
+def _of_many(step: Step, missing: float, several: float) -> str:
+    """What is known of a change over several iterations: whether gradients of the product can add up to it."""
+    between = f"{step.iterations:g} iterations lie between the first two recorded times"
+    if missing > several + step.iterations * step.tolerance:
+        return (
+            f"{between}, and no gradients of the product add up to that change ({missing:.0%} of it fits none, and the weights hardly moved): "
+            "the optimizer is not equivariant (as Adam, or nearly so as Muon), or the network is not the product of these weights alone (biases, dropout, "
+            "nonlinearities), or noise was added."
+        )
+    return (
+        f"{UNTOLD}: {between}. Minibatches, inputs that are not whitened, biases, another loss, a nonlinearity, noise or another optimizer (as "
+        "Adam or Muon) look alike then. Record every iteration at the start, and pass the data (`data`)."
+    )
+
+
+def _moved_on(step: Step) -> float:
+    """How far what stands around each factor moved during a step, over its size: what a sum of several gradients may leave of one."""
+    turns = [
+        np.linalg.norm(update, 2) / np.linalg.norm(weight, 2)
+        for weight, update in zip(step.weights, step.update, strict=True)
+    ]
+    return float((1 + max(turns)) ** (len(turns) - 1) - 1)
+
+
+def _turned(step: Step, problem: Problem) -> float:
+    """How far the residual moved during a step, over its size."""
+    products = [end_to_end(step.weights)]
+    products.append(end_to_end([weight + update for weight, update in zip(step.weights, step.update, strict=True)]))
+    before, after = (product @ problem.gram if problem.gram is not None else product for product in products)
+    return float(np.linalg.norm(after - before) / (np.linalg.norm(before - problem.phi) or 1.0))
+
+
+def _of_the_product(step: Step, problem: Problem | None, slopes: Matrices | None, broken: float) -> str:
     """What is known of steps that have one Z for all factors."""
+    far = slopes is not None and _unexplained(step, slopes) > 3 * step.tolerance
+    if step.tolerance > (2 * NEARLY if far else min(broken, COARSE_GRADIENT)):
+        return (
+            f"{UNTOLD}: the first step is a gradient of the product to {step.tolerance:.1g} of its length, as far as rounding shows it, and "
+            f"what is broken is {broken:.1g} of the change. Larger steps, or weights in float64, would tell."
+        )
     if problem is None or slopes is None:
         return (
             "The steps are gradients of a linear network, but not of one loss with whitened inputs: minibatches, inputs "
-            "that are not whitened, a bias, another loss, or steps that only nearly are gradients, as Muon's. The data (`data`) would "
-            "tell which."
+            "that are not whitened, a bias, or another loss. The data (`data`) would tell which."
         )
     if _is_polar(step, slopes):
         return (
@@ -262,7 +338,7 @@ def _of_the_product(step: Step, problem: Problem | None, slopes: Matrices | None
     if _unexplained(step, slopes) <= step.tolerance:
         return (
             "The first step is the gradient of all of the data, so what breaks the law came later: batches, a loss or an optimizer that "
-            "change during training (RAdam begins to scale entries after some steps), or biases that grew."
+            "change during training (RAdam begins to scale entries after some steps), biases that grew, or rounding."
         )
     return (
         "The first step is a gradient of the product, but not that of the squared loss on all the data: "
@@ -291,8 +367,8 @@ def _of_some_samples(step: Step, problem: Problem) -> str:
     weights = (numbers / scales)[:-1]
     weights = weights / weights[np.abs(weights).argmax()]
     inside = weights > 0.5
-    if np.abs(weights - inside).max() > 0.1:
-        return f"samples count differently (weights of classes or samples, draws with replacement, or {loss})."
+    if np.abs(weights - inside).max() > 0.1 or inside.all():
+        return f"samples count differently (weights of classes or samples, several batches in one recorded step, or {loss})."
     return f"it is that of {inside.sum()} of the {count} samples, so of {batch}."
 
 
@@ -312,21 +388,20 @@ def _along_the_mean(history: WeightHistory, problem: Problem, bases: Bases) -> b
     mean = problem.inputs.sum(axis=1)
     if np.linalg.norm(mean) <= 1e-6 * np.linalg.norm(problem.inputs):
         return False
-    start = history.weight(1, 0)
-    clearest, forbidden = SEEN, None
-    for index in range(1, len(history.names)):
-        found = _forbidden(bases, history.weight(1, index) - start)
-        times = float(np.linalg.norm(found) / (history.rounding[index] * np.linalg.norm(start)))
-        if times > clearest:
-            clearest, forbidden = times, found
-        if times > 30:
-            break
-    if forbidden is None:
-        return False
-    right = bases.right[0]
+    start, right, times = history.weight(1, 0), bases.right[0], 0.0
     inside = right @ (right.T @ mean)
     directions = np.linalg.svd(np.stack([inside, mean - inside]), full_matrices=False)[2]
-    return bool(np.linalg.norm(forbidden @ directions.T) ** 2 >= ALONG * np.linalg.norm(forbidden) ** 2)
+    for index in range(1, len(history.names)):
+        found = _forbidden(bases, history.weight(1, index) - start)
+        seen = float(np.linalg.norm(found) / (history.rounding[index] * np.linalg.norm(start)))
+        if seen < SEEN:
+            continue
+        times = max(times, seen)  # biases point there at every time, others by chance at some
+        if np.linalg.norm(found @ directions.T) ** 2 < (ALONG - 1 / seen) * np.linalg.norm(found) ** 2:
+            return False
+        if seen > 30 and len(right) - right.shape[1] > FEW:
+            break
+    return times > SEEN
 
 
 def _forbidden(bases: Bases, change: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m n"]:
@@ -422,11 +497,54 @@ def _in_the_gradients_directions(
     return float(np.linalg.norm(inner - np.diag(sizes))) / whole if whole else 0.0, sizes, values[kept]
 
 
-def _like_muon(step: Step, slopes: Matrices | None) -> bool:
-    """Whether the steps keep the leading singular directions of a gradient and not its singular values."""
-    if slopes is not None and step.iterations == 1 and _keeps_the_gradient(step, slopes):
-        return False
-    return _equal_leading(step) or (slopes is not None and _made_by_newton_schulz(step, slopes))
+def _like_muon(history: WeightHistory, step: Step, problem: Problem | None, slopes: Matrices | None) -> str:
+    """Whether the steps keep the leading singular directions of a gradient and not its singular values, in words.
+
+    One step shows it where the gradient's singular values differ; where they agree, only the length of the steps, which does not follow
+    that of the gradient: noise fills the other directions as bfloat16 does.
+    """
+    sure = False
+    if problem is not None and slopes is not None:
+        pace = _pace(history, problem)
+        if _keeps_the_gradient(step, slopes) or (pace is not None and abs(pace - 1) < STEADY):
+            return ""
+        sure = _made_by_newton_schulz(step, slopes)
+        alike = sure or _equal_leading(step) or _keeps_one_direction(step, slopes)
+        sure = sure or (pace is not None and abs(pace) < STEADY)
+    else:
+        alike = _equal_leading(step)
+    if not alike:
+        return ""
+    if sure:
+        return (
+            f"The steps have the gradient's singular values brought together ({_spread(step)}), but not to one: Muon's "
+            "Newton-Schulz iteration, which is not the exact polar factor."
+        )
+    return (
+        "The first step is a gradient of the product in its leading directions, and what lies beside them fits none: Muon's Newton-Schulz "
+        "iteration in bfloat16, or something added to gradients whose singular values agree (noise, dropout, a nonlinearity). Every iteration "
+        "until the gradient has changed, with the data, would tell which."
+    )
+
+
+def _pace(history: WeightHistory, problem: Problem) -> float | None:
+    """How much the length of steps changes with that of the gradient, as a power: 1 for gradient descent, 0 for Muon.
+
+    Along the leading direction of factor 1, between the first step and that where the gradient differs most; None where it hardly does.
+    """
+    lengths: list[tuple[float, float]] = []
+    for index in np.unique(np.linspace(0, len(history.names) - 2, 12).astype(int)):
+        step = _step(history, int(index))
+        if step.iterations != 1 or step.noise > 0.1:
+            continue
+        left, values, right = np.linalg.svd(gradients(step.weights, problem.phi, problem.gram)[0], full_matrices=False)
+        along = -left[:, 0] @ step.update[0] @ right[0]
+        if along <= 0:
+            break
+        lengths.append((float(np.log(values[0])), float(np.log(along))))
+    changes = [(slope - lengths[0][0], moved - lengths[0][1]) for slope, moved in lengths]
+    slope, moved = max(changes, key=lambda pair: abs(pair[0]), default=(0.0, 0.0))
+    return moved / slope if abs(slope) >= CHANGED else None
 
 
 def _made_by_newton_schulz(step: Step, slopes: Matrices) -> bool:
@@ -435,7 +553,7 @@ def _made_by_newton_schulz(step: Step, slopes: Matrices) -> bool:
         _, sizes, values = _in_the_gradients_directions(weight, update, slope, VISIBLE)
         made = _newton_schulz(values)
         if len(sizes) < 2:
-            return _keeps_one_direction(step, slopes)
+            return False
         if _regress([made], sizes)[1] > min(AS_MADE, 0.7 * _regress([values], sizes)[1]):
             return False
     return True
@@ -549,7 +667,7 @@ def _regress(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndar
     scales = np.array([np.linalg.norm(column) or 1.0 for column in columns])
     matrix = np.stack(columns, 1) / scales
     numbers = np.linalg.lstsq(matrix, target, rcond=1e-10)[0]
-    return numbers / scales, float(np.linalg.norm(target - matrix @ numbers) / np.linalg.norm(target))
+    return numbers / scales, float(np.linalg.norm(target - matrix @ numbers) / (np.linalg.norm(target) or 1.0))
 
 
 def _flat(matrices: Matrices) -> Float[np.ndarray, " p"]:

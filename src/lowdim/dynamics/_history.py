@@ -34,6 +34,7 @@ class WeightHistory:
         read: ``read(layer, index)`` with layers from 1 and times from 0; float64.
         factors: Names of the factors in the files they come from.
         kind: Ending of these files.
+        counted: Whether the names tell iterations; those of states in memory only count the states.
 
     Example:
         >>> history = WeightHistory.of([[np.eye(2), np.ones((1, 2))], [2 * np.eye(2), np.ones((1, 2))]])
@@ -47,6 +48,7 @@ class WeightHistory:
     read: Callable[[int, int], Float[np.ndarray, "m n"]]
     factors: Sequence[str] = ()
     kind: str = ""
+    counted: bool = True
 
     @property
     def depth(self) -> int:
@@ -134,7 +136,11 @@ class WeightHistory:
         _require_chain(shapes)
         precision = rounding_unit(weight for step in steps for weight in step)
         return cls(
-            [str(index) for index in range(len(steps))], shapes, precision, lambda layer, index: steps[index][layer - 1]
+            [str(index) for index in range(len(steps))],
+            shapes,
+            precision,
+            lambda layer, index: steps[index][layer - 1],
+            counted=False,
         )
 
     @classmethod

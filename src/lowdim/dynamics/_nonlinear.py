@@ -33,6 +33,9 @@ FLAT = 0.1
 WORSE = 1.2
 """Squared error over that at the start, above which it need not rest: training of linear layers does not lead there."""
 
+ALIKE = 0.4
+"""Least cosine of the product's outputs with the targets that training leaves: weights that were never trained on them overshoot, too."""
+
 DIVERGED = 10.0
 """Growth of the squared error over that time, from which training diverged."""
 
@@ -47,13 +50,15 @@ def unfit_product(history: WeightHistory, problem: Problem) -> str:
     classes = _one_hot(problem)
     least = SCALED if classes else 0.0
     times = [_errors(history, problem, index) for index in (0, half, last)]
-    for (first, _), (before, then), (after, now) in zip(*times, strict=True):
+    for (first, _, _), (before, then, _), (after, now, alike) in zip(*times, strict=True):
+        if alike < ALIKE:
+            return ""
         falls = after < (1 - FLAT) * before and after < WORSE * first
         grows = after > (1 + FLAT if classes else DIVERGED) * before
         overshoots = least <= now <= OVERSHOT and (not half or least <= then <= OVERSHOT)
         if falls or grows or after < UNFIT or not overshoots:
             return ""
-    start, (end, multiple) = times[0][0][0], times[-1][0]
+    start, (end, multiple, _) = times[0][0][0], times[-1][0]
     loss = ", or another loss than the squared one," if classes else ","
     return (
         f"There is a nonlinearity between the layers (as ReLU){loss} since the product of the weights does not fit the targets. Its "
@@ -68,8 +73,9 @@ def _outputs(history: WeightHistory, problem: Problem, index: int) -> Float[np.n
     return product if problem.inputs is None else product @ problem.inputs
 
 
-def _errors(history: WeightHistory, problem: Problem, index: int) -> list[tuple[float, float]]:
-    """Relative squared error of the product and its best multiple: as it is, and with the best constant beside (as of biases)."""
+def _errors(history: WeightHistory, problem: Problem, index: int) -> list[tuple[float, float, float]]:
+    """Relative squared error of the product, its best multiple and the cosine with the targets: as it is, and with the best constant
+    beside (as of biases)."""
     outputs = _outputs(history, problem, index)
     pairs = [(outputs, problem.targets)]
     if problem.inputs is not None:
@@ -77,11 +83,11 @@ def _errors(history: WeightHistory, problem: Problem, index: int) -> list[tuple[
     return [_error(*pair) for pair in pairs]
 
 
-def _error(outputs: Float[np.ndarray, "d_y N"], targets: Float[np.ndarray, "d_y N"]) -> tuple[float, float]:
-    goal, size = float(np.sum(targets**2)), float(np.sum(outputs**2))
+def _error(outputs: Float[np.ndarray, "d_y N"], targets: Float[np.ndarray, "d_y N"]) -> tuple[float, float, float]:
+    goal, size, both = float(np.sum(targets**2)), float(np.sum(outputs**2)), float(np.sum(outputs * targets))
     if not goal or not size:
-        return 0.0, 1.0
-    return float(np.sum((outputs - targets) ** 2)) / goal, float(np.sum(outputs * targets)) / size
+        return 0.0, 1.0, 0.0
+    return float(np.sum((outputs - targets) ** 2)) / goal, both / size, both / np.sqrt(goal * size)
 
 
 def _one_hot(problem: Problem) -> bool:

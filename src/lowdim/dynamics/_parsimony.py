@@ -11,7 +11,16 @@ from lowdim._arguments import checked_arguments
 from lowdim._verdicts import Check
 from lowdim.dynamics._bases import Bases, NoInvariantPartError, orthogonal_part, singular_spaces
 from lowdim.dynamics._blocks import BlockForms, best_blocks, block_forms
-from lowdim.dynamics._causes import Step, find_cause, first_steps, fit_descent, started_late, unwhitened_cause
+from lowdim.dynamics._causes import (
+    UNTOLD,
+    Step,
+    beyond_one_step,
+    find_cause,
+    first_steps,
+    fit_descent,
+    started_late,
+    unwhitened_cause,
+)
 from lowdim.dynamics._history import COARSE, EXACT, WeightHistory
 from lowdim.dynamics._network import end_to_end
 from lowdim.dynamics._nonlinear import unfit_product
@@ -26,8 +35,17 @@ SUBSPACES = "invariant subspaces"
 VISIBLE = 1.0
 """Length of a change, in units of the tolerance, from which a direction counts as changed when it is read off the weights."""
 
-RESOLVED = 30
-"""How many times the rounding the weights must have changed before "it stayed" means anything."""
+RESOLVED = 1e-2
+"""Largest tolerance, in units of the change, at which "it stayed" means anything."""
+
+UNSURE = 0.2
+"""Error of a direction that changed by one unit of the tolerance, which rounding stays well below."""
+
+KNOWN = 1e-3
+"""Part of a step that rounding may hide where it is known to be full-batch gradient descent."""
+
+BENT = 10.0
+"""How much more than the tolerance must be no single gradient step before weights alone can show that a law of many steps holds."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +188,13 @@ def report_parsimony(
         return _ended(history, checks, [*causes, str(error)], problem, rank)
     forms, steps = block_forms(history, bases), first_steps(history)
     judged = _Judged(history, forms, unit)
-    parts = [judged.check(SUBSPACES, forms.off_block, _SUBSPACES), _one_scalar(judged, forms, bases)]
     fit = fit_descent(steps, given) if given is not None else None  # in the user's units of step and decay
+    if history.depth > 1 and (fit is None or max(step.tolerance for step in steps) > KNOWN):
+        judged.doubt = _too_few_steps(history, bases, judged, known=problem is not None)
+    parts = [judged.check(SUBSPACES, forms.off_block, _SUBSPACES), _one_scalar(judged, forms, bases)]
     if any(check.holds is False for check in parts):
-        others = _causes(history, problem, bases, steps, described=fit is not None, known=unwhitened)
+        broken = next(check.residual for check in parts if check.holds is False)
+        others = _causes(history, given, bases, steps, broken, described=fit is not None, known=unwhitened)
         if nonlinear and any("cross-entropy" in cause for cause in others):
             causes.remove(nonlinear)
         causes += [] if nonlinear in causes else others
@@ -213,8 +234,12 @@ class _Judged:
         self.rounding = np.where(tiny, np.maximum(history.rounding[:, None], unit * times), history.rounding[:, None])
         self.moved = change > 0
         self.moved[0] = False
-        enough = (change >= RESOLVED * self.rounding) & self.moved
-        self.resolved = bool(enough.any()) and unit <= COARSE
+        self.resolved = bool(self.shown(self.relative * change + self.rounding).any()) and unit <= COARSE
+        self.doubt = ""
+
+    def shown(self, tolerance: Float[np.ndarray, "T L"]) -> "np.ndarray":
+        """Where the change is large enough against the tolerance for "it stayed" to mean anything."""
+        return self.moved & (tolerance <= RESOLVED * self.forms.change)
 
     @property
     def share(self) -> Float[np.ndarray, "T L"]:
@@ -227,11 +252,13 @@ class _Judged:
             return Check(name, None, 0.0, self.relative, f"{what}. Undecided: nothing changed.")
         # what was off at the start is no change
         tolerance = self.relative * self.forms.change + self.rounding + 2 * residual[0]
-        ratio = np.where(self.moved, residual / tolerance, -1.0)
+        ratio, shown = np.where(self.moved, residual / tolerance, -1.0), self.shown(tolerance)
+        broken = bool(ratio.max() > 1) and self.unit <= COARSE
+        if not broken and shown.any():
+            ratio = np.where(shown, ratio, -1.0)
         index, layer = np.unravel_index(int(ratio.argmax()), ratio.shape)
         change = self.forms.change[index, layer]
-        broken = bool(ratio[index, layer] > 1) and self.unit <= COARSE
-        holds = False if broken else True if self.resolved else None
+        holds = False if broken else True if self.resolved and shown.any() and not self.doubt else None
         reason = f"{what}, in factor {layer + 1} at {self.history.time(int(index))}."
         if holds is None:
             reason += f" {self.undecided}"
@@ -244,10 +271,32 @@ class _Judged:
         """Why nothing can be said."""
         if self.unit > COARSE:
             return f"Undecided at this precision: numbers with a rounding unit of {self.unit:.1g} cannot show it. Store float32 or float64."
+        if self.resolved and self.doubt:
+            return self.doubt
         return (
             f"Undecided at this precision: the weights changed by {self.forms.change.max():.1g} of their size, which is too little "
             f"against rounding ({self.rounding[-1].max():.1g}). Record a longer training."
         )
+
+
+def _too_few_steps(history: WeightHistory, bases: Bases, judged: _Judged, *, known: bool) -> str:
+    """Why nothing is shown yet where no recorded step is known to be one of descent: so few iterations, or so little beyond one gradient
+    step, leave any descent in a block (from weights alone), or that of an epoch of minibatches, which see each sample once."""
+    iterations, last = int(history.iterations[-1]), len(history.names) - 1
+    more = "Record a longer training" + (" and its first iterations." if known else ", or pass the data (`data`).")
+    if not known and history.counted and iterations <= bases.rank:
+        return (
+            f"Undecided: the names of the times tell of {iterations} iteration{'s' * (iterations > 1)}, which leave the changes of any gradient "
+            f"descent in so few directions (r = {bases.rank}). {more}"
+        )
+    bent = beyond_one_step(history.weights(0), history.weights(last))
+    changes = np.maximum(judged.forms.change[last], np.finfo(float).tiny)
+    if bent >= BENT * (judged.relative + float((judged.rounding[last] / changes).min())):
+        return ""
+    return (
+        f"Undecided: the whole change is that of one gradient step to {bent:.1g} of its length, which obeys the law whatever the "
+        f"{'order of the samples' if known else 'inputs and batches'}, and what more steps add is too little against rounding. {more}"
+    )
 
 
 _SUBSPACES = (
@@ -373,7 +422,8 @@ def _find_bases(history: WeightHistory, problem: Problem | None, rank: int | Non
         count = min(energy, max(2, width // 2))
     while True:
         try:
-            return Bases.from_change(start, directions[:count].T, precision=unit), words
+            errors = UNSURE / np.maximum(sizes[:count], VISIBLE)
+            return Bases.from_change(start, directions[:count].T, precision=unit, errors=errors), words
         except NoInvariantPartError:
             if count == 1:
                 raise
@@ -425,6 +475,7 @@ def _causes(
     problem: Problem | None,
     bases: Bases,
     steps: Sequence[Step],
+    broken: float,
     *,
     described: bool,
     known: bool,
@@ -432,13 +483,14 @@ def _causes(
     """What broke the law beside inputs that are not whitened, where that is known."""
     if described and known:
         return []
-    if described:
+    if described and max(step.tolerance for step in steps) <= broken:
         return [
-            "The recorded steps are those of gradient descent on all of the data, so what is broken comes later, from rounding "
-            "(a direction that is learned amplifies it), or from a rank or data other than assumed."
+            "The first recorded steps are those of gradient descent on all of the data, so what is broken comes later, from rounding "
+            "(a direction that is learned amplifies it), from a nonlinearity that small weights hardly show, or from a rank or data other "
+            "than assumed."
         ]
-    cause = find_cause(history, problem, bases, steps)
-    return [cause] if cause and not (known and "minibatches" in cause) else []
+    cause = find_cause(history, problem, bases, steps, broken)
+    return [] if known and ("minibatches" in cause or cause.startswith(UNTOLD)) else [cause]
 
 
 def _one_scalar(judged: _Judged, forms: BlockForms, bases: Bases) -> Check:

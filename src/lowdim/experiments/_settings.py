@@ -20,8 +20,8 @@ _AT_MOST = {"share": 1.0, "shares": 1.0}
 _MAY_BE_EMPTY = {"relu_depths", "small_depths", "small_scales"}
 
 
-def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
-    """``["eps=.2"]`` to ``{"eps": ".2"}``.
+def parse_assignments(texts: Sequence[str], argument: str = "assignments", example: str = "`eps=.2`") -> dict[str, str]:
+    """``["eps=.2"]`` to ``{"eps": ".2"}``; `argument` is what the texts were given as, such as `example`.
 
     Raises:
         UsageError: If one has no ``=``.
@@ -30,7 +30,7 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, sign, value = text.partition("=")
         if not (sign and name.strip()):
-            raise UsageError(f"{text!r} in `assignments` is not NAME=VALUE. For example: `eps=.2`")
+            raise UsageError(f"{text!r} in `{argument}` is not NAME=VALUE. For example: {example}")
         result[name.strip()] = value.strip()
     return result
 

@@ -43,7 +43,7 @@ def sweep_points(
     for experiment in experiments:
         base = settings[experiment.id]
         axes: dict[str, list[Any]] = {}
-        for name, text in parse_assignments(sweeps).items():
+        for name, text in parse_assignments(sweeps, "sweep", "eps=.5,1").items():
             names = [field.name for field in dataclasses.fields(base)]
             if name not in names:
                 raise UsageError(f"{experiment.id} has no setting {name!r} to sweep. {did_you_mean(name, names)}")

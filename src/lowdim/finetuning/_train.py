@@ -36,7 +36,7 @@ class History:
         loss: Mean training loss of each epoch.
         accuracy: Of the training samples as they were seen, per epoch.
         test_accuracy: After every epoch, where that was asked for.
-        test_nc1: Of the last feature, the same; None where it has no value.
+        test_nc1: Of what the head reads, the same; None where it has no value.
         seconds: Of each epoch run by this process.
         stopped: Why training ended early; empty if it did not.
     """

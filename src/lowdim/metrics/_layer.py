@@ -45,6 +45,11 @@ def _ncc(sums: LayerSums) -> float | None:
     return sums.hits / sums.compared if sums.compared else None
 
 
+def _ncc_left_out(sums: LayerSums) -> float | None:
+    right, told = sums.left_out
+    return right / told if told else None
+
+
 def _mean_cdnv(sums: LayerSums) -> float:
     pairs = cdnv(sums.statistics)
     value = float(pairs.sum()) / (len(pairs) * (len(pairs) - 1))
@@ -72,6 +77,7 @@ METRICS: list[Metric] = [
     Metric("nc1_chance", 0, "NC1 chance", "NC1 with permuted labels (median).", _chance),
     Metric("separation", -1, "D", "trace(Sigma_W) / trace(Sigma_B).", _separation),
     Metric("ncc_accuracy", 1, "NCC accuracy", "Of the nearest class mean; those of the training split where measured.", _ncc),
+    Metric("ncc_left_out", 1, "", "The same with each sample and its copies left out of the mean of its class, where the means are those of its own split.", _ncc_left_out),
     Metric("cdnv", -1, "CDNV", "Class-distance normalised variance, mean over pairs of classes.", _mean_cdnv),
     Metric("nc2", 0, "", "Distance of the class means from a simplex: equinorm, equiangularity, etf_distance; cosine_excess also where there are more classes than dimensions.", _nc2),
     Metric("discrimination", 1, "", "1 - the largest cosine between two class means.", lambda s: discrimination(s.statistics)),

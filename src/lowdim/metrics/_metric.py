@@ -22,6 +22,7 @@ class LayerSums:
         crossed: For each half of the samples its statistics, and the scatter of the other half in its span; empty without spans.
         hits: Samples nearest to the mean of their own class.
         compared: Samples compared with class means.
+        left_out: Samples nearest to the mean of the rest of their class, and samples of which that could be told.
         sample: A stratified subsample of the features.
         sample_labels: Its labels.
         weighting: How classes count.
@@ -48,6 +49,7 @@ class LayerSums:
     sample_labels: Int[Tensor, " m"]
     weighting: Weighting = "pooled"
     unbiased: bool = False
+    left_out: tuple[int, int] = (0, 0)
     seed: int = 0
     note: Callable[[str], None] = lambda message: None
 

@@ -458,6 +458,11 @@ class _Finder:
         raise self._between_modules()
 
     def _between_modules(self) -> InputError:
+        if next(self.module.children(), None) is None:
+            return InputError(
+                f"{type(self.module).__name__} is a single module, and its classifier reads the inputs themselves. Measure those: give "
+                "`features` as the model."
+            )
         return InputError(
             f"{type(self.module).__name__} computes its classifier's input between its modules, where it cannot be taken. Name a module "
             "with `feature`."

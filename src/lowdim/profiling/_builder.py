@@ -177,6 +177,7 @@ class Builder:
             crossed=list(zip(moments.halves, around.crossed, strict=True)) if around.crossed else [],
             hits=int(around.hits.sum()),
             compared=int(around.total.sum()),
+            left_out=(int(around.left_out[0]), int(around.left_out[1])),
             sample=torch.stack(rows) if rows else torch.zeros(0, every.width),
             sample_labels=torch.from_numpy(measured.labels[positions]),
             weighting=self.recipe.weighting,

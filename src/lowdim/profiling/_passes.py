@@ -128,15 +128,20 @@ class Around:
         scatter: Of all samples in their own span.
         crossed: Scatter of each half in the span of the other one (first entry: second half around the first's means).
         reference: Class means that samples are classified by.
+        others: For every sample, by how much its squared distance to its own class mean grows when it and its copies are left out of that
+            mean; NaN where nothing is left of the class. None where the means are those of another split.
         hits: Samples of each class nearest to their own class mean.
         total: Samples of each class compared.
+        left_out: Of the samples left out in turn: those nearest to the mean of the rest of their class, and all.
     """
 
     scatter: SpanScatter | None
     crossed: list[SpanScatter]
     reference: Reference | None
+    others: Tensor | None
     hits: Tensor
     total: Tensor
+    left_out: Tensor
 
 
 @dataclass
@@ -195,7 +200,11 @@ def second_pass(
     says which samples are also in train, `places` at which output a class stands if another program has read them in its order.
     """
     half = torch.from_numpy(halves(stream.labels, stream.source.copies))
-    around = {key: _around(here, references.get(key), present, weighting) for key, here in moments.items()}
+    copies = _equal_samples(stream)
+    around = {
+        key: _around(here, references.get(key), present, weighting, stream.labels, copies)
+        for key, here in moments.items()
+    }
     last = next(reversed(around)) if around else None
     head, suspects = Head(), Suspects(outliers)
     seen: list[tuple[np.ndarray, Tensor]] | None = [] if outliers and last and _is_small(moments[last]) else None
@@ -205,7 +214,7 @@ def second_pass(
             good = usable(features)
             rows, labels = as_float64(features[good]), batch.labels[good]
             parts = half[batch.positions][good]
-            nearest = _update(around[key], rows, labels, parts, present)
+            nearest = _update(around[key], rows, labels, parts, present, batch.positions[good.numpy()])
             if key == head_key and scores is not None and nearest is not None:
                 known = torch.isfinite(scores[good]).all(dim=1)
                 head.disagree += int((scores[good].argmax(dim=1) != nearest)[known].sum())
@@ -263,14 +272,32 @@ def _probe(stream: FeatureStream, seen: list[tuple[np.ndarray, Tensor]], classes
         ]
 
 
-def _around(moments: Moments, reference: Reference | None, present: Tensor, weighting: Weighting) -> Around:
+def _equal_samples(stream: FeatureStream) -> np.ndarray:
+    """How often each sample is in its class, as it is or as a copy."""
+    pairs = np.stack([stream.labels, stream.source.copies], axis=1)
+    _, places, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    return counts[places.reshape(-1)]
+
+
+def _around(
+    moments: Moments,
+    reference: Reference | None,
+    present: Tensor,
+    weighting: Weighting,
+    labels: np.ndarray,
+    copies: np.ndarray,
+) -> Around:
     statistics = moments.all()
     scatter, *crossed = (_empty_scatter(part, weighting) for part in (statistics, *moments.halves))
+    others = None
     if reference is None and scatter is not None:
         reference = Reference(scatter.span, present)
+        size, alike = statistics.counts[torch.from_numpy(labels)].double(), torch.from_numpy(copies)
+        others = torch.where(size > alike, (size / (size - alike)).square(), torch.nan)
     zeros = torch.zeros_like(statistics.counts)
     both = [part for part in crossed if part is not None]
-    return Around(scatter, both if len(both) == 2 else [], reference, zeros, zeros.clone())
+    left_out = torch.zeros(2, dtype=zeros.dtype)
+    return Around(scatter, both if len(both) == 2 else [], reference, others, zeros, zeros.clone(), left_out)
 
 
 def _empty_scatter(statistics: ClassStatistics, weighting: Weighting) -> SpanScatter | None:
@@ -282,7 +309,9 @@ def _empty_scatter(statistics: ClassStatistics, weighting: Weighting) -> SpanSca
     return SpanScatter.empty(statistics, span) if span.rank else None
 
 
-def _update(around: Around, rows: Tensor, labels: Tensor, parts: Tensor, present: Tensor) -> Tensor | None:
+def _update(
+    around: Around, rows: Tensor, labels: Tensor, parts: Tensor, present: Tensor, positions: np.ndarray
+) -> Tensor | None:
     """Adds a batch; returns the class of the data set whose mean is nearest to each sample."""
     for index, scatter in enumerate(around.crossed):
         other = parts != index
@@ -292,10 +321,24 @@ def _update(around: Around, rows: Tensor, labels: Tensor, parts: Tensor, present
     if around.reference is None:
         return None
     span = around.reference.span
-    nearest = around.reference.classes[nearest_mean((rows - span.centre) @ span.basis, span.coordinates).argmin(dim=1)]
+    centred = rows - span.centre
+    distances = nearest_mean(centred @ span.basis, span.coordinates)
+    nearest = around.reference.classes[distances.argmin(dim=1)]
+    if around.others is not None:
+        _leave_out(around, distances, centred.square().sum(dim=1), labels, around.others[positions])
     around.hits += torch.bincount(labels[nearest == present[labels]], minlength=len(around.hits))
     around.total += torch.bincount(labels, minlength=len(around.hits))
     return nearest
+
+
+def _leave_out(around: Around, distances: Tensor, norms: Tensor, labels: Tensor, growth: Tensor) -> None:
+    """Counts the samples that are nearest to the mean of the rest of their class: without `c` equal samples among `n`, the distance
+    ``|x - mean|`` becomes ``n / (n - c)`` times what it was."""
+    own = labels.unsqueeze(1)
+    rest = growth * (norms + distances.gather(1, own).squeeze(1)) - norms
+    others = distances.scatter(1, own, float("inf")).min(dim=1).values
+    known = ~growth.isnan()
+    around.left_out += torch.stack([(rest < others)[known].sum(), known.sum()])
 
 
 def _suspect(
@@ -316,5 +359,5 @@ def _sum(around: Mapping[Key, Around], processes: Processes) -> None:
     for here in around.values():
         for scatter in [here.scatter, *here.crossed]:
             tensors += [] if scatter is None else scatter.tensors()
-        tensors += [here.hits, here.total]
+        tensors += [here.hits, here.total, here.left_out]
     processes.sum(tensors)

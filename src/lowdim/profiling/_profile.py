@@ -121,9 +121,10 @@ def profile(
     for name, source in stage.sources.items():
         classes = len(np.unique(source.labels))
         if classes < 2:
-            raise InputError(
-                f"The {name} split has samples of {'one class' if classes == 1 else 'no class'}; collapse is about at least two."
-            )
+            which = f"one class ({stage.names[int(source.labels[0])]})" if classes == 1 else "no class"
+            others = [f"`split={other}`" for other in stage.sources if len(np.unique(stage.sources[other].labels)) > 1]
+            instead = f" Measure the other alone with {others[0]}." if others else ""
+            raise InputError(f"The {name} split has samples of {which}; collapse is about at least two.{instead}")
     found = stage.feature
     if pools and found.pool not in pools:
         found = replace(found, pool=pools[0])

@@ -168,7 +168,8 @@ def evaluate(
         split: Which part of the data.
         selection: ``limit``, ``shots`` and ``seed`` with which the data was loaded, for saved features.
         probe: Also fit the frozen head, a linear classifier on the feature and the second half of the blocks
-            (`lowdim.probe.fit_frozen_head`); with a layer that is named, on that one alone, and the linear probe on saved features.
+            (`lowdim.probe.fit_frozen_head`); with a layer that is named, on that one alone; on saved features and where the samples
+            are rows of numbers, the linear probe on the feature.
         probe_on: Where its accuracy is measured: on the ``"test"`` split (where there is one beside `split`), or by
             cross-validation (``"cv"``).
         batch_size: Samples per forward pass.
@@ -193,13 +194,14 @@ def evaluate(
         ('head:input', 24, 100)
     """
     found = Opened(candidate, data, split, selection, probe_on, batch_size, device, leave_out, first)
-    if probe and found.model.layer is None:
+    rows_of_numbers = candidate.features is not None or data.kind == "features"
+    if probe and found.model.layer is None and not rows_of_numbers:
         found.forward = _with_blocks(found.forward, found.feature, found.example)
     views = (False, True) if probe and has_mirror(found.example) else (False,)
     folder.mkdir(parents=True, exist_ok=True)
     with opened_cache(cache, folder, cache_budget, kept=False) as features:
         rows = {split: found.rows(features, split)}
-        work = _Work(rows[split], saved=candidate.features is not None)
+        work = _Work(rows[split], linear=rows_of_numbers)
         work.warnings += [*found.model.notes, *rows[split].stream.source.warnings()]
         work.first_pass()
         if probe and found.on_test:
@@ -343,8 +345,8 @@ class CandidateRows:
 class _Work:
     """The passes over one candidate's features, and what they leave."""
 
-    def __init__(self, rows: CandidateRows, *, saved: bool) -> None:
-        self.rows, self.saved = rows, saved
+    def __init__(self, rows: CandidateRows, *, linear: bool) -> None:
+        self.rows, self.linear = rows, linear
         self.present, labels = np.unique(rows.labels, return_inverse=True)
         if len(self.present) < 2:
             raise InputError(f"The data has samples of {len(self.present)} class; ranking needs at least two classes.")
@@ -459,9 +461,9 @@ class _Work:
     def _classifier(
         self, views: list[list[np.ndarray]], labels: np.ndarray, positions: np.ndarray, seed: int
     ) -> tuple[FrozenHead | ProbeResult, bool]:
-        """The frozen head, and whether it is for the mean of the views; the linear probe for saved features, which may be anything."""
+        """The frozen head, and whether it is for the mean of the views; the linear probe on rows of numbers, which may be anything."""
         copies = self.rows.split.copies[positions]
-        if self.saved:
+        if self.linear:
             return fit_probe(views[0][0], labels, classes=self.classes, copies=copies, seed=seed), False
         require_heldout(fold_of(labels, 2, seed, copies))
         return fit_frozen_views(views, labels, classes=self.classes, copies=copies, seed=seed)
@@ -470,7 +472,7 @@ class _Work:
         self, views: Sequence[CandidateRows], chosen: np.ndarray
     ) -> tuple[list[list[np.ndarray]], np.ndarray]:
         """By view what the probe reads of each layer of the chosen samples, and which samples are finite in all."""
-        read = collected if self.saved else tamed_layers
+        read = collected if self.linear else tamed_layers
         layers = [[rows.numpy() for rows in read(view.stream, chosen).values()] for view in views]
         return layers, np.all([np.isfinite(rows).all(axis=1) for view in layers for rows in view], axis=0)
 

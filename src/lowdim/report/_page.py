@@ -21,7 +21,7 @@ from lowdim._verdicts import Verdict
 from lowdim._warnings import WORDING, merged
 from lowdim.figures import Figure, Images, Lines, Panels, Table
 from lowdim.report._interactive import plotly_script, to_plotly
-from lowdim.report._svg import to_svg
+from lowdim.report._svg import printable, to_svg
 from lowdim.report._tables import to_csv
 from lowdim.report._terms import Terms
 
@@ -156,7 +156,7 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
     )
     environment.filters |= {"number": number, "setting": _setting, "bound": "{:g}".format}
     interactive = any(figure["plotly"] for part in parts for figure in part["figures"])
-    return environment.get_template("page.html.j2").render(
+    made = environment.get_template("page.html.j2").render(
         page=page,
         # A percent sign stays with its number.
         lead=told(page.lead).replace(" %", "\N{NO-BREAK SPACE}%").split(". ", 1),
@@ -166,6 +166,7 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
         version=version("lowdim"),
         day=date.today().isoformat(),
     )
+    return printable(made)
 
 
 def _words(section: Section) -> Iterator[str]:

@@ -106,10 +106,20 @@ def _style() -> Generator[None]:
         yield
 
 
+def printable(text: str) -> str:
+    r"""A text as XML and HTML can hold it and a terminal is not steered by: control characters, but for tabs and ends of lines, replaced.
+
+    Example:
+        >>> printable("a\x1b[31m.png") == "a\N{REPLACEMENT CHARACTER}[31m.png"
+        True
+    """
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
+
+
 def _printable(value: Any) -> Any:
     """The description with control characters and broken letters of names replaced: XML has no place for them."""
     if isinstance(value, str):
-        return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", value)
+        return printable(value)
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: _printable(getattr(value, field.name)) for field in fields(value)})
     if isinstance(value, Sequence):

@@ -18,35 +18,73 @@ def headline(command: str, result: Result) -> str:
 
 
 def best_layer(result: Result) -> Mapping[str, Any] | None:
-    """The layer of a measured network that separates the classes best on samples which had no part in the class means: by the
-    accuracy of the nearest class mean on the test split, or by the held-out NC1 where only one split was measured."""
-    splits = [entry["split"] for entry in result["data"]]
-    rows = [layer for layer in result["layers"] if layer["split"] == splits[-1]]
+    """The layer of a measured network that separates the classes best, as the last split has it. Of two splits: where the nearest class
+    mean is right most often for training samples left out of it, so that the test split judges what it did not choose; where nothing can
+    be left out, on the test split itself. Of one split: by the held-out NC1."""
+    rows = _of_split(result, -1)
+    if len(result["data"]) > 1 and (judged := [layer for layer in rows if layer["ncc_accuracy"] is not None]):
+        of_train = _chosen_on_train(result)
+        return max(
+            judged, key=lambda layer: (*of_train.get(_place(layer), ()), layer["ncc_accuracy"], -_nc1_or_inf(layer))
+        )
     known = [layer for layer in rows if layer["nc1_heldout"] is not None]
-    if len(splits) > 1 and (judged := [layer for layer in rows if layer["ncc_accuracy"] is not None]):
-        return max(judged, key=lambda layer: (layer["ncc_accuracy"], -(layer["nc1_heldout"] or float("inf"))))
     return min(known, key=lambda layer: layer["nc1_heldout"], default=None)
+
+
+def _of_split(result: Result, place: int) -> list[Mapping[str, Any]]:
+    split = result["data"][place]["split"]
+    return [layer for layer in result["layers"] if layer["split"] == split]
+
+
+def _chosen_on_train(result: Result) -> dict[tuple[str, str], tuple[float, float]]:
+    """What the layers are chosen by, where all have it: later ones are better only if they are so here."""
+    rows = _of_split(result, 0)
+    known = {
+        _place(layer): (layer["ncc_left_out"], -_nc1_or_inf(layer))
+        for layer in rows
+        if layer.get("ncc_left_out") is not None
+    }
+    return known if len(known) == len(rows) else {}
+
+
+def _place(layer: Result) -> tuple[str, str]:
+    return layer["name"], layer["pool"]
+
+
+def _nc1_or_inf(layer: Result) -> float:
+    return math.inf if layer["nc1_heldout"] is None else layer["nc1_heldout"]
 
 
 def _regressed(result: Result) -> str:
     """Of `measure`, where labels are numbers."""
     split = result["data"][-1]["split"]
-    known = [layer for layer in result["layers"] if layer["split"] == split and layer["r2"] is not None]
+    known = [layer for layer in _of_split(result, -1) if layer["r2"] is not None]
     if not known:
         return "No layer could be judged on held-out samples: there are too few of them."
-    best, last = max(known, key=lambda layer: layer["r2"]), known[-1]
-    untrained = "With random weights " if result["config"]["model"]["random_weights"] else ""
-    said = (
-        f"{untrained}{best['name']} predicts {listed(result['outputs'])} best: a ridge on it explains {percent(best['r2'])}"
-        f"{between(best['r2_interval'])} of the variance in the {split} samples."
+    of_train = {_place(layer): layer["r2"] for layer in _of_split(result, 0) if layer["r2"] is not None}
+    best, last = max(known, key=lambda layer: of_train.get(_place(layer), -math.inf)), known[-1]
+    untrained = result["config"]["model"]["random_weights"]
+    of_several = any(layer["name"] != best["name"] for layer in known)
+    explained = f"{percent(best['r2'])}{between(best['r2_interval'])} of the variance in the {split} samples"
+    what, a_ridge = (
+        listed(result["outputs"]),
+        f"{'With random weights a' if untrained else 'A'} ridge on {best['name']}",
     )
+    if best["r2_interval"][0] <= 0:
+        which = ", the best layer," if of_several else ""
+        return f"{a_ridge}{which} explains {explained}: no more, as far as these can tell, than the mean of {what}."
+    if of_several:
+        chosen = ", chosen on training samples" if len(result["data"]) > 1 else ""
+        said = f"{'With random weights ' if untrained else ''}{best['name']} predicts {what} best{chosen}: a ridge on it explains {explained}."
+    else:
+        said = f"{a_ridge} predicts {what}: it explains {explained}."
     if last["name"] != best["name"]:
         tied = last["r2"] >= best["r2_interval"][0]
         said += f" The last layer is {'as good within that interval' if tied else 'worse'} ({percent(last['r2'])})."
     if last["outside"] is not None:
-        several = "s" * (last["target_rank"] > 1)
+        plural = "s" * (last["target_rank"] > 1)
         said += (
-            f" A network that predicts {listed(result['outputs'])} perfectly needs {last['target_rank']} direction{several} of features; "
+            f" A network that predicts {what} perfectly needs {last['target_rank']} direction{plural} of features; "
             f"{percent(last['outside'])} of what varies in the last layer lies in others."
         )
     return said
@@ -58,30 +96,44 @@ def _measure(result: Result) -> str:
     best = best_layer(result)
     if best is None:
         return "No layer could be judged on held-out samples: there are too few of them in each class."
-    last = [layer for layer in result["layers"] if layer["split"] == best["split"] and layer["pool"] == best["pool"]][
-        -1
-    ]
+    last = [layer for layer in _of_split(result, -1) if layer["pool"] == best["pool"]][-1]
     ratio = _ratio(best["nc1_heldout"], best["nc1_chance"])
     untrained = result["config"]["model"]["random_weights"]
     the_classes = "With random weights the classes" if untrained else "The classes"
     if len(result["data"]) < 2:
         return f"{the_classes} separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
-    samples = next(entry["samples"] for entry in result["data"] if entry["split"] == best["split"])
-    interval = wilson_interval(best["ncc_accuracy"], samples)
-    collapse = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
-    said = (
-        f"{the_classes} separate best at {best['name']}: the nearest class mean is right for {percent(best['ncc_accuracy'])} of the "
-        f"{best['split']} samples{between(interval)}{collapse}."
+    entry = result["data"][-1]
+    interval, largest = (
+        wilson_interval(best["ncc_accuracy"], entry["samples"]),
+        entry["per_class_max"] / entry["samples"],
     )
-    same = all(
-        last[key] == best[key] for key in ("width", "ncc_accuracy", "nc1", "nc1_heldout")
-    )  # one tensor, two names
-    if last["ncc_accuracy"] is None or same:
+    right = f"{percent(best['ncc_accuracy'])} of the {best['split']} samples{between(interval)}"
+    several = not all(_same_numbers(layer, best) for layer in _of_split(result, -1))
+    if interval[0] <= largest:
+        where = f" at {best['name']}, the best layer" if several else ""
+        return (
+            f"{'With random weights the' if untrained else 'The'} nearest class mean is right for {right}{where}: no more, as far as these "
+            f"can tell, than naming the largest class every time ({percent(largest)})."
+        )
+    collapse = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
+    if not several:
+        the = "With random weights the" if untrained else "The"
+        return f"{the} nearest class mean is right for {right}{collapse}."
+    chosen = "training samples" if _chosen_on_train(result) else f"{best['split']} samples themselves"
+    said = f"{the_classes} separate best at {best['name']}, chosen on {chosen}: the nearest class mean is right for {right}{collapse}."
+    if last["ncc_accuracy"] is None or _same_numbers(last, best):
         return said
+    if last["ncc_accuracy"] > interval[1]:
+        return f"{said} For these the last layer is right more often ({percent(last['ncc_accuracy'])})."
     if last["ncc_accuracy"] >= interval[0]:
         return f"{said} The last layer is as good within that interval ({percent(last['ncc_accuracy'])})."
     why = "" if untrained else ": it was made for other classes"
     return f"{said} The last layer separates them less well ({percent(last['ncc_accuracy'])}){why}."
+
+
+def _same_numbers(layer: Result, other: Result) -> bool:
+    """Whether they are one tensor under two names."""
+    return all(layer[key] == other[key] for key in ("width", "ncc_accuracy", "nc1", "nc1_heldout"))
 
 
 def _ratio(value: float | None, chance: float | None) -> str:

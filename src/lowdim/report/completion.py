@@ -1,22 +1,27 @@
 """The page of a completed matrix."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lowdim._numbers import number
-from lowdim.figures import Figure, Images, Lines, Series, Table
+from lowdim.figures import Figure, Images, Lines, Panels, Series, Table
 from lowdim.report._page import Section
+
+if TYPE_CHECKING:
+    from lowdim import tables
 
 
 def completion_sections(
     result: Mapping[str, Any],
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     pictures: Sequence[tuple[str, np.ndarray]] = (),
+    course: Sequence[Lines] = (),
 ) -> list[Section]:
-    """What was done and how well it predicts, for `write_report`."""
+    """What was done and how well it predicts, for `write_report`; `course` is that of `in_time`."""
     figures: list[Figure] = []
     tables = [_numbers(result)]
     if "columns" in result:
@@ -46,6 +51,9 @@ def completion_sections(
             Lines("singular-values", "Singular values of the low-rank part", "index", "value", spectrum, log_y=True)
         )
     checks = _held_out(*held_out) if held_out is not None else []
+    if course:
+        caption = "Bars are the 90 % intervals of the filled cells."
+        figures.insert(0, Panels("in-time", "What was filled, in order of time", course, columns=1, caption=caption))
     figures = [*figures, *checks] if "columns" not in result else [*_by_column(result), *figures]
     why = [
         "Known entries were predicted without them (of a table all, each as if its column were unknown in its row; otherwise tenths that "
@@ -61,6 +69,34 @@ def completion_sections(
     return [Section("completion", "The completion", why, figures, tables, notes=result["warnings"], terms=_TERMS)]
 
 
+def in_time(table: "tables.Table", filled: Mapping[tuple[int, int], "tables.Filled"]) -> list[Lines]:
+    """The columns with most filled numbers, around the first of these, where all rows of a table follow each other in time."""
+    if table.clock is None or table.entity is not None:
+        return []
+    times = table.clock[:, 1]
+    order = np.argsort(times, kind="stable")[: int((~np.isnan(times)).sum())]
+    time = next(column for column in table.columns if column.name == table.time)
+    x_label = time.name
+    if time.kind == "date":
+        x_label = f"days since {time.write(float(times[order[0]]))}"
+        times = times - times[order[0]]
+    holes = Counter(place for _, place in filled if table.columns[place].kind in ("number", "integer"))
+    drawn: list[Lines] = []
+    for place, _ in holes.most_common(_COURSES):
+        column = table.columns[place]
+        first = next((k for k, row in enumerate(order) if (int(row), place) in filled), 0)
+        near = order[max(min(first - _COURSE // 10, order.size - _COURSE), 0) :][:_COURSE]
+        cells = [filled[int(row), place] for row in near if (int(row), place) in filled]
+        low, high = np.array([(cell.low, cell.high) for cell in cells], float).reshape(-1, 2).T
+        found = times[[cell.row for cell in cells]]
+        series = [
+            Series("known", times[near], column.numbers[near, 0]),
+            Series("filled", found, (low + high) / 2, low, high, style="points"),
+        ]
+        drawn.append(Lines(f"in-time-{place}", column.name, x_label, column.name, series))
+    return drawn
+
+
 def _behind(column: Mapping[str, Any]) -> tuple[str | None, int | None]:
     """What the error of a column rests on."""
     interval = column.get("error_ratio_interval")
@@ -71,6 +107,8 @@ def _examples(result: Mapping[str, Any]) -> Table:
     rows = [(one["row"], one["column"], one["value"], one["deviation"]) for one in result["examples"]]
     whole = result.get("filled", len(rows))
     title = f"The first {len(rows)} of {whole:,} filled cells" if whole > len(rows) else "The filled cells"
+    if counted := result.get("rows_counted"):
+        title += f", rows counted {counted}"
     if "filled" not in result:
         title = "The first of the pairs that were asked for"
     caption = "One standard deviation of a number; of a level, the probability of another."
@@ -106,6 +144,8 @@ def _by_column(result: Mapping[str, Any]) -> list[Figure]:
 _TERMS = {"held-out": "of known entries, each predicted without being looked at"}
 _MOST = 30
 """Columns in a figure."""
+_COURSES, _COURSE = 3, 600
+"""Columns that are drawn in order of time, and rows of each."""
 
 
 def _numbers(result: Mapping[str, Any]) -> Table:

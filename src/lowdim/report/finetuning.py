@@ -192,8 +192,8 @@ def _facts(result: Mapping[str, Any], accuracy: Mapping[str, Any]) -> list[tuple
         ("90 % interval", None if interval is None else f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"),
         ("balanced test accuracy %", None if accuracy["test"] is None else 100 * accuracy["balanced_test"]),
         ("train accuracy %", 100 * accuracy["train"]),
-        ("NC1 of the last feature, train", result["nc1"]["train"]),
-        ("NC1 of the last feature, test", result["nc1"]["test"]),
+        ("NC1 of what the head reads, train", result["nc1"]["train"]),
+        ("NC1 of what the head reads, test", result["nc1"]["test"]),
         ("trained parameters %", 100 * result["trained_share"]),
         ("bytes of the delta", result["delta"]["bytes"]),
         *(
@@ -224,7 +224,7 @@ def _training(result: Mapping[str, Any]) -> list[Figure]:
     for name, title, label, curves in (
         ("training", "Training loss", "loss", ("loss",)),
         ("watched-accuracy", "Accuracy during training", "accuracy", ("accuracy", "test_accuracy")),
-        ("watched-nc1", "NC1 of the last feature, test samples", "NC1", ("test_nc1",)),
+        ("watched-nc1", "NC1 of what the head reads, test samples", "NC1", ("test_nc1",)),
     ):
         series = [
             Series(f"{method}: {curve.replace('_', ' ')}", list(range(1, len(part[curve]) + 1)), part[curve])

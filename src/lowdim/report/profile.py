@@ -130,6 +130,15 @@ def _accuracy(result: Mapping[str, Any], pools: Sequence[str]) -> Lines:
         _series(f"{split} ({pool})", _rows(result, split, pool), "ncc_accuracy", "line+points", place)
         for place, (pool, split) in enumerate(product(pools, _splits(result)))
     ]
+    for place, pool in enumerate(pools):
+        rows = _rows(result, _splits(result)[0], pool)
+        if any(row.get("ncc_left_out") is not None for row in rows):
+            name, colour = f"{_splits(result)[0]} ({pool}), left out", place * len(_splits(result))
+            series.append(_series(name, rows, "ncc_left_out", "dashed" if len(rows) > 1 else "points", colour))
+    largest, layers = result["data"][-1], range(len(_names(result, pools[0])))
+    share = largest["per_class_max"] / largest["samples"]
+    style = "dotted" if len(layers) > 1 else "points"
+    series.append(Series("always the largest class", [*layers], [share] * len(layers), style=style))
     best = best_layer(result)
     if best is not None and best["ncc_accuracy"] is not None:
         row = _names(result, best["pool"]).index(best["name"])
@@ -144,7 +153,8 @@ def _accuracy(result: Mapping[str, Any], pools: Sequence[str]) -> Lines:
         "accuracy",
         series,
         x_ticks=_names(result, pools[0]),
-        caption="Class means of the training split where it was measured.",
+        caption="Class means of the training split where it was measured; left out: each sample and its copies have no part in the mean of "
+        "their class.",
     )
 
 

@@ -1,9 +1,9 @@
 """Tables as people have them: any usual form of file, columns of any kind, and the same form back."""
 
-from lowdim.tables._columns import KINDS, Column, Kind, marks_of
+from lowdim.tables._columns import KINDS, Column, Kind, identifies, marks_of
 from lowdim.tables._file import GivenSource, Source, TextSource, read_file
 from lowdim.tables._frames import is_frame, is_matrix, is_plain, to_pandas, with_filled, without_marks
-from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
+from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts, with_times
 
 __all__ = [
     "KINDS",
@@ -14,6 +14,7 @@ __all__ = [
     "Source",
     "Table",
     "TextSource",
+    "identifies",
     "is_frame",
     "is_matrix",
     "is_plain",
@@ -23,5 +24,6 @@ __all__ = [
     "table_of_texts",
     "to_pandas",
     "with_filled",
+    "with_times",
     "without_marks",
 ]

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError
+from lowdim.tables._cycles import phases
 from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts
 from lowdim.tables._numbers import EXACT, Numbers, are_codes, numbers_of_texts
 from lowdim.tables._text import Form
@@ -46,7 +47,7 @@ MOST_LEVELS = 30
 _PER_LEVEL = 2  # known cells per level, on average, that a category has at least
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 _TRUE = {"true", "yes", "t", "y"}
-_ID_NAME = re.compile(r"(?i)(^|[_\s])(id|idx|index|key|uuid|guid|row|nr|no)$|[a-z]Id$|^unnamed: \d+$|^$")
+_ID_NAME = re.compile(r"(?i)(^|[_\s-])(id|idx|index|key|uuid|guid|row|nr|no)$|[a-z]Id$|^unnamed: \d+$|^$")
 _CODE_NAME = re.compile(
     r"(?i)(^|[_\s])(zip|plz|phone|tel|telephone|mobile|fax|isbn|issn|ean|upc|gtin|imei|iban|bic|ssn|vin|sku|barcode"
     r"|(zip|post|postal|area|country)[_\s]?code|account([_\s]?(no|nr|number))?)$|^(post|zip)code$"
@@ -92,6 +93,7 @@ class Column:
         write: A filled cell from a number (the number of the level where there are levels).
         why: What decided the kind, where it is not plain.
         read: Of a column of texts: the number of one, NaN where it has none; None of any other column.
+        cycles: Of dates: the lengths in days of the cycles that others follow (see `CYCLES`).
     """
 
     name: str
@@ -102,6 +104,7 @@ class Column:
     write: Callable[[float], Any] = float
     why: str = ""
     read: Callable[[str], float] | None = None
+    cycles: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.kind}{': ' + self.why if self.why else ''})"
@@ -111,8 +114,18 @@ class Column:
         """Whether it enters the model."""
         return self.numbers.shape[1] > 0
 
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix stand for it."""
+        return self.numbers.shape[1] + 2 * len(self.cycles)
+
+    @property
+    def inputs(self) -> Array:
+        """What enters the model, ``(rows, width)``: the numbers, and where in its cycles a date is."""
+        return np.concatenate([self.numbers, *(phases(self.numbers[:, 0], length) for length in self.cycles)], axis=1)
+
     def decode(self, numbers: Array) -> tuple[Array, Array]:
-        """What completed numbers ``(rows, width)`` mean: a number per row (of the level, where there are levels), and the probability of
+        """What completed inputs ``(rows, width)`` mean: a number per row (of the level, where there are levels), and the probability of
         the level (1 elsewhere)."""
         if self.kind == "category":
             shares = np.maximum(numbers, 1e-9)
@@ -136,7 +149,7 @@ def column_like(column: Column, values: pd.Series) -> Column:
         numbers = [column.read(text) if there else np.nan for text, there in zip(texts, known, strict=True)]
         return replace(column, known=known, numbers=np.array(numbers)[:, None])
     if not column.levels:
-        return column_of_values(column.name, values, kind=column.kind)
+        return replace(column_of_values(column.name, values, kind=column.kind), cycles=column.cycles)
     place = {_spelling(level): index for index, level in enumerate(column.levels)}
     words = np.array([_spelling(cell) in place or _word(cell) not in MISSING for cell in values.astype(object)], bool)
     known = known & words
@@ -315,14 +328,28 @@ def _numeric(
 ) -> Column:
     distinct = np.unique(values[known])
     if kind is None:
-        every = known.all() and distinct.size == values.size > 1 and whole
-        counting = first and every and bool((np.diff(values) == 1).all())
-        if every and (_ID_NAME.search(name) or counting):
-            why = "whole numbers, all different" if _ID_NAME.search(name) else "it counts the rows"
+        why = identifies(name, values, first=first) if known.all() and whole else ""
+        if why:
             return Column(name, "id", known, np.empty((len(values), 0)), write=write, why=why)
         kind = "empty" if distinct.size == 0 else "constant" if distinct.size == 1 else "integer" if whole else "number"
     width = 1 if kind in MODELLED else 0
     return Column(name, kind, known, np.where(known, values, np.nan)[:, None][:, :width], (), write)
+
+
+def identifies(name: str, values: Array, *, first: bool) -> str:
+    """Why known numbers name their rows and say nothing else of them, by name and, in the first column, by counting; empty where they do not.
+
+    Example:
+        >>> identifies("id", np.array([7.0, 3.0]), first=False), identifies("", np.array([7.0, 8.0]), first=True)
+        ('whole numbers, all different', 'it counts the rows')
+        >>> identifies("age", np.array([7.0, 8.0]), first=False), identifies("id", np.array([7.0, 7.0]), first=True)
+        ('', '')
+    """
+    if len(values) < 2 or bool((values % 1 != 0).any()) or len(np.unique(values)) < len(values):
+        return ""
+    if first and bool((np.diff(values) == 1).all()):
+        return "it counts the rows"
+    return "whole numbers, all different" if _ID_NAME.search(name) else ""
 
 
 def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:

@@ -24,6 +24,7 @@ from lowdim.tables._columns import (
     column_of_values,
     marks_of,
 )
+from lowdim.tables._cycles import CYCLES, comes_round
 from lowdim.tables._text import Form, form_of_cells
 
 Array = NDArray[np.float64]
@@ -44,6 +45,7 @@ _TOTAL = re.compile(
 _YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
 _YEAR = re.compile(r"[12]\d{3}(\.0)?")
 _LEAST_TIMES = 3  # of each entity, on average
+_EVEN, _SELDOM = 0.15, 0.05  # of the median step: how much others differ; the share of steps that are longer
 NORMAL_90 = 1.6448536269514722
 """Deviations on either side of the mean that hold 90 % of a normal distribution."""
 
@@ -90,28 +92,34 @@ class Table:
     @property
     def matrix(self) -> Array:
         """The columns that enter the model, ``(rows, width)``, NaN in the holes."""
-        return np.concatenate([column.numbers for column in self.columns], axis=1)
+        return np.concatenate([column.inputs for column in self.columns], axis=1)
 
     @property
     def blocks(self) -> list[NDArray[np.intp]]:
         """Of every column of the matrix: the columns that stand for the same column of the table."""
         blocks: list[NDArray[np.intp]] = []
         for column in self.columns:
-            width, start = column.numbers.shape[1], len(blocks)
+            width, start = column.width, len(blocks)
             blocks += [np.arange(start, start + width)] * width
         return blocks
 
     @property
     def names(self) -> list[str]:
-        """Of the columns of the matrix: a level stands behind its column's name."""
-        return [
-            f"{column.name}={column.levels[place]}" if column.kind == "category" else column.name
-            for column in self.columns
-            for place in range(column.numbers.shape[1])
-        ]
+        """Of the columns of the matrix: a level stands behind its column's name, and so does where in a cycle a date is."""
+        names: list[str] = []
+        for column in self.columns:
+            category = column.kind == "category"
+            names += (
+                [f"{column.name}={level}" for level in column.levels] if category else [column.name] * column.modelled
+            )
+            names += [
+                f"{column.name} modulo {days:g} ({wave})" for days in column.cycles for wave in ("sine", "cosine")
+            ]
+        return names
 
     def like(self, frame: pd.DataFrame) -> "Table":
         """Other rows of the same columns, in their order."""
+        frame = with_times(frame)
         columns = tuple(column_like(column, frame.iloc[:, place]) for place, column in enumerate(self.columns))
         clock = None if self.clock is None else _clock(frame, columns, self.time, self.entity, _times_of_values)
         return replace(self, columns=columns, clock=clock)
@@ -179,7 +187,7 @@ class Table:
         if rows is not None and self.clock is not None:
             rows = rows | ~np.isnan(self.clock[:, 1])
         for place, column in enumerate(self.columns):
-            width = column.numbers.shape[1]
+            width = column.width
             if not width:
                 continue
             part = slice(start, start + width)
@@ -203,7 +211,7 @@ class Table:
         """As `filled`, of a draw of the completed `matrix`, with levels drawn by their shares."""
         completed, start = completed.copy(), 0
         for column in self.columns:
-            part = slice(start, start + column.numbers.shape[1])
+            part = slice(start, start + column.width)
             start = part.stop
             if column.kind == "category":
                 shares = np.maximum(completed[:, part], 1e-9)
@@ -292,7 +300,7 @@ def table_of_texts(
 
     named = cells.set_axis(list(names), axis=1)
     table = _in_order(Table(tuple(columns), (*notes, *_if_full(columns, named))), named, time, entity, times)
-    return _completable(table).placed(rows, height)
+    return _with_cycles(_completable(table)).placed(rows, height)
 
 
 def table_of_frame(
@@ -304,7 +312,8 @@ def table_of_frame(
     time: str | None = None,
     entity: str | None = None,
 ) -> Table:
-    """The columns of a frame; arguments as for `table_of_texts`."""
+    """The columns of a frame, and behind them its index where this holds times; arguments as for `table_of_texts`."""
+    frame = with_times(frame)
     names = [str(name) for name in frame.columns]
     kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
     rows = _rows_with_values(frame)
@@ -322,7 +331,19 @@ def table_of_frame(
             columns[place] = read(names[place], frame.iloc[:, place].mask(np.array(missing)))
     notes = [*_marks_found(columns, texts), *_words_kept(columns), *_far_off(columns), *_if_full(columns, frame)]
     table = Table(tuple(columns), tuple(notes))
-    return _completable(_in_order(table, frame, time, entity, _times_of_values)).placed(rows, count)
+    table = _completable(_in_order(table, frame, time, entity, _times_of_values))
+    return _with_cycles(table).placed(rows, count)
+
+
+def with_times(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its index as the last column, where this holds a time for every row; else as it is."""
+    index = frame.index.to_timestamp() if isinstance(frame.index, pd.PeriodIndex) else frame.index
+    if not isinstance(index, pd.DatetimeIndex) or index.hasnans:
+        return frame
+    name = str(index.name) if index.name is not None else "index"
+    while name in map(str, frame.columns):
+        name += " (index)"
+    return frame.assign(**{name: index})
 
 
 def _rows_with_values(cells: pd.DataFrame) -> NDArray[np.intp]:
@@ -355,6 +376,27 @@ def _completable(table: Table) -> Table:
     return table
 
 
+def _with_cycles(table: Table) -> Table:
+    """The table with the cycles of its dates that some column follows, and a line on each."""
+    followed: dict[str, list[float]] = {}
+    notes: list[str] = []
+    for dates in (column for column in table.columns if column.kind == "date"):
+        for what, length in CYCLES.items():
+            names = [
+                repr(column.name)
+                for column in table.columns
+                if column.modelled
+                and column is not dates
+                and any(comes_round(dates.numbers[:, 0], part, length) for part in column.numbers.T)
+            ]
+            if names:
+                followed.setdefault(dates.name, []).append(length)
+                shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+                notes.append(f"the {what} in {dates.name!r} enters the model: {shown} come round with it")
+    columns = tuple(replace(column, cycles=tuple(followed.get(column.name, ()))) for column in table.columns)
+    return replace(table, columns=columns, notes=(*table.notes, *notes))
+
+
 def _times_of_values(name: str, cells: pd.Series, kind: Kind | None) -> Column:
     return column_of_values(name, cells, kind=kind)
 
@@ -373,21 +415,44 @@ def _in_order(table: Table, cells: pd.DataFrame, time: str | None, entity: str |
         return table
     clock = _clock(cells, table.columns, time, entity, times)
     note = f"rows are in order of {time!r}" + (f" for each {entity!r}" if entity else "")
-    return replace(table, notes=(*table.notes, note), clock=clock, time=time, entity=entity)
+    column = next(column for column in table.columns if column.name == time)
+    return replace(table, notes=(*table.notes, note, *_absent(clock, column)), clock=clock, time=time, entity=entity)
+
+
+def _absent(clock: Array, column: Column) -> list[str]:
+    """A line on rows that times at even steps lack; months and the like are even, working days are not."""
+    order = np.lexsort((clock[:, 1], clock[:, 0]))
+    groups, times = clock[order].T
+    follows = np.flatnonzero((np.diff(groups) == 0) & (np.diff(times) > 0))
+    if not follows.size:
+        return []
+    steps = np.diff(times)[follows]
+    steps = steps / np.median(steps)
+    long = np.round(steps) > 1
+    if not long.any() or long.mean() > _SELDOM or (np.abs(steps[~long] - 1) > _EVEN).any():
+        return []
+    first = follows[long][0]
+    lacking, places = int((np.round(steps[long]) - 1).sum()), int(long.sum())
+    where = f"between {column.write(times[first])} and {column.write(times[first + 1])}"
+    return [
+        f"{lacking:,} row{'s are' if lacking > 1 else ' is'} absent from the even steps of {column.name!r}, "
+        f"{where if places == 1 else f'in {places} places, the first {where}'}; only rows that are there are completed"
+    ]
 
 
 def _order_found(
     table: Table, cells: pd.DataFrame, entity: str | None, times: _Reader
 ) -> tuple[str | None, str | None]:
-    """The column with the times and that with the entities: dates or years that are all known and ascend, in the whole table or for each
-    level of a column of labels."""
+    """The column with the times and that with the entities: dates or years that are all known and ascend or descend in the whole table, or
+    ascend for each level of a column of labels."""
     found = {
         column.name: _clock(cells, table.columns, column.name, entity, times)
         for column in table.columns
         if column.known.all() and len(column.known) > 2 and (column.kind == "date" or _are_years(column, cells))
     }
     for name, clock in found.items():
-        if entity is not None or (np.diff(clock[:, 1]) > 0).all():
+        steps = np.diff(clock[:, 1])
+        if entity is not None or (steps > 0).all() or (steps < 0).all():
             return name, entity
     for name, clock in found.items():
         for column in table.columns:

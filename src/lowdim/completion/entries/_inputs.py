@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, require
-from lowdim.tables import is_frame, table_of_frame, to_pandas
+from lowdim.tables import is_frame, table_of_frame, to_pandas, with_times
 
 Ids = NDArray[Any]
 
@@ -91,11 +91,11 @@ def places_of(ids: ArrayLike, known: Ids | None, axis: str, size: int = 0) -> ND
 
 
 def is_mixed(data: Any) -> bool:
-    """Whether this is a frame with columns that are not plain numbers: texts, categories, dates, nullable or polars' own types."""
+    """Whether this is a frame with more than plain numbers: texts, categories, dates (as index, too), nullable or polars' own types."""
     if not is_frame(data):
         return False
     dtypes = getattr(data, "dtypes", None)
-    if dtypes is None or not hasattr(dtypes, "items"):  # polars
+    if dtypes is None or not hasattr(dtypes, "items") or with_times(data) is not data:  # polars, or times
         return True
     if not all(isinstance(dtype, np.dtype) and dtype.kind in "fiuO" for dtype in dtypes):
         return True

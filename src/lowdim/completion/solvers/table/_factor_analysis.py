@@ -49,6 +49,10 @@ class Loadings:
     def rank(self) -> int:
         return self.mean.shape[1] - 1
 
+    def of(self, columns: NDArray[np.integer[Any]] | slice) -> "Loadings":
+        """Those of some columns."""
+        return Loadings(self.mean[columns], self.covariance[columns], self.noise[columns], self.precision)
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -123,11 +127,9 @@ def _latents(loadings: Loadings, values: Array, mask: Array) -> tuple[Array, Arr
 def variances(loadings: Loadings, mean: Array, covariance: Array) -> Array:
     """Predictive variances ``(m, n)`` of the cells of rows with these latents: of the noise, the latents and the loadings."""
     rank = loadings.rank
-    second = packed.outer(mean.T)
-    second[: len(covariance)] += covariance
-    from_latents = (covariance * packed.weights(rank)).T @ packed.outer(loadings.mean[:, :rank].T)
-    from_loadings = (second * packed.weights(rank + 1)).T @ packed.pack(loadings.covariance)
-    return loadings.noise + from_latents + from_loadings
+    uncertain = packed.pack(loadings.covariance) * packed.weights(rank + 1)
+    both = packed.outer(loadings.mean[:, :rank].T) * packed.weights(rank) + uncertain[: len(covariance)]
+    return loadings.noise + covariance.T @ both + packed.outer(mean.T).T @ uncertain
 
 
 def row_blocks(rows: int, rank: int) -> Iterator[slice]:

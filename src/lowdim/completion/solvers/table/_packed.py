@@ -53,8 +53,11 @@ def unpack(packed: Array, size: int) -> Array:
 
 def outer(vectors: Array) -> Array:
     """The triangles of ``v v^T``, for vectors that are the columns of a ``(k, count)`` array."""
-    rows, cols = lower(len(vectors))
-    return vectors[rows] * vectors[cols]
+    triangles = np.empty((lower(len(vectors))[0].size, vectors.shape[1]))
+    for a, vector in enumerate(vectors):
+        first = a * (a + 1) // 2
+        np.multiply(vectors[: a + 1], vector, out=triangles[first : first + a + 1])
+    return triangles
 
 
 @kernel

@@ -6,7 +6,7 @@ and ``-p_j``, which leads back to the mean where columns are unrelated. Their no
 see the cell. A second round does the same with holes filled by the first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,16 @@ from threadpoolctl import threadpool_limits
 from lowdim.completion.solvers.table._forest import Bins, Forest
 from lowdim.completion.solvers.table._kernel_ridge import WIDTHS, KernelRidge
 from lowdim.completion.solvers.table._stack import Candidates, stack
-from lowdim.completion.solvers.table._worlds import MOST_CELLS, PARTS, Design, FactorModel, World, leverage
+from lowdim.completion.solvers.table._worlds import (
+    MOST_CELLS,
+    PARTS,
+    Design,
+    FactorModel,
+    Known,
+    NormalScores,
+    World,
+    leverage,
+)
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -42,23 +51,52 @@ class Inputs(NamedTuple):
     codes: NDArray[np.uint8]  # (others + 1, rows): of the other columns, of the factor model's prediction
     others: Array  # (rows, others)
     linear: Array  # (rows,)
-    ranked: Array  # (rows,)
+    ranked: Array  # (rows,): by normal scores
+
+    @classmethod
+    def of(
+        cls,
+        worlds: Mapping[int, World],
+        at: Indices,
+        rows: Indices,
+        column: int,
+        others: Indices,
+        bins: Sequence[Bins],
+        scores: NormalScores,
+    ) -> "Inputs":
+        """Of rows, each in the world of that number."""
+
+        def cells(name: str, columns: Indices) -> Array:
+            found = np.empty((rows.size, columns.size))
+            for number in np.unique(at):
+                own = at == number
+                found[own] = getattr(worlds[int(number)], name)[np.ix_(rows[own], columns)]
+            return found
+
+        filled, column_alone = cells("filled", others), np.array([column])
+        linear, means, deviations = (
+            cells(name, column_alone)[:, 0] for name in ("linear", "scored", "scored_deviation")
+        )
+        codes = np.stack([part.codes(values) for part, values in zip(bins, [*filled.T, linear], strict=True)])
+        return cls(codes, np.clip(filled, -LIMIT, LIMIT), linear, scores.expected(means, deviations))
 
 
 @dataclass(frozen=True)
 class Column:
     """The fitted predictors of one column's residual, and their weights."""
 
+    column: int
     others: Indices
     bins: tuple[Bins, ...]
+    scores: NormalScores
     residual: Forest
     direct: Forest
     kernel: KernelRidge
     weights: Array
 
-    def inputs(self, world: World, column: int, rows: Any) -> Inputs:
-        """The inputs in some rows of a world."""
-        return _inputs(world, column, rows, self.others, self.bins)
+    def inputs(self, worlds: Mapping[int, World], at: Indices, rows: Indices) -> Inputs:
+        """The inputs in some rows, each in the world of that number."""
+        return Inputs.of(worlds, at, rows, self.column, self.others, self.bins, self.scores)
 
     def predict(self, inputs: Inputs) -> Array:
         """The column itself, ``(rows,)``."""
@@ -96,14 +134,16 @@ class SecondStage:
 
     def complete(self, values: Array, observed: Mask) -> Array:
         """The modelled values of all cells of any rows, from their observed ones; those of the observed are the factor model's."""
-        world = World.of(values, observed, self.plain, self.scored)
+        if not self.rounds:
+            return self.plain.means(self.plain.inner(values), observed)
+        world = Known(values, self.plain, self.scored).world(observed)
         for columns in self.rounds:
             filled = world.filled.copy()
             for column, model in columns.items():
                 rows = np.flatnonzero(~observed[:, column])
-                prediction = model.predict(model.inputs(world, column, rows))
+                prediction = model.predict(model.inputs({0: world}, np.zeros(rows.size, int), rows))
                 filled[rows, column] = np.clip(prediction, self.low[column], self.high[column])
-            world = world.with_fills(filled)
+            world = replace(world, filled=filled)
         return np.where(observed, world.linear, world.filled)
 
 
@@ -136,6 +176,21 @@ def fit_second_stage(
     return SecondStage(plain, scored, fitted, low, high, rows, honest, deviation)
 
 
+class _Worlds(dict[int, World]):
+    """The worlds of a design, each computed when it is first asked for."""
+
+    def __init__(self, known: Known, observed: Mask, design: Design) -> None:
+        super().__init__()
+        self.known, self.observed, self.design = known, observed, design
+
+    def seen(self, number: int) -> Mask:
+        return self.observed & ~self.design.hides[number]
+
+    def __missing__(self, number: int) -> World:
+        self[number] = self.known.world(self.seen(number))
+        return self[number]
+
+
 class _Fitting:
     """The state of `fit_second_stage`."""
 
@@ -151,40 +206,40 @@ class _Fitting:
         high: Array,
         seed: int,
     ) -> None:
-        self.values, self.observed, self.plain = values, observed, plain
+        self.values, self.observed, self.plain, self.scored = values, observed, plain, scored
         self.targets, self.together, self.low, self.high, self.seed = targets, together, low, high, seed
         self.design = Design.of(observed, targets, together, seed)
-        self.worlds = [World.of(values, observed & ~hidden, plain, scored) for hidden in self.design.hides]
+        self.worlds = _Worlds(Known(values, plain, scored), observed, self.design)
+        self.linear, self.deviation, self.leverages = self.alone()
         self.bins = [
             Bins.of(column[known] if known.any() else np.zeros(1))
             for column, known in zip(values.T, observed.T, strict=True)
         ]
 
-    def leverages(self) -> Array:
-        """Of the known cells, ``(rows, n)``: the loadings have seen each cell that they predict."""
+    def alone(self) -> tuple[Array, Array, Array]:
+        """The factor model's honest predictions, its deviations (NaN where there are none) and the leverages of known cells, ``(rows, n)``.
+
+        The loadings have seen each cell that they predict: the leverage says how much of it the prediction takes up.
+        """
         loadings, rows = self.plain.loadings, np.arange(len(self.values))
+        linear, deviation = (np.full(self.values.shape, np.nan) for _ in range(2))
+        latents = np.empty((len(self.design.hides), rows.size, loadings.rank + 1))
+        for number in range(len(latents)):
+            hidden = number == self.design.of_column.T
+            columns = np.flatnonzero(hidden.any(0))
+            latents[number], means, deviations = self.worlds.known.plainly(self.worlds.seen(number), columns)
+            for all_cells, found in ((linear, means), (deviation, deviations)):
+                all_cells[:, columns] = np.where(hidden[:, columns], found, all_cells[:, columns])
         shares = np.zeros(self.values.shape)
-        if not self.targets.size:
-            return shares
-        latents = np.stack(
-            [
-                np.concatenate(list(self.plain.latents(self.values, self.observed & ~hidden)))
-                for hidden in self.design.hides
-            ]
-        )
         for j in self.targets:
             known = self.observed[:, j]
             own = latents[self.design.of_column[j], rows][known]
             shares[known, j] = leverage(own, loadings.noise[j] * loadings.precision)
-        return shares
+        return linear, deviation, shares
 
     def run(self, rounds: int) -> tuple[tuple[dict[int, Column], ...], Array, Array]:
         """The rounds, the honest predictions, and the factor model's deviations."""
-        honest = np.full(self.values.shape, np.nan)
-        deviation = np.full(self.values.shape, np.nan)
-        for j in self.targets:
-            view = self.view(j)
-            honest[:, j], deviation[:, j] = view.linear[:, j], view.deviation[:, j]
+        honest = self.linear.copy()
         fitted: list[dict[int, Column]] = []
         learned = self.targets[self.observed[:, self.targets].sum(0) >= FEWEST]
         if rounds and learned.size and self.worthwhile(learned):
@@ -198,27 +253,15 @@ class _Fitting:
                 self.refill(columns, honest)
         honest[~self.observed] = np.nan
         # the loadings, alone, are not refitted without each cell: this is what that would change
-        honest = self.values - (self.values - honest) / (1 - self.leverages())
-        return tuple(fitted), honest, deviation
-
-    def view(self, column: int) -> World:
-        """The rows of a column's worlds: each row as if the column were unknown in it."""
-        worlds = self.design.of_column[column]
-        if (worlds == worlds[0]).all():
-            return self.worlds[worlds[0]]
-        rows = np.arange(len(self.values))
-        parts = {
-            name: np.stack([getattr(world, name) for world in self.worlds])[worlds, rows]
-            for name in ("seen", "filled", "linear", "deviation", "ranked")
-        }
-        return World(**parts)
+        honest = self.values - (self.values - honest) / (1 - self.leverages)
+        return tuple(fitted), honest, self.deviation
 
     def worthwhile(self, columns: Indices) -> bool:
         """Whether some columns gain from more than the factor model; where there are few columns nothing is saved by asking."""
         if columns.size <= 2 * TRIED:
             return True
         tried = np.random.default_rng(self.seed).permutation(columns)[:TRIED]
-        linear = np.stack([self.view(j).linear[:, j] for j in tried], axis=1)
+        linear = self.linear[:, tried]
         _, predictions = self.round(tried, {}, last=False)
         known, truth = self.observed[:, tried], self.values[:, tried]
         return bool(_error(predictions, truth, known) < WORTH * _error(linear, truth, known))
@@ -229,23 +272,26 @@ class _Fitting:
     def round(self, columns: Indices, earlier: dict[int, Column], *, last: bool) -> tuple[dict[int, Column], Array]:
         """Predictors of columns, and their predictions ``(rows, columns)``: honest where the cell is known."""
         parts = [self.fit(j, earlier.get(int(j)), last) for j in columns]
-        weights = stack([candidates for _, candidates, _ in parts])
+        weights = stack([candidates for _, candidates in parts])
         fitted: dict[int, Column] = {}
         predictions = np.empty((len(self.values), len(columns)))
-        for place, (column, (model, candidates, view), weight) in enumerate(zip(columns, parts, weights, strict=True)):
+        for place, (column, (model, candidates), weight) in enumerate(zip(columns, parts, weights, strict=True)):
             known = self.observed[:, column]
             fitted[int(column)] = model = replace(model, weights=weight)
-            predictions[known, place] = view.linear[known, column] + candidates.predictions @ weight
+            predictions[known, place] = self.linear[known, column] + candidates.predictions @ weight
             holes = np.flatnonzero(~known)
-            predictions[holes, place] = model.predict(model.inputs(view, column, holes))
+            predictions[holes, place] = model.predict(
+                model.inputs(self.worlds, self.design.of_column[column][holes], holes)
+            )
         return fitted, np.clip(predictions, self.low[columns], self.high[columns])
 
-    def fit(self, column: int, earlier: Column | None, last: bool) -> tuple[Column, Candidates, World]:
+    def fit(self, column: int, earlier: Column | None, last: bool) -> tuple[Column, Candidates]:
         """The predictors of a column, not yet weighted, and their honest predictions."""
-        view, known = self.view(column), self.observed[:, column]
-        others = self.related(column)
-        bins = (*(self.bins[j] for j in others), Bins.of(view.linear[known, column]))
-        inputs = _inputs(view, column, np.flatnonzero(known), others, bins)
+        known, others = np.flatnonzero(self.observed[:, column]), self.related(column)
+        bins = (*(self.bins[j] for j in others), Bins.of(self.linear[known, column]))
+        assert self.scored.scores is not None
+        scores, at = self.scored.scores[column], self.design.of_column[column][known]
+        inputs = Inputs.of(self.worlds, at, known, column, others, bins, scores)
         truth, linear = self.values[known, column], inputs.linear
         centres = np.stack([part.centres for part in bins])
         least = TREES if last else FIRST_TREES
@@ -258,8 +304,8 @@ class _Fitting:
         kernel = KernelRidge.fit(inputs.others, truth - linear, self.seed, widths)
         candidates = [residual.left_out, direct.left_out - linear, kernel.left_out, inputs.ranked - linear, -linear]
         noise = np.array([residual.noise, direct.noise, 0.0, 0.0, 0.0])
-        model = Column(others, bins, residual, direct, kernel, np.zeros(len(candidates)))
-        return model, Candidates(np.stack(candidates, axis=1), truth - linear, noise), view
+        model = Column(column, others, bins, scores, residual, direct, kernel, np.zeros(len(candidates)))
+        return model, Candidates(np.stack(candidates, axis=1), truth - linear, noise)
 
     def related(self, column: int) -> Indices:
         """The other columns that predict one: the most correlated in the factor model, where there are many."""
@@ -273,35 +319,22 @@ class _Fitting:
 
     def refill(self, columns: dict[int, Column], honest: Array) -> None:
         """Fill the unseen cells of all worlds by the predictors of a round."""
-        filled = [world.filled.copy() for world in self.worlds]
-        whole = [(world.seen == self.observed).all(1) for world in self.worlds]
+        worlds = [self.worlds[number] for number in range(len(self.design.hides))]
+        filled = [world.filled.copy() for world in worlds]
+        whole = [(world.seen == self.observed).all(1) for world in worlds]
         for column, model in columns.items():
             own = self.design.of_column[column]
-            rows = [np.flatnonzero(~world.seen[:, column]) for world in self.worlds]
+            at, rows = np.nonzero(np.stack([~world.seen[:, column] for world in worlds]))
             # predicted already: a cell in the world that predicts it, and one of a row in which the world hides nothing
-            done = [(own[unseen] == w) | whole[w][unseen] for w, unseen in enumerate(rows)]
-            pieces = [
-                model.inputs(world, column, unseen[~known])
-                for world, unseen, known in zip(self.worlds, rows, done, strict=True)
-            ]
-            joined = Inputs(
-                np.concatenate([piece.codes for piece in pieces], axis=1),
-                *(np.concatenate([getattr(piece, name) for piece in pieces]) for name in Inputs._fields[1:]),
-            )
-            new = np.clip(model.predict(joined), self.low[column], self.high[column])
-            ends = np.cumsum([len(piece.linear) for piece in pieces])[:-1]
-            for w, (unseen, known, piece) in enumerate(zip(rows, done, np.split(new, ends), strict=True)):
-                filled[w][unseen[~known], column] = piece
-                filled[w][unseen[known], column] = honest[unseen[known], column]
-        self.worlds = [world.with_fills(fill) for world, fill in zip(self.worlds, filled, strict=True)]
-
-
-def _inputs(world: World, column: int, rows: Any, others: Indices, bins: Sequence[Bins]) -> Inputs:
-    filled = world.filled[np.ix_(rows, others)]
-    linear, ranked = world.linear[rows, column], world.ranked[rows, column]
-    columns = [*filled.T, linear]
-    codes = np.stack([part.codes(values) for part, values in zip(bins, columns, strict=True)])
-    return Inputs(codes, np.clip(filled, -LIMIT, LIMIT), linear, ranked)
+            done = (own[rows] == at) | np.stack(whole)[at, rows]
+            new = np.empty(rows.size)
+            new[done] = honest[rows[done], column]
+            prediction = model.predict(model.inputs(self.worlds, at[~done], rows[~done]))
+            new[~done] = np.clip(prediction, self.low[column], self.high[column])
+            for number, fill in enumerate(filled):
+                fill[rows[at == number], column] = new[at == number]
+        for number, (world, fill) in enumerate(zip(worlds, filled, strict=True)):
+            self.worlds[number] = replace(world, filled=fill)
 
 
 def _error(predictions: Array, truth: Array, known: Mask) -> float:

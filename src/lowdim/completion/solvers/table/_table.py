@@ -70,7 +70,8 @@ class TableCompletion:
     def factors(self) -> tuple[Array, Array]:
         loadings = self.stage.plain.loadings.mean[:, :-1]
         used = (loadings**2).mean(0) > USED_ENERGY
-        latents = np.concatenate(list(self.stage.plain.latents(self.values, self.observed)))
+        plain = self.stage.plain
+        latents = plain.latents(plain.inner(self.values), self.observed)
         return latents[:, :-1][:, used], loadings[:, used] * self.scale[:, None]
 
     def predict(self, rows: Indices, cols: Indices) -> Array:
@@ -116,7 +117,8 @@ class TableCompletion:
         return self._deviations(*self._standardised(entries))
 
     def _deviations(self, values: Array, observed: Mask) -> Array:
-        return self.scale * self.spread * np.sqrt(self.stage.plain.predict(values, observed)[1])
+        plain = self.stage.plain
+        return self.scale * self.spread * np.sqrt(plain.predict(plain.inner(values), observed)[2])
 
     def _standardised(self, entries: Entries) -> tuple[Array, Mask]:
         values, observed = to_dense(entries)

@@ -9,6 +9,7 @@ Up to `MOST_WORLDS` columns each has a world of its own. Above, a world hides a 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,27 +66,34 @@ class FactorModel:
     loadings: factor_analysis.Loadings
     scores: tuple[NormalScores, ...] | None = None
 
-    def latents(self, values: Array, observed: Mask) -> Iterator[Array]:
-        """Posterior means ``(rows, K + 1)`` of the latents of a plain model, a block of rows at a time."""
-        inner = np.clip(values, -EXTREME, EXTREME)
-        for block in factor_analysis.row_blocks(len(values), self.loadings.rank):
-            yield factor_analysis.latents(self.loadings, inner[block], observed[block])[0]
-
-    def predict(self, values: Array, observed: Mask) -> tuple[Array, Array]:
-        """Means and deviations ``(rows, n)`` of all cells given the observed ones, in deviations of the columns (of the scores)."""
+    def inner(self, values: Array) -> Array:
+        """What stands for these values in the model: its input everywhere else."""
         if self.scores is None:
-            inner = np.clip(values, -EXTREME, EXTREME)
-        else:
-            inner = np.stack([score.forward(values[:, j]) for j, score in enumerate(self.scores)], axis=1)
-        means, deviations = np.empty(values.shape), np.empty(values.shape)
-        for block in factor_analysis.row_blocks(len(values), self.loadings.rank):
-            mean, covariance = factor_analysis.latents(self.loadings, inner[block], observed[block])
-            means[block] = mean @ self.loadings.mean.T
-            deviations[block] = np.sqrt(factor_analysis.variances(self.loadings, mean, covariance))
-        if self.scores is not None:
-            for j, score in enumerate(self.scores):
-                means[:, j] = score.expected(means[:, j], deviations[:, j])
-        return means, deviations
+            return np.clip(values, -EXTREME, EXTREME)
+        return np.stack([score.forward(values[:, j]) for j, score in enumerate(self.scores)], axis=1)
+
+    def latents(self, inner: Array, observed: Mask) -> Array:
+        """Posterior means of the latents of rows, ``(rows, K + 1)``."""
+        return np.concatenate([mean for _, mean, _ in self._blocks(inner, observed)])
+
+    def means(self, inner: Array, observed: Mask) -> Array:
+        """Of all cells given the observed ones, ``(rows, n)``."""
+        return self.latents(inner, observed) @ self.loadings.mean.T
+
+    def predict(
+        self, inner: Array, observed: Mask, columns: Indices | slice = slice(None)
+    ) -> tuple[Array, Array, Array]:
+        """The latents, and means and deviations ``(rows, columns)`` of cells given the observed ones."""
+        own = self.loadings.of(columns)
+        latents, deviations = np.empty((len(inner), own.rank + 1)), np.empty((len(inner), len(own.noise)))
+        for block, mean, covariance in self._blocks(inner, observed):
+            latents[block] = mean
+            deviations[block] = np.sqrt(factor_analysis.variances(own, mean, covariance))
+        return latents, latents @ own.mean.T, deviations
+
+    def _blocks(self, inner: Array, observed: Mask) -> Iterator[tuple[slice, Array, Array]]:
+        for block in factor_analysis.row_blocks(len(inner), self.loadings.rank):
+            yield block, *factor_analysis.latents(self.loadings, inner[block], observed[block])
 
 
 @dataclass(frozen=True)
@@ -97,24 +105,40 @@ class World:
         filled: ``(rows, n)``, the values of those, and what the others are taken to be.
         linear: The plain factor model's prediction of all cells.
         deviation: Its deviations.
-        ranked: The prediction by normal scores, in the same units.
+        scored: The means of the normal scores of all cells.
+        scored_deviation: Their deviations.
     """
 
     seen: Mask
     filled: Array
     linear: Array
     deviation: Array
-    ranked: Array
+    scored: Array
+    scored_deviation: Array
 
-    @classmethod
-    def of(cls, values: Array, seen: Mask, plain: FactorModel, scored: FactorModel) -> "World":
+
+@dataclass(frozen=True)
+class Known:
+    """Standardised rows ``(rows, n)``, as both factor models take them."""
+
+    values: Array
+    plain: FactorModel
+    scored: FactorModel
+
+    @cached_property
+    def _inner(self) -> tuple[Array, Array]:
+        return self.plain.inner(self.values), self.scored.inner(self.values)
+
+    def world(self, seen: Mask) -> World:
         """The world in which only these cells are seen."""
-        linear, deviation = plain.predict(values, seen)
-        return cls(seen, np.where(seen, values, linear), linear, deviation, scored.predict(values, seen)[0])
+        plain, scored = self._inner
+        _, linear, deviation = self.plain.predict(plain, seen)
+        filled = np.where(seen, self.values, linear)
+        return World(seen, filled, linear, deviation, *self.scored.predict(scored, seen)[1:])
 
-    def with_fills(self, filled: Array) -> "World":
-        """The same with other fills."""
-        return World(self.seen, filled, self.linear, self.deviation, self.ranked)
+    def plainly(self, seen: Mask, columns: Indices) -> tuple[Array, Array, Array]:
+        """What the plain model alone says of some columns in that world; see `FactorModel.predict`."""
+        return self.plain.predict(self._inner[0], seen, columns)
 
 
 def leverage(latents: Array, ridge: Array) -> Array:
