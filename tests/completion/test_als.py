@@ -176,3 +176,20 @@ def test_deviations_cover_new_observations() -> None:
     fresh = matrix[rows, cols] + 0.3 * np.random.default_rng(11).normal(size=rows.size)
     width = 1.6449 * solved.completion.deviation(rows, cols) * solved.held_out.calibration
     assert 0.88 <= np.mean(np.abs(solved.completion.predict(rows, cols) - fresh) <= width) <= 0.92
+
+
+def test_rows_in_another_order_with_the_same_entries_held_out_give_the_same_answer() -> None:
+    generator = np.random.default_rng(0)
+    matrix = generator.normal(size=(80, 2)) @ generator.normal(size=(2, 40)) + 0.2 * generator.normal(size=(80, 40))
+    matrix[generator.random(matrix.shape) < 0.4] = np.nan
+    entries = Entries.from_dense(matrix)
+    held = hold_out(entries, 0.1, 0)
+    cells = np.zeros(matrix.shape, bool)
+    cells[entries.rows[held], entries.cols[held]] = True
+    order = generator.permutation(80)
+    other = Entries.from_dense(matrix[order])
+    first, second = (
+        solve_als(these, chosen, Settings()).completion.complete(these)
+        for these, chosen in ((entries, held), (other, cells[order][other.rows, other.cols]))
+    )
+    np.testing.assert_allclose(second, first[order], rtol=1e-8, atol=1e-8)

@@ -91,11 +91,11 @@ class Completed:
         deviations = self._of_cells(rows, cols, self.completion.deviation, self.biases.deviation)
         return deviations * self.held_out.calibration
 
-    def deviations(self, entries: Entries) -> Array:
+    def deviations(self, entries: Entries, clock: Array | None = None) -> Array:
         """Of all cells of any rows: that of the held-out errors of a column where the solver knows no more."""
         scaled = entries.with_values(entries.values / self.scale[entries.cols])
         if isinstance(self.completion, WithDeviations):
-            return self.completion.deviations(scaled) * self.scale * self.held_out.calibration
+            return self.completion.deviations(scaled, clock) * self.scale * self.held_out.calibration
         return np.tile(self.scale * self.typical, (entries.shape[0], 1))
 
     def draws(

@@ -72,7 +72,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         entity: The column of a frame with the entities that each have times of their own (a panel).
         warm_start: Start the last fit from the previous one, if that had the same shape, solver, `rank`, `max_rank` and `biases` (`table`
             and `als`).
-        random_state: Seed of everything random. The same seed gives the same result to the last bit.
+        random_state: Seed of everything random. The same seed gives the same result to the last bit. Which entries are held out is drawn by
+            their position: the same rows in another order are another draw, which may choose another strength or rank.
 
     Attributes:
         solver_: The solver that was used, ``"biases"`` if no low-rank part predicted held-out entries better.
@@ -417,10 +418,10 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         completed = self._completed.complete(known, table.clock)
         completed = self._within_bounds(completed, np.arange(entries.shape[1]))
         completed[entries.rows, entries.cols] = entries.values
-        return table.filled(completed, self._deviations(known, entries), rows=entries.row_counts > 0)
+        return table.filled(completed, self._deviations(known, entries, table.clock), rows=entries.row_counts > 0)
 
-    def _deviations(self, known: Entries, entries: Entries) -> Floats:
-        deviations = self._completed.deviations(known)
+    def _deviations(self, known: Entries, entries: Entries, clock: Floats | None = None) -> Floats:
+        deviations = self._completed.deviations(known, clock)
         deviations[entries.rows, entries.cols] = 0.0
         return deviations
 

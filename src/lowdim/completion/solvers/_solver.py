@@ -60,7 +60,7 @@ class WithDeviations(Protocol):
         """As `complete`, of rows in these groups and at these times, ``(m', 2)``."""
         ...
 
-    def deviations(self, entries: Entries) -> Array:
+    def deviations(self, entries: Entries, clock: Array | None) -> Array:
         """One standard deviation of the predictive distribution of all cells, ``(m', n)``."""
         ...
 

@@ -18,29 +18,27 @@ from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOu
 LONGER = 0.2  # more of the holes than by chance that are followed by another one
 UNEVEN = 2.0  # times the variance of the holes in a row that columns missing independently would give
 LEAST_ROWS, LEAST_HOLES = 30, 10
-LEAST_HELD = 0.1  # of the known cells
+LEAST_HELD = 0.1  # of the known cells of columns with holes
 MOST_SHIFTS = 20
 SAMPLE = 20_000  # missing cells looked at
 CLEAR = 3.3  # standard errors of the difference: one table in a thousand by chance
 RELEVANT = 0.05  # deviations of a column
 
 
-def held_stretches(
-    observed: Mask, together: Sequence[Indices] | None, seed: int, *, ordered: bool = False
-) -> Mask | None:
-    """Known cells ``(m, n)`` to be held out: the holes, moved to other rows. None where the holes stand alone and rows have no order.
+def held_stretches(observed: Mask, together: Sequence[Indices] | None, seed: int) -> Mask | None:
+    """Known cells ``(m, n)`` to be held out: the holes, moved to other rows. None where the holes stand alone.
 
     `together` has for each column those that are unknown whenever it is.
     """
     holes = ~observed
     own = holes if together is None else holes[:, sorted({int(block[0]) for block in together})]
-    if not (ordered or in_stretches(own)):
+    if not in_stretches(own):
         return None
     generator = np.random.default_rng(seed)
-    held = np.zeros_like(holes)
+    held, wanted = np.zeros_like(holes), LEAST_HELD * observed[:, holes.any(0)].sum()
     for _ in range(MOST_SHIFTS):
         held |= np.roll(holes, generator.integers(1, len(holes)), axis=0) & observed
-        if held.sum() >= LEAST_HELD * observed.sum():
+        if held.sum() >= wanted:
             break
     left = observed & ~held
     held[:, left.sum(0) < 3] = False  # a column keeps what it is predicted from

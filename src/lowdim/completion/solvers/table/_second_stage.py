@@ -225,7 +225,7 @@ class _Fitting:
         linear, deviation = (np.full(self.values.shape, np.nan) for _ in range(2))
         latents = np.empty((len(self.design.hides), rows.size, loadings.rank + 1))
         for number in range(len(latents)):
-            hidden = number == self.design.of_column.T
+            hidden = np.equal(self.design.of_column.T, number)
             columns = np.flatnonzero(hidden.any(0))
             latents[number], means, deviations = self.worlds.known.plainly(self.worlds.seen(number), columns)
             for all_cells, found in ((linear, means), (deviation, deviations)):
