@@ -674,7 +674,7 @@ def test_weights_that_were_never_trained_get_no_cause_that_is_false(seed):
     for history in (drawn, again, walk):
         for given in (Problem(targets, inputs), None):
             cause = report_parsimony(history, problem=given).causes[0]
-            assert cause.startswith("Why cannot be told") or "or noise was added" in cause
+            assert cause.startswith("The reason cannot be told") or "or noise was added" in cause
 
 
 def test_a_nonlinearity_is_found_in_the_units_of_the_data():

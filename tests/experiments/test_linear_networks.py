@@ -115,3 +115,11 @@ def test_settings_outside_the_theorem_are_refused_or_not_judged():
     assert "small scales" in law.note
     bias = run("parsimony-low-rank-bias", scales=(1.0, 0.5))
     assert [verdict.judged for verdict in bias.verdicts] == [True, False]
+
+
+def test_without_whitening_the_middle_is_judged_where_it_was_seen_to_stay():
+    """At twice the scale it is 1.1e-4 off: a range of the statement, not of the tolerance."""
+    assert all(verdict.judged for verdict in run("parsimony-unwhitened").verdicts)
+    large = run("parsimony-unwhitened", eps=2.0).verdicts
+    assert [verdict.judged for verdict in large] == [False, True, True, True]
+    assert not any(verdict.failed for verdict in large)

@@ -255,7 +255,7 @@ def test_experiments_begin_with_what_was_shown():
         return {"id": title.lower(), "title": title, "status": "done", "passed": all(holds), "verdicts": verdicts}
 
     few = [entry("Modes grow", True, True), entry("Blocks stay", True)]
-    assert headline("reproduce", {"experiments": few}) == "“Modes grow” and “Blocks stay”: 3 of 3 verdicts hold."
+    assert headline("reproduce", {"experiments": few}) == "“Modes grow” and “Blocks stay”: shown, 3 of 3 verdicts hold."
     many = [*few, entry("D falls", True, False), entry("Rank is low", True)]
     assert headline("reproduce", {"experiments": many}) == (
         "3 of 4 experiments show what is claimed: 5 of 6 verdicts hold; not as it should be: d falls."

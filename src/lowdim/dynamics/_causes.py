@@ -31,7 +31,7 @@ NEARLY = 0.1
 ALONG = 0.9
 """Share of what is forbidden to the first factor that must point along the mean input for a bias to be the cause."""
 
-UNTOLD = "Why cannot be told"
+UNTOLD = "The reason cannot be told"
 """How a sentence begins where nothing that was measured decides."""
 
 MOST_SAMPLES = 1500

@@ -99,6 +99,7 @@ class PrevalenceSettings:
     data: str = field(default_factory=real_data)
     limit: int = 300
     mlp_epochs: int = 40
+    draws: int = 3
 
 
 def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
@@ -112,14 +113,14 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
     pooled: list[Series] = []
     rows: list[list[object]] = []
     for index, subject in enumerate(subjects):
-        bare = untrained(subject.model, child_seed(settings.seed, "control", subject.name))
         found = profile(subject.model, subject.data, pools=("flatten", "avg"), splits=("train",), seed=settings.seed)
-        control = profile(bare, subject.data, pools=("avg",), splits=("train",), seed=settings.seed)
+        controls = [
+            profile(untrained(subject.model, seed), subject.data, pools=("avg",), splits=("train",), seed=settings.seed)
+            for seed in _control_seeds(settings, subject.name)
+        ]
         values = _values(_blocks(found, "train", "flatten"), "separation")
         slope, r2 = _line(values)
-        falls = {
-            name: _pooled(one)[-1] / _pooled(one)[0] for name, one in (("trained", found), ("random weights", control))
-        }
+        fall, lowest = _fall(found), min(_fall(control) for control in controls)
         pooled.append(
             Series(
                 subject.name, np.linspace(0, 1, len(_pooled(found))), _pooled(found), style="line+points", colour=index
@@ -128,8 +129,8 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
         pooled.append(
             Series(
                 f"{subject.name}, random weights",
-                np.linspace(0, 1, len(_pooled(control))),
-                _pooled(control),
+                np.linspace(0, 1, len(_pooled(controls[0]))),
+                _pooled(controls[0]),
                 style="dotted",
                 colour=index,
             )
@@ -138,23 +139,11 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
         series.append(Series(subject.name, depth, values, style="line+points"))
         rows.append(
             [
-                subject.name, len(values), float(values[0]), float(values[-1]), slope, r2, falls["trained"], falls["random weights"],
+                subject.name, len(values), float(values[0]), float(values[-1]), slope, r2, fall, lowest,
                 found.accuracy.get("train"),
             ]
         )  # fmt: skip
-        verdicts.append(
-            Verdict.of(
-                f"{subject.name}: NC1 of pooled features at the last block over the first", falls["trained"], "<", 0.5
-            )
-        )
-        verdicts.append(
-            Verdict.of(
-                f"{subject.name}: this fall over that of the same network with random weights",
-                falls["trained"] / falls["random weights"],
-                "<",
-                0.5,
-            )
-        )
+        verdicts.append(fall_verdict(subject.name, fall, lowest, settings.draws))
         progress(index + 1, len(subjects))
     table = Table(
         "networks",
@@ -167,7 +156,7 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
             "slope of log D",
             "R²",
             "pooled NC1, last over first",
-            "with random weights",
+            "with random weights, lowest",
             "accuracy (train)",
         ],
         rows,
@@ -194,6 +183,22 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
         caption="Training images. Dotted: the same networks with random weights.",
     )
     return Outcome(verdicts, [collapse, figure], [table], notes)
+
+
+def fall_verdict(name: str, fall: float, lowest: float, draws: int) -> Verdict:
+    """Against the same network with random weights: their fall alone was below a half in three networks of seven, and one draw of it over
+    the lowest of three others between .66 and 1.9 in five networks, so that .25 is what training does."""
+    said = f"{name}: NC1 of pooled features, last block over first, over the lowest of the same network with random weights ({draws} draws)"
+    return Verdict.of(said, fall / lowest, "<", 0.25)
+
+
+def _control_seeds(settings: PrevalenceSettings, name: str) -> list[int]:
+    return [child_seed(settings.seed, "control", name, *([draw] if draw else [])) for draw in range(settings.draws)]
+
+
+def _fall(found: "Profile") -> float:
+    values = _pooled(found)
+    return float(values[-1] / values[0])
 
 
 def _pooled(found: "Profile") -> np.ndarray:

@@ -446,6 +446,10 @@ def _reproduce(result: Result) -> str:
     shown = sum(entry["passed"] for entry in entries if judged(entry))
     titles = [entry["title"] for entry in entries]
     what = titles[0] if len(titles) == 1 else listed([f"“{title}”" for title in titles])
+    if (
+        verdicts and len(entries) <= 3
+    ):  # else a title such as "Adam breaks the law" beside "5 of 5 hold" reads either way
+        said = f"{'shown' if all(entry['passed'] for entry in entries) else 'not shown'}, {said}"
     said = f"{what if len(entries) <= 3 else f'{shown} of {len(entries)} experiments show what is claimed'}: {said}"
     failed = [
         entry["id"]
