@@ -452,6 +452,9 @@ def test_ratings_stay_on_their_scale_and_in_the_order_of_numbers(run, tmp_path: 
         assert header[1:] == [str(item) for item in range(12)] and [row[0] for row in rows] == [
             str(user) for user in range(30)
         ]
+        # the page begins with how well known ratings are predicted, not with the model
+        figures = json.loads((tmp_path / "o" / "result.json").read_text())["figures"]
+        assert figures[0] == "figures/completion-held-out.svg" and "figures/completion-singular-values.svg" in figures
         values = np.array([[float(cell) for cell in row[1:]] for row in rows])
         assert ("between 1 and 5" in err) == (not asked)
         assert (values.min() >= 1 and values.max() <= 5) == (not asked)

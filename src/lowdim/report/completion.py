@@ -43,6 +43,11 @@ def completion_sections(
         tables.append(_examples(result))
     if pictures:
         figures.append(Images("picture", "Before and after", pictures))
+    if course:
+        caption = "Bars are the 90 % intervals of the filled cells."
+        figures.append(Panels("in-time", "What was filled, in order of time", course, columns=1, caption=caption))
+    checks = _held_out(*held_out) if held_out is not None else []
+    figures = [*figures, *checks] if "columns" not in result else [*_by_column(result), *figures]
     sizes = np.asarray(result["singular_values"], float)
     if sizes.size:
         index = np.arange(1, sizes.size + 1)
@@ -50,11 +55,6 @@ def completion_sections(
         figures.append(
             Lines("singular-values", "Singular values of the low-rank part", "index", "value", spectrum, log_y=True)
         )
-    checks = _held_out(*held_out) if held_out is not None else []
-    if course:
-        caption = "Bars are the 90 % intervals of the filled cells."
-        figures.insert(0, Panels("in-time", "What was filled, in order of time", course, columns=1, caption=caption))
-    figures = [*figures, *checks] if "columns" not in result else [*_by_column(result), *figures]
     why = [
         "Known entries were predicted without them (of a table all, each as if its column were unknown in its row; otherwise tenths that "
         "were set aside), and the error is compared with that of row and column means alone. Below 1 the model has learned something.",
