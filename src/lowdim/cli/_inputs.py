@@ -205,6 +205,14 @@ def network(model: Any, **options: Any) -> "LoadedModel":
     return as_model(model, **options)
 
 
+def require_network(model: Any) -> None:
+    """Refuses an object that is no network before the data is read; a name needs PyTorch, and is looked at after it."""
+    if not isinstance(model, str | os.PathLike):
+        from lowdim.models import require_network
+
+        require_network(model)
+
+
 def candidates(specs: Any, file: Path | None, options: dict[str, Any]) -> "list[Candidate]":
     """The networks of ``--model`` (repeated) or ``--models`` (a TOML file); exactly one of the two must be given. From Python, one
     spec or several, or `Candidate` objects."""

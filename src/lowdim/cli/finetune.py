@@ -102,6 +102,7 @@ def finetune(
     options = loading.options()
     if list_layers:
         return _listing(given.network(model, **options))
+    given.require_network(model)
     dataset = reading.dataset(data, running.seed, test_share=test_share)
     network = given.network(model, kind=dataset.kind, **options)
     from lowdim._files import existing_file, sha256

@@ -75,6 +75,7 @@ def measure(
     options = loading.options()
     if list_layers:
         return _listing(given.network(model, **options))
+    given.require_network(model)
     dataset = reading.dataset(data, running.seed)
     network = given.network(model, kind=dataset.kind, **options)
     splits = [name for name in dataset.splits if split == "both" or name == split] or [dataset[split].name]

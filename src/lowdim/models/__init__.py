@@ -6,6 +6,7 @@ from lowdim.models._digits import DigitsMLP, DigitsNet
 from lowdim.models._feature import OUTPUT as OUTPUT
 from lowdim.models._feature import Feature, default_layers, find_feature, later_blocks
 from lowdim.models._given import as_model
+from lowdim.models._given import require_network as require_network
 from lowdim.models._layers import block_names, match_layers
 from lowdim.models._load import load_model, runs_code, text_encoder
 from lowdim.models._loaded import LoadedModel, fingerprint

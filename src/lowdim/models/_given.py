@@ -11,7 +11,7 @@ from lowdim.models._load import load_model
 from lowdim.models._loaded import LoadedModel, fingerprint, unwrapped
 
 
-def _require_network(model: Any) -> None:
+def require_network(model: Any) -> None:
     """Refuses what `as_model` does not take.
 
     Raises:
@@ -40,7 +40,7 @@ def as_model(model: Any, *, kind: str = "features", **options: Any) -> LoadedMod
         >>> as_model(nn.Sequential(nn.Linear(2, 3))).name
         'Sequential'
     """
-    _require_network(model)
+    require_network(model)
     if isinstance(model, str | os.PathLike):
         return load_model(os.fspath(cast("str", model)), **options)
     given = [name for name, value in options.items() if value]
