@@ -6,6 +6,7 @@ import pytest
 
 import lowdim
 from lowdim.completion import DeepMatrixCompletion
+from lowdim.errors import InputError
 from lowdim.tables import table_of_frame
 from lowdim.tables._cycles import CYCLES, _mean_around, comes_round, phases
 
@@ -104,6 +105,11 @@ def test_an_index_of_times_is_the_order_in_time(index: str) -> None:
     if index == "times":
         unnamed.index = pd.DatetimeIndex([pd.NaT, *unnamed.index[1:]])
         assert [column.name for column in table_of_frame(unnamed).columns] == ["warm", "index"]
+
+
+def test_no_row_is_refused() -> None:
+    with pytest.raises(InputError, match="No column can be completed"):
+        table_of_frame(hourly().set_index("time").iloc[:0])
 
 
 def test_the_error_of_a_date_is_its_own() -> None:

@@ -351,7 +351,8 @@ def _rows_with_values(cells: pd.DataFrame) -> NDArray[np.intp]:
     filled = np.zeros(len(cells), bool)
     for place in range(cells.shape[1]):
         column = cells.iloc[:, place]
-        filled |= column.notna().to_numpy() & [not (isinstance(cell, str) and cell.strip() == "") for cell in column]
+        blank = np.array([isinstance(cell, str) and cell.strip() == "" for cell in column], bool)
+        filled |= column.notna().to_numpy() & ~blank
     rows = np.flatnonzero(filled)
     while len(rows) > 3 and any(
         isinstance(cell, str) and _TOTAL.fullmatch(cell.strip(" :")) for cell in cells.iloc[rows[-1]]
