@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from lowdim._intervals import Z
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._solver import NORMAL_90, Settings, hold_out
+from lowdim.completion.solvers._solver import Settings, hold_out
 from lowdim.completion.solvers.table._gaps import KEPT, copies_of_gaps
 from lowdim.completion.solvers.table._in_time import CLASSES, interpolated
-from lowdim.completion.solvers.table._spread import Errors, spread, surplus
 from lowdim.completion.solvers.table._table import UNLIKE, solve_table
+from lowdim.completion.solvers.table._unseen import Errors, spread, surplus
 
 
 def clock_of(rows: int, groups: int = 1) -> np.ndarray:
@@ -102,7 +103,7 @@ def test_few_copies_widen_intervals_the_more_the_errors_in_one_go_together() -> 
     alike = np.abs(generator.normal(size=12))[copy]
     for sizes, least, most in ((independent, 1.0, 1.1), (alike, 1.1, 2.0)):
         errors = Errors(sizes, zero, zero, copy)
-        factors = np.full((1, 2), np.quantile(sizes, 0.9) / NORMAL_90)
+        factors = np.full((1, 2), np.quantile(sizes, 0.9) / Z)
         (own, further) = surplus(errors, factors)
         assert least <= own <= most and further == own
         single = Errors(sizes, zero, zero, np.arange(132))
@@ -124,7 +125,7 @@ def test_the_promise_for_one_dark_sensor_of_many_is_that_of_its_gaps() -> None:
     errors = solved.completion.predict(rows, cols) - walk[missing]
     deviations = solved.completion.deviation(rows, cols)
     assert 0.6 < solved.held_out.rmse / np.sqrt(np.mean(errors**2)) < 1.6
-    assert np.mean(np.abs(errors) <= NORMAL_90 * deviations) > 0.8
+    assert np.mean(np.abs(errors) <= Z * deviations) > 0.8
     gaps = deviations.reshape(-1, 24)
     assert (gaps[:, 12] > 1.3 * gaps[:, 0]).all()  # the middle is less certain than the edge
     np.testing.assert_allclose(solved.completion.deviations(entries, clock)[missing], deviations, rtol=1e-9)

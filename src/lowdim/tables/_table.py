@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lowdim._intervals import Z
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.tables._columns import (
     KINDS,
@@ -46,8 +47,6 @@ _YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?
 _YEAR = re.compile(r"[12]\d{3}(\.0)?")
 _LEAST_TIMES = 3  # of each entity, on average
 _EVEN, _SELDOM = 0.15, 0.05  # of the median step: how much others differ; the share of steps that are longer
-NORMAL_90 = 1.6448536269514722
-"""Deviations on either side of the mean that hold 90 % of a normal distribution."""
 
 
 _Reader = Callable[[str, pd.Series, Kind | None], Column]
@@ -68,7 +67,7 @@ class Filled(NamedTuple):
         """Of a number; of a category the probability of being another."""
         if self.low is None or self.high is None:
             return 1 - (self.probability or 0.0)
-        return (self.high - self.low) / (2 * NORMAL_90)
+        return (self.high - self.low) / (2 * Z)
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ class Table:
                         int(row), column.name, value, None, None, float(probabilities[row])
                     )
                     continue
-                half = NORMAL_90 * float(deviations[row, part.start]) if deviations is not None else float("nan")
+                half = Z * float(deviations[row, part.start]) if deviations is not None else float("nan")
                 centre = float(completed[row, part.start])
                 answer[int(row), place] = Filled(int(row), column.name, value, centre - half, centre + half, None)
         return answer

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim._files import load_tensors, save_tensors
+from lowdim._intervals import Z
 from lowdim._linalg import Array as Array
 from lowdim._linalg import Indices as Indices
 from lowdim._linalg import Mask as Mask
@@ -18,7 +19,6 @@ from lowdim.completion.entries import Entries
 
 INTERVAL = 30.0  # seconds between two writes; a stage that takes less is not written
 NOISY = 1e-3  # of the deviation of a column
-NORMAL_90 = 1.6448536269514722  # 90 % of a normal distribution lie within this many deviations
 TYPICAL_CALIBRATION, CALIBRATION_SPREAD = 0.97, 0.06  # over tables; the spread is of the logarithm
 QUANTILE_VARIANCE = 0.78  # times 1 / n: of the logarithm of the 90 % quantile of n absolute normal values
 
@@ -146,7 +146,7 @@ class HeldOut:
         if rmse == 0:
             return 0.0, 0.0
         squares = ((self.values - self.predictions) / rmse) ** 2  # of any size
-        half = NORMAL_90 * float(np.std(squares, ddof=1)) / math.sqrt(squares.size)
+        half = Z * float(np.std(squares, ddof=1)) / math.sqrt(squares.size)
         return rmse * math.sqrt(max(1 - half, 0.0)), rmse * math.sqrt(1 + half)
 
     def in_units(self, scale: Array) -> "HeldOut":
@@ -192,7 +192,7 @@ class HeldOut:
             return 1.0
         ratio = np.abs(self.values - self.predictions) / np.maximum(self.deviations, np.finfo(np.float64).tiny)
         level = min(0.9 * (1 + 1 / ratio.size), 1.0)  # one more entry, the one to be predicted, is as likely anywhere
-        factor = max(float(np.quantile(ratio, level)) / NORMAL_90, np.finfo(np.float64).tiny)
+        factor = max(float(np.quantile(ratio, level)) / Z, np.finfo(np.float64).tiny)
         surprise = math.log(factor / TYPICAL_CALIBRATION)
         variance = QUANTILE_VARIANCE / ratio.size
         if surprise**2 > 9 * (variance + CALIBRATION_SPREAD**2):

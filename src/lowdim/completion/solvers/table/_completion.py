@@ -1,15 +1,19 @@
-"""The fitted stages of a table, in the units of its columns, and what they say of any rows."""
+"""The stages of a table, how they are fitted, and what they say of any rows, in the units of its columns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from lowdim.completion.solvers._solver import Array, Entries, Indices, Mask, to_dense
+from lowdim.completion.solvers._solver import Array, Completion, Entries, Indices, Mask, Settings, to_dense
+from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table._draws import Rows, draws, sizes_of
-from lowdim.completion.solvers.table._in_time import InTime, interpolated
-from lowdim.completion.solvers.table._second_stage import SecondStage
+from lowdim.completion.solvers.table._in_time import CLASSES, InTime, interpolated
+from lowdim.completion.solvers.table._second_stage import SecondStage, fit_second_stage
+from lowdim.completion.solvers.table._worlds import EXTREME, FactorModel, NormalScores
 
+SWEEPS = 30
+TOLERANCE = 3e-3  # of a cell, in root mean square
 USED_ENERGY = 1e-4  # of a column's variance, on average, below which a latent does not count towards the rank
 
 
@@ -103,3 +107,48 @@ class TableCompletion:
     def _standardised(self, entries: Entries) -> tuple[Array, Mask]:
         values, observed = to_dense(entries)
         return np.where(observed, (values - self.mean) / self.scale, 0.0), observed
+
+
+def fit_stages(
+    values: Array, observed: Mask, settings: Settings, start: Completion | None, rounds: int
+) -> TableCompletion:
+    """Both stages, fitted to the observed cells; not yet checked."""
+    counts = np.maximum(observed.sum(0), 1)
+    mean = np.where(observed, values, 0.0).sum(0) / counts
+    centred = np.where(observed, values - mean, 0.0)
+    scale = np.sqrt((centred**2).sum(0) / counts)
+    scale[scale == 0] = 1.0
+    standard = centred / scale
+    rank = min(settings.rank or settings.max_rank, max(min(values.shape) - 1, 0))
+    sweeps = min(SWEEPS, settings.iterations)
+    earlier = start.stage.plain.loadings if isinstance(start, TableCompletion) else None
+    fit = _fit(np.clip(standard, -EXTREME, EXTREME), observed, rank, sweeps, settings, earlier)
+    scores = tuple(
+        NormalScores.of(column[known] if known.any() else np.zeros(1))
+        for column, known in zip(standard.T, observed.T, strict=True)
+    )
+    ranked = np.stack([score.forward(column) for score, column in zip(scores, standard.T, strict=True)], axis=1)
+    scored = _fit(np.where(observed, ranked, 0.0), observed, rank, sweeps, settings, None)
+    stage = fit_second_stage(
+        standard,
+        observed,
+        FactorModel(fit.loadings),
+        FactorModel(scored.loadings, scores),
+        together=settings.together,
+        rounds=rounds,
+        seed=settings.seed,
+    )
+    spread = np.ones((len(mean), CLASSES))
+    return TableCompletion(mean, scale, stage, spread, fit.iterations, fit.converged, standard, observed)
+
+
+def _fit(
+    values: Array,
+    observed: Mask,
+    rank: int,
+    sweeps: int,
+    settings: Settings,
+    start: factor_analysis.Loadings | None,
+) -> factor_analysis.Fit:
+    stage = settings.journal.stage(sweeps)
+    return factor_analysis.fit(values, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start, stage=stage)

@@ -165,8 +165,7 @@ def fit_second_stage(
     """
     m, n = values.shape
     together = [np.array([j]) for j in range(n)] if together is None else together
-    most = min(TRAINING_ROWS, max(LEAST_ROWS, MOST_CELLS // ((PARTS + 1) * n)))
-    rows = np.sort(np.random.default_rng(seed).permutation(m)[:most])
+    rows = np.sort(np.random.default_rng(seed).permutation(m)[: _training_rows(n)])
     holed = ~observed.all(0)
     targets = np.flatnonzero((holed | ~holed.any()) & (observed[rows].sum(0) > 1))
     low, high = np.where(observed, values, np.inf).min(0), np.where(observed, values, -np.inf).max(0)
@@ -174,6 +173,16 @@ def fit_second_stage(
         fitting = _Fitting(values[rows], observed[rows], plain, scored, targets, together, low, high, seed)
         fitted, honest, deviation = fitting.run(rounds)
     return SecondStage(plain, scored, fitted, low, high, rows, honest, deviation)
+
+
+def cells_of_worlds(m: int, n: int) -> int:
+    """Of all worlds together, where cells are hidden in parts."""
+    return min(m, _training_rows(n)) * n * (PARTS + 1)
+
+
+def _training_rows(n: int) -> int:
+    """Rows that the predictors of `n` columns are fitted to, at most."""
+    return min(TRAINING_ROWS, max(LEAST_ROWS, MOST_CELLS // ((PARTS + 1) * n)))
 
 
 class _Worlds(dict[int, World]):

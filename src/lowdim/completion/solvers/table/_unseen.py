@@ -1,14 +1,21 @@
-"""What models say of known cells that they have not seen."""
+"""What models say of known cells that they have not seen, and how wide intervals must then be."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from lowdim._intervals import Z
 from lowdim._linalg import Array, Indices, Mask
 from lowdim.completion.solvers.table._completion import TableCompletion
 from lowdim.completion.solvers.table._gaps import Copies
 from lowdim.completion.solvers.table._in_time import interpolated
+
+LEVEL = 0.9
+POOLED = 10  # checked cells, or copies of gaps, of a column that weigh as much as all columns together
+POOLED_CLASS = 2  # of a class, that weigh as much as all classes together
+TYPICAL = 0.3  # correlation within a gap of lying outside the interval
 
 
 @dataclass(frozen=True)
@@ -62,3 +69,83 @@ def _in_time(
     if clock is None:
         return np.full(observed.shape, np.nan), np.zeros(observed.shape, np.intp)
     return interpolated(fitted.values, observed, clock, others=others)
+
+
+class Errors(NamedTuple):
+    """Absolute errors of checked cells over what their deviations are thought to be: their columns, the classes of their distance from
+    what is known, and the copy of a gap that each lies in (a number of its own where it stands alone)."""
+
+    sizes: Array
+    cols: Indices
+    place: Indices
+    copy: Indices
+
+
+def spread(errors: Errors, shape: tuple[int, int]) -> Array:
+    """The factors ``(columns, classes)`` that make intervals of `LEVEL` cover as many of the checked cells.
+
+    Classes are drawn to all cells together, and columns to all columns, by the number of copies: errors in one gap go together. A class
+    without cells is taken to be as the next lower one.
+    """
+    if not errors.sizes.size:
+        return np.ones(shape)
+    factors = np.empty(shape)
+    common = overall = _quantile(errors.sizes)
+    for k in range(shape[1]):
+        here = np.flatnonzero(errors.place == k)
+        if here.size:
+            common = _drawn(overall, errors, here, POOLED_CLASS)
+        factors[:, k] = common if here.size or not k else factors[:, k - 1]
+        for column, own in _by_column(here, errors.cols[here]).items():
+            factors[column, k] = _drawn(common, errors, own, POOLED)
+    return factors / Z
+
+
+def surplus(errors: Errors, factors: Array) -> Array:
+    """What the factors of each class are to be multiplied with because they rest on few copies of gaps, ``(classes,)``.
+
+    One more gap may lie anywhere among the copies. If each had one error, the level of their conformal quantile would be
+    ``LEVEL (1 + 1 / copies)``; if errors in a copy were independent, it would be that of so many cells. Between them the cells count as
+    fewer by the correlation within copies of lying outside the interval (the design effect of cluster samples, Kish 1965).
+    """
+    sizes = errors.sizes / (factors[errors.cols, errors.place] * Z)
+    more = np.ones(factors.shape[1])
+    for k in range(more.size):
+        here = errors.place == k
+        if here.any():
+            more[k] = _surplus(sizes[here], errors.copy[here])
+        elif k:
+            more[k] = more[k - 1]
+    return more
+
+
+def _surplus(sizes: Array, copy: Indices) -> float:
+    copy, counts = np.unique(copy, return_inverse=True, return_counts=True)[1:]
+    pairs = float((counts * (counts - 1)).sum())
+    if not pairs:
+        return 1.0
+    outside = np.bincount(copy, sizes > 1)
+    share = float(outside.sum()) / sizes.size
+    together = float((outside * (outside - 1)).sum()) / pairs
+    own = (together - share**2) / (share * (1 - share)) if 0 < share < 1 else TYPICAL
+    correlation = (counts.size * np.clip(own, 0, 1) + POOLED * TYPICAL) / (counts.size + POOLED)
+    independent = sizes.size / (1 + correlation * pairs / sizes.size)
+    return max(1.0, float(np.quantile(sizes, min(LEVEL * (1 + 1 / independent), 1.0))))
+
+
+def _by_column(cells: Indices, cols: Indices) -> dict[int, Indices]:
+    """The cells of each of these columns."""
+    columns, starts = np.unique(np.sort(cols), return_index=True)
+    return dict(zip(columns.tolist(), np.split(cells[np.argsort(cols, kind="stable")], starts)[1:], strict=True))
+
+
+def _drawn(common: float, errors: Errors, cells: Indices, pooled: int) -> float:
+    """The quantile of some errors, drawn to a common one."""
+    count = np.unique(errors.copy[cells]).size
+    return float(np.exp((count * np.log(_quantile(errors.sizes[cells])) + pooled * np.log(common)) / (count + pooled)))
+
+
+def _quantile(errors: Array) -> float:
+    """The conformal quantile: one more error, that of the cell to be filled, is as likely anywhere among these."""
+    place = min(int(np.ceil(LEVEL * (errors.size + 1))), errors.size) - 1
+    return max(float(np.sort(errors)[place]), 1e-12)
