@@ -28,7 +28,7 @@ READING_ERRORS: tuple[type[Exception], ...] = (
     NotImplementedError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, pickle.UnpicklingError,
     csv.Error, tokenize.TokenError, msgspec.MsgspecError,
 )  # fmt: skip
-"""What reading libraries raise on damaged, encrypted, forged or misnamed files."""
+"""What reading libraries raise on damaged, encrypted, forged or misnamed files (`NotImplementedError`: zipfile, of a compression it does not know)."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),

@@ -6,10 +6,10 @@ import pytest
 from lowdim._intervals import Z
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._solver import Settings, hold_out
-from lowdim.completion.solvers.table._gaps import KEPT, copies_of_gaps
+from lowdim.completion.solvers.table._holes import KEPT, copies_of_gaps
 from lowdim.completion.solvers.table._in_time import CLASSES, interpolated
+from lowdim.completion.solvers.table._spread import Errors, spread, surplus
 from lowdim.completion.solvers.table._table import UNLIKE, solve_table
-from lowdim.completion.solvers.table._unseen import Errors, spread, surplus
 
 
 def clock_of(rows: int, groups: int = 1) -> np.ndarray:

@@ -114,4 +114,4 @@ def test_imports_run_one_way_and_are_few() -> None:
 
     for name in files:
         visit(name, ())
-    assert len(arrows) <= 89, sorted(arrows)
+    assert len(arrows) <= 80, sorted(arrows)

@@ -172,7 +172,9 @@ def run(root: Path, trials: int, seed: int, seconds: float = float("inf")) -> Re
             path.write_bytes(mutated(content, rng))
             report.tried += 1
             report.kinds[name] += 1
-            started = time.monotonic()
+            started = (
+                time.monotonic()
+            )  # for the report of `make test-slow`: what is judged is a hang alone, by the alarm
             signal.alarm(HANG)
             try:
                 with warnings.catch_warnings():

@@ -263,7 +263,7 @@ def _vocabulary(module: Any) -> float:
     """Rows of the embedding of tokens; without bound where there is no such table."""
     try:
         return module.get_input_embeddings().weight.shape[0]
-    except (NotImplementedError, AttributeError):
+    except (NotImplementedError, AttributeError):  # so transformers says that a network has no such table
         return math.inf
 
 

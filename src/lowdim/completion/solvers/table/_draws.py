@@ -15,7 +15,6 @@ import numpy as np
 from lowdim._linalg import Array, Mask
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table import _packed as packed
-from lowdim.completion.solvers.table._worlds import EXTREME
 
 SWEEPS, TOLERANCE = 150, 2e-4  # a fit that stops early stays near the others, and the draws differ too little
 MOST_LATENTS, ROWS_PER_LATENT = 20, 10
@@ -24,7 +23,7 @@ LARGEST_SIZE = 2.0
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a standardised table: ``values (m, n)``, which of them are ``observed``, and what is ``modelled`` in all cells."""
+    """Rows of a standardised table: ``values (m, n)`` as the factor model takes them, which of them are ``observed``, and what is ``modelled`` in all cells."""
 
     values: Array
     observed: Mask
@@ -40,9 +39,8 @@ def draws(
     generator: np.random.Generator,
 ) -> Iterator[Array]:
     """Draws of all cells ``(m, n)``; of the observed ones they mean nothing."""
-    inner = np.clip(rows.values, -EXTREME, EXTREME)
-    plain = np.concatenate([mean @ loadings.mean.T for _, mean, _ in _latents(loadings, inner, rows.observed)])
-    values, observed = np.clip(training[0], -EXTREME, EXTREME), training[1]
+    plain = np.concatenate([mean @ loadings.mean.T for _, mean, _ in _latents(loadings, rows.values, rows.observed)])
+    values, observed = training
     latents = min(values.shape[1] - 1, MOST_LATENTS, len(values) // ROWS_PER_LATENT)
     latents = max(latents, loadings.rank)
     options: dict[str, Any] = {"sweeps": SWEEPS, "tolerance": TOLERANCE, "relevance": False}
@@ -51,7 +49,7 @@ def draws(
         chosen = generator.integers(0, len(values), len(values))
         drawn = factor_analysis.fit(values[chosen], observed[chosen], full.rank, start=full, **options).loadings
         draw = rows.modelled - plain
-        for block, mean, covariance in _latents(drawn, inner, rows.observed):
+        for block, mean, covariance in _latents(drawn, rows.values, rows.observed):
             latent = np.zeros_like(mean)
             if drawn.rank:
                 roots = np.linalg.cholesky(packed.unpack(covariance, drawn.rank))
