@@ -92,7 +92,8 @@ def complete(
     only: Annotated[str | None, option("Columns to complete, by commas; others pass through.")] = None,
     passed: Annotated[str | None, option("Columns that pass through, by commas.", "--pass")] = None,
     time: Annotated[
-        str | None, option("Column with the time of each row [default: dates that are all known and ascend].")
+        str | None,
+        option("Column with the time of each row [default: dates that are all known and ascend or descend]."),
     ] = None,
     entity: Annotated[str | None, option("Column with the entities that each have times of their own.")] = None,
     na: Annotated[

@@ -246,7 +246,7 @@ def table_of_texts(
         only: Columns that do not; all others then do.
         missing: Texts that stand for a missing cell beside the usual ones; ``NAME=TEXT`` in one column.
         sentinels: Whether numbers like -999 that lie far from all others count as missing.
-        time: The column with the time of each row; by default the first of dates that are all known and ascend.
+        time: The column with the time of each row; by default the first of dates that are all known and ascend or descend, or a frame's index of times.
         entity: The column with the entities that each have times of their own.
 
     Raises:
