@@ -11,20 +11,21 @@ project = "lowdim"
 author = "The lowdim developers"
 release = version_of("lowdim")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_design"]
 # Formulas as MathML, which browsers draw themselves: no script, and no network.
 html_math_renderer = "mathml"
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "examples"]
 
 html_theme = "furo"
 html_title = f"lowdim {release}"
 html_static_path = ["static"]
-html_css_files = ["formulas.css"]
+html_css_files = ["pages.css"]
 # Nothing is loaded from elsewhere, and a sentence of the page stands in the results of a search.
 html_theme_options = {"sidebar_hide_name": False, "navigation_with_keys": True}
 html_show_sourcelink = False
+html_show_copyright = False
 copybutton_prompt_text = "$ "
 # Tutorials run when the documentation is built, so that what they show is what comes.
 nb_execution_mode = "force"

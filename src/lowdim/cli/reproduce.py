@@ -66,8 +66,8 @@ def reproduce(
         return _listing([load(id) for id in MODULES])
     if not ids:
         raise UsageError("Say which experiments: lowdim reproduce all, or ids from lowdim reproduce --list.")
-    names = list(MODULES) if "all" in ids else [id for id in MODULES if id in ids]
-    experiments = [load(id) for id in (names if set(ids) <= {*MODULES, "all"} else ids)]
+    named = [load(id) for id in dict.fromkeys(ids) if id != "all"]
+    experiments = [load(id) for id in MODULES] if "all" in ids else named
     return run(experiments, assignments or [], sweeps=sweep or [], full=full, jobs=jobs, out=out, fresh=fresh)
 
 

@@ -32,6 +32,7 @@ _SETTINGS: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "image.composite_image": False,  # every picture keeps its own pixels
+    "axes.axisbelow": True,
     "grid.color": "#dddddd",
     "legend.frameon": False,
     # A name is text, never a formula: "$" in a class name must not start mathematics.
@@ -149,7 +150,7 @@ def _canvas(figure: Figure) -> Canvas:
 def across_height(panel: Lines | Surface) -> float:
     """Inches of a panel: as many as its rows need, where names run down the page."""
     rows = len(panel.x_ticks or ()) if isinstance(panel, Lines) and panel.across else 0
-    return 1.1 + 0.45 * rows if rows else 3.5
+    return 1.1 + 0.45 * rows + 0.25 * (len(panel.series) > 1) if rows and isinstance(panel, Lines) else 3.5
 
 
 def _lines(axes: Any, lines: Lines) -> None:
@@ -204,7 +205,9 @@ def _lines(axes: Any, lines: Lines) -> None:
         axes.set_xticks(
             range(len(lines.x_ticks)), lines.x_ticks, rotation=40 if long else 0, ha="right" if long else "center"
         )
-    if len(lines.series) > 1:
+    if len(lines.series) > 1 and lines.across:  # rows leave no room between them
+        axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8)
+    elif len(lines.series) > 1:
         axes.legend(fontsize=8)
 
 
@@ -218,7 +221,7 @@ def _drawable(values: Sequence[float] | np.ndarray) -> np.ndarray:
 def _names_above_rows(axes: Any, lines: Lines) -> None:
     names, bars = lines.x_ticks or (), any(series.style == "bars" for series in lines.series)
     axes.set_ylim(len(names) - 0.6, -0.8)
-    axes.set_yticks(range(len(names)), [""] * len(names))
+    axes.set_yticks([])
     for row, name in enumerate(names):
         at = {"xy": (0, row), "xycoords": axes.get_yaxis_transform()}
         axes.annotate(

@@ -29,7 +29,7 @@ def experiments_page(
     options: Mapping[str, str],
     next_steps: Sequence[tuple[str, str]] = (),
 ) -> Page:
-    """One section per experiment, in the order of the lecture, and a table of all verdicts."""
+    """One section per experiment, in the order given, and a table of all verdicts."""
     results = [experiment_result(one, finished[one.id], settings[one.id], ()) for one in experiments]
     return Page(
         title=TITLE,
