@@ -9,7 +9,7 @@ from sklearn.impute import KNNImputer
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._solver import Settings, hold_out
 from lowdim.completion.solvers.table._holes import held_stretches, in_stretches
-from lowdim.completion.solvers.table._in_time import interpolated
+from lowdim.completion.solvers.table._in_time import Checked, InTime, are_times, interpolated
 from lowdim.completion.solvers.table._table import solve_table
 
 
@@ -185,6 +185,22 @@ def test_interpolation_stays_within_its_group() -> None:
     np.testing.assert_allclose(line[:, 0], [0, 1, 4, 8, 8])
     assert far[:, 0].tolist() == [0, 0, 0, 0, 2]
     np.testing.assert_allclose(interpolated(values, observed, np.full((5, 2), np.nan))[0], np.nan)
+
+
+def test_times_are_told_from_the_order_of_the_rows_and_not_from_themselves() -> None:
+    random = np.random.default_rng(0)
+    times = np.cumsum(random.exponential(size=200))
+    values = np.column_stack([3 * times - 8, random.normal(size=200)])
+    clock, observed = np.column_stack([np.zeros(200), times]), np.ones((200, 2), bool)
+    line, far = interpolated(values, observed, clock, others=True)
+    inside = np.arange(1, 199)
+    np.testing.assert_allclose(line[inside, 0], (values[inside - 1, 0] + values[inside + 1, 0]) / 2)
+    assert not np.allclose(line[inside, 1], (values[inside - 1, 1] + values[inside + 1, 1]) / 2)
+    model = np.zeros_like(values)
+    fitted = InTime.fit(
+        Checked.of(values, model, line, far, observed), values.shape, are_times(values, observed, clock)
+    )
+    assert fitted is not None and (fitted.weights[0] == 1).all() and (fitted.weights[1] < 1).all()
 
 
 def test_intervals_of_stretches_cover_because_stretches_are_held_out() -> None:

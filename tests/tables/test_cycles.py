@@ -147,3 +147,22 @@ def test_rows_that_are_absent_are_named() -> None:
     panel["year"] -= 40 * (panel["who"] == "b")
     note = "1 row is absent from the even steps of 'year', between 2004 and 2006"
     assert any(note in one for one in table_of_frame(panel.drop(index=25)).notes)
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_a_series_keeps_its_order_where_some_times_are_unknown(even: bool) -> None:
+    random = np.random.default_rng(3)
+    steps = np.ones(240) if even else random.integers(1, 9, 240)
+    days = pd.Series(pd.Timestamp("2024-01-01") + pd.to_timedelta(np.cumsum(steps), "D"))
+    walk = pd.Series(np.cumsum(random.normal(size=240)))
+    unknown = days.index.isin(random.choice(np.arange(1, 239), 24, replace=False))
+    frame = pd.DataFrame({"day": days.mask(unknown), "walk": walk.mask(days.index.to_series().between(100, 107))})
+    model = DeepMatrixCompletion()
+    completed = model.fit_transform(frame)
+    gap = slice(100, 108)
+    by_line = frame["walk"].interpolate()
+    assert np.abs(completed["walk"] - walk)[gap].mean() < 1.2 * np.abs(by_line - walk)[gap].mean()
+    late = (completed["day"] - days)[unknown].dt.total_seconds().abs() / 86400
+    assert late.max() <= (0 if even else 8), "between its neighbours"
+    width = pd.Series(np.asarray(model.transform(frame, return_std=True)[1])[unknown, 0])
+    assert (width < 1e-3).all() if even else (width.median() > 0.5)

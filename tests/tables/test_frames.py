@@ -217,3 +217,24 @@ def test_what_may_stand_for_a_missing_cell_is_said() -> None:
     notes = table_of_frame(frame).notes
     assert "'Unknown' in 'sex' is read as a value; where it means missing, `na` 'sex=Unknown' says so" in notes
     assert "-999 in 'x' lies far from all other values; where it means missing, `na` 'x=-999' says so" in notes
+
+
+def test_times_that_are_unknown_lie_between_their_neighbours() -> None:
+    days = pd.Series(pd.date_range("2024-01-01", periods=12))
+    frame = pd.DataFrame({"day": days, "x": np.r_[np.arange(11.0) ** 2, np.nan]}).assign(y=1.5 * np.arange(12) % 5)
+    holed = frame.assign(day=days.where(~days.index.isin([0, 4, 5, 11])))
+    found = table_of_frame(holed)
+    assert found.time == "day" and any("unknown (4)" in note for note in found.notes)
+    assert found.clock is not None and (np.diff(found.clock[:, 1]) == 1).all()
+    written = found.filled(np.zeros((12, 3)))
+    assert [str(written[row, 0].value)[:10] for row in (0, 4, 11)] == ["2024-01-01", "2024-01-05", "2024-01-12"]
+    backwards = table_of_frame(holed.iloc[::-1])
+    assert backwards.clock is not None and (np.diff(backwards.clock[:, 1]) == -1).all()
+    assert table_of_frame(holed.iloc[[3, 0, 4, 1, 5, 2, 6, 7, 8, 9, 10]]).time is None, "no order"
+    assert table_of_frame(frame.assign(day=days.where(days.index % 3 == 0))).time is None, "most are unknown"
+    assert table_of_frame(holed[:10]).time is None, "too few to tell order from chance"
+    years = [1990, np.nan, 1992, 1993, 1994]
+    panel = pd.DataFrame({"who": list("aaaaabbbbb"), "year": years * 2, "x": [*range(9), np.nan]})
+    found = table_of_frame(panel.astype({"year": "Int64"}))
+    assert (found.time, found.entity) == ("year", "who") and found.clock is not None
+    assert found.clock[:, 1].tolist() == [1990, 1991, 1992, 1993, 1994] * 2

@@ -93,7 +93,7 @@ def complete(
     passed: Annotated[str | None, option("Columns that pass through, by commas.", "--pass")] = None,
     time: Annotated[
         str | None,
-        option("Column with the time of each row [default: dates that are all known and ascend or descend]."),
+        option("Column with the time of each row [default: dates that ascend or descend, mostly known]."),
     ] = None,
     entity: Annotated[str | None, option("Column with the entities that each have times of their own.")] = None,
     na: Annotated[

@@ -68,7 +68,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         passed: Columns of a frame that pass through and are not completed.
         only: Columns of a frame that are completed; all others then pass through.
         time: The column of a frame with the time of each row (dates or numbers): what lies before and after a hole helps to fill it, where
-            held-out cells say so (`table`). By default the first column of dates that are all known and ascend or descend, or an index of times.
+            held-out cells say so (`table`). By default the first column of dates that ascend or descend, mostly known, or an index of times.
         entity: The column of a frame with the entities that each have times of their own (a panel).
         warm_start: Start the last fit from the previous one, if that had the same shape, solver, `rank`, `max_rank` and `biases` (`table`
             and `als`).

@@ -46,6 +46,10 @@ _TOTAL = re.compile(
 _YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
 _YEAR = re.compile(r"[12]\d{3}(\.0)?")
 _LEAST_TIMES = 3  # of each entity, on average
+_MOSTLY, _TELLING = (
+    0.5,
+    8,
+)  # where some times are unknown: the share and the number of known ones whose order is no chance
 _EVEN, _SELDOM = 0.15, 0.05  # of the median step: how much others differ; the share of steps that are longer
 
 
@@ -191,7 +195,10 @@ class Table:
                 continue
             part = slice(start, start + width)
             start += width
-            values, probabilities = column.decode(completed[:, part])
+            own = completed[:, part]
+            if column.name == self.time and self.clock is not None:
+                own = np.where(np.isnan(self.clock[:, 1:]), own, self.clock[:, 1:])
+            values, probabilities = column.decode(own)
             for row in np.flatnonzero(~column.known if rows is None else ~column.known & rows):
                 value = column.write(float(values[row]))
                 if column.levels:
@@ -200,7 +207,7 @@ class Table:
                     )
                     continue
                 half = Z * float(deviations[row, part.start]) if deviations is not None else float("nan")
-                centre = float(completed[row, part.start])
+                centre = float(own[row, 0])
                 answer[int(row), place] = Filled(int(row), column.name, value, centre - half, centre + half, None)
         return answer
 
@@ -246,7 +253,7 @@ def table_of_texts(
         only: Columns that do not; all others then do.
         missing: Texts that stand for a missing cell beside the usual ones; ``NAME=TEXT`` in one column.
         sentinels: Whether numbers like -999 that lie far from all others count as missing.
-        time: The column with the time of each row; by default the first of dates that are all known and ascend or descend, or a frame's index of times.
+        time: The column with the time of each row; by default the first of dates that ascend or descend, mostly known, or a frame's index of times.
         entity: The column with the entities that each have times of their own.
 
     Raises:
@@ -414,8 +421,10 @@ def _in_order(table: Table, cells: pd.DataFrame, time: str | None, entity: str |
             raise UsageError(f"`entity` {entity!r} needs the column with the times: say which with `time`.")
         return table
     clock = _clock(cells, table.columns, time, entity, times)
-    note = f"rows are in order of {time!r}" + (f" for each {entity!r}" if entity else "")
     column = next(column for column in table.columns if column.name == time)
+    unknown = int(column.modelled and (~column.known & ~np.isnan(clock[:, 1])).sum())
+    note = f"rows are in order of {time!r}" + (f" for each {entity!r}" if entity else "")
+    note += f"; where it is unknown ({unknown}), it is taken to lie evenly between its neighbours" if unknown else ""
     return replace(table, notes=(*table.notes, note, *_absent(clock, column)), clock=clock, time=time, entity=entity)
 
 
@@ -443,26 +452,30 @@ def _absent(clock: Array, column: Column) -> list[str]:
 def _order_found(
     table: Table, cells: pd.DataFrame, entity: str | None, times: _Reader
 ) -> tuple[str | None, str | None]:
-    """The column with the times and that with the entities: dates or years that are all known and ascend or descend in the whole table, or
+    """The column with the times and that with the entities: dates or years that ascend or descend in the whole table, or
     ascend for each level of a column of labels."""
     found = {
         column.name: _clock(cells, table.columns, column.name, entity, times)
         for column in table.columns
-        if column.known.all() and len(column.known) > 2 and (column.kind == "date" or _are_years(column, cells))
+        if (column.known.all() or _TELLING <= column.known.sum() > _MOSTLY * column.known.size)
+        and len(column.known) > 2
+        and (column.kind == "date" or _are_years(column, cells))
     }
     for name, clock in found.items():
         steps = np.diff(clock[:, 1])
         if entity is not None or (steps > 0).all() or (steps < 0).all():
             return name, entity
-    for name, clock in found.items():
+    for name in found:
         for column in table.columns:
             if column.kind in ("category", "boolean", "text", "integer") and column.known.all() and column.name != name:
                 if not all(isinstance(cell, Hashable) for cell in cells[column.name]):
                     continue
                 groups = pd.factorize(cells[column.name])[0]
-                order = np.argsort(groups, kind="stable")
-                later = (np.diff(clock[order, 1]) > 0) | (np.diff(groups[order]) > 0)
-                if groups.max() > 0 and _LEAST_TIMES * (groups.max() + 1) <= groups.size and later.all():
+                if groups.max() == 0 or _LEAST_TIMES * (groups.max() + 1) > groups.size:
+                    continue
+                clock = _clock(cells, table.columns, name, column.name, times)
+                ordered = clock[np.argsort(groups, kind="stable")]
+                if ((np.diff(ordered[:, 1]) > 0) | (np.diff(ordered[:, 0]) > 0)).all():
                     return name, column.name
     return None, entity
 
@@ -470,7 +483,7 @@ def _order_found(
 def _are_years(column: Column, cells: pd.DataFrame) -> bool:
     if column.kind not in ("integer", "id") or not _YEAR_NAME.fullmatch(column.name.strip()):
         return False
-    return all(_YEAR.fullmatch(str(cell).strip()) for cell in cells[column.name])
+    return all(_YEAR.fullmatch(str(cell).strip()) for cell in cells[column.name][column.known])
 
 
 def _clock(
@@ -492,7 +505,22 @@ def _clock(
             except UsageError as error:
                 raise UsageError(f"The column {time!r} gives no order in time: {_why_no_time(own)}.") from error
     entities = np.zeros(len(cells), int) if entity is None else pd.factorize(cells.iloc[:, names.index(entity)])[0]
-    return np.column_stack([entities, column.numbers[:, 0]]).astype(float)
+    clock = np.column_stack([entities, column.numbers[:, 0]]).astype(float)
+    for group in range(entities.max() + 1):
+        rows = np.flatnonzero(entities == group)
+        clock[rows, 1] = _between(clock[rows, 1])
+    return clock
+
+
+def _between(times: Array) -> Array:
+    """Times of rows that ascend or descend where they are known, with the others at even steps between and beyond these; else as they are."""
+    known = np.flatnonzero(~np.isnan(times))
+    steps = np.diff(times[known])
+    if known.size == times.size or known.size < 2 or not ((steps > 0).all() or (steps < 0).all()):
+        return times
+    rows, step = np.arange(times.size), np.median(steps / np.diff(known))
+    inside = np.interp(rows, known, times[known])
+    return inside + step * (np.minimum(rows - known[0], 0) + np.maximum(rows - known[-1], 0))
 
 
 def _why_no_time(cells: pd.Series) -> str:

@@ -20,8 +20,11 @@ class InTime:
     weights: Array
 
     @classmethod
-    def fit(cls, checked: "Checked", shape: tuple[int, int]) -> "InTime | None":
-        """The weights with the least squared error on checked cells; None where they do not clearly lower it."""
+    def fit(cls, checked: "Checked", shape: tuple[int, int], are_times: Mask) -> "InTime | None":
+        """The weights with the least squared error on checked cells, 0 where they do not clearly lower it; None where all are 0.
+
+        Columns that are the times themselves, ``(n,)``, lie between their neighbours for sure.
+        """
         rows, cols, step, wanted, place = checked
         weights = np.zeros((shape[1], CLASSES))
         for k in range(CLASSES):
@@ -34,8 +37,11 @@ class InTime:
                 weights[:, k] = (moments + PRIOR * unit * common) / (energies + PRIOR * unit)
         weights = np.clip(weights, 0, 1)
         gain = wanted**2 - (wanted - weights[cols, place] * step) ** 2
+        gain[are_times[cols]] = 0
         by_row = np.bincount(rows, gain, shape[0])  # the cells of one row are not independent
-        return cls(weights) if gain.sum() > 2 * np.sqrt((by_row**2).sum()) else None
+        weights *= gain.sum() > 2 * np.sqrt((by_row**2).sum())
+        weights[are_times] = 1
+        return cls(weights) if weights.any() else None
 
     def added(self, modelled: Array, line: Array, place: Indices) -> Array:
         """The model's values ``(m, n)``, drawn to the interpolation; both as `interpolated` gives them."""
@@ -67,18 +73,33 @@ def follow_each_other(observed: Mask, clock: Array) -> bool:
     return bool((~observed & (np.isnan(line) | (far > 0))).any())
 
 
+def are_times(values: Array, observed: Mask, clock: Array) -> Mask:
+    """Which columns ``(n,)`` are the times of the rows, in some unit."""
+    found = np.zeros(values.shape[1], bool)
+    for j in range(found.size):
+        known = observed[:, j] & ~np.isnan(clock[:, 1])
+        times, own = clock[known, 1], values[known, j]
+        times, own = times - times.mean() if times.size else times, own - own.mean() if own.size else own
+        energy = times @ times
+        if times.size > 2 and energy > 0 and own.any():
+            found[j] = np.abs(own - times * (times @ own / energy)).max() < 1e-9 * np.abs(own).max()
+    return found
+
+
 def interpolated(values: Array, observed: Mask, clock: Array, *, others: bool = False) -> tuple[Array, Indices]:
     """Each cell from the observed ones before and after it in its column and group: linear in time, the nearest at the ends; NaN where
     the group has none. And the class of its distance from what is known, ``(m, n)`` from 0.
 
-    With `others`, only the observed cells are told, each from the others.
+    With `others`, only the observed cells are told, each from the others. The times themselves are told from the order of the rows.
     """
     line, far = np.full(values.shape, np.nan), np.full(values.shape, CLASSES - 1)
+    by_order = are_times(values, observed, clock)
     for group in np.unique(clock[:, 0]):
         members = np.flatnonzero((clock[:, 0] == group) & ~np.isnan(clock[:, 1]))
         members = members[np.argsort(clock[members, 1], kind="stable")]
-        times, steps = clock[members, 1], np.arange(members.size)
+        steps = np.arange(members.size)
         for j in range(values.shape[1]):
+            times = steps.astype(float) if by_order[j] else clock[members, 1]
             seen = np.flatnonzero(observed[members, j])
             if others and seen.size > 1:
                 place = members[seen]

@@ -25,7 +25,14 @@ from lowdim.completion.solvers._solver import (
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table._draws import Rows, draws, sizes_of
 from lowdim.completion.solvers.table._holes import Copies, copies_of_gaps, held_stretches, not_at_random
-from lowdim.completion.solvers.table._in_time import CLASSES, Checked, InTime, follow_each_other, interpolated
+from lowdim.completion.solvers.table._in_time import (
+    CLASSES,
+    Checked,
+    InTime,
+    are_times,
+    follow_each_other,
+    interpolated,
+)
 from lowdim.completion.solvers.table._second_stage import SecondStage, cells_of_worlds, fit_second_stage
 from lowdim.completion.solvers.table._spread import Errors, spread, surplus
 from lowdim.completion.solvers.table._worlds import EXTREME, FactorModel, NormalScores
@@ -260,7 +267,8 @@ def _solve(entries: Entries, held: Mask, settings: Settings, start: Completion |
     rows, cols = np.nonzero(checked)
     place, modelled, in_time = unseen.place[checked], unseen.modelled, None
     if clock is not None:
-        in_time = InTime.fit(Checked.of(fitted.values, modelled, unseen.line, unseen.place, checked), values.shape)
+        told = Checked.of(fitted.values, modelled, unseen.line, unseen.place, checked)
+        in_time = InTime.fit(told, values.shape, are_times(fitted.values, observed, clock))
         modelled = modelled if in_time is None else in_time.added(modelled, unseen.line, unseen.place)
     sizes = np.abs(fitted.values - modelled)[checked] / unseen.unit[checked]
     errors = Errors(sizes, cols, place, unseen.copy[checked])
