@@ -1,11 +1,10 @@
 """The scripts of docs/examples run as they stand, and say what they promise."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import runner
 
 FOLDER = Path(__file__).parent.parent / "docs" / "examples"
 SAYS = {
@@ -22,32 +21,23 @@ def test_every_example_is_run():
     assert {path.name for path in FOLDER.glob("*.py")} == set(SAYS)
 
 
+def run(name, folder):
+    """A script of the documentation in a process of its own, where every warning is an error."""
+    code = "import warnings; warnings.simplefilter('error')\n" + (FOLDER / name).read_text()
+    return runner.Script(code, folder=folder).done(120)
+
+
 @pytest.mark.parametrize("name", sorted(SAYS))
 def test_example(name, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(FOLDER / name)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    done = run(name, tmp_path)
     assert done.returncode == 0, done.stderr
     assert SAYS[name] in done.stdout
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"script.out", "script.err"}
 
 
 def test_examples_show_both_outcomes_of_the_check(tmp_path):
     """The script is worth little if its negative control passes."""
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / "check_own_weights.py")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        check=True,
-    )
+    done = run("check_own_weights.py", tmp_path)
     gradient_descent, adam = done.stdout.split("Adam")
     assert "does not hold" not in gradient_descent
     assert "invariant subspaces: does not hold" in adam

@@ -2,14 +2,11 @@
 
 import itertools
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
 
+import runner
 from lowdim._processes import Processes, processes
 from lowdim.errors import ResourceError
 
@@ -22,38 +19,16 @@ _processes.PATIENCE = timedelta(seconds=float(os.environ.get("PATIENCE", "60")))
 """
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def launch(code, count, patience=60.0, timeout=120):
+@pytest.fixture
+def launch(tmp_path):
     """Runs the code in `count` processes of one job; their exit codes, outputs and errors."""
-    shared = os.environ | {
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "OMP_NUM_THREADS": "1",
-        "PATIENCE": str(patience),
-    }
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", START + code],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    try:
-        done = [process.communicate(timeout=timeout) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(started, done, strict=True)]
+
+    def run(code, count, patience=60.0, timeout=120):
+        started = runner.job(count, START + code, folder=tmp_path, environment={"PATIENCE": str(patience)})
+        done = [process.done(timeout) for process in started]
+        return [(one.returncode, one.stdout, one.stderr) for one in done]
+
+    return run
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
@@ -74,7 +49,7 @@ def test_alone_everything_is_the_identity():
         assert job == Processes(0, 1)
 
 
-def test_sums_and_values_are_those_of_all_processes_and_the_same_bits_everywhere():
+def test_sums_and_values_are_those_of_all_processes_and_the_same_bits_everywhere(launch):
     code = """
 with processes() as job:
     values = torch.arange(3, dtype=torch.float64) * 0.1 + job.index / 3
@@ -92,7 +67,7 @@ assert not torch.distributed.is_initialized()
     assert results[0][1:] == [[6], [{"rank": 0}, {"rank": 1}, {"rank": 2}]]
 
 
-def test_a_process_that_dies_gives_the_others_a_clear_error():
+def test_a_process_that_dies_gives_the_others_a_clear_error(launch):
     code = """
 with processes() as job:
     job.gather(None)
@@ -110,7 +85,7 @@ with processes() as job:
     assert "lost one of them" in out
 
 
-def test_a_process_that_hangs_is_not_waited_for_for_ever(tmp_path):
+def test_a_process_that_hangs_is_not_waited_for_for_ever(launch, tmp_path):
     """The second process goes on living until the first has given up, so only its patience can have ended the wait."""
     code = f"""
 given_up = pathlib.Path({str(tmp_path / "given-up")!r})
@@ -132,7 +107,7 @@ with processes() as job:
     assert "waited more than 2 seconds" in out
 
 
-def test_a_process_that_never_comes_is_a_clear_error():
+def test_a_process_that_never_comes_is_a_clear_error(launch):
     code = """
 if os.environ["RANK"] == "1":
     sys.exit(0)

@@ -290,9 +290,6 @@ def test_help_is_quick_and_needs_no_torch(tmp_path):
         assert "lowdim measure --model" in found.stdout
 
 
-RUN = ["-m", "lowdim", "measure", *SMALL, "--json"]
-
-
 def without_seconds(path):
     result = json.loads((path / "result.json").read_text())
     return {key: value for key, value in result.items() if key != "seconds"}
@@ -324,7 +321,8 @@ def kill_and_restart(tmp_path, start, kills, seed):
 
 
 def test_killed_and_started_again_the_result_is_the_same(tmp_path):
-    kill_and_restart(tmp_path, lambda name: runner.start(tmp_path, "measure", *SMALL, "--out", name), 3, 0)
+    words = ["measure", *SMALL, "--layers", "blocks.0,blocks.3,head:input"]
+    kill_and_restart(tmp_path, lambda name: runner.start(tmp_path, *words, "--out", name), 3, 0)
 
 
 class Child(subprocess.Popen):
@@ -364,15 +362,11 @@ def close(one, two, where=""):
         assert one == two, where
 
 
-def torchrun(count, *arguments, cwd, timeout=240):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    return child(*launcher, "-m", "lowdim", "measure", *SMALL, *arguments, cwd=cwd, timeout=timeout)
-
-
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     """A batch of 64 of 150 samples: three batches, uneven over two processes."""
-    assert child(*RUN, "--out", "one", cwd=tmp_path).returncode == 0
-    found = torchrun(2, "--json", "--out", "two", cwd=tmp_path)
+    assert runner.typed("measure", *SMALL, "--out", "one", cwd=tmp_path).returncode == 0
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    found = child(*launcher, "-m", "lowdim", "measure", *SMALL, "--json", "--out", "two", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["data"][0]["samples"] == 150, "only one process prints"
     close(without_seconds(tmp_path / "one"), without_seconds(tmp_path / "two"))
@@ -383,16 +377,17 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
 def test_a_refusal_stops_all_processes(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("precious")
-    found = torchrun(2, "--out", "run", cwd=tmp_path, timeout=120)
-    assert found.returncode != 0
-    assert "not a lowdim run" in found.stderr
+    started = runner.job(2, runner.COMMAND, "measure", *SMALL, "--out", "run", folder=tmp_path)
+    found = [one.done(120) for one in started]
+    assert all(one.returncode for one in found)
+    assert any("not a lowdim run" in one.stderr for one in found)
     assert [path.name for path in Path(tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
-def test_layers_are_listed_without_data(tmp_path):
-    found = child("-m", "lowdim", "measure", "--model", "digits", "--list-layers", cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
-    assert "blocks.5   (measured by default)" in found.stdout.splitlines()
+def test_layers_are_listed_without_data(lowdim):
+    code, out, err = lowdim("measure", "--model", "digits", "--list-layers")
+    assert code == 0, err
+    assert "blocks.5   (measured by default)" in out.splitlines()
 
 
 def test_commands_share_what_was_computed(tmp_path, monkeypatch, capsys):

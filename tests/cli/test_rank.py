@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +6,7 @@ from typer.testing import CliRunner
 
 from lowdim.cli import app
 from lowdim.report.ranking import ranking_sections
+from runner import typed
 
 RUNNER = CliRunner()
 
@@ -70,8 +69,7 @@ def test_a_failing_candidate_is_reported_and_the_page_survives_any_name(tmp_path
     ],
 )
 def test_errors_have_their_exit_code(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
-    command = [sys.executable, "-m", "lowdim", "rank", *arguments, "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = typed("rank", *arguments, "--out", tmp_path / "run")
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -15,11 +15,7 @@ from lowdim.experiments import Outcome, _runner, load
 from lowdim.experiments._runner import Finished
 from lowdim.figures import Lines
 from lowdim.report import _page
-
-
-def lowdim(*arguments, cwd=None):
-    command = [sys.executable, "-m", "lowdim", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+from runner import typed as lowdim
 
 
 def write_history(folder, optimizer):

@@ -1,6 +1,7 @@
 """Figures as Plotly descriptions (plain dictionaries; the page brings the library that draws them)."""
 
 import base64
+import functools
 import gzip
 import math
 from collections.abc import Sequence
@@ -17,12 +18,13 @@ _DASH = {"dashed": "dash", "dotted": "dot"}
 _SIZE: dict[str, Any] = {"margin": {"l": 60, "r": 12, "t": 12, "b": 40}, "height": 380}
 
 
+@functools.cache
 def plotly_script() -> str:
     """The library itself, from the installed package, as gzip in base64: nothing is loaded over the network."""
     import plotly
 
     script = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
-    return base64.b64encode(gzip.compress(script, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(script, 6, mtime=0)).decode()
 
 
 def to_plotly(figure: Lines | Surface | Matrix | Panels) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """One HTML page from sections: offline, for keyboard and screen reader, light and dark, on paper."""
 
 import base64
+import functools
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 
 from lowdim._files import RunFolder, plain
 from lowdim._names import short_names
@@ -151,12 +152,8 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
         shown = {"figures": figures, "tables": tables, "terms": explained, "notes": notes, "why": why}
         parts.append({"section": section, **shown})
     cards = [(card, {} if card.figure is None else _still(card.figure, to_svg(card.figure))) for card in page.cards]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "setting": _setting, "bound": "{:g}".format}
     interactive = any(figure["plotly"] for part in parts for figure in part["figures"])
-    made = environment.get_template("page.html.j2").render(
+    made = _template().render(
         page=page,
         # A percent sign stays with its number.
         lead=told(page.lead).replace(" %", "\N{NO-BREAK SPACE}%").split(". ", 1),
@@ -167,6 +164,15 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
         day=date.today().isoformat(),
     )
     return printable(made)
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "setting": _setting, "bound": "{:g}".format}
+    return environment.get_template("page.html.j2")
 
 
 def _words(section: Section) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib import ticker
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as _Figure
 
 from lowdim.figures import Figure, Images, Lines, Matrix, Panels, Series, Surface
@@ -81,11 +82,26 @@ def to_svg(figure: Figure) -> str:
         SVG text without dates or random identifiers.
     """
     with _style():
-        buffer = io.StringIO()
-        _canvas(_printable(figure)).savefig(
-            buffer, format="svg", dpi=90, bbox_inches="tight", metadata={"Date": None, "Creator": "lowdim"}
+        buffer, canvas = io.StringIO(), _canvas(_printable(figure))
+        canvas.savefig(
+            buffer, format="svg", dpi=90, bbox_inches=_frame(canvas), metadata={"Date": None, "Creator": "lowdim"}
         )
     return buffer.getvalue()
+
+
+def _frame(canvas: Canvas) -> Any:
+    """Where a figure has ink. Matplotlib's own "tight" draws all of it once more to find out, which only solids need."""
+    if any(axes.name == "3d" for axes in canvas.axes):
+        return "tight"
+    FigureCanvasSVG(canvas)  # whose letters have the sizes of the drawing
+    canvas.dpi = 72
+    if (layout := canvas.get_layout_engine()) is not None:
+        canvas.set_layout_engine(None)
+        if len(canvas.axes) > 1:
+            layout.execute(canvas)
+        else:  # the frame makes room for the names; there is no neighbour to keep away from
+            canvas.subplots_adjust(left=0.1, right=0.99, bottom=0.12, top=0.93)
+    return canvas.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
 
 
 def to_canvas(figure: Figure) -> Canvas:
