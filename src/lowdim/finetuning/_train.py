@@ -284,7 +284,9 @@ class _Loop:
                 else:
                     moments = self.optimizer.state[parameter := self.parameters[name]]
                     # Fused steps go through memory in the order of the parameter.
-                    moments[kind] = tensor.to(self.device) if kind == "step" else torch.empty_like(parameter).copy_(tensor)
+                    moments[kind] = (
+                        tensor.to(self.device) if kind == "step" else torch.empty_like(parameter).copy_(tensor)
+                    )
 
 
 def _groups(parameters: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:
