@@ -32,6 +32,7 @@ class Job:
         device: Where networks run; None leaves the choice to the function.
         seed: Of everything random.
         folder: For what is kept and continued from; None for a temporary one.
+        lasting: Whether the folder outlives the call, so that what is unfinished is worth writing down.
         cache: Folder of computed features that other runs find again; None keeps them in `folder`.
         cache_budget: Bytes of computed features that are kept.
         processes: That share the work.
@@ -49,6 +50,7 @@ class Job:
     device: "torch.device | str | None" = None
     seed: int = 0
     folder: Path | None = None
+    lasting: bool = True
     cache: Path | None = None
     cache_budget: float = CACHE_BUDGET
     processes: "Processes" = field(default_factory=_alone)
@@ -64,4 +66,5 @@ class Job:
     def in_folder(self) -> "Generator[Job]":
         """The job with a folder that its processes share: the given one of the first, or a temporary one for the time of the block."""
         with tempfile.TemporaryDirectory(prefix="lowdim-") as temporary:
-            yield replace(self, folder=Path(self.processes.gather(str(self.folder or temporary))[0]))
+            folder = Path(self.processes.gather(str(self.folder or temporary))[0])
+            yield replace(self, folder=folder, lasting=self.folder is not None)

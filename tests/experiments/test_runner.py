@@ -20,6 +20,7 @@ from lowdim.experiments._settings import convert, parse_assignments, resolve_set
 from lowdim.experiments._stored import from_stored, to_stored
 from lowdim.experiments._sweep import combined, sweep_points
 from lowdim.figures import Images, Lines, Panels, Series, Surface, Table
+from lowdim.finetuning import _train
 
 
 def test_assignments_reach_the_experiments_that_have_them():
@@ -224,9 +225,9 @@ def test_a_fine_tuning_of_several_experiments_is_run_once(tmp_path, monkeypatch)
     trained, networks = [], []
     right = transfer._tuned
 
-    def counted(case, method, seed, data):
+    def counted(case, method, seed, data, folder):
         trained.append((method, len(data["train"].labels) // 5, seed))
-        networks[:] = networks or [right(case, method, seed, data)]  # which network it is does not matter here
+        networks[:] = networks or [right(case, method, seed, data, folder)]  # which network it is does not matter here
         return networks[0]
 
     monkeypatch.setattr(transfer, "_tuned", counted)
@@ -238,6 +239,20 @@ def test_a_fine_tuning_of_several_experiments_is_run_once(tmp_path, monkeypatch)
     assert trained == [("linear-probe", 5, 0), ("linear-probe", 10, 0), (mixed, 10, 0), ("linear-probe", 20, 0)]
     _work("data-scarcity", load("data-scarcity").settings(**common, sizes=(5, 10, 20), image_size=0, block="blocks.0"), tmp_path, told)  # fmt: skip
     assert len(trained) == 4 + 3  # another block: nothing of the others'
+
+
+def test_what_an_ensemble_shares_with_scl_is_trained_once(monkeypatch):
+    steps, right = [], _train._Loop._step
+    monkeypatch.setattr(
+        _train._Loop, "_step", lambda self, *rest: steps.append(self.model.plan.method) or right(self, *rest)
+    )
+    settings = load("transfer-table").settings(data="", seeds=1, shots=3, methods=("scl", "ensemble"))
+    accuracies = load("transfer-table").run(settings, lambda done, total: None).tables[0].rows
+    assert [row[0] for row in accuracies] == ["scl", "ensemble"]
+    alone = len(steps)
+    steps.clear()
+    load("transfer-table").run(dataclasses.replace(settings, methods=("scl",)), lambda done, total: None)
+    assert len(steps) == alone > 0
 
 
 def test_the_longest_begins_first(tmp_path, monkeypatch):
@@ -270,6 +285,35 @@ def test_a_killed_process_is_reported_and_hides_nothing(tmp_path):
     assert finished["separation-depth"].status == "error"
     assert "ended by signal 9 (was memory short?)" in finished["separation-depth"].message
     assert finished["separation-scale"].status == "done"
+
+
+def test_a_process_runs_one_experiment_after_another_until_one_fails(tmp_path, monkeypatch):
+    started, start = [], _runner._start
+    monkeypatch.setattr(_runner, "_start", lambda *arguments: started.append(1) or start(*arguments))
+    settings = settings_of("parsimony-svd", "separation-scale", "parsimony-momentum", "muon-growth", parsimony_momentum={"step": 50.0})  # fmt: skip
+    finished = collect(settings, tmp_path, jobs=1)
+    assert [one.status for one in finished.values()] == ["done", "done", "error", "done"]
+    assert len(started) == 2
+
+
+def test_a_process_keeps_memory_at_hand_unless_the_user_says_otherwise(tmp_path, monkeypatch):
+    class Process:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            seen.append({name: os.environ.get(name) for name in _runner._MALLOC})
+
+    seen = []
+    context = SimpleNamespace(Pipe=lambda: (None, SimpleNamespace(close=lambda: None)), Process=Process)
+    monkeypatch.setattr(_runner.multiprocessing, "get_context", lambda _: context)
+    for name in _runner._MALLOC:
+        monkeypatch.delenv(name, raising=False)
+    _runner._start(tmp_path, 1)
+    assert not any(name in os.environ for name in _runner._MALLOC)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")
+    _runner._start(tmp_path, 1)
+    assert seen == [_runner._MALLOC, {**_runner._MALLOC, "MALLOC_TRIM_THRESHOLD_": "7"}]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

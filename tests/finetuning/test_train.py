@@ -21,7 +21,7 @@ from lowdim._job import Job
 from lowdim.data import Dataset, load_data
 from lowdim.errors import InputError, NonFiniteError, ResourceError, UsageError
 from lowdim.features import FeatureCache
-from lowdim.finetuning import Plan, Recipe, TunedModel, finetune
+from lowdim.finetuning import Plan, Recipe, TunedModel, _train, finetune
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._store import Store
 from lowdim.finetuning._train import train
@@ -311,6 +311,7 @@ from lowdim._job import Job
 from lowdim.data import load_data
 from lowdim.finetuning import Plan, Recipe
 from lowdim.finetuning import _train
+from lowdim.finetuning import _train
 from lowdim.finetuning._bench import Bench
 from lowdim.models import load_model
 _train.SAVE_EVERY = 0.05
@@ -360,6 +361,20 @@ def test_twenty_kills(tmp_path: Path) -> None:
     whole = _run_with_kills(tmp_path / "whole", 0, 0)
     killed = _run_with_kills(tmp_path / "killed", 20, 2)
     assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_states_are_written_where_somebody_may_continue(
+    lasting: bool, network: LoadedModel, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(_train, "SHORT", 0.0)
+    monkeypatch.setattr(_train._Loop, "save", lambda self, path: saved.append(self.step))
+    recipe = replace(RECIPE, epochs=3)
+    Bench(network, data, Job(folder=tmp_path, lasting=lasting)).fit(Plan("layer", ("blocks.1",)), recipe=recipe)
+    assert len(saved) == (3 if lasting else 1)
+    with Job().in_folder() as one, Job(folder=tmp_path).in_folder() as other:
+        assert (one.lasting, other.lasting) == (False, True)
 
 
 class Volume(nn.Module):

@@ -13,9 +13,12 @@ from lowdim.experiments._real_networks import HOW, Subject, real_data, trained_n
 from lowdim.figures import Lines, Panels, Series, Table
 
 if TYPE_CHECKING:
+    from lowdim.data import Dataset
     from lowdim.models import LoadedModel
     from lowdim.profiling import LayerMeasure, Profile
 
+_BATCH = 32
+"""Samples per pass: in larger ones the maps of pictures of 32 pixels no longer fit into a processor's cache."""
 _SOURCE = "Papyan 2020 (JMLR 21); He and Su 2022, arXiv 2210.17020 (law of data separation)."
 
 
@@ -112,13 +115,21 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
     series: list[Series] = []
     pooled: list[Series] = []
     rows: list[list[object]] = []
+
+    def measured(model: "LoadedModel", data: "Dataset", layers: Sequence[str] | None = None) -> "Profile":
+        return profile(
+            model, data, layers=layers, pools=("avg",), splits=("train",), seed=settings.seed, batch_size=_BATCH
+        )
+
     for index, subject in enumerate(subjects):
-        found = profile(subject.model, subject.data, pools=("flatten", "avg"), splits=("train",), seed=settings.seed)
+        found = measured(subject.model, subject.data)
+        names = [row.name for row in _pooled_blocks(found)]
+        ends = [None, *[(names[0], names[-1])] * (settings.draws - 1)]  # the first draw is drawn, too
         controls = [
-            profile(untrained(subject.model, seed), subject.data, pools=("avg",), splits=("train",), seed=settings.seed)
-            for seed in _control_seeds(settings, subject.name)
+            measured(untrained(subject.model, seed), subject.data, layers)
+            for seed, layers in zip(_control_seeds(settings, subject.name), ends, strict=True)
         ]
-        values = _values(_blocks(found, "train", "flatten"), "separation")
+        values = _flattened(subject, names)
         slope, r2 = _line(values)
         fall, lowest = _fall(found), min(_fall(control) for control in controls)
         pooled.append(
@@ -202,8 +213,34 @@ def _fall(found: "Profile") -> float:
 
 
 def _pooled(found: "Profile") -> np.ndarray:
-    """NC1 of pooled features after each block; where features have no places, of the features."""
-    return _values(_blocks(found, "train", "avg") or _blocks(found, "train", "flatten"), "nc1")
+    """NC1 of pooled features after each block."""
+    return _values(_pooled_blocks(found), "nc1")
+
+
+def _pooled_blocks(found: "Profile") -> list["LayerMeasure"]:
+    """Where features have no places, they are as they are."""
+    return _blocks(found, "train", "avg") or _blocks(found, "train", "flatten")
+
+
+def _flattened(subject: Subject, names: Sequence[str]) -> np.ndarray:
+    """D of the flattened outputs of these layers, on training samples: it needs moments alone, of what is far wider than pooled features."""
+    import torch
+
+    from lowdim.features import Forward, Key, SplitSource
+    from lowdim.metrics import separation
+    from lowdim.statistics import ClassStatistics
+
+    keys: list[Key] = [(name, "flatten") for name in names]
+    forward, train = Forward(subject.model.module, keys, torch.device("cpu")), subject.data["train"]
+    source, labels = SplitSource(train, subject.model.preprocessing), torch.from_numpy(train.labels)
+    moments: dict[str, ClassStatistics] = {}
+    for start in range(0, len(train), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(train)))
+        found = forward(source.inputs(rows))
+        for name in forward.names:
+            here = moments.setdefault(name, ClassStatistics.empty(len(subject.data.classes), found[name].shape[1]))
+            here.add(found[name], labels[rows])
+    return np.array([separation(moments[name]).value for name in forward.names])
 
 
 def untrained(model: "LoadedModel", seed: int) -> "LoadedModel":

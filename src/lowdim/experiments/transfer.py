@@ -45,8 +45,13 @@ def run_ranking(settings: RankingSettings, progress: Progress) -> Outcome:
 
     candidates, data, judged = _family(settings)
     with TemporaryDirectory() as folder:  # the second time the features are there
-        found = rank(candidates, data, seed=settings.seed, cache=Path(folder), progress=progress)
-        blind = rank(candidates, mixed(data, settings.seed), probe=False, seed=settings.seed, cache=Path(folder))
+        common: Any = {
+            "seed": settings.seed,
+            "cache": Path(folder),
+            "batch_size": 32,
+        }  # whose maps fit a processor's cache
+        found = rank(candidates, data, progress=progress, **common)
+        blind = rank(candidates, mixed(data, settings.seed), probe=False, **common)
     places = [place.as_dict() for place in found.places]
     without = {place["model"]: place["nc1"] for place in (one.as_dict() for one in blind.places)}
     x = np.array([place["nc1"] for place in places], dtype=float)
@@ -220,8 +225,25 @@ class Run:
         )
 
 
+def _runs(
+    case: _Case, settings: TransferSettings, grid: Sequence[tuple[str, int, int]], layers: Sequence[str] = ()
+) -> Iterator[Run]:
+    """Fine-tunings by method, labels per class and seed; pictures are decoded, and what two methods train alike is trained, once."""
+    from lowdim.data._kept import keeping_pictures
+
+    with keeping_pictures(), TemporaryDirectory() as folder:
+        for method, shots, seed in grid:
+            yield _run(case, settings, method, shots, settings.seed + seed, layers, Path(folder))
+
+
 def _run(
-    case: _Case, settings: TransferSettings, method: str, shots: int, seed: int, layers: Sequence[str] = ()
+    case: _Case,
+    settings: TransferSettings,
+    method: str,
+    shots: int,
+    seed: int,
+    layers: Sequence[str],
+    folder: Path,
 ) -> Run:
     """One fine-tuning, with NC1 after the layers of the base where they are named; or what this run has of it already."""
     decides = {**asdict(settings), "block": case.block, "seed": seed, "shots": shots}
@@ -233,7 +255,7 @@ def _run(
         from lowdim.profiling import profile
 
         data = load_data(case.images, shots=shots, seed=seed)
-        tuned = _tuned(case, method, seed, data)
+        tuned = _tuned(case, method, seed, data, folder)
         found: dict[str, list[float]] = {}
         if layers:
             network = replace(case.network, module=tuned.model, classes=None)
@@ -246,7 +268,7 @@ def _run(
     )
 
 
-def _tuned(case: _Case, method: str, seed: int, data: "Dataset") -> "Tuned":
+def _tuned(case: _Case, method: str, seed: int, data: "Dataset", folder: Path) -> "Tuned":
     from lowdim.finetuning import finetune
 
     if method == MIXED:
@@ -259,6 +281,7 @@ def _tuned(case: _Case, method: str, seed: int, data: "Dataset") -> "Tuned":
         layer=case.block,
         batch_norm="batch" if name != method else "frozen",
         seed=seed,
+        folder=folder if name in ("scl", "ensemble") else None,  # the one is a part of the other
     )
 
 
@@ -276,10 +299,10 @@ def run_table(settings: TransferSettings, progress: Progress) -> Outcome:
     """Accuracy, NC1 of test images, share of parameters and seconds, for each method."""
     case = _case(settings)
     runs: dict[str, list[Run]] = {}
-    total = len(settings.methods) * settings.seeds
-    for count, (method, seed) in enumerate(_grid(settings.methods, settings.seeds)):
-        runs.setdefault(method, []).append(_run(case, settings, method, settings.shots, settings.seed + seed))
-        progress(count + 1, total)
+    grid = _grid(settings.methods, (settings.shots,), settings.seeds)
+    for count, run in enumerate(_runs(case, settings, grid)):
+        runs.setdefault(grid[count][0], []).append(run)
+        progress(count + 1, len(grid))
     rows: list[list[object]] = []
     times: list[list[object]] = []
     for method, found in runs.items():
@@ -303,8 +326,8 @@ def run_table(settings: TransferSettings, progress: Progress) -> Outcome:
     return Outcome(_table_verdicts(case, runs), [], tables, notes)
 
 
-def _grid(methods: Sequence[str], seeds: int) -> Iterator[tuple[str, int]]:
-    return ((method, seed) for method in methods for seed in range(seeds))
+def _grid(methods: Sequence[str], sizes: Sequence[int], seeds: int) -> list[tuple[str, int, int]]:
+    return [(method, shots, seed) for shots in sizes for method in methods for seed in range(seeds)]
 
 
 def _mean(runs: Sequence[Run]) -> float:
@@ -379,10 +402,9 @@ def run_scarcity(settings: ScarcitySettings, progress: Progress) -> Outcome:
         LayerwiseSettings().shots,
     }  # last: by then they may have been run for the other figures
     sizes = sorted(settings.sizes, key=lambda shots: shots in others)
-    grid = [(method, shots, seed) for shots in sizes for method, seed in _grid(settings.methods, settings.seeds)]
-    for count, (method, shots, seed) in enumerate(grid):
-        run = _run(case, settings, method, shots, settings.seed + seed)
-        accuracy.setdefault((method, shots), []).append(100 * run.accuracy["test"])
+    grid = _grid(settings.methods, sizes, settings.seeds)
+    for count, run in enumerate(_runs(case, settings, grid)):
+        accuracy.setdefault(grid[count][:2], []).append(100 * run.accuracy["test"])
         progress(count + 1, len(grid))
     sizes = np.array(settings.sizes)
     series = [
@@ -457,11 +479,11 @@ def run_layerwise(settings: LayerwiseSettings, progress: Progress) -> Outcome:
     base = default_layers(case.network.module, feature)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     runs: list[Run] = []
-    grid = list(_grid([*settings.methods, MIXED], settings.seeds))
-    for count, (method, seed) in enumerate(grid):
-        runs.append(_run(case, settings, method, settings.shots, settings.seed + seed, base))
+    grid = _grid([*settings.methods, MIXED], (settings.shots,), settings.seeds)
+    for count, run in enumerate(_runs(case, settings, grid, base)):
+        runs.append(run)
         for split in ("train", "test"):
-            found.setdefault((method, split), []).append(np.array(runs[-1].layers[split], dtype=float))
+            found.setdefault((grid[count][0], split), []).append(np.array(run.layers[split], dtype=float))
         progress(count + 1, len(grid))
     names = [name.replace(":", " ") for name in base]  # "classifier:input" is the input of the classifier
     methods = [*settings.methods, MIXED]

@@ -74,12 +74,12 @@ def train(
     """
     indices = np.arange(len(store)) if indices is None else indices
     loop = _Loop(model, store, recipe, job, indices, class_weights)
+    _lay_out(model, torch.channels_last)
     if state is not None and state.exists():
         loop.load(state)
     report = job.reporter(f"training {model.plan.describe()}")
     saved = time.monotonic()
     model.train()
-    _lay_out(model, torch.channels_last)
     try:
         while loop.step < loop.steps and not loop.history.stopped:
             loop.advance()
@@ -95,7 +95,8 @@ def train(
                     on_epoch(loop.step // loop.per_epoch, loop.history)
             since = time.monotonic() - saved
             over = loop.step == loop.steps or bool(loop.history.stopped)
-            if state is not None and job.processes.index == 0 and (over or since > (SHORT if ended else SAVE_EVERY)):
+            due = over or (job.lasting and since > (SHORT if ended else SAVE_EVERY))
+            if state is not None and job.processes.index == 0 and due:
                 loop.save(state)
                 saved = time.monotonic()
             if report is not None:
@@ -135,7 +136,7 @@ class _Loop:
         self.history = History()
         self.sums = [0.0, 0.0, 0.0]
         self.parameters, self.changing = model.trained(), model.changing()
-        self.optimizer = torch.optim.AdamW(_groups(self.parameters, recipe), lr=1.0)
+        self.optimizer = torch.optim.AdamW(_groups(self.parameters, recipe), lr=1.0, fused=True)
         self.good, self.good_epochs = self._copy(), 0
 
     def advance(self) -> None:
@@ -281,14 +282,17 @@ class _Loop:
                 elif kind == "good":
                     self.good[name] = tensor.to(self.device)
                 else:
-                    moments = self.optimizer.state[self.parameters[name]]
-                    moments[kind] = tensor if kind == "step" else tensor.to(self.device)
+                    moments = self.optimizer.state[parameter := self.parameters[name]]
+                    # Fused steps go through memory in the order of the parameter.
+                    moments[kind] = (
+                        tensor.to(self.device) if kind == "step" else torch.empty_like(parameter).copy_(tensor)
+                    )
 
 
 def _groups(parameters: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = []
+    groups: dict[tuple[float, float], list[Any]] = {}
     for name, parameter in parameters.items():
         rate = recipe.head_rate if name.startswith(("head.", "project.")) else recipe.rate
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.append({"params": [parameter], "largest": rate, "weight_decay": decay})
-    return groups
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": one, "largest": rate, "weight_decay": decay} for (rate, decay), one in groups.items()]
