@@ -6,7 +6,7 @@ import pytest
 from lowdim.completion import CompletionWarning, DeepMatrixCompletion
 from lowdim.completion._engine import _suitable
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._biases import fit_biases
+from lowdim.completion.solvers._biases import fit_biases, left_out_biases
 from lowdim.completion.solvers._solver import Settings, hold_out
 
 NAN = float("nan")
@@ -239,6 +239,38 @@ def test_biases_do_not_depend_on_where_their_fit_began() -> None:
     entries = Entries.from_dense(holed + generator.normal(size=(200, 1)))
     begun = fit_biases(entries, start=fit_biases(entries.select(~hold_out(entries, 0.1, 0))))
     np.testing.assert_allclose(begun.rows, fit_biases(entries).rows, atol=1e-7)  # of effects of size 1
+
+
+@pytest.mark.parametrize("rows", [0.0, 2.0])
+@pytest.mark.parametrize("shape", [(30, 7), (7, 30)])
+def test_biases_left_out_are_those_of_a_fit_without_the_entry(shape: tuple[int, int], rows: float) -> None:
+    generator = np.random.default_rng(16)
+    matrix = (
+        generator.normal(size=shape) + rows * generator.normal(size=(shape[0], 1)) + generator.normal(size=shape[1])
+    )
+    entries = Entries.from_dense(np.where(generator.random(shape) < 0.4, NAN, matrix))
+    biases = fit_biases(entries)
+    m, n, every = *shape, np.arange(entries.size)
+    design = np.zeros((entries.size, 1 + m + n))
+    design[:, 0] = design[every, 1 + entries.rows] = design[every, 1 + m + entries.cols] = 1
+    ridge = np.diag(np.clip(np.repeat([0.0, biases.row_damping, biases.col_damping], [1, m, n]), 0, 1e12))
+    naive = []
+    for left in every:
+        others = design[every != left]
+        effects = np.linalg.solve(others.T @ others + ridge, others.T @ entries.values[every != left])
+        naive.append(design[left] @ effects)
+    checked = every % 3 != 0
+    np.testing.assert_allclose(left_out_biases(entries, checked).predictions, np.array(naive)[checked], atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_a_decision_by_few_cells_is_the_same_for_every_seed() -> None:
+    generator = np.random.default_rng(17)
+    matrix = np.arange(16)[:, None] + generator.normal(size=(16, 7))  # nearly collinear, as years of one country
+    holed = np.where(generator.random(matrix.shape) < 0.5, NAN, matrix)
+    models = [DeepMatrixCompletion(random_state=seed).fit(holed) for seed in range(6)]
+    assert len({model.solver_ for model in models}) == 1
+    assert len({model.biases_error_ for model in models}) == 1
 
 
 def test_column_scale() -> None:

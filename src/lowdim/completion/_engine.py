@@ -9,7 +9,7 @@ import numpy as np
 from lowdim._memory import require_memory
 from lowdim.completion.solvers import solver as solver_named
 from lowdim.completion.solvers import solvers
-from lowdim.completion.solvers._biases import Guarded, cross_validated_biases, solve_biases
+from lowdim.completion.solvers._biases import Guarded, left_out_biases, solve_biases
 from lowdim.completion.solvers._solver import (
     Array,
     Completion,
@@ -238,7 +238,7 @@ def _biases_check(entries: Entries, solved: Solved, settings: Settings) -> HeldO
     assert solved.checked is not None
     if solved.at_once:
         return solve_biases(entries, solved.checked, settings).held_out
-    return cross_validated_biases(entries, solved.checked, settings.seed)
+    return left_out_biases(entries, solved.checked)
 
 
 def _unit(entries: Entries) -> float:

@@ -1,6 +1,5 @@
 """Biases only: a mean, a row effect and a column effect. What every completion has to beat, and falls back to."""
 
-import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +9,13 @@ from scipy.optimize import brentq
 from lowdim.completion.entries import kernel, run_rows
 from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOut, Indices, Mask, Settings, Solved
 
-FOLDS = 5
 SWEEPS = 60
 PASS = 4  # multiply-adds that one entry counts as, of which a gathered effect is most
 TOLERANCE = 1e-7  # of the noise, in any effect
 ROUNDING = 1e-13  # of the deviation of the entries, for a matrix without noise
 LEAST_LEFT = 1e-9  # of the degrees of freedom, for the noise
 WIDEST = 30.0  # logarithm of the largest damping
+DAMPINGS = 1e-6, 1e12  # what counts as none, and as endless, in a system of equations
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Biases:
         cols: ``(n,)`` column effects, 0 for a column without entries.
         row_damping: A row effect is the sum of its residuals over their number plus this: the ratio of the noise variance to the
             variance of the row effects, estimated from the data. Infinite where rows do not differ.
+        col_damping: The same of columns.
         noise: Root mean square of what remains, per degree of freedom.
         iterations: Sweeps taken.
         converged: Whether the effects have settled.
@@ -38,6 +38,7 @@ class Biases:
     rows: Array
     cols: Array
     row_damping: float
+    col_damping: float
     noise: float
     iterations: int
     converged: bool
@@ -109,15 +110,32 @@ def solve_biases(entries: Entries, held: Mask, settings: Settings, start: Comple
     return Solved(fit_biases(entries, start=training), HeldOut.of(training, entries, held))
 
 
-def cross_validated_biases(entries: Entries, checked: Mask, seed: int) -> HeldOut:
-    """Predictions of these entries by biases that were fitted without their fifth."""
-    if not checked.any():
-        return HeldOut.of(fit_biases(entries), entries, checked)
-    fold = np.random.default_rng(seed).permutation(entries.size) % FOLDS
-    parts = [HeldOut.of(fit_biases(entries.select(fold != k)), entries, checked & (fold == k)) for k in range(FOLDS)]
-    order = np.argsort(np.concatenate([np.flatnonzero(checked & (fold == k)) for k in range(FOLDS)]))
-    joined = functools.reduce(HeldOut.joined, parts)
-    return HeldOut(joined.cols[order], joined.values[order], joined.predictions[order], joined.deviations[order])
+def left_out_biases(entries: Entries, checked: Mask) -> HeldOut:
+    """Predictions of these entries, each by effects that were fitted without it, under the damping of all."""
+    biases = fit_biases(entries)
+    fitted = HeldOut.of(biases, entries, checked)
+    left = (fitted.values - fitted.predictions) / (1 - _leverages(entries, biases)[checked])
+    return replace(fitted, predictions=fitted.values - left)
+
+
+def _leverages(entries: Entries, biases: Biases) -> Array:
+    """How much of each entry its own prediction takes up: the diagonal of the projection of the damped least squares.
+
+    The effects of the longer side are eliminated; the matrix that is left is that of the mean and the shorter side.
+    """
+    dampings = np.clip([biases.row_damping, biases.col_damping], *DAMPINGS)
+    sides = zip((entries.rows, entries.cols), (entries.row_counts, entries.col_counts), dampings, strict=True)
+    (short, few, own), (long, many, damping) = sorted(sides, key=lambda side: side[1].size)
+    known = np.zeros((many.size, few.size + 1))
+    known[long, short + 1], known[:, 0] = 1.0, many
+    shares = known / (many + damping)[:, None]
+    normal = np.diag(np.r_[entries.size, few + own])
+    normal[0, 1:] = normal[1:, 0] = few
+    inverse = np.linalg.inv(normal - shares.T @ known)
+    of_short = inverse[0, 0] + 2 * inverse[0, 1:] + np.diag(inverse)[1:]
+    across = shares @ inverse
+    of_long = 1 / (many + damping) + (across * shares).sum(1) - 2 * across[:, 0]
+    return of_short[short] + of_long[long] - 2 * across[long, short + 1]
 
 
 def fit_biases(entries: Entries, start: Biases | None = None) -> Biases:
@@ -133,7 +151,7 @@ def fit_biases(entries: Entries, start: Biases | None = None) -> Biases:
     spread = float(np.std(centred))
     rows, noise = (np.zeros(m), spread) if start is None else (start.rows, start.noise)
     cols, squares, level = np.zeros(n), np.empty(m), 0.0  # level: of the mean above that of the entries
-    row_damping, sweeps, converged = float("inf"), 0, False
+    row_damping, col_damping, sweeps, converged = float("inf"), float("inf"), 0, False
     while sweeps < SWEEPS and not converged:
         sweeps += 1
         before = rows, cols
@@ -153,7 +171,7 @@ def fit_biases(entries: Entries, start: Biases | None = None) -> Biases:
         noise = float(np.sqrt(squares.sum() / max(entries.size - taken, LEAST_LEFT * entries.size)))
         change = max(float(np.abs(new - old).max()) for new, old in zip((rows, cols), before, strict=True))
         converged = change <= TOLERANCE * noise + ROUNDING * spread
-    biases = Biases(mean + level, rows, cols, row_damping, noise, sweeps, converged)
+    biases = Biases(mean + level, rows, cols, row_damping, col_damping, noise, sweeps, converged)
     return replace(biases, rows=biases.row_effects(entries))  # as those of new rows
 
 
