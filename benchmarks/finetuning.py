@@ -29,7 +29,7 @@ from lowdim.data import Dataset, Split, batches, choose, load_data
 from lowdim.finetuning import METHODS, Plan, TunedModel, default_recipe, make_plan, save_delta, split_outputs
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench, Fitted
-from lowdim.finetuning._choice import auto_plan, choose_method, gather_evidence
+from lowdim.finetuning._choice import decide
 from lowdim.finetuning._plan import Options
 from lowdim.models import LoadedModel, load_model
 
@@ -63,7 +63,7 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
                 key = {"shots": shots, "seed": seed, "method": method, "rate": rate}
                 if any(all(row[name] == value for name, value in key.items()) for row in known(options.out)):
                     continue
-                started = time.monotonic()
+                started = time.monotonic(), time.process_time()
                 if method == "baseline":
                     found = baseline_predictions(data["train"], test, classes=bench.classes, seed=seed)
                     right, extra = found.argmax(axis=1) == test.labels, {}
@@ -83,7 +83,8 @@ def measure_seed(options: argparse.Namespace, network: LoadedModel, data: Datase
                     fitted = fit(bench, method, rate, options)
                     logarithms[method] = split_outputs(fitted.model, test, network.preprocessing)[0]
                     right, extra = logarithms[method].argmax(axis=1) == test.labels, facts(fitted)
-                row = {**key, "accuracy": float(right.mean()), "seconds": time.monotonic() - started, **extra}
+                row = {**key, "accuracy": float(right.mean()), "seconds": time.monotonic() - started[0], **extra}
+                row["cpu_seconds"] = time.process_time() - started[1]
                 with options.out.open("a") as file:
                     file.write(json.dumps({**row, "right": "".join("01"[int(value)] for value in right)}) + "\n")
                 print({name: row[name] for name in (*key, "accuracy", "seconds")}, flush=True)
@@ -124,16 +125,13 @@ def auto(
     bench: Bench, test: Split, logarithms: dict[str, np.ndarray], options: argparse.Namespace
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """What `finetune --method auto` does: right answers on the test split, and the accuracy and interval that it expected."""
-    gathered = gather_evidence(bench, auto_plan(bench, Options(layer=options.layer)), baseline=False)
-    choice, _ = choose_method(gathered)
-    parts = [plan.method for plan in choice.plans]
-    for part in parts:
-        if part not in logarithms:
-            fitted = fit(bench, part, None, options)
-            logarithms[part] = split_outputs(fitted.model, test, bench.network.preprocessing)[0]
-    right = np.logaddexp.reduce([logarithms[part] for part in parts]).argmax(axis=1) == test.labels
-    expected = {entry.method: [entry.accuracy, *entry.interval] for entry in gathered.rows()}
-    return right, {"chosen": choice.method, "expected": expected}
+    decision = decide(bench, Options(layer=options.layer))
+    for plan in decision.plans:
+        if plan.method not in logarithms:
+            logarithms[plan.method] = split_outputs(bench.fit(plan).model, test, bench.network.preprocessing)[0]
+    right = np.logaddexp.reduce([logarithms[plan.method] for plan in decision.plans]).argmax(axis=1) == test.labels
+    expected = {entry.method: [entry.accuracy, *entry.interval] for entry in decision.evidence}
+    return right, {"chosen": decision.method, "expected": expected, "reasons": decision.reasons}
 
 
 def facts(fitted: Fitted) -> dict[str, Any]:

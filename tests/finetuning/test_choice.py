@@ -1,6 +1,9 @@
 """Choosing by cross-validated evidence, ties included; the baseline; advice."""
 
+import re
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from lowdim._job import Job
 from lowdim.data import Dataset, dataset_from_arrays, load_data
 from lowdim.data._dataset import Split
 from lowdim.errors import InputError
-from lowdim.finetuning import advise
+from lowdim.finetuning import advise, finetune
 from lowdim.finetuning._advise import gain_interval
 from lowdim.finetuning._baseline import heldout_baseline, plain_features
 from lowdim.finetuning._bench import Bench
@@ -19,6 +22,8 @@ from lowdim.finetuning._choice import (
     Evidence,
     Gathered,
     choose_method,
+    decide,
+    everything_may_pay,
     evidence_of,
     expected_interval,
     gather_evidence,
@@ -26,13 +31,13 @@ from lowdim.finetuning._choice import (
     paired_difference,
     probe_plan,
 )
-from lowdim.finetuning._plan import Plan
+from lowdim.finetuning._plan import Options, Plan
 from lowdim.models import LoadedModel, load_model
 from lowdim.probe import fit_probe, fold_of
 from lowdim.report.answers import headline
 
 
-def entry(method: str, right: Sequence[float], layer: str = "") -> Evidence:
+def entry(method: str, right: "Sequence[float] | np.ndarray", layer: str = "") -> Evidence:
     plans = [Plan(method, (layer,))] if layer else []
     return evidence_of("m", method, plans, np.array(right, dtype=float), np.zeros(len(right), dtype=int), 1.0)
 
@@ -84,6 +89,108 @@ def test_what_is_tried_besides_must_be_clearly_better() -> None:
     chosen, reasons = choose_method(gathered(*three, lp_ft=pattern(90)))
     assert chosen.method == "lp-ft"
     assert "lp-ft against scl: +12.0 ± 3.3 points, better" in reasons
+
+
+@pytest.mark.parametrize(
+    ("right", "losses", "chosen", "said"),
+    [
+        (pattern(80), 0.5, "ensemble-adapt", "+10.0 points, log loss -0.50 ± 0.00 on 100 samples, better"),
+        (pattern(70), 0.5, "ensemble-adapt", "better"),
+        (pattern(69), 0.5, "probe", "a tie"),  # never below what costs less
+        (pattern(80), 1.0, "probe", "a tie"),
+        (pattern(80), 1.5, "probe", "log loss +0.50 ± 0.00 on 100 samples, worse"),
+    ],
+)
+def test_training_everything_is_judged_by_its_log_loss(
+    right: np.ndarray, losses: float, chosen: str, said: str
+) -> None:
+    evidence = Gathered(
+        probe=replace(entry("probe", pattern(70)), losses=np.ones(100)),
+        everything=replace(entry("ensemble-adapt", right), losses=np.full(100, losses)),
+    )
+    found, (reason,) = choose_method(evidence)
+    assert found.method == chosen and said in reason
+
+
+@pytest.mark.parametrize("folds", [1, 2, 5])
+def test_everything_is_trained_on_further_folds_unless_the_first_speaks_against_it(
+    folds: int, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, asked = Bench(load_model("digits-0-4"), data, Job(folder=tmp_path)), list[int]()
+    part = fold_of(bench.labels, 5, bench.job.seed)
+    first = int((part == 0).sum())
+    monkeypatch.setattr("lowdim.finetuning._choice._LEFT_OUT", {1: 1, 2: first + 1, 5: 1000}[folds])
+    for better in (True, False):
+
+        def predictions(bench: Bench, plan: Plan, part: np.ndarray, better: bool = better) -> np.ndarray:
+            """All are right: what was trained is surer than the probe, or not as sure."""
+            sure = {True: 5.0, False: 1.0}[better] if plan.method == "adapt" else 2.0
+            if plan.method == "adapt":
+                asked.append(len(np.unique(part[part >= 0])))
+            rows = np.where(np.eye(10)[bench.labels] > 0, sure, 0.0)
+            rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+            return np.where((part >= 0)[:, None], rows, np.nan)
+
+        monkeypatch.setattr("lowdim.finetuning._choice.heldout_predictions", predictions)
+        asked.clear()
+        gathered = gather_evidence(bench, everything=Plan("adapt"), baseline=False)
+        assert max(asked) == (folds if better else 1)
+        assert choose_method(gathered)[0].method == ("ensemble-adapt" if better else "probe")
+
+
+def test_everything_is_trained_where_frozen_layers_say_little_of_the_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowdim.finetuning._choice._LEFT_OUT", 1)
+    network, far = load_model("digits-0-4"), load_data("digits-5-9", shots=10, limit=100)
+    tuned = finetune(network, far, epochs=15)
+    assert tuned.method == "ensemble-adapt"
+    assert any("may pay: no network at all is as good as the probe" in reason for reason in tuned.reasons)
+    assert any(reason.startswith("ensemble-adapt against ") and "better" in reason for reason in tuned.reasons)
+    assert tuned.accuracy["test"] > finetune(network, far, method="probe").accuracy["test"] + 0.05
+    assert tuned.save(tmp_path / "delta", load_model("digits-0-4"))["verified"] is True
+
+
+def test_nothing_is_trained_where_the_last_layer_suits_and_its_price_is_said(data: Dataset, tmp_path: Path) -> None:
+    decision = decide(Bench(load_model("digits-split"), data, Job(folder=tmp_path)), Options())
+    assert decision.method == "probe" and {row.method for row in decision.evidence} == {"baseline", "probe"}
+    price = r"training everything \(.*, in about \d+ s\) may pay from 40 % on: not tried"
+    assert any(re.search(price, reason) for reason in decision.reasons)
+
+
+def test_everything_is_not_begun_where_it_would_not_end_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowdim.finetuning._choice._FAR", 0.0)
+    first = gather_evidence(bench, baseline=False)
+    assert everything_may_pay(bench, Options(), first, time.monotonic() + 1000)[0] is not None
+    plan, said = everything_may_pay(bench, Options(), first, time.monotonic() + 0.1)
+    assert plan is None and "may pay, but would not end in time (`minutes`): not tried" in said
+
+
+def test_a_choice_that_was_interrupted_goes_on_to_the_same_bits(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowdim.finetuning._train.SHORT", 0.0)
+    steps = list[int]()
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what.startswith("training adapt"):
+            steps.append(done)
+            if len(steps) == 3:
+                raise KeyboardInterrupt
+
+    def evidence(folder: str) -> Evidence:
+        job = Job(folder=tmp_path / folder, progress=stop)
+        bench = Bench(load_model("digits-0-4"), data, job, changes={"epochs": 4})
+        found = gather_evidence(bench, everything=Plan("adapt"), folds=2, baseline=False).everything
+        assert found is not None
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        evidence("broken")
+    again = evidence("broken")
+    assert steps[3] == 4, "the three steps before are not repeated"
+    whole = evidence("whole")
+    np.testing.assert_array_equal(again.losses, whole.losses)
 
 
 def test_a_baseline_that_wins_is_named() -> None:

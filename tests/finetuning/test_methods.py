@@ -119,7 +119,7 @@ def test_the_reference_has_a_row_for_each_record() -> None:
 
 
 def test_what_is_asked_of_the_records(network: LoadedModel) -> None:
-    assert set(METHODS) == set(ASKED) - {"auto", "ensemble"}
+    assert set(METHODS) == set(ASKED) - {"auto", "ensemble", "ensemble-adapt"}
     assert names_of(also=True) == ["lp-ft", "full", "lora", "norm"]
     assert names_of(exports="peft") == ["linear-probe", "layer"]
     assert {part for record in RECORDS.values() for part in record.parts} <= set(METHODS)
@@ -145,6 +145,7 @@ def test_the_recipes_by_method() -> None:
         "scl": block,
         "full": ((3e-4, 1e-3, False),) * 2,
         "lp-ft": ((3e-4, 3e-4, True),) * 2,
+        "adapt": steady,
         "norm": steady,
         "lora": steady,
     }
@@ -162,7 +163,7 @@ def test_what_cannot_be_is_refused(network: LoadedModel) -> None:
         method_named("auto", single=True)
     with pytest.raises(UsageError, match="not trained by steps"):
         default_recipe("linear-probe", 100, 10)
-    with pytest.raises(UsageError, match='goes with `method="lp-ft"` or `method="full"`'):
+    with pytest.raises(UsageError, match='goes with `method="lp-ft"` or `method="adapt"` or `method="full"`'):
         check_options(RECORDS["layer"], Options(batch_norm="batch"))
     with pytest.raises(UsageError, match='`also` goes with `method="auto"`, not scl'):
         finetune(network, load_data("digits", limit=60), method="scl", also="lp-ft")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BatchNormChoice(StrEnum):
-    """Statistics of BatchNorm in full and lp-ft."""
+    """Statistics of BatchNorm in full, lp-ft and adapt."""
 
     frozen = "frozen"
     batch = "batch"
@@ -45,7 +45,7 @@ class CombineChoice(StrEnum):
 def finetune(
     model: given.Model,
     data: given.DataUnlessListing = None,
-    method: Annotated[MethodChoice, option("auto: the probe, or a trained block where that is clearly better.")] = AUTO,
+    method: Annotated[MethodChoice, option("auto: the probe, or what is trained where that is clearly better.")] = AUTO,
     also: Annotated[
         list[AlsoChoice] | None,
         option("auto cross-validates this too, and takes it if clearly better; may be repeated."),
@@ -61,7 +61,7 @@ def finetune(
     combine: Annotated[CombineChoice, option("Skip of scl.")] = CombineChoice.pad_add,
     rank: Annotated[int, option("Of lora.", min=1)] = 8,
     batch_norm: Annotated[
-        BatchNormChoice, option("For full and lp-ft: keep the statistics, or let them follow the batches.")
+        BatchNormChoice, option("For full, lp-ft and adapt: keep the statistics, or let them follow the batches.")
     ] = BatchNormChoice.frozen,
     rate: Annotated[float | None, option("Largest learning rate of blocks and head [default: the recipe's].")] = None,
     epochs: Annotated[int | None, option("[default: the recipe's].", min=1)] = None,

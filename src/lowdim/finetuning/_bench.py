@@ -5,7 +5,7 @@ import time
 import timeit
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -135,12 +135,16 @@ class Bench:
         recipe = self.recipe(plan)
         if recipe is None:
             return 0.0
+        passes = 3 * (1.0 if method_named(plan.method).whole else 0.25) * recipe.epochs
+        return passes * len(self.labels) * self._seconds_of_a_pass
+
+    @cached_property
+    def _seconds_of_a_pass(self) -> float:
         module = self.network.module
         home = next((parameter.device for parameter in module.parameters()), self.device)
         inputs = example_inputs(self.train, self.network.preprocessing, home, _FROZEN)
         run = torch.inference_mode()(lambda: call(module, inputs))
-        seconds = min(timeit.repeat(run, repeat=3, number=1)) / _FROZEN
-        return 3 * (1.0 if method_named(plan.method).whole else 0.25) * recipe.epochs * len(self.labels) * seconds
+        return min(timeit.repeat(run, repeat=3, number=1)) / _FROZEN
 
     def recipe(self, plan: Plan, samples: int | None = None) -> Recipe | None:
         """How a plan is trained on so many samples (all by default); None for methods that are not trained by steps."""
@@ -239,9 +243,7 @@ class Bench:
             model.eval()
             return fitted
         assert isinstance(fitted.store, Store)  # what is trained has samples, not rows
-        with torch.no_grad():
-            for parameter in model.head.parameters():
-                parameter.div_(recipe.temperature)
+        _soften(model, recipe.temperature)
         before, gradient = (matrices(model), gradients(model, fitted.store)) if with_updates else ({}, {})
         key = [plan.as_dict(), asdict(recipe), self.job.seed, self.class_weights, indices.tolist()]
         history = train(
@@ -255,6 +257,7 @@ class Bench:
             test=None if watched is None else self._test(model, watched),
             on_epoch=None if on_epoch is None else partial(on_epoch, plan.method),
         )
+        _soften(model, recipe.softening)
         measured = updates(model, before, gradient, self.classes) if with_updates else []
         return replace(fitted, history=history, updates=measured)
 
@@ -329,3 +332,9 @@ class Bench:
         counts = np.bincount(self.labels[indices], minlength=self.classes)
         weights = np.where(counts > 0, len(indices) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+
+def _soften(model: TunedModel, temperature: float) -> None:
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.div_(temperature)

@@ -1,7 +1,7 @@
 """Which method? A ladder from the cheapest on: cross-validated evidence on the training split, ties to the cheaper."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,17 @@ from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._evaluate import require_classes
 from lowdim.finetuning._plan import Options, Plan
-from lowdim.finetuning.methods import RECORDS, Decision, ensemble, linear_probe, method_named
+from lowdim.finetuning.methods import RECORDS, Decision, ensemble, ensemble_adapt, linear_probe, method_named
 from lowdim.probe import fold_of, require_heldout
 
 _PROBE, _BLOCK = ensemble.METHOD.parts
+_WHOLE = ensemble_adapt.METHOD.parts[1]
 _FURTHER = 0.55
 """Weight of the layers before the last in the frozen head from which a block is tried: where the last layer is not the right one."""
+_FAR = 0.4
+"""The same for training everything: what a block can mend ends with what the layers before it give."""
+_LEFT_OUT = 40
+"""Left-out samples by which training everything is judged, where the first fold does not speak against it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Evidence:
         correct: 1 or 0 per sample; NaN for those never held out.
         plans: What to fit for it; several are averaged.
         balanced_accuracy: Mean over the classes of the accuracy on their samples.
+        losses: Negative log probability of each sample's class, in nats; NaN for those never held out.
     """
 
     model: str
@@ -50,6 +56,7 @@ class Evidence:
     correct: Float[np.ndarray, " n"]
     plans: tuple[Plan, ...] = ()
     balanced_accuracy: float | None = None
+    losses: Float[np.ndarray, " n"] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, without the single samples."""
@@ -68,11 +75,16 @@ class Gathered:
     probe: Evidence
     block: Evidence | None = None
     average: Evidence | None = None
+    everything: Evidence | None = None
     also: tuple[Evidence, ...] = ()
+
+    def trained(self) -> list[Evidence]:
+        """What was trained, from the cheapest on."""
+        return [row for row in (self.block, self.average, self.everything, *self.also) if row is not None]
 
     def rows(self) -> list[Evidence]:
         """All of it, in the order in which it was gathered."""
-        return [row for row in (self.baseline, self.probe, self.block, self.average, *self.also) if row is not None]
+        return [*([self.baseline] if self.baseline else []), self.probe, *self.trained()]
 
 
 def evidence_of(
@@ -109,16 +121,17 @@ def gather_evidence(
     plan: Plan | None = None,
     also: Sequence[Plan] = (),
     *,
+    everything: Plan | None = None,
     folds: int = 5,
     enough: float = np.inf,
     baseline: bool = True,
     until: float = np.inf,
 ) -> Gathered:
-    """Cross-validates the probe, a plan, the average of the two, and other plans; perhaps also the baseline without a model, where there
-    is a model.
+    """Cross-validates the probe, a plan, the average of the two, the average of the probe and a network of which `everything` is trained,
+    and other plans; perhaps also the baseline without a model, where there is a model.
 
-    A plan that is no better than the probe on the first fold is not trained on further ones; nor one that has `enough` left-out
-    samples, or that would not be done by the time `until` (as of `time.monotonic`).
+    A plan that is no better than the probe on the first fold is not trained on further ones (of `everything`, the average must be worse
+    by more than a standard error of the log loss); nor one that has `enough` left-out samples, or that would not be done by the time `until` (as of `time.monotonic`).
     """
     started = time.monotonic()
     part = fold_of(bench.labels, folds, bench.job.seed, bench.train.copies)
@@ -132,7 +145,8 @@ def gather_evidence(
         model: str = bench.network.name,
     ) -> Evidence:
         right = _right(heldout, bench.labels)
-        return evidence_of(model, method, plans, right, bench.labels, time.monotonic() - started, beside)
+        row = evidence_of(model, method, plans, right, bench.labels, time.monotonic() - started, beside)
+        return replace(row, losses=losses_of(heldout, bench.labels))
 
     plain = None
     if baseline and not _inputs_are_features(bench):
@@ -145,29 +159,42 @@ def gather_evidence(
     if method_named(first.method).layered:
         # It may have been fitted before.
         known = replace(known, seconds=round(bench.fit(first).store.seconds, 3))
-    last = int(np.searchsorted(np.bincount(part[part >= 0]).cumsum(), enough))
+    sizes = np.bincount(part[part >= 0]).cumsum()
 
-    def climbed(other: Plan, last: int) -> np.ndarray | None:
+    def averaged(heldout: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # NaN where a sample was not left out
+            return np.logaddexp(probe, heldout) - np.log(2)
+
+    def gains(heldout: np.ndarray) -> bool:
+        return paired_difference(_right(heldout, bench.labels), known.correct)[0] > 0
+
+    def may_gain(heldout: np.ndarray) -> bool:
+        gain, error = paired_difference(*(losses_of(rows, bench.labels) for rows in (probe, averaged(heldout))))
+        return gain > -error
+
+    def climbed(other: Plan, enough: float, goes_on: Callable[[np.ndarray], bool] = gains) -> np.ndarray | None:
         if started >= until:
             return None
+        last = min(int(np.searchsorted(sizes, enough)), folds - 1)
         heldout = heldout_predictions(bench, other, np.where(part <= 0, part, -1))
-        gain, _ = paired_difference(_right(heldout, bench.labels), known.correct)
-        if gain <= 0 or started + (last + 1) * (time.monotonic() - started) > until:
+        if not goes_on(heldout) or started + (last + 1) * (time.monotonic() - started) > until:
             return heldout
         return heldout_predictions(bench, other, np.where(part <= last, part, -1))
 
-    block = average = None
+    block = average = whole = None
     started = time.monotonic()
-    if plan is not None and (heldout := climbed(plan, last)) is not None:
+    if plan is not None and (heldout := climbed(plan, enough)) is not None:
         block = judged(plan.method, [plan], heldout, known)
-        with np.errstate(invalid="ignore"):  # NaN where a sample was not left out
-            average = judged(ensemble.METHOD.name, [first, plan], np.logaddexp(probe, heldout), known)
+        average = judged(ensemble.METHOD.name, [first, plan], averaged(heldout), known)
+    started = time.monotonic()
+    if everything is not None and (heldout := climbed(everything, _LEFT_OUT, may_gain)) is not None:
+        whole = judged(ensemble_adapt.METHOD.name, [first, everything], averaged(heldout), known)
     others: list[Evidence] = []
     for other in also:
         started = time.monotonic()
-        if (heldout := climbed(other, folds - 1)) is not None:
+        if (heldout := climbed(other, np.inf)) is not None:
             others.append(judged(other.method, [other], heldout, known))
-    return Gathered(baseline=plain, probe=known, block=block, average=average, also=tuple(others))
+    return Gathered(baseline=plain, probe=known, block=block, average=average, everything=whole, also=tuple(others))
 
 
 def _inputs_are_features(bench: Bench) -> bool:
@@ -201,6 +228,11 @@ def _right(heldout: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return right
 
 
+def losses_of(heldout: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Negative log probability of each sample's class; NaN where it was never held out."""
+    return -heldout[np.arange(len(labels)), labels]
+
+
 def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Mean of ``first - second`` (1, 0 or NaN per sample) over the samples that both predict, and its standard error."""
     difference = (first - second)[~np.isnan(first - second)]
@@ -211,27 +243,25 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, flo
 def choose_method(gathered: Gathered) -> tuple[Evidence, tuple[str, ...]]:
     """What to use, and the reasons: which differences are none.
 
-    From the cheapest on: the probe, the block, the average of the two, and what was tried besides. Each is chosen where it is better
-    than the one before by more than one paired standard error; a tie goes to the cheaper.
+    From the cheapest on: the probe, the block, the average of the two, that of the probe and a network that was trained as a whole, and
+    what was tried besides. Each is chosen where it is better than the one before by more than one paired standard error; a tie goes to
+    the cheaper. Training everything is judged on few left-out samples, and so by their log loss: it tells more than right and wrong.
     """
     chosen = gathered.probe
     reasons: list[str] = []
-    for entry in (gathered.block, gathered.average, *gathered.also):
-        if entry is None:
-            continue
+    for entry in gathered.trained():
         gain, error = paired_difference(entry.correct, chosen.correct)
-        reasons.append(
-            f"{entry.method} {entry.layer or ''}".strip() + f" against {chosen.method}: {_compared(gain, error)}"
-        )
+        said = f"{100 * gain:+.1f} ± {100 * error:.1f} points"
+        if entry is gathered.everything and entry.losses is not None and chosen.losses is not None:
+            saved, unsure = paired_difference(chosen.losses, entry.losses)
+            said = f"{100 * gain:+.1f} points, log loss {-saved:+.2f} ± {unsure:.2f} on {np.isfinite(entry.losses).sum()} samples"
+            gain, error = saved if gain >= 0 else min(saved, 0.0), unsure
+        verdict = "a tie, which goes to the cheaper" if abs(gain) <= error else "better" if gain > 0 else "worse"
+        reasons.append(f"{entry.method} {entry.layer or ''}".strip() + f" against {chosen.method}: {said}, {verdict}")
         chosen = entry if gain > error else chosen
     if gathered.baseline and paired_difference(gathered.baseline.correct, chosen.correct)[0] >= 0:
         reasons.append("the baseline without a model is at least as good: the pre-trained network does not help here")
     return chosen, tuple(reasons)
-
-
-def _compared(gain: float, error: float) -> str:
-    what = "a tie, which goes to the cheaper" if abs(gain) <= error else "better" if gain > 0 else "worse"
-    return f"{100 * gain:+.1f} ± {100 * error:.1f} points, {what}"
 
 
 def probe_plan(bench: Bench) -> Plan:
@@ -268,6 +298,25 @@ def block_may_pay(bench: Bench) -> tuple[bool, str]:
     return False, f"{share}, {limit}: none was tried ({untried})"
 
 
+def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: float) -> tuple[Plan | None, str]:
+    """A plan that trains everything where frozen layers say little of the classes, and what to say about it: the frozen head leans on
+    layers before the last, or no network at all is as good as it."""
+    head = bench.fit(probe_plan(bench)).head
+    if head is None:
+        return None, "saved features come from no network that could be trained"
+    plan = plan_of(method_named(_WHOLE), bench.network.module, options, bench.feature)
+    said = f"training everything (`method={ensemble_adapt.METHOD.name!r}`{_cost(bench, plan)})"
+    useless = first.baseline is not None and paired_difference(first.baseline.correct, first.probe.correct)[0] >= 0
+    if head.further < _FAR and not useless:
+        return None, f"{said} may pay from {100 * _FAR:.0f} % on: not tried"
+    if time.monotonic() + 2 * bench.seconds_of(plan) > until:
+        return None, f"{said} may pay, but would not end in time (`minutes`): not tried"
+    return (
+        plan,
+        f"{said} may pay: {'no network at all is as good as the probe' if useless else f'from {100 * _FAR:.0f} % on'}",
+    )
+
+
 def _cost(bench: Bench, plan: Plan) -> str:
     """What trying a plan would cost: it is trained at least twice, on a fold and on all samples."""
     seconds = 2 * bench.seconds_of(plan)
@@ -281,15 +330,24 @@ def decide(bench: Bench, options: Options) -> Decision:
     also = [plan_of(method_named(name), bench.network.module, options, bench.feature) for name in options.also]
     tried, why = block_may_pay(bench) if options.layer == "auto" else (True, "the block was asked for")
     plan = auto_plan(bench, options) if tried else None
-    gathered = gather_evidence(bench, plan, also, until=until)
+    first = gather_evidence(bench)
+    everything, whole = everything_may_pay(bench, options, first, until)
+    gathered = gather_evidence(bench, plan, also, everything=everything, baseline=False, until=until)
+    gathered = replace(gathered, baseline=first.baseline, probe=first.probe)
     chosen, reasons = choose_method(gathered)
     untried = [
         f"not tried: {record.name}, which trains everything and with so many images may be a few points better "
         f'(`also="{record.name}"`{_cost(bench, plan_of(record, bench.network.module, options, bench.feature))})'
         for record in RECORDS.values()
-        if record.many and record.name not in options.also and len(bench.labels) >= record.many * bench.classes
+        if record.many
+        and record.name not in options.also
+        and everything is None
+        and len(bench.labels) >= record.many * bench.classes
     ]
     late = ["not tried or not on all folds: there was no time left (`minutes`)"] if time.monotonic() > until else []
     return Decision(
-        method=chosen.method, plans=chosen.plans, evidence=gathered.rows(), reasons=(why, *reasons, *untried, *late)
+        method=chosen.method,
+        plans=chosen.plans,
+        evidence=gathered.rows(),
+        reasons=(why, whole, *reasons, *untried, *late),
     )

@@ -70,8 +70,8 @@ def finetune(
         network: From `lowdim.models.load_model`; it is left alone.
         data: From `lowdim.data.load_data`. Its test split is looked at once, at the end, unless it is watched.
         method: One of `ASKED`; ``"probe"`` is a linear classifier on several frozen layers; ``"auto"`` cross-validates it, and where its
-            weight lies on layers before the last also ``"scl"`` and the average of the two (``"ensemble"``). It takes what is clearly
-            better; a tie goes to the cheaper.
+            weight lies on layers before the last also ``"scl"``, the average of the two (``"ensemble"``), and that of the probe and a
+            network of which everything was trained (``"ensemble-adapt"``). It takes what is clearly better; a tie goes to the cheaper.
         layer: Block or blocks to train, for ``"layer"``, ``"scl"``, ``"ensemble"`` and ``"auto"``; ``"auto"`` is the one at
             3/4 of the depth.
         also: Methods that ``"auto"`` cross-validates too, and takes where they are clearly better: those that train the whole network,
@@ -79,7 +79,7 @@ def finetune(
         minutes: For ``"auto"``: no further training is begun for the comparison that would not end within so many.
         combine: How the skip of ``"scl"`` (alone or within ``"ensemble"`` and ``"auto"``) meets the penultimate feature.
         rank: Of ``"lora"``.
-        batch_norm: For ``"full"`` and ``"lp-ft"``: ``"batch"`` lets the statistics follow the batches.
+        batch_norm: For ``"full"``, ``"lp-ft"`` and ``"adapt"``: ``"batch"`` lets the statistics follow the batches.
         rate: Largest learning rate, instead of the recipe's.
         epochs: The same.
         batch_size: The same.

@@ -23,6 +23,7 @@ class Recipe:
         from_probe: Start the head from the cross-validated probe instead of zero.
         temperature: The probe's logits are divided by it at the start. A probe that separates the training samples leaves hardly
             a gradient; a softer one lets the blocks move further.
+        softening: The logits are divided by it at the end: what was trained for long on few samples is surer than it is right.
     """
 
     rate: float
@@ -33,6 +34,7 @@ class Recipe:
     warmup: float = 0.2
     from_probe: bool = True
     temperature: float = 1.0
+    softening: float = 1.0
 
     def factor(self, step: int, steps: int) -> float:
         """The share of the largest rate at a step.

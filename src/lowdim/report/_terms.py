@@ -16,6 +16,7 @@ COMMON = {
     "probe": "a linear classifier on several layers of the frozen network, weighted by evidence",
     "linear-probe": "logistic regression on the last feature of the frozen network",
     "lp-ft": "linear probe first, then fine-tuning of everything",
+    "adapt": "the same at a large rate, for data unlike what the network was trained on",
     "90 % interval": "intervals made in this way contain the true value in 90 of 100 cases",
     "share of NC1": "the part of NC1 that a class makes",
     "root mean square": "square root of the mean squared error, in the units of the values",

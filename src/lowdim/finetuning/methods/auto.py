@@ -1,4 +1,4 @@
-"""A ladder: the probe, and only where it may pay a block and their average, by cross-validation."""
+"""A ladder: the probe, and only where it may pay a block, everything, and their averages with the probe, by cross-validation."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ def _decide(bench: "Bench", options: Options) -> Decision:
 
 METHOD = Method(
     name="auto",
-    title="`probe`, and where a block may pay `scl` or `ensemble` if cross-validation finds them clearly better",
+    title="`probe`, and where training may pay `scl`, `ensemble` or `ensemble-adapt` if cross-validation finds them clearly better",
     reads=("layer", "combine", "rank", "also", "minutes"),
     decide=_decide,
     exports=("torch", "onnx"),
