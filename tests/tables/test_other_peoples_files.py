@@ -299,6 +299,16 @@ def test_a_mark_of_one_column_is_a_value_of_others(tmp_path: Path) -> None:
     assert [int((~column.known).sum()) for column in sheet.columns] == [3, 0]
 
 
+@pytest.mark.parametrize(
+    ("lowest", "said"), [("-1 -1 -1 -1", True), ("-1 4 5 6", False), ("-1 -1 -1 -2", False), ("0 0 0 0", False)]
+)
+def test_a_frequent_minus_one_is_asked_about(tmp_path: Path, lowest: str, said: bool) -> None:
+    ages = [*lowest.split(), "31", "42", "31", "27", "55", "38", "60", "23", ""]
+    rows = "".join(f"{age},{place % 7}.5\n" for place, age in enumerate(ages))
+    notes = read(tmp_path, "a.csv", "age,x\n" + rows).table().notes
+    assert any("-1 in 'age' stands apart" in note and "'age=-1'" in note for note in notes) == said
+
+
 def test_refused_answers_in_columns_without_negative_numbers_are_missing(tmp_path: Path) -> None:
     answers = [1, 2, 3, 4, 5, -9, -8, -9, 2, -8, -9, -8, 4]
     text = "q,x\n" + "".join(f"{answer},{place}\n" for place, answer in enumerate(answers))

@@ -37,7 +37,7 @@ SENTINELS = (*(-code for code in _CODES), *(code for code in _CODES if code > 9)
 """Numbers that people write for a missing one, or for an answer that was refused or not known."""
 _APART = 3.0  # steps between the other values beyond them, from which a nine is asked about
 _FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
-_OFTEN = 3
+_OFTEN, _SEVERAL = 3, 6
 _RATINGS = 20  # rows from which a full table of two columns of ids may hold ratings
 _TOTAL = re.compile(
     r"(?i)((grand|sub)[ -]?)?totals?|sums?|summe|gesamt|insgesamt|average|avg|mean|durchschnitt|mittelwert|median"
@@ -299,7 +299,7 @@ def table_of_texts(
             for marks, where in cleared.items()
         ]
 
-        notes += _nines_apart(columns)
+        notes += _codes_apart(columns)
 
     def times(name: str, cells: pd.Series, kind: Kind | None) -> Column:
         return column_of_texts(name, cells.tolist(), form, kind=kind, missing=marks_of(name, names, missing))
@@ -616,13 +616,18 @@ def _sentinels(column: Column) -> list[float]:
     ]
 
 
-def _nines_apart(columns: Sequence[Column]) -> list[str]:
-    """A line on nines that are frequent and stand apart from whole numbers: they may be codes."""
+def _codes_apart(columns: Sequence[Column]) -> list[str]:
+    """A line on nines that are frequent and stand apart from whole numbers, and on -1 where it is frequent and all else is positive or 0:
+    they may be codes."""
     found: dict[float, list[str]] = {}
     for column in columns:
-        if column.kind != "integer":
+        if column.kind not in ("integer", "number"):
             continue
         distinct, counts = np.unique(column.numbers[column.known], return_counts=True)
+        if distinct.size > _SEVERAL and distinct[0] == -1 and counts[0] >= max(_OFTEN, counts[1] + 1):
+            found.setdefault(-1.0, []).append(column.name)
+        if column.kind == "number":
+            continue
         others, last = distinct[:-1], distinct[-1]
         if last in _NINES and counts[-1] >= _OFTEN and others.size > 1:
             step = (others[-1] - others[0]) / (others.size - 1)
