@@ -105,3 +105,29 @@ def test_masked_triplets_are_unknown() -> None:
         for one in ((rows, cols, wrong), (rows[~hidden], cols[~hidden], values[~hidden]))
     )
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:This matrix is not low-rank")
+@pytest.mark.parametrize("named", ["customer_id", "Year", "count"])
+def test_numbers_that_name_the_rows_of_a_frame_pass_through(named: str) -> None:
+    generator = np.random.default_rng(0)
+    data = np.outer(generator.normal(size=60), [1.0, 2.0, -1.0]) + 0.1 * generator.normal(size=(60, 3))
+    frame = pd.DataFrame(data, columns=list("abc")).mask(generator.random((60, 3)) < 0.1)
+    frame.insert(1, named, np.arange(1950, 2010))
+    model = DeepMatrixCompletion(random_state=0)
+    completed = model.fit_transform(frame)
+    if named == "count":
+        assert isinstance(completed, np.ndarray)
+        return
+    assert (
+        isinstance(completed, pd.DataFrame)
+        and completed.dtypes.equals(frame.dtypes)
+        and not completed.isna().any(axis=None)
+    )
+    assert completed[named].equals(frame[named])
+    if named == "Year":
+        assert model._table is not None and model._table.time == "Year"
+    else:
+        assert model.column_kinds_["customer_id"] == "id"
+        others = DeepMatrixCompletion(random_state=0).fit_transform(frame.drop(columns=named))
+        np.testing.assert_allclose(completed[["a", "b", "c"]], others, rtol=1e-12)

@@ -211,8 +211,8 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
                 within 1.645 of it. A filled category has the probability of being another instead.
 
         Returns:
-            ``(rows, columns)``, dense. For triplets, the rows from 0 to the largest. For a frame with columns that are not plain numbers,
-            a frame of the same types.
+            ``(rows, columns)``, dense. For triplets, the rows from 0 to the largest. For a frame with columns that are not plain numbers, or
+            of which some name the rows or their times, a frame of the same types.
         """
         check_is_fitted(self)
         if self._table is not None:

@@ -3,7 +3,7 @@
 from lowdim.tables._columns import KINDS, Column, Kind, identifies, marks_of
 from lowdim.tables._file import GivenSource, Source, TextSource, read_file
 from lowdim.tables._frames import is_frame, is_matrix, is_plain, to_pandas, with_filled, without_marks
-from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts, with_times
+from lowdim.tables._table import Filled, Table, rows_are_named, table_of_frame, table_of_texts, with_times
 
 __all__ = [
     "KINDS",
@@ -20,6 +20,7 @@ __all__ = [
     "is_plain",
     "marks_of",
     "read_file",
+    "rows_are_named",
     "table_of_frame",
     "table_of_texts",
     "to_pandas",

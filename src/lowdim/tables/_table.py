@@ -23,6 +23,7 @@ from lowdim.tables._columns import (
     column_like,
     column_of_texts,
     column_of_values,
+    identifies,
     marks_of,
 )
 from lowdim.tables._cycles import CYCLES, comes_round
@@ -339,6 +340,15 @@ def table_of_frame(
     table = Table(tuple(columns), tuple(notes))
     table = _completable(_in_order(table, frame, time, entity, _times_of_values))
     return _with_cycles(table).placed(rows, count)
+
+
+def rows_are_named(frame: pd.DataFrame) -> bool:
+    """Whether whole numbers in a frame of numbers name its rows, or are their years in order."""
+    names = [str(name) for name in frame.columns]
+    whole = [place for place, dtype in enumerate(frame.dtypes) if getattr(dtype, "kind", "") in "iu"]
+    if any(identifies(names[place], frame.iloc[:, place].to_numpy(), first=place == 0) for place in whole):
+        return True
+    return any(_YEAR_NAME.fullmatch(name.strip()) for name in names) and table_of_frame(frame).time is not None
 
 
 def with_times(frame: pd.DataFrame) -> pd.DataFrame:

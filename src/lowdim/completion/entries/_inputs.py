@@ -1,6 +1,7 @@
 """From what users hold (arrays, frames, sparse matrices, triplets with ids) to validated entries, and what tables say of ids."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, require
-from lowdim.tables import is_frame, table_of_frame, to_pandas, with_times
+from lowdim.tables import is_frame, rows_are_named, table_of_frame, to_pandas, with_times
 
 Ids = NDArray[Any]
 
@@ -91,7 +92,8 @@ def places_of(ids: ArrayLike, known: Ids | None, axis: str, size: int = 0) -> ND
 
 
 def is_mixed(data: Any) -> bool:
-    """Whether this is a frame with more than plain numbers: texts, categories, dates (as index, too), nullable or polars' own types."""
+    """Whether this is a frame with more than plain numbers: texts, categories, dates (as index, too), other objects, nullable or polars'
+    own types, whole numbers that name the rows or are their years."""
     if not is_frame(data):
         return False
     dtypes = getattr(data, "dtypes", None)
@@ -99,11 +101,14 @@ def is_mixed(data: Any) -> bool:
         return True
     if not all(isinstance(dtype, np.dtype) and dtype.kind in "fiuO" for dtype in dtypes):
         return True
+    objects = [data.iloc[:, place] for place, dtype in enumerate(dtypes) if dtype.kind == "O"]
+    if any(isinstance(cell, bool) or not isinstance(cell, Real) for cells in objects for cell in cells.dropna()):
+        return True
     try:
         numeric(data)
     except InputError:
         return True
-    return False
+    return rows_are_named(data)
 
 
 def numeric(data: Any) -> Any:
