@@ -181,6 +181,26 @@ def test_ratings_of_few_users_are_no_table_and_warnings_know_it() -> None:
     assert all("user_table" in remark and "IterativeImputer" not in remark for remark in remarks)
 
 
+def levels_of(signal: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+    """A scale of five, of which this share is known."""
+    levels = np.clip(np.round(3 + signal), 1, 5)
+    return np.where(generator.random(signal.shape) < share, levels, NAN)
+
+
+@pytest.mark.parametrize("wanted", ["ratings", "table"])
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_held_out_entries_tell_ratings_of_few_users_from_questions(wanted: str) -> None:
+    generator = np.random.default_rng(21)
+    m, n = (40, 60) if wanted == "ratings" else (100, 12)
+    signal = generator.normal(size=(m, 2)) @ generator.normal(size=(2, n)) + 0.5 * generator.normal(size=(m, n))
+    if wanted == "ratings":  # people and films have levels of their own
+        signal = 0.4 * signal + 0.7 * generator.normal(size=(m, 1)) + 0.5 * generator.normal(size=n)
+    holed = levels_of(signal, 0.25 if wanted == "table" else 0.12, generator)
+    model = DeepMatrixCompletion(keep_empty_features=True).fit(holed)
+    assert model.solver_ == wanted
+    assert wanted == "table" or "explicit ratings" in model.reason_
+
+
 @pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
 def test_what_is_said_of_means_is_in_the_unit_in_which_columns_are_judged() -> None:
     generator = np.random.default_rng(19)

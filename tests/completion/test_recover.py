@@ -236,6 +236,22 @@ def test_a_brief_search_recovers_too_and_sooner_gives_up_on_noise(
     assert patient or given_up.iterations <= 100
 
 
+@pytest.mark.parametrize(("residual", "plans"), [(1e-5, 4), (1e-3, 2)])
+def test_a_brief_search_goes_on_where_something_nearly_fits(
+    residual: float, plans: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = []
+
+    def follow(search: recovery._Search, plan: recovery.Plan, *_: object) -> bool:
+        followed.append(plan)
+        search.best = recovery.Polished(np.ones((20, 1)), np.ones((20, 1)), residual, 0)
+        return False
+
+    monkeypatch.setattr(recovery._Search, "follow", follow)
+    recover(Entries.from_dense(np.ones((20, 20))), brief=True)
+    assert len(followed) == plans
+
+
 def test_the_reason_names_a_row_with_too_few_entries() -> None:
     random = np.random.default_rng(3)
     matrix = low_rank((40, 30), 2, random)

@@ -173,10 +173,10 @@ def complete(
     begin = _unguarded(start.completion) if start is not None and earlier else None
     _require_memory(record, entries, settings)
     solved = record.solve(scaled, held, settings, begin)
+    if solver is None and record.rescued and not solved.one_scale:
+        record, reason, solved = _rescued(scaled, held, settings, record, reason, solved)
     if solved.one_scale:
         divisor, scaled = overall, entries.with_values(entries.values / overall[entries.cols])
-    elif solver is None and record.rescued:
-        record, reason, solved = _rescued(scaled, held, settings, record, reason, solved)
     reason = f"{reason}; {solved.reason}" if solved.reason else reason
     baseline = solve_biases(scaled, held, settings)
     checks = solved.held_out, baseline.held_out
@@ -190,7 +190,7 @@ def complete(
     rank = solved.completion.factors[0].shape[1]
     remarks = [*solved.remarks, *_remarks(record, rank, entries), *_without_effect(record, settings)]
     name, completion = record.name, solved.completion
-    better = ratio < 1 if solved.checked is None else _clearly_better(*checks)
+    better = ratio < 1 if solved.checked is None else checks[0].is_clearly_better(checks[1])
     insisted = solver is not None and np.isfinite(
         checks[0].rmse
     )  # a solver that was named is used, whatever its check says
@@ -274,12 +274,11 @@ def _suitable(entries: Entries, settings: Settings, scale: bool) -> tuple[Solver
 def _rescued(
     entries: Entries, held: Mask, settings: Settings, record: Solver, reason: str, solved: Solved
 ) -> tuple[Solver, str, Solved]:
-    """Another solver's sure answer, where the one that was chosen predicts badly."""
+    """Another solver's answer, where it is to be preferred to that of the one that was chosen."""
     for other in solvers():
-        better = other.rescue(entries, held, settings, solved.held_out) if other.rescue else None
+        better = other.rescue(entries, held, settings, solved) if other.rescue and other != record else None
         if better is not None:
-            reason = f"few entries that a matrix of low rank fits exactly ({reason}, but badly predicted)"
-            return other, reason, better
+            return other, f"{better[1]} ({reason}, but not better predicted so)", better[0]
     return record, reason, solved
 
 
@@ -301,12 +300,6 @@ def _more_checks(
         other = record.held_out(entries, held, settings)
         checks = checks[0].joined(other), checks[1].joined(solve_biases(entries, held, settings).held_out)
     return checks
-
-
-def _clearly_better(model: HeldOut, baseline: HeldOut) -> bool:
-    """Whether the model's squared errors are smaller by more than their standard error; where they are not, the simpler one will do."""
-    gain = (baseline.values - baseline.predictions) ** 2 - (model.values - model.predictions) ** 2
-    return bool(gain.size and gain.mean() > gain.std() / np.sqrt(gain.size))
 
 
 def _unguarded(completion: Completion) -> Completion:

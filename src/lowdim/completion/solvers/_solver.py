@@ -154,14 +154,19 @@ class HeldOut:
         units = scale[self.cols]
         return HeldOut(self.cols, self.values * units, self.predictions * units, self.deviations * units)
 
-    def joined(self, other: "HeldOut") -> "HeldOut":
-        """Both together."""
-        return HeldOut(
-            np.concatenate([self.cols, other.cols]),
-            np.concatenate([self.values, other.values]),
-            np.concatenate([self.predictions, other.predictions]),
-            np.concatenate([self.deviations, other.deviations]),
-        )
+    def joined(self, *others: "HeldOut") -> "HeldOut":
+        """All together."""
+        parts = [(one.cols, one.values, one.predictions, one.deviations) for one in (self, *others)]
+        return HeldOut(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def of_places(self, places: Indices | Mask) -> "HeldOut":
+        """Some of them, in this order."""
+        return HeldOut(self.cols[places], self.values[places], self.predictions[places], self.deviations[places])
+
+    def is_clearly_better(self, other: "HeldOut") -> bool:
+        """Whether the squared errors are smaller than the other's on the same entries by more than the standard error."""
+        gain = (other.values - other.predictions) ** 2 - (self.values - self.predictions) ** 2
+        return bool(gain.size and gain.mean() > gain.std() / np.sqrt(gain.size))
 
     def is_uniform(self, scale: Array) -> bool:
         """Whether the errors call for one scale: they are about the same in all columns before the division.
@@ -279,7 +284,7 @@ class Solver:
         memory: Bytes that a fit takes at most beside the entries, of (entries, shape, rank): from measured peaks.
         suits: Why it suits a matrix, or None where it does not: what ``auto`` asks.
         check: The predictions of held-out entries alone, where they cost less than the whole.
-        rescue: A sure answer where another solver that ``auto`` has chosen predicts badly, or None.
+        rescue: An answer to be preferred to that of another solver that ``auto`` has chosen, and why; or None.
         rescued: Whether another solver's `rescue` is tried after it.
         reads: The settings that it reads beside the rank and the seed.
         biased: Whether it always (never) has biases; None where that is a setting it reads, or it has means of columns.
@@ -294,7 +299,7 @@ class Solver:
     memory: Callable[[int, tuple[int, int], int], int]
     suits: Callable[[Entries, Settings], str | None] = _never
     check: Callable[[Entries, Mask, Settings], HeldOut] | None = None
-    rescue: Callable[[Entries, Mask, Settings, HeldOut], Solved | None] | None = None
+    rescue: Callable[[Entries, Mask, Settings, Solved], tuple[Solved, str] | None] | None = None
     rescued: bool = False
     reads: frozenset[str] = frozenset()
     biased: bool | None = None

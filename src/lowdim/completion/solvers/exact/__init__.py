@@ -29,15 +29,16 @@ def check_exact(entries: Entries, held: Mask, settings: Settings) -> HeldOut:
     return HeldOut.of(factor_completion(_recovery(training, settings, settings.rank), training), entries, held)
 
 
-def rescue(entries: Entries, held: Mask, settings: Settings, held_out: HeldOut) -> Solved | None:
+def rescue(entries: Entries, held: Mask, settings: Settings, badly: Solved) -> tuple[Solved, str] | None:
     """A recovery where few and continuous entries were badly predicted, soon given up where nothing fits: None unless it is sure."""
     few = entries.size <= MOST_ENTRIES and entries.density <= MOST_DENSITY and min(entries.shape) >= LEAST_SIDE
     if not few or 2 * np.unique(entries.values).size <= entries.size:
         return None
-    if held_out.rmse < WELL_PREDICTED * float(np.std(entries.values)):
+    if badly.held_out.rmse < WELL_PREDICTED * float(np.std(entries.values)):
         return None
     recovery = _recovery(entries, settings, settings.rank, brief=True)
-    return _checked(recovery, entries, held, settings) if recovery.sure else None
+    why = "few entries that a matrix of low rank fits exactly"
+    return (_checked(recovery, entries, held, settings), why) if recovery.sure else None
 
 
 def _checked(recovery: Recovery, entries: Entries, held: Mask, settings: Settings) -> Solved:

@@ -14,7 +14,7 @@ from lowdim.errors import UsageError
 VANISHED = 1e-6  # relative residual that counts as none
 SURE_RESIDUAL = 1e-7  # an ill-conditioned matrix can be fitted to 1e-6 at a wrong rank
 LATE, PROMISING = 220, 1e-4  # later iterations only resolve tiny singular values, of what nearly fits by then
-PATIENT = 20_000  # entries up to which a brief search has the time for the most successful plans
+PATIENT = 20_000  # entries up to which a brief search has the time for the most successful plan
 ADMISSIBLE = 1.02  # entries per degree of freedom that a rank needs to be looked for
 
 
@@ -81,8 +81,8 @@ def recover(
         rank_bound: The largest rank looked for when it is not; 20, or what the entries allow if that is less.
         depth: L: larger values weigh small singular values harder. At least 2.
         random_state: Seed of the subspace iterations.
-        brief: Only a quick plan and, of few entries, the two most successful ones, of more one of medium length: a tenth of the time where nothing fits, and nearly as good from 1.3 entries per
-            degree of freedom on.
+        brief: Give up after a quick plan and the most successful one (of many entries one of medium length) where nothing nearly
+            fits: a fraction of the time on noise.
         journal: Where to report and to keep the state.
 
     Raises:
@@ -126,13 +126,8 @@ class _Search:
         fewer = min(self.bound, max(self.admissible, self.given or 1) + 2)
         quick = Plan(self.bound, 0.8, (8, 14, 20, 30, 40), quick=True)
         patient = Plan(self.bound, 0.96, (30, 100, 140, 180, 220, 260, 300, 340))
-        if self.brief:
-            few = self.entries.size <= PATIENT
-            return (
-                (quick, patient, Plan(fewer, 0.97, (100, 150, 200, 250)))
-                if few
-                else (quick, Plan(self.bound, 0.93, (60,)))
-            )
+        if self.brief and self.entries.size > PATIENT:
+            return quick, Plan(self.bound, 0.93, (60,))
         return (
             quick,
             patient,
@@ -147,6 +142,8 @@ class _Search:
             return self.answer()
         for number, plan in enumerate(self.plans()):
             if self.follow(plan, (random_state, number), journal):
+                break
+            if self.brief and number and self.best and self.best.relative_residual > PROMISING:
                 break
         return self.answer()
 

@@ -1,9 +1,11 @@
 """The solvers of explicit ratings: posterior averaging, and a quick variational form of it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from lowdim.completion.solvers._als import noise_free
-from lowdim.completion.solvers._solver import Entries, Settings, Solver, described
+from lowdim.completion.solvers._solver import Entries, HeldOut, Mask, Settings, Solved, Solver, described, hold_out
 from lowdim.completion.solvers.ratings._ratings import (
     DRAWS,
     KEPT_BYTES,
@@ -20,6 +22,9 @@ MOST_DENSITY = 0.3
 QUICK_FROM = 5_000_000  # entries from which averaging takes minutes
 SPARSE = 0.05  # observed share up to which a noisy matrix of any values is averaged as ratings are
 MOST_SPARSE = 300_000  # entries up to which it is
+MOST_ASKED = 10_000  # entries of a table of few distinct values that is asked whether it is one of ratings
+DIGITS = 9  # of values that were multiplied and divided
+TENTHS = 5
 
 
 def are_ratings(entries: Entries) -> bool:
@@ -27,6 +32,38 @@ def are_ratings(entries: Entries) -> bool:
     side = min(entries.shape)
     sparse = (side >= LEAST_SIDE and entries.density <= MOST_DENSITY) or (side >= FEWEST and entries.density <= SPARSE)
     return sparse and np.unique(entries.values[:: max(1, entries.size // 10_000)]).size <= MOST_LEVELS
+
+
+def _rescue(entries: Entries, held: Mask, settings: Settings, badly: Solved) -> tuple[Solved, str] | None:
+    """Averaging, unless columns predict the few distinct values of a small matrix clearly better from each other."""
+    units = np.ones(entries.shape[1]) if settings.units is None else settings.units
+    entries = entries.with_values(entries.values * units[entries.cols])
+    alone = settings.clock is None and all(block.size == 1 for block in settings.together or ())
+    if not (alone and badly.checked is not None and _could_be_ratings(entries)):
+        return None
+    checked, check = _checks(entries, badly, settings)
+    theirs = badly.held_out.in_units(units).of_places(checked[badly.checked])
+    if theirs.is_clearly_better(check):
+        return None
+    return replace(
+        solve_ratings(entries, held, settings), one_scale=True
+    ), f"few distinct values, {described(entries)}: explicit ratings"
+
+
+def _could_be_ratings(entries: Entries) -> bool:
+    few = min(entries.shape) >= FEWEST and entries.density <= MOST_DENSITY and entries.size <= MOST_ASKED
+    return few and np.unique(entries.values.round(DIGITS)).size <= MOST_LEVELS
+
+
+def _checks(entries: Entries, badly: Solved, settings: Settings) -> tuple[Mask, HeldOut]:
+    """Which entries are predicted without themselves, and how: those that the other solver lacked at once, or tenths of those it has checked."""
+    assert badly.checked is not None
+    if badly.at_once:
+        return badly.checked, check_ratings(entries, badly.checked, settings)
+    tenths = [badly.checked & hold_out(entries, 0.1, settings.seed, part, last=True) for part in range(TENTHS)]
+    checks = [check_ratings(entries, tenth, settings) for tenth in tenths]
+    order = np.argsort(np.concatenate([np.flatnonzero(tenth) for tenth in tenths]))
+    return np.any(tenths, axis=0), checks[0].joined(*checks[1:]).of_places(order)
 
 
 def _reason(entries: Entries, settings: Settings) -> str | None:
@@ -68,6 +105,7 @@ RATINGS = Solver(
     check=check_ratings,
     memory=_memory,
     suits=_suits,
+    rescue=_rescue,
     rescued=True,
     reads=frozenset({"features"}),
     biased=True,
