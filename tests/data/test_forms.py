@@ -263,6 +263,22 @@ def test_a_table_of_pictures_stays_in_its_folder(tmp_path: Path) -> None:
             load_data(str(table), path_column="file")
 
 
+@pytest.mark.parametrize(("folder", "ending"), [("images/", ".jpg"), ("", ".PNG"), ("train/", "")])
+def test_pictures_are_found_by_what_a_table_calls_them(tmp_path: Path, folder: str, ending: str) -> None:
+    names = [f"a{index}" if ending else f"a{index}.png" for index in range(8)]
+    for name in names:
+        picture(tmp_path / f"{folder}{name}{ending}")
+    table = tmp_path / "labels.csv"
+    table.write_text("id,breed\n" + "".join(f"{name},{'xy'[index % 2]}\n" for index, name in enumerate(names)))
+    data = load_data(str(table))
+    assert (data.kind, data.classes) == ("image", ("x", "y")) and data["train"].load(0).size == (16, 20)
+    assert "labels: 'breed', the only other column" in data.notes and "pictures are named in 'id'" in data.notes
+    assert f"pictures were found as {folder}{names[0]}{ending} and the like" in data.notes
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(InputError, match=r"labels.csv, row 2: there is no picture 'a0.*path_root"):
+        load_data(str(table), path_column="id", path_root=tmp_path / "elsewhere")
+
+
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [

@@ -171,7 +171,7 @@ def test_pictures_inside_a_table_are_refused_in_one_line(tmp_path: Path, wrap) -
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)).save(buffer, "png")
     pd.DataFrame({"image": [wrap(buffer.getvalue())] * 4, "label": list("abab")}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=r"row 2: .* is no path\. Pictures inside a table") as refused:
+    with pytest.raises(InputError, match=r"row 0: .* is no path\. Pictures inside a table") as refused:
         load_data(str(tmp_path / "t.parquet"))
     assert len(str(refused.value)) < 400
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from lowdim._pictures import EXTENSIONS
 from lowdim._reading import reading, said
 from lowdim.data._arrays import Rows
 from lowdim.data._dataset import UNLABELLED, Dataset, Split, Task
@@ -129,6 +130,11 @@ def table_of(
         text_column = _named(columns, TEXTS)
         path_column = None if text_column else _named(columns, PATHS)
     named, notes, classes = label_column or _named(columns, LABELS), list[str](), ()
+    if not path_column and not text_column and not features and path.is_file():
+        path_column = _of_pictures(_others(columns, [named]), (path_root or path.parent).resolve())
+        notes += [f"pictures are named in {path_column!r}"] if path_column else []
+    if path_column and labelled and named is None and len(only := [*_others(columns, [path_column])]) == 1:
+        named, notes = only[0], [*notes, f"labels: {only[0]!r}, the only other column"]
     outputs = _several(columns, named) if task == "regression" else []
     if not path_column and not text_column and (features or outputs or _all_numbers(columns, named)):
         whole, features, unused = _numbers(path, columns, outputs or [named], features, first)
@@ -136,7 +142,8 @@ def table_of(
         features, unused = (), ()
         if not path_column and not text_column:
             _require_samples(path, columns, named, first, labelled=labelled)
-        whole = _samples(path, columns, path_column, text_column, path_root, first)
+        whole, where = _samples(path, columns, path_column, text_column, path_root, first)
+        notes += where
     there = np.ones(len(whole), bool)
     if outputs:
         goals = [_column(path, columns, name, "the numbers to be predicted", "`label_column`") for name in outputs]
@@ -190,16 +197,62 @@ def _samples(
     text_column: str | None,
     path_root: Path | None,
     first: int,
-) -> Split:
-    """All rows, without labels, as pictures or texts."""
+) -> tuple[Split, list[str]]:
+    """All rows, without labels, as pictures or texts, and what to say about where pictures were found."""
     chosen = [path_column] if path_column else _text_columns(columns, text_column)
     contents = [_column(path, columns, name, "the samples", "`text_column` or `path_column`") for name in chosen]
     none = np.full(len(contents[0]), UNLABELLED)
     if path_column:
         root = (path_root or path.parent).resolve()
-        return image_split("all", _inside(contents[0], root, path), none, root)
+        names, notes = contents[0], list[str]()
+        if not any(file.is_file() for file in _inside(names, root, path, first)):
+            place = _place_of(names[0], root)
+            if place is None:
+                raise InputError(
+                    f"{path}, row {first}: there is no picture {names[0]!r} in {root}, nor in a folder there. Say with `path_root` where "
+                    "the pictures lie."
+                )
+            folder, ending = place
+            names = [f"{folder}{name}{ending}" for name in names]
+            notes.append(f"pictures were found as {folder}{contents[0][0]}{ending} and the like")
+        return image_split("all", _inside(names, root, path, first), none, root), notes
     items = [_shown(row, texts) for row, texts in enumerate(zip(*contents, strict=True), start=first)]
-    return Split(name="all", kind="text", labels=none, items=items, read=Texts(contents))
+    return Split(name="all", kind="text", labels=none, items=items, read=Texts(contents)), []
+
+
+def _of_pictures(columns: Columns, root: Path) -> str | None:
+    """The first column whose first cells name pictures below a folder."""
+    for name, cells in columns.items():
+        texts = [_as_text(cell) for cell in cells[:_TRIED]]
+        place = _place_of(texts[0], root)
+        if place and all((root / f"{place[0]}{text}{place[1]}").is_file() for text in texts):
+            return name
+    return None
+
+
+def _place_of(name: str, root: Path) -> tuple[str, str] | None:
+    """What to put before and behind a name for it to be a picture in a folder, or in a folder there."""
+    if (
+        not name.strip()
+        or len(name) > _LONGEST_NAME
+        or "\0" in name
+        or ".." in Path(name).parts
+        or Path(name).is_absolute()
+    ):
+        return None
+    folders = sorted(child.name for child in root.iterdir() if child.is_dir() and not child.is_symlink())
+    endings = (
+        [""] if Path(name).suffix.lower() in EXTENSIONS else sorted(EXTENSIONS | {end.upper() for end in EXTENSIONS})
+    )
+    return next(
+        (
+            (folder, ending)
+            for folder in ("", *(f"{folder}/" for folder in folders[:_TRIED_FOLDERS]))
+            for ending in endings
+            if (root / f"{folder}{name}{ending}").is_file()
+        ),
+        None,
+    )
 
 
 def _others(columns: Columns, of: Sequence[str | None]) -> Columns:
@@ -416,13 +469,15 @@ def _fractions(labels: Sequence[str]) -> bool:
     return bool((numbers != np.round(numbers)).any())
 
 
-_LONGEST_PATH = 4096
+_LONGEST_PATH, _LONGEST_NAME = 4096, 255
 """Characters; no system opens longer ones."""
+_TRIED, _TRIED_FOLDERS = 3, 50
+"""Cells of a column, and folders beside a table, that are looked at for pictures that are not where a path says."""
 
 
-def _inside(names: list[str], root: Path, table: Path) -> list[Path]:
+def _inside(names: list[str], root: Path, table: Path, first: int) -> list[Path]:
     paths: list[Path] = []
-    for row, name in enumerate(names, start=2):
+    for row, name in enumerate(names, start=first):
         if len(name) > _LONGEST_PATH or "\0" in name or name.startswith("{'"):
             raise InputError(
                 f"{table}, row {row}: {name[:40]!r}… is no path. Pictures inside a table are not read: save them as files, and give "
