@@ -3,11 +3,8 @@
 import contextlib
 import io
 import json
-import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -17,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import runner
 from lowdim.cli import main
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 QUICK = ["finetune", "--model", "digits-0-4", "--data", "digits", "--shots", "6", "--limit", "200", "--epochs", "3"]
 
 
@@ -134,14 +131,10 @@ def test_auto_also_tries_what_it_is_asked_to(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_gives_the_result_of_an_unbroken_one(run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lowdim", *QUICK, "--method", "scl", "--out", "killed"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stderr is not None
-        process.stderr.readline()
-        time.sleep(0.3)
-        process.send_signal(signal.SIGKILL)
+    process = runner.start(tmp_path, *QUICK, "--method", "scl", "--out", "killed")
+    process.wait_for("\n")
+    time.sleep(0.3)
+    process.kill()
     found = result(lowdim(*QUICK, "--method", "scl", "--out", "killed", "--json", folder=tmp_path))
     whole = json.loads((run / "tuned" / "result.json").read_text())
     assert found["accuracy"] == whole["accuracy"] and found["nc1"] == whole["nc1"]
@@ -262,17 +255,9 @@ def test_two_processes_give_the_metrics_of_one(run: Path) -> None:
     """Batches of 7: shares of four and three samples."""
     words = [*QUICK, "--method", "scl", "--batch-size", "7"]
     lowdim(*words, "--out", "alone", "--json", folder=run)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lowdim"]
-    done = subprocess.run(
-        [sys.executable, *launcher, *words, "--out", "two"],
-        cwd=run,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Tuned with scl") == 1, "only one process prints"
+    done = [process.done() for process in runner.job(2, runner.COMMAND, *words, "--out", "two", folder=run)]
+    assert [one.returncode for one in done] == [0, 0], [one.stderr for one in done]
+    assert "".join(one.stdout for one in done).count("Tuned with scl") == 1, "only one process prints"
     one, two = (json.loads((run / name / "result.json").read_text()) for name in ("alone", "two"))
     assert two["accuracy"] == one["accuracy"]
     assert two["nc1"] == pytest.approx(one["nc1"], rel=1e-6)

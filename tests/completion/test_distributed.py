@@ -1,13 +1,12 @@
 """Several processes find what one finds."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import runner
 from lowdim.completion.entries import Entries
 
 WORKER = """
@@ -30,12 +29,12 @@ processes.destroy_process_group()
 
 
 def launch(folder: Path, size: int) -> tuple[np.ndarray, list]:
-    command = [sys.executable, "-c", WORKER, str(folder)]
     started = [
-        subprocess.Popen([*command, str(rank), str(size)], stdout=subprocess.PIPE, text=True) for rank in range(size)
+        runner.Script(WORKER, folder, rank, size, folder=folder, log=f"{rank}-of-{size}") for rank in range(size)
     ]
-    outputs = [process.communicate(timeout=120)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * size
+    done = [process.done(120) for process in started]
+    assert [one.returncode for one in done] == [0] * size, [one.stderr for one in done]
+    outputs = [one.stdout for one in done]
     parts = [np.load(folder / f"out{size}-{rank}.npz") for rank in range(size)]
     for part in parts:
         np.testing.assert_array_equal(part["right"], parts[0]["right"])

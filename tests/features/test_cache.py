@@ -1,8 +1,6 @@
 """What is kept of computed features, who finds it again, and what goes first."""
 
 import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import runner
 from lowdim.data import load_data
 from lowdim.features import (
     FeatureCache,
@@ -184,12 +183,11 @@ for turn in range(12):
 
 def test_processes_that_write_read_and_evict_at_once_read_what_is_right(tmp_path):
     """Three processes, five contents, room for one."""
-    command = [sys.executable, "-c", WRITER]
-    jobs = [subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE) for rank in range(3)]
-    for job in jobs:
-        assert job.wait(120) == 0, job.stderr.read().decode()
-        job.stderr.close()
-    assert sum(file.stat().st_size for file in files(tmp_path)) <= 60_000
+    cache = tmp_path / "cache"
+    jobs = [runner.Script(WRITER, rank, cache, folder=tmp_path, log=f"{rank}") for rank in range(3)]
+    for done in [job.done(120) for job in jobs]:
+        assert done.returncode == 0, done.stderr
+    assert sum(file.stat().st_size for file in files(cache)) <= 60_000
 
 
 def network():

@@ -2,11 +2,6 @@
 
 import copy
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import runner
 from lowdim._files import load_tensors
 from lowdim._job import Job
 from lowdim.data import Dataset, load_data
@@ -326,23 +322,19 @@ torch.save({name: p.detach() for name, p in fitted.model.trained().items()}, sys
 def _run_with_kills(folder: Path, kills: int, seed: int) -> dict[str, torch.Tensor]:
     """The weights of a run killed at random moments and started again; no epoch that had been saved is lost."""
     generator = np.random.default_rng(seed)
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
     result = folder / "weights.pt"
-    command = [sys.executable, str(script), str(folder / "bench"), str(result)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     step = 0
-    for _ in range(kills):
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(float(generator.uniform(0, 1.0)))
-            process.send_signal(signal.SIGKILL)
+    for kill in range(kills):
+        process = runner.Script(SCRIPT, folder / "bench", result, folder=folder, log=f"killed-{kill}")
+        process.wait_for("ready")
+        process.join(float(generator.uniform(0, 1.0)))
+        process.kill()
         for state in (folder / "bench").glob("*/scl-*.safetensors"):
             now = json.loads(load_tensors(state)[1]["loop"])["step"]
             assert now >= step
             step = now
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    done = runner.Script(SCRIPT, folder / "bench", result, folder=folder).done(300)
+    assert done.returncode == 0, done.stderr
     return torch.load(result, weights_only=True)
 
 

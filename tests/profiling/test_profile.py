@@ -248,13 +248,14 @@ def test_every_sample_is_read_by_exactly_one_process(count, tmp_path):
             assert sorted(np.concatenate([*read, []])) == list(range(samples))
 
 
-SOME = (2, 3, 4, 5, 8, 13, 29, 50)
+SOME = {2: (2, 3, 13), 3: (2, 4, 5, 30), 4: (3, 8, 13, 50)}
+"""Fewer samples than processes, shares of unequal size, batches of one, two and three."""
 
 
 @pytest.mark.parametrize(
     ("count", "numbers"),
     [
-        *((count, SOME) for count in (2, 3, 4)),
+        *SOME.items(),
         *(pytest.param(n, range(2, 51), marks=pytest.mark.slow) for n in (2, 3, 4)),
     ],
 )

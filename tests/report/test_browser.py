@@ -85,8 +85,9 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture(scope="module", params=["light", "dark"])
 def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Any, list[str]]]:
+    """The page and what went wrong on it; one for all tests, in their order, because drawing its figures takes seconds."""
     context = browser.new_context(color_scheme=request.param, offline=True, viewport={"width": 1200, "height": 900})
     page = context.new_page()
     page.set_default_timeout(30_000)

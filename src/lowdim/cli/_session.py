@@ -90,9 +90,17 @@ class Signals:
     def _swallowed(self, raised: Any) -> None:
         """Python drops what is raised inside a finaliser or a callback from C: the signal comes once more, a little later."""
         if self.received is not None and isinstance(raised.exc_value, KeyboardInterrupt):
-            threading.Timer(0.01, _thread.interrupt_main, [self.received]).start()
+            threading.Timer(0.01, _send_again, [self.received]).start()
         else:
             sys.__unraisablehook__(raised)
+
+
+def _send_again(number: int) -> None:
+    """To the main thread, which wakes from what it waits for where the system has signals of threads."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 FIRST, LATER = 8.0, 25.0
