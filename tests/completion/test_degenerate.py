@@ -1,6 +1,7 @@
 """What no solver may stumble over: a single row or column, zeros, constants, columns without entries."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lowdim.completion import DeepMatrixCompletion
@@ -89,8 +90,18 @@ def test_sizes_at_the_ends_of_the_numbers(exponent: int) -> None:
     np.testing.assert_allclose(scaled, np.ldexp(plain, exponent), rtol=1e-9, atol=5e-324)
 
 
-@pytest.mark.parametrize("sizes", [(1e200, 1e-200), (1.0, 1e-300), (1e300, 1.0)])
-def test_columns_that_would_vanish_beside_others_are_refused(sizes: tuple[float, float]) -> None:
-    matrix = holed(normal(12, 4)) * np.array([*sizes, sizes[0], sizes[0]])
+@pytest.mark.parametrize("exponents", [(660, -660), (0, -1000), (1000, 0)])
+def test_columns_of_sizes_far_apart(exponents: tuple[int, int]) -> None:
+    matrix = holed(np.clip(np.round(normal(12, 4) * 4), -7, 7) / 4)
+    sizes = np.array([*exponents, exponents[0], exponents[0]])
+    plain, scaled = (DeepMatrixCompletion().fit_transform(one) for one in (matrix, np.ldexp(matrix, sizes)))
+    np.testing.assert_allclose(scaled, np.ldexp(plain, sizes), rtol=1e-6)
     with pytest.raises(InputError, match="sizes so far apart"):
-        DeepMatrixCompletion().fit(matrix)
+        DeepMatrixCompletion(scale=False).fit(np.ldexp(matrix, sizes))
+
+
+def test_huge_values_beside_an_index_of_times() -> None:
+    matrix = holed(np.cumsum(normal(12, 4), axis=0))
+    frame = pd.DataFrame(matrix, index=pd.date_range("2024-01-01", periods=12))
+    plain, scaled = (DeepMatrixCompletion().fit_transform(one) for one in (frame, frame * 2.0**1000))
+    np.testing.assert_allclose(scaled, plain * 2.0**1000, rtol=1e-6)

@@ -157,8 +157,8 @@ def complete(
         start: An earlier completion of a matrix of the same shape. The last fit starts from it if the solver, the rank and the
             biases are the same; the check never does, because it may have seen the held-out entries.
     """
-    unit = _unit(entries)
-    entries = entries.with_values(entries.values / unit)
+    unit = _units(entries, scale)
+    entries = entries.with_values(entries.values / unit[entries.cols])
     record, reason = (
         _suitable(entries, settings, scale) if solver is None else (solver_named(solver), "you asked for it")
     )
@@ -241,24 +241,27 @@ def _biases_check(entries: Entries, solved: Solved, settings: Settings) -> HeldO
     return left_out_biases(entries, solved.checked)
 
 
-def _unit(entries: Entries) -> float:
-    """A power of two that brings values whose squares would overflow or vanish to a size of 1; otherwise 1.
+def _units(entries: Entries, scale: bool) -> Array:
+    """Powers of two ``(n,)`` that bring values whose squares would overflow or vanish to a size of 1; otherwise 1.
+
+    All columns have the same, unless whole ones would vanish beside others: then each has its own, where columns are scaled anyway.
 
     Raises:
-        InputError: If this would bring a whole column to nothing.
+        InputError: If columns would vanish that are not scaled.
     """
-    sizes = np.abs(entries.values)
-    size = float(sizes.max())
-    if np.any((sizes > 0) & (sizes < size * APART)):
-        of_columns = np.zeros(entries.shape[1])
-        np.maximum.at(of_columns, entries.cols, sizes)
-        least = float(of_columns[of_columns > 0].min())
-        if least < size * APART:
+    sizes = np.zeros(entries.shape[1])
+    np.maximum.at(sizes, entries.cols, np.abs(entries.values))
+    largest = float(sizes.max())
+    least = float(sizes[sizes > 0].min(initial=largest))
+    if least < largest * APART:
+        if not scale:
             raise InputError(
-                f"A column whose values are at most {least:.1e} stands beside values of {size:.1e}: numbers of sizes so far apart cannot be "
-                "completed together. Multiply that column, or leave it out."
+                f"A column whose values are at most {least:.1e} stands beside values of {largest:.1e}: without scaling, numbers of sizes so far "
+                "apart cannot be completed together. Scale the columns, or multiply or leave out that one."
             )
-    return 1.0 if size == 0 or SAFE[0] < size < SAFE[1] else math.ldexp(1.0, math.frexp(size)[1] - 1)
+        return np.where(sizes > 0, np.ldexp(1.0, np.frexp(sizes)[1] - 1), 1.0)
+    inside = largest == 0 or SAFE[0] < largest < SAFE[1]
+    return np.full(sizes.size, 1.0 if inside else math.ldexp(1.0, math.frexp(largest)[1] - 1))
 
 
 def _suitable(entries: Entries, settings: Settings, scale: bool) -> tuple[Solver, str]:

@@ -32,6 +32,7 @@ def comes_round(days: Array, values: Array, length: float) -> bool:
         return False
     order = np.argsort(days, kind="stable")
     days, values = days[order] - days[order[0]], values[order]
+    values = np.ldexp(values, -np.frexp(np.abs(values).max())[1])  # whose squares neither overflow nor vanish
     trend = np.column_stack([np.ones(days.size), days / days[-1]])
     values = values - trend @ np.linalg.lstsq(trend, values, rcond=None)[0]
     drift = _mean_around(days, values, length)
