@@ -1,5 +1,7 @@
 """The table solver: better than the usual imputers on real tables, honest intervals, and awkward shapes."""
 
+import functools
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_wine
@@ -28,6 +30,14 @@ def solve(holed: np.ndarray, **settings: int):
     return solve_table(entries, hold_out(entries, 0.1, 0), Settings(**settings)), entries
 
 
+@functools.cache
+def solved_cancer(share: float, seed: int):
+    """The standardised table, which of its cells are missing, the solution and the entries."""
+    data = standardised(load_breast_cancer().data)
+    holed, missing = with_holes(data, share, seed=seed)
+    return data, missing, *solve(holed)
+
+
 @pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
 def test_beats_standardised_neighbours_at_half_missing(load) -> None:
     data = load().data
@@ -43,20 +53,16 @@ def test_beats_standardised_neighbours_at_half_missing(load) -> None:
 
 
 def test_held_out_error_predicts_the_error_of_the_missing_cells() -> None:
-    data = standardised(load_breast_cancer().data)
     promised, true = [], []
     for seed in (101, 102, 103):
-        holed, missing = with_holes(data, 0.3, seed=seed)
-        solved, entries = solve(holed)
+        data, missing, solved, entries = solved_cancer(0.3, seed)
         promised.append(solved.held_out.rmse)
         true.append(np.sqrt(np.mean((solved.completion.complete(entries) - data)[missing] ** 2)))
     assert np.mean(promised) == pytest.approx(np.mean(true), rel=0.1)
 
 
 def test_intervals_cover_what_they_say() -> None:
-    data = standardised(load_breast_cancer().data)
-    holed, missing = with_holes(data, 0.3, seed=102)
-    solved, _entries = solve(holed)
+    data, missing, solved, _entries = solved_cancer(0.3, 102)
     rows, cols = np.nonzero(missing)
     width = 1.6449 * solved.completion.deviation(rows, cols) * solved.held_out.calibration
     covered = np.abs(solved.completion.predict(rows, cols) - data[rows, cols]) <= width

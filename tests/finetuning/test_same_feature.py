@@ -139,7 +139,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_all_commands_take_the_same(spec: str, kind: str, tmp_path: Path) -> None:
-    data = load_data("digits-0-4", shots=5, limit=60)
+    data = load_data("digits-0-4", shots=3, limit=30)
     network = load_model(spec, arguments={"kind": kind})
     measured = profile(network, data, splits=["train"]).feature
     candidate = Candidate(name="one", model=spec, options={"arguments": {"kind": kind}})
