@@ -1,5 +1,6 @@
 """Which method? A ladder from the cheapest on: cross-validated evidence on the training split, ties to the cheaper."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ _FURTHER = 0.55
 """Weight of the layers before the last in the frozen head from which a block is tried: where the last layer is not the right one."""
 _FAR = 0.4
 """The same for training everything: what a block can mend ends with what the layers before it give."""
+_FOLDS = 5
 _LEFT_OUT = 40
 """Left-out samples by which training everything is judged, where the first fold does not speak against it."""
 
@@ -122,7 +124,7 @@ def gather_evidence(
     also: Sequence[Plan] = (),
     *,
     everything: Plan | None = None,
-    folds: int = 5,
+    folds: int = _FOLDS,
     enough: float = np.inf,
     baseline: bool = True,
     until: float = np.inf,
@@ -305,11 +307,12 @@ def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: f
     if head is None:
         return None, "saved features come from no network that could be trained"
     plan = plan_of(method_named(_WHOLE), bench.network.module, options, bench.feature)
-    said = f"training everything (`method={ensemble_adapt.METHOD.name!r}`{_cost(bench, plan)})"
+    trainings = 1 + min(_FOLDS, math.ceil(_LEFT_OUT * _FOLDS / len(bench.labels)))
+    said = f"training everything (`method={ensemble_adapt.METHOD.name!r}`{_cost(bench, plan, trainings)})"
     useless = first.baseline is not None and paired_difference(first.baseline.correct, first.probe.correct)[0] >= 0
     if head.further < _FAR and not useless:
         return None, f"{said} may pay from {100 * _FAR:.0f} % on: not tried"
-    if time.monotonic() + 2 * bench.seconds_of(plan) > until:
+    if time.monotonic() + trainings * bench.seconds_of(plan) > until:
         return None, f"{said} may pay, but would not end in time (`minutes`): not tried"
     return (
         plan,
@@ -317,9 +320,9 @@ def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: f
     )
 
 
-def _cost(bench: Bench, plan: Plan) -> str:
+def _cost(bench: Bench, plan: Plan, trainings: int = 2) -> str:
     """What trying a plan would cost: it is trained at least twice, on a fold and on all samples."""
-    seconds = 2 * bench.seconds_of(plan)
+    seconds = trainings * bench.seconds_of(plan)
     return f", in about {seconds / 60:.0f} minutes" if seconds >= 100 else f", in about {max(seconds, 1):.0f} s"
 
 
