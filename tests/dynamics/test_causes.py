@@ -715,3 +715,28 @@ def test_directions_that_changed_little_are_known_less_well():
     assert Bases.from_change(start, directions, precision=1e-7, errors=errors).rank == 3
     with pytest.raises(InputError, match="no part of the weights is invariant"):
         Bases.from_change(start, directions, precision=1e-7)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_random_signs_are_no_weights_after_some_training_and_no_optimizer(kind):
+    """Whole numbers are exact: one bit each does not make them numbers of a coarse type, in which nearly everything agrees."""
+    random = np.random.default_rng(7)
+    history = [[np.sign(random.standard_normal((20, 20))).astype(kind) for _ in range(3)] for _ in range(6)]
+    report = report_parsimony(history)
+    assert report.checks[0].holds is False
+    assert "were drawn otherwise" in report.checks[0].reason
+    assert report.causes == [report.checks[0].reason]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_steps_of_random_signs_are_not_taken_for_adam(seed):
+    random = np.random.default_rng(seed)
+    inputs, targets = samples("whitened", 30)
+    start = train(inputs, targets, sgd(lr=1e-3), steps=0, kind=torch.float64)[0]
+    walk = [start]
+    for _ in range(5):
+        walk.append([weight + 0.01 * np.sign(random.standard_normal(weight.shape)) for weight in walk[-1]])
+    (cause, *_) = report_parsimony(walk, problem=Problem(targets, inputs)).causes
+    assert "same size" in cause and "no more those of the data's gradient than random" in cause
+    (cause, *_) = report_parsimony(train(inputs, targets, adam(1e-3), steps=5), problem=Problem(targets, inputs)).causes
+    assert "as Adam" in cause

@@ -237,10 +237,10 @@ def find_cause(
             "does not cover."
         )
     if _equal_entries(step):
-        return (
-            "Every entry of the first step has the same size: the optimizer scales each entry by itself (as Adam does) and "
-            "is not equivariant."
-        )
+        same = "Every entry of the first step has the same size"
+        if problem is not None and not _downhill(step, gradients(step.weights, problem.phi, problem.gram)):
+            return f"{UNTOLD}: {same.lower()}, but its signs are no more those of the data's gradient than random ones."
+        return f"{same}: the optimizer scales each entry by itself (as Adam does) and is not equivariant."
     missing, slopes = _common_residual(step, step.update), None
     several = 2 * _moved_on(step)
     if step.iterations != 1:
@@ -660,7 +660,13 @@ def _equal_entries(step: Step) -> bool:
     decay = _regress([np.sign(update), weights], update)[0][1]  # decoupled from the rest, as AdamW has it
     sizes = np.abs(update - decay * weights)
     typical = np.median(sizes)
-    return bool(np.mean(np.abs(sizes - typical) <= max(1e-2, 10 * step.noise) * typical) > 0.9)
+    return bool(np.mean(np.abs(sizes - typical) <= min(max(1e-2, 10 * step.noise), 0.3) * typical) > 0.9)
+
+
+def _downhill(step: Step, slopes: Matrices) -> bool:
+    """Whether the signs of a step are against those of the gradient by more than random ones are: four standard deviations."""
+    signs = -np.sign(_flat(step.update)) * np.sign(_flat(slopes))
+    return bool(signs.sum() > 4 * np.sqrt(np.count_nonzero(signs)))
 
 
 def _regress(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndarray, float]:

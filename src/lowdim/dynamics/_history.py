@@ -12,6 +12,7 @@ from jaxtyping import Float
 from lowdim._arguments import named
 from lowdim._names import step_name
 from lowdim.dynamics._bases import orthogonal_part
+from lowdim.dynamics._problem import has_fractions
 from lowdim.dynamics._trajectory import Trajectory
 from lowdim.dynamics._weight_files import PickleReader, find_factors, held_shapes, read_matrix, weight_files
 from lowdim.errors import InputError, NonFiniteError, did_you_mean
@@ -230,14 +231,16 @@ def _array(value: Any, name: str) -> np.ndarray:
 def rounding_unit(arrays: Iterable[np.ndarray]) -> float:
     """Distance of 1 from the next number, in the coarsest type among the arrays or in a coarser one that holds them all.
 
-    Weights that were trained in bfloat16 and saved as float32 are still bfloat16 numbers.
+    Weights that were trained in bfloat16 and saved as float32 are still bfloat16 numbers. Whole numbers are exact.
     """
     unit, bits = float(np.finfo(np.float64).eps), 0
     for array in arrays:
+        if not has_fractions(array):
+            continue
         if array.dtype.kind == "f":
             unit = max(unit, float(np.finfo(array.dtype).eps))
         bits = max(bits, _bits(array))
-    return max(unit, 2.0 ** (1 - bits))
+    return max(unit, 2.0 ** (1 - (bits or 53)))
 
 
 def _bits(array: np.ndarray) -> int:

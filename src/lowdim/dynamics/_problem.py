@@ -38,7 +38,9 @@ class Problem:
 
     def __post_init__(self) -> None:
         given = [np.asarray(array) for array in (self.targets, self.inputs) if array is not None]
-        units = [float(np.finfo(array.dtype).eps) for array in given if array.dtype.kind == "f" and _fractions(array)]
+        units = [
+            float(np.finfo(array.dtype).eps) for array in given if array.dtype.kind == "f" and has_fractions(array)
+        ]
         object.__setattr__(self, "precision", max(units, default=float(np.finfo(np.float64).eps)))
         for name, array in zip(("targets", "inputs"), given, strict=False):
             object.__setattr__(self, name, np.asarray(array, np.float64))
@@ -125,7 +127,8 @@ class Problem:
         return self if self.inputs is None else Problem(self.targets, whiten(self.inputs))
 
 
-def _fractions(array: np.ndarray) -> bool:
+def has_fractions(array: np.ndarray) -> bool:
+    """Whether some entry is no whole number."""
     return not bool((array == np.rint(array)).all())
 
 
