@@ -10,6 +10,7 @@ import pytest
 import lowdim.models
 from lowdim.errors import NonFiniteError, UsageError
 from lowdim.experiments import load
+from lowdim.experiments._kept import keeping
 from lowdim.experiments.deep_completion import _against_width
 from lowdim.experiments.layerwise import fall_verdict
 from lowdim.experiments.transfer import scarcity_verdicts
@@ -20,14 +21,14 @@ from lowdim.report._tables import to_csv
 # Empty `data`: the embedded digits, also where the real networks are at hand.
 QUICK = {
     "layerwise-collapse": {},
-    "prevalence-of-separation": {"data": "", "mlp_epochs": 10},
+    "prevalence-of-separation": {"data": "", "mlp_epochs": 10, "limit": 150, "draws": 2},
     "unconstrained-features": {"starts": 1},
     "few-labels": {"draws": 1},
     "damaged-picture": {"height": 80, "width": 120},
-    "collapse-and-transfer": {"data": ""},
-    "transfer-table": {"data": "", "shots": 5, "seeds": 1},
-    "data-scarcity": {"data": "", "sizes": (3, 6), "seeds": 1},
+    "collapse-and-transfer": {"data": "", "limit": 200},
     "layerwise-finetuning": {"data": "", "shots": 5, "seeds": 1},
+    "transfer-table": {"data": "", "shots": 5, "seeds": 1},
+    "data-scarcity": {"data": "", "sizes": (3, 5), "seeds": 1},
 }
 
 
@@ -48,9 +49,16 @@ def lines_of(figures):
             yield figure
 
 
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Where these experiments leave parts for each other, as in one run of `reproduce`."""
+    return tmp_path_factory.mktemp("run") / "parts"
+
+
 @pytest.mark.parametrize("id", QUICK)
-def test_verdicts_hold_and_figures_hold_numbers(id):
-    outcome = run(id)
+def test_verdicts_hold_and_figures_hold_numbers(id, parts):
+    with keeping(parts, id):
+        outcome = run(id)
     assert [verdict.name for verdict in outcome.verdicts if verdict.failed] == []
     assert outcome.verdicts and all(verdict.judged or verdict.note for verdict in outcome.verdicts)
     assert outcome.figures or outcome.tables
@@ -142,10 +150,10 @@ def test_runs_that_were_stopped_are_no_curve():
 
 
 def test_the_terminal_phase_needs_training_beyond_zero_error():
-    outcome = run("terminal-phase", mlp_epochs=250, cnn_epochs=1, measurements=12)
+    outcome = run("terminal-phase", mlp_epochs=250, cnn_epochs=1, measurements=6)
     failed = [verdict.name for verdict in outcome.verdicts if verdict.failed]
     assert failed == ["CNN: training error at the end"]
-    short = run("terminal-phase", mlp_epochs=15, cnn_epochs=1, measurements=8)
+    short = run("terminal-phase", mlp_epochs=15, cnn_epochs=1, measurements=4)
     assert any(verdict.name.startswith("MLP: NC1 at zero error") for verdict in short.verdicts if verdict.failed)
 
 
