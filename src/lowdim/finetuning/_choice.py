@@ -27,6 +27,8 @@ _FURTHER = 0.55
 """Weight of the layers before the last in the frozen head from which a block is tried: where the last layer is not the right one."""
 _FAR = 0.4
 """The same for training everything: what a block can mend ends with what the layers before it give."""
+_NEARLY = 0.75
+"""Share of the probe's accuracy that no network at all reaches, from which everything is trained."""
 _FOLDS = 5
 _LEFT_OUT = 40
 """Left-out samples by which training everything is judged, where the first fold does not speak against it."""
@@ -302,21 +304,28 @@ def block_may_pay(bench: Bench) -> tuple[bool, str]:
 
 def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: float) -> tuple[Plan | None, str]:
     """A plan that trains everything where frozen layers say little of the classes, and what to say about it: the frozen head leans on
-    layers before the last, or no network at all is as good as it."""
+    layers before the last, or no network at all is nearly as good as it. Not of texts: there it gained nothing."""
     head = bench.fit(probe_plan(bench)).head
     if head is None:
         return None, "saved features come from no network that could be trained"
+    if bench.train.kind == "text":
+        return None, f"training everything (`method={ensemble_adapt.METHOD.name!r}`) is not tried with texts"
     plan = plan_of(method_named(_WHOLE), bench.network.module, options, bench.feature)
     trainings = 1 + min(_FOLDS, math.ceil(_LEFT_OUT * _FOLDS / len(bench.labels)))
     said = f"training everything (`method={ensemble_adapt.METHOD.name!r}`{_cost(bench, plan, trainings)})"
-    useless = first.baseline is not None and paired_difference(first.baseline.correct, first.probe.correct)[0] >= 0
-    if head.further < _FAR and not useless:
+    nothing = 0.0 if first.baseline is None else first.baseline.accuracy / max(first.probe.accuracy, 1e-9)
+    if head.further < _FAR and nothing < _NEARLY:
         return None, f"{said} may pay from {100 * _FAR:.0f} % on: not tried"
     if time.monotonic() + trainings * bench.seconds_of(plan) > until:
         return None, f"{said} may pay, but would not end in time (`minutes`): not tried"
     return (
         plan,
-        f"{said} may pay: {'no network at all is as good as the probe' if useless else f'from {100 * _FAR:.0f} % on'}",
+        f"{said} may pay: "
+        + (
+            f"no network at all is right {nothing:.2f} times as often"
+            if nothing >= _NEARLY
+            else f"from {100 * _FAR:.0f} % on"
+        ),
     )
 
 
