@@ -27,8 +27,8 @@ _FURTHER = 0.55
 """Weight of the layers before the last in the frozen head from which a block is tried: where the last layer is not the right one."""
 _FAR = 0.4
 """The same for training everything: what a block can mend ends with what the layers before it give."""
-_NEARLY = 0.75
-"""Share of the probe's accuracy that no network at all reaches, from which everything is trained."""
+_NEARLY, _RIGHT = 0.75, 0.9
+"""Share of the probe's accuracy that no network at all reaches, from which everything is trained, unless the probe is right this often."""
 _FOLDS = 5
 _LEFT_OUT = 40
 """Left-out samples by which training everything is judged, where the first fold does not speak against it."""
@@ -314,7 +314,8 @@ def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: f
     trainings = 1 + min(_FOLDS, math.ceil(_LEFT_OUT * _FOLDS / len(bench.labels)))
     said = f"training everything (`method={ensemble_adapt.METHOD.name!r}`{_cost(bench, plan, trainings)})"
     nothing = 0.0 if first.baseline is None else first.baseline.accuracy / max(first.probe.accuracy, 1e-9)
-    if head.further < _FAR and nothing < _NEARLY:
+    little = nothing >= _NEARLY and first.probe.accuracy < _RIGHT
+    if head.further < _FAR and not little:
         return None, f"{said} may pay from {100 * _FAR:.0f} % on: not tried"
     if time.monotonic() + trainings * bench.seconds_of(plan) > until:
         return None, f"{said} may pay, but would not end in time (`minutes`): not tried"
