@@ -135,7 +135,7 @@ def gather_evidence(
     and other plans; perhaps also the baseline without a model, where there is a model.
 
     A plan that is no better than the probe on the first fold is not trained on further ones (of `everything`, the average must be worse
-    by more than a standard error of the log loss); nor one that has `enough` left-out samples, or that would not be done by the time `until` (as of `time.monotonic`).
+    by more than two standard errors of the log loss); nor one that has `enough` left-out samples, or that would not be done by the time `until` (as of `time.monotonic`).
     """
     started = time.monotonic()
     part = fold_of(bench.labels, folds, bench.job.seed, bench.train.copies)
@@ -174,7 +174,7 @@ def gather_evidence(
 
     def may_gain(heldout: np.ndarray) -> bool:
         gain, error = paired_difference(*(losses_of(rows, bench.labels) for rows in (probe, averaged(heldout))))
-        return gain > -error
+        return gain > -2 * error
 
     def climbed(other: Plan, enough: float, goes_on: Callable[[np.ndarray], bool] = gains) -> np.ndarray | None:
         if started >= until:
