@@ -175,7 +175,7 @@ def test_the_tour_for_people(lowdim, monkeypatch, tmp_path):
     )
     assert "Theory: gradient descent" in out and "    lowdim check weights/ --theorem parsimony\n" in out
     assert f"page: {Path('tour') / 'report.html'}" in out
-    assert "<span>check</span> <span>weights/</span>" in (tmp_path / "tour" / "report.html").read_text()
+    assert "<span>check</span> <span>weights/<wbr></span>" in (tmp_path / "tour" / "report.html").read_text()
 
 
 def test_the_tour_without_torch_names_what_it_left_out(lowdim, monkeypatch):

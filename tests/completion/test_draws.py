@@ -29,7 +29,7 @@ def correlated() -> tuple[np.ndarray, np.ndarray, DeepMatrixCompletion]:
     """A table whose first two columns have the correlation 0.69; with holes; and the model of it."""
     generator = np.random.default_rng(0)
     common = generator.normal(size=(400, 1))
-    data = 1.5 * common + generator.normal(size=(400, 4))
+    data = common * [1.5, 1.5, -1.5, 1.5] + generator.normal(size=(400, 4))  # no level that a row shares
     holed = np.where(generator.random(data.shape) < 0.4, np.nan, data)
     holed[:, 3] = data[:, 3]
     return data, holed, DeepMatrixCompletion(solver="table").fit(holed)

@@ -102,7 +102,9 @@ def labels_that_mean_nothing(monkeypatch):
     """Each method is trained on labels spread evenly over the true classes, in each seed."""
     right = transfer._tuned
     monkeypatch.setattr(
-        transfer, "_tuned", lambda case, method, seed, data: right(case, method, seed, transfer.mixed(data, seed))
+        transfer,
+        "_tuned",
+        lambda case, method, seed, data, folder: right(case, method, seed, transfer.mixed(data, seed), folder),
     )
     return run("layerwise-finetuning", data="", shots=5, seeds=2, methods=("linear-probe", "layer"))
 
