@@ -531,7 +531,7 @@ EXPERIMENTS = (
         settings=DepthWidthSettings,
         run=run_depth_width,
         full={"widths": tuple(range(10, 101, 10)), "max_iterations": (60_000, 60_000)},
-        cost=47,
+        cost=36,
     ),
     Experiment(
         id="completion-sample-complexity",
@@ -544,7 +544,7 @@ EXPERIMENTS = (
         settings=SampleComplexitySettings,
         run=run_sample_complexity,
         full={"shares": tuple(np.arange(2, 11) / 20), "width": 100, "trials": 5, "max_iterations": 40_000},
-        cost=23,
+        cost=13,
     ),
     Experiment(
         id="completion-compressed",
@@ -557,7 +557,7 @@ EXPERIMENTS = (
         settings=CompressedSettings,
         run=run_compressed,
         full={"d": 1000, "step": 5e-3},
-        cost=10,
+        cost=5,
     ),
     Experiment(
         id="completion-narrow",
@@ -570,6 +570,6 @@ EXPERIMENTS = (
         settings=NarrowSettings,
         run=run_narrow,
         full={"assumed_ranks": (5, 8, 10, 12, 15, 20)},
-        cost=11,
+        cost=8,
     ),
 )

@@ -315,7 +315,7 @@ EXPERIMENTS = (
         settings=CollapseSettings,
         run=run_collapse,
         needs=("torch",),
-        cost=11,
+        cost=5,
     ),
     Experiment(
         id="prevalence-of-separation",
@@ -331,6 +331,6 @@ EXPERIMENTS = (
         run=run_prevalence,
         full={"limit": 4000},
         needs=("torch",),
-        cost=50,
+        cost=46,
     ),
 )

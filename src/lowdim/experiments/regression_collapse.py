@@ -220,6 +220,6 @@ EXPERIMENTS = (
         run,
         full={"width": 128, "iterations": 5000, "networks": 3},
         needs=("torch",),
-        cost=8,
+        cost=4,
     ),
 )

@@ -195,7 +195,7 @@ EXPERIMENTS = (
         DepthSettings,
         run_depth,
         full={"relu_depths": (6, 8, 10)},
-        cost=17,
+        cost=15,
     ),
     Experiment(
         "separation-scale",

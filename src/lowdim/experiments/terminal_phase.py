@@ -185,6 +185,6 @@ EXPERIMENTS = (
         run=run,
         full={"mlp_epochs": 1000, "cnn_epochs": 1000},
         needs=("torch",),
-        cost=40,
+        cost=26,
     ),
 )

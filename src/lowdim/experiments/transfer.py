@@ -577,7 +577,7 @@ EXPERIMENTS = (
         run=run_ranking,
         full={"limit": 1500},
         needs=_TRANSFER_NEEDS,
-        cost=51,
+        cost=49,
     ),
     Experiment(
         id="transfer-table",
@@ -610,7 +610,7 @@ EXPERIMENTS = (
         run=run_scarcity,
         full={"sizes": (5, 10, 20, 80), "seeds": 5, "methods": METHODS, "texture_size": 128},
         needs=_TRANSFER_NEEDS,
-        cost=375,
+        cost=265,
     ),
     Experiment(
         id="layerwise-finetuning",

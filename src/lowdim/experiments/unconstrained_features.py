@@ -203,6 +203,6 @@ EXPERIMENTS = (
             "feature_decay": 1e-4,
             "weight_decay": 1e-3,
         },
-        cost=7,
+        cost=4,
     ),
 )
