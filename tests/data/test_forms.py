@@ -277,6 +277,35 @@ def test_pictures_are_found_by_what_a_table_calls_them(tmp_path: Path, folder: s
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(InputError, match=r"labels.csv, row 2: there is no picture 'a0.*path_root"):
         load_data(str(table), path_column="id", path_root=tmp_path / "elsewhere")
+    for none in (tmp_path / "nowhere", table):
+        with pytest.raises(InputError, match=r"`path_root` .* is no folder"):
+            load_data(str(table), path_root=none)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\N{SLIGHTLY SMILING FACE}" * 150,
+        "a" * 250,
+        "b" * 9000,
+        "x/" * 200,
+        "\N{LATIN SMALL LETTER E WITH ACUTE}\x01",
+        "~",
+    ],
+)
+def test_texts_that_no_file_can_be_called_are_asked_about(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text("review,label\n" + "".join(f"{text}{row},{'ab'[row % 2]}\n" for row in range(8)))
+    with pytest.raises(InputError, match=r"text_column"):
+        load_data(str(tmp_path / "t.csv"))
+    assert load_data(str(tmp_path / "t.csv"), text_column="review").kind == "text"
+
+
+def test_a_picture_is_looked_for_under_the_first_name_that_is_there(tmp_path: Path) -> None:
+    for number in range(1, 5):
+        picture(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "t.csv").write_text("id,breed\n,x\nnan,y\n1,\n1,x\n2,y\n3,x\n4,y\n")
+    data = load_data(str(tmp_path / "t.csv"), label_column="breed")
+    assert "pictures were found as images/1.png and the like" in data.notes
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Tables in any usual form with a column of labels, and a column of texts or of picture paths."""
 
 import gzip
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,6 +116,8 @@ def table_of(
     """`load_table` of columns that were read; `path` is where from, and `first` the number of the first row."""
     if path_column and text_column:
         raise InputError("Name a path column or a text column, not both.")
+    if path_root is not None and not path_root.is_dir():
+        raise InputError(f"`path_root` {path_root} is no folder.")
     if not any(map(len, columns.values())):
         raise InputError(f"{path} has no row.")
     again = {
@@ -205,16 +208,19 @@ def _samples(
     if path_column:
         root = (path_root or path.parent).resolve()
         names, notes = contents[0], list[str]()
-        if not any(file.is_file() for file in _inside(names, root, path, first)):
-            place = _place_of(names[0], root)
+        if not any(map(_is_file, _inside(names, root, path, first))):
+            row, tried = next(
+                ((row, name) for row, name in enumerate(names, first) if not is_missing(name)), (first, "")
+            )
+            place = _place_of(tried, root)
             if place is None:
                 raise InputError(
-                    f"{path}, row {first}: there is no picture {names[0]!r} in {root}, nor in a folder there. Say with `path_root` where "
-                    "the pictures lie."
+                    f"{path}, row {row}: there is no picture {tried[:_SHOWN]!r} in {root}, nor in a folder there. Say with `path_root` "
+                    "where the pictures lie."
                 )
             folder, ending = place
             names = [f"{folder}{name}{ending}" for name in names]
-            notes.append(f"pictures were found as {folder}{contents[0][0]}{ending} and the like")
+            notes.append(f"pictures were found as {folder}{tried}{ending} and the like")
         return image_split("all", _inside(names, root, path, first), none, root), notes
     items = [_shown(row, texts) for row, texts in enumerate(zip(*contents, strict=True), start=first)]
     return Split(name="all", kind="text", labels=none, items=items, read=Texts(contents)), []
@@ -223,36 +229,30 @@ def _samples(
 def _of_pictures(columns: Columns, root: Path) -> str | None:
     """The first column whose first cells name pictures below a folder."""
     for name, cells in columns.items():
-        texts = [_as_text(cell) for cell in cells[:_TRIED]]
-        place = _place_of(texts[0], root)
-        if place and all((root / f"{place[0]}{text}{place[1]}").is_file() for text in texts):
+        texts = [text for text in map(_as_text, cells) if not is_missing(text)][:_TRIED]
+        place = _place_of(texts[0], root) if texts else None
+        if place and all(_is_file(root / f"{place[0]}{text}{place[1]}") for text in texts):
             return name
     return None
 
 
 def _place_of(name: str, root: Path) -> tuple[str, str] | None:
     """What to put before and behind a name for it to be a picture in a folder, or in a folder there."""
-    if (
-        not name.strip()
-        or len(name) > _LONGEST_NAME
-        or "\0" in name
-        or ".." in Path(name).parts
-        or Path(name).is_absolute()
-    ):
+    if ".." in Path(name).parts or Path(name).is_absolute():
         return None
-    folders = sorted(child.name for child in root.iterdir() if child.is_dir() and not child.is_symlink())
-    endings = (
-        [""] if Path(name).suffix.lower() in EXTENSIONS else sorted(EXTENSIONS | {end.upper() for end in EXTENSIONS})
-    )
-    return next(
-        (
-            (folder, ending)
-            for folder in ("", *(f"{folder}/" for folder in folders[:_TRIED_FOLDERS]))
-            for ending in endings
-            if (root / f"{folder}{name}{ending}").is_file()
-        ),
-        None,
-    )
+    folders = ["", *sorted(f"{child.name}/" for child in root.iterdir() if child.is_dir() and not child.is_symlink())]
+    ended = Path(name).suffix.lower() in EXTENSIONS
+    endings = [""] if ended else sorted(EXTENSIONS | {ending.upper() for ending in EXTENSIONS})
+    places = itertools.product(folders[:_TRIED_FOLDERS], endings)
+    return next((place for place in places if _is_file(root / f"{place[0]}{name}{place[1]}")), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; not where the path is one that no system has."""
+    try:
+        return path.is_file()
+    except OSError:  # too long, or in a folder that may not be read
+        return False
 
 
 def _others(columns: Columns, of: Sequence[str | None]) -> Columns:
@@ -469,7 +469,7 @@ def _fractions(labels: Sequence[str]) -> bool:
     return bool((numbers != np.round(numbers)).any())
 
 
-_LONGEST_PATH, _LONGEST_NAME = 4096, 255
+_LONGEST_PATH = 4096
 """Characters; no system opens longer ones."""
 _TRIED, _TRIED_FOLDERS = 3, 50
 """Cells of a column, and folders beside a table, that are looked at for pictures that are not where a path says."""

@@ -319,15 +319,8 @@ def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: f
         return None, f"{said} may pay from {100 * _FAR:.0f} % on: not tried"
     if time.monotonic() + trainings * bench.seconds_of(plan) > until:
         return None, f"{said} may pay, but would not end in time (`minutes`): not tried"
-    return (
-        plan,
-        f"{said} may pay: "
-        + (
-            f"no network at all is right {nothing:.2f} times as often"
-            if nothing >= _NEARLY
-            else f"from {100 * _FAR:.0f} % on"
-        ),
-    )
+    why = f"no network at all is right {nothing:.2f} times as often" if little else f"from {100 * _FAR:.0f} % on"
+    return plan, f"{said} may pay: {why}"
 
 
 def _cost(bench: Bench, plan: Plan, trainings: int = 2) -> str:

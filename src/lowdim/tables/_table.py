@@ -47,10 +47,7 @@ _TOTAL = re.compile(
 _YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
 _YEAR = re.compile(r"[12]\d{3}(\.0)?")
 _LEAST_TIMES = 3  # of each entity, on average
-_MOSTLY, _TELLING = (
-    0.5,
-    8,
-)  # where some times are unknown: the share and the number of known ones whose order is no chance
+_MOSTLY, _TELLING = 0.5, 8  # share and number of known times, of which some are unknown, whose order is no chance
 _EVEN, _SELDOM = 0.15, 0.05  # of the median step: how much others differ; the share of steps that are longer
 
 
