@@ -230,7 +230,10 @@ def test_times_that_are_unknown_lie_between_their_neighbours() -> None:
     assert [str(written[row, 0].value)[:10] for row in (0, 4, 11)] == ["2024-01-01", "2024-01-05", "2024-01-12"]
     backwards = table_of_frame(holed.iloc[::-1])
     assert backwards.clock is not None and (np.diff(backwards.clock[:, 1]) == -1).all()
-    assert table_of_frame(holed.iloc[[3, 0, 4, 1, 5, 2, 6, 7, 8, 9, 10]]).time is None, "no order"
+    shuffled = holed.iloc[[3, 0, 4, 1, 5, 2, 6, 7, 8, 9, 10]]
+    assert table_of_frame(shuffled).time is None, "no order"
+    asked = table_of_frame(shuffled, time="day").clock
+    assert asked is not None and np.isnan(asked[:, 1]).tolist() == shuffled["day"].isna().tolist(), "nor between which"
     assert table_of_frame(frame.assign(day=days.where(days.index % 3 == 0))).time is None, "most are unknown"
     assert table_of_frame(holed[:10]).time is None, "too few to tell order from chance"
     years = [1990, np.nan, 1992, 1993, 1994]
