@@ -13,7 +13,7 @@ from lowdim._job import Job
 from lowdim.data import Dataset, dataset_from_arrays, load_data
 from lowdim.data._dataset import Split
 from lowdim.errors import InputError
-from lowdim.finetuning import advise, finetune
+from lowdim.finetuning import advise, finetune, split_outputs
 from lowdim.finetuning._advise import gain_interval
 from lowdim.finetuning._baseline import heldout_baseline, plain_features
 from lowdim.finetuning._bench import Bench
@@ -148,6 +148,9 @@ def test_everything_is_trained_where_frozen_layers_say_little_of_the_classes(
     assert any(reason.startswith("ensemble-adapt against ") and "better" in reason for reason in tuned.reasons)
     assert tuned.accuracy["test"] > finetune(network, far, method="probe").accuracy["test"] + 0.05
     assert tuned.save(tmp_path / "delta", load_model("digits-0-4"))["verified"] is True
+    told = {one["position"]: one["probability"] for one in tuned.mistakes["mistakes"]}
+    shares = np.exp(split_outputs(tuned.model, far["test"], network.preprocessing)[0]).max(axis=1)
+    np.testing.assert_allclose([*told.values()], shares[[*told]], rtol=1e-5)
 
 
 def test_nothing_is_trained_where_the_last_layer_suits_and_its_price_is_said(data: Dataset, tmp_path: Path) -> None:

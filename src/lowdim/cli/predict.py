@@ -191,12 +191,12 @@ def _outputs(
     import numpy as np
 
     from lowdim.finetuning import split_outputs
-    from lowdim.finetuning._evaluate import strangeness_of
+    from lowdim.finetuning._evaluate import averaged, strangeness_of
 
     logarithms, features = split_outputs(network, part, preprocessing, batch_size=size, progress=update)
     if views > 1:
         mirrored, _ = split_outputs(network, part, preprocessing, batch_size=size, mirrored=True, progress=update)
-        logarithms = np.logaddexp(logarithms, mirrored) - np.log(2)
+        logarithms = averaged([logarithms, mirrored])
     strange = strangeness_of(network, known, logarithms, features)
     return logarithms, np.full(len(logarithms), np.nan) if strange is None else strange
 

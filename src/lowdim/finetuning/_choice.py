@@ -16,7 +16,7 @@ from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._blocks import plan_of
-from lowdim.finetuning._evaluate import require_classes
+from lowdim.finetuning._evaluate import averaged, require_classes
 from lowdim.finetuning._plan import Options, Plan
 from lowdim.finetuning.methods import RECORDS, Decision, ensemble, ensemble_adapt, linear_probe, method_named
 from lowdim.probe import fold_of, require_heldout
@@ -165,15 +165,13 @@ def gather_evidence(
         known = replace(known, seconds=round(bench.fit(first).store.seconds, 3))
     sizes = np.bincount(part[part >= 0]).cumsum()
 
-    def averaged(heldout: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # NaN where a sample was not left out
-            return np.logaddexp(probe, heldout) - np.log(2)
-
     def gains(heldout: np.ndarray) -> bool:
         return paired_difference(_right(heldout, bench.labels), known.correct)[0] > 0
 
     def may_gain(heldout: np.ndarray) -> bool:
-        gain, error = paired_difference(*(losses_of(rows, bench.labels) for rows in (probe, averaged(heldout))))
+        gain, error = paired_difference(
+            *(losses_of(rows, bench.labels) for rows in (probe, averaged([probe, heldout])))
+        )
         return gain > -2 * error
 
     def climbed(other: Plan, enough: float, goes_on: Callable[[np.ndarray], bool] = gains) -> np.ndarray | None:
@@ -189,10 +187,10 @@ def gather_evidence(
     started = time.monotonic()
     if plan is not None and (heldout := climbed(plan, enough)) is not None:
         block = judged(plan.method, [plan], heldout, known)
-        average = judged(ensemble.METHOD.name, [first, plan], averaged(heldout), known)
+        average = judged(ensemble.METHOD.name, [first, plan], averaged([probe, heldout]), known)
     started = time.monotonic()
     if everything is not None and (heldout := climbed(everything, _LEFT_OUT, may_gain)) is not None:
-        whole = judged(ensemble_adapt.METHOD.name, [first, everything], averaged(heldout), known)
+        whole = judged(ensemble_adapt.METHOD.name, [first, everything], averaged([probe, heldout]), known)
     others: list[Evidence] = []
     for other in also:
         started = time.monotonic()

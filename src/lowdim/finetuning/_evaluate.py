@@ -1,6 +1,6 @@
 """Features and log probabilities of tuned networks over stored samples or a split, and the head that the probe gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -35,6 +35,17 @@ def stored_features(
             batch = store.batch(indices[start : start + PER_PASS])
             rows.append(batch.features(model).float().cpu().numpy())
     return np.concatenate(rows)
+
+
+def averaged(parts: Sequence[Float[np.ndarray, "n K"]]) -> Float[np.ndarray, "n K"]:
+    """The logarithms of mean probabilities; NaN where one of them is.
+
+    Example:
+        >>> np.exp(averaged([np.log([[0.2, 0.8]]), np.log([[0.6, 0.4]])])).round(3).tolist()
+        [[0.4, 0.6]]
+    """
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp.reduce(parts) - np.log(len(parts))
 
 
 def split_outputs(

@@ -20,7 +20,7 @@ from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
 from lowdim.finetuning._delta import tuned_parts
-from lowdim.finetuning._evaluate import accuracy_of, correct_of, nc1, split_outputs
+from lowdim.finetuning._evaluate import accuracy_of, averaged, correct_of, nc1, split_outputs
 from lowdim.finetuning._mistakes import mistakes_of
 from lowdim.finetuning._plan import BatchNorm, Combine, Options
 from lowdim.finetuning._result import Tuned
@@ -191,7 +191,7 @@ def _measured(
 ) -> Tuned:
     model: nn.Module = fits[0].model if len(fits) == 1 else Average(*(fitted.model for fitted in fits)).eval()
     last = fits[-1]
-    logarithms, split = np.logaddexp.reduce([fitted.log_probabilities() for fitted in fits]), data["train"]
+    logarithms, split = averaged([fitted.log_probabilities() for fitted in fits]), data["train"]
     accuracy: dict[str, Any] = dict.fromkeys(
         ("train", "test", "interval", "balanced_train", "balanced_test", "test_without_copies")
     )
@@ -213,7 +213,7 @@ def _measured(
     if len(data.splits.get("test", ())):
         split = data["test"]
         outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
-        logarithms = np.logaddexp.reduce([part[0] for part in outputs])
+        logarithms = averaged([part[0] for part in outputs])
         judge("test", logarithms, split.labels)
         accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split)))
         copied = np.isin(split.contents, data["train"].contents)
