@@ -1,5 +1,8 @@
 """From frames and triplets to entries: ids, nulls and number types."""
 
+from decimal import Decimal
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,3 +134,15 @@ def test_numbers_that_name_the_rows_of_a_frame_pass_through(named: str) -> None:
         assert model.column_kinds_["customer_id"] == "id"
         others = DeepMatrixCompletion(random_state=0).fit_transform(frame.drop(columns=named))
         np.testing.assert_allclose(completed[["a", "b", "c"]], others, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:This matrix is not low-rank")
+@pytest.mark.parametrize(
+    "cells", [[True, False, None, True], [Decimal("1.25"), Decimal("2.50"), None, Decimal("0.75")]]
+)
+def test_objects_that_are_no_plain_numbers_keep_their_type(cells: list[Any]) -> None:
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": generator.normal(size=40), "b": generator.normal(size=40), "c": cells * 10})
+    completed = DeepMatrixCompletion(random_state=0).fit_transform(frame)
+    assert isinstance(completed, pd.DataFrame) and completed["c"].notna().all()
+    assert {type(cell) for cell in completed["c"]} == {type(cells[0])}
