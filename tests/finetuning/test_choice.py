@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lowdim._intervals import wilson_interval
 from lowdim._job import Job
@@ -384,3 +385,11 @@ def test_what_cannot_be_told_from_no_network_is_said() -> None:
     sure = {"gain": 0.2, "interval": [0.1, 0.3]}
     said = headline("advise", {**common, "untrained": [], "baseline_gain": sure})
     assert said == "Use a with probe: it should reach 30.0 % (90 % interval 20.0 to 40.0 %) on new samples."
+
+
+def test_what_was_trained_for_long_is_made_less_sure(network: LoadedModel, data: Dataset, tmp_path: Path) -> None:
+    once, twice = (
+        Bench(network, data, Job(folder=tmp_path), changes={"epochs": 1, **changes}).fit(Plan("adapt")).model.head
+        for changes in ({"softening": 1.0}, {})
+    )
+    assert torch.equal(once.weight, 2 * twice.weight)

@@ -51,6 +51,14 @@ def test_any_family_is_tuned_saved_and_found_again(family: str, head: bool, tmp_
         assert accuracy == pytest.approx(tuned.accuracy["test"])
 
 
+def test_auto_does_not_train_everything_with_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "net", "gpt2", head=True, wrapped=False, pad=False, **GPT2)
+    monkeypatch.setattr("lowdim.finetuning._choice._FAR", 0.0)
+    monkeypatch.setattr("lowdim.finetuning._choice._FURTHER", 2.0)
+    tuned = finetune(load_model(f"hf:{tmp_path / 'net'}"), texts())
+    assert tuned.method == "probe" and any("is not tried with texts" in reason for reason in tuned.reasons)
+
+
 class Small(nn.Module):
     """A network for rows of numbers, of which a factory may make a half-precision one."""
 
