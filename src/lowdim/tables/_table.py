@@ -513,8 +513,8 @@ def _clock(
                 raise UsageError(f"The column {time!r} gives no order in time: {_why_no_time(own)}.") from error
     entities = np.zeros(len(cells), int) if entity is None else pd.factorize(cells.iloc[:, names.index(entity)])[0]
     clock = np.column_stack([entities, column.numbers[:, 0]]).astype(float)
-    for group in range(entities.max() + 1):
-        rows = np.flatnonzero(entities == group)
+    order = np.argsort(entities, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(entities[order])) + 1):
         clock[rows, 1] = _between(clock[rows, 1])
     return clock
 
