@@ -45,11 +45,8 @@ def run_ranking(settings: RankingSettings, progress: Progress) -> Outcome:
 
     candidates, data, judged = _family(settings)
     with TemporaryDirectory() as folder:  # the second time the features are there
-        common: Any = {
-            "seed": settings.seed,
-            "cache": Path(folder),
-            "batch_size": 32,
-        }  # whose maps fit a processor's cache
+        # In larger batches the maps no longer fit a processor's cache.
+        common: Any = {"seed": settings.seed, "cache": Path(folder), "batch_size": 32}
         found = rank(candidates, data, progress=progress, **common)
         blind = rank(candidates, mixed(data, settings.seed), probe=False, **common)
     places = [place.as_dict() for place in found.places]
