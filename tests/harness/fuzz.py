@@ -5,7 +5,6 @@ import itertools
 import resource
 import shutil
 import signal
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -131,7 +130,6 @@ class Report:
 
     tried: int = 0
     refused: int = 0
-    seconds: float = 0.0
     megabytes: float = 0.0
     failed: list[str] = field(default_factory=list[str])
     kinds: Counter[str] = field(default_factory=Counter[str])
@@ -139,7 +137,7 @@ class Report:
     def __str__(self) -> str:
         return (
             f"{self.tried} mutated files of {len(self.kinds)} kinds, {self.refused} refused, {len(self.failed)} failed; "
-            f"slowest {self.seconds:.1f} s, {self.megabytes:.0f} MB above the base"
+            f"{self.megabytes:.0f} MB above the base"
         )
 
 
@@ -151,30 +149,24 @@ def _alarm(number: int, frame: object) -> None:
     raise _Hang
 
 
-def run(root: Path, trials: int, seed: int, seconds: float = float("inf")) -> Report:
+def run(root: Path, trials: int, seed: int) -> Report:
     """Changes files of `root` in turn, and reads each; puts the valid content back afterwards.
 
     Args:
         root: Made by `world.build`.
         trials: Files to try.
         seed: Of all changes.
-        seconds: Stops early after so many.
     """
-    rng, report, begun = np.random.default_rng(seed), Report(), time.monotonic()
+    rng, report = np.random.default_rng(seed), Report()
     before, base = _listing(root), resident()
     handler = signal.signal(signal.SIGALRM, _alarm)
     kinds = [(root / name, name, (root / name).read_bytes(), read) for name, read in readers(root)]
     before = _listing(root)
     try:
         for path, name, content, read in itertools.islice(itertools.cycle(kinds), trials):
-            if time.monotonic() - begun > seconds:
-                break
             path.write_bytes(mutated(content, rng))
             report.tried += 1
             report.kinds[name] += 1
-            started = (
-                time.monotonic()
-            )  # for the report of `make test-slow`: what is judged is a hang alone, by the alarm
             signal.alarm(HANG)
             try:
                 with warnings.catch_warnings():
@@ -190,7 +182,6 @@ def run(root: Path, trials: int, seed: int, seconds: float = float("inf")) -> Re
                     shutil.copy(path, root.parent / f"failed-{seed}-{report.tried}")
             finally:
                 signal.alarm(0)
-            report.seconds = max(report.seconds, time.monotonic() - started)
             report.megabytes = max(report.megabytes, _peak() - base)
             path.write_bytes(content)
     finally:
