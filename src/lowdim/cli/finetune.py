@@ -147,7 +147,8 @@ def finetune(
         "--model-arg": loading.model_arg if code else None,
         "--allow-pickle": loading.allow_pickle,
     }
-    typed = shlex.join(["--data", given.spelled(data) or "DATA"]), shlex.join(given.words(base))
+    again = ["--data", given.spelled(data) or "DATA", *reading.words(), *given.words({"--seed": running.seed or None})]
+    typed = shlex.join(again), shlex.join(given.words(base))
     seen = given.seen_before(model, dataset, untrained=loading.random_weights)
     return _run(network, dataset, config, how, typed, seen, track, running)
 

@@ -16,7 +16,7 @@ from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import few_shot_indices
 from lowdim.data._kept import keeping_pictures
-from lowdim.errors import InputError, LowdimError
+from lowdim.errors import InputError, LowdimError, UnreadableError
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
@@ -215,6 +215,8 @@ def _benches(
                 warnings.append(
                     f"{bench.network.name}: the weights are random, so it shows nothing of a trained network"
                 )
+        except UnreadableError:
+            raise  # the data is at fault, for every candidate alike
         except LowdimError as error:
             warnings.append(f"candidate {index + 1} is left out: {error}")
         else:

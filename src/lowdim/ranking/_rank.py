@@ -21,7 +21,7 @@ from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import Task
 from lowdim.data._finite import some
 from lowdim.data._kept import keeping_pictures
-from lowdim.errors import InputError, LowdimError, NonFiniteError, UsageError, did_you_mean
+from lowdim.errors import InputError, LowdimError, NonFiniteError, UnreadableError, UsageError, did_you_mean
 from lowdim.ranking._agreement import FEWEST_GROUPS, Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking._evaluate import MOST_NOT_FINITE, Evaluation, ProbeOn, evaluate
@@ -314,7 +314,7 @@ def _known_by(candidate: Candidate) -> dict[str, Any]:
 
 
 def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings: Mapping[str, Any]) -> Evaluation | str:
-    """The evaluation, or why there is none: whatever a user's model raises must not end the other candidates.
+    """The evaluation, or why there is none: whatever a candidate raises must not end the other candidates.
 
     Of the numbers per sample it keeps those that ties are judged by: a thousand models on a million images must fit.
     """
@@ -323,6 +323,8 @@ def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings:
     try:
         scored = evaluate_regression if data.outputs else evaluate
         evaluation = scored(candidate, data, folder=file.parent, **settings)
+    except UnreadableError:
+        raise  # the data is at fault, for every candidate alike
     except LowdimError as error:
         return str(error)
     except Exception as error:
