@@ -14,6 +14,7 @@ from lowdim.errors import LowdimError
 from lowdim.experiments import load
 from lowdim.experiments._runner import Finished
 from lowdim.models import load_model, runs_code
+from lowdim.ranking import Candidate
 from lowdim.report._page import to_html
 from lowdim.report.profile import profile_sections
 from lowdim.report.reproduce import experiments_page
@@ -33,6 +34,10 @@ def test_a_folder_as_a_network_is_told_how_to_write_it(tmp_path):
                 load_model(spec)
             messages.append(str(caught.value))
         assert messages[0] == messages[1]
+        (alone, named) = (
+            Candidate(name="n", model=spec).identity() for spec in (f"{tmp_path}/net", f"{form}{tmp_path}/net")
+        )
+        assert alone["sha256"] == named["sha256"] != {}
 
 
 def test_many_equal_warnings_are_one_below_the_first_figure():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lowdim.ranking import Candidate
 
 MODEL_HELP = (
-    "digits · timm:NAME · timm:local-dir:DIR · hf:ORG/NAME · hf:DIR · FILE.py:FACTORY (runs that code) · features. "
+    "digits · timm:NAME · hf:ORG/NAME · DIR of either, with its config.json · FILE.py:FACTORY (runs that code) · features. "
     "timm:NAME and hf:ORG/NAME mean the pre-trained hub weights."
 )
 DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv|jsonl|parquet|xlsx · torchvision:NAME@ROOT."

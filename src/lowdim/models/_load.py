@@ -32,7 +32,7 @@ def runs_code(spec: str) -> bool:
         >>> runs_code("timm:resnet18"), runs_code("nets.py:build"), runs_code("os:system")
         (False, True, True)
     """
-    return not (spec in DIGITS_CLASSES or spec == "features" or _with_form(spec).startswith(("timm:", "hf:")))
+    return not (spec in DIGITS_CLASSES or spec == "features" or with_form(spec).startswith(("timm:", "hf:")))
 
 
 @checked_arguments
@@ -85,7 +85,7 @@ def load_model(
         >>> model.preprocessing.describe()
         'grey 8 x 8 (crop 1, center, bilinear), mean 0, std 1'
     """
-    spec = _with_form(os.fspath(spec))
+    spec = with_form(os.fspath(spec))
     source = {
         "spec": _absolute(spec),
         "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
@@ -132,10 +132,10 @@ def text_encoder(network: LoadedModel) -> tuple[Callable[[list[str]], Tensor], f
     )
 
 
-def _with_form(spec: str) -> str:
+def with_form(spec: str) -> str:
     """A folder with the form that its own description has."""
     file = Path(spec).expanduser() / "config.json"
-    if not file.is_file():
+    if spec in ("", "features", *DIGITS_CLASSES) or not file.is_file():
         return spec
     try:
         described = json.loads(file.read_text())

@@ -6,6 +6,7 @@ from typing import Any
 from lowdim._names import short_names
 from lowdim.figures import Lines, Series, Table
 from lowdim.ranking import JUDGES, SCORES
+from lowdim.ranking._agreement import FEWEST_ORDERED
 from lowdim.report._page import Section
 
 _WHY = (
@@ -29,13 +30,14 @@ _SOURCE = (
     "Xu et al. 2023, arXiv 2306.03440 (VCI); Shao et al. 2022, arXiv 2207.03036 (SFDA); Nguyen et al. 2020, arXiv 2002.12462 (LEEP)."
 )
 
-FEWEST = 4
-"""Models from which an order can be compared with another: three agree once in six times by chance."""
-
 
 def ranking_sections(result: Mapping[str, Any]) -> list[Section]:
     """One section: the candidates with their scores, each score against the probe, and the agreement."""
-    tables = [_scores(result), *([_agreement(result)] if len(result["scores"]) >= FEWEST else []), *_failed(result)]
+    tables = [
+        _scores(result),
+        *([_agreement(result)] if len(result["scores"]) >= FEWEST_ORDERED else []),
+        *_failed(result),
+    ]
     return [
         Section(
             id="ranking",
