@@ -69,6 +69,7 @@ def test_no_folder_is_left_unless_asked_for(tmp_path, monkeypatch):
     "form",
     [
         "arrays",
+        "lists",
         "tensors",
         "one-hot",
         "loader",
