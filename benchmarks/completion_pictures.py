@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from skimage.restoration import inpaint_biharmonic
 
 from lowdim.completion import DeepMatrixCompletion
-from lowdim.completion.entries._pictures import SAMPLES, Picture, sample_picture
+from lowdim.completion.entries._inputs import SAMPLES, Picture, sample_picture
 
 DESIGN, OTHERS = ("china", "flower", "camera", "brick"), ("astronaut", "coffee", "chelsea", "gravel", "chessboard_RGB")
 SIDE = 220

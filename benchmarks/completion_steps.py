@@ -21,7 +21,7 @@ import numpy as np
 
 from lowdim.completion import Entries
 from lowdim.completion.solvers.gd._descent import descend
-from lowdim.completion.solvers.gd._starts import compressed_network, orthogonal_network
+from lowdim.completion.solvers.gd._gradient_descent import compressed_network, orthogonal_network
 
 jax.config.update("jax_enable_x64", True)
 RATE = 1e-3

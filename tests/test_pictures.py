@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from lowdim._pictures import EXTENSIONS, FORMATS, open_picture
 from lowdim._preprocessing import Preprocessing, preprocessing_with
-from lowdim.completion.entries._pictures import read_picture
+from lowdim.completion.entries._inputs import read_picture
 from lowdim.data import load_data, thumbnail
 from lowdim.errors import InputError
 

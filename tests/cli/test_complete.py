@@ -104,7 +104,7 @@ def test_triplets_and_pairs(run, tmp_path: Path) -> None:
 
 
 def test_a_sample_picture(run, tmp_path: Path) -> None:
-    from lowdim.completion.entries._pictures import sample_picture
+    from lowdim.completion.entries._inputs import sample_picture
 
     code, out, _ = run("sample:flower", "--missing", "0.3", "--json", "--out", "r")
     assert code == 0

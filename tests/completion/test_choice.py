@@ -6,7 +6,7 @@ import pytest
 from lowdim.completion import CompletionWarning, DeepMatrixCompletion
 from lowdim.completion._engine import _suitable
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._biases import fit_biases, left_out_biases
+from lowdim.completion.solvers._completions import fit_biases, left_out_biases
 from lowdim.completion.solvers._solver import Settings, hold_out
 
 NAN = float("nan")

@@ -7,7 +7,7 @@ import pytest
 from lowdim.completion import DeepMatrixCompletion
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers import SOLVERS
-from lowdim.completion.solvers._biases import fit_biases
+from lowdim.completion.solvers._completions import fit_biases
 from lowdim.errors import InputError, UsageError
 
 NAN = float("nan")

@@ -4,7 +4,8 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowdim.completion.entries import Entries, _kernels
+from lowdim import _compiled
+from lowdim.completion.entries import Entries
 from lowdim.completion.entries._entries import LARGEST_SIDE
 from lowdim.errors import InputError, NonFiniteError
 
@@ -162,7 +163,7 @@ def test_threads_sort_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     places = rng.choice(60 * 50, 900, replace=False)
     triplets = places // 50, places % 50, rng.standard_normal(900)
     alone = Entries.from_triplets(*triplets, (60, 50))
-    monkeypatch.setattr(_kernels, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(_compiled, "PARALLEL_WORK", 0)
     for threads in (2, 3):
         monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
         same(alone, Entries.from_triplets(*triplets, (60, 50)))

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.gd._descent import Residual, descend, loss_and_gradients
-from lowdim.completion.solvers.gd._gradient_descent import gradient_descent
-from lowdim.completion.solvers.gd._starts import (
+from lowdim.completion.solvers.gd._gradient_descent import (
     compressed_network,
     curvature,
+    gradient_descent,
     largest_gamma,
     orthogonal_network,
     spectral_network,

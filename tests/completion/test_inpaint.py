@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lowdim.completion import DeepMatrixCompletion
-from lowdim.completion.entries._pictures import Picture
+from lowdim.completion.entries._inputs import Picture
 from lowdim.completion.solvers import _inpaint as inpaint
 from lowdim.errors import UsageError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lowdim.completion.entries._kernels as kernels
+from lowdim import _compiled
 from lowdim.completion.entries import Entries
 
 
@@ -47,7 +47,7 @@ def test_products_match_their_dense_definition(seed: int, m: int, n: int, k: int
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     instance = problem(0, 300, 200, 4, 0.3)
     serial = ours(*instance)
-    monkeypatch.setattr(kernels, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(_compiled, "PARALLEL_WORK", 0)
     for one, two in zip(serial, ours(*instance), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -61,7 +61,7 @@ def test_float32_factors_give_float32_results() -> None:
 
 
 def test_concurrent_callers_and_forked_children_do_not_abort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(_compiled, "PARALLEL_WORK", 0)
     instance = problem(2, 300, 200, 4, 0.3)
     expected = instance[0].predict(*instance[1:])
     wrong: list[int] = []
@@ -83,9 +83,9 @@ FORK = """
 import os, warnings
 warnings.simplefilter("ignore")
 import numpy as np
-from lowdim.completion.entries import _kernels as kernels
+from lowdim import _compiled
 from lowdim.completion.entries import Entries
-kernels.PARALLEL_WORK = 0
+_compiled.PARALLEL_WORK = 0
 entries = Entries.from_dense(np.ones((40, 30)))
 left, right = np.ones((40, 2)), np.ones((30, 2))
 entries.predict(left, right)
@@ -107,7 +107,7 @@ def test_kernels_compile_where_no_cache_can_be_written() -> None:
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []  # as in a read-only install without a home folder\n"
         "from lowdim.completion.entries import Entries\n"
-        "import lowdim.completion.solvers.table._forest\n"
+        "import lowdim.completion.solvers.table._learners\n"
         "print(Entries.from_triplets([1, 0], [0, 0], [1.0, 2.0]).values.tolist())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

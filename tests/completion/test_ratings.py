@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lowdim.completion.entries import Entries
-from lowdim.completion.solvers._biases import solve_biases
+from lowdim.completion.solvers._completions import solve_biases
 from lowdim.completion.solvers._solver import Settings, hold_out
 from lowdim.completion.solvers.ratings._kernels import update_features, update_rows
 from lowdim.completion.solvers.ratings._ratings import solve_ratings, solve_ratings_quickly

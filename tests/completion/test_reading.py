@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lowdim.completion.entries._pictures import read_picture, sample_picture, to_png
+from lowdim.completion.entries._inputs import read_picture, sample_picture, to_png
 from lowdim.completion.entries._reading import has_triplets, read_pairs, read_triplets, triplets_in
 from lowdim.errors import InputError, UsageError
 from lowdim.tables import GivenSource

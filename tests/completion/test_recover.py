@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.exact import _recover as recovery
 from lowdim.completion.solvers.exact import _tangent as tangent
-from lowdim.completion.solvers.exact._gauss_newton import balance, polish
 from lowdim.completion.solvers.exact._recover import recover
-from lowdim.completion.solvers.exact._reweighting import reweighted
+from lowdim.completion.solvers.exact._stages import balance, polish, reweighted
 from lowdim.errors import UsageError
 
 from .planted import low_rank, relative_error, sample, sample_with_least

@@ -5,11 +5,9 @@ import pytest
 
 from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
 from lowdim.completion.solvers.table import _worlds as worlds
-from lowdim.completion.solvers.table._forest import Bins, Forest
-from lowdim.completion.solvers.table._kernel_ridge import KernelRidge
-from lowdim.completion.solvers.table._second_stage import SecondStage, _Fitting, fit_second_stage
-from lowdim.completion.solvers.table._stack import Candidates, stack
-from lowdim.completion.solvers.table._worlds import NormalScores
+from lowdim.completion.solvers.table._factor_model import FactorModel, NormalScores
+from lowdim.completion.solvers.table._learners import Bins, Forest, KernelRidge
+from lowdim.completion.solvers.table._second_stage import Candidates, SecondStage, _Fitting, fit_second_stage, stack
 
 Array = np.ndarray
 
@@ -94,12 +92,12 @@ def test_normal_scores_keep_the_order_and_come_back() -> None:
     assert scores.expected(np.array([0.0]), np.array([0.5]))[0] > scores.expected(np.array([0.0]), np.array([0.0]))[0]
 
 
-def models(values: Array, observed: Array) -> tuple[worlds.FactorModel, worlds.FactorModel]:
+def models(values: Array, observed: Array) -> tuple[FactorModel, FactorModel]:
     rank = min(values.shape) - 1
     plain = factor_analysis.fit(values, observed, rank).loadings
     scores = tuple(NormalScores.of(column[known]) for column, known in zip(values.T, observed.T, strict=True))
     ranked = np.stack([score.forward(column) for score, column in zip(scores, values.T, strict=True)], axis=1)
-    return worlds.FactorModel(plain), worlds.FactorModel(
+    return FactorModel(plain), FactorModel(
         factor_analysis.fit(np.where(observed, ranked, 0.0), observed, rank).loadings, scores
     )
 

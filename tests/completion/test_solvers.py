@@ -91,17 +91,17 @@ def test_the_documentation_lists_the_solvers_as_the_records_do() -> None:
 
 
 def test_imports_run_one_way_and_are_few() -> None:
-    """Files as a graph: no way back to a file, and few arrows."""
+    """Files as a graph, with imports inside functions: no way back to a file, and few arrows."""
     files = {
         ".".join(file.relative_to(SOURCE.parents[1]).with_suffix("").parts).removesuffix(".__init__"): file
         for file in SOURCE.rglob("*.py")
     }
     arrows: set[tuple[str, str]] = set()
     for name, file in files.items():
-        for node in ast.parse(file.read_text()).body:
+        for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lowdim.completion"):
-                targets = {f"{node.module}.{alias.name}" for alias in node.names} & files.keys()
-                arrows |= {(name, target) for target in targets or {node.module}}
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+                arrows |= {(name, module if module in files else node.module) for module in modules}
     below = {name: {end for start, end in arrows if start == name} for name in files}
     done: set[str] = set()
 
@@ -114,4 +114,4 @@ def test_imports_run_one_way_and_are_few() -> None:
 
     for name in files:
         visit(name, ())
-    assert len(arrows) <= 80, sorted(arrows)
+    assert len(arrows) <= 59, sorted(arrows)

@@ -96,6 +96,33 @@ def test_seeds_decide(bench: Bench, network: LoadedModel, data: Dataset, tmp_pat
     assert not torch.equal(first.model.head.weight, other.model.head.weight)
 
 
+class Dropping(nn.Module):
+    """With dropout before its head."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Dropout(share))
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(x))
+
+
+def test_the_seed_and_the_step_decide_what_is_dropped(network: LoadedModel, data: Dataset, tmp_path: Path) -> None:
+    """Whatever else in the process draws random numbers between two runs."""
+    fits: list[dict[str, Tensor]] = []
+    for number, share in enumerate((0.5, 0.5, 0.0)):
+        torch.manual_seed(0)
+        base = replace(network, module=Dropping(share).eval())
+        torch.manual_seed(number)
+        fits.append(
+            weights(Bench(base, data, Job(folder=tmp_path / str(number))).fit(Plan("full"), recipe=RECIPE).model)
+        )
+    first, again, whole = fits
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+    assert not all(torch.equal(tensor, whole[name]) for name, tensor in first.items())
+
+
 def test_a_folder_keeps_other_recipes_data_and_networks_apart(bench: Bench, data: Dataset) -> None:
     folder = bench.folder.parent
     first = bench.fit(BLOCK, recipe=RECIPE)

@@ -16,7 +16,7 @@ from lowdim.completion.solvers import SOLVERS
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
     from lowdim.completion import DeepMatrixCompletion
-    from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._inputs import Picture
     from lowdim.completion.entries._reading import TableFile, Texts, Triplets
     from lowdim.report import Page, Result
     from lowdim.tables import GivenSource
@@ -218,19 +218,19 @@ def _read(
 ) -> "Source":
     from lowdim._files import existing_file
     from lowdim._pictures import EXTENSIONS
-    from lowdim.completion.entries import _pictures as pictures
+    from lowdim.completion.entries import _inputs as inputs
     from lowdim.completion.entries import _reading as reading
     from lowdim.errors import UsageError
     from lowdim.tables import read_file
 
     sample, path = file.startswith("sample:"), Path(file)
-    if path.suffix.lower() in EXTENSIONS - pictures.SUFFIXES:
+    if path.suffix.lower() in EXTENSIONS - inputs.SUFFIXES:
         raise UsageError(f"{file}: pictures of this form are not completed. Save it as .png.")
-    if mask and (sample or path.suffix.lower() not in pictures.SUFFIXES):
+    if mask and (sample or path.suffix.lower() not in inputs.SUFFIXES):
         raise UsageError("`mask` is for a picture in a file. Of a sample, `missing` says how many pixels to hide.")
     if missing is not None and not sample:
         raise UsageError("`missing` hides pixels of a sample picture; of other input the empty cells are the holes.")
-    if sample or path.suffix.lower() in pictures.SUFFIXES:
+    if sample or path.suffix.lower() in inputs.SUFFIXES:
         named = {
             "row": triplets[0],
             "col": triplets[1],
@@ -241,11 +241,11 @@ def _read(
         named |= {name: form[name] for name in ("decimal", "encoding", "header", "sheet")} | {"as_": as_ != As.auto}
         _refuse(f"{file} is a picture and has no columns", named | _of_a_table(columns))
     if sample:
-        return pictures.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)
-    if file != "-" and not (path.is_fifo() and path.suffix.lower() not in {".npz", *pictures.SUFFIXES}):
+        return inputs.sample_picture(file.removeprefix("sample:"), HIDDEN if missing is None else missing, seed)
+    if file != "-" and not (path.is_fifo() and path.suffix.lower() not in {".npz", *inputs.SUFFIXES}):
         path = existing_file(path, "The matrix")
-        if path.suffix.lower() in pictures.SUFFIXES:
-            return pictures.read_picture(path, existing_file(mask, "The mask") if mask else None)
+        if path.suffix.lower() in inputs.SUFFIXES:
+            return inputs.read_picture(path, existing_file(mask, "The mask") if mask else None)
         if path.suffix == ".npz":
             _refuse(f"{file} holds triplets, no table of columns", _of_a_table(columns) | {"sheet": form["sheet"]})
             return reading.read_triplets(path, *triplets, missing=columns["missing"])
@@ -355,7 +355,7 @@ def _run(
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
     from lowdim.completion._estimator import fit_with_journal
-    from lowdim.completion.entries._pictures import Picture, to_png
+    from lowdim.completion.entries._inputs import Picture, to_png
     from lowdim.completion.entries._reading import TableFile, Triplets
     from lowdim.completion.solvers._solver import Journal
     from lowdim.report import write_report
@@ -587,7 +587,7 @@ def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, c
 
 def _unknown_columns(source: "Source", model: "DeepMatrixCompletion") -> list[str]:
     """A warning of columns without entries of which nothing tells the values, not even a mean."""
-    from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._inputs import Picture
     from lowdim.completion.entries._reading import TableFile
 
     if isinstance(source, TableFile):
@@ -664,7 +664,7 @@ def _rank(text: str) -> int | str:
 
 
 def _max_rank(source: "Source") -> int:
-    from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._inputs import Picture
 
     return 60 if isinstance(source, Picture) else 20
 
@@ -673,7 +673,7 @@ def _clip(text: str | None, source: "Source") -> Any:
     """Bounds of what is filled in; by default those of a picture, or of a scale of ratings."""
     import numpy as np
 
-    from lowdim.completion.entries._pictures import Picture
+    from lowdim.completion.entries._inputs import Picture
     from lowdim.completion.entries._reading import Triplets
     from lowdim.errors import UsageError
 

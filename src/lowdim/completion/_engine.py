@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lowdim._memory import require_memory
+from lowdim.completion.solvers import SOLVERS, solvers
 from lowdim.completion.solvers import solver as solver_named
-from lowdim.completion.solvers import solvers
-from lowdim.completion.solvers._biases import Guarded, left_out_biases, solve_biases
+from lowdim.completion.solvers._completions import Guarded, left_out_biases, solve_biases
 from lowdim.completion.solvers._solver import (
     Array,
     Completion,
@@ -24,7 +24,7 @@ from lowdim.completion.solvers._solver import (
     hold_out,
     root_mean_square,
 )
-from lowdim.errors import InputError
+from lowdim.errors import InputError, UsageError, did_you_mean
 
 HELD_SHARE = 0.1
 SAFE = (1e-90, 1e90)  # sizes of values that need no other unit
@@ -52,6 +52,7 @@ class Completed:
         completion: The fitted model, of entries divided by ``scale``.
         biases: Biases only, of the same.
         scale: ``(n,)``, what the columns were divided by.
+        fills_empty: Whether the solver that was used knows something of a column without any entry.
         shared: Whether the solver takes all columns to be of one scale.
         asked: The rank, the most factors and the biases that were asked for.
         solver: The solver that was used, or ``"biases"`` where none did better.
@@ -69,6 +70,7 @@ class Completed:
     completion: Completion
     biases: Completion
     scale: Array
+    fills_empty: bool
     shared: bool
     asked: tuple[int | None, int, bool | None]
     solver: str
@@ -136,6 +138,20 @@ class Completed:
         """``(m, r)`` and ``(n, r)``, whose product is the low-rank part."""
         rows, cols = self.completion.factors
         return rows, cols * self.scale[:, None]
+
+
+def require_solver(name: str, *, features: bool = False) -> None:
+    """Check a name of a solver, or ``"auto"``, and that it reads `features` of rows and columns if there are any.
+
+    Raises:
+        UsageError: With the names to choose from.
+    """
+    names = ("auto", *SOLVERS)
+    if name not in names:
+        raise UsageError(f"There is no solver {name!r}. {did_you_mean(name, names)}")
+    readers = [record.name for record in solvers() if "features" in record.reads] if features else names
+    if name not in ("auto", *readers):
+        raise UsageError(f"user_table and item_table are read by {' and '.join(readers)}, not by {name!r}.")
 
 
 def complete(
@@ -218,6 +234,7 @@ def complete(
         completion=completion,
         biases=baseline.completion,
         scale=divisor * unit,
+        fills_empty=name == record.name and record.fills_empty,
         shared=record.one_scale,
         asked=asked,
         solver=name,

@@ -14,11 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from lowdim._arguments import check_kinds
-from lowdim.completion._engine import HELD_SHARE, Completed, complete
-from lowdim.completion.entries import Entries, _inputs, require_memory
-from lowdim.completion.entries._pictures import Picture
-from lowdim.completion.solvers import SOLVERS
-from lowdim.completion.solvers import solver as solver_named
+from lowdim._memory import require_memory
+from lowdim.completion._engine import HELD_SHARE, Completed, complete, require_solver
+from lowdim.completion.entries import Entries, _inputs
 from lowdim.completion.solvers._solver import Journal, Settings, hold_out, singular_values
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.tables import Filled, Kind, Table, is_frame, table_of_frame, to_pandas, with_filled
@@ -175,7 +173,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         settings = replace(settings, row_features=user_features, col_features=item_features)
         if self._table is not None:
             settings = replace(settings, together=tuple(self._table.blocks), clock=self._table.clock)
-        if isinstance(X, Picture):
+        if isinstance(X, _inputs.Picture):
             settings = replace(settings, channels=X.pixels.shape[2])
         smaller = min(entries.shape)
         if settings.rank is not None and settings.rank >= smaller:
@@ -188,9 +186,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.shape_ = entries.shape
         counts = entries.col_counts
         told = item_features is not None and self._completed.shared
-        name = self._completed.solver
-        told |= name in SOLVERS and solver_named(name).fills_empty
-        self._seen = (counts > 0) | told
+        self._seen = (counts > 0) | told | self._completed.fills_empty
         self._kept = np.flatnonzero(self._seen | self.keep_empty_features)
         self._indicated = np.flatnonzero(counts < entries.shape[0])
         means = np.bincount(entries.cols, entries.values, counts.size) / np.maximum(counts, 1)
@@ -355,9 +351,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
 
     def _settings(self) -> Settings:
         check_kinds(self.get_params(deep=False), get_type_hints(type(self).__init__))
-        names = ("auto", *SOLVERS)
-        if self.solver not in names:
-            raise UsageError(f"There is no solver {self.solver!r}. {did_you_mean(str(self.solver), names)}")
+        require_solver(self.solver)
         least = {"rank": 1, "depth": 2, "max_rank": 1, "max_iter": 1}
         for name, low in least.items():
             value = getattr(self, name)
@@ -449,7 +443,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             self.n_features_in_ = len(self.feature_names_in_)
             self.column_kinds_ = {column.name: column.kind for column in self._table.columns}
             return _inputs.entries_of(self._table.matrix)
-        if isinstance(X, Picture):
+        if isinstance(X, _inputs.Picture):
             return self._read_training(X.entries)
         if _inputs.is_triplets(X):
             triplets = _inputs.read_triplets(X)
@@ -467,9 +461,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             return entries, None, None
         if self._table is not None or hasattr(self, "feature_names_in_"):
             raise UsageError("user_table and item_table are for triplets (rows, columns, values).")
-        readers = [name for name in SOLVERS if "features" in solver_named(name).reads]
-        if self.solver not in ("auto", *readers):
-            raise UsageError(f"user_table and item_table are read by {' and '.join(readers)}, not by {self.solver!r}.")
+        require_solver(self.solver, features=True)
         numbered = _inputs.Numbered(entries, self.row_ids_, self.column_ids_)
         numbered, user_features, item_features = _inputs.with_tables(numbered, user_table, item_table)
         self.row_ids_, self.column_ids_ = numbered.row_ids, numbered.column_ids

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lowdim._verdicts import Relation, Verdict
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.gd._descent import Descent, Network, descend, loss_and_gradients
-from lowdim.completion.solvers.gd._starts import (
+from lowdim.completion.solvers.gd._gradient_descent import (
     compressed_network,
     curvature,
     largest_gamma,

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from lowdim._verdicts import Verdict
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.gd._descent import Network, descend
-from lowdim.completion.solvers.gd._starts import curvature
+from lowdim.completion.solvers.gd._gradient_descent import curvature
 from lowdim.dynamics import GradientDescent, Problem, Trajectory, initialize, reduce, simulate
 from lowdim.dynamics._network import gradients
 from lowdim.errors import UsageError

@@ -9,6 +9,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from lowdim._compiled import run_rows
 from lowdim._memory import require_memory
 from lowdim.completion.entries import _kernels
 from lowdim.errors import InputError, NonFiniteError
@@ -243,7 +244,7 @@ class Entries:
         """The observed entries of ``left @ right.T``, row by row: of (m, k) and (n, k) factors, C-contiguous and of one dtype."""
         out = np.empty(self.size, left.dtype)
         work = self.size * left.shape[1]
-        _kernels.run_rows(_kernels.product_rows, self.row_start, work, self.cols, left, right, out)
+        run_rows(_kernels.product_rows, self.row_start, work, self.cols, left, right, out)
         return out
 
     def with_values(self, values: NDArray[np.float64]) -> "Entries":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion.entries._kernels import kernel, run_rows
+from lowdim._compiled import kernel, run_rows
 
 Floats = NDArray[np.floating[Any]]
 

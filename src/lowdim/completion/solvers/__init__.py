@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 SOLVERS = {
     "inpaint": "_inpaint:INPAINT",
-    "ratings": "ratings:RATINGS",
-    "ratings-quick": "ratings:RATINGS_QUICK",
+    "ratings": "ratings._ratings:RATINGS",
+    "ratings-quick": "ratings._ratings:RATINGS_QUICK",
     "als": "_als:ALS",
     "table": "table._table:TABLE",
     "table-quick": "table._table:TABLE_QUICK",
-    "exact": "exact:EXACT",
+    "exact": "exact._recover:EXACT",
     "gd": "gd._gradient_descent:GD",
 }
 """The module in this room, and the record in it."""

@@ -17,8 +17,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from lowdim.completion.entries import Entries, pair_products, solve_rows
-from lowdim.completion.solvers._biases import Biases, fit_biases
-from lowdim.completion.solvers._factors import FactorCompletion, unbiased_noise
+from lowdim.completion.solvers._completions import Biases, FactorCompletion, fit_biases, unbiased_noise
 from lowdim.completion.solvers._solver import (
     Array,
     Completion,

@@ -9,7 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.completion.entries import add_both_products, kernel
+from lowdim._compiled import kernel
+
+
+@kernel
+def add_both_products(start: Any, cols: Any, values: Any, left: Any, right: Any, by_row: Any, by_col: Any) -> None:
+    """Add ``S R`` and ``S.T L`` for the sparse S with these values: for use inside kernels, which cannot call SciPy.
+
+    As fast as SciPy's two products: one row's sum and factors lie in arrays of their own, which nothing else can alias.
+    """
+    count = left.shape[1]
+    total, own = np.empty(count), np.empty(count)
+    for i in range(start.size - 1):
+        for a in range(count):
+            total[a], own[a] = 0.0, left[i, a]
+        for t in range(start[i], start[i + 1]):
+            j, value = cols[t], values[t]
+            for a in range(count):
+                total[a] += value * right[j, a]
+            for a in range(count):
+                by_col[j, a] += value * own[a]
+        for a in range(count):
+            by_row[i, a] += total[a]
 
 
 @kernel

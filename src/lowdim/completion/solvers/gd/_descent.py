@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from lowdim.completion.entries import LANES, Entries, residual_products, step_down
+from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._solver import Journal
+from lowdim.completion.solvers.gd._kernels import LANES, residual_products, step_down
 from lowdim.errors import NonFiniteError
 
 Array = NDArray[np.float64]

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lowdim.completion.entries import PADDING, TILE, add_products, kernel
+from lowdim._compiled import kernel
+from lowdim.completion.entries import PADDING, TILE, add_products
 
 
 @kernel

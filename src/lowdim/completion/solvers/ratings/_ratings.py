@@ -13,16 +13,27 @@ covariances (variational Bayes), which is less accurate and several times faster
 of 0 where the entries are few.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion.entries import Entries, pair_products, run_rows
-from lowdim.completion.solvers._solver import Array, Completion, HeldOut, Indices, Mask, Settings, Solved
-from lowdim.completion.solvers.ratings._kernels import update_rows
-from lowdim.completion.solvers.ratings._sampler import Sampler, directions
+from lowdim.completion.entries import Entries, pair_products
+from lowdim.completion.solvers._als import noise_free
+from lowdim.completion.solvers._solver import (
+    Array,
+    Completion,
+    HeldOut,
+    Indices,
+    Mask,
+    Settings,
+    Solved,
+    Solver,
+    described,
+    hold_out,
+)
+from lowdim.completion.solvers.ratings._sampler import Sampler, directions, row_means
 
 Floats = NDArray[Any]
 
@@ -107,25 +118,12 @@ class RatingsCompletion:
 
     def _new_rows(self, entries: Entries, values: Floats, d: int) -> Floats:
         """The posterior means of rows, given the columns of one draw."""
-        right, m = self.draws.right[d], entries.shape[0]
-        size = right.shape[1]
         shares = 1 / np.sqrt(np.maximum(entries.row_counts, 1))
-        prior = self.draws.centre[d] + shares[:, None] * (
-            entries.sparse(np.ones(entries.size, np.float32)) @ self.draws.features[d]
-        )
-        none, out = np.zeros((0, size * (size + 1) // 2), np.float32), np.empty((m, size), np.float32)
-        given = (
-            prior.astype(np.float32),
-            self.draws.precision[d],
-            np.float32(self.draws.alpha[d]),
-            np.ones(m, np.float32),
-        )
-        columns = (right, self.draws.col_weights[d], self.covariances[1])
-        written = (out, none, np.empty(m, np.float32))
-        work = entries.size * size**2
-        normals = np.zeros((0, size), np.float32)
-        run_rows(update_rows, entries.row_start, work, entries.cols, values, *columns, *given, normals, *written)
-        return out
+        implied = entries.sparse(np.ones(entries.size, np.float32)) @ self.draws.features[d]
+        prior = self.draws.centre[d] + shares[:, None] * implied
+        columns = (self.draws.right[d], self.draws.col_weights[d], self.covariances[1])
+        given = (prior, self.draws.precision[d], self.draws.alpha[d])
+        return row_means(entries.row_start, entries.cols, values, columns, *given)
 
     def _uncertainty(self, rows: Indices, cols: Indices) -> Array:
         """Variance of ``b + c + p . q`` for independent ``[p, b]`` and ``[q, c]`` with the variational covariances."""
@@ -235,3 +233,114 @@ def _factors(entries: Entries, settings: Settings) -> int:
         return settings.rank
     told = int(np.clip(3 * entries.size // sum(entries.shape), FEWEST_FACTORS, FACTORS))
     return max(min(told, settings.max_rank, min(entries.shape) - 1), 1)
+
+
+MOST_LEVELS = 25
+LEAST_SIDE = 100
+FEWEST = 10  # rows or columns of a sparse matrix of ratings
+MOST_DENSITY = 0.3
+QUICK_FROM = 5_000_000  # entries from which averaging takes minutes
+SPARSE = 0.05  # observed share up to which a noisy matrix of any values is averaged as ratings are
+MOST_SPARSE = 300_000  # entries up to which it is
+MOST_ASKED = 10_000  # entries of a table of few distinct values that is asked whether it is one of ratings
+DIGITS = 9  # of values that were multiplied and divided
+TENTHS = 5
+
+
+def are_ratings(entries: Entries) -> bool:
+    """Whether these are a few distinct values (of 10,000 entries) in a large or very sparse matrix."""
+    side = min(entries.shape)
+    sparse = (side >= LEAST_SIDE and entries.density <= MOST_DENSITY) or (side >= FEWEST and entries.density <= SPARSE)
+    return sparse and np.unique(entries.values[:: max(1, entries.size // 10_000)]).size <= MOST_LEVELS
+
+
+def _rescue(entries: Entries, held: Mask, settings: Settings, badly: Solved) -> tuple[Solved, str] | None:
+    """Averaging, unless columns predict the few distinct values of a small matrix clearly better from each other."""
+    units = np.ones(entries.shape[1]) if settings.units is None else settings.units
+    entries = entries.with_values(entries.values * units[entries.cols])
+    alone = settings.clock is None and all(block.size == 1 for block in settings.together or ())
+    if not (alone and badly.checked is not None and _could_be_ratings(entries)):
+        return None
+    checked, check = _checks(entries, badly, settings)
+    theirs = badly.held_out.in_units(units).of_places(checked[badly.checked])
+    if theirs.is_clearly_better(check):
+        return None
+    return replace(
+        solve_ratings(entries, held, settings), one_scale=True
+    ), f"few distinct values, {described(entries)}: explicit ratings"
+
+
+def _could_be_ratings(entries: Entries) -> bool:
+    few = min(entries.shape) >= FEWEST and entries.density <= MOST_DENSITY and entries.size <= MOST_ASKED
+    return few and np.unique(entries.values.round(DIGITS)).size <= MOST_LEVELS
+
+
+def _checks(entries: Entries, badly: Solved, settings: Settings) -> tuple[Mask, HeldOut]:
+    """Which entries are predicted without themselves, and how: those that the other solver lacked at once, or tenths of those it has checked."""
+    assert badly.checked is not None
+    if badly.at_once:
+        return badly.checked, check_ratings(entries, badly.checked, settings)
+    tenths = [badly.checked & hold_out(entries, 0.1, settings.seed, part, last=True) for part in range(TENTHS)]
+    checks = [check_ratings(entries, tenth, settings) for tenth in tenths]
+    order = np.argsort(np.concatenate([np.flatnonzero(tenth) for tenth in tenths]))
+    return np.any(tenths, axis=0), checks[0].joined(*checks[1:]).of_places(order)
+
+
+def _reason(entries: Entries, settings: Settings) -> str | None:
+    """Why a matrix is one for these solvers, or None."""
+    if settings.row_features is not None or settings.col_features is not None:
+        return f"what is known of rows or columns, {described(entries)}"
+    if are_ratings(entries):
+        return f"few distinct values, {described(entries)}: explicit ratings"
+    sparse = min(entries.shape) >= LEAST_SIDE and entries.density <= SPARSE
+    sparse = sparse and sum(entries.shape) <= entries.size <= MOST_SPARSE
+    if sparse and not noise_free(entries, settings):
+        return f"sparse and noisy, {described(entries)}"
+    return None
+
+
+def _suits(entries: Entries, settings: Settings) -> str | None:
+    return _reason(entries, settings) if entries.size <= QUICK_FROM else None
+
+
+def _suits_quickly(entries: Entries, settings: Settings) -> str | None:
+    return _reason(entries, settings) if entries.size > QUICK_FROM else None
+
+
+def _memory_quickly(entries: int, shape: tuple[int, int], rank: int) -> int:
+    return 4 * 2**20 + 320 * entries + 120 * sum(shape) * rank
+
+
+def _memory(entries: int, shape: tuple[int, int], rank: int) -> int:
+    draws = DRAWS * 4 * (sum(shape) * (rank + 2) + shape[1] * (rank + 1))
+    # once more while they are stacked, when the working space of the fit is free again
+    stacked = 4 * 2**20 + 2 * min(draws, KEPT_BYTES) + 40 * entries
+    return max(stacked, _memory_quickly(entries, shape, rank))
+
+
+RATINGS = Solver(
+    name="ratings",
+    title="explicit ratings, by averaging over the posterior",
+    solve=solve_ratings,
+    check=check_ratings,
+    memory=_memory,
+    suits=_suits,
+    rescue=_rescue,
+    rescued=True,
+    reads=frozenset({"features"}),
+    biased=True,
+    one_scale=True,
+    shrinks=True,
+)
+RATINGS_QUICK = Solver(
+    name="ratings-quick",
+    title="explicit ratings, less accurate and several times faster",
+    solve=solve_ratings_quickly,
+    check=check_ratings_quickly,
+    memory=_memory_quickly,
+    suits=_suits_quickly,
+    reads=frozenset({"features"}),
+    biased=True,
+    one_scale=True,
+    shrinks=True,
+)

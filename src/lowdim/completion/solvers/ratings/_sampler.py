@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion.entries import Entries, run_rows
+from lowdim._compiled import run_rows
+from lowdim.completion.entries import Entries
 from lowdim.completion.solvers.ratings._kernels import update_features, update_rows
 
 Floats = NDArray[Any]
@@ -168,6 +169,25 @@ class Side:
         """A draw, or the mean in the variational mode."""
         standard = shape if self.variational else generator.gamma(shape, size=rate.shape)
         return (standard / rate).astype(np.float32)
+
+
+def row_means(
+    start: NDArray[np.int64],
+    cols: NDArray[np.int32],
+    values: Floats,
+    columns: tuple[Floats, Floats, Floats],
+    prior: Floats,
+    precision: Floats,
+    alpha: Floats,
+) -> Floats:
+    """The posterior means of any rows ``(m, k + 1)`` of weight 1, from their entries and the parameters, weights and covariances of columns."""
+    m, size = prior.shape
+    none, out = np.zeros((0, size * (size + 1) // 2), np.float32), np.empty((m, size), np.float32)
+    given = (prior.astype(np.float32), precision, np.float32(alpha), np.ones(m, np.float32))
+    written = (out, none, np.empty(m, np.float32))
+    normals = np.zeros((0, size), np.float32)
+    run_rows(update_rows, start, cols.size * size**2, cols, values, *columns, *given, normals, *written)
+    return out
 
 
 def directions(features: Floats | None) -> Floats | None:

@@ -132,6 +132,11 @@ def variances(loadings: Loadings, mean: Array, covariance: Array) -> Array:
     return loadings.noise + covariance.T @ both + packed.outer(mean.T).T @ uncertain
 
 
+def roots(covariance: Array, rank: int) -> Array:
+    """Cholesky factors ``(m, K, K)`` of packed covariances of latents."""
+    return np.linalg.cholesky(packed.unpack(covariance, rank))
+
+
 def row_blocks(rows: int, rank: int) -> Iterator[slice]:
     """Slices of rows whose latent covariances fit in `BLOCK_BYTES`."""
     size = max(1, BLOCK_BYTES // (8 * (rank + 1) ** 2))

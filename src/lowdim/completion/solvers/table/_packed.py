@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.completion.entries import kernel
+from lowdim._compiled import kernel
 
 Array = NDArray[np.floating[Any]]
 Places = NDArray[np.intp]

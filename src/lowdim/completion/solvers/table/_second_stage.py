@@ -12,21 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
-from lowdim.completion.solvers.table._forest import Bins, Forest
-from lowdim.completion.solvers.table._kernel_ridge import WIDTHS, KernelRidge
-from lowdim.completion.solvers.table._stack import Candidates, stack
-from lowdim.completion.solvers.table._worlds import (
-    MOST_CELLS,
-    PARTS,
-    Design,
-    FactorModel,
-    Known,
-    NormalScores,
-    World,
-    leverage,
-)
+from lowdim.completion.solvers.table._factor_model import FactorModel, NormalScores
+from lowdim.completion.solvers.table._learners import WIDTHS, Bins, Forest, KernelRidge
+from lowdim.completion.solvers.table._worlds import MOST_CELLS, PARTS, Design, Known, World, leverage
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -43,6 +34,8 @@ FEWEST = 8  # known cells of a column that is predicted by more than the factor 
 WORTH = 0.99  # of the factor model's error: what the first columns must reach for the others to be tried
 TRIED = 8
 AGAIN = 0.97  # what the first round must reach for a second
+SPREAD = 0.3  # of a weight over columns: the prior of its estimate
+PRIOR = 3.0
 
 
 class Inputs(NamedTuple):
@@ -183,6 +176,14 @@ def cells_of_worlds(m: int, n: int) -> int:
 def _training_rows(n: int) -> int:
     """Rows that the predictors of `n` columns are fitted to, at most."""
     return min(TRAINING_ROWS, max(LEAST_ROWS, MOST_CELLS // ((PARTS + 1) * n)))
+
+
+class Candidates(NamedTuple):
+    """Honest predictions ``(rows, candidates)`` of a target ``(rows,)``, and the variance of each beyond that of its final form."""
+
+    predictions: Array
+    target: Array
+    noise: Array
 
 
 class _Worlds(dict[int, World]):
@@ -348,3 +349,37 @@ class _Fitting:
 
 def _error(predictions: Array, truth: Array, known: Mask) -> float:
     return float(np.sqrt(np.mean((predictions - truth)[known] ** 2)))
+
+
+def stack(columns: Sequence[Candidates]) -> list[Array]:
+    """The weights ``(candidates,)`` of each column.
+
+    They minimise the squared error of the honest predictions plus a pull to the weights that are best for all columns together, the
+    stronger the fewer rows there are. The noise of small left-out forests is taken off the diagonal of their second moments: their
+    final form has less of it.
+    """
+    grams = [_second_moments(column) for column in columns]
+    moments = [column.predictions.T @ column.target / len(column.target) for column in columns]
+    common = _least_squares(sum(grams), sum(moments))
+    pulls = [
+        PRIOR * float(np.mean((column.target - column.predictions @ common) ** 2)) / SPREAD**2 / len(column.target)
+        for column in columns
+    ]
+    identity = np.eye(len(common))
+    return [
+        _least_squares(gram + pull * identity, moment + pull * common)
+        for gram, moment, pull in zip(grams, moments, pulls, strict=True)
+    ]
+
+
+def _second_moments(column: Candidates) -> Array:
+    predictions = column.predictions
+    noise = np.minimum(column.noise, 0.5 * np.mean(predictions**2, axis=0))
+    return predictions.T @ predictions / len(predictions) - np.diag(noise)
+
+
+def _least_squares(gram: Any, moment: Any) -> Array:
+    """Non-negative minimiser of ``w' gram w - 2 w' moment``, of a gram matrix that the noise may have left indefinite."""
+    sizes, basis = np.linalg.eigh(gram)
+    root = np.sqrt(np.maximum(sizes, 1e-6 * sizes[-1] + 1e-12))
+    return nnls((basis * root).T, (basis / root).T @ moment)[0]

@@ -22,8 +22,7 @@ from lowdim.completion.solvers._solver import (
     described,
     to_dense,
 )
-from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
-from lowdim.completion.solvers.table._draws import Rows, draws, sizes_of
+from lowdim.completion.solvers.table._factor_model import FactorModel, Rows, draws, sizes_of
 from lowdim.completion.solvers.table._holes import Copies, copies_of_gaps, held_stretches, not_at_random
 from lowdim.completion.solvers.table._in_time import (
     CLASSES,
@@ -35,10 +34,8 @@ from lowdim.completion.solvers.table._in_time import (
 )
 from lowdim.completion.solvers.table._second_stage import SecondStage, cells_of_worlds, fit_second_stage
 from lowdim.completion.solvers.table._spread import Errors, spread, surplus
-from lowdim.completion.solvers.table._worlds import EXTREME, FactorModel, NormalScores
 
 SWEEPS = 30
-TOLERANCE = 3e-3  # of a cell, in root mean square
 USED_ENERGY = 1e-4  # of a column's variance, on average, below which a latent does not count towards the rank
 FEWEST = 3  # entries from which a check says anything
 UNLIKE = (
@@ -116,7 +113,7 @@ class TableCompletion:
         training = plain.inner(self.values), self.observed
         rows = Rows(plain.inner(values), observed, self._modelled(values, observed, clock))
         sizes = sizes_of(stage.honest, self.values[stage.rows], stage.deviation)
-        for draw in draws(rows, training, plain.loadings, sizes, count, generator):
+        for draw in draws(rows, training, plain, sizes, count, generator):
             yield self.mean + self.scale * draw
 
     def _modelled(self, values: Array, observed: Mask, clock: Array | None) -> Array:
@@ -153,36 +150,15 @@ def _stages(
     rank = min(settings.rank or settings.max_rank, max(min(values.shape) - 1, 0))
     sweeps = min(SWEEPS, settings.iterations)
     earlier = start.stage.plain.loadings if isinstance(start, TableCompletion) else None
-    fit = _fit(np.clip(standard, -EXTREME, EXTREME), observed, rank, sweeps, settings, earlier)
-    scores = tuple(
-        NormalScores.of(column[known] if known.any() else np.zeros(1))
-        for column, known in zip(standard.T, observed.T, strict=True)
-    )
-    ranked = np.stack([score.forward(column) for score, column in zip(scores, standard.T, strict=True)], axis=1)
-    scored = _fit(np.where(observed, ranked, 0.0), observed, rank, sweeps, settings, None)
-    stage = fit_second_stage(
-        standard,
-        observed,
-        FactorModel(fit.loadings),
-        FactorModel(scored.loadings, scores),
-        together=settings.together,
-        rounds=rounds,
-        seed=settings.seed,
+    stage = settings.journal.stage(sweeps)
+    plain = FactorModel.fit(standard, observed, rank, sweeps=sweeps, stage=stage, start=earlier)
+    stage = settings.journal.stage(sweeps)
+    scored = FactorModel.fit_scores(standard, observed, rank, sweeps=sweeps, stage=stage)
+    second = fit_second_stage(
+        standard, observed, plain, scored, together=settings.together, rounds=rounds, seed=settings.seed
     )
     spread = np.ones((len(mean), CLASSES))
-    return TableCompletion(mean, scale, stage, spread, fit.iterations, fit.converged, standard, observed)
-
-
-def _fit(
-    values: Array,
-    observed: Mask,
-    rank: int,
-    sweeps: int,
-    settings: Settings,
-    start: factor_analysis.Loadings | None,
-) -> factor_analysis.Fit:
-    stage = settings.journal.stage(sweeps)
-    return factor_analysis.fit(values, observed, rank, sweeps=sweeps, tolerance=TOLERANCE, start=start, stage=stage)
+    return TableCompletion(mean, scale, second, spread, plain.iterations, plain.converged, standard, observed)
 
 
 @dataclass(frozen=True)

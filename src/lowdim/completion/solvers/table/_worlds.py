@@ -7,93 +7,23 @@ costs one E-step per world, and makes the prediction of every known cell a leave
 Up to `MOST_WORLDS` columns each has a world of its own. Above, a world hides a random part of the cells of all columns.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
-from lowdim.completion.solvers.table import _factor_analysis as factor_analysis
+from lowdim.completion.solvers.table._factor_model import FactorModel
 
 Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.integer[Any]]
 
-EXTREME = 6.0  # deviations beyond which a value counts as this many in the fit of the loadings
 MOST_WORLDS = 60
 MOST_CELLS = 4_000_000  # of all worlds together, some 35 bytes each
 PARTS = 12  # of the cells, where columns are too many
-
-
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
-
-
-@dataclass(frozen=True)
-class NormalScores:
-    """A column as normal scores of its ranks, and back: heavy tails and skew leave, the order stays.
-
-    These are the distinct values of a column and their scores, both ascending; the scores have unit variance over the column.
-    """
-
-    values: Array
-    scores: Array
-
-    @classmethod
-    def of(cls, column: Array) -> "NormalScores":
-        """Scores ``Phi^-1`` of the mid-ranks."""
-        values, counts = np.unique(column, return_counts=True)
-        scores = ndtri((np.cumsum(counts) - 0.5 * counts) / column.size)
-        spread = float(np.sqrt(np.average(scores**2, weights=counts)))
-        return cls(values, scores / spread if spread > 0 else scores)
-
-    def forward(self, values: Array) -> Array:
-        """Scores of values, linear between those of the column and constant beyond."""
-        return np.interp(values, self.values, self.scores)
-
-    def expected(self, means: Array, deviations: Array) -> Array:
-        """The mean value of normal scores with these means and deviations."""
-        points = [np.interp(means + node * deviations, self.scores, self.values) for node in _NODES]
-        return np.average(points, axis=0, weights=_WEIGHTS)
-
-
-@dataclass(frozen=True)
-class FactorModel:
-    """Loadings of standardised columns, or of their normal scores."""
-
-    loadings: factor_analysis.Loadings
-    scores: tuple[NormalScores, ...] | None = None
-
-    def inner(self, values: Array) -> Array:
-        """What stands for these values in the model: its input everywhere else."""
-        if self.scores is None:
-            return np.clip(values, -EXTREME, EXTREME)
-        return np.stack([score.forward(values[:, j]) for j, score in enumerate(self.scores)], axis=1)
-
-    def latents(self, inner: Array, observed: Mask) -> Array:
-        """Posterior means of the latents of rows, ``(rows, K + 1)``."""
-        return np.concatenate([mean for _, mean, _ in self._blocks(inner, observed)])
-
-    def means(self, inner: Array, observed: Mask) -> Array:
-        """Of all cells given the observed ones, ``(rows, n)``."""
-        return self.latents(inner, observed) @ self.loadings.mean.T
-
-    def predict(
-        self, inner: Array, observed: Mask, columns: Indices | slice = slice(None)
-    ) -> tuple[Array, Array, Array]:
-        """The latents, and means and deviations ``(rows, columns)`` of cells given the observed ones."""
-        own = self.loadings.of(columns)
-        latents, deviations = np.empty((len(inner), own.rank + 1)), np.empty((len(inner), len(own.noise)))
-        for block, mean, covariance in self._blocks(inner, observed):
-            latents[block] = mean
-            deviations[block] = np.sqrt(factor_analysis.variances(own, mean, covariance))
-        return latents, latents @ own.mean.T, deviations
-
-    def _blocks(self, inner: Array, observed: Mask) -> Iterator[tuple[slice, Array, Array]]:
-        for block in factor_analysis.row_blocks(len(inner), self.loadings.rank):
-            yield block, *factor_analysis.latents(self.loadings, inner[block], observed[block])
 
 
 @dataclass(frozen=True)

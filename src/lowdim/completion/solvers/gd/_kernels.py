@@ -1,4 +1,4 @@
-"""Short vectors of float64 inside Numba kernels, as long as the kernel says: LLVM's own vectors, four lanes each.
+"""The pass over the entries that each step of gradient descent makes, with short vectors of float64: LLVM's own, four lanes each.
 
 Written as loops over the columns, a kernel becomes vector instructions or not by LLVM's luck. Here `width` is a tuple ``(0,) * parts`` whose
 length the compiler knows: ``load(array, place, width)`` reads ``4 * parts`` numbers from a place of the array, counted through all its
@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.ir as ir
+import numpy as np
 from numba import types
 from numba.extending import intrinsic, models, overload, register_model
+
+from lowdim._compiled import kernel
 
 LANES = 4
 _in_llvm: Any = intrinsic
@@ -145,3 +148,64 @@ def _lane_by_lane(symbol: Callable[..., Any], instruction: str) -> None:
 _lane_by_lane(operator.add, "fadd")
 _lane_by_lane(operator.sub, "fsub")
 _lane_by_lane(operator.mul, "fmul")
+
+
+@kernel
+def residual_products(
+    start: Any, cols: Any, values: Any, left: Any, right: Any, by_row: Any, by_col: Any, width: Any
+) -> Any:
+    """Of the sparse S, ``left @ right.T`` less the values: its squared norm; writes ``S @ right`` and ``S.T @ left``. One pass.
+
+    The four matrices have ``4 * len(width)`` columns. Four entries of a row are taken at once, which have four different columns.
+    """
+    k, four = LANES * len(width), (0,)
+    squares = last_squares = repeated(0.0, four)
+    by_col[:] = 0.0
+    for i in range(start.size - 1):
+        own, total = load(left, i * k, width), repeated(0.0, width)
+        t, end = np.uintp(start[i]), np.uintp(start[i + 1])  # signed, a place could count from the end
+        while t + np.uintp(LANES) <= end:
+            a, b, c, d = (
+                np.intp(cols[t]) * k,
+                np.intp(cols[t + np.uintp(1)]) * k,
+                np.intp(cols[t + np.uintp(2)]) * k,
+                np.intp(cols[t + np.uintp(3)]) * k,
+            )
+            at_a, at_b, at_c, at_d = (
+                load(right, a, width),
+                load(right, b, width),
+                load(right, c, width),
+                load(right, d, width),
+            )
+            residual = sums(own * at_a, own * at_b, own * at_c, own * at_d) - load(values, t, four)
+            squares = squares + residual * residual
+            in_a, in_b = repeated(lane(residual, 0), width), repeated(lane(residual, 1), width)
+            in_c, in_d = repeated(lane(residual, 2), width), repeated(lane(residual, 3), width)
+            total = total + in_a * at_a + in_b * at_b + in_c * at_c + in_d * at_d
+            store(by_col, a, load(by_col, a, width) + in_a * own)
+            store(by_col, b, load(by_col, b, width) + in_b * own)
+            store(by_col, c, load(by_col, c, width) + in_c * own)
+            store(by_col, d, load(by_col, d, width) + in_d * own)
+            t += np.uintp(LANES)
+        while t < end:
+            a = np.intp(cols[t]) * k
+            at_a = load(right, a, width)
+            product = own * at_a
+            residual = sums(product, product, product, product) - repeated(values[t], four)
+            last_squares = last_squares + residual * residual
+            in_a = repeated(lane(residual, 0), width)
+            total = total + in_a * at_a
+            store(by_col, a, load(by_col, a, width) + in_a * own)
+            t += np.uintp(1)
+        store(by_row, i * k, total)
+    squared = lane(last_squares, 0)
+    for place in range(LANES):
+        squared += lane(squares, place)
+    return squared
+
+
+@kernel
+def step_down(places: Any, slopes: Any, rates: Any, step: Any, out: Any) -> None:
+    """A step of descent with a rate for every number."""
+    for t in range(places.size):
+        out[t] = places[t] - step * rates[t] * slopes[t]
