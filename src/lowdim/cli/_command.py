@@ -85,7 +85,7 @@ class Command(TyperCommand):
         """Runs it, and lets messages be told in its options."""
         siblings: Any = ctx.parent.command.commands.values() if ctx.parent is not None else ()
         others = {one.name: one for sibling in siblings for one in sibling.params if one.param_type_name == "option"}
-        _voice.use({parameter.name: parameter for parameter in self.params}, others)
+        _voice.use({parameter.name: parameter for parameter in self.params}, others, ctx.params)
         for parameter in self.params:
             value = ctx.params.get(parameter.name)
             for one in value if isinstance(value, list | tuple) else [value]:

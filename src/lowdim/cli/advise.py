@@ -151,6 +151,8 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
         "untrained": list(found.untrained),
         "baseline_wins": found.baseline_wins,
         "baseline_gain": found.baseline_gain,
+        "ties": list(found.ties),
+        "everything": found.everything,
         "reasons": list(found.reasons),
         "evidence": [entry.as_dict() for entry in found.evidence],
         "learning_curve": list(found.learning_curve),

@@ -178,7 +178,7 @@ def _advise(result: Result) -> str:
     chosen = result["recommendation"]
     layer = f" of {chosen['layer']}" if chosen["layer"] else ""
     expected = f"{percent(chosen['expected_accuracy'])}{between(chosen['interval'])}"
-    name = short_names([chosen["model"]])[0]
+    name, *ties = short_names([chosen["model"], *result.get("ties", ())])
     if result["baseline_wins"]:
         said = f"No network here does better than none; the best of them, {name} with {chosen['method']}{layer}, should reach {expected}."
     else:
@@ -188,6 +188,10 @@ def _advise(result: Result) -> str:
             said += f" That it does better than no network at all cannot be told: {points(over)}."
     if chosen["model"] in result.get("untrained", ()):
         said += " Its weights are random."
+    if ties:
+        said += f" It cannot be told apart from {listed(ties)} on these samples."
+    if why := result.get("everything"):
+        said += f" Training the whole network may gain more (lowdim finetune --method auto tries it): {why}."
     if (more := result["more_labels"]) is not None:
         before, after = more["shots"]
         said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the probe gained {points(more)}."
