@@ -441,3 +441,14 @@ def test_what_was_trained_for_long_is_made_less_sure(network: LoadedModel, data:
         for changes in ({"softening": 1.0}, {})
     )
     assert torch.equal(once.weight, 2 * twice.weight)
+
+
+def test_a_probe_says_what_its_folds_say() -> None:
+    """Of few test samples the accuracy says little: what is known of the training samples stands beside it, as `auto` has it."""
+    network, data = load_model("digits-0-4"), load_data("digits-5-9", shots=8, limit=60)
+    alone, chosen = (finetune(network, data, method=method) for method in ("probe", "auto"))
+    (own,) = alone.evidence
+    (same,) = [entry for entry in chosen.evidence if entry.method == "probe"]
+    assert own.accuracy == same.accuracy and own.interval == same.interval
+    once = load_data("digits-5-9", shots=1, limit=60)
+    assert finetune(network, once, method="probe").evidence == ()

@@ -114,6 +114,16 @@ def evidence_of(
     return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), balanced)
 
 
+def evidence_of_head(bench: Bench, plan: Plan) -> Evidence | None:
+    """Of a frozen head, which knows by its folds what it makes of samples that it has not seen; None where none could be held out."""
+    part = fold_of(bench.labels, _FOLDS, bench.job.seed, bench.train.copies)
+    if not (part >= 0).any():
+        return None
+    started = time.monotonic()
+    right = _right(heldout_predictions(bench, plan, part), bench.labels)
+    return evidence_of(bench.network.name, plan.method, [plan], right, bench.labels, time.monotonic() - started)
+
+
 def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
     """The 90 % interval of an accuracy estimated by cross-validation."""
     return wilson_interval(accuracy, samples / FOLD_LOSS)

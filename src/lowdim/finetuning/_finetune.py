@@ -19,6 +19,7 @@ from lowdim.data._kept import keeping_pictures
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
+from lowdim.finetuning._choice import evidence_of_head
 from lowdim.finetuning._delta import tuned_parts
 from lowdim.finetuning._evaluate import accuracy_of, averaged, correct_of, nc1, split_outputs
 from lowdim.finetuning._mistakes import mistakes_of
@@ -164,9 +165,9 @@ def _decision(record: Method, bench: Bench, options: Options) -> Decision:
     if record.decide is not None:
         return record.decide(bench, options)
     parts = [method_named(part) for part in record.parts] or [record]
-    return Decision(
-        method=record.name, plans=tuple(plan_of(part, bench.network.module, options, bench.feature) for part in parts)
-    )
+    plans = tuple(plan_of(part, bench.network.module, options, bench.feature) for part in parts)
+    found = evidence_of_head(bench, plans[0]) if record.layered else None
+    return Decision(method=record.name, plans=plans, evidence=() if found is None else (found,))
 
 
 def _layers(bench: Bench, data: Dataset) -> list[dict[str, Any]]:
