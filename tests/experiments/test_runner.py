@@ -358,7 +358,9 @@ def test_a_sweep_is_the_cross_product_and_one_table():
     assert "diverged" in whole.outcome.verdicts[3].name
     assert whole.outcome.tables[0].rows[1] == [0.5, 4, "v", 0.5, "<= 0.7", "holds"]
     (figure,) = whole.outcome.figures
-    np.testing.assert_array_equal(figure.series[0].x, [0.5, 1.0])
+    assert [panel.title for panel in figure.panels] == ["v"]  # one for each verdict
+    assert [one.name for one in figure.panels[0].series] == ["depth = 3", "depth = 4"]
+    np.testing.assert_array_equal(figure.panels[0].series[0].x, [0.5, 1.0])
     for texts, message in ((["epss=1"], "no setting 'epss'"), (["eps="], "no values")):
         with pytest.raises(UsageError, match=message):
             sweep_points([experiment], {experiment.id: experiment.settings()}, texts)
