@@ -106,7 +106,7 @@ def combined(points: Sequence[tuple[Point, Finished]]) -> Finished:
         Lines(f"{SWEPT}-{place}", titles[place], names[0], "value", series, log_y=True)
         for place, series in parts.items()
     ]
-    figures = [Panels(SWEPT, f"Verdicts against {names[0]}", panels, columns=3)] if panels else []
+    figures = [Panels(SWEPT, f"Verdicts against {names[0]}", panels, columns=2)] if panels else []
     table = Table(SWEPT, "Verdicts", [*names, "verdict", "value", "threshold", ""], rows)
     seconds = sum(one.seconds for _, one in points)
     return Finished(points[0][0].id, "done", seconds, Outcome(verdicts, figures, [table]))

@@ -194,7 +194,7 @@ def _advise(result: Result) -> str:
         said += f" Training the whole network may gain more (lowdim finetune --method auto tries it): {why}."
     if (more := result["more_labels"]) is not None:
         before, after = more["shots"]
-        said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the probe gained {points(more)}."
+        said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the accuracy of the probe changed by {points(more)}."
     seconds = [one["seconds"] for one in result["evidence"] if _same(one, chosen)]
     return f"{said} Tuning takes {_minutes(seconds[0])}." if seconds else said
 
