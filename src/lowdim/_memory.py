@@ -71,8 +71,8 @@ _KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**25), "MALLOC_TRIM_THRESHOLD_": (-1, 2
 def keep_freed_memory() -> None:
     """Has this process keep what it frees, unless its environment says how much; with the GNU C library alone.
 
-    Otherwise each map of a network and each large array is given back to the system and asked for again, all its pages cleared: up to
-    a fifth of the time of a fine-tuning. For processes that are lowdim's own.
+    Otherwise each map of a network and each large array is given back to the system and asked for again, all its pages cleared (a fifth of
+    the time of `reproduce`'s fine-tunings; of those of `finetune` no gain could be told). For processes that are lowdim's own.
     """
     change = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     for name, (option, value) in _KEPT.items():

@@ -6,10 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lowdim._memory import keep_freed_memory
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import TYPED, Listing, called_from_python, page_of, run_folder
+from lowdim.cli._command import Listing, called_from_python, page_of, run_folder
 from lowdim.cli._common import joined, option, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 from lowdim.cli._python import Without
@@ -182,8 +181,6 @@ def _run(
     from lowdim.report import Page, Result, write_report
 
     started = time.monotonic()
-    if TYPED.get():
-        keep_freed_memory()
     with (
         run_folder(running.out, "finetune", config, fresh=running.fresh, keep=True) as (run, folder),
         joined(run, config["device"]) as (job, known),

@@ -1,7 +1,7 @@
 """A probe and a network that was trained as a whole: together they lose little where that learned too much of few samples.
 
-Their probabilities are multiplied: on training parts of MNIST, CIFAR-10 and textures (14 draws, two networks) that gained 2.3 points over the probe,
-where the mean of the probabilities gained 1.6, and it was told from the probe by fewer left-out samples.
+Their probabilities are multiplied: on training parts of MNIST, CIFAR-10 and textures (17 draws, two networks) that gained 2.7 points over the probe,
+where the mean of the probabilities gained 2.0, and it was told from the probe by fewer left-out samples.
 """
 
 from lowdim.finetuning.methods._method import Method
