@@ -6,10 +6,10 @@ import time
 import numpy as np
 
 from lowdim.completion import DeepMatrixCompletion, Entries
-from lowdim.completion.entries import add_both_products
 from lowdim.completion.entries._least_squares import pair_products
 from lowdim.completion.solvers._als import TwoOrders, alternate, spectral_start
 from lowdim.completion.solvers._solver import Settings
+from lowdim.completion.solvers.exact._tangent import add_both_products
 
 NOISE = 0.1  # of the deviation of the values
 

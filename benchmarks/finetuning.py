@@ -30,7 +30,9 @@ from lowdim.finetuning import METHODS, Plan, TunedModel, default_recipe, make_pl
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._choice import decide
+from lowdim.finetuning._evaluate import averaged
 from lowdim.finetuning._plan import Options
+from lowdim.finetuning.methods import weights_of
 from lowdim.models import LoadedModel, load_model
 
 RATES = (1e-4, 3e-4, 1e-3)
@@ -129,7 +131,9 @@ def auto(
     for plan in decision.plans:
         if plan.method not in logarithms:
             logarithms[plan.method] = split_outputs(bench.fit(plan).model, test, bench.network.preprocessing)[0]
-    right = np.logaddexp.reduce([logarithms[plan.method] for plan in decision.plans]).argmax(axis=1) == test.labels
+    methods = [plan.method for plan in decision.plans]
+    found = averaged([logarithms[method] for method in methods], weights_of(methods))
+    right = found.argmax(axis=1) == test.labels
     expected = {entry.method: [entry.accuracy, *entry.interval] for entry in decision.evidence}
     return right, {"chosen": decision.method, "expected": expected, "reasons": decision.reasons}
 

@@ -12,6 +12,7 @@ CODES = {
     "UsageError": 2,
     "InputError": 3,
     "EmptyClassError": 3,
+    "UnreadableError": 3,
     "NonFiniteError": 3,
     "ResourceError": 5,
     "MissingDependencyError": 2,

@@ -426,6 +426,10 @@ def _identity(value: Any) -> Any:
     return [_identity(item) for item in cast(list[Any], value)] if isinstance(value, list) else value
 
 
+_MOST_TOLD = 5
+"""Settings that differ, of which the names are said."""
+
+
 def _differences(earlier: Any, now: Any) -> list[str]:
     """The settings that differ, by name; contents, which only a digest tells apart, where no setting does."""
     before, after = dict(_leaves(earlier)), dict(_leaves(now))
@@ -444,7 +448,8 @@ def _differences(earlier: Any, now: Any) -> list[str]:
             else [("not set", "set")[one] for one in (here, there)]
         )
         told[name if alone else whole] = f"{values[0]} in the folder, {values[1]} now"
-    return [f"{name}: {values}" for name, values in told.items()]
+    shown = [f"{name}: {values}" for name, values in told.items()]
+    return shown if len(shown) <= _MOST_TOLD else [*shown[:_MOST_TOLD], f"and {len(shown) - _MOST_TOLD} more"]
 
 
 def _missing_part(name: str, others: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
-"""Saying beforehand that memory would not suffice."""
+"""Saying beforehand that memory would not suffice; having it at hand."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 from lowdim.errors import ResourceError
@@ -60,6 +62,22 @@ def of_the_process() -> int | None:
     except (ImportError, OSError):  # not on Windows; no /proc on macOS
         return None
     return None if limit == resource.RLIM_INFINITY else max(0, limit - used)
+
+
+_KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**25), "MALLOC_TRIM_THRESHOLD_": (-1, 2**30)}
+"""Options of `mallopt` and their values, by the variables that set them for a whole process."""
+
+
+def keep_freed_memory() -> None:
+    """Has this process keep what it frees, unless its environment says how much; with the GNU C library alone.
+
+    Otherwise each map of a network and each large array is given back to the system and asked for again, all its pages cleared: up to
+    a fifth of the time of a fine-tuning. For processes that are lowdim's own.
+    """
+    change = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    for name, (option, value) in _KEPT.items():
+        if change is not None and name not in os.environ:
+            change(option, value)
 
 
 def claim_blas() -> None:

@@ -38,6 +38,10 @@ class InputError(LowdimError, ValueError):
     exit_code = 3
 
 
+class UnreadableError(InputError):
+    """A picture of the data cannot be read: no network is at fault."""
+
+
 class EmptyClassError(InputError):
     """A class has no sample where the quantity needs one."""
 

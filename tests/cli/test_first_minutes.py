@@ -1,5 +1,6 @@
 """What people stumbled over in their first minutes, each as it should be."""
 
+import json
 import re
 import subprocess
 import sys
@@ -12,15 +13,31 @@ import lowdim
 from lowdim.errors import LowdimError
 from lowdim.experiments import load
 from lowdim.experiments._runner import Finished
+from lowdim.models import load_model, runs_code
+from lowdim.ranking import Candidate
 from lowdim.report._page import to_html
 from lowdim.report.profile import profile_sections
 from lowdim.report.reproduce import experiments_page
 
 
 def test_a_folder_as_a_network_is_told_how_to_write_it(tmp_path):
+    """One that says in its config.json whose it is needs no more."""
     (tmp_path / "net").mkdir()
     with pytest.raises(LowdimError, match=rf"is a folder: .*timm:local-dir:{tmp_path}/net.*hf:{tmp_path}/net"):
         lowdim.measure(f"{tmp_path}/net", "digits")
+    for described, form in (("architecture", "timm:local-dir:"), ("model_type", "hf:")):
+        (tmp_path / "net" / "config.json").write_text(json.dumps({described: "nosuch"}))
+        assert not runs_code(f"{tmp_path}/net")
+        messages = []
+        for spec in (f"{tmp_path}/net", f"{form}{tmp_path}/net"):
+            with pytest.raises(LowdimError) as caught:
+                load_model(spec)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+        (alone, named) = (
+            Candidate(name="n", model=spec).identity() for spec in (f"{tmp_path}/net", f"{form}{tmp_path}/net")
+        )
+        assert alone["sha256"] == named["sha256"] != {}
 
 
 def test_many_equal_warnings_are_one_below_the_first_figure():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -78,7 +79,8 @@ def test_samples_unlike_all_training_samples_are_called_unknown(folder: Path) ->
     known = result(lowdim(*PREDICT, str(folder / "digits"), "--json", folder=folder))
     shares = [np.mean([one["unknown"] for one in each["predictions"]]) for each in (found, known)]
     assert shares[0] > 0.4 and shares[1] < 0.1
-    assert f"; {sum(one['unknown'] for one in found['predictions'])} unlike all training samples" in found["headline"]
+    strange = sum(one["unknown"] for one in found["predictions"])
+    assert f"{strange} unknown, for being unlike all training samples" in found["headline"]
     with (folder / "noise.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["unknown"] == "True" for row in rows] == [one["unknown"] for one in found["predictions"]]
@@ -274,3 +276,25 @@ def test_items_that_are_not_finite_are_left_out_by_name(tmp_path: Path) -> None:
 def test_arguments_of_a_base_belong_to_one_that_is_named(folder: Path) -> None:
     found = lowdim(*PREDICT, str(folder / "digits"), "--model-arg", "a=1", folder=folder, code=2)
     assert "--model-arg belongs to a network that --model names" in found.stderr
+
+
+def test_what_finetune_prints_runs_as_it_stands(folder: Path, tmp_path: Path) -> None:
+    """With a picture that cannot be read, a seed of the split, and the run folder in place of the delta in it."""
+    shutil.copytree(folder / "digits", tmp_path / "my digits")
+    (tmp_path / "my digits" / "0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    words = ["--data", "my digits", "--skip-unreadable", "--seed", "3", "--method", "linear-probe", "--out", "my run"]
+    done = lowdim("finetune", "--model", "digits-0-4", *words, folder=tmp_path)
+    (command,) = [line for line in done.stdout.splitlines() if line.strip().startswith("lowdim predict")]
+    asked = result(lowdim(*shlex.split(command)[1:], "--json", folder=tmp_path))
+    assert len(asked["predictions"]) == 50 and asked["config"]["seed"] == 3
+    short = lowdim(*PREDICT[:2], "my run", *shlex.split(command)[4:], "--page", "seen.html", folder=tmp_path)
+    assert "page: seen.html" in short.stdout and (tmp_path / "seen.html").exists()
+
+
+def test_a_picture_that_cannot_be_read_is_no_fault_of_a_candidate(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "digits", tmp_path / "digits")
+    (tmp_path / "digits" / "0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for command in ("rank", "advise"):
+        models = ["--model", "digits-0-4", "--model", "digits"]
+        said = lowdim(command, *models, "--data", str(tmp_path / "digits"), folder=tmp_path, code=3).stderr
+        assert said.count("0/broken.png") == 1 and "andidate" not in said

@@ -13,7 +13,7 @@ import torch
 from PIL import ExifTags, Image
 from safetensors.numpy import save_file
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 from typer.main import get_command
 
 import lowdim
@@ -65,22 +65,53 @@ def test_no_folder_is_left_unless_asked_for(tmp_path, monkeypatch):
     assert page.read_text().startswith("<!doctype html>")
 
 
-@pytest.mark.parametrize("form", ["arrays", "tensors", "loader", "dictionaries", "frame", "splits"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "arrays",
+        "lists",
+        "tensors",
+        "one-hot",
+        "loader",
+        "samples",
+        "dictionaries",
+        "frame",
+        "splits",
+        "pairs",
+        "loaders",
+        "data sets",
+    ],
+)
 def test_measure_takes_modules_and_data_in_any_form(form):
     x, y = blobs()
     pairs = TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
     frame = pd.DataFrame(x, columns=list("abcd")).assign(kind=pd.Series(y).map(str))
     data = {
         "arrays": (x, y),
+        "lists": (x.tolist(), y.tolist()),
         "tensors": (torch.from_numpy(x), torch.from_numpy(y)),
         "loader": DataLoader(pairs, batch_size=7),
         "dictionaries": [{"pixel_values": x[:30], "labels": y[:30]}, {"pixel_values": x[30:], "labels": y[30:]}],
         "frame": frame,
         "splits": {"train": (x, y), "test": blobs(seed=1)},
+        "pairs": ((x, y), blobs(seed=1)),  # as Keras gives its data
+        "loaders": (DataLoader(pairs, batch_size=7, shuffle=True), DataLoader(pairs, batch_size=9)),
+        "data sets": {"train": pairs, "test": Subset(pairs, range(20))},
+        "samples": pairs,
+        "one-hot": (x, np.eye(int(y.max()) + 1)[y]),
     }[form]
     found = lowdim.measure(network(), data, label_column="kind" if form == "frame" else None)
     assert {entry["split"] for entry in found["data"]} == {"train", "test"}
     assert found["layers"][0]["width"] == 8
+    whole = {"splits": (60, 60), "pairs": (60, 60), "loaders": (60, 60), "data sets": (60, 20)}
+    assert tuple(entry["samples"] for entry in found["data"]) == whole.get(form, (48, 12))
+
+
+def test_a_head_that_fails_where_its_features_do_not_is_asked_about():
+    wrong = lowdim.measure("digits", "digits", std="3", limit=200)
+    assert "the network's own head is right for" in wrong["warnings"][0] and "`mean`, `std`" in wrong["warnings"][0]
+    for fine in ({}, {"std": "3", "random_weights": True}):
+        assert not any("own head" in text for text in lowdim.measure("digits", "digits", limit=200, **fine)["warnings"])
 
 
 def test_pictures_as_floats_are_what_the_network_sees():
@@ -141,12 +172,17 @@ def test_a_rate_beyond_float32():
         lowdim.finetune(network(), blobs(), method="full", rate=1e38)
 
 
+def test_an_argument_that_is_not_there_is_named():
+    with pytest.raises(TypeError, match=r"measure takes no `layer`\. Did you mean layers"):
+        lowdim.measure("digits", "digits", layer="a")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (lambda x, y: (x.tolist(), y.tolist()), "Samples in one piece are a pair of arrays"),
         (lambda x, y: (x, y, x, y), "Samples in one piece are a pair of arrays"),
         (lambda x, y: zip(x, y, strict=True), "Samples in one piece are a pair of arrays"),
+        (lambda x, y: DataLoader(x, batch_size=7), "A batch holds inputs and labels"),
         (lambda x, y: b"digits", "A batch holds inputs and labels"),
         (lambda x, y: (torch.zeros(60, 4, device="meta"), y), "no values"),
         (lambda x, y: (x[:1], y[:1]), "."),

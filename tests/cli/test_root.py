@@ -198,7 +198,6 @@ def test_a_ranking_for_people(lowdim):
         "digits suits this data best: a probe on its features reaches",
         "digits-0-4",
         "held-out",
-        "Kendall",
         "90 % interval",
         "page: ranked/report.html",
     ):

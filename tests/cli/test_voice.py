@@ -76,3 +76,21 @@ def test_sentences_of_a_result_are_told_in_options_and_values_are_not(running):
     running("rank")
     result = {"config": {"notes": ["`by`"]}, "warnings": ["`by`"], "classes": [{"name": "`by`"}], "failed": [{"error": "`by`"}]}  # fmt: skip
     assert _voice.result_in_flags(result) == result | {"warnings": ["--by"], "failed": [{"error": "--by"}]}
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("rank --data digits --models a,b", "a,b does not exist. Networks are named so: --model a --model b.\n"),
+        ("advise --data digits --models zoo", "zoo does not exist. Networks are named so: --model zoo.\n"),
+        ("advise --data digits --model a,b", "FILE.py:FUNCTION. Several are given one by one: --model a --model b.\n"),
+        ("reproduce a,b", " Several are given one by one: a b.\n"),
+        ("finetune --also lp-ft,full", "'norm'. Several are given one by one: --also lp-ft --also full. See: "),
+        ("measure --model digits,x --data digits", "FILE.py:FUNCTION.\n"),
+    ],
+)
+def test_how_to_give_several_is_said_where_they_were_joined_by_commas(typed, told, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lowdim", *typed.split()])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert told in capsys.readouterr().err

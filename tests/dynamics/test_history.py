@@ -3,6 +3,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lowdim.dynamics import WeightHistory
+from lowdim.dynamics._weight_files import weight_files
 from lowdim.errors import InputError, NonFiniteError
 
 
@@ -72,3 +73,16 @@ def test_damaged_and_non_finite_files(tmp_path):
     save_file({"1": np.eye(4, dtype=np.int64), "2": np.eye(4)}, tmp_path / "0.safetensors")
     with pytest.raises(InputError, match="int64"):
         WeightHistory.from_folder(tmp_path)
+
+
+def test_first_and_last_are_words(tmp_path):
+    """In the alphabet, "final" stands before "init"."""
+    rng = np.random.default_rng(0)
+    for name in ("final", "init", "step-10", "step-9"):
+        np.savez(tmp_path / f"{name}.npz", a=rng.standard_normal((3, 3)), b=rng.standard_normal((3, 3)))
+    assert [path.stem for path in weight_files(tmp_path)] == ["init", "step-9", "step-10", "final"]
+    (tmp_path / "alpha.npz").touch()
+    assert len(weight_files(tmp_path)) == 5  # one alone lies among the others
+    (tmp_path / "beta.npz").touch()
+    with pytest.raises(InputError, match=r"which of alpha\.npz, beta\.npz comes first"):
+        weight_files(tmp_path)

@@ -2,15 +2,18 @@
 
 import dataclasses
 import functools
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch import nn
 
 import lowdim.models
 from lowdim.errors import NonFiniteError, UsageError
 from lowdim.experiments import load
 from lowdim.experiments._kept import keeping
+from lowdim.experiments._stored import to_stored
 from lowdim.experiments.deep_completion import _against_width
 from lowdim.experiments.layerwise import fall_verdict
 from lowdim.experiments.transfer import scarcity_verdicts
@@ -155,6 +158,23 @@ def test_the_terminal_phase_needs_training_beyond_zero_error():
     assert failed == ["CNN: training error at the end"]
     short = run("terminal-phase", mlp_epochs=15, cnn_epochs=1, measurements=4)
     assert any(verdict.name.startswith("MLP: NC1 at zero error") for verdict in short.verdicts if verdict.failed)
+
+
+@pytest.mark.parametrize("id", ["prevalence-of-separation", "collapse-and-transfer"])
+def test_networks_that_were_measured_are_not_asked_again(id, parts, monkeypatch):
+    convolve = nn.Conv2d.forward
+
+    def tried(layer, samples):
+        assert len(samples) <= 2, "more than a trial of what the network takes"
+        return convolve(layer, samples)
+
+    with keeping(parts, id):
+        first = to_stored(run(id))
+        monkeypatch.setattr(
+            "lowdim.experiments.layerwise._fresh_mlp", lambda _: SimpleNamespace(name="MLP trained now")
+        )
+        monkeypatch.setattr(nn.Conv2d, "forward", tried)
+        assert json.dumps(to_stored(run(id))) == json.dumps(first)
 
 
 @pytest.mark.parametrize(

@@ -296,24 +296,12 @@ def test_a_process_runs_one_experiment_after_another_until_one_fails(tmp_path, m
     assert len(started) == 2
 
 
-def test_a_process_keeps_memory_at_hand_unless_the_user_says_otherwise(tmp_path, monkeypatch):
-    class Process:
-        def __init__(self, **_):
-            pass
-
-        def start(self):
-            seen.append({name: os.environ.get(name) for name in _runner._MALLOC})
-
-    seen = []
-    context = SimpleNamespace(Pipe=lambda: (None, SimpleNamespace(close=lambda: None)), Process=Process)
-    monkeypatch.setattr(_runner.multiprocessing, "get_context", lambda _: context)
-    for name in _runner._MALLOC:
-        monkeypatch.delenv(name, raising=False)
-    _runner._start(tmp_path, 1)
-    assert not any(name in os.environ for name in _runner._MALLOC)
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")
-    _runner._start(tmp_path, 1)
-    assert seen == [_runner._MALLOC, {**_runner._MALLOC, "MALLOC_TRIM_THRESHOLD_": "7"}]
+def test_a_process_of_experiments_keeps_memory_at_hand(tmp_path, monkeypatch):
+    kept, (ours, theirs) = [], _runner.multiprocessing.Pipe()
+    monkeypatch.setattr(_runner, "keep_freed_memory", lambda: kept.append(True))
+    ours.close()
+    _runner._serve(tmp_path, theirs)
+    assert kept == [True]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -370,7 +358,9 @@ def test_a_sweep_is_the_cross_product_and_one_table():
     assert "diverged" in whole.outcome.verdicts[3].name
     assert whole.outcome.tables[0].rows[1] == [0.5, 4, "v", 0.5, "<= 0.7", "holds"]
     (figure,) = whole.outcome.figures
-    np.testing.assert_array_equal(figure.series[0].x, [0.5, 1.0])
+    assert [panel.title for panel in figure.panels] == ["v"]  # one for each verdict
+    assert [one.name for one in figure.panels[0].series] == ["depth = 3", "depth = 4"]
+    np.testing.assert_array_equal(figure.panels[0].series[0].x, [0.5, 1.0])
     for texts, message in ((["epss=1"], "no setting 'epss'"), (["eps="], "no values")):
         with pytest.raises(UsageError, match=message):
             sweep_points([experiment], {experiment.id: experiment.settings()}, texts)

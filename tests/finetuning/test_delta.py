@@ -19,7 +19,8 @@ from lowdim.data import dataset_from_arrays
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning import Average, Plan, TunedModel, load_delta, read_delta, save_delta
 from lowdim.finetuning._delta import apply_delta, example_of, tuned_preprocessing, verify_delta
-from lowdim.finetuning._evaluate import split_outputs
+from lowdim.finetuning._evaluate import averaged, split_outputs
+from lowdim.finetuning.methods import weights_of
 from lowdim.models import LoadedModel, Preprocessing, fingerprint, load_model
 
 EXAMPLE = torch.zeros(2, 1, 8, 8)
@@ -81,6 +82,19 @@ def test_an_ensemble_is_one_delta(network: LoadedModel, tmp_path: Path) -> None:
     assert torch.equal(loaded(inputs), model(inputs))
     mean = (parts[0](inputs).softmax(1) + parts[1](inputs).softmax(1)) / 2
     torch.testing.assert_close(model(inputs).exp(), mean)
+
+
+def test_a_probe_and_what_was_trained_as_a_whole_are_multiplied(network: LoadedModel, tmp_path: Path) -> None:
+    parts = perturbed(network, Plan("probe")), perturbed(network, Plan("adapt"), 1)
+    saved(Average(*parts).eval(), network, tmp_path)
+    inputs = torch.rand(7, 1, 8, 8)
+    found = load_delta(load_model("digits-0-4").module, tmp_path)(inputs)
+    product = parts[0](inputs).softmax(1) ** 0.7 * parts[1](inputs).softmax(1) ** 0.4
+    torch.testing.assert_close(found.exp(), product / product.sum(dim=1, keepdim=True))
+    rows = [part(inputs).log_softmax(1).detach().numpy() for part in parts]
+    np.testing.assert_allclose(
+        averaged(rows, weights_of(["probe", "adapt"])), found.detach().numpy(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_changed_buffers_are_kept(network: LoadedModel, tmp_path: Path) -> None:

@@ -18,14 +18,17 @@ from lowdim.finetuning._prefix import Inputs
 from lowdim.models import LoadedModel, load_model
 
 
+@pytest.mark.parametrize(
+    "plans", [(Plan("linear-probe"), Plan("scl", ("blocks.2",), "pad_add")), (Plan("probe"), Plan("adapt"))]
+)
 @pytest.mark.parametrize("target", ["torch", "onnx"])
-def test_skip_and_average_are_inside(target: str, network: LoadedModel, tmp_path: Path) -> None:
+def test_skip_and_average_are_inside(
+    target: str, plans: tuple[Plan, Plan], network: LoadedModel, tmp_path: Path
+) -> None:
     if target == "onnx":
         pytest.importorskip("onnxscript")
         pytest.importorskip("onnxruntime")
-    model = Average(
-        perturbed(network, Plan("linear-probe")), perturbed(network, Plan("scl", ("blocks.2",), "pad_add"), 1)
-    ).eval()
+    model = Average(*(perturbed(network, plan, seed) for seed, plan in enumerate(plans))).eval()
     delta = read_delta(saved(model, network, tmp_path / "delta"))
     path = tmp_path / "file"
     difference = export_model(model, delta, network.preprocessing, path, to=target, example=example_of(delta))  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ def test_auto_does_not_train_everything_with_texts(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("lowdim.finetuning._choice._FAR", 0.0)
     monkeypatch.setattr("lowdim.finetuning._choice._FURTHER", 2.0)
     tuned = finetune(load_model(f"hf:{tmp_path / 'net'}"), texts())
-    assert tuned.method == "probe" and any("is not tried with texts" in reason for reason in tuned.reasons)
+    assert tuned.method == "probe" and any("was not tried: only with images" in reason for reason in tuned.reasons)
 
 
 class Small(nn.Module):

@@ -33,7 +33,7 @@ def test_every_cell_that_is_shown_is_whole(width):
     table, _, left_out = text.partition("not shown for want of width: ")
     words = set(re.sub("[─\\n]", " ", table).split())
     for index, name in enumerate(columns):
-        if name not in left_out.strip().split(", ") or not left_out:
+        if name not in left_out.strip().split("; ") or not left_out:
             shown = [name, *(f"{row[index]:,}" if isinstance(row[index], int) else str(row[index]) for row in rows)]
             if not any(word in words for word in shown[1].split()):  # a name with a comma in the list of those left out
                 assert name in left_out
@@ -80,14 +80,14 @@ def test_names_of_near_points_do_not_cover_each_other():
 
 def test_the_sentence_of_a_ranking_quotes_the_number_that_ordered():
     rows = [
-        {"model": "a", "rank": 1, "probe_cv_accuracy": 0.855, "probe_accuracy": 0.667, "nc1": 2.0},
+        {"model": "a", "rank": 1, "probe_cv_accuracy": 0.855, "probe_accuracy": 0.667, "probe_samples": 36, "nc1": 2.0},
         {"model": "b", "rank": 1, "probe_cv_accuracy": 0.8, "probe_accuracy": 0.667, "nc1": 3.0},
     ]
     rows = [row | {"intervals": {"probe_cv_accuracy": (0.79, 0.91), "nc1": (1.5, 2.5)}} for row in rows]
     said = headline("rank", {"scores": rows, "by": "probe_cv_accuracy"})
     assert said == (
         "a suits this data best: a probe on its features reaches 85.5 % (90 % interval 79.0 to 91.0 %), cross-validated, "
-        "and 66.7 % on the test split. "
+        "and 66.7 % on the 36 test samples. "
         "It cannot be told apart from b on these samples."
     )
     assert headline("rank", {"scores": rows, "by": "nc1"}).startswith(

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from lowdim.errors import InputError, UsageError
-from lowdim.tables import Source, read_file
+from lowdim.tables import Source, read_file, table_of_frame
 
 
 def read(folder: Path, name: str, content: str | bytes) -> Source:
@@ -341,3 +341,73 @@ def test_the_sheet_with_the_table_is_taken_or_the_one_that_is_named(tmp_path: Pa
     (tmp_path / "t.csv").write_text("x,y\n1,2\n")
     with pytest.raises(UsageError, match="Excel file"):
         read_file(tmp_path / "t.csv", sheet="Data")
+
+
+ROWS = [f"K{i:03d},{i}.5,{2 * i}.25,{'east' if i % 2 else 'west'},2024-01-{i % 28 + 1:02d}" for i in range(40)]
+
+
+@pytest.mark.parametrize("place", [0, 20, 40, "between", "beside"])
+def test_totals_stand_anywhere(tmp_path: Path, place: int | str) -> None:
+    """The first row, the last, or several between; and statistics beside them, which elsewhere may be names."""
+    rows = [row if i % 7 else f"K{i:03d},,{2 * i}.25,west,2024-01-05" for i, row in enumerate(ROWS)]
+    total, more = "TOTAL,9000.0,,,", "Max,39.5,,,"
+    if place == "between":
+        lines = [*rows[:13], "Subtotal,90.0,,,", *rows[13:26], "Subtotal,270.0,,,", *rows[26:], total]
+        out = {14, 28, 43}
+    elif place == "beside":
+        lines, out = [*rows, total, more, "", "Source: own data,,,,"], {41, 42, 43}
+    else:
+        lines, out = [*rows[:place], total, *rows[place:]], {place + 1}
+    table = read(tmp_path, "a.csv", "\n".join(["id,x,y,side,day", *lines])).table()
+    assert (
+        f"rows that hold totals of others, or notes, stay as they are: {', '.join(map(str, sorted(out)))}"
+        in table.notes
+    )
+    assert {row + 1 for row, _ in table.holes()} & out == set() or not np.isfinite(
+        table.matrix[[row - 1 for row in out]]
+    ).any()
+    assert table.matrix[:, 0][np.isfinite(table.matrix[:, 0])].max() < 40
+    (alone,) = [
+        column
+        for column in read(tmp_path, "b.csv", "\n".join(["id,x,y,side,day", *rows, more])).table().columns
+        if column.name == "x"
+    ]
+    assert alone.numbers[-1] == 39.5  # without a total beside it, a row of that name
+
+
+def test_levels_called_total_are_no_totals(tmp_path: Path) -> None:
+    rows = [f"{('Male', 'Female', 'Total')[i % 3]},{i},{'' if i % 5 == 0 else 2 * i}" for i in range(60)]
+    table = read(tmp_path, "a.csv", "\n".join(["sex,age,n", *rows])).table()
+    assert not any("totals" in note for note in table.notes) and np.isfinite(table.matrix[:, -1]).sum() == 48
+
+
+def test_words_among_numbers_stay_and_the_holes_are_filled(tmp_path: Path) -> None:
+    words = {3: "ask Bob", 17: "<0.5", 20: "k.A.", 21: "#NV"}
+    rows = [f"{words.get(i, '' if i in (5, 9) else f'{i}.5')},{3 * i}.25" for i in range(40)]
+    source = read(tmp_path, "a.csv", "\n".join(["x,y", *rows, ""]))
+    table = source.table()
+    column = table.columns[0]
+    assert column.kind == "number" and "'ask Bob', '<0.5' in 2 cells, which stay as they are" in str(column)
+    assert [row for row, _ in table.holes()] == [5, 9, 20, 21]
+    matrix = np.where(np.isnan(table.matrix), 7.0, table.matrix)
+    text = source.written(table.filled(matrix)).decode().splitlines()
+    assert [line.split(",")[0] for line in (text[4], text[18], text[6], text[21])] == ["ask Bob", "<0.5", "7.0", "7.0"]
+    assert np.isnan(table.matrix[[3, 17], 0]).all()
+    half = read(
+        tmp_path, "b.csv", "\n".join(["x,y", *(f"{'ask Bob' if i % 3 else f'{i}.5'},{3 * i}.25" for i in range(40))])
+    )
+    assert half.table().columns[0].kind != "number"  # too many of them
+    typed = pd.DataFrame({"x": [*map(float, range(38)), "k.A.", "low"], "t": [pd.Timestamp(2024, 1, 1 + i % 28) if i else "-" for i in range(40)], "y": np.arange(40.0)})  # fmt: skip
+    first, times, _ = table_of_frame(typed).columns
+    assert (first.kind, times.kind) == ("integer", "date")
+    assert [int(row) for row in np.flatnonzero(~first.known)] == [38] and not times.known[0]
+
+
+def test_a_line_of_groups_above_the_names(tmp_path: Path) -> None:
+    rows = [f"P{i},{50 + i},{'' if i == 4 else 170 + i},{100 + i}" for i in range(12)]
+    source = read(tmp_path, "a.csv", "\n".join([",Body,,Blood", "id,weight,height,pressure", *rows, ""]))
+    assert list(source.names) == ["id", "weight", "height", "pressure"] and "line 1 left out" in source.form
+    unnamed = read(tmp_path, "b.csv", "\n".join(["id,weight,,", *rows, ""]))
+    assert list(unnamed.names) == ["id", "weight", "column 3", "column 4"]
+    words = read(tmp_path, "c.csv", "name,,city\nAnn,x,Rome\nBob,y,Paris\nCid,x,Rome\n")
+    assert list(words.names) == ["name", "column 2", "city"]

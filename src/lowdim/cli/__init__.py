@@ -51,7 +51,14 @@ for _module in (demo, measure, rank, advise, finetune, predict, export, publish,
     command(app)(getattr(_module, _module.__name__.rpartition(".")[2]))
 
 
-_BEGINNING = {"complete": "reading the table", "check": "checking", "export": "exporting", "publish": "publishing"}
+_BEGINNING = {
+    "complete": "reading the table",
+    "check": "checking",
+    "export": "exporting",
+    "publish": "publishing",
+    "reproduce": "preparing the experiments",
+    "demo": "preparing the experiments",
+}
 """What a command does first; the others read a network and data."""
 _READER_GONE = 141
 """As a shell says it of a program whose output nobody reads any more."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import metadata
 from pathlib import Path
@@ -85,7 +85,7 @@ class Command(TyperCommand):
         """Runs it, and lets messages be told in its options."""
         siblings: Any = ctx.parent.command.commands.values() if ctx.parent is not None else ()
         others = {one.name: one for sibling in siblings for one in sibling.params if one.param_type_name == "option"}
-        _voice.use({parameter.name: parameter for parameter in self.params}, others)
+        _voice.use({parameter.name: parameter for parameter in self.params}, others, ctx.params)
         for parameter in self.params:
             value = ctx.params.get(parameter.name)
             for one in value if isinstance(value, list | tuple) else [value]:
@@ -241,6 +241,13 @@ def _show(result: "Result | Listing", *, as_json: bool) -> None:
             print(f"page: {result.folder / 'report.html'}")
     if result.exit_code:
         raise typer.Exit(result.exit_code)
+
+
+def with_page(result: "Result", file: Path | None) -> "Result":
+    """The result; its page in a file and named, where one was asked for."""
+    if file is None:
+        return result
+    return replace(result, remarks=[*result.remarks, f"page: {result.save_page(file)}"])
 
 
 def page_of(

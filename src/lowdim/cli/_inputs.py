@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lowdim.ranking import Candidate
 
 MODEL_HELP = (
-    "digits · timm:NAME · timm:local-dir:DIR · hf:ORG/NAME · hf:DIR · FILE.py:FACTORY (runs that code) · features. "
+    "digits · timm:NAME · hf:ORG/NAME · DIR of either, with its config.json · FILE.py:FACTORY (runs that code) · features. "
     "timm:NAME and hf:ORG/NAME mean the pre-trained hub weights."
 )
 DATA_HELP = "digits · image folder · FILE.npz · FILE.csv|tsv|jsonl|parquet|xlsx · torchvision:NAME@ROOT."
@@ -220,6 +220,9 @@ def candidates(specs: Any, file: Path | None, options: dict[str, Any]) -> "list[
 
     if (file is None) == (specs is None or (isinstance(specs, list) and not specs)):
         raise UsageError("Name candidates with `model` (once for each), or a file of them with `models`.")
+    if file is not None and not file.exists():
+        names = str(file).split(",")
+        raise UsageError(f"`models` is a TOML file, and {file} does not exist. Networks are named so: `model={names}`.")
     if file is not None:
         return read_candidates(file, **options)
     if isinstance(specs, Mapping):

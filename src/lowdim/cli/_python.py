@@ -68,6 +68,10 @@ def called_from_python(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(*args: Any, **values: Any) -> Any:
+        for unknown in values.keys() - parameters.keys():
+            from lowdim.errors import did_you_mean
+
+            raise TypeError(f"{function.__name__} takes no `{unknown}`. {did_you_mean(unknown, list(parameters))}")
         given = {
             name: _converted(value, parameters[name], "data" in parameters)
             for name, value in signature.bind(*args, **values).arguments.items()

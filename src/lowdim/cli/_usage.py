@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from lowdim.cli._voice import one_by_one
 from lowdim.errors import did_you_mean
 
 _CHOICE = re.compile(r"'(?P<given>[^']*)' is not one of (?P<choices>'.*')")
@@ -29,6 +30,8 @@ def usage_message(error: Any) -> str:
     elif choice := _CHOICE.search(message):
         names = re.findall(r"'([^']*)'", choice["choices"])
         message = message.replace("Value error, ", "").rstrip(".") + "." + _close(choice["given"], names)
+        if getattr(parameter := error.param, "multiple", False):
+            message += one_by_one(parameter, choice["given"])
     return f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {context.command_path} --help"
 
 

@@ -40,15 +40,17 @@ ALIASES = {
 _QUOTED = re.compile(r"`([^`\s=]+)(?:=([^`]+))?`")
 _running: dict[str, Any] = {}
 _elsewhere: dict[str, Any] = {}
+_given: dict[str, Any] = {}
 
 
-def use(parameters: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> None:
-    """Says which command runs: its parameters by name, as the parser knows them, and those of `others`, of which a message may speak
-    with a value: what an export lacks is an option of another command."""
-    _running.clear()
-    _running.update(parameters)
-    _elsewhere.clear()
-    _elsewhere.update(others or {})
+def use(
+    parameters: Mapping[str, Any], others: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None
+) -> None:
+    """Says which command runs: its parameters by name, as the parser knows them, those of `others`, of which a message may speak
+    with a value (what an export lacks is an option of another command), and the values that were `given` to its own."""
+    for known, new in ((_running, parameters), (_elsewhere, others), (_given, given)):
+        known.clear()
+        known.update(new or {})
 
 
 def has_option(name: str) -> bool:
@@ -65,7 +67,22 @@ def spoken(error: Exception) -> str:
     """The message of an error, with the option at fault in front where the error knows it and the message does not say it."""
     message, argument = in_flags(str(error)), getattr(error, "argument", None)
     flag = in_flags(f"`{argument}`") if argument else ""
-    return message if not flag.startswith("-") or flag in message else f"{flag}: {message}"
+    message = message if not flag.startswith("-") or flag in message else f"{flag}: {message}"
+    return message + "".join(
+        one_by_one(parameter, text)
+        for name, parameter in _running.items()
+        for text in (_given.get(name) or () if parameter.multiple or parameter.nargs == -1 else ())
+        if str(text) in message
+    )
+
+
+def one_by_one(parameter: Any, text: str) -> str:
+    """How to give several values to a parameter that can be repeated, where they were joined by commas; empty where they were not."""
+    if "," not in text:
+        return ""
+    values = [value.strip() for value in text.split(",")]
+    option = parameter.param_type_name == "option"
+    return f" Several are given one by one: {_with_value(parameter, repr(values)) if option else shlex.join(values)}."
 
 
 _SENTENCES = {"warnings", "notes", "reasons", "message", "error", "reason"}

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lowdim._numbers import between, percent
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import called_from_python, page_of, run_folder
 from lowdim.cli._common import option, progress, say
@@ -94,13 +93,13 @@ def _run(
     running: given.Running,
 ) -> "Result":
     from lowdim.finetuning import advise as look
-    from lowdim.report import Result, write_report
+    from lowdim.report import write_report
 
     started = time.monotonic()
     with run_folder(running.out, "advise", config, fresh=running.fresh) as (run, folder), run:
         known = run.finished()
         if known is not None:
-            return Result("advise", known, _page(known, dataset), folder=folder, remarks=_remarks(known))
+            return _result(known, _page(known, dataset), folder)
         with progress("looking") as update:
             found = look(
                 loaders,
@@ -120,7 +119,14 @@ def _run(
         page = _page(result, dataset)
         result["figures"] = write_report(run, page)
         run.finish(result)
-    return Result("advise", result, page, value=found, folder=folder, remarks=_remarks(result))
+    return _result(result, page, folder, found)
+
+
+def _result(result: dict[str, Any], page: "Page", folder: Path | None, found: "Advice | None" = None) -> "Result":
+    from lowdim.report import Result
+
+    shown = [table for section in page.sections[:2] for table in section.tables if table.name in ("evidence", "curve")]
+    return Result("advise", result, page, value=found, folder=folder, remarks=_remarks(result), tables=shown)
 
 
 def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: list[str]) -> dict[str, Any]:
@@ -151,6 +157,8 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
         "untrained": list(found.untrained),
         "baseline_wins": found.baseline_wins,
         "baseline_gain": found.baseline_gain,
+        "ties": list(found.ties),
+        "everything": found.everything,
         "reasons": list(found.reasons),
         "evidence": [entry.as_dict() for entry in found.evidence],
         "learning_curve": list(found.learning_curve),
@@ -164,7 +172,8 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
 def _page(result: dict[str, Any], dataset: "Dataset") -> "Page":
     from lowdim.report.finetuning import advice_sections
 
-    steps = [("Do it:", result["recommendation"]["command"])]
+    how = "Should you use it all the same:" if result["baseline_wins"] else "Do it:"
+    steps = [(how, result["recommendation"]["command"])]
     title = f"What to do with {result['config']['data']['name']}"
     return page_of("advise", result, title, advice_sections(result, dataset), steps)
 
@@ -174,11 +183,10 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         *(given.feature_line(feature, given.short(name)) for name, feature in result["features"].items()),
         *result["reasons"],
     ]
-    for row in result["learning_curve"]:
-        lines.append(f"{row['shots']} per class, {row['method']}: {percent(row['accuracy'])}{between(row['interval'])}")
-    worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
-    hardest = ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst)
-    lines.append(f"hardest classes: {hardest}")
+    if len(result["classes"]) > 2:
+        worst = sorted(result["classes"], key=lambda entry: entry["ncc_accuracy"] or 0)[:3]
+        hardest = ", ".join(f"{entry['name']} (near {entry['nearest_class']})" for entry in worst)
+        lines.append(f"hardest classes: {hardest}")
     if suspects := result["outliers"]:
         told = ", ".join(f"{one['item']} ({one['class']}, looks like {one['nearest_class']})" for one in suspects[:3])
         more = f" and {len(suspects) - 3} more on the page" if len(suspects) > 3 else ""

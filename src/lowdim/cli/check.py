@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowdim.cli._command import called_from_python, page_of
+from lowdim.cli._command import called_from_python, page_of, with_page
 from lowdim.cli._common import PageFile, option
 from lowdim.cli._python import Objects
 
@@ -121,9 +121,7 @@ def check(
         tables=shown.sections[0].tables[:-1],
         exit_code=0 if result["holds"] else 4,
     )
-    if page is not None:
-        found.save_page(page)
-    return found
+    return with_page(found, page)
 
 
 def _check(

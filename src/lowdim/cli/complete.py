@@ -1,6 +1,7 @@
 """``lowdim complete``: fill the holes of a matrix."""
 
 import math
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -400,7 +401,11 @@ def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = (), cour
     from lowdim.report.completion import completion_sections
 
     title = f"{Path(result['config']['file']).name}, completed"
-    return page_of("complete", result, title, completion_sections(result, held_out, pictures, course))
+    page = page_of("complete", result, title, completion_sections(result, held_out, pictures, course))
+    if not result["output"]:
+        return page
+    cells = ", filled.csv every filled cell with its interval" if "filled" in result else ""
+    return replace(page, lead=f"{page.lead} Beside this page: {Path(result['output']).name}{cells}.")
 
 
 def _size(source: "Source") -> tuple[tuple[int, int], int, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import called_from_python, page_of
+from lowdim.cli._command import called_from_python, page_of, with_page
 from lowdim.cli._common import PageFile, option
 from lowdim.cli.predict import OF_BASE, BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
@@ -103,10 +103,7 @@ def export(
     looks = shlex.join(["python", "-c", _LOOKS[to].format(json.dumps(str(path), ensure_ascii=False))])
     steps = [("See what it takes:", looks)]
     shown = page_of("export", result, f"{path.name} from {delta}", export_sections(result, size), steps)
-    found_result = Result("export", result, shown)
-    if page is not None:
-        found_result.save_page(page)
-    return found_result
+    return with_page(Result("export", result, shown), page)
 
 
 _LOOKS = {

@@ -6,9 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from lowdim._memory import keep_freed_memory
 from lowdim.cli import _completion
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import Listing, called_from_python, page_of, run_folder
+from lowdim.cli._command import TYPED, Listing, called_from_python, page_of, run_folder
 from lowdim.cli._common import joined, option, progress, say
 from lowdim.cli._methods import AUTO, AlsoChoice, MethodChoice
 from lowdim.cli._python import Without
@@ -147,7 +148,8 @@ def finetune(
         "--model-arg": loading.model_arg if code else None,
         "--allow-pickle": loading.allow_pickle,
     }
-    typed = shlex.join(["--data", given.spelled(data) or "DATA"]), shlex.join(given.words(base))
+    again = ["--data", given.spelled(data) or "DATA", *reading.words(), *given.words({"--seed": running.seed or None})]
+    typed = shlex.join(again), shlex.join(given.words(base))
     seen = given.seen_before(model, dataset, untrained=loading.random_weights)
     return _run(network, dataset, config, how, typed, seen, track, running)
 
@@ -180,6 +182,8 @@ def _run(
     from lowdim.report import Page, Result, write_report
 
     started = time.monotonic()
+    if TYPED.get():
+        keep_freed_memory()
     with (
         run_folder(running.out, "finetune", config, fresh=running.fresh, keep=True) as (run, folder),
         joined(run, config["device"]) as (job, known),

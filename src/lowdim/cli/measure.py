@@ -172,12 +172,32 @@ def _run(
             about_classes = {name: config[name] for name in ("weighting", "unbiased", "outliers")}
             found = profile(network, dataset, **about_classes, **common)
         result = {"config": run.config, **found.as_dict(), "seconds": round(time.monotonic() - started, 3)}
-        result["warnings"] = [*given.untrained(network), *found.warnings]
+        result["warnings"] = [*given.untrained(network), *_surprising_head(result), *found.warnings]
         page = _page(result, dataset, typed)
         if job.index == 0:
             result["figures"] = write_report(run, page)
             run.finish(result)
     return _result(result, page, folder, found)
+
+
+_BELOW = 0.1
+"""Accuracy of a network's own head under that of class means, from which on it is asked about."""
+
+
+def _surprising_head(result: dict[str, Any]) -> list[str]:
+    """A warning where the features part the classes much better than the network's own head does."""
+    if result["config"]["model"]["random_weights"]:
+        return []
+    for split, own in result.get("accuracy", {}).items():
+        rows = [row for row in result["layers"] if row["split"] == split and row["ncc_accuracy"] is not None]
+        best = max(rows, key=lambda row: row["ncc_accuracy"], default=None)
+        if best is not None and own < best["ncc_accuracy"] - _BELOW:
+            return [
+                f"the network's own head is right for {percent(own)} of the {split} samples only, the nearest class mean at {best['name']} for "
+                f"{percent(best['ncc_accuracy'])}: are the inputs prepared as in training (`mean`, `std`, `image_size`), and are the classes in "
+                "the order of its outputs? If not, all numbers here are of another network."
+            ]
+    return []
 
 
 def _result(result: dict[str, Any], page: "Page", folder: Path | None, found: Any = None) -> "Result":

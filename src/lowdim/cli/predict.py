@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lowdim.cli import _inputs as given
-from lowdim.cli._command import called_from_python, page_of
+from lowdim.cli._command import called_from_python, page_of, with_page
 from lowdim.cli._common import PageFile, Seed, option, progress, say
 from lowdim.cli._python import Without
 
@@ -71,7 +71,7 @@ def predict(
 
     Prints the class and its probability for the first items, and the accuracy where the data has a test split, or where a split
     is asked for, with the same classes. Data without labels is a folder of pictures, one picture, or a table. Items that are unlike
-    all training samples are called unknown, where nothing but a head was fitted to those.
+    all training samples are called unknown, where nothing but a head was fitted to those; files keep the class beside it.
     """
     import time
 
@@ -172,10 +172,7 @@ def predict(
     }
     places = [(part, index) for part in parts for index in range(len(part))]
     shown = _page(result, [place for place, bad in zip(places, without, strict=True) if not bad])
-    found_result = Result("predict", result, shown, remarks=_remarks(result, csv))
-    if page is not None:
-        found_result.save_page(page)
-    return found_result
+    return with_page(Result("predict", result, shown, remarks=_remarks(result, csv)), page)
 
 
 def _outputs(

@@ -83,9 +83,9 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
     if tests[1:] or (parts and set(names) - {"train", *tests}):
         unused = sorted({*tests[1:], *(set(names) - {"train", *tests})})
         notes.append(f"folders beside the splits were not used: {', '.join(unused)}")
-    apart = not parts and not labelled
-    found = {split: _class_files(part, root, notes, loose=apart) for split, part in (parts or {"all": root}).items()}
-    loose = _loose(root, notes) if apart else []
+    loose: list[Path] = []
+    beside = loose if not parts and not labelled else None
+    found = {split: _class_files(part, root, notes, beside) for split, part in (parts or {"all": root}).items()}
     classes = in_order(name for files in found.values() for name in files)
     notes += label_notes(classes)
     if list(classes) != sorted(classes):
@@ -129,15 +129,17 @@ def _holds_folders(folder: Path | None) -> bool:
     return folder is not None and not folder.is_symlink() and any(child.is_dir() for child in folder.iterdir())
 
 
-def _class_files(folder: Path, root: Path, notes: list[str], *, loose: bool) -> dict[str, list[Path]]:
-    """Picture files by class name, both sorted; `loose` files beside the class folders are looked at by others."""
+def _class_files(folder: Path, root: Path, notes: list[str], loose: list[Path] | None) -> dict[str, list[Path]]:
+    """Picture files by class name, both sorted; those beside the class folders join `loose`, or are left out."""
     files: dict[str, list[Path]] = {}
     left: dict[str, int] = {}
     for child in sorted(folder.iterdir()):
         if child.name.startswith("."):
             continue
         if not child.is_dir():
-            if not loose:
+            if loose is not None:
+                loose += _pictures([child], root, left)
+            else:
                 _count(left, _OUTSIDE if child.suffix.lower() in EXTENSIONS else _OTHER)
             continue
         if child.is_symlink():
@@ -146,14 +148,6 @@ def _class_files(folder: Path, root: Path, notes: list[str], *, loose: bool) -> 
         files[child.name] = _pictures(child.iterdir(), root, left)
     _report(left, folder, root, notes)
     return files
-
-
-def _loose(root: Path, notes: list[str]) -> list[Path]:
-    """Pictures in no class folder."""
-    left: dict[str, int] = {}
-    found = _pictures((path for path in root.iterdir() if not path.is_dir()), root, left)
-    _report(left, root, root, notes)
-    return found
 
 
 def _report(left: dict[str, int], folder: Path, root: Path, notes: list[str]) -> None:

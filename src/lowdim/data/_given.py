@@ -35,8 +35,9 @@ def as_dataset(
     """A data set from its name, a path, arrays or tensors, a pandas frame, batches, or itself.
 
     Args:
-        data: What `load_data` takes; a `Dataset`; ``(inputs, labels)`` of arrays or tensors, or such pairs by split name; a pandas
-            frame, read like a table in a file; or batches, such as a ``DataLoader`` gives: pairs, or mappings with inputs and labels. Inputs
+        data: What `load_data` takes; a `Dataset`; ``(inputs, labels)`` of arrays or tensors; a pandas frame, read like a table in a
+            file; batches, such as a ``DataLoader`` gives: pairs, or mappings with inputs and labels; samples by number, as data sets of
+            PyTorch have them; or two of these, for training and test, as a tuple or by split name. Labels may be one-hot rows. Inputs
             are uint8 images N x H x W [x 1 or 3], features N x d, or floats of any other shape that the network takes as they are.
         label_column: Of a table or frame.
         limit: Keep so many samples of each split, stratified.
@@ -89,15 +90,20 @@ def _dataset(data: Any, task: Task, *, labelled: bool) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if isinstance(data, Mapping):
-        parts = {str(name): _pair(pair) for name, pair in cast("Mapping[Any, Any]", data).items()}
+        parts = {str(name): _part(part) for name, part in cast("Mapping[Any, Any]", data).items()}
     elif isinstance(data, tuple | list) and len(cast("list[Any]", data)) == 2 and hasattr(data[0], "shape"):
         parts = {"train": _pair(data)}
+    elif isinstance(data, tuple) and [type(one) for one in cast("tuple[Any, ...]", data)] == [list, list]:
+        parts = {"train": _pair(cast("tuple[Any, Any]", data))}
+    elif isinstance(data, tuple) and len(cast("tuple[Any, ...]", data)) == 2 and not any(map(_is_plain, data)):
+        train, test = cast("tuple[Any, Any]", data)
+        parts = {"train": _part(train), "test": _part(test)}
     elif hasattr(data, "shape") or _are_texts(data):
         if labelled:
             raise UsageError("These are inputs without labels: pass both as one pair, `data=(inputs, labels)`.")
         return _inputs_alone(data)
-    elif isinstance(data, Iterable):
-        parts = {"train": _joined(cast("Iterable[Any]", data))}
+    elif isinstance(data, Iterable) or _has_samples(data):
+        parts = {"train": _part(data)}
     else:
         raise UsageError(
             f"Data is a name, a path, a pair of inputs and labels, a frame or batches, not {type(data).__name__}."
@@ -124,6 +130,34 @@ def _inputs_alone(data: Any) -> Dataset:
     found = _splits({"train": (inputs, np.zeros(len(inputs), np.int64))}, "classification")
     whole = replace(found["all"], labels=np.full(len(inputs), UNLABELLED))
     return replace(found, classes=(), splits={"all": whole})
+
+
+def _is_plain(data: Any) -> bool:
+    return isinstance(data, Mapping | list | str | int | float) or hasattr(data, "shape")
+
+
+def _has_samples(data: Any) -> bool:
+    """Whether it gives one sample after another by number, as data sets of PyTorch and of the hub do."""
+    sized = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    return sized and not isinstance(data, tuple | list | Mapping | str)
+
+
+def _part(part: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs and labels of one split: a pair of arrays, batches, or samples by number."""
+    if _has_samples(part) and not hasattr(part, "shape"):
+        return _joined([_alone(part[row]) for row in range(len(part))])
+    two: list[Any] = list(cast("list[Any]", part)) if isinstance(part, tuple | list) else []
+    pair = len(two) == 2 and all(hasattr(one, "shape") or isinstance(one, list) for one in two)
+    if pair or hasattr(part, "shape") or not isinstance(part, Iterable) or isinstance(part, str | Mapping):
+        return _pair(part)
+    return _joined(cast("Iterable[Any]", part))
+
+
+def _alone(sample: Any) -> Any:
+    """A sample as a batch of one."""
+    if isinstance(sample, Mapping):
+        return {name: _array(value)[None] for name, value in cast("Mapping[str, Any]", sample).items()}
+    return [_array(value)[None] for value in sample] if isinstance(sample, tuple | list) else sample
 
 
 def _pair(pair: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +188,12 @@ def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
             named = cast("Mapping[str, Any]", batch)
             pair = [next((named[name] for name in names if name in named), None) for names in (_INPUTS, _LABELS)]
         else:
-            pair = list(cast("Iterable[Any]", batch))[:2] if isinstance(batch, Iterable) else []
+            several = isinstance(batch, Iterable) and not hasattr(batch, "shape")  # an array alone has no labels
+            pair = list(cast("Iterable[Any]", batch))[:2] if several else []
         if len(pair) < 2 or any(part is None for part in pair):
             raise InputError(
-                "A batch holds inputs and labels: a pair, or a mapping such as {'pixel_values': …, 'labels': …}."
+                "A batch holds inputs and labels: a pair, or a mapping such as {'pixel_values': …, 'labels': …}. Samples in one piece are a "
+                "pair of arrays: data=(inputs, labels)."
             )
         for held, part in zip((inputs, labels), pair, strict=True):
             held.append(_array(part))
@@ -171,7 +207,17 @@ def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(inputs), np.concatenate(labels)
 
 
+def _of_one_hot(labels: np.ndarray) -> np.ndarray:
+    """The classes of rows that are 1 for the class and 0 for all others; other labels as they are."""
+    rows = labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf"
+    if rows and bool((((labels == 0) | (labels == 1)).all(1) & (labels.sum(1) == 1)).all()):
+        return labels.argmax(1)
+    return labels
+
+
 def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> Dataset:
+    if task == "classification":
+        parts = {name: (inputs, _of_one_hot(labels)) for name, (inputs, labels) in parts.items()}
     if len(parts) == 1 or set(parts) == {"train", "test"}:
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())
         if all(_is_known_form(inputs) for inputs, _ in pairs):

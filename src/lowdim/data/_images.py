@@ -8,7 +8,7 @@ from PIL import Image
 
 from lowdim._pictures import open_picture
 from lowdim.data._dataset import Split
-from lowdim.errors import InputError
+from lowdim.errors import InputError, UnreadableError
 
 _REMEDY = "Repair or remove it, or leave unreadable pictures out with `skip_unreadable`."
 
@@ -17,9 +17,12 @@ def open_image(path: Path, root: Path) -> Image.Image:
     """A decoded picture of a data set.
 
     Raises:
-        InputError: As `open_picture`.
+        UnreadableError: As `open_picture`.
     """
-    return open_picture(path, name=_relative(path, root), remedy=_REMEDY)
+    try:
+        return open_picture(path, name=_relative(path, root), remedy=_REMEDY)
+    except InputError as error:
+        raise UnreadableError(str(error)) from error
 
 
 def _relative(path: Path, root: Path) -> str:

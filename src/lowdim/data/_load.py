@@ -151,8 +151,9 @@ def _read(
         with said(path, "an image folder"):
             return load_folder(path, labelled=labelled)
     if not there:
+        one = "" if labelled else "a picture, "
         raise InputError(
-            f"There is no data at {spec}. Give an image folder, a .npz, .csv or .tsv file, torchvision:NAME@ROOT "
+            f"There is no data at {spec}. Give an image folder, {one}a .npz, .csv or .tsv file, torchvision:NAME@ROOT "
             f"or an embedded set. {did_you_mean(spec, DIGITS_TASKS)}"
         )
     if suffix == ".npz":

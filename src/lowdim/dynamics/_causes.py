@@ -240,7 +240,12 @@ def find_cause(
         same = "Every entry of the first step has the same size"
         if problem is not None and not _downhill(step, gradients(step.weights, problem.phi, problem.gram)):
             return f"{UNTOLD}: {same.lower()}, but its signs are no more those of the data's gradient than random ones."
-        return f"{same}: the optimizer scales each entry by itself (as Adam does) and is not equivariant."
+        untold = (
+            ""
+            if problem is not None
+            else " Whether its signs are those of the gradient takes the data (`data`) to tell."
+        )
+        return f"{same}: the optimizer scales each entry by itself (as Adam does) and is not equivariant.{untold}"
     missing, slopes = _common_residual(step, step.update), None
     several = 2 * _moved_on(step)
     if step.iterations != 1:

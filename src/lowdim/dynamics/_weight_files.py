@@ -16,15 +16,18 @@ from lowdim.errors import InputError
 Shapes = Mapping[str, tuple[int, ...]]
 PickleReader = Callable[[Path], Mapping[str, np.ndarray]]
 
+_FIRST = {"init", "initial", "initialization", "start", "begin", "before", "first", "untrained"}
+_LAST = {"final", "end", "last", "after", "trained", "done", "best"}
+"""Words in the names of files."""
 KINDS = ((".safetensors",), (".pt", ".pth"), (".npz",))
 """Endings of files of weights; a folder is read by the first that it has."""
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of one kind in a folder, in natural order.
+    """The files of one kind in a folder, in time: by the numbers in their names, between those called first and last.
 
     Raises:
-        InputError: If there is no folder, or no such file in it.
+        InputError: If there is no folder, no such file in it, or nothing that says which comes first.
     """
     if not folder.is_dir():
         what = "is one file, and one file is one time" if folder.is_file() else "is not a folder"
@@ -32,11 +35,23 @@ def weight_files(folder: Path) -> list[Path]:
     for kinds in KINDS:
         files = [path for path in folder.iterdir() if path.suffix.lower() in kinds]
         if files:
-            return sorted(files, key=lambda path: natural(path.stem))
+            untold = [path.name for path in files if not (_time_of_word(path) or re.search(r"\d", path.stem))]
+            if len(untold) > 1:
+                raise InputError(
+                    f"{folder}: nothing says which of {', '.join(sorted(untold)[:3])}{', …' * (len(untold) > 3)} comes first. Number the files by "
+                    "the step, or call them first and last."
+                )
+            return sorted(files, key=lambda path: (_time_of_word(path), natural(path.stem)))
     raise InputError(
         f"{folder} has no *.safetensors file, and none of *.pt, *.pth and *.npz. Write one STEP.safetensors (or .pt, .npz) per "
         "time, with the weights of all layers."
     )
+
+
+def _time_of_word(path: Path) -> int:
+    """-1 of a file from the beginning of training, 1 of one from its end, 0 of others."""
+    words = set(re.split(r"[^a-z]+", path.stem.lower()))
+    return bool(words & _LAST) - bool(words & _FIRST)
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lowdim._files import json_digest, read_checked, write_checked
@@ -19,6 +20,17 @@ def keeping(folder: Path, owner: str) -> Generator[None]:
         yield
     finally:
         _PLACE.reset(token)
+
+
+@contextmanager
+def kept_folder(name: str) -> Generator[Path]:
+    """Where a function that continues by itself leaves its parts: in the folder of the run; without one they do not last."""
+    if (place := _PLACE.get()) is None:
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        folder, owner = place
+        yield folder / f"{name}-{owner}"
 
 
 def kept(

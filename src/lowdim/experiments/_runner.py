@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from lowdim._files import read_checked, write_checked
+from lowdim._memory import keep_freed_memory
 from lowdim.errors import LowdimError, ResourceError, is_disk_full, is_out_of_memory
 from lowdim.experiments import load
 from lowdim.experiments._experiment import Outcome, Skipped
@@ -29,10 +30,6 @@ from lowdim.experiments._stored import from_stored, to_stored
 Status = Literal["done", "skipped", "error"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-"""For the GNU C library: memory that is freed stays at hand. Otherwise each map of a network and each large array is given back to the
-system and asked for again, all its pages cleared: a fifth of the time of a fine-tuning."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +161,8 @@ def _start(state: Path, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(state, theirs))
-    before = {name: os.environ.get(name) for name in (*_THREADS, *_MALLOC)}
-    own = {name: value for name, value in _MALLOC.items() if before[name] is None}
-    os.environ.update(own | thread_settings(before, threads))
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(thread_settings(before, threads))
     # A child is told to run the script of its parent first, which it does not need: without a guard that would start it all again.
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
@@ -214,6 +210,7 @@ def _read(id: str, state: Path) -> Finished:
 
 def _serve(state: Path, connection: Connection) -> None:
     """In the child process: runs what is asked for, until nobody asks or something is wrong."""
+    keep_freed_memory()
     with contextlib.suppress(EOFError, KeyboardInterrupt, ConnectionError):
         going = True
         while going:

@@ -12,7 +12,10 @@ from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment, Outcome
 from lowdim.experiments._runner import Finished
 from lowdim.experiments._settings import convert, parse_assignments, replaced
-from lowdim.figures import Lines, Series, Table
+from lowdim.figures import Lines, Panels, Series, Table
+
+SWEPT = "sweep"
+"""Name of the figure and of the table with all points."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +93,20 @@ def combined(points: Sequence[tuple[Point, Finished]]) -> Finished:
             rest = ", ".join(f"{name} = {value}" for name, value in list(point.values.items())[1:])
             x = float(first) if isinstance(first, int | float) else float(len(curves.get((place, rest), ())))
             curves.setdefault((place, rest), []).append((x, verdict.value, verdict.name))
-    series: list[Series] = []
+    parts: dict[int, list[Series]] = {}
+    titles: dict[int, str] = {}
     for (place, rest), curve in curves.items():
         curve.sort(key=lambda point: point[0])
-        name = f"{curve[0][2]}{f' ({rest})' if rest else ''}"
         x, y = (np.array([point[part] for point in curve], float) for part in (0, 1))
-        series.append(Series(name, x, np.where(y > 0, y, np.nan), style="line+points", colour=place))
-    shown = [one for one in series if np.isfinite(np.asarray(one.y, float)).any()]
-    figures = [Lines("sweep", f"Verdicts against {names[0]}", names[0], "value", shown, log_y=True)] if shown else []
-    table = Table("sweep", "Verdicts", [*names, "verdict", "value", "threshold", ""], rows)
+        if (y > 0).any():
+            one = Series(rest or curve[0][2], x, np.where(y > 0, y, np.nan), style="line+points")
+            parts.setdefault(place, []).append(one)
+            titles.setdefault(place, curve[0][2])
+    panels = [
+        Lines(f"{SWEPT}-{place}", titles[place], names[0], "value", series, log_y=True)
+        for place, series in parts.items()
+    ]
+    figures = [Panels(SWEPT, f"Verdicts against {names[0]}", panels, columns=2)] if panels else []
+    table = Table(SWEPT, "Verdicts", [*names, "verdict", "value", "threshold", ""], rows)
     seconds = sum(one.seconds for _, one in points)
     return Finished(points[0][0].id, "done", seconds, Outcome(verdicts, figures, [table]))

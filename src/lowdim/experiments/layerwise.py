@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lowdim._random import child_seed
 from lowdim._verdicts import Verdict
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
+from lowdim.experiments._kept import kept
 from lowdim.experiments._real_networks import HOW, Subject, real_data, trained_networks
 from lowdim.figures import Lines, Panels, Series, Table
 
 if TYPE_CHECKING:
-    from lowdim.data import Dataset
     from lowdim.models import LoadedModel
     from lowdim.profiling import LayerMeasure, Profile
 
@@ -107,8 +107,6 @@ class PrevalenceSettings:
 
 def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
     """log D against depth for each network: slope and R²."""
-    from lowdim.profiling import profile
-
     trained = list(trained_networks(settings.data, limit=settings.limit, seed=settings.seed))
     subjects = [_fresh_mlp(settings), *trained]
     verdicts: list[Verdict] = []
@@ -116,42 +114,21 @@ def run_prevalence(settings: PrevalenceSettings, progress: Progress) -> Outcome:
     pooled: list[Series] = []
     rows: list[list[object]] = []
 
-    def measured(model: "LoadedModel", data: "Dataset", layers: Sequence[str] | None = None) -> "Profile":
-        return profile(
-            model, data, layers=layers, pools=("avg",), splits=("train",), seed=settings.seed, batch_size=_BATCH
-        )
-
     for index, subject in enumerate(subjects):
-        found = measured(subject.model, subject.data)
-        names = [row.name for row in _pooled_blocks(found)]
-        ends = [None, *[(names[0], names[-1])] * (settings.draws - 1)]  # the first draw is drawn, too
-        controls = [
-            measured(untrained(subject.model, seed), subject.data, layers)
-            for seed, layers in zip(_control_seeds(settings, subject.name), ends, strict=True)
-        ]
-        values = _flattened(subject, names)
+        parts = kept(subject.name, lambda subject=subject: _measured(subject, settings))
+        found, values = np.array(parts["pooled"], float), np.array(parts["separation"], float)
+        controls = [np.array(one, float) for one in parts["random"]]
         slope, r2 = _line(values)
         fall, lowest = _fall(found), min(_fall(control) for control in controls)
-        pooled.append(
-            Series(
-                subject.name, np.linspace(0, 1, len(_pooled(found))), _pooled(found), style="line+points", colour=index
-            )
-        )
-        pooled.append(
-            Series(
-                f"{subject.name}, random weights",
-                np.linspace(0, 1, len(_pooled(controls[0]))),
-                _pooled(controls[0]),
-                style="dotted",
-                colour=index,
-            )
-        )
+        own, other = (np.linspace(0, 1, len(curve)) for curve in (found, controls[0]))
+        pooled.append(Series(subject.name, own, found, style="line+points", colour=index))
+        pooled.append(Series(f"{subject.name}, random weights", other, controls[0], style="dotted", colour=index))
         depth = np.linspace(0, 1, len(values))
         series.append(Series(subject.name, depth, values, style="line+points"))
         rows.append(
             [
                 subject.name, len(values), float(values[0]), float(values[-1]), slope, r2, fall, lowest,
-                found.accuracy.get("train"),
+                parts["accuracy"],
             ]
         )  # fmt: skip
         verdicts.append(fall_verdict(subject.name, fall, lowest, settings.draws))
@@ -207,13 +184,35 @@ def _control_seeds(settings: PrevalenceSettings, name: str) -> list[int]:
     return [child_seed(settings.seed, "control", name, *([draw] if draw else [])) for draw in range(settings.draws)]
 
 
-def _fall(found: "Profile") -> float:
-    values = _pooled(found)
-    return float(values[-1] / values[0])
+def _measured(subject: Subject, settings: PrevalenceSettings) -> dict[str, Any]:
+    """NC1 of pooled features after each block, with trained weights and with random ones, D of flattened maps, and the accuracy."""
+    from lowdim.profiling import profile
+
+    def profiled(model: "LoadedModel", layers: Sequence[str] | None = None) -> "Profile":
+        return profile(
+            model, subject.data, layers=layers, pools=("avg",), splits=("train",), seed=settings.seed, batch_size=_BATCH
+        )
+
+    found = profiled(subject.model)
+    names = [row.name for row in _pooled_blocks(found)]
+    ends = [None, *[(names[0], names[-1])] * (settings.draws - 1)]  # the first draw is drawn, too
+    controls = [
+        profiled(untrained(subject.model, seed), layers)
+        for seed, layers in zip(_control_seeds(settings, subject.name), ends, strict=True)
+    ]
+    return {
+        "pooled": _pooled(found).tolist(),
+        "random": [_pooled(control).tolist() for control in controls],
+        "separation": _flattened(subject, names).tolist(),
+        "accuracy": found.accuracy.get("train"),
+    }
+
+
+def _fall(pooled: np.ndarray) -> float:
+    return float(pooled[-1] / pooled[0])
 
 
 def _pooled(found: "Profile") -> np.ndarray:
-    """NC1 of pooled features after each block."""
     return _values(_pooled_blocks(found), "nc1")
 
 

@@ -13,7 +13,7 @@ from lowdim._random import child_seed
 from lowdim._verdicts import Verdict
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.experiments._experiment import Experiment, Outcome, Progress
-from lowdim.experiments._kept import kept
+from lowdim.experiments._kept import kept, kept_folder
 from lowdim.experiments._real_networks import CIFAR, HOW, real_data, real_folder
 from lowdim.figures import Lines, Panels, Series, Table
 
@@ -44,10 +44,10 @@ def run_ranking(settings: RankingSettings, progress: Progress) -> Outcome:
     from lowdim.ranking import rank
 
     candidates, data, judged = _family(settings)
-    with TemporaryDirectory() as folder:  # the second time the features are there
+    with kept_folder("ranking") as folder:  # the second time the features are there
         # In larger batches the maps no longer fit a processor's cache.
-        common: Any = {"seed": settings.seed, "cache": Path(folder), "batch_size": 32}
-        found = rank(candidates, data, progress=progress, **common)
+        common: Any = {"seed": settings.seed, "cache": folder / "features", "batch_size": 32}
+        found = rank(candidates, data, progress=progress, folder=folder / "scores", **common)
         blind = rank(candidates, mixed(data, settings.seed), probe=False, **common)
     places = [place.as_dict() for place in found.places]
     without = {place["model"]: place["nc1"] for place in (one.as_dict() for one in blind.places)}

@@ -16,7 +16,7 @@ from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import few_shot_indices
 from lowdim.data._kept import keeping_pictures
-from lowdim.errors import InputError, LowdimError
+from lowdim.errors import InputError, LowdimError, UnreadableError
 from lowdim.finetuning._baseline import baseline_predictions
 from lowdim.finetuning._bench import Bench
 from lowdim.finetuning._choice import (
@@ -28,6 +28,7 @@ from lowdim.finetuning._choice import (
     expected_interval,
     gather_evidence,
     heldout_predictions,
+    is_far,
     paired_difference,
     probe_plan,
 )
@@ -55,6 +56,9 @@ class Advice:
         features: By network, what its feature is: ``layer``, ``pool``, ``width`` and ``why``.
         untrained: The networks whose weights are random.
         evidence: Every way that was tried, cross-validated; the recommendation, then by accuracy.
+        ties: Networks of which something that was tried cannot be told from the recommendation.
+        everything: Why training the whole recommended network may gain more (``auto`` of `finetune` tries it); None where nothing
+            speaks for it.
         reasons: Why, and which differences are ties.
         baseline_wins: Whether the baseline without a model is at least as good as the recommendation.
         baseline_gain: What the recommendation gains over that baseline on the same samples: ``gain`` and ``interval`` (90 %; shares); None
@@ -80,6 +84,8 @@ class Advice:
     features: Mapping[str, Mapping[str, Any]]
     untrained: Sequence[str]
     evidence: Sequence[Evidence]
+    ties: Sequence[str]
+    everything: str | None
     reasons: Sequence[str]
     baseline_wins: bool
     baseline_gain: Mapping[str, Any] | None
@@ -168,6 +174,8 @@ def advise(
         evidence += gathered.rows()[1:]
         choices.append((bench, *choose_method(replace(gathered, baseline=baseline, probe=probe))))
     bench, chosen, why = max(choices, key=lambda entry: entry[1].accuracy)
+    probe = next(gathered for gathered in probes if gathered.probe.model == bench.network.name)
+    far, said = is_far(bench, replace(probe, baseline=baseline))
     measured = profile(
         nn.Sequential(nn.Identity()),
         (torch.from_numpy(bench.fit(probe_plan(bench)).features()), torch.from_numpy(train.labels)),
@@ -182,6 +190,8 @@ def advise(
         features={bench.network.name: bench.feature.as_dict() for bench in benches},
         untrained=[bench.network.name for bench in benches if bench.network.random_weights],
         evidence=sorted(evidence, key=lambda entry: (entry is not chosen, -entry.accuracy)),
+        ties=_ties(chosen, evidence),
+        everything=said if far else None,
         reasons=[*reasons, *why],
         baseline_wins=baseline is not None and paired_difference(baseline.correct, chosen.correct)[0] >= 0,
         baseline_gain=None
@@ -215,6 +225,8 @@ def _benches(
                 warnings.append(
                     f"{bench.network.name}: the weights are random, so it shows nothing of a trained network"
                 )
+        except UnreadableError:
+            raise  # the data is at fault, for every candidate alike
         except LowdimError as error:
             warnings.append(f"candidate {index + 1} is left out: {error}")
         else:
@@ -236,6 +248,19 @@ def _finalists(benches: list[Bench], probes: list[Evidence]) -> tuple[list[tuple
             if len(chosen) < _FINALISTS:
                 chosen.append((bench, other))
     return chosen, reasons
+
+
+def _ties(chosen: Evidence, evidence: Sequence[Evidence]) -> list[str]:
+    """Other networks with a row that is no worse than the one that was chosen, as far as can be told."""
+    names = (
+        row.model for row in evidence if row.method != "baseline" and row.model != chosen.model and _tie(chosen, row)
+    )
+    return list(dict.fromkeys(names))
+
+
+def _tie(better: Evidence, other: Evidence) -> bool:
+    gain, error = paired_difference(better.correct, other.correct)
+    return gain <= error
 
 
 def _learning_curve(

@@ -25,10 +25,9 @@ _PROBE, _BLOCK = ensemble.METHOD.parts
 _WHOLE = ensemble_adapt.METHOD.parts[1]
 _FURTHER = 0.55
 """Weight of the layers before the last in the frozen head from which a block is tried: where the last layer is not the right one."""
-_FAR = 0.4
-"""The same for training everything: what a block can mend ends with what the layers before it give."""
-_NEARLY, _RIGHT = 0.75, 0.9
-"""Share of the probe's accuracy that no network at all reaches, from which everything is trained, unless the probe is right this often."""
+_FAR, _RIGHT = 0.25, 0.95
+"""Share of what the probe gains over guessing that no network at all gains, from which everything is trained, unless the probe is right
+this often."""
 _FOLDS = 5
 _LEFT_OUT = 40
 """Left-out samples by which training everything is judged, where the first fold does not speak against it."""
@@ -115,6 +114,16 @@ def evidence_of(
     return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), balanced)
 
 
+def evidence_of_head(bench: Bench, plan: Plan) -> Evidence | None:
+    """Of a frozen head, which knows by its folds what it makes of samples that it has not seen; None where none could be held out."""
+    part = fold_of(bench.labels, _FOLDS, bench.job.seed, bench.train.copies)
+    if not (part >= 0).any():
+        return None
+    started = time.monotonic()
+    right = _right(heldout_predictions(bench, plan, part), bench.labels)
+    return evidence_of(bench.network.name, plan.method, [plan], right, bench.labels, time.monotonic() - started)
+
+
 def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
     """The 90 % interval of an accuracy estimated by cross-validation."""
     return wilson_interval(accuracy, samples / FOLD_LOSS)
@@ -168,10 +177,11 @@ def gather_evidence(
     def gains(heldout: np.ndarray) -> bool:
         return paired_difference(_right(heldout, bench.labels), known.correct)[0] > 0
 
+    def together(heldout: np.ndarray) -> np.ndarray:
+        return averaged([probe, heldout], ensemble_adapt.METHOD.weights)
+
     def may_gain(heldout: np.ndarray) -> bool:
-        gain, error = paired_difference(
-            *(losses_of(rows, bench.labels) for rows in (probe, averaged([probe, heldout])))
-        )
+        gain, error = paired_difference(*(losses_of(rows, bench.labels) for rows in (probe, together(heldout))))
         return gain > -2 * error
 
     def climbed(other: Plan, enough: float, goes_on: Callable[[np.ndarray], bool] = gains) -> np.ndarray | None:
@@ -190,7 +200,7 @@ def gather_evidence(
         average = judged(ensemble.METHOD.name, [first, plan], averaged([probe, heldout]), known)
     started = time.monotonic()
     if everything is not None and (heldout := climbed(everything, _LEFT_OUT, may_gain)) is not None:
-        whole = judged(ensemble_adapt.METHOD.name, [first, everything], averaged([probe, heldout]), known)
+        whole = judged(ensemble_adapt.METHOD.name, [first, everything], together(heldout), known)
     others: list[Evidence] = []
     for other in also:
         started = time.monotonic()
@@ -300,24 +310,32 @@ def block_may_pay(bench: Bench) -> tuple[bool, str]:
     return False, f"{share}, {limit}: none was tried ({untried})"
 
 
+def is_far(bench: Bench, first: Gathered) -> tuple[bool, str]:
+    """Whether the network has learned little of what tells these images apart, and how that shows: the inputs themselves say much of what
+    its layers say. On which layers the probe leans does not show it."""
+    if first.baseline is None or bench.train.kind != "image":
+        return False, "only with images it was seen to gain"
+    guessed = np.bincount(bench.labels).max() / len(bench.labels)
+    nothing = (first.baseline.accuracy - guessed) / max(first.probe.accuracy - guessed, 1e-9)
+    if first.probe.accuracy >= _RIGHT:
+        return False, f"the probe is right in {100 * first.probe.accuracy:.0f} % already"
+    said = f"no network at all gains {100 * nothing:.0f} % of what the probe gains over guessing"
+    return bool(nothing >= _FAR), f"{said} (it may pay from {100 * _FAR:.0f} % on)"
+
+
 def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: float) -> tuple[Plan | None, str]:
-    """A plan that trains everything where frozen layers say little of the classes, and what to say about it: the frozen head leans on
-    layers before the last, or no network at all is nearly as good as it. Not of texts: there it gained nothing."""
-    head = bench.fit(probe_plan(bench)).head
-    if head is None:
-        return None, "saved features come from no network that could be trained"
-    if bench.train.kind == "text":
-        return None, f"training everything (`method={ensemble_adapt.METHOD.name!r}`) is not tried with texts"
+    """A plan that trains everything where the network is far from the images, and what to say about it."""
+    far, why = is_far(bench, first)
+    said = f"training everything (`method={ensemble_adapt.METHOD.name!r}`"
+    if bench.train.kind != "image":
+        return None, f"{said}) was not tried: {why}"
     plan = plan_of(method_named(_WHOLE), bench.network.module, options, bench.feature)
     trainings = 1 + min(_FOLDS, math.ceil(_LEFT_OUT * _FOLDS / len(bench.labels)))
-    said = f"training everything (`method={ensemble_adapt.METHOD.name!r}`{_cost(bench, plan, trainings)})"
-    nothing = 0.0 if first.baseline is None else first.baseline.accuracy / max(first.probe.accuracy, 1e-9)
-    little = nothing >= _NEARLY and first.probe.accuracy < _RIGHT
-    if head.further < _FAR and not little:
-        return None, f"{said} may pay from {100 * _FAR:.0f} % on: not tried"
+    said += f"{_cost(bench, plan, trainings)})"
+    if not far:
+        return None, f"{said} was not tried: {why}"
     if time.monotonic() + trainings * bench.seconds_of(plan) > until:
-        return None, f"{said} may pay, but would not end in time (`minutes`): not tried"
-    why = f"no network at all is right {nothing:.2f} times as often" if little else f"from {100 * _FAR:.0f} % on"
+        return None, f"{said} was not tried, for it would not end in time (`minutes`): {why}"
     return plan, f"{said} may pay: {why}"
 
 
@@ -332,12 +350,18 @@ def decide(bench: Bench, options: Options) -> Decision:
     require_heldout(fold_of(bench.labels, 2, bench.job.seed, bench.train.copies))
     until = np.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     also = [plan_of(method_named(name), bench.network.module, options, bench.feature) for name in options.also]
-    tried, why = block_may_pay(bench) if options.layer == "auto" else (True, "the block was asked for")
-    plan = auto_plan(bench, options) if tried else None
     first = gather_evidence(bench)
     everything, whole = everything_may_pay(bench, options, first, until)
-    gathered = gather_evidence(bench, plan, also, everything=everything, baseline=False, until=until)
-    gathered = replace(gathered, baseline=first.baseline, probe=first.probe)
+    first = replace(gather_evidence(bench, everything=everything, baseline=False, until=until), baseline=first.baseline)
+    if options.layer != "auto":
+        tried, why = True, "the block was asked for"
+    elif choose_method(first)[0] is first.everything:
+        tried, why = False, "no block was tried: training everything is better than the probe"
+    else:
+        tried, why = block_may_pay(bench)
+    plan = auto_plan(bench, options) if tried else None
+    gathered = gather_evidence(bench, plan, also, baseline=False, until=until)
+    gathered = replace(gathered, baseline=first.baseline, everything=first.everything)
     chosen, reasons = choose_method(gathered)
     untried = [
         f"not tried: {record.name}, which trains everything and with so many images may be a few points better "
@@ -353,5 +377,5 @@ def decide(bench: Bench, options: Options) -> Decision:
         method=chosen.method,
         plans=chosen.plans,
         evidence=gathered.rows(),
-        reasons=(why, whole, *reasons, *untried, *late),
+        reasons=(whole, why, *reasons, *untried, *late),
     )

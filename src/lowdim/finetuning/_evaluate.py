@@ -37,14 +37,19 @@ def stored_features(
     return np.concatenate(rows)
 
 
-def averaged(parts: Sequence[Float[np.ndarray, "n K"]]) -> Float[np.ndarray, "n K"]:
-    """The logarithms of mean probabilities; NaN where one of them is.
+def averaged(parts: Sequence[Float[np.ndarray, "n K"]], weights: Sequence[float] = ()) -> Float[np.ndarray, "n K"]:
+    """The logarithms of mean probabilities, or of their product, each to the power of its weight; NaN where one of them is.
 
     Example:
         >>> np.exp(averaged([np.log([[0.2, 0.8]]), np.log([[0.6, 0.4]])])).round(3).tolist()
         [[0.4, 0.6]]
+        >>> np.exp(averaged([np.log([[0.2, 0.8]]), np.log([[0.5, 0.5]])], [1.0, 0.5])).round(3).tolist()
+        [[0.2, 0.8]]
     """
     with np.errstate(invalid="ignore"):
+        if weights:
+            product = np.tensordot(weights, np.stack(parts), 1)
+            return product - np.logaddexp.reduce(product, axis=1, keepdims=True)
         return np.logaddexp.reduce(parts) - np.log(len(parts))
 
 

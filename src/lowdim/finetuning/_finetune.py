@@ -19,6 +19,7 @@ from lowdim.data._kept import keeping_pictures
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._bench import Bench, Fitted
 from lowdim.finetuning._blocks import plan_of
+from lowdim.finetuning._choice import evidence_of_head
 from lowdim.finetuning._delta import tuned_parts
 from lowdim.finetuning._evaluate import accuracy_of, averaged, correct_of, nc1, split_outputs
 from lowdim.finetuning._mistakes import mistakes_of
@@ -27,7 +28,7 @@ from lowdim.finetuning._result import Tuned
 from lowdim.finetuning._track import OnEpoch
 from lowdim.finetuning._tuned import Average
 from lowdim.finetuning._zero_shot import PROMPT
-from lowdim.finetuning.methods import Decision, Method, check_options, method_named
+from lowdim.finetuning.methods import Decision, Method, check_options, method_named, weights_of
 from lowdim.models import LoadedModel
 from lowdim.profiling import profile
 
@@ -69,9 +70,10 @@ def finetune(
     Args:
         network: From `lowdim.models.load_model`; it is left alone.
         data: From `lowdim.data.load_data`. Its test split is looked at once, at the end, unless it is watched.
-        method: One of `ASKED`; ``"probe"`` is a linear classifier on several frozen layers; ``"auto"`` cross-validates it, and where its
-            weight lies on layers before the last also ``"scl"``, the average of the two (``"ensemble"``), and that of the probe and a
-            network of which everything was trained (``"ensemble-adapt"``). It takes what is clearly better; a tie goes to the cheaper.
+        method: One of `ASKED`; ``"probe"`` is a linear classifier on several frozen layers; ``"auto"`` cross-validates it, where the images
+            themselves say much of what it says also together with a network of which everything was trained (``"ensemble-adapt"``), and
+            where its weight lies on layers before the last ``"scl"`` and the average of the two (``"ensemble"``). It takes what is
+            clearly better; a tie goes to the cheaper.
         layer: Block or blocks to train, for ``"layer"``, ``"scl"``, ``"ensemble"`` and ``"auto"``; ``"auto"`` is the one at
             3/4 of the depth.
         also: Methods that ``"auto"`` cross-validates too, and takes where they are clearly better: those that train the whole network,
@@ -163,9 +165,9 @@ def _decision(record: Method, bench: Bench, options: Options) -> Decision:
     if record.decide is not None:
         return record.decide(bench, options)
     parts = [method_named(part) for part in record.parts] or [record]
-    return Decision(
-        method=record.name, plans=tuple(plan_of(part, bench.network.module, options, bench.feature) for part in parts)
-    )
+    plans = tuple(plan_of(part, bench.network.module, options, bench.feature) for part in parts)
+    found = evidence_of_head(bench, plans[0]) if record.layered else None
+    return Decision(method=record.name, plans=plans, evidence=() if found is None else (found,))
 
 
 def _layers(bench: Bench, data: Dataset) -> list[dict[str, Any]]:
@@ -190,8 +192,8 @@ def _measured(
     bench: Bench, fits: list[Fitted], data: Dataset, decision: Decision, layers: list[dict[str, Any]]
 ) -> Tuned:
     model: nn.Module = fits[0].model if len(fits) == 1 else Average(*(fitted.model for fitted in fits)).eval()
-    last = fits[-1]
-    logarithms, split = averaged([fitted.log_probabilities() for fitted in fits]), data["train"]
+    last, weights = fits[-1], weights_of([plan.method for plan in decision.plans])
+    logarithms, split = averaged([fitted.log_probabilities() for fitted in fits], weights), data["train"]
     accuracy: dict[str, Any] = dict.fromkeys(
         ("train", "test", "interval", "balanced_train", "balanced_test", "test_without_copies")
     )
@@ -213,7 +215,7 @@ def _measured(
     if len(data.splits.get("test", ())):
         split = data["test"]
         outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
-        logarithms = averaged([part[0] for part in outputs])
+        logarithms = averaged([part[0] for part in outputs], weights)
         judge("test", logarithms, split.labels)
         accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split)))
         copied = np.isin(split.contents, data["train"].contents)

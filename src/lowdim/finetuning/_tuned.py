@@ -18,7 +18,7 @@ from lowdim.errors import InputError
 from lowdim.features import Pool, has_mirror, main_tensor, mirror, pool_output, require_room, tame
 from lowdim.finetuning._plan import Plan
 from lowdim.finetuning._prefix import Inputs, Prefix, call, stand_in
-from lowdim.finetuning.methods import Method, method_named
+from lowdim.finetuning.methods import Method, method_named, weights_of
 from lowdim.models import INPUT, OUTPUT, Feature, find_feature, unwrapped
 
 
@@ -300,7 +300,8 @@ class TunedModel(nn.Module):
 
 
 class Average(nn.Module):
-    """The mean of the probabilities of several tuned networks; its outputs are their logarithms.
+    """The mean of the probabilities of several tuned networks, or their weighted product where a method says so; its outputs are their
+    logarithms.
 
     Args:
         parts: Networks with the same classes.
@@ -316,11 +317,15 @@ class Average(nn.Module):
     def __init__(self, *parts: TunedModel) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
+        self.weights = weights_of([part.plan.method for part in parts])
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
         """Logarithms of the averaged class probabilities."""
-        logarithms = torch.stack([part(inputs).log_softmax(dim=1) for part in self.parts])
-        return logarithms.logsumexp(dim=0) - math.log(len(self.parts))
+        logarithms = [part(inputs).log_softmax(dim=1) for part in self.parts]
+        if self.weights:
+            weighed = [weight * rows for weight, rows in zip(self.weights, logarithms, strict=True)]
+            return torch.stack(weighed).sum(dim=0).log_softmax(dim=1)
+        return torch.stack(logarithms).logsumexp(dim=0) - math.log(len(self.parts))
 
 
 class _Vacant(nn.Module):

@@ -1,5 +1,6 @@
 """From what a person types to a network."""
 
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ def runs_code(spec: str) -> bool:
         >>> runs_code("timm:resnet18"), runs_code("nets.py:build"), runs_code("os:system")
         (False, True, True)
     """
-    return not (spec in DIGITS_CLASSES or spec == "features" or spec.startswith(("timm:", "hf:")))
+    return not (spec in DIGITS_CLASSES or spec == "features" or with_form(spec).startswith(("timm:", "hf:")))
 
 
 @checked_arguments
@@ -55,7 +56,7 @@ def load_model(
 
     Args:
         spec: ``digits`` (also ``digits-0-4``, ``digits-split``), ``timm:NAME``, ``timm:local-dir:DIR``, ``hf:ORG/NAME``,
-            ``hf:DIR``, ``FILE.py:FACTORY`` or ``MODULE:FACTORY`` (runs that code), or ``features`` for data that already is
+            ``hf:DIR`` (a folder alone: as its config.json has it), ``FILE.py:FACTORY`` or ``MODULE:FACTORY`` (runs that code), or ``features`` for data that already is
             features.
         name: Shown in results instead of ``spec``.
         weights: A local weights file for that architecture (safetensors, the index of several, or a pickle); it must fit exactly.
@@ -84,7 +85,7 @@ def load_model(
         >>> model.preprocessing.describe()
         'grey 8 x 8 (crop 1, center, bilinear), mean 0, std 1'
     """
-    spec = os.fspath(spec)
+    spec = with_form(os.fspath(spec))
     source = {
         "spec": _absolute(spec),
         "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
@@ -129,6 +130,19 @@ def text_encoder(network: LoadedModel) -> tuple[Callable[[list[str]], Tensor], f
     return load_text_encoder(
         spec.removeprefix("hf:"), allow_pickle=network.source["allow_pickle"], offline=network.source["offline"]
     )
+
+
+def with_form(spec: str) -> str:
+    """A folder with the form that its own description has."""
+    file = Path(spec).expanduser() / "config.json"
+    if spec in ("", "features", *DIGITS_CLASSES) or not file.is_file():
+        return spec
+    try:
+        described = json.loads(file.read_text())
+    except ValueError:
+        return spec
+    known = (form for key, form in (("architecture", "timm:local-dir:"), ("model_type", "hf:")) if key in described)
+    return f"{next(known, '')}{spec}"
 
 
 def _absolute(spec: str) -> str:

@@ -12,6 +12,8 @@ from lowdim.errors import InputError, NonFiniteError
 
 _REPLICATES = 2000
 _FEWEST = 3
+FEWEST_ORDERED = 4
+"""Models from which their order says something: three agree once in six times by chance."""
 FEWEST_GROUPS = 8
 """Independent models from which the agreement has an interval: resampled from fewer it is far too narrow, or the point 1."""
 

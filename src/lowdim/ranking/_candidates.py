@@ -15,6 +15,7 @@ from lowdim._reading import reading, typed
 from lowdim.errors import UsageError
 from lowdim.features import network_content
 from lowdim.models import LoadedModel, as_model, load_model
+from lowdim.models._load import with_form
 
 _LARGEST = 4_000
 """Pixels of a side; more than that is refused of any network."""
@@ -125,6 +126,7 @@ class Candidate:
 
 def _parts(spec: str) -> tuple[str, str, str]:
     """What stands before the file or folder in a spec, it itself (empty where there is none), and what stands after it."""
+    spec = with_form(spec)
     for prefix in ("timm:local-dir:", "hf:"):
         folder = spec.removeprefix(prefix)
         if spec.startswith(prefix) and Path(folder).expanduser().is_dir():
@@ -210,6 +212,8 @@ def _candidate(table: _Table, path: Path, common: Mapping[str, Any]) -> Candidat
 
 def _relative(spec: str, base: Path) -> str:
     """A spec with the file or folder in it taken relative to the TOML file."""
+    if with_form(str(base / spec)) != str(base / spec):
+        return str(base / spec)
     for prefix in ("timm:local-dir:", "hf:"):
         if spec.startswith(prefix):
             folder = base / Path(spec.removeprefix(prefix)).expanduser()

@@ -15,14 +15,15 @@ from joblib import Parallel, delayed
 from lowdim._files import json_digest
 from lowdim._intervals import Z
 from lowdim._job import CACHE_BUDGET
+from lowdim._names import short_names
 from lowdim._numbers import percent
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
 from lowdim.data._dataset import Task
 from lowdim.data._finite import some
 from lowdim.data._kept import keeping_pictures
-from lowdim.errors import InputError, LowdimError, NonFiniteError, UsageError, did_you_mean
-from lowdim.ranking._agreement import FEWEST_GROUPS, Agreement, agreement, kendall
+from lowdim.errors import InputError, LowdimError, NonFiniteError, UnreadableError, UsageError, did_you_mean
+from lowdim.ranking._agreement import FEWEST_GROUPS, FEWEST_ORDERED, Agreement, agreement, kendall
 from lowdim.ranking._candidates import Candidate
 from lowdim.ranking._evaluate import MOST_NOT_FINITE, Evaluation, ProbeOn, evaluate
 from lowdim.ranking._race import nested_order
@@ -314,7 +315,7 @@ def _known_by(candidate: Candidate) -> dict[str, Any]:
 
 
 def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings: Mapping[str, Any]) -> Evaluation | str:
-    """The evaluation, or why there is none: whatever a user's model raises must not end the other candidates.
+    """The evaluation, or why there is none: whatever a candidate raises must not end the other candidates.
 
     Of the numbers per sample it keeps those that ties are judged by: a thousand models on a million images must fit.
     """
@@ -323,6 +324,8 @@ def _attempt(candidate: Candidate, data: Dataset, file: Path, by: str, settings:
     try:
         scored = evaluate_regression if data.outputs else evaluate
         evaluation = scored(candidate, data, folder=file.parent, **settings)
+    except UnreadableError:
+        raise  # the data is at fault, for every candidate alike
     except LowdimError as error:
         return str(error)
     except Exception as error:
@@ -412,7 +415,11 @@ def _warnings(places: Sequence[Place], by: str, judge: str) -> list[str]:
             "but two that are close may stand in the wrong order; the probe would say how many points apart they are"
         )
     groups = {place.candidate.group or place.candidate.name for place in places}
-    if len(places) > 1 and len(groups) < FEWEST_GROUPS and any(judge in p.evaluation.scores for p in places):
+    if (
+        len(places) >= FEWEST_ORDERED
+        and len(groups) < FEWEST_GROUPS
+        and any(judge in p.evaluation.scores for p in places)
+    ):
         warnings.append(
             f"how well the scores agree with the probe has no interval: {len(groups)} independent models are too few, it takes "
             f"{FEWEST_GROUPS}"
@@ -426,7 +433,8 @@ def _warnings(places: Sequence[Place], by: str, judge: str) -> list[str]:
     random = [place.candidate.name for place in places if place.evaluation.random_weights]
     if random:
         warnings.append(f"untrained weights: {', '.join(random)}")
-    own = [f"{place.candidate.name}: {text}" for place in places for text in place.evaluation.warnings]
+    shown = short_names([place.candidate.name for place in places])
+    own = [f"{name}: {text}" for name, place in zip(shown, places, strict=True) for text in place.evaluation.warnings]
     return [*warnings, *filter(None, map(_splits_differ, places)), *own]
 
 

@@ -22,7 +22,7 @@ from lowdim._verdicts import Verdict
 from lowdim._warnings import WORDING, merged
 from lowdim.figures import Figure, Images, Lines, Panels, Table
 from lowdim.report._interactive import plotly_script, to_plotly
-from lowdim.report._svg import printable, to_svg
+from lowdim.report._svg import ON_DARK, PALETTE, printable, to_svg
 from lowdim.report._tables import to_csv
 from lowdim.report._terms import Terms
 
@@ -160,6 +160,7 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
         parts=parts,
         cards=cards,
         plotly=plotly_script() if interactive else "",
+        on_dark=json.dumps(dict(zip(PALETTE, ON_DARK, strict=True))),
         version=version("lowdim"),
         day=date.today().isoformat(),
     )

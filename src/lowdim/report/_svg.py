@@ -20,6 +20,8 @@ from lowdim.figures import Figure, Images, Lines, Matrix, Panels, Series, Surfac
 from lowdim.report._places import label_sides, log_ticks
 
 PALETTE = ("#0b62a4", "#c4500c", "#1b7a43", "#8a3fb0", "#a8324a", "#5f6b00", "#00748a", "#6b4a2b", "#444444", "#b0388f")
+ON_DARK = ("#6cb2ee", "#f2905a", "#5fce8e", "#cf9bef", "#f08ca1", "#c3cf52", "#4fc4da", "#cfa781", "#b9bec4", "#f08fd4")
+"""The same for dark paper."""
 _STYLE = {"line": ("-", ""), "points": ("", "o"), "dashed": ("--", ""), "line+points": ("-", "o"), "dotted": (":", "")}
 MOST_NAMES = 4
 """Curves of one colour and style that are named one by one."""

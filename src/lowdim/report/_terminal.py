@@ -34,7 +34,7 @@ def to_terminal(table: Table, width: int | None = None) -> str:
     text = _drawn(table, columns, cells, kept, width)
     text += "".join(f"{place} {name}\n" for name, place in key.items())
     if left_out:
-        text += f"not shown for want of width: {', '.join(left_out)}\n"
+        text += f"not shown for want of width: {'; '.join(left_out)}\n"
     return text
 
 

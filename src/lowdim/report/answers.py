@@ -1,6 +1,7 @@
 """The answer of each command in one sentence: what stands first in the terminal, in the JSON (``headline``) and on the page."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -163,7 +164,7 @@ def _rank(result: Result) -> str:
         within = f" (90 % interval {number(interval[0])} to {number(interval[1])})" if interval else ""
         said = f", by {by} {number(value)}{within}"
     if by == "probe_cv_accuracy" and value is not None and best.get("probe_accuracy") is not None:
-        said += f", and {percent(best['probe_accuracy'])} on the test split"
+        said += f", and {percent(best['probe_accuracy'])} on the {best['probe_samples']:,} test samples"
     if best.get("random_weights"):
         said += "; its weights are random"
     ties = [names[row["model"]] for row in rows[1:] if row["rank"] == best["rank"]]
@@ -177,7 +178,7 @@ def _advise(result: Result) -> str:
     chosen = result["recommendation"]
     layer = f" of {chosen['layer']}" if chosen["layer"] else ""
     expected = f"{percent(chosen['expected_accuracy'])}{between(chosen['interval'])}"
-    name = short_names([chosen["model"]])[0]
+    name, *ties = short_names([chosen["model"], *result.get("ties", ())])
     if result["baseline_wins"]:
         said = f"No network here does better than none; the best of them, {name} with {chosen['method']}{layer}, should reach {expected}."
     else:
@@ -187,9 +188,13 @@ def _advise(result: Result) -> str:
             said += f" That it does better than no network at all cannot be told: {points(over)}."
     if chosen["model"] in result.get("untrained", ()):
         said += " Its weights are random."
+    if ties:
+        said += f" It cannot be told apart from {listed(ties)} on these samples."
+    if why := result.get("everything"):
+        said += f" Training the whole network may gain more (lowdim finetune --method auto tries it): {why}."
     if (more := result["more_labels"]) is not None:
         before, after = more["shots"]
-        said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the probe gained {points(more)}."
+        said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the accuracy of the probe changed by {points(more)}."
     seconds = [one["seconds"] for one in result["evidence"] if _same(one, chosen)]
     return f"{said} Tuning takes {_minutes(seconds[0])}." if seconds else said
 
@@ -258,21 +263,19 @@ def _predict(result: Result) -> str:
     predictions = result["predictions"]
     if len(predictions) == 1:
         (one,) = predictions
-        unlike = "; but it is unlike all training samples" if one.get("unknown") else ""
-        return f"{one['item']}: {one['class']} (probability {percent(one['probability'])}){unlike}."
-    counts: dict[str, int] = {}
-    for one in predictions:
-        counts[one["class"]] = counts.get(one["class"], 0) + 1
+        said = f"{one['class']} (probability {percent(one['probability'])})"
+        return f"{one['item']}: {f'unknown: it is unlike all training samples. Of its classes the network takes {said}' if one.get('unknown') else said}."
+    strangers = sum(bool(one.get("unknown")) for one in predictions)
+    counts = Counter(one["class"] for one in predictions if not one.get("unknown"))
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
     shown = ordered if len(ordered) <= 4 else ordered[:3]
     parts = [f"{count:,} {name}" for name, count in shown]
     if rest := ordered[len(shown) :]:
         parts.append(f"{sum(count for _, count in rest):,} in {len(rest)} other classes")
-    said = f"{len(predictions):,} samples classified: {listed(parts, most=4)}"
+    parts += [f"{strangers:,} unknown, for being unlike all training samples"] * bool(strangers)
+    said = f"{len(predictions):,} samples classified: {listed(parts, most=5)}"
     right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
-    strangers = sum(bool(one.get("unknown")) for one in predictions)
-    unlike = f"; {strangers:,} unlike all training samples" if strangers else ""
-    return f"{said}{right}{unlike}."
+    return f"{said}{right}."
 
 
 def _export(result: Result) -> str:

@@ -455,9 +455,15 @@ def _curve(result: Mapping[str, Any]) -> Section:
                 style="line+points",
             )
         )
+    rows = [
+        [row["method"], row["shots"], 100 * row["accuracy"], 100 * row["interval"][0], 100 * row["interval"][1]]
+        for row in sorted(result["learning_curve"], key=lambda row: methods.index(row["method"]))
+    ]
+    columns = ["method", "labels per class", "accuracy %", "90 % low", "90 % high"]
     return Section(
         id="labels",
         title="Would more labels help?",
         why=("Accuracy against labelled images per class, measured on training images that were left out.",),
         figures=[Lines("curve", "Learning curve", "images per class", "accuracy %", series)],
+        tables=[Table("curve", "Accuracy by labels", columns, rows)],
     )

@@ -6,6 +6,7 @@ from typing import Any
 from lowdim._names import short_names
 from lowdim.figures import Lines, Series, Table
 from lowdim.ranking import JUDGES, SCORES
+from lowdim.ranking._agreement import FEWEST_ORDERED
 from lowdim.report._page import Section
 
 _WHY = (
@@ -32,7 +33,11 @@ _SOURCE = (
 
 def ranking_sections(result: Mapping[str, Any]) -> list[Section]:
     """One section: the candidates with their scores, each score against the probe, and the agreement."""
-    tables = [_scores(result), *([_agreement(result)] if result["agreement"] else []), *_failed(result)]
+    tables = [
+        _scores(result),
+        *([_agreement(result)] if len(result["scores"]) >= FEWEST_ORDERED else []),
+        *_failed(result),
+    ]
     return [
         Section(
             id="ranking",

@@ -8,6 +8,7 @@ from lowdim._numbers import number
 from lowdim._verdicts import Verdict
 from lowdim.experiments import Experiment
 from lowdim.experiments._runner import Finished
+from lowdim.experiments._sweep import SWEPT
 from lowdim.figures import Table
 from lowdim.report._page import Page, Section
 from lowdim.report.answers import headline
@@ -68,6 +69,8 @@ def experiment_tables(result: Mapping[str, Any]) -> list[Table]:
             [verdict["name"], verdict["value"], f"{verdict['relation']} {number(verdict['threshold'])}", _mark(verdict)]
             for verdict in entry["verdicts"]
         ]
+        if any(table["name"] == SWEPT for table in entry["tables"]):
+            continue  # that table lists the verdicts, point by point
         if not rows:
             title = f"{title}: {entry['status']}: {entry['message']}"
         tables.append(

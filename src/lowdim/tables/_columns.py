@@ -28,15 +28,18 @@ Kind = Literal["number", "integer", "boolean", "category", "date", "constant", "
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category", "date"})
 
+_ONE_NUMBER: frozenset[Kind] = frozenset({"number", "integer", "date"})
+
 MISSING_TEXT = frozenset(
     {
         "", "na", "n/a", "n.a.", "nan", "null", "?", "#n/a", "#na", "<na>", "nat", ".", "--", "...", "\u2026", "(blank)", "(null)", "\\n",
-        "#value!", "#div/0!", "#ref!", "#name?", "#num!",
+        "#value!", "#div/0!", "#ref!", "#name?", "#num!", "#null!", "#nv", "#n/d", "#n/b", "#wert!", "#bezug!", "#zahl!",
+        "#valeur!", "#nom?", "#nombre!", "#¡valor!", "#¡ref!", "#¿nombre?", "#¡num!", "#¡div/0!", "#valore!", "#rif!", "#nome?",
     }
 )  # fmt: skip
 MISSING = MISSING_TEXT | {
     "none", "nil", "-", "*", "**", "\u2013", "\u2014", "missing", "unknown", "unk", "n.d.", "nd", "n.k.", "k.a.", "tbd",
-    "not available", "not applicable", "keine angabe",
+    "not available", "not applicable", "keine angabe", "unbekannt", "n/d", "s/d", "inconnu", "desconocido",
 }  # fmt: skip
 """In any case. In columns of text, where a dash or "unknown" may be a value, only `MISSING_TEXT`, and what the file's other columns have."""
 LEVELS_AS_WELL = frozenset({"none", "nil", "not applicable", "nd", "*", "**"})
@@ -78,6 +81,8 @@ _TIMES: tuple[tuple[Any, Callable[[Any], float], Callable[[Any, float, float], A
 """Types of dates and times, seconds of one, and one of seconds, as precise as a unit."""
 MOST_PLACES = 6
 _MOSTLY = 0.5  # of the cells, from which a column of numbers with other texts is told as one
+_NEARLY = 0.8  # of the cells, from which it is one, and the others stay as they are
+_FROM_ONE_SIDE = re.compile(r"[<>≤≥~] *[\d.,]+( ?\D+)?")
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Column:
         name: Of the column.
         kind: What it is.
         known: ``(rows,)``, whether a cell holds a value.
-        numbers: ``(rows, width)``, NaN where it does not; width 0 for what passes through, the number of levels for a category.
+        numbers: ``(rows, width)``, NaN where it does not, and for words among numbers, which stay as they are; width 0 for what passes through, the number of levels for a category.
         levels: Of a category or a boolean (false first), as they stand in the table.
         write: A filled cell from a number (the number of the level where there are levels).
         why: What decided the kind, where it is not plain.
@@ -113,6 +118,11 @@ class Column:
     def modelled(self) -> bool:
         """Whether it enters the model."""
         return self.numbers.shape[1] > 0
+
+    @property
+    def values(self) -> Array:
+        """The numbers that are known, of a column that is one of numbers inside."""
+        return self.numbers[~np.isnan(self.numbers)]
 
     @property
     def width(self) -> int:
@@ -195,6 +205,13 @@ def column_of_texts(
         known = np.array([cell.lower() not in MISSING_TEXT and cell.lower() not in marked for cell in stripped], bool)
         texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
     column = _of_levels(name, [cell if there else None for cell, there in zip(stripped, known, strict=True)], kind)
+    if kind is None and column.kind in ("text", "id"):
+        beside = known & [cell.lower() not in MISSING and _is_beside(cell) for cell in stripped]
+        if 0 < beside.sum() <= (1 - _NEARLY) * len(texts):
+            left = ["" if stays else cell for cell, stays in zip(stripped, beside, strict=True)]
+            found = column_of_texts(name, left, form, missing=missing, first=first)
+            if found.kind in _ONE_NUMBER:
+                return _with_words(found, beside, stripped)
     words = [text for text in texts if form.number(text) is None]
     others = Counter(text for text in words if text.lower() not in MISSING)
     if kind is None and others and len(words) <= _MOSTLY * len(texts):
@@ -204,6 +221,20 @@ def column_of_texts(
             why=f"numbers but for {shown} in {others.total()} cells; `na` names what stands for a missing one",
         )
     return column
+
+
+def _is_beside(text: str) -> bool:
+    """Whether it may stand in a column of numbers and be none: a word, or a number that is known from one side."""
+    word = any(sign.isalpha() for sign in text) and not any(sign.isdigit() for sign in text)
+    return word or _FROM_ONE_SIDE.fullmatch(text) is not None
+
+
+def _with_words(column: Column, beside: Mask, cells: Sequence[Any]) -> Column:
+    """A column of numbers or dates with what stands beside them, which is known and no number, and stays as it is."""
+    words = Counter(cell for cell, stays in zip(cells, beside, strict=True) if stays)
+    shown = ", ".join(repr(word) for word, _ in words.most_common(3)) + (", …" if len(words) > 3 else "")
+    why = f"but for {shown} in {words.total()} cells, which stay as they are; `na` names what stands for a missing one"
+    return replace(column, known=column.known | beside, why="; ".join(filter(None, [column.why, why])))
 
 
 def marks_of(name: str, names: Sequence[str], missing: Sequence[str]) -> list[str]:
@@ -246,6 +277,18 @@ def column_of_values(
         column = column_of_texts(name, texts, form or Form(), kind=kind, first=first)
         if column.read is not None and column.modelled:
             return column
+    texts = np.array([isinstance(cell, str) for cell in cells], bool)
+    if kind is None and texts.any() and len(found) > texts.sum():  # as in sheets, whose cells have types of their own
+        left = pd.Series([None if text else cell for cell, text in zip(cells, texts, strict=True)], dtype=object)
+        column = column_of_values(name, left.infer_objects(), first=first)
+        beside = texts & [_word(cell) not in MISSING for cell in cells]
+        levels = column.kind != "date" and _of_levels(name, cells, None).kind not in ("text", "id")
+        few = beside.sum() <= (1 - _NEARLY) * len(found) and not levels
+        if column.kind in _ONE_NUMBER and all(_is_beside(str(cells[row])) for row in np.flatnonzero(beside)):
+            if not beside.any():
+                return column
+            if few:
+                return _with_words(column, beside, cells)
     if kind in (None, "date") and found:
         column = _of_times(name, found, known)
         if column is not None:

@@ -1,8 +1,9 @@
 """A table of columns of any kind as one matrix of numbers, and the matrix as the table's cells again."""
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -41,9 +42,13 @@ _FAR = 2.0  # ranges of the other values beyond their range, from which one of t
 _OFTEN, _SEVERAL = 3, 6
 _RATINGS = 20  # rows from which a full table of two columns of ids may hold ratings
 _TOTAL = re.compile(
-    r"(?i)((grand|sub)[ -]?)?totals?|sums?|summe|gesamt|insgesamt|average|avg|mean|durchschnitt|mittelwert|median"
+    r"(?i)((grand|sub)[ -]?)?totals?|sums?|summe|zwischensumme|gesamt|insgesamt|average|avg|mean|durchschnitt|mittelwert|median"
 )
-"""What stands beside a row of totals."""
+"""What stands before a row of totals."""
+_STATISTIC = re.compile(r"(?i)count|n|anzahl|min(imum)?|max(imum)?|std|stdev|standard deviation|standardabweichung")
+"""What does where it stands beside such a row; elsewhere it may be a name."""
+_TOTALS = 0.1  # of the rows, up to which they can be totals of the others
+_NOTE = re.compile(r"[^\W\d].*[\s:].*")
 _YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
 _YEAR = re.compile(r"[12]\d{3}(\.0)?")
 _LEAST_TIMES = 3  # of each entity, on average
@@ -125,7 +130,7 @@ class Table:
         clock = None if self.clock is None else _clock(frame, columns, self.time, self.entity, _times_of_values)
         return replace(self, columns=columns, clock=clock)
 
-    def placed(self, rows: NDArray[np.intp], count: int) -> "Table":
+    def placed(self, rows: NDArray[np.intp], totals: NDArray[np.intp], count: int) -> "Table":
         """The same as these rows of so many; the others hold nothing of the model, and stay as they are."""
 
         def spread(part: NDArray[Any], nothing: Any) -> NDArray[Any]:
@@ -140,12 +145,14 @@ class Table:
         clock = None if self.clock is None else spread(self.clock, np.nan)
         known = np.any([column.known for column in columns if column.modelled], axis=0)
         known |= False if clock is None else ~np.isnan(clock[:, 1])
-        totals = count - 1 - rows[-1]
-        empty = np.flatnonzero(~known[: count - totals])
-        shown = ", ".join(str(row + 1) for row in empty[:5]) + (f", … ({empty.size} in all)" if empty.size > 5 else "")
-        notes = [f"rows without any value stay empty: {shown}"] if empty.size else []
-        notes += [f"the last {totals} rows hold totals, or nothing, and stay as they are"] if totals > 1 else []
-        notes += ["the last row holds totals, or nothing, and stays as it is"] if totals == 1 else []
+        notes = [
+            f"{what}: {', '.join(str(row + 1) for row in where[:5])}{f', … ({where.size} in all)' if where.size > 5 else ''}"
+            for what, where in (
+                ("rows without any value stay empty", np.setdiff1d(np.flatnonzero(~known), totals)),
+                ("rows that hold totals of others, or notes, stay as they are", totals),
+            )
+            if where.size
+        ]
         return replace(self, columns=columns, clock=clock, notes=(*self.notes, *notes))
 
     def describe(self) -> list[str]:
@@ -260,7 +267,7 @@ def table_of_texts(
     """
     kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
 
-    rows = _rows_with_values(cells)
+    rows, totals = _rows_with_values(cells)
     height, cells = len(cells), cells.iloc[rows].reset_index(drop=True)
     texts = [cells.iloc[:, place].tolist() for place in range(len(names))]
 
@@ -279,7 +286,7 @@ def table_of_texts(
     for place, marks in enumerate(_marks_of_others(columns, texts)):
         if marks:
             columns[place] = read(place, sorted(marks))
-    notes = _marks_found(columns, texts) + _words_kept(columns)
+    notes = _marks_found(columns, texts) + _words_kept(columns, texts)
     if sentinels:
         found = [_sentinels(column) for column in columns]
         everywhere = sorted(set().union(*found))
@@ -304,7 +311,7 @@ def table_of_texts(
 
     named = cells.set_axis(list(names), axis=1)
     table = _in_order(Table(tuple(columns), (*notes, *_if_full(columns, named))), named, time, entity, times)
-    return _with_cycles(_completable(table)).placed(rows, height)
+    return _with_cycles(_completable(table)).placed(rows, totals, height)
 
 
 def table_of_frame(
@@ -320,7 +327,7 @@ def table_of_frame(
     frame = with_times(frame)
     names = [str(name) for name in frame.columns]
     kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
-    rows = _rows_with_values(frame)
+    rows, totals = _rows_with_values(frame)
     count, frame = len(frame), frame.iloc[rows].reset_index(drop=True).set_axis(names, axis=1)
     texts = [[cell if isinstance(cell, str) else "" for cell in frame[name].astype(object)] for name in names]
     form = form_of_cells(texts)
@@ -333,10 +340,10 @@ def table_of_frame(
         if marks:
             missing = [text.strip().lower() in marks for text in texts[place]]
             columns[place] = read(names[place], frame.iloc[:, place].mask(np.array(missing)))
-    notes = [*_marks_found(columns, texts), *_words_kept(columns), *_far_off(columns), *_if_full(columns, frame)]
+    notes = [*_marks_found(columns, texts), *_words_kept(columns, texts), *_far_off(columns), *_if_full(columns, frame)]
     table = Table(tuple(columns), tuple(notes))
     table = _completable(_in_order(table, frame, time, entity, _times_of_values))
-    return _with_cycles(table).placed(rows, count)
+    return _with_cycles(table).placed(rows, totals, count)
 
 
 def rows_are_named(frame: pd.DataFrame) -> bool:
@@ -359,19 +366,61 @@ def with_times(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: index})
 
 
-def _rows_with_values(cells: pd.DataFrame) -> NDArray[np.intp]:
-    """The rows without those that are empty, and without totals of the others below them."""
-    filled = np.zeros(len(cells), bool)
+def _rows_with_values(cells: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The rows that hold data; and those that hold totals of them or, below all others, notes. The rest is empty."""
+    filled, words = np.zeros(cells.shape, bool), np.zeros(cells.shape, bool)
     for place in range(cells.shape[1]):
         column = cells.iloc[:, place]
-        blank = np.array([isinstance(cell, str) and cell.strip() == "" for cell in column], bool)
-        filled |= column.notna().to_numpy() & ~blank
-    rows = np.flatnonzero(filled)
-    while len(rows) > 3 and any(
-        isinstance(cell, str) and _TOTAL.fullmatch(cell.strip(" :")) for cell in cells.iloc[rows[-1]]
+        texts = [cell.strip() if isinstance(cell, str) else None for cell in column]
+        filled[:, place] = column.notna().to_numpy() & np.array([text != "" for text in texts], bool)
+        words[:, place] = [bool(text) and text[0].isalpha() for text in texts]
+    rows = np.flatnonzero(filled.any(1))
+    if len(rows) <= 3:
+        return rows, rows[:0]
+    first = filled.argmax(1)
+    labels = {
+        int(row): str(cells.iat[row, first[row]]).strip(" :")
+        for row in np.flatnonzero((words.sum(1) == 1) & words[np.arange(len(cells)), first] & ~filled.all(1))
+    }
+    totals = {row for row, label in labels.items() if _TOTAL.fullmatch(label)}
+    levels = {(first[row], cells.iat[row, first[row]]) for row in totals}
+    if any(
+        (cells.iloc[:, place] == level).sum() > sum(cells.iat[row, place] == level for row in totals)
+        for place, level in levels
     ):
-        rows = rows[:-1]
-    return rows
+        totals.clear()  # a level of data that are totals themselves
+    left, data = totals if len(totals) <= max(1, _TOTALS * len(rows)) else set[int](), rows.tolist()
+    for way in (data, data[::-1]):
+        for before, row in itertools.pairwise(way):
+            if before in left and row in labels and _STATISTIC.fullmatch(labels[row]):
+                left.add(row)
+    left |= _below(cells, filled, rows, left)
+    return np.array([row for row in data if row not in left], int), np.array(sorted(left), int)
+
+
+def _below(cells: pd.DataFrame, filled: Mask, rows: NDArray[np.intp], totals: Collection[int]) -> set[int]:
+    """Of the last rows, those with totals in any cell, and those with a note alone that an empty row or totals part from the data."""
+
+    def sums(row: int) -> bool:
+        return row in totals or any(
+            isinstance(cell, str)
+            and _TOTAL.fullmatch(cell.strip(" :"))
+            and (cells.iloc[:, place] == cell).sum() <= max(1, _TOTALS * len(rows))
+            for place, cell in enumerate(cells.iloc[row])
+        )
+
+    last = len(rows)
+    while (
+        last > 3
+        and filled[rows[last - 1]].sum() == 1
+        and _NOTE.fullmatch(str(cells.iat[rows[last - 1], filled[rows[last - 1]].argmax()]).strip())
+    ):
+        last -= 1
+    if last < len(rows) and rows[last] == rows[last - 1] + 1 and not sums(rows[last - 1]):
+        last = len(rows)
+    while last > 3 and sums(rows[last - 1]):
+        last -= 1
+    return set(rows[last:].tolist())
 
 
 def _completable(table: Table) -> Table:
@@ -582,9 +631,14 @@ def _marks_found(columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> l
     return [f"taken as missing: {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}"] if shown else []
 
 
-def _words_kept(columns: Sequence[Column]) -> list[str]:
-    """A line on levels that may stand for a missing cell."""
-    doubtful = MISSING - MISSING_TEXT - LEVELS_AS_WELL
+def _words_kept(columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> list[str]:
+    """A line on levels that may stand for a missing cell; of those that say nothing by themselves where they do in another column."""
+    elsewhere = {
+        cells[row].strip().lower()
+        for column, cells in zip(columns, texts, strict=True)
+        for row in np.flatnonzero(~column.known).tolist()
+    }
+    doubtful = MISSING - MISSING_TEXT - (LEVELS_AS_WELL - elsewhere)
     found: dict[str, list[str]] = {}
     for column in columns:
         if column.kind in ("category", "boolean"):
@@ -615,11 +669,10 @@ def _sentinels(column: Column) -> list[float]:
     """Numbers like -999 in a column that are frequent and lie far from all its other values."""
     low, high = _range(column)
     far = _FAR * max(high - low, abs(low), abs(high), np.finfo(float).tiny)
-    values = column.numbers[column.known]
     return [
         value
         for value in SENTINELS
-        if (values == value).sum() >= _OFTEN and (value < low - far or value > high + far or value < 0 < low)
+        if (column.values == value).sum() >= _OFTEN and (value < low - far or value > high + far or value < 0 < low)
     ]
 
 
@@ -630,7 +683,7 @@ def _codes_apart(columns: Sequence[Column]) -> list[str]:
     for column in columns:
         if column.kind not in ("integer", "number"):
             continue
-        distinct, counts = np.unique(column.numbers[column.known], return_counts=True)
+        distinct, counts = np.unique(column.values, return_counts=True)
         if distinct.size > _SEVERAL and distinct[0] == -1 and counts[0] >= max(_OFTEN, counts[1] + 1):
             found.setdefault(-1.0, []).append(column.name)
         if column.kind == "number":
@@ -685,6 +738,6 @@ def _range(column: Column) -> tuple[float, float]:
     """The least and the largest number that is none of `SENTINELS`; everything, where nothing can be said."""
     if column.kind not in ("number", "integer"):
         return -np.inf, np.inf
-    values = column.numbers[column.known, 0]
+    values = column.values
     others = values[~np.isin(values, SENTINELS)]
     return (float(others.min()), float(others.max())) if others.size > 1 else (-np.inf, np.inf)

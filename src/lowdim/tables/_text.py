@@ -194,7 +194,8 @@ def read_text(
     form = replace(form, **_number_signs(texts[:LOOKED_AT], separator, decimal))
     header = _has_header(texts, form) if header is None else header
     form = replace(form, header=header)
-    names = [cell.strip() for cell in texts[0]] if header else [f"column {place + 1}" for place in range(width)]
+    named = texts[0] if header else [""] * width
+    names = [cell.strip() or f"column {place + 1}" * (place > 0 or not header) for place, cell in enumerate(named)]
     first = int(header)
     if header and not labels and _names_units(texts, form):
         first, form = 2, replace(form, left_out=(*form.left_out, records[1][0].line))
@@ -232,7 +233,7 @@ def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[
     others = records[marked:]
     while len(others) > 1 and width > 1 and len(others[0]) == 1:
         others = others[1:]
-    if width > 2 and len(others) > 2 and _is_title(text, others):
+    if width > 2 and len(others) > 2 and (_is_title(text, others) or _is_line_of_groups(text, others)):
         others = others[1:]
     top = len(records) - len(others)
     kept = [others[0], *(record for record in others[1:] if not _is_remark(_text(text, record), len(record), width))]
@@ -251,6 +252,19 @@ def _is_title(text: str, records: Sequence[Sequence[Cell]]) -> bool:
     """Whether the first line has nothing but a text in its first cell, and the next names all columns."""
     first, second = (_texts(text, record) for record in records[:2])
     return bool(first[0]) and not any(first[1:]) and len(second) == len(first) and all(map(_is_word, second))
+
+
+def _is_line_of_groups(text: str, records: Sequence[Sequence[Cell]]) -> bool:
+    """Whether the first line, as cells that were joined leave it, lacks names that the next has, which stand above numbers."""
+    first, second, third = (_texts(text, record) for record in records[:3])
+    if not (len(first) == len(second) == len(third)) or all(first[1:]) or not all(map(_is_word, filter(None, first))):
+        return False
+    values = [
+        [_texts(text, record)[place] for record in records[2:LOOKED_AT] if len(record) > place]
+        for place in range(len(second))
+    ]
+    above = any(column and not any(map(_is_word, column)) and any(column) for column in values)
+    return all(map(_is_word, second)) and len(set(second)) == len(second) and above
 
 
 def _is_word(cell: str) -> bool:

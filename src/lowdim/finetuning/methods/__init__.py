@@ -4,6 +4,7 @@ A new method is a file here with its record in `METHOD`, and a line in `_FILES`.
 """
 
 import importlib
+from collections.abc import Sequence
 
 from lowdim.errors import UsageError, did_you_mean
 from lowdim.finetuning._plan import Options
@@ -42,6 +43,11 @@ def method_named(name: str, *, single: bool = False) -> Method:
         names = [known.name for known in RECORDS.values() if known.single or not single]
         raise UsageError(f"There is no method {name!r}. {did_you_mean(name, names)}", argument="method")
     return record
+
+
+def weights_of(methods: Sequence[str]) -> tuple[float, ...]:
+    """How networks tuned by these methods are weighed where they answer together; empty for the mean of their probabilities."""
+    return next((record.weights for record in RECORDS.values() if record.parts == tuple(methods)), ())
 
 
 def names_of(reads: str = "", *, also: bool = False, exports: str = "") -> list[str]:

@@ -51,6 +51,8 @@ class Method:
         own_output: The head sees the network's own output at length one, not the penultimate feature.
         head: Gives the head its weights, by the samples at some positions; they then stay. By default they are trained.
         parts: Methods whose networks are averaged; those of ``ensemble``, a probe and a block, are what ``auto`` tries.
+        weights: Of the parts, of which then the logarithms of the probabilities are added; by default the mean of the probabilities is
+            taken.
         decide: Chooses what to fit by evidence.
         also: Whether ``auto`` tries it where asked to.
         many: Samples per class from which it was the best of all that were measured: ``auto`` says so where it was not tried.
@@ -68,6 +70,7 @@ class Method:
     own_output: bool = False
     head: "Callable[[TunedModel, Bench, np.ndarray], None] | None" = None
     parts: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
     decide: "Callable[[Bench, Options], Decision] | None" = None
     also: bool = False
     many: int | None = None
