@@ -92,11 +92,13 @@ def critical_depth(classes: int) -> float:
     return 2 / math.log2(2 - 2 / classes)
 
 
-def crossing(classes: int, decays: tuple[float, float] = (1e-6, 1e-12)) -> float:
+def crossing(classes: int) -> float:
     r"""Depth, a real number, at which the exact losses of pairs and frame agree, carried on to no decay.
 
     At finite decay it is off by a constant over the margin, which grows like $\log(1/\lambda)$. Infinite where they agree nowhere.
     """
+
+    decays = 1e-6, 1e-12
 
     def excess(depth: float, decay: float) -> float:
         return least_loss(orthoplex(classes), decay, depth)[0] / least_loss(frame(classes), decay, depth)[0] - 1

@@ -151,7 +151,7 @@ def to_html(page: Page, keep: Callable[[str, str], None] = lambda path, text: No
         notes, why = [told(note) for note in merged(section.notes)], [told(text) for text in section.why]
         shown = {"figures": figures, "tables": tables, "terms": explained, "notes": notes, "why": why}
         parts.append({"section": section, **shown})
-    cards = [(card, {} if card.figure is None else _still(card.figure, to_svg(card.figure))) for card in page.cards]
+    cards = [(card, {} if card.figure is None else drawn.figure(card.figure)) for card in page.cards]
     interactive = any(figure["plotly"] for part in parts for figure in part["figures"])
     made = _template().render(
         page=page,
@@ -202,12 +202,14 @@ def _named(section: Section, figure: Figure, drawn: Drawn, keep: Callable[[str, 
 
 def _figure(figure: Figure) -> dict[str, Any]:
     svg, numbers = to_svg(figure), to_csv(figure)
+    images = figure.images if isinstance(figure, Images) else []
     drawn = [] if isinstance(figure, Images) else to_plotly(figure)
     return {
         "figure": figure,
         "text": svg,
         "numbers": numbers,
-        **_still(figure, svg),
+        "svg": _data_uri("image/svg+xml", svg.encode()),
+        "pictures": [(caption, _picture(pixels)) for caption, pixels in images],
         "csv": _data_uri("text/csv", _bytes(numbers)),
         # Inside a script element only "<" could end it.
         "plotly": [
@@ -226,14 +228,6 @@ def _table(section: Section, table: Table, keep: Callable[[str, str], None]) -> 
         "csv": _data_uri("text/csv", _bytes(text)),
         "file": name,
         "short": dict(zip(firsts, short_names(firsts), strict=True)),
-    }
-
-
-def _still(figure: Figure, svg: str) -> dict[str, Any]:
-    images = figure.images if isinstance(figure, Images) else []
-    return {
-        "svg": _data_uri("image/svg+xml", svg.encode()),
-        "pictures": [(caption, _picture(pixels)) for caption, pixels in images],
     }
 
 

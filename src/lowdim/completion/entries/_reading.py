@@ -309,26 +309,18 @@ def _ids(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> Text
     return texts
 
 
-def _numbers(
-    cells: Any, name: str, path: Path, lines: Sequence[int] | None, *, missing: bool = False
-) -> NDArray[np.float64]:
+def _numbers(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> NDArray[np.float64]:
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
         return np.asarray(cells, np.float64)
     numbers = np.empty(len(cells))
     for place, cell in enumerate(cells):
         if _is_missing(cell):
-            if not missing:
-                raise InputError(
-                    f"{_where(path, lines, place)}: the value in column {name!r} is missing. Leave out entries that are not known."
-                )
-            numbers[place] = np.nan
-        elif _is_number(cell):
-            numbers[place] = float(cell)
-        else:
-            advice = (
-                " A table is completed from its columns of numbers: leave out or encode the others." if missing else ""
+            raise InputError(
+                f"{_where(path, lines, place)}: the value in column {name!r} is missing. Leave out entries that are not known."
             )
-            raise InputError(f"{_where(path, lines, place)}: {cell!r} in column {name!r} is not a number.{advice}")
+        if not _is_number(cell):
+            raise InputError(f"{_where(path, lines, place)}: {cell!r} in column {name!r} is not a number.")
+        numbers[place] = float(cell)
         if np.isinf(numbers[place]):
             raise InputError(f"{_where(path, lines, place)}: the value in column {name!r} is infinite.")
     return numbers

@@ -27,6 +27,7 @@ LEAST_WEIGHT = 1e-12  # keeps weights finite where a singular value meets the sm
 DAMPING = 1e-3
 STALL_WINDOW, STALL = 7, 0.9
 FIRST_INNER, MOST_INNER = 60, 240
+TOLERANCE = 1e-8  # of the relative residual
 CUTS = 6  # of a step that does not lower the residual
 
 
@@ -176,7 +177,6 @@ def polish(
     left: Array,
     right: Array,
     *,
-    tolerance: float = 1e-8,
     max_steps: int = 20,
     most_inner: int = MOST_INNER,
 ) -> Polished:
@@ -193,7 +193,7 @@ def polish(
     residual = entries.values - entries.predict(left, right)
     history = [float(np.linalg.norm(residual)) / norm]
     damping, inner, step = DAMPING, FIRST_INNER, 0
-    while step < max_steps and history[-1] > tolerance and not _stalled(history):
+    while step < max_steps and history[-1] > TOLERANCE and not _stalled(history):
         step += 1
         direction = _direction(entries, left, right, residual, damping, inner, history[-1])
         found, length = _search(entries, left, right, direction, history[-1] * norm)

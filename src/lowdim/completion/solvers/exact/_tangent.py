@@ -108,10 +108,9 @@ def solve_weighted(
     """
     m, k = left.shape
     n = right.shape[0]
-    core, side = k * k, k * k + m * k
     row_pack, col_pack = np.empty((m, 2 * k)), np.empty((n, 2 * k))
-    row_pack[:, k:] = left
-    col_pack[:, :k] = right
+    fill(row_pack[:, k:], left)
+    fill(col_pack[:, :k], right)
     by_row, by_col = np.empty((m, k)), np.empty((n, k))
     residual = np.empty(values.size)
     x, r, d, q = np.zeros(weights.size), np.empty(weights.size), np.empty(weights.size), np.empty(weights.size)
@@ -123,7 +122,9 @@ def solve_weighted(
     add_both_products(start, cols, values, left, right, by_row, by_col)
     project(by_row, by_col, left, right, r)
     target = tolerance * np.sqrt(np.dot(r, r))
-    row_pack[:, :k] = left * spectrum
+    for i in range(m):
+        for a in range(k):
+            row_pack[i, a] = left[i, a] * spectrum[a]
     col_pack[:, k:] = 0.0
     tangent_residual(start, cols, values, row_pack, col_pack, residual)
     by_row[:] = 0.0
@@ -140,8 +141,7 @@ def solve_weighted(
     for _ in range(max_steps):
         if np.sqrt(norm) <= target:
             break
-        row_pack[:, :k] = d[core:side].reshape((m, k)) + np.dot(left, d[:core].reshape((k, k)))
-        col_pack[:, k:] = d[side:].reshape((n, k))
+        unfold(d, left, row_pack, col_pack)
         tangent_products(start, cols, row_pack, col_pack, by_row, by_col)
         project(by_row, by_col, left, right, q)
         curvature = 0.0
@@ -158,8 +158,7 @@ def solve_weighted(
         ratio = inner / previous
         for i in range(q.size):
             d[i] = r[i] / (weights[i] + share) + ratio * d[i]
-    row_pack[:, :k] = x[core:side].reshape((m, k)) + np.dot(left, x[:core].reshape((k, k)))
-    col_pack[:, k:] = x[side:].reshape((n, k))
+    unfold(x, left, row_pack, col_pack)
     tangent_residual(start, cols, values, row_pack, col_pack, residual)
     return row_pack[:, :k].copy(), col_pack[:, k:].copy(), residual
 
@@ -169,9 +168,37 @@ def project(by_row: Any, by_col: Any, left: Any, right: Any, out: Any) -> None:
     """From ``S V`` and ``S.T U`` to the parts G, B, A of ``P_T^* S``, flattened into ``out``."""
     m, k = left.shape
     core = np.dot(left.T, by_row)
-    out[: k * k] = core.ravel()
-    out[k * k : k * k + m * k] = (by_row - np.dot(left, core)).ravel()
-    out[k * k + m * k :] = (by_col - np.dot(right, np.dot(right.T, by_col))).ravel()
+    inside, beside = np.dot(left, core), np.dot(right, np.dot(right.T, by_col))
+    for a in range(k):
+        for b in range(k):
+            out[a * k + b] = core[a, b]
+    for i in range(m):
+        for a in range(k):
+            out[(k + i) * k + a] = by_row[i, a] - inside[i, a]
+    for j in range(right.shape[0]):
+        for a in range(k):
+            out[(k + m + j) * k + a] = by_col[j, a] - beside[j, a]
+
+
+@kernel
+def unfold(vector: Any, left: Any, row_pack: Any, col_pack: Any) -> None:
+    """From the flattened parts G, B, A to ``C = B + U G`` and ``A`` in their places of the packs."""
+    m, k = left.shape
+    moved = np.dot(left, vector[: k * k].reshape((k, k)))
+    for i in range(m):
+        for a in range(k):
+            row_pack[i, a] = vector[(k + i) * k + a] + moved[i, a]
+    for j in range(col_pack.shape[0]):
+        for a in range(k):
+            col_pack[j, k + a] = vector[(k + m + j) * k + a]
+
+
+@kernel
+def fill(place: Any, values: Any) -> None:
+    """Copy a matrix; for the assignment of arrays to slices Numba compiles seconds longer."""
+    for i in range(values.shape[0]):
+        for a in range(values.shape[1]):
+            place[i, a] = values[i, a]
 
 
 @kernel
@@ -213,22 +240,22 @@ def solve_damped(
     m, k = left.shape
     n = right.shape[0]
     row_pack, col_pack = np.empty((m, 2 * k)), np.empty((n, 2 * k))
-    row_pack[:, k:] = left
-    col_pack[:, :k] = right
+    fill(row_pack[:, k:], left)
+    fill(col_pack[:, :k], right)
     x, r, z, d = np.zeros((m + n, k)), np.empty((m + n, k)), np.empty((m + n, k)), np.empty((m + n, k))
     q = np.empty((m + n, k))
     r[:] = 0.0
     add_both_products(start, cols, residual, left, right, r[:m], r[m:])
     apply_blocks(left_blocks, r[:m], z[:m])
     apply_blocks(right_blocks, r[m:], z[m:])
-    d[:] = z
+    fill(d, z)
     inner = (r * z).sum()
     least = tolerance * inner
     for _ in range(max_steps):
         if inner <= least:
             break
-        row_pack[:, :k] = d[:m]
-        col_pack[:, k:] = d[m:]
+        fill(row_pack[:, :k], d[:m])
+        fill(col_pack[:, k:], d[m:])
         tangent_products(start, cols, row_pack, col_pack, q[:m], q[m:])
         curvature = 0.0
         for i in range(m + n):

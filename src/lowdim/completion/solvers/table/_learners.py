@@ -145,7 +145,7 @@ def _grow(  # pragma: no cover - compiled
 ) -> int:
     order, stack = np.arange(codes.shape[0]), np.empty((rows.size + 64, 3), np.int64)
     sorted_target = target[rows]  # in the order of the rows, which change places so that those of a node stand together
-    stack[0] = (0, rows.size, 0)
+    stack[0, 0], stack[0, 1], stack[0, 2] = 0, rows.size, 0  # by number: as tuples Numba compiles for seconds longer
     waiting = nodes = 1
     while waiting > 0:
         waiting -= 1
@@ -187,8 +187,8 @@ def _grow(  # pragma: no cover - compiled
                 sorted_target[i], sorted_target[j] = sorted_target[j], sorted_target[i]
                 j -= 1
         feature[node], cut[node], left[node] = best_feature, best_cut, nodes
-        stack[waiting] = (first, i, nodes)
-        stack[waiting + 1] = (i, end, nodes + 1)
+        stack[waiting, 0], stack[waiting, 1], stack[waiting, 2] = first, i, nodes
+        stack[waiting + 1, 0], stack[waiting + 1, 1], stack[waiting + 1, 2] = i, end, nodes + 1
         waiting, nodes = waiting + 2, nodes + 2
     return nodes
 

@@ -68,7 +68,8 @@ def invert_and_solve(packed: Any, right: Any) -> None:
     for first in range(0, count, LANES):
         width = min(LANES, count - first)
         for p in range(len(packed)):
-            tile[p, :width] = packed[p, first : first + width]
+            for t in range(width):  # not slices: Numba would compile what says that their lengths differ, for 8 seconds
+                tile[p, t] = packed[p, first + t]
             tile[p, width:] = 0
         for a in range(k):
             tile[a * (a + 1) // 2 + a, width:] = 1
@@ -81,8 +82,12 @@ def invert_and_solve(packed: Any, right: Any) -> None:
                 place = a * (a + 1) // 2 + c if c <= a else c * (c + 1) // 2 + a
                 for t in range(width):
                     solution[a, t] += tile[place, t] * right[c, first + t]
-        right[:, first : first + width] = solution[:, :width]
-        packed[:, first : first + width] = tile[:, :width]
+        for a in range(k):
+            for t in range(width):
+                right[a, first + t] = solution[a, t]
+        for p in range(len(packed)):
+            for t in range(width):
+                packed[p, first + t] = tile[p, t]
 
 
 @partial(kernel, forceinline=True)
