@@ -279,3 +279,157 @@ def test_times_shown_are_equally_far_apart_and_called_once(tmp_path):
     header = next(line for line in done.stdout.splitlines() if line.startswith("factor"))
     assert header.split()[3:] == ["step200", "step400", "step600", "step800", "step1000"]
     assert "step step" not in done.stdout
+
+
+def square(side, *, named=("x", "y"), steps=40, every=1, noise=0.0):
+    """States of a descent on square data, and the data with samples as rows or columns."""
+    random = np.random.default_rng(8)
+    x = np.linalg.qr(random.standard_normal((12, 12)))[0]
+    y = random.standard_normal((12, 2)) @ random.standard_normal((2, 12)) / 6
+    weights = [0.6 * np.linalg.qr(random.standard_normal((12, 12)))[0] for _ in range(3)]
+    states = []
+    for step in range(steps + 1):
+        if step % every == 0:
+            states.append(weights)
+        a, b, c = weights
+        error = (c @ b @ a @ x - y) @ x.T
+        slopes = [b.T @ c.T @ error, c.T @ error @ a.T, error @ a.T @ b.T]
+        weights = [
+            w - 0.05 * (g + noise * random.standard_normal(g.shape)) for w, g in zip(weights, slopes, strict=True)
+        ]
+    return states, dict(zip(named, (x.T, y.T) if side == "rows" else (x, y), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("side", "named", "more", "why"),
+    [
+        ("rows", ("x", "y"), {}, "the first recorded steps are gradient descent on these"),
+        ("columns", ("x_train", "y_train"), {}, "the first recorded steps are gradient descent on these"),
+        ("rows", ("x", "y"), {"every": 20}, "the theorem holds with these"),
+        ("rows", ("x", "y"), {"noise": 0.05}, "training fits these better"),
+        ("rows", ("x", "y"), {"noise": 0.01, "steps": 2}, "the first recorded change goes down their loss"),
+    ],
+)
+def test_samples_of_square_data_are_those_that_the_weights_were_trained_on(tmp_path, side, named, more, why):
+    states, arrays = square(side, named=named, **more)
+    np.savez(tmp_path / "data.npz", **arrays)
+    found = check(states, "parsimony", data=tmp_path / "data.npz")
+    other = {"rows": "columns", "columns": "rows"}[side]
+    assert f"samples are taken as {side}: {why}. As {other} the theorem would not hold" in found["read"][-1]
+    assert found["holds"] is ("noise" not in more)
+    assert not found["warnings"]
+    told = check(states, "parsimony", data=tmp_path / "data.npz", samples=side)
+    assert told["checks"] == found["checks"] and len(told["read"]) == 2
+
+
+def test_square_data_of_which_nothing_shows_the_side_are_assumed_with_a_warning(tmp_path):
+    _, arrays = square("rows")
+    random = np.random.default_rng(9)
+    start = orthogonal_start(width=12, outputs=12)
+    np.savez(tmp_path / "data.npz", **arrays)
+    states = [
+        [w + t * 1e-2 * v for w, v in zip(start, random.standard_normal((3, 12, 12)), strict=True)] for t in (0, 1)
+    ]
+    (warning,) = check(states, "parsimony", data=tmp_path / "data.npz")["warnings"]
+    assert "taken as columns, which is assumed, as nothing shows which they are" in warning
+    assert "(`samples=rows` takes them so)" in warning
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_biases_in_the_files_are_the_first_cause_and_else_a_warning(tmp_path, given):
+    """Where many iterations lie between the recorded times, nothing else shows them."""
+    random = np.random.default_rng(1)
+    layers, folder = orthogonal_start(width=12, outputs=12), tmp_path / "w"
+    x, y = np.eye(12), random.standard_normal((12, 2)) @ random.standard_normal((2, 12)) / 6
+    biases = [0.1 * random.standard_normal((12, 1)) for _ in range(3)]
+    folder.mkdir()
+    for step in range(101):
+        if step % 50 == 0:
+            tensors = {f"{2 * i}.weight": w for i, w in enumerate(layers)}
+            save_file(
+                tensors | {f"{2 * i}.bias": b[:, 0].copy() for i, b in enumerate(biases)},
+                folder / f"{step}.safetensors",
+            )
+        (a, b, c), (p, q, r) = layers, biases
+        first = a @ x + p
+        second = b @ first + q
+        error = c @ second + r - y
+        pulls = [b.T @ c.T @ error, c.T @ error, error]
+        layers = [w - 0.02 * pull @ seen.T for w, pull, seen in zip(layers, pulls, (x, first, second), strict=True)]
+        biases = [v - 0.02 * pull.sum(1, keepdims=True) for v, pull in zip(biases, pulls, strict=True)]
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y.T)
+    found = check(folder, "parsimony", data=tmp_path / "data.npz" if given else None)
+    sentence = (
+        "Beside the factors 0.bias, 2.bias and 4.bias change: the network has biases, which the theorem does not cover."
+    )
+    assert found["holds"] is not given
+    assert (found["causes"], found["warnings"]) == (([sentence], []) if given else ([], [sentence]))
+    states = [load_file(folder / f"{t}.safetensors") for t in (0, 50, 100)]
+    assert sentence in check(states, "parsimony", data=tmp_path / "data.npz")["causes"]
+
+
+def test_what_was_given_or_holds_is_neither_asked_for_nor_suspected(tmp_path):
+    states, arrays = square("columns", steps=40, every=1, noise=0.3)
+    for step in (0, 20, 40):
+        np.savez(tmp_path / f"{step}.npz", **{f"W{i}": w for i, w in enumerate(states[step], 1)})
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/data.npz", **arrays)
+    given = check(tmp_path, "parsimony", data=tmp_path / "data/data.npz", samples="columns")
+    assert "the reason cannot be told" in given.headline
+    assert "whitened inputs" in given.headline.split("Held: ")[1]
+    assert "not whitened" not in given["causes"][0] and "`data`" not in given["causes"][0]
+    alone = check(tmp_path, "parsimony")["causes"][0]
+    assert "not whitened" in alone and "`data`" in alone
+
+
+def separated(tmp_path, inputs, rate):
+    """Full-batch descent on 3 classes of 10 samples until it fits, as rows."""
+    labels, random = np.repeat(np.arange(3), 10), np.random.default_rng(2)
+    weights = [0.3 * np.linalg.qr(random.standard_normal((30, 30)))[0] for _ in range(3)]
+    weights[2], targets = weights[2][:3], np.eye(3)[:, labels]
+    start = list(weights)
+    for _ in range(1000):
+        seen = [inputs]
+        for w in weights:
+            seen.append(w @ seen[-1])
+        pull = seen.pop() - targets
+        for i in (2, 1, 0):
+            weights[i], pull = weights[i] - rate * pull @ seen[i].T, weights[i].T @ pull
+    np.savez(tmp_path / "data.npz", x_train=inputs.T, y_train=labels)
+    return check([start, weights], "separation", data=tmp_path / "data.npz")
+
+
+def test_separation_says_when_only_a_premise_is_missed(tmp_path):
+    inputs = np.linalg.qr(np.random.default_rng(3).standard_normal((30, 30)))[0]
+    found = separated(tmp_path, inputs, 0.05)
+    (missed,) = [one for one in found["checks"] if not one["holds"]]
+    assert missed["name"] == "balancedness"
+    assert found.headline.startswith(
+        "What progressive separation claims holds on these weights, but not every premise does: balancedness "
+        f"({missed['residual']:.3g}, 0.05 allowed). Large steps, momentum, weight decay or an optimizer other than"
+    )
+
+
+def test_separation_names_inputs_that_are_not_orthonormal_first(tmp_path):
+    inputs = np.random.default_rng(3).standard_normal((30, 30)) / 8
+    found = separated(tmp_path, inputs, 0.02)
+    said = f"the inputs are not orthonormal (condition of X: {np.linalg.cond(inputs):.3g})"
+    assert found.headline.startswith(f"Progressive separation does not hold on these weights: {said}")
+
+
+def test_shares_just_below_one_stay_whole_in_the_terminal(monkeypatch):
+    from lowdim.report._terminal import to_terminal
+    from lowdim.report.check import check_sections
+
+    shares = {
+        "steps": [str(250 * n) for n in range(7)],
+        "share": [[None], *[[1 - 1.2e-14]] * 6],
+        "chance": [0.0925],
+        "rank": 3,
+        "block": "law",
+    }
+    result = {"config": {"theorem": "parsimony"}, "checks": [], "read": [], "seconds": 1.0, "shares": shares}
+    table = check_sections(result)[0].tables[1]
+    assert to_terminal(table, 80).splitlines()[-1].split() == ["1", "0.0925", *["1-1.2e-14"] * 6]
+    narrow = to_terminal(table, 60)
+    assert "not shown for want of width: step 250; step 500\n" in narrow and "1500" in narrow

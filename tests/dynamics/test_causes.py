@@ -383,6 +383,7 @@ def test_from_weights_alone_the_kind_of_step_is_known():
     for options, cause in (
         ({"optimizer": sgd(lr=1e-2), "batch": 16}, "The data (`data`) would tell"),
         ({"optimizer": adam(1e-3)}, "as Adam"),
+        ({"optimizer": adam(1e-3)}, "signs are those of the gradient takes the data (`data`) to tell"),
         ({"optimizer": muon}, "Newton-Schulz"),
     ):
         report = report_parsimony(train(inputs, targets, **options))

@@ -33,25 +33,23 @@ def test_the_usual_forms_are_the_same_samples(tmp_path, arrays):
 
 
 @pytest.mark.parametrize(
-    ("names", "side", "rows", "said"),
-    [
-        (
-            ("x", "y"),
-            None,
-            False,
-            "(as columns, which is assumed because it is square; if they are rows, set `samples=rows`)",
-        ),
-        (("x_train", "y_train"), None, True, "set `samples=columns`"),
-        (("x", "y"), "rows", True, "(as rows)"),
-    ],
+    ("names", "side", "rows"),
+    [(("x", "y"), None, False), (("x_train", "y_train"), None, True), (("x", "y"), "rows", True)],
 )
-def test_square_inputs_are_read_as_told_or_assumed_and_said(tmp_path, names, side, rows, said):
+def test_square_inputs_are_read_as_told_or_assumed_with_the_other_way_beside(tmp_path, names, side, rows):
     x = np.arange(9.0).reshape(3, 3)
     np.savez(tmp_path / "data.npz", **dict(zip(names, (x, [0, 1, 1]), strict=True)))
     read = read_samples(tmp_path / "data.npz", (3, 2), side)
     np.testing.assert_array_equal(read.problem.inputs, x.T if rows else x)
-    assert said in read.read
+    assert f"(as {read.side})" in read.read and read.side == ("rows" if rows else "columns")
     assert (read.other is None) == (side is not None)
+    if read.other:
+        np.testing.assert_array_equal(read.other.problem.inputs, read.problem.inputs.T)
+
+
+def test_the_same_samples_either_way_are_no_question(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.eye(3), y=[0, 1, 1])
+    assert read_samples(tmp_path / "data.npz", (3, 2)).other is None
 
 
 def test_square_inputs_lie_as_their_targets_do(tmp_path):

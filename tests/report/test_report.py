@@ -350,7 +350,7 @@ def test_a_check_shows_equally_distant_times_and_each_reason_once():
     statements, shares, compared = check_sections(checked())[0].tables
     assert statements.rows == [["spectrum", "does not hold", 0.5, 1e-10]]
     assert list(shares.columns) == ["factor", "by chance", *(f"step {n}" for n in (2, 4, 6, 8, 10))]
-    assert shares.rows[0][2:] == ["1 - 4.6e-08"] * 5
+    assert shares.rows[0][2:] == ["1-4.6e-08"] * 5
     assert compared.rows == [["spectrum", "what was compared."]]
     assert all(series.style == "points" for series in check_sections(checked())[0].figures[0].series)
 

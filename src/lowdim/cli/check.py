@@ -1,6 +1,6 @@
 """``lowdim check``: does a theorem hold on these weights?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lowdim._verdicts import Check
     from lowdim.dynamics import WeightHistory
     from lowdim.dynamics.samples import Samples
+
+    Found = tuple[list["Check"], dict[str, Any]]
     from lowdim.report import Result
 
 
@@ -58,7 +60,8 @@ def check(
         ),
     ] = None,
     samples: Annotated[
-        Side | None, option("What a sample is in a square x [default: a column of x, a row of x_train].")
+        Side | None,
+        option("What a sample is in a square x [default: what the weights were trained on, as their steps show]."),
     ] = None,
     weights: Annotated[
         str | None,
@@ -96,13 +99,11 @@ def check(
         "samples": None if samples is None else str(samples),
         "weights": weights,
     }
-    answers = [one.holds for one in checks]
     result: dict[str, Any] = {
         "config": config,
         "warnings": doubts,
         "seconds": round(time.monotonic() - begun, 3),
-        # False where one is broken, None where none is and one is undecided
-        "holds": False if False in answers else None if None in answers else True,
+        "holds": _holds(checks),
         "checks": [one.as_dict() for one in checks],
         "read": read,
         **degrees,
@@ -133,7 +134,9 @@ def _check(
     side: Side | None,
 ) -> tuple[list["Check"], dict[str, Any], list[str], list[str]]:
     """The statements; degrees and causes; what was read, in sentences; and what a reader must doubt."""
-    from lowdim.dynamics import WeightHistory, check_separation, report_parsimony
+    from lowdim.dynamics import WeightHistory, report_parsimony
+    from lowdim.dynamics._causes import beside_cause
+    from lowdim.dynamics._separation_checks import explained_separation
     from lowdim.dynamics.samples import read_samples
     from lowdim.errors import UsageError
 
@@ -154,19 +157,56 @@ def _check(
     what = f"*{history.kind} files" if history.kind else "states in memory"
     last = f" to {history.time(-1)}" if len(history.names) > 1 else ""
     read = [f"{len(history.names)} {what}, {history.time(0)}{last}; first layer first: {', '.join(factors)}"]
-    given, doubts = None, [doubt] if (doubt := _transposed(history)) else list[str]()
-    if data is not None:
+    doubts = [doubt] if (doubt := _transposed(history)) else list[str]()
+
+    def judge(samples: "Samples | None") -> "Found":
+        if theorem == Theorem.separation:
+            assert samples is not None
+            checks, causes = explained_separation(history, samples.problem, samples.classes())
+            return checks, {"causes": causes}
+        report = report_parsimony(history, problem=samples.problem if samples else None, rank=rank)
+        return report.checks, report.degrees()
+
+    if data is None:
+        checks, degrees = judge(None)
+    else:
         widths = history.shapes[0][1], history.shapes[-1][0]
         given = read_samples(data, widths, None if side is None else Side(side).value)
-        read.append(given.read)
-        doubts += (
-            [doubt] if given.other and (doubt := _other_way(given, history.weights(len(history.names) - 1))) else []
-        )
-    if theorem == Theorem.separation:
-        assert given is not None
-        return check_separation(history, given.problem, given.classes()), {}, read, doubts
-    report = report_parsimony(history, problem=given.problem if given else None, rank=rank)
-    return report.checks, report.degrees(), read, doubts
+        given, (checks, degrees), said, sure = _either_way(history, given, judge)
+        read += [given.read, *([said] if said and sure else [])]
+        doubts += [] if sure else [f"{said}."]
+    if (beside := beside_cause(history)) not in ("", *degrees["causes"]):
+        doubts.append(beside)
+    return checks, degrees, read, doubts
+
+
+def _either_way(
+    history: "WeightHistory", given: "Samples", judge: "Callable[[Samples], Found]"
+) -> "tuple[Samples, Found, str, bool]":
+    """What is found with samples as rows or columns of a square x, whichever the weights show; in words which; and whether they do."""
+    from lowdim.dynamics.samples import told_apart
+    from lowdim.errors import InputError
+
+    if given.other is None:
+        return given, judge(given), "", True
+    found: list[Found | InputError] = []
+    for samples in (given, given.other):
+        try:
+            found.append(judge(samples))
+        except InputError as error:  # as of classes whose means coincide that way
+            found.append(error)
+    here, there = (False if isinstance(one, InputError) else _holds(one[0]) for one in found)
+    chosen, said, sure = told_apart(history, given, given.other, (here, there))
+    answer = found[0 if chosen is given else 1]
+    if isinstance(answer, InputError):
+        raise answer
+    return chosen, answer, said, sure
+
+
+def _holds(checks: "list[Check]") -> bool | None:
+    """False where one is broken, None where none is and one is undecided."""
+    answers = [one.holds for one in checks]
+    return False if False in answers else None if None in answers else True
 
 
 def _read_pickle(path: Path) -> "dict[str, np.ndarray]":
@@ -199,20 +239,4 @@ def _transposed(history: "WeightHistory") -> str:
     return (
         "The weights look transposed: each is read as output x input (y = W x). If the network computes x W, give W.T of every factor, "
         "and keep their order."
-    )
-
-
-def _other_way(given: "Samples", weights: "list[np.ndarray]") -> str:
-    """A warning where inputs whose side was assumed are fitted far better the other way round; else nothing."""
-    from lowdim.dynamics import Problem
-    from lowdim.dynamics._network import end_to_end
-
-    assert given.problem.inputs is not None
-    turned = Problem(given.problem.targets, given.problem.inputs.T)
-    here, there = (float(problem.loss(end_to_end(weights))) for problem in (given.problem, turned))
-    if there > 0.5 * here:
-        return ""
-    return (
-        f"The last weights fit the samples better the other way round (loss {there:.3g} instead of {here:.3g}) than was assumed of a "
-        f"square x: set `samples={given.other}`."
     )

@@ -11,6 +11,7 @@ from functools import reduce
 import numpy as np
 from jaxtyping import Float
 
+from lowdim._numbers import listed
 from lowdim.dynamics._bases import Bases
 from lowdim.dynamics._history import WeightHistory
 from lowdim.dynamics._network import end_to_end, gradients, partial_products
@@ -30,6 +31,9 @@ NEARLY = 0.1
 
 ALONG = 0.9
 """Share of what is forbidden to the first factor that must point along the mean input for a bias to be the cause."""
+
+ENTRYWISE = "the optimizer scales each entry by itself"
+"""What is said of Adam and its like."""
 
 UNTOLD = "The reason cannot be told"
 """How a sentence begins where nothing that was measured decides."""
@@ -202,6 +206,12 @@ def fit_descent(steps: Sequence[Step], problem: Problem) -> Fit | None:
     return fits[0] if fits else None
 
 
+def downhill(step: Step, problem: Problem) -> float:
+    """Cosine of a step with the negative gradient."""
+    slope, update = _flat(gradients(step.weights, problem.phi, problem.gram)), _flat(step.update)
+    return float(-slope @ update / (np.linalg.norm(slope) * np.linalg.norm(update) or 1.0))
+
+
 def _is_one_number(values: Sequence[float]) -> bool:
     """Whether they agree to a twentieth: what only fits each step by another number explains none."""
     return not values or max(values) - min(values) <= 0.05 * max(map(abs, values))
@@ -214,6 +224,15 @@ def unwhitened_cause(problem: Problem) -> str:
         f"The inputs are not whitened (condition of X: {condition}), so the invariance is only approximate; training on "
         "whiten(x) makes it exact."
     )
+
+
+def beside_cause(history: WeightHistory) -> str:
+    """The sentence about biases and the like that are in the files and change; empty where there are none."""
+    if not history.beside:
+        return ""
+    what = "biases" if not any(name.endswith("weight") for name in history.beside) else "more than linear layers"
+    changes = "change" if len(history.beside) > 1 else "changes"
+    return f"Beside the factors {listed(history.beside, most=4)} {changes}: the network has {what}, which the theorem does not cover."
 
 
 def find_cause(
@@ -245,11 +264,11 @@ def find_cause(
             if problem is not None
             else " Whether its signs are those of the gradient takes the data (`data`) to tell."
         )
-        return f"{same}: the optimizer scales each entry by itself (as Adam does) and is not equivariant.{untold}"
+        return f"{same}: {ENTRYWISE} (as Adam does) and is not equivariant.{untold}"
     missing, slopes = _common_residual(step, step.update), None
     several = 2 * _moved_on(step)
     if step.iterations != 1:
-        return _of_many(step, missing, several)
+        return _of_many(step, missing, several, problem)
     if problem is not None:
         slopes = gradients(step.weights, problem.phi, problem.gram)
         known = _scaled_entries(step, slopes) or _another_network(step, problem)
@@ -288,7 +307,7 @@ def find_cause(
     )
 
 
-def _of_many(step: Step, missing: float, several: float) -> str:
+def _of_many(step: Step, missing: float, several: float, problem: Problem | None) -> str:
     """What is known of a change over several iterations: whether gradients of the product can add up to it."""
     between = f"{step.iterations:g} iterations lie between the first two recorded times"
     if missing > several + step.iterations * step.tolerance:
@@ -297,9 +316,12 @@ def _of_many(step: Step, missing: float, several: float) -> str:
             "the optimizer is not equivariant (as Adam, or nearly so as Muon), or the network is not the product of these weights alone (biases, dropout, "
             "nonlinearities), or noise was added."
         )
+    inputs, ask = (
+        ("", "") if problem is not None else (" inputs that are not whitened,", ", and pass the data (`data`)")
+    )
     return (
-        f"{UNTOLD}: {between}. Minibatches, inputs that are not whitened, biases, another loss, a nonlinearity, noise or another optimizer (as "
-        "Adam or Muon) look alike then. Record every iteration at the start, and pass the data (`data`)."
+        f"{UNTOLD}: {between}. Minibatches,{inputs} biases, another loss, a nonlinearity, noise or another optimizer (as Adam or Muon) look "
+        f"alike then. Record every iteration at the start{ask}."
     )
 
 
@@ -528,7 +550,7 @@ def _like_muon(history: WeightHistory, step: Step, problem: Problem | None, slop
     return (
         "The first step is a gradient of the product in its leading directions, and what lies beside them fits none: Muon's Newton-Schulz "
         "iteration in bfloat16, or something added to gradients whose singular values agree (noise, dropout, a nonlinearity). Every iteration "
-        "until the gradient has changed, with the data, would tell which."
+        f"until the gradient has changed{'' if problem is not None else ', with the data,'} would tell which."
     )
 
 
@@ -620,8 +642,8 @@ def _scaled_entries(step: Step, slopes: Matrices) -> str:
     sizes = np.abs(slope)
     if _regress([update, sizes * update, weights, sizes * weights], slope)[1] <= min(enough, plain / 10):
         return (
-            "Each entry of the first step is that of the gradient, g, over a + b |g|: the optimizer scales each entry by itself (as Adam "
-            "and RMSprop do with a large epsilon) and is not equivariant."
+            f"Each entry of the first step is that of the gradient, g, over a + b |g|: {ENTRYWISE} (as Adam and RMSprop do with a large "
+            "epsilon) and is not equivariant."
         )
     if _regress([slope, weights, np.sign(weights)], update)[1] <= min(enough, plain / 10):
         return "The first step is the gradient of all the data and the sign of each weight: an L1 penalty, which is not equivariant."

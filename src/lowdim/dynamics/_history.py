@@ -14,7 +14,7 @@ from lowdim._names import step_name
 from lowdim.dynamics._bases import orthogonal_part
 from lowdim.dynamics._problem import has_fractions
 from lowdim.dynamics._trajectory import Trajectory
-from lowdim.dynamics._weight_files import PickleReader, find_factors, held_shapes, read_matrix, weight_files
+from lowdim.dynamics._weight_files import PickleReader, Shapes, find_factors, held_shapes, read_matrix, weight_files
 from lowdim.errors import InputError, NonFiniteError, did_you_mean
 
 COARSE = 1e-5
@@ -22,6 +22,9 @@ COARSE = 1e-5
 
 EXACT = 1e-10
 """Smallest relative tolerance: exact arithmetic in float64."""
+
+BESIDE = re.compile(r"(?:.*[._])?(?:bias|b)[._]?\d*|.+\.weight")
+"""Names of vectors of layers: biases, and what normalisation scales by."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class WeightHistory:
         factors: Names of the factors in the files they come from.
         kind: Ending of these files.
         counted: Whether the names tell iterations; those of states in memory only count the states.
+        beside: Names of biases, and of what scales the outputs of a layer, that lie beside the factors and change.
 
     Example:
         >>> history = WeightHistory.of([[np.eye(2), np.ones((1, 2))], [2 * np.eye(2), np.ones((1, 2))]])
@@ -50,6 +54,7 @@ class WeightHistory:
     factors: Sequence[str] = ()
     kind: str = ""
     counted: bool = True
+    beside: Sequence[str] = ()
 
     @property
     def depth(self) -> int:
@@ -136,12 +141,19 @@ class WeightHistory:
         shapes = [np.shape(weight) for weight in steps[0]]
         _require_chain(shapes)
         precision = rounding_unit(weight for step in steps for weight in step)
+        first, last = source[0], source[-1]
+        beside = list[str]()
+        if isinstance(first, Mapping) and isinstance(last, Mapping):
+            ends = (first, last)
+            before, after = ({name: np.shape(value) for name, value in state.items()} for state in ends)
+            beside = _changed_beside(before, after, shapes, lambda name, index: _array(ends[index][name], name))
         return cls(
             [str(index) for index in range(len(steps))],
             shapes,
             precision,
             lambda layer, index: steps[index][layer - 1],
             counted=False,
+            beside=beside,
         )
 
     @classmethod
@@ -197,7 +209,28 @@ class WeightHistory:
             lambda layer, index: read_matrix(files[index], names[layer - 1], read_pickle),
             names,
             files[0].suffix,
+            beside=_changed_beside(
+                held[0],
+                held[-1],
+                [held[0][name] for name in names],
+                lambda name, index: read_matrix(files[index], name, read_pickle),
+            ),
         )
+
+
+def _changed_beside(
+    first: Shapes, last: Shapes, factors: Sequence[tuple[int, ...]], read: Callable[[str, int], np.ndarray]
+) -> list[str]:
+    """Vectors as long as the output of a factor, called as layers call what they add or multiply, that are not at the end what they were."""
+    lengths = {(rows,) for rows, _ in factors}
+    return [
+        name
+        for name, shape in first.items()
+        if shape in lengths
+        and last.get(name) == shape
+        and BESIDE.fullmatch(name)
+        and not np.array_equal(read(name, 0), read(name, -1))
+    ]
 
 
 def _factors(state: Mapping[str, Any] | Sequence[Any], index: int, weights: Sequence[str] | None) -> list[np.ndarray]:

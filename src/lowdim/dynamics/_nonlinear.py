@@ -59,12 +59,13 @@ def unfit_product(history: WeightHistory, problem: Problem) -> str:
         if falls or grows or after < UNFIT or not overshoots:
             return ""
     start, (end, multiple, _) = times[0][0][0], times[-1][0]
+    turned = problem.inputs is not None and problem.inputs.shape[0] == problem.inputs.shape[1]
     loss = ", or another loss than the squared one," if classes else ","
     return (
         f"There is a nonlinearity between the layers (as ReLU){loss} since the product of the weights does not fit the targets. Its "
         f"squared error is {end:.3g} of ||Y||^2 at {history.time(last)} ({start:.3g} at {history.time(0)}), and {multiple:.2g} times "
         "the product would fit better; training of linear layers neither rests there nor leads there. (If they are linear, it was on "
-        "other data, or samples are the wrong way round.)"
+        f"other data{', or samples are the wrong way round' if turned else ''}.)"
     )
 
 

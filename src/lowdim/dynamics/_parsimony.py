@@ -12,8 +12,10 @@ from lowdim._verdicts import Check
 from lowdim.dynamics._bases import Bases, NoInvariantPartError, orthogonal_part, singular_spaces
 from lowdim.dynamics._blocks import BlockForms, best_blocks, block_forms
 from lowdim.dynamics._causes import (
+    ENTRYWISE,
     UNTOLD,
     Step,
+    beside_cause,
     beyond_one_step,
     find_cause,
     first_steps,
@@ -172,7 +174,8 @@ def report_parsimony(
         _require_fit(problem, history)
         causes += [nonlinear] if (nonlinear := unfit_product(history, problem)) else []
     if checks[0].holds is False:
-        return _ended(history, checks, [*causes, checks[0].reason], problem, rank)
+        others = [checks[0].reason, *([beside] if (beside := beside_cause(history)) else [])]
+        return _ended(history, checks, [*causes, *others], problem, rank)
     if problem is not None:
         scale, problem = _unit_scale(problem)
         rule = _rescaled(rule, scale)
@@ -197,6 +200,8 @@ def report_parsimony(
         others = _causes(history, given, bases, steps, broken, described=fit is not None, known=unwhitened)
         if nonlinear and any("cross-entropy" in cause for cause in others):
             causes.remove(nonlinear)
+        if beside := beside_cause(history):  # from which much of what is measured on the factors alone comes
+            causes, others = [beside, *causes], [cause for cause in others if ENTRYWISE in cause]
         causes += [] if nonlinear in causes else others
         first = next(index for index, check in enumerate(parts) if check.holds is False)
         words = " ".join(part for part in (parts[first].reason, observed, *causes[:1]) if part)

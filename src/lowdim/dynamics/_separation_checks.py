@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from lowdim._arguments import checked_arguments
 from lowdim._verdicts import Check
+from lowdim.dynamics._causes import beside_cause
 from lowdim.dynamics._history import COARSE, EXACT, WeightHistory
 from lowdim.dynamics._network import end_to_end
 from lowdim.dynamics._nonlinear import unfit_product
@@ -24,11 +25,24 @@ from lowdim.dynamics._separation import (
 from lowdim.dynamics._trajectory import Trajectory
 from lowdim.errors import InputError
 
-EXACT_STATEMENTS = ("unchanged spectrum", "D_0 by formula")
+INPUTS = "D_0 by formula"
+
+EXACT_STATEMENTS = ("unchanged spectrum", INPUTS)
 """Equalities that hold to rounding: numbers coarser than float32 decide none of them."""
 
 FITTED = 1e-2
 """Largest ``||W X - Y||_F^2 / (N D_{L-1})`` at which the deepest D is not yet hidden by the residual."""
+
+
+_FAILURES = {
+    "balancedness": "Large steps, momentum, weight decay or an optimizer other than gradient descent bring neighbouring factors out of balance.",
+    INPUTS: "The inputs are not orthonormal.",
+    "unchanged spectrum": "The invariant part moved (weight decay, another initialisation or optimizer).",
+    "last pair": "The last two factors are farther from balance than the theorem allows.",
+    "proven bound": "D falls by less from one layer to the next than is proven.",
+    "sharp law": "D does not fall by the same factor from layer to layer.",
+}
+"""What is said of a statement that does not hold."""
 
 
 def balancedness_gaps(weights: Sequence[Float[np.ndarray, "m n"]]) -> Float[np.ndarray, " L-1"]:
@@ -101,12 +115,22 @@ def check_separation(
         >>> all(check.holds for check in check_separation(run, problem, labels))
         True
     """
+    return explained_separation(source, problem, labels, tolerance)[0]
+
+
+def explained_separation(
+    source: WeightHistory | Trajectory | Sequence[Any],
+    problem: Problem,
+    labels: Int[np.ndarray, " N"],
+    tolerance: float = 0.05,
+) -> tuple[list[Check], list[str]]:
+    """The checks of `check_separation`, and why they fail, the first reason first: what lies beside the factors, and inputs that are not
+    orthonormal, before what these may bring about."""
     history = WeightHistory.of(source)
     inputs = np.eye(problem.phi.shape[1]) if problem.inputs is None else problem.inputs
     classes, per_class = _setting(history, inputs, labels)
-    hidden = unfit_product(history, problem) or _unfinished(history, problem)
     start, weights = history.weights(0), history.weights(len(history.names) - 1)
-    found = _measured(start, weights, problem, labels, (classes, per_class), history, tolerance, hidden)
+    found = _measured(start, weights, problem, labels, (classes, per_class), history, tolerance)
     random = np.random.default_rng(0)
 
     def shaken(matrix: np.ndarray, unit: float) -> np.ndarray:
@@ -117,9 +141,21 @@ def check_separation(
     for _ in range(3):
         moved = Problem(problem.targets, shaken(inputs, problem.precision))
         first, last = ([shaken(weight, history.precision) for weight in factors] for factors in (start, weights))
-        others.append(_measured(first, last, moved, labels, (classes, per_class), history, tolerance, hidden))
+        others.append(_measured(first, last, moved, labels, (classes, per_class), history, tolerance))
     coarse = max(problem.precision, history.precision) > COARSE
-    return [_decided(check, [other[number] for other in others], coarse) for number, check in enumerate(found)]
+    checks = [_decided(check, [other[number] for other in others], coarse) for number, check in enumerate(found)]
+    why = {check.name: _FAILURES.get(check.name, "") for check in checks if check.holds is False}
+    uneven = problem.condition > 1 + tolerance
+    if INPUTS in why and uneven:
+        condition = f" (condition of X: {problem.condition:.3g})"
+        why[INPUTS] = (
+            f"The inputs are not orthonormal{condition}, as the theorem has them; training on whiten(x) makes them so."
+        )
+    if "global optimality" in why:
+        why["global optimality"] = unfit_product(history, problem) or _unfinished(history, problem)
+    checks = [replace(check, reason=f"{check.reason} {why.get(check.name, '')}".strip()) for check in checks]
+    first = [beside_cause(history), why.get(INPUTS, "") if uneven else ""]
+    return checks, ([cause for cause in first if cause] or [*why.values()][:1]) if why else []
 
 
 def _unfinished(history: WeightHistory, problem: Problem) -> str:
@@ -151,7 +187,6 @@ def _measured(
     counts: tuple[int, int],
     history: WeightHistory,
     tolerance: float,
-    hidden: str,
 ) -> list[Check]:
     """All statements, as if the numbers were exact."""
     classes, per_class = counts
@@ -171,31 +206,22 @@ def _measured(
     allowed += 2 * unchanged_values(start, scale, width - 2 * classes)
     expected = input_separation(per_class, len(labels))
 
-    def check(name: str, residual: float, limit: float, reason: str, failure: str) -> Check:
-        holds = bool(residual <= limit)
-        return Check(name, holds, float(residual), float(limit), reason if holds else f"{failure} {reason}")
+    def check(name: str, residual: float, limit: float, reason: str) -> Check:
+        return Check(name, bool(residual <= limit), float(residual), float(limit), reason)
 
     return [
-        check(
-            "global optimality",
-            fit,
-            FITTED,
-            "||W X - Y||_F^2 / (N D_{L-1}).",
-            hidden,
-        ),
+        check("global optimality", fit, FITTED, "||W X - Y||_F^2 / (N D_{L-1})."),
         check(
             "balancedness",
             np.max(gaps[:-1], initial=0.0) / scale**2,
             tolerance,
             "largest ||W_{l+1}^T W_{l+1} - W_l W_l^T||_F / eps^2, last pair excepted.",
-            "Large steps, momentum, decay or another optimizer break it.",
         ),
         check(
             "unchanged spectrum",
             unchanged,
             allowed,
             f"the {width - 2 * classes} singular values nearest to eps = {scale:.4g}, largest distance over the inner factors.",
-            "The invariant part moved (weight decay, another initialisation or optimizer).",
         ),
         check(
             "last pair",
@@ -203,14 +229,12 @@ def _measured(
             1 + tolerance,
             f"||W_L^T W_L - W_{{L-1}} W_{{L-1}}^T||_F / (eps^2 sqrt(d - K)); over eps^2 sqrt(d - 2K), the other printed form, it "
             f"would be {gaps[-1] / (scale**2 * np.sqrt(width - 2 * classes)):.4g}.",
-            "The last two factors are farther from balance than the theorem allows.",
         ),
         check(
-            "D_0 by formula",
+            INPUTS,
             abs(profile[0] / expected - 1),
             max(1e-12, 1e2 * np.finfo(float).eps * len(labels), 1e2 * problem.precision),
             f"D_0 = {profile[0]:.6g} against (1 - 1/n) / (1/n - 1/N) = {expected:.6g}, relative.",
-            "The inputs are not orthonormal.",
         ),
         check(
             "proven bound",
@@ -218,7 +242,6 @@ def _measured(
             bound,
             "largest D_{l+1}/D_l against 2 (sqrt K + 1) eps^2"
             + (", which is above 1 and says nothing here." if bound >= 1 else "."),
-            "D falls by less from one layer to the next than is proven.",
         ),
         check(
             "sharp law",
@@ -226,7 +249,6 @@ def _measured(
             tolerance,
             f"largest |(D_{{l+1}}/D_l) / (eps^2 n^(-1/L)) - 1|; the law gives {law:.4g}, the ratios are "
             f"{ratios.min():.4g} to {ratios.max():.4g}.",
-            "D does not fall by the same factor from layer to layer.",
         ),
     ]
 

@@ -1,6 +1,6 @@
 """Inputs and targets from a NumPy file, in any of the usual forms: samples as rows or as columns, classes as numbers or one-hot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +9,16 @@ from jaxtyping import Int
 
 from lowdim._numbers import listed
 from lowdim._reading import read_arrays
+from lowdim.dynamics._causes import downhill, first_steps, fit_descent
+from lowdim.dynamics._history import WeightHistory
+from lowdim.dynamics._network import end_to_end
 from lowdim.dynamics._problem import Problem, one_hot
 from lowdim.errors import InputError
 
 Side = Literal["rows", "columns"]
+
+DOWNHILL = 0.2
+"""Cosine of a change with the negative gradient, from which it is no chance: for networks of a few hundred weights four times that of a random one."""
 
 PAIRS = (("x", "y"), ("x_train", "y_train"), ("X", "Y"), ("X", "y"), ("X_train", "y_train"))
 """Names of inputs and targets; the first pair that a file holds is read."""
@@ -22,13 +28,14 @@ PAIRS = (("x", "y"), ("x_train", "y_train"), ("X", "Y"), ("X", "y"), ("X_train",
 class Samples:
     """A problem and, where the targets are classes, their numbers; `read` says in words what was made of the file.
 
-    `other` is the side that samples may have just as well, where one was assumed.
+    `side` is what a sample is in the inputs. Where their shapes allow both, one was assumed and `other` holds the samples of the other.
     """
 
     problem: Problem
     labels: Int[np.ndarray, " N"] | None
     read: str
-    other: Side | None = None
+    side: Side
+    other: "Samples | None" = None
 
     def classes(self) -> Int[np.ndarray, " N"]:
         """Class of each sample.
@@ -48,7 +55,7 @@ def read_samples(path: Path, widths: tuple[int, int], side: Side | None = None) 
         path: The file. Inputs of more than two axes, as pictures, are samples along the first.
         widths: Numbers of inputs and outputs of the network: the axes that have them are not the samples.
         side: Whether samples are rows or columns, where both axes have as many. When left out: as the targets have them, else rows in
-            ``x_train`` and columns in ``x``.
+            ``x_train`` and columns in ``x``, with the `other` way beside where it gives other samples.
 
     Raises:
         InputError: If the file or an array is missing, malformed, or fits the network neither way.
@@ -72,25 +79,64 @@ def read_samples(path: Path, widths: tuple[int, int], side: Side | None = None) 
         raise InputError(
             f"{x_name} in {path} has shape {x.shape}, but the first factor takes {inputs} inputs: one axis of it must have as many."
         )
-    guessed, other = "", None
+
+    def taken(side: Side, why: str = "") -> Samples:
+        count = x.shape[1] if side == "columns" else len(x)
+        targets, labels, kind = _targets(y, outputs, count, side, f"{y_name} in {path}")
+        read = f"{x_name}: {count} samples of {inputs} inputs (as {side}{why}); {y_name}: {kind}"
+        return Samples(Problem(targets, x if side == "columns" else x.T), labels, read, side)
+
     if x.shape[0] != x.shape[1]:
-        side = "columns" if len(x) == inputs else "rows"
-    elif side is None:
-        side, guessed, other = _assumed(x_name, y, outputs)
-    targets, labels, kind = _targets(
-        y, outputs, x.shape[1] if side == "columns" else len(x), side, f"{y_name} in {path}"
-    )
-    read = f"{x_name}: {targets.shape[1]} samples of {inputs} inputs (as {side}{guessed}); {y_name}: {kind}"
-    return Samples(Problem(targets, x if side == "columns" else x.T), labels, read, other)
-
-
-def _assumed(name: str, y: np.ndarray, outputs: int) -> tuple[Side, str, Side | None]:
-    """The side of square inputs, how it is known, and the other where it is not."""
+        return taken("columns" if len(x) == inputs else "rows")
+    if side is not None:
+        return taken(side)
     if y.ndim == 2 and y.shape[0] != y.shape[1] and outputs in y.shape and 1 not in y.shape:
-        return ("columns" if len(y) == outputs else "rows"), ", as the targets have them", None
-    side: Side = "rows" if name.lower() == "x_train" else "columns"
-    other: Side = "rows" if side == "columns" else "columns"
-    return side, f", which is assumed because it is square; if they are {other}, set `samples={other}`", other
+        return taken("columns" if len(y) == outputs else "rows", ", as the targets have them")
+    sides: tuple[Side, Side] = ("rows", "columns") if x_name.lower() == "x_train" else ("columns", "rows")
+    first, second = map(taken, sides)
+    same = all(
+        np.array_equal(getattr(first.problem, each), getattr(second.problem, each)) for each in ("inputs", "targets")
+    )
+    return first if same else replace(first, other=second)
+
+
+def told_apart(
+    history: WeightHistory, first: Samples, second: Samples, holds: tuple[bool | None, bool | None]
+) -> tuple[Samples, str, bool]:
+    """Which of two readings of square arrays the weights were trained on, in words why, and whether anything shows it.
+
+    Args:
+        history: Weights over time.
+        first: The reading that is assumed where nothing shows which it is.
+        second: The other.
+        holds: Whether the theorem holds with each.
+    """
+    both, last, steps = (first, second), len(history.names) - 1, first_steps(history)
+    products = [end_to_end(history.weights(index)) for index in (0, last)]
+    along = [downhill(steps[0], one.problem) if steps else 0.0 for one in both]
+    losses = [[float(one.problem.loss(product)) for product in products] for one in both]
+    ends = [end for _, end in losses]
+    signs = {
+        "the first recorded steps are gradient descent on these": [
+            fit_descent(steps, one.problem) is not None for one in both
+        ],
+        "the theorem holds with these": [one is True for one in holds],
+        "training fits these better": [end <= 0.5 * other for end, other in (ends, ends[::-1])],
+        "the first recorded change goes down their loss": [
+            here > DOWNHILL and there < 0.5 * here for here, there in (along, along[::-1])
+        ],
+    }
+    found = next(((words, here) for words, (here, there) in signs.items() if here != there), None)
+    chosen, other = (0, 1) if found is None or found[1] else (1, 0)
+    taken, left = both[chosen].side, both[other].side
+    why = ", which is assumed, as nothing shows which they are" if found is None else f": {found[0]}"
+    would = {True: "would hold", False: "would not hold", None: "could not be decided"}[holds[other]]
+    here, there = (f"{start:.3g} to {end:.3g}" for start, end in (losses[chosen], losses[other]))
+    said = (
+        f"x is square, and its samples are taken as {taken}{why}. As {left} the theorem {would}, and the loss would go from {there} "
+        f"instead of from {here} (`samples={left}` takes them so)"
+    )
+    return both[chosen], said, found is not None
 
 
 def _targets(

@@ -1,6 +1,7 @@
 """What a command gives: the answer, the numbers, the figures and the page, in Python as in the terminal."""
 
 import html
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,5 +163,6 @@ def _wrapped(sentence: str) -> str:
     kept = sentence.replace(" % interval", "\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}interval").replace(
         " %", "\N{NO-BREAK SPACE}%"
     )
+    kept = re.sub(r"(?<=\d) - (?=\d)", "\N{NO-BREAK SPACE}-\N{NO-BREAK SPACE}", kept)
     lines = textwrap.fill(kept, width, break_long_words=False, break_on_hyphens=False)
     return lines.replace("\N{NO-BREAK SPACE}", " ") + "\n"

@@ -64,7 +64,7 @@ def _fitting(
     order += [index for index in reversed(kept) if index not in order]
     left_out: list[int] = []
     for index in order:
-        if sum(needed[place] for place in kept) <= width or len(kept) <= 2:
+        if sum(needed[place] for place in kept) - _GAP <= width or len(kept) <= 2:
             break
         kept.remove(index)
         left_out.append(index)
@@ -82,7 +82,7 @@ def _drawn(
     numeric = [all(not isinstance(row[index], str) for row in table.rows) for index in range(len(columns))]
     drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     needed = {index: _needed(columns, cells, index) for index in kept}
-    least = sum(needed.values()) + _GAP * len(kept)
+    least = sum(needed.values()) + _GAP * (len(kept) - 1)
     spare = max(width - least, 0)
     for index in kept:
         more = min(

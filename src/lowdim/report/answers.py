@@ -389,6 +389,10 @@ def _complete_picture(result: Result, error: str) -> str:
 
 
 _LAWS = {"parsimony": "The law of parsimony", "separation": "Progressive separation"}
+_CLAIMS = frozenset(
+    {"invariant subspaces", "one scalar on the invariant part", "loss identity", "proven bound", "sharp law"}
+)
+"""Statements that the theorems claim; the others are what they assume."""
 
 
 def _check(result: Result) -> str:
@@ -400,15 +404,24 @@ def _check(result: Result) -> str:
     else:
         kind = False if groups[False] else None
         verb = "cannot be decided" if kind is None else "does not hold"
-        why = (result.get("causes") or [first_broken(result)["reason"]])[0]
+        why = reason = (result.get("causes") or [first_broken(result)["reason"]])[0]
         if why.split()[0] in _ARTICLES:
             why = why[0].lower() + why[1:]
-        said = f"{law} {verb} on these weights: {why}"
-        for what, group in (("Not held", groups[False]), ("Undecided", groups[None])):
-            numbers = [
-                f"{one['name']} ({number(one['residual'])}, {number(one['tolerance'])} allowed)" for one in group
-            ]
-            said += f" {what}: {listed(numbers, most=9)}." if numbers else ""
+        numbers = {
+            kind: listed(
+                [f"{one['name']} ({number(one['residual'])}, {number(one['tolerance'])} allowed)" for one in group],
+                most=9,
+            )
+            for kind, group in groups.items()
+        }
+        claimed = [one for one in result["checks"] if one["name"] in _CLAIMS]
+        if kind is False and claimed and all(one["holds"] for one in claimed):
+            claims = f"What {law[0].lower() + law[1:]} claims holds on these weights"
+            said = f"{claims}, but not every premise does: {numbers[False]}. {reason}"
+        else:
+            said = f"{law} {verb} on these weights: {why}"
+            said += f" Not held: {numbers[False]}." if numbers[False] else ""
+        said += f" Undecided: {numbers[None]}." if numbers[None] else ""
         said += f" Held: {held}." if held else ""
     return said + _shares(result)
 
@@ -418,7 +431,7 @@ def first_broken(result: Result) -> Result:
     return next((one for kind in (False, None) for one in result["checks"] if one["holds"] is kind), {})
 
 
-_ARTICLES = frozenset({"Every", "The", "There", "What"})
+_ARTICLES = frozenset({"Beside", "Every", "Large", "The", "There", "What"})
 """First words of reasons that are no symbols."""
 
 

@@ -57,8 +57,11 @@ def check_sections(result: Mapping[str, Any]) -> list[Section]:
 
 def reasons(result: Mapping[str, Any]) -> list[str]:
     """What was compared in each statement, without what the answer says already."""
-    told = (result.get("causes") or [""])[0] or first_broken(result).get("reason", "")
-    return [one["reason"].removesuffix(told).strip() for one in result["checks"]]
+    told = result.get("causes") or [first_broken(result).get("reason", "")]
+    found = [one["reason"] for one in result["checks"]]
+    for each in told:
+        found = [reason.removesuffix(each).strip() for reason in found]
+    return found
 
 
 def _shares(result: Mapping[str, Any]) -> list[Table]:
@@ -72,7 +75,10 @@ def _shares(result: Mapping[str, Any]) -> list[Table]:
         [
             str(layer + 1),
             "-" if chance is None else f"{chance:.3g}",
-            *("-" if (value := shares["share"][index][layer]) is None else share(value) for index in kept),
+            *(
+                "-" if (value := shares["share"][index][layer]) is None else share(value).replace(" ", "")
+                for index in kept
+            ),
         ]
         for layer, chance in enumerate(shares["chance"])
     ]
@@ -80,7 +86,7 @@ def _shares(result: Mapping[str, Any]) -> list[Table]:
     title = f"Share of the squared change that the law allows (r = {shares['rank']})"
     if shares["block"] == "best":
         title = f"Share of the squared change in the {2 * shares['rank']} directions on each side that changed most"
-    return [Table("shares", title, columns, rows)]
+    return [Table("shares", title, columns, rows, drop=columns[2:-1])]
 
 
 def _share_lines(result: Mapping[str, Any]) -> list[Lines]:
