@@ -7,7 +7,7 @@ from lowdim.completion import CompletionWarning, DeepMatrixCompletion
 from lowdim.completion._engine import _suitable
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._completions import fit_biases, left_out_biases
-from lowdim.completion.solvers._solver import Settings, hold_out
+from lowdim.completion.solvers._solver import HeldOut, Settings, hold_out
 
 NAN = float("nan")
 
@@ -291,6 +291,44 @@ def test_a_decision_by_few_cells_is_the_same_for_every_seed() -> None:
     models = [DeepMatrixCompletion(random_state=seed).fit(holed) for seed in range(6)]
     assert len({model.solver_ for model in models}) == 1
     assert len({model.biases_error_ for model in models}) == 1
+
+
+def blocks(rows: int, columns: int, generator: np.random.Generator) -> np.ndarray:
+    """Stretches of rows in one or two columns beside each other, till 30 % are missing."""
+    missing = np.zeros((rows, columns), bool)
+    while missing.mean() < 0.3:
+        top, left = generator.integers(rows), generator.integers(columns)
+        missing[top : top + generator.integers(2, rows // 8), left : left + generator.integers(1, 3)] = True
+    return missing
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_stretches_that_are_too_few_to_say_do_not_give_a_table_to_its_means() -> None:
+    generator = np.random.default_rng(18)
+    chain = generator.normal(size=(60, 8))
+    for column in range(1, 8):
+        chain[:, column] = 0.8 * chain[:, column - 1] + 0.6 * chain[:, column]
+    models = [
+        DeepMatrixCompletion().fit(np.where(blocks(60, 8, np.random.default_rng(seed)), NAN, chain))
+        for seed in range(4)
+    ]
+    assert {model.solver_ for model in models} == {"table"}
+    assert any("single cells say so" in model.reason_ for model in models)
+    levels = generator.normal(size=(60, 1)) + generator.normal(size=(60, 8))
+    assert DeepMatrixCompletion().fit(np.where(blocks(60, 8, generator), NAN, levels)).solver_ == "biases"
+
+
+def test_means_are_judged_on_the_parts_that_the_solver_lacked() -> None:
+    generator = np.random.default_rng(19)
+    entries = Entries.from_dense(np.where(generator.random((40, 6)) < 0.3, NAN, generator.normal(size=(40, 6))))
+    draws = generator.random(entries.size)
+    parts, checked = (draws < 0.2, (draws > 0.1) & (draws < 0.4)), draws < 0.3
+    found = HeldOut.by_parts(
+        entries, checked, parts, lambda part: HeldOut.of(fit_biases(entries.select(~part)), entries, part)
+    )
+    later = HeldOut.of(fit_biases(entries.select(~parts[1])), entries, parts[1])
+    np.testing.assert_array_equal(found.values, entries.values[checked])
+    np.testing.assert_array_equal(found.predictions[parts[1][checked]], later.predictions[draws[parts[1]] < 0.3])
 
 
 def test_column_scale() -> None:

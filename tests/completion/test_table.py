@@ -10,7 +10,7 @@ from sklearn.impute import KNNImputer
 
 from lowdim.completion.entries import Entries
 from lowdim.completion.solvers._solver import Settings, hold_out
-from lowdim.completion.solvers.table._holes import held_stretches, in_stretches
+from lowdim.completion.solvers.table._holes import copies_of_stretches, in_stretches
 from lowdim.completion.solvers.table._in_time import Checked, InTime, are_times, interpolated
 from lowdim.completion.solvers.table._table import solve_table
 
@@ -221,7 +221,7 @@ def test_intervals_of_stretches_cover_because_stretches_are_held_out() -> None:
         missing[top : top + generator.integers(2, 26), left : left + 2] = True
     entries = Entries.from_dense(np.where(missing, np.nan, walk))
     solved = solve_table(entries, hold_out(entries, 0.1, 0), Settings())
-    assert solved.at_once
+    assert len(solved.lacked) == 1
     rows, cols = np.nonzero(missing)
     width = 1.6449 * solved.completion.deviation(rows, cols) * solved.held_out.calibration
     assert np.mean(np.abs(solved.completion.predict(rows, cols) - walk[missing]) <= width) > 0.8
@@ -234,6 +234,39 @@ def test_stretches_are_told_from_single_holes() -> None:
     in_columns = np.zeros((300, 10), bool)
     in_columns[100:150, 2] = in_columns[20:60, 7] = True
     assert in_stretches(in_rows) and in_stretches(in_columns)
-    held = held_stretches(~in_columns, None, 0)
-    assert held is not None and not (held & in_columns).any() and in_stretches(held)
-    assert (held | in_columns).any(0).tolist() == in_columns.any(0).tolist()
+    copies = copies_of_stretches(~in_columns, None, 0)
+    assert copies is not None and not (copies.hidden & in_columns).any() and in_stretches(copies.hidden)
+    assert (copies.hidden | in_columns).any(0).tolist() == in_columns.any(0).tolist()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_copies_of_stretches_leave_most_of_what_is_known(share: float) -> None:
+    generator = np.random.default_rng(4)
+    often = generator.gamma(0.7, size=(1500, 1))
+    observed = generator.random((1500, 20)) < np.clip((1 - share) * often / often.mean(), 0, 1)
+    copies = copies_of_stretches(observed, None, 0)
+    assert copies is not None and not (copies.hidden & ~observed).any()
+    assert 500 < copies.hidden.sum() < 0.25 * observed.sum()
+    assert (observed & ~copies.hidden)[copies.hidden.any(1)].any(1).all()
+
+
+def test_copies_of_stretches_hide_beside_a_cell_what_is_missing_with_it_and_no_more() -> None:
+    generator = np.random.default_rng(5)
+    holes = generator.random((2000, 4)) < 0.4
+    together = generator.random(2000) < 0.3
+    holes[:, :2] |= together[:, None]
+    holes = np.repeat(holes, 3, axis=0)  # stretches of three
+    copies = copies_of_stretches(~holes, None, 0)
+    assert copies is not None
+    own, unknown = copies.hidden[:, 0], holes | copies.hidden
+    beside_holes = holes[holes[:, 0]].mean(0)
+    np.testing.assert_allclose(unknown[own].mean(0), beside_holes, atol=0.06)
+    assert beside_holes[1] > beside_holes[2] + 0.2
+
+
+def test_columns_that_are_unknown_together_are_copied_together() -> None:
+    generator = np.random.default_rng(6)
+    holes = np.repeat(generator.random((40, 3)) < 0.3, 5, axis=0)[:, [0, 0, 1, 2]]
+    copies = copies_of_stretches(~holes, [np.array([0, 1]), np.array([0, 1]), np.array([2]), np.array([3])], 0)
+    assert copies is not None and copies.hidden[:, 0].any()
+    np.testing.assert_array_equal(copies.hidden[:, 0], copies.hidden[:, 1])

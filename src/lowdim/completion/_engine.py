@@ -33,6 +33,7 @@ NOT_LOW_RANK = 0.97  # of the biases-only error on held-out entries; above it th
 PERFECT = 1e-9  # an error, of the deviation of a column
 DOUBTFUL = 1_000  # held-out entries below which more tenths are held out, at the latest before the solver is given up
 FURTHER_CHECKS = 4
+TOGETHER = 2.0  # standard errors of errors that go together by stretches, taken as if they were independent
 LEAST_OVERSAMPLING = 1.2
 UNCHECKED = (
     "No entry could be held out: there are very few, or each is the only one of its row or column. So nothing checks a "
@@ -206,15 +207,22 @@ def complete(
     rank = solved.completion.factors[0].shape[1]
     remarks = [*solved.remarks, *_remarks(record, rank, entries), *_without_effect(record, settings)]
     name, completion = record.name, solved.completion
-    better = ratio < 1 if solved.checked is None else checks[0].is_clearly_better(checks[1])
+    alone_better = _is_better_alone(scaled, solved, checks)
+    if alone_better:
+        reason += (
+            "; the held-out stretches are too few to say whether it beats row and column means, single cells say so"
+        )
+    better = ratio < 1 if solved.checked is None else alone_better or checks[0].is_clearly_better(checks[1])
     insisted = solver is not None and np.isfinite(
         checks[0].rmse
     )  # a solver that was named is used, whatever its check says
     unchecked = record.fills_empty and checks[0].values.size == 0
     if unchecked:
         remarks.append("No known pixel could be held out, so nothing says how good the filled ones are.")
-    alone = unchecked or (record.fills_empty and not entries.col_counts.all())  # biases know nothing of such columns
-    if not (better or solved.sure or insisted or alone):
+    without_rival = unchecked or (
+        record.fills_empty and not entries.col_counts.all()
+    )  # biases know nothing of such columns
+    if not (better or solved.sure or insisted or without_rival):
         reason, name, completion, rank = (
             "no low-rank part predicts held-out entries better",
             "biases",
@@ -224,7 +232,7 @@ def complete(
         if checks[0].values.size == 0:
             reason = "no entry could be held out to check a low-rank part"
             remarks.append(UNCHECKED)
-    if NOT_LOW_RANK < ratio != 1.0:
+    if NOT_LOW_RANK < ratio != 1.0 and not alone_better:
         remarks.append(_beside_means(scaled, record, checks, ratio, used=name != "biases"))
     if name == "biases":
         checks = checks[1], checks[1]
@@ -250,11 +258,27 @@ def complete(
     )
 
 
+def _is_better_alone(entries: Entries, solved: Solved, checks: tuple[HeldOut, HeldOut]) -> bool:
+    """Whether parts that were hidden together leave open which is better, and all entries, each left out by itself, say the solver.
+
+    Such parts are like what is missing, but often few. So a solver that is clearly better on single entries is given up only where it is
+    clearly worse on the parts.
+    """
+    ours, biases = checks
+    open_still = not (ours.is_clearly_better(biases) or biases.is_clearly_better(ours, TOGETHER))
+    if not (solved.lacked and solved.alone and open_still):
+        return False
+    told = np.isfinite(solved.alone.predictions)
+    return solved.alone.of_places(told).is_clearly_better(left_out_biases(entries, told))
+
+
 def _biases_check(entries: Entries, solved: Solved, settings: Settings) -> HeldOut:
     """Biases on the entries that the solver has checked, left out as it left them out."""
     assert solved.checked is not None
-    if solved.at_once:
-        return solve_biases(entries, solved.checked, settings).held_out
+    if solved.lacked:
+        return HeldOut.by_parts(
+            entries, solved.checked, solved.lacked, lambda part: solve_biases(entries, part, settings).held_out
+        )
     return left_out_biases(entries, solved.checked)
 
 

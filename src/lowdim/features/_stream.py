@@ -184,9 +184,9 @@ def collected(stream: FeatureStream, positions: np.ndarray | None = None) -> dic
     return {key: torch.cat(parts[key]) for key in dict.fromkeys(stream.forward.keys) if key in parts}
 
 
-def tamed_layers(stream: FeatureStream) -> dict[Key, Float[Tensor, "n _d"]]:
-    """The same of all samples, each layer tamed."""
-    return {key: tame(rows) for key, rows in collected(stream).items()}
+def tamed_layers(stream: FeatureStream, positions: np.ndarray | None = None) -> dict[Key, Float[Tensor, "n _d"]]:
+    """The same, each layer tamed."""
+    return {key: tame(rows) for key, rows in collected(stream, positions).items()}
 
 
 def _key(name: str) -> Key:

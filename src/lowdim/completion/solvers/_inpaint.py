@@ -138,7 +138,7 @@ def solve_inpaint(entries: Entries, held: Mask, settings: Settings, start: Compl
     held_out = HeldOut(entries.cols[held], values, predictions, np.full(values.size, noise))
     shares = zip(("membrane", "thin plate", "low rank"), [*(1 - share) * smooth, share], strict=True)
     reason = "weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in shares if weight >= 0.005)
-    return Solved(completion, held_out, reason=reason, checked=held, at_once=True)
+    return Solved(completion, held_out, reason=reason, checked=held, lacked=(held,))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -149,6 +149,17 @@ class HeldOut:
         half = Z * float(np.std(squares, ddof=1)) / math.sqrt(squares.size)
         return rmse * math.sqrt(max(1 - half, 0.0)), rmse * math.sqrt(1 + half)
 
+    @staticmethod
+    def by_parts(
+        entries: Entries, checked: Mask, parts: Sequence[Mask], check: Callable[[Mask], "HeldOut"]
+    ) -> "HeldOut":
+        """Of the checked entries: each by what `check` predicts for the last of the parts that it is in."""
+        predictions, deviations = np.full((2, entries.size), np.nan)
+        for part in parts:
+            held = check(part)
+            predictions[part], deviations[part] = held.predictions, held.deviations
+        return HeldOut(entries.cols, entries.values, predictions, deviations).of_places(checked)
+
     def in_units(self, scale: Array) -> "HeldOut":
         """The same with each entry multiplied by the scale ``(n,)`` of its column."""
         units = scale[self.cols]
@@ -163,10 +174,10 @@ class HeldOut:
         """Some of them, in this order."""
         return HeldOut(self.cols[places], self.values[places], self.predictions[places], self.deviations[places])
 
-    def is_clearly_better(self, other: "HeldOut") -> bool:
-        """Whether the squared errors are smaller than the other's on the same entries by more than the standard error."""
+    def is_clearly_better(self, other: "HeldOut", margin: float = 1.0) -> bool:
+        """Whether the squared errors are smaller than the other's on the same entries by more than so many standard errors."""
         gain = (other.values - other.predictions) ** 2 - (self.values - self.predictions) ** 2
-        return bool(gain.size and gain.mean() > gain.std() / np.sqrt(gain.size))
+        return bool(gain.size and gain.mean() > margin * gain.std() / np.sqrt(gain.size))
 
     def is_uniform(self, scale: Array) -> bool:
         """Whether the errors call for one scale: they are about the same in all columns before the division.
@@ -246,8 +257,9 @@ class Settings:
 class Solved:
     """A completion of all entries, the check on held-out ones, and remarks on how sure it is and on what that rests.
 
-    `checked` says which entries the check is of, where these are not those that were to be held out, and `at_once` whether one fit lacked
-    all of them. `one_scale` says that it is of columns divided by the same, as `Settings.units` makes them.
+    `checked` says which entries the check is of, where these are not those that were to be held out, and `lacked` which entries each of the
+    fits lacked that check them; none where each was left out by itself. `alone` has all entries, each left out by itself, NaN where that was
+    not done. `one_scale` says that it is of columns divided by the same, as `Settings.units` makes them.
     """
 
     completion: Completion
@@ -256,7 +268,8 @@ class Solved:
     remarks: tuple[str, ...] = ()
     reason: str = ""
     checked: Mask | None = None
-    at_once: bool = False
+    lacked: tuple[Mask, ...] = ()
+    alone: HeldOut | None = None
     one_scale: bool = False
 
 

@@ -276,14 +276,13 @@ def _could_be_ratings(entries: Entries) -> bool:
 
 
 def _checks(entries: Entries, badly: Solved, settings: Settings) -> tuple[Mask, HeldOut]:
-    """Which entries are predicted without themselves, and how: those that the other solver lacked at once, or tenths of those it has checked."""
+    """Which entries are predicted without themselves, and how: in the parts that the other solver lacked, or in tenths of those it has checked."""
     assert badly.checked is not None
-    if badly.at_once:
-        return badly.checked, check_ratings(entries, badly.checked, settings)
-    tenths = [badly.checked & hold_out(entries, 0.1, settings.seed, part, last=True) for part in range(TENTHS)]
-    checks = [check_ratings(entries, tenth, settings) for tenth in tenths]
-    order = np.argsort(np.concatenate([np.flatnonzero(tenth) for tenth in tenths]))
-    return np.any(tenths, axis=0), checks[0].joined(*checks[1:]).of_places(order)
+    parts = badly.lacked or tuple(
+        badly.checked & hold_out(entries, 0.1, settings.seed, part, last=True) for part in range(TENTHS)
+    )
+    checked = badly.checked & np.any(parts, axis=0)
+    return checked, HeldOut.by_parts(entries, checked, parts, lambda part: check_ratings(entries, part, settings))
 
 
 def _reason(entries: Entries, settings: Settings) -> str | None:

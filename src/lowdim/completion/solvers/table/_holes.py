@@ -24,8 +24,8 @@ from lowdim.completion.solvers._solver import Array, Completion, Entries, HeldOu
 LONGER = 0.2  # more of the holes than by chance that are followed by another one
 UNEVEN = 2.0  # times the variance of the holes in a row that columns missing independently would give
 LEAST_ROWS, LEAST_HOLES = 30, 10
-LEAST_HELD = 0.1  # of the known cells of columns with holes
-MOST_SHIFTS = 20
+HELD_ALONE = 0.2  # of the known cells of columns with holes, where rows have no order
+LEAST_LEFT = 3  # known cells of a column
 SAMPLE = 20_000  # missing cells looked at
 CLEAR = 3.3  # standard errors of the difference: one table in a thousand by chance
 RELEVANT = 0.05  # deviations of a column
@@ -37,25 +37,56 @@ MOST_COPIES = 1_000  # in one fit
 BEYOND = 2  # lengths of a gap without end that are hidden beyond its copy
 
 
-def held_stretches(observed: Mask, together: Sequence[Indices] | None, seed: int) -> Mask | None:
-    """Known cells ``(m, n)`` to be held out: the holes, moved to other rows. None where the holes stand alone.
+def copies_of_stretches(observed: Mask, together: Sequence[Indices] | None, seed: int) -> "Copies | None":
+    """Copies ``(m, n)`` of stretches of holes at random places, until `HELD_ALONE` of the cells are hidden; None where the holes stand alone.
 
-    `together` has for each column those that are unknown whenever it is.
+    A copy is of the holes of one column that follow each other, with those beside them: a row that has another copy of all of its holes
+    would know less than those to be filled. `together` has for each column those that are unknown whenever it is.
     """
-    holes = ~observed
-    own = holes if together is None else holes[:, sorted({int(block[0]) for block in together})]
-    if not in_stretches(own):
+    (m, n), holes = observed.shape, ~observed
+    first = np.arange(n) if together is None else np.array([block[0] for block in together])
+    if not in_stretches(holes[:, np.unique(first)]):
         return None
-    generator = np.random.default_rng(seed)
-    held, wanted = np.zeros_like(holes), LEAST_HELD * observed[:, holes.any(0)].sum()
-    for _ in range(MOST_SHIFTS):
-        held |= np.roll(holes, generator.integers(1, len(holes)), axis=0) & observed
-        if held.sum() >= wanted:
+    hidden, number, count = np.zeros((m, n), bool), np.full((m, n), -1), 0
+    left = observed.sum(0)
+    least, wanted = np.maximum(KEPT * left, LEAST_LEFT), left.sum() - HELD_ALONE * left[holes.any(0)].sum()
+    generator, along = np.random.default_rng(seed), _along(holes)
+    runs = _runs(holes & observed.any(0) & (first == np.arange(n)))
+    for column, start, stop in runs[generator.integers(len(runs), size=MOST_COPIES)]:
+        if left.sum() <= wanted:
             break
-    left = observed & ~held
-    held[:, left.sum(0) < 3] = False  # a column keeps what it is predicted from
-    held[left.sum(1) == 0] = False
-    return held if held.any() else None
+        cols = ((generator.random(n) < along[column]) | (np.arange(n) == column))[first]
+        shape = holes[start:stop] & cols
+        if generator.random() * np.unique(first[shape.any(0)]).size > 1:
+            continue  # else a stretch of several columns would be copied once for each
+        top = generator.integers(m - (stop - start) + 1)
+        rows = slice(top, top + stop - start)
+        known = observed[rows] & ~hidden[rows]
+        new = shape & known
+        new &= left - new.sum(0) >= least
+        new[~(known & ~new).any(1)] = False  # a row keeps something
+        if new.any():
+            hidden[rows] |= new
+            number[rows][new] = count
+            left, count = left - new.sum(0), count + 1
+    return Copies(hidden, number) if count else None
+
+
+def _runs(holes: Mask) -> Indices:
+    """``(runs, 3)``: the column of each maximal run of holes, its first row and that after its last."""
+    steps = np.diff(np.pad(holes.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    return np.column_stack([*np.nonzero(steps > 0), np.nonzero(steps < 0)[1]])
+
+
+def _along(holes: Mask) -> Array:
+    """How often a hole of column k goes along with one of column j, ``(n, n)``: of the cells that are unknown in the rows of copies of j by
+    chance this share more makes those unknown as often as beside the holes of j."""
+    numbers, count = holes.astype(np.float32), holes.sum(0)
+    both = numbers.T @ numbers
+    beside = both / np.maximum(count, 1)[:, None]
+    alone = (count - both) / np.maximum(len(holes) - count, 1)[:, None]
+    free = (1 - alone) * beside
+    return np.divide(beside - alone, free, out=np.zeros_like(free), where=free > 0)
 
 
 def in_stretches(holes: Mask) -> bool:

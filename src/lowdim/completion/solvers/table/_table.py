@@ -23,7 +23,7 @@ from lowdim.completion.solvers._solver import (
     to_dense,
 )
 from lowdim.completion.solvers.table._factor_model import FactorModel, Rows, draws, sizes_of
-from lowdim.completion.solvers.table._holes import Copies, copies_of_gaps, held_stretches, not_at_random
+from lowdim.completion.solvers.table._holes import Copies, copies_of_gaps, copies_of_stretches, not_at_random
 from lowdim.completion.solvers.table._in_time import (
     CLASSES,
     Checked,
@@ -262,8 +262,17 @@ def _solve(entries: Entries, held: Mask, settings: Settings, start: Completion |
         remarks=remarks,
         checked=checked[entries.rows, entries.cols],
         reason="neighbours in time help" if in_time else "",
-        at_once=len(hidden) == 1,
+        lacked=tuple(one.hidden[entries.rows, entries.cols] for one in hidden),
+        alone=_alone(fitted, entries),
     )
+
+
+def _alone(fitted: TableCompletion, entries: Entries) -> HeldOut:
+    """Each known cell by models that have not seen it alone, where there is one."""
+    honest = np.full(fitted.values.shape, np.nan)
+    honest[fitted.stage.rows] = fitted.stage.honest
+    predictions = (fitted.mean + fitted.scale * honest)[entries.rows, entries.cols]
+    return HeldOut(entries.cols, entries.values, predictions, np.full(entries.size, np.nan))
 
 
 def _hidden(observed: Mask, settings: Settings, ordered: bool) -> list[Copies]:
@@ -271,8 +280,8 @@ def _hidden(observed: Mask, settings: Settings, ordered: bool) -> list[Copies]:
     if ordered:
         assert settings.clock is not None
         return copies_of_gaps(observed, settings.clock, settings.seed)
-    stretches = held_stretches(observed, settings.together, settings.seed)
-    return [] if stretches is None else [Copies.of_cells(stretches)]
+    copies = copies_of_stretches(observed, settings.together, settings.seed)
+    return [] if copies is None else [copies]
 
 
 def _suits(entries: Entries, settings: Settings) -> str:
