@@ -54,6 +54,17 @@ def listed(names: Any, most: int = 3) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def capped(names: Any, most: int = 8) -> str:
+    """Names after a colon, with the number of all where some are left out.
+
+    Example:
+        >>> capped(["a", "b"]), capped("abcd", most=2)
+        ('a, b', 'a, b, … (4 in all)')
+    """
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
 def share(value: float) -> str:
     """A share to five places; one that falls short of 1 by less says by how much.
 

@@ -109,7 +109,8 @@ class Images:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values under column names. Where there is no room for all columns, those of `drop` are left out first, in that order."""
+    """Rows of values under column names. Where there is no room for all columns, those of `drop` are left out first, in that order;
+    a terminal shows at most the first `most` rows."""
 
     name: str
     title: str
@@ -117,6 +118,7 @@ class Table:
     rows: Sequence[Sequence[Any]]
     caption: str = ""
     drop: Sequence[str] = ()
+    most: int | None = None
 
 
 Figure: TypeAlias = Lines | Surface | Matrix | Panels | Images

@@ -622,3 +622,114 @@ def test_a_pipe_that_could_hold_no_table_is_refused_without_opening(tmp_path: Pa
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match="is a pipe; a regular file is needed"):
         lowdim.complete(str(tmp_path / name))
+
+
+def wide_table(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """Ratings from 1 to 5, decimals with a comma, of 60 users in rows and 30 films in columns."""
+    generator = np.random.default_rng(0)
+    values = 3 + 1.5 * generator.normal(size=(60, 1)) + generator.normal(size=(1, 30))
+    stars = np.clip(np.round(values), 1, 5).astype(int)
+    holes = generator.random(stars.shape) < 0.7
+    lines = [";".join(["user", *(f"film {item}" for item in range(30))])]
+    for user, (row, hidden) in enumerate(zip(stars, holes, strict=True)):
+        lines.append(
+            ";".join([f"u{user}", *("" if hole else str(star) for star, hole in zip(row, hidden, strict=True))])
+        )
+    path = tmp_path / "wide.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path, holes
+
+
+@pytest.mark.filterwarnings("ignore::lowdim.completion.CompletionWarning")
+def test_a_wide_table_of_ratings_is_completed_as_ratings(run, tmp_path: Path) -> None:
+    path, holes = wide_table(tmp_path)
+    code, out, err = run(str(path), "--json", "--out", "r", "--solver", "ratings-quick")
+    assert code == 0
+    assert "read as ratings from 1 to 5, users in rows and items in 30 columns" in err
+    assert "--as table completes the columns instead" in err
+    result = json.loads(out)
+    assert result["names"] == ["user", "column", "value"]
+    before = pd.read_csv(path, sep=";")
+    after = pd.read_csv(tmp_path / "r" / "completed.csv", sep=";")
+    assert after.columns.tolist() == before.columns.tolist()
+    known, filled = before.iloc[:, 1:].to_numpy(), after.iloc[:, 1:].to_numpy()
+    np.testing.assert_array_equal(filled[~holes], known[~holes])
+    assert filled[holes].min() >= 1
+    assert filled[holes].max() <= 5
+    assert (filled[holes] % 1 != 0).any()
+    listed = pd.read_csv(tmp_path / "r" / "filled.csv", sep=";")
+    assert len(listed) == holes.sum()
+    code, _, err = run(str(path), "--as", "table", "--solver", "als", "--out", "s")
+    assert code == 0
+    assert "read as ratings" not in err
+
+
+def test_a_frame_of_ratings_comes_back_as_one() -> None:
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(generator.integers(1, 6, (40, 12)), columns=[f"f{item}" for item in range(12)]).astype("Int64")
+    frame = frame.mask(generator.random(frame.shape) < 0.6)
+    completed = lowdim.complete(frame, solver="ratings-quick").frame
+    assert completed.dtypes.tolist() == frame.dtypes.tolist()
+    assert not completed.isna().to_numpy().any()
+    assert completed.to_numpy().max() <= 5
+
+
+def test_columns_beside_wide_ratings_are_named_in_the_command(run, tmp_path: Path) -> None:
+    path, _ = wide_table(tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{lines[0]};age", *(f"{line};{row + 20}" for row, line in enumerate(lines[1:]))]))
+    options = "--solver", "ratings-quick", "--out"
+    code, _, err = run(str(path), "--solver", "als", "--out", "r")
+    assert code == 0
+    assert "--as ratings --pass age` completes them as such" in err
+    code, _, err = run(str(path), *options, "s", "--as", "ratings", "--pass", "age")
+    assert code == 0
+    assert "users in rows and items in 30 columns" in err
+
+
+def test_what_was_taken_for_what_and_its_names_are_said(run, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pairs = [(user, film) for user in range(12) for film in range(12) if generator.random() < 0.7]
+    lines = [f"r{user},f{film},{1 + (user + film) % 5}/5,2023-01-0{1 + user % 9}" for user, film in pairs]
+    (tmp_path / "t.csv").write_text("\n".join(["Reviewer,Film,Stars,When", *lines]))
+    (tmp_path / "p.csv").write_text("Reviewer,Film\nr0,f1\nr1,f1\n")
+    options = "--solver", "ratings-quick", "--predict", "p.csv", "--out", "r"
+    code, out, err = run("t.csv", *options)
+    assert code == 0
+    assert "users in 'Reviewer', items in 'Film', values in 'Stars'; not used: 'When'" in err
+    assert "Reviewer  Film  Stars" in out
+    predicted = pd.read_csv(tmp_path / "r" / "predictions.csv")
+    assert predicted.columns.tolist() == ["Reviewer", "Film", "Stars", "deviation", "number"]
+    assert predicted["Stars"].str.fullmatch(r"[1-5](\.\d+)?/5").all()
+
+
+def test_test_entries_are_measured(run, tmp_path: Path) -> None:
+    rows, cols = np.nonzero(np.random.default_rng(0).random((15, 12)) < 0.8)
+    values = (rows + cols) / 7.0
+    parts = {"rows": rows, "columns": cols, "values": values}
+    halves = {"train": np.arange(rows.size) >= 9, "test": np.arange(rows.size) < 9}
+    np.savez(
+        tmp_path / "t.npz",
+        **{f"{half}_{name}": part[own] for half, own in halves.items() for name, part in parts.items()},
+    )
+    code, out, _ = run("t.npz", "--solver", "als", "--json", "--out", "r")
+    assert code == 0
+    result = json.loads(out)
+    predicted = pd.read_csv(tmp_path / "r" / "predictions.csv")
+    error = np.sqrt(np.mean((predicted["values"] - (predicted["rows"] + predicted["columns"]) / 7) ** 2))
+    assert result["test_entries"] == 9
+    assert result["test_rmse"] == pytest.approx(error)
+    assert "on the 9 test values" in result["headline"]
+
+
+def test_the_error_is_that_of_the_clipped_predictions() -> None:
+    generator = np.random.default_rng(0)
+    values = np.clip(np.round(3 + 3 * np.outer(generator.normal(size=30), generator.normal(size=20))), 1, 5)
+    rows, cols = np.nonzero(generator.random(values.shape) < 0.7)
+    model = lowdim.completion.DeepMatrixCompletion(solver="als", rank=2, clip=(1, 5)).fit(
+        (rows, cols, values[rows, cols])
+    )
+    held, predicted = model.held_out_entries_
+    assert predicted.min() >= 1
+    assert predicted.max() <= 5
+    assert model.held_out_error_ == pytest.approx(np.sqrt(np.mean((held - predicted) ** 2)))

@@ -1,6 +1,7 @@
 """Files of triplets, tables and pictures: what is read, and errors that name the place."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,10 @@ import pytest
 from PIL import Image
 
 from lowdim.completion.entries._inputs import read_picture, sample_picture, to_png
-from lowdim.completion.entries._reading import has_triplets, read_pairs, read_triplets, triplets_in
+from lowdim.completion.entries._reading import has_triplets, is_ratings, read_pairs, read_triplets, triplets_in
+from lowdim.completion.entries._wide import wide_ratings
 from lowdim.errors import InputError, UsageError
-from lowdim.tables import GivenSource
+from lowdim.tables import GivenSource, read_file
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -156,3 +158,100 @@ def test_bad_pictures(tmp_path: Path) -> None:
         read_picture(tmp_path / "x.png", None)
     with pytest.raises(UsageError, match="Did you mean flower"):
         sample_picture("flowr", 0.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "written"),
+    [
+        (["3/5", "1 / 5", "5/5"], "3.52/5"),
+        (["3,0/5", "1,0/5", "4,5/5"], "3,52/5"),
+        (["3 stars", "1 star", "5 stars"], "3.52 stars"),
+        (["★★★", "★", "★★★★★"], "★★★★"),
+        (["★★★☆☆", "★☆☆☆☆", "★★★★½"], "★★★½☆"),
+    ],
+)
+def test_ratings_as_people_write_them(tmp_path: Path, ratings: list[str], written: str) -> None:
+    lines = "".join(f"u{row}\tf\t{rating}\n" for row, rating in enumerate(ratings))
+    path = write(tmp_path, "t.tsv", f"user\titem\trating\n{lines}")
+    for read in (read_triplets(path, None, None, None), triplets_in(read_file(path), None, None, None)):
+        assert read.entries.values.tolist() in ([3, 1, 5], [3, 1, 4.5])
+        assert read.write is not None
+        assert read.write(3.518) == written
+
+
+def test_the_line_of_a_rating_of_another_form_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "user,item,rating\na,b,3/5\na,c,4/5\nd,c,good\n")
+    with pytest.raises(InputError, match=r"line 4: 'good' in column 'rating'.*3/5, 4 stars"):
+        triplets_in(read_file(path), None, None, None)
+
+
+def test_users_items_ratings_and_times_without_a_header(tmp_path: Path) -> None:
+    lines = [f"{user}\t{item}\t{1 + user * item % 5}" for user in range(1, 9) for item in range(20, 26)]
+    timed = [f"{line}\t{880000000 + 7 * row}" for row, line in enumerate(lines)]
+    for name, rows in (("u.txt", lines), ("v.txt", timed)):
+        source = read_file(write(tmp_path, name, "\n".join(rows)))
+        assert is_ratings(source)
+        assert triplets_in(source, None, None, None).entries.shape == (8, 6)
+    others = {
+        "a pair twice": [*timed, timed[0]],
+        "no times": [f"{line}\t{row}" for row, line in enumerate(lines)],
+        "a hole": [*timed[:-1], timed[-1].rsplit("\t", 2)[0] + "\t\t880000000"],
+        "many levels": [f"{row}\t{row % 7}\t{row * 3}" for row in range(40)],
+    }
+    for rows in others.values():
+        assert not is_ratings(read_file(write(tmp_path, "w.txt", "\n".join(rows))))
+
+
+def test_arrays_of_training_and_test(tmp_path: Path) -> None:
+    train = {"rows": np.array([3, 3, 1]), "columns": np.array([0, 2, 2]), "values": np.array([1.0, 2.0, 3.0])}
+    test = {"rows": np.array([1]), "columns": np.array([0]), "values": np.array([4.0])}
+    parts = {f"{half}_{name}": array for half, own in (("train", train), ("test", test)) for name, array in own.items()}
+    np.savez(tmp_path / "t.npz", **parts)
+    read = read_triplets(tmp_path / "t.npz", None, None, None)
+    assert read.entries.size == 3
+    assert read.asked is not None
+    assert [ids.tolist() for ids in read.asked] == [["1"], ["0"]]
+    assert read.truth is not None
+    assert read.truth.tolist() == [4.0]
+
+
+def test_names_in_a_message_are_a_few() -> None:
+    frame = pd.DataFrame(np.ones((2, 120)), columns=[f"film {place}" for place in range(120)])
+    with pytest.raises(InputError, match=r"film 7, … \(120 in all\)\.$"):
+        triplets_in(GivenSource(frame), None, None, None)
+
+
+def wide_frame(**others: Any) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    values = generator.integers(1, 6, (40, 12)).astype(float)
+    values[generator.random(values.shape) < 0.7] = np.nan
+    values[:, 3] = np.where(np.isnan(values[:, 3]), np.nan, 5)  # all who have seen it agree
+    frame = pd.DataFrame(values, columns=[f"film {place}" for place in range(12)])
+    frame.insert(0, "user", [f"u{row}" for row in range(40)])
+    return frame.assign(**others)
+
+
+@pytest.mark.parametrize(
+    ("frame", "one"),
+    [
+        (wide_frame(), True),
+        (wide_frame().assign(user=range(7, 47)), True),
+        (wide_frame().iloc[:, 1:], True),
+        (wide_frame().iloc[:, :8], False),
+        (wide_frame(**{"film 2": [1.5, *[np.nan] * 39]}), False),
+        (wide_frame(**{"film 2": [1, 90, *[np.nan] * 38]}), False),
+        (wide_frame().fillna(dict.fromkeys([f"film {place}" for place in range(8)], 3.0)), False),
+    ],
+)
+def test_a_table_of_users_by_items_is_one_of_ratings(frame: pd.DataFrame, one: bool) -> None:
+    source = GivenSource(frame)
+    wide = wide_ratings(source, source.table())
+    assert wide.is_one is one
+    assert not (one and wide.others)
+
+
+def test_what_ratings_would_leave_out_is_known() -> None:
+    source = GivenSource(wide_frame(age=list(range(20, 60)), sex=["m", "f"] * 20))
+    wide = wide_ratings(source, source.table())
+    assert wide.is_one
+    assert wide.others == ("age", "sex")

@@ -18,6 +18,7 @@ from lowdim.report._interactive import to_plotly
 from lowdim.report._page import to_html
 from lowdim.report._svg import legend_names
 from lowdim.report._tables import to_csv
+from lowdim.report._terminal import to_terminal
 from lowdim.report.answers import headline
 
 HOSTILE = [
@@ -375,3 +376,11 @@ def test_a_page_holds_no_control_character():
     made = to_html(Page("What is in a\x1b[31m", "Nothing.", [hostile]))
     assert "cat\ufffd]0;owned\ufffd.png" in made
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", made)
+
+
+def test_a_terminal_shows_the_first_rows_of_a_long_table() -> None:
+    table = Table("t", "title", ("name", "value"), [(f"c{row}", row) for row in range(30)], most=20)
+    text = to_terminal(table, 80)
+    assert "c19" in text
+    assert "c20" not in text
+    assert "and 10 more (in the page)" in text

@@ -241,3 +241,17 @@ def test_times_that_are_unknown_lie_between_their_neighbours() -> None:
     found = table_of_frame(panel.astype({"year": "Int64"}))
     assert (found.time, found.entity) == ("year", "who") and found.clock is not None
     assert found.clock[:, 1].tolist() == [1990, 1991, 1992, 1993, 1994] * 2
+
+
+def test_few_whole_numbers_are_filled_between_the_least_and_the_largest() -> None:
+    frame = pd.DataFrame(
+        {"stars": pd.array([1, 5, None, None], "Int64"), "count": pd.array([*range(11), None], "Int64")[8:]}
+    )
+    table = table_of_frame(frame)
+    filled = table.filled(np.array([[1, 8], [5, 9], [6.4, 10], [-1, 12.2]]), np.ones((4, 2)))
+    assert [filled[2, 0].value, filled[3, 0].value] == [5, 1]
+    assert filled[2, 0].low < 5 < filled[2, 0].high
+    other = table.like(pd.DataFrame({"stars": pd.array([2, None], "Int64"), "count": pd.array([1, 2], "Int64")}))
+    assert other.filled(np.array([[2.0, 1.0], [9.0, 2.0]]))[1, 0].value == 5, (
+        "the bounds are those of the table that was fitted"
+    )

@@ -1,9 +1,11 @@
 """``lowdim complete``: fill the holes of a matrix."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,14 +21,17 @@ if TYPE_CHECKING:
     from lowdim.completion import DeepMatrixCompletion
     from lowdim.completion.entries._inputs import Picture
     from lowdim.completion.entries._reading import TableFile, Texts, Triplets
+    from lowdim.completion.entries._wide import Wide
     from lowdim.report import Page, Result
-    from lowdim.tables import GivenSource
+    from lowdim.tables import Filled, GivenSource
     from lowdim.tables import Source as Columns
 
     Source = Triplets | TableFile | Picture
     Pairs = tuple[Texts, Texts]
+    FilledCells = dict[tuple[int, int], Filled]
 
 LARGE_FILE = 20_000_000  # bytes
+MOST_LONG = 10  # columns of a file with one rating in each row, unless their names say so
 MOST_RATINGS = 50  # different values up to which they are a scale
 EXAMPLES = 8  # filled cells on the page
 LARGEST_TABLE = 2_000_000  # cells of a matrix of triplets that are written without being asked for
@@ -170,21 +175,19 @@ def complete(
             return Result(
                 "complete", {"run_folder": path, **result}, _page(result), folder=path, remarks=_remarks(result)
             )
-        result, page, model = _run(folder, source, options, pairs, known)
+        result, page, model, filled = _run(folder, source, options, pairs, known)
         result["seconds"] = round(monotonic() - begun, 3)
         folder.finish(result)
-    value_ = model if given is None else _Filled(model, given)
+    value_ = model if given is None else _Filled(model, given, filled)
     return Result("complete", {"run_folder": path, **result}, page, value=value_, folder=path, remarks=_remarks(result))
 
 
 class _Filled:
     """A completed frame or array, and the model that completed it, whose attributes are attributes of this, too."""
 
-    def __init__(self, model: "DeepMatrixCompletion", given: "GivenSource") -> None:
-        from lowdim.completion._estimator import fill_table
-
+    def __init__(self, model: "DeepMatrixCompletion", given: "GivenSource", filled: "FilledCells") -> None:
         self.model = model
-        self.frame = given.filled(fill_table(model, model._table)) if model._table else given.given
+        self.frame = given.filled(filled)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
@@ -249,10 +252,12 @@ def _read(
             return inputs.read_picture(path, existing_file(mask, "The mask") if mask else None)
         if path.suffix == ".npz":
             _refuse(f"{file} holds triplets, no table of columns", _of_a_table(columns) | {"sheet": form["sheet"]})
-            return reading.read_triplets(path, *triplets, missing=columns["missing"])
+            return _told(reading.read_triplets(path, *triplets, missing=columns["missing"]))
         if as_ != As.table and _large_triplets(path, triplets, form["separator"]):
             _refuse(f"{file} is read as ratings", _of_a_table(columns))
-            return reading.read_triplets(path, *triplets, delimiter=form["separator"], missing=columns["missing"])
+            return _told(
+                reading.read_triplets(path, *triplets, delimiter=form["separator"], missing=columns["missing"])
+            )
     source = read_file(file if file == "-" else path, **form)
     if source.form:
         say(f"read as: {source.form}")
@@ -266,23 +271,64 @@ def _of_columns(
     as_: As,
     columns: dict[str, Any],
 ) -> "Source":
-    """Ratings or a table, by the names of the columns."""
+    """Ratings or a table, by the names of the columns and what they hold."""
+    from lowdim._numbers import capped
     from lowdim.completion.entries import _reading as reading
+    from lowdim.completion.entries._wide import wide_ratings
     from lowdim.errors import UsageError
 
-    if as_ == As.ratings or any(triplets) or (as_ == As.auto and reading.is_ratings(source)):
+    long = any(triplets) or (as_ != As.table and reading.is_ratings(source))
+    if not long and as_ == As.ratings and len(source.names) > MOST_LONG:
+        ordered = {name: columns[name] for name in ("time", "entity")}
+        _refuse(f"{file} is read as ratings", ordered)
+        wide = wide_ratings(source, source.table(**columns))
+        if len(wide.columns) > 1:
+            return _told(reading.triplets_of(wide), wide)
+    if long or as_ == As.ratings:
         others = reading.other_columns_with_holes(source)
         if others and as_ == As.auto and not any(triplets):
             raise UsageError(
-                f"{file} has the columns of ratings, and {', '.join(map(repr, others))} with empty cells. Say what to complete: the "
+                f"{file} has the columns of ratings, and {capped(map(repr, others))} with empty cells. Say what to complete: the "
                 f"ratings, `lowdim complete {file} --as ratings`, or the table, `lowdim complete {file} --as table`."
             )
         _refuse(f"{file} is read as ratings", _of_a_table(columns))
-        return reading.triplets_in(source, *triplets, columns["missing"])
+        return _told(
+            reading.triplets_in(source, *triplets, columns["missing"]), undo=as_ == As.auto and not any(triplets)
+        )
     table = reading.read_table(source, **columns)
+    if as_ == As.auto and table.table.clock is None and not any(columns[name] for name in ("kinds", "only", "time")):
+        wide = wide_ratings(source, table.table)
+        if wide.is_one and not wide.others:
+            return _told(reading.triplets_of(wide), wide, undo=True)
+        if wide.is_one:
+            passed = ",".join([*columns["passed"], *wide.others])
+            say(
+                f"{len(wide.columns)} columns look like ratings from {wide.low:g} to {wide.high:g}; "
+                f"`lowdim complete {file} --as ratings --pass {quote(passed)}` completes them as such"
+            )
     for line in [*table.table.describe(), *table.table.notes]:
         say(line)
     return table
+
+
+def _told(source: "Triplets", wide: "Wide | None" = None, *, undo: bool = False) -> "Triplets":
+    """The same, once it was said what was taken for what."""
+    from lowdim._numbers import capped, percent
+
+    back = "; --as table completes the columns instead" if undo else ""
+    if wide is not None:
+        others = f"; {capped(map(repr, wide.others))} passed through" if wide.others else ""
+        say(
+            f"read as ratings from {wide.low:g} to {wide.high:g}, users in rows and items in {len(wide.columns)} columns, {percent(wide.empty)} of the "
+            f"cells empty; filled with two decimals{others}{back}"
+        )
+        return source
+    user, item, value = map(repr, source.names)
+    unused = f"; not used: {capped(map(repr, source.unused))}" if source.unused else ""
+    say(f"read as ratings: users in {user}, items in {item}, values in {value}{unused}{back}")
+    if source.truth is not None:
+        say(f"{source.truth.size:,} test entries are predicted and measured")
+    return source
 
 
 def _of_a_table(columns: dict[str, Any]) -> dict[str, Any]:
@@ -330,7 +376,8 @@ def _asked(source: "Source") -> "Pairs | None":
 
     if not isinstance(source, Triplets) or source.asked is None:
         return None
-    say(f"{len(source.asked[0])} rows without a value in {source.names[2]!r} are what is predicted")
+    if source.truth is None:
+        say(f"{len(source.asked[0])} rows without a value in {source.names[2]!r} are what is predicted")
     return source.asked
 
 
@@ -351,11 +398,11 @@ def _read_known(source: "Source", paths: dict[str, Path | None]) -> dict[str, An
 
 def _run(
     folder: "RunFolder", source: "Source", options: dict[str, Any], pairs: "Pairs | None", known: dict[str, Any]
-) -> "tuple[dict[str, Any], Page, DeepMatrixCompletion]":
+) -> "tuple[dict[str, Any], Page, DeepMatrixCompletion, FilledCells]":
     import warnings
 
     from lowdim.completion import CompletionWarning, DeepMatrixCompletion
-    from lowdim.completion._estimator import fit_with_journal
+    from lowdim.completion._estimator import fill_table, fit_with_journal
     from lowdim.completion.entries._inputs import Picture, to_png
     from lowdim.completion.entries._reading import TableFile, Triplets
     from lowdim.completion.solvers._solver import Journal
@@ -369,7 +416,7 @@ def _run(
         warnings.simplefilter("always", CompletionWarning)
         with progress("sweeps") as update:
             fit_with_journal(model, _matrix(source), Journal(folder.state, update), **known)
-        pictures, course, tables = [], [], {}
+        pictures, course, tables, cells_filled = [], [], {}, {}
         if isinstance(source, Picture):
             filled = source.filled(model.transform(entries))
             output = str(folder.write("completed.png", to_png(filled)))
@@ -378,11 +425,25 @@ def _run(
             size = {"height": height, "width": width, "channels": channels, "missing": int(source.missing.sum())}
             tables = {"picture": size}
         elif isinstance(source, TableFile):
-            output, tables, course = _write_table(folder, source, model)
+            cells_filled = fill_table(model, source.table)
+            output, tables, course = _write_table(folder, source, cells_filled)
             errors = _errors_by_column(source, model)
             tables["columns"] = [column | errors.get(column["name"], _UNJUDGED) for column in tables["columns"]]
+        elif source.wide is not None and pairs is None:
+            cells_filled = _fill_wide(source.wide, model)
+            output = _write_cells(folder, source.wide.source, cells_filled, lambda _, value: round(value, 2))
+            examples = _examples(source.wide.source, cells_filled)
+            tables = {
+                "examples": [
+                    one | {"row": str(source.wide.ids[row])}
+                    for one, (row, _) in zip(examples, sorted(cells_filled), strict=False)
+                ]
+            }
         else:
             output, tables = _write(folder, source, model, pairs)
+        if isinstance(source, Triplets):
+            tables |= {"names": list(source.names)}
+            tables |= {} if source.truth is None or pairs is None else _tested(model, *pairs, source.truth)
     nothing = "filled" in tables and not tables["filled"]  # a model of what nobody asks for needs no remarks
     remarks = ([] if nothing else [str(one.message) for one in caught]) + _unknown_columns(source, model)
     result = {
@@ -394,7 +455,7 @@ def _run(
     }
     page = _page(result, model.held_out_entries_, pictures, course)
     result["figures"] = write_report(folder, page)
-    return result, page, model
+    return result, page, model, cells_filled
 
 
 def _page(result: dict[str, Any], held_out: Any = None, pictures: Any = (), course: Any = ()) -> "Page":
@@ -464,32 +525,80 @@ def _matrix(source: "Source") -> Any:
     return source
 
 
+def _write_cells(
+    folder: "RunFolder", source: "Columns", filled: "FilledCells", write: Callable[[int, float], Any]
+) -> str:
+    """Writes the table in the form of its file, its deviations, and the list of filled cells, whose bounds are written by column."""
+    output = folder.write(f"completed{source.suffix}", source.written(filled))
+    rows: list[list[Any]] = [["row", "line", "column", "value", "low", "high", "probability", "deviation"]]
+    for (row, place), cell in sorted(filled.items()):
+        bounds = [None if bound is None else write(place, bound) for bound in (cell.low, cell.high)]
+        rows.append([row + 1, source.line(row), cell.column, cell.value, *bounds, cell.probability, cell.deviation])
+    folder.write("filled.csv", source.beside(rows))
+    names = source.names
+    deviations: list[list[Any]] = [[None for _ in names] for _ in range(len(source.cells))]
+    for (row, column), cell in filled.items():
+        deviations[row][column] = float(f"{cell.deviation:.6g}")
+    folder.write("deviations.csv", source.beside([names, *deviations]))
+    return str(output)
+
+
+def _examples(source: "Columns", filled: "FilledCells") -> list[dict[str, Any]]:
+    return [
+        {
+            "row": row if (line := source.line(row)) is None else line,
+            "column": cell.column,
+            "value": str(cell.value),
+            "deviation": cell.deviation,
+        }
+        for (row, _), cell in sorted(filled.items())[:EXAMPLES]
+    ]
+
+
+def _fill_wide(wide: "Wide", model: "DeepMatrixCompletion") -> "FilledCells":
+    """What stands in the empty cells of ratings in a wide table."""
+    from lowdim._intervals import Z
+    from lowdim.tables import Filled
+
+    filled: FilledCells = {}
+    for rows, items in wide.holes():
+        values, deviations = model.predict(wide.ids[rows], wide.names[items], return_std=True)
+        for row, item, value, deviation in zip(
+            rows.tolist(), items.tolist(), values.tolist(), deviations.tolist(), strict=True
+        ):
+            low, high = value - Z * deviation, value + Z * deviation
+            cell = Filled(row, wide.columns[item].name, wide.written(item, value), low, high, None)
+            filled[row, int(wide.places[item])] = cell
+    return filled
+
+
+def _tested(model: "DeepMatrixCompletion", rows: Any, cols: Any, truth: Any) -> dict[str, Any]:
+    """The error on entries of a test, with its 90 % interval."""
+    import numpy as np
+
+    from lowdim.completion.solvers._solver import HeldOut
+
+    predictions = np.asarray(model.predict(rows, cols))
+    test = HeldOut(np.zeros(len(truth), np.intp), truth, predictions, np.ones(len(truth)))
+    interval = test.rmse_interval
+    return {
+        "test_rmse": _finite(test.rmse),
+        "test_rmse_interval": None if interval is None else list(interval),
+        "test_entries": len(truth),
+    }
+
+
 def _write_table(
-    folder: "RunFolder", source: "TableFile", model: "DeepMatrixCompletion"
+    folder: "RunFolder", source: "TableFile", filled: "FilledCells"
 ) -> tuple[str, dict[str, Any], list[Any]]:
-    """Writes the table in the form of its file, its deviations, and the list of filled cells; returns the first, what was filled, and how it
-    lies in time."""
+    """Writes what was filled, as `_write_cells` does; returns the file, what was filled, and how it lies in time."""
     from collections import Counter
 
     import numpy as np
 
-    from lowdim.completion._estimator import fill_table
     from lowdim.report.completion import in_time
 
-    filled = fill_table(model, source.table)
-    output = folder.write(f"completed{source.source.suffix}", source.source.written(filled))
-    rows: list[list[Any]] = [["row", "line", "column", "value", "low", "high", "probability", "deviation"]]
-    for (row, place), cell in sorted(filled.items()):
-        write = source.table.columns[place].write
-        bounds = [None if bound is None else write(bound) for bound in (cell.low, cell.high)]
-        line = source.source.line(row)
-        rows.append([row + 1, line, cell.column, cell.value, *bounds, cell.probability, cell.deviation])
-    folder.write("filled.csv", source.source.beside(rows))
-    names = source.source.names
-    deviations: list[list[Any]] = [[None for _ in names] for _ in range(len(source.source.cells))]
-    for (row, column), cell in filled.items():
-        deviations[row][column] = float(f"{cell.deviation:.6g}")
-    folder.write("deviations.csv", source.source.beside([names, *deviations]))
+    output = _write_cells(folder, source.source, filled, lambda place, bound: source.table.columns[place].write(bound))
     counts = Counter(place for _, place in filled)
     used = np.any([column.known for column in source.table.columns], axis=0)
     columns = [
@@ -501,18 +610,10 @@ def _write_table(
         }
         for place, one in enumerate(source.table.columns)
     ]
-    examples = [
-        {
-            "row": row if (line := source.source.line(row)) is None else line,
-            "column": cell.column,
-            "value": str(cell.value),
-            "deviation": cell.deviation,
-        }
-        for (row, _), cell in sorted(filled.items())[:EXAMPLES]
-    ]
+    examples = _examples(source.source, filled)
     counted = "from 0" if source.source.line(0) is None else "as in the file"
     told = {"columns": columns, "filled": len(filled), "examples": examples, "rows_counted": counted}
-    return str(output), told, in_time(source.table, filled)
+    return output, told, in_time(source.table, filled)
 
 
 def _write(
@@ -524,8 +625,13 @@ def _write(
     if pairs is not None:
         rows = _predictions(source, model, *pairs)
         examples = [
-            {"row": row, "column": column, "value": float(value), "deviation": float(deviation)}
-            for row, column, value, deviation in rows[1 : EXAMPLES + 1]
+            {
+                "row": row,
+                "column": column,
+                "value": value if source.write else float(value),
+                "deviation": float(deviation),
+            }
+            for row, column, value, deviation, *_ in rows[1 : EXAMPLES + 1]
         ]
         return str(folder.write("predictions.csv", _csv(rows))), {"examples": examples}
     if model.shape_[0] * model.shape_[1] > LARGEST_TABLE:
@@ -547,7 +653,7 @@ def _write(
         [
             row_ids[row],
             *(
-                _given(value, own)
+                _given(value, own, source.write)
                 for value, own in zip(completed[row, across].tolist(), known[row, across], strict=True)
             ),
         ]
@@ -565,8 +671,10 @@ def _by_number(ids: Any) -> Any:
     return np.argsort([int(text) for text in texts], kind="stable") if plain else np.arange(len(texts))
 
 
-def _given(value: float, known: bool) -> str:
-    """A known whole number as such, everything else with all its digits."""
+def _given(value: float, known: bool, write: Callable[[float], str] | None) -> str:
+    """A rating as the file has it; a known whole number as such, everything else with all its digits."""
+    if write is not None:
+        return write(value)
     return str(int(value)) if known and value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
@@ -584,20 +692,25 @@ def _with_new_ids(source: "Triplets", model: "DeepMatrixCompletion") -> Any:
 
 
 def _predictions(source: "Triplets", model: "DeepMatrixCompletion", rows: Any, cols: Any) -> list[list[str]]:
-    """The predictions of pairs of ids with their deviations."""
+    """The predictions of pairs of ids with their deviations; the numbers, too, where ratings are written in another way."""
     values, deviations = model.predict(rows, cols, return_std=True)
     numbers = zip(rows, cols, values.tolist(), deviations.tolist(), strict=True)
-    return [[*source.names, "deviation"], *([str(r), str(c), repr(v), repr(d)] for r, c, v, d in numbers)]
+    write = source.write
+    if write is None:
+        return [[*source.names, "deviation"], *([str(r), str(c), repr(v), repr(d)] for r, c, v, d in numbers)]
+    rows = ([str(r), str(c), write(v), repr(d), repr(v)] for r, c, v, d in numbers)
+    return [[*source.names, "deviation", "number"], *rows]
 
 
 def _unknown_columns(source: "Source", model: "DeepMatrixCompletion") -> list[str]:
     """A warning of columns without entries of which nothing tells the values, not even a mean."""
+    from lowdim._numbers import capped
     from lowdim.completion.entries._inputs import Picture
     from lowdim.completion.entries._reading import TableFile
 
     if isinstance(source, TableFile):
         names = [repr(column.name) for column in source.table.columns if column.kind == "empty" and column.name]
-        return [f"No cell of column {', '.join(names)} is known, so nothing is filled in there."] if names else []
+        return [f"No cell of column {capped(names)} is known, so nothing is filled in there."] if names else []
     if isinstance(source, Picture) and not model._seen.all():
         count = int((~model._seen).sum()) // source.pixels.shape[2]
         return [f"{count} columns of the picture have no known pixel and stay black. Mask fewer pixels."]
@@ -712,6 +825,8 @@ def _digest(source: "Source") -> str:
     texts: Any = None
     if isinstance(source, Triplets):
         texts = source.row_ids.tolist(), source.column_ids.tolist(), source.names
+        if source.wide is not None:
+            texts = *texts, hashlib.sha256(source.wide.source.written({})).hexdigest()
     elif isinstance(source, TableFile):
         written = hashlib.sha256(source.source.written({})).hexdigest()
         texts = written, [(column.name, column.kind) for column in source.table.columns]

@@ -59,7 +59,7 @@ class Completed:
         solver: The solver that was used, or ``"biases"`` where none did better.
         reason: Why this solver.
         held_out: Predictions of the held-out entries, in the user's units.
-        biases_rmse: Root mean square error of biases only on the same entries.
+        biases_held_out: The same by biases only.
         ratio: The quotient of the two errors in units of ``scale``.
         sure: Whether the solver vouches for an exact recovery; None where that is not its claim.
         oversampling: Entries per degree of freedom of a matrix of this rank.
@@ -77,7 +77,7 @@ class Completed:
     solver: str
     reason: str
     held_out: HeldOut
-    biases_rmse: float
+    biases_held_out: HeldOut
     ratio: float
     sure: bool | None
     oversampling: float
@@ -248,7 +248,7 @@ def complete(
         solver=name,
         reason=reason,
         held_out=checks[0].in_units(divisor * unit),
-        biases_rmse=checks[1].in_units(divisor * unit).rmse,
+        biases_held_out=checks[1].in_units(divisor * unit),
         ratio=ratio,
         sure=solved.sure if name == record.name else baseline.sure,
         oversampling=entries.oversampling(rank) if rank else float("inf"),

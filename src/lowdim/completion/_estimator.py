@@ -92,7 +92,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
             `als`, `gd`) or shrunk to what is typical (`table`, `ratings`).
         column_kinds_: For a frame with columns of several kinds: what each column is.
         remarks_: What else the user should know; also given as `CompletionWarning`.
-        held_out_entries_: Values and predictions of the held-out entries, in the input's units.
+        held_out_entries_: Values and predictions of the held-out entries, in the input's units; these are clipped, too.
         held_out_columns_: In which column of the matrix each of them stands (a category has one for each of its levels).
         shape_: ``(m, n)`` of the training matrix.
         row_ids_, column_ids_: The ids of triplets with text ids, in the order of rows and columns; otherwise None.
@@ -531,10 +531,14 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self.singular_values_ = singular_values(done.factors)
         self.rank_ = self.singular_values_.size
         self.n_iter_, self.converged_ = done.completion.iterations, done.completion.converged
-        self.held_out_interval_ = done.held_out.rmse_interval
-        self.held_out_error_, self.biases_error_ = done.held_out.rmse, done.biases_rmse
+        held_out, by_biases = (
+            replace(check, predictions=self._within_bounds(check.predictions, check.cols))
+            for check in (done.held_out, done.biases_held_out)
+        )
+        self.held_out_interval_ = held_out.rmse_interval
+        self.held_out_error_, self.biases_error_ = held_out.rmse, by_biases.rmse
         self.held_out_ratio_, self.oversampling_ = done.ratio, done.oversampling
-        self.held_out_entries_ = done.held_out.values, done.held_out.predictions
+        self.held_out_entries_ = held_out.values, held_out.predictions
         self.held_out_columns_ = done.held_out.cols
         self.unidentified_rows_, self.unidentified_columns_ = done.thin_rows, done.thin_cols
         for remark in done.remarks:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from textwrap import wrap
 
 from lowdim._names import short_names
@@ -17,8 +18,11 @@ def to_terminal(table: Table, width: int | None = None) -> str:
     Names in the first column are cut to their last parts where they are paths; where they would still take more than half of the
     line, they go on in the next one between two words, or, where a word alone is too long, numbers stand for them and a list below
     says which is which. No word is broken anywhere. Columns that do not fit are left
-    out, in the order of `Table.drop` and then from the right, and named below.
+    out, in the order of `Table.drop` and then from the right, and named below. So is the number of rows beyond `Table.most`.
     """
+    more = 0 if table.most is None else max(len(table.rows) - table.most, 0)
+    if more:
+        table = replace(table, rows=table.rows[: table.most])
     width = width or shutil.get_terminal_size((160, 24)).columns
     columns = [str(column) for column in table.columns]
     cells = [[_plain(number(cell)) for cell in row] for row in table.rows]
@@ -32,6 +36,7 @@ def to_terminal(table: Table, width: int | None = None) -> str:
     cells = [[key.get(name, name), *row[1:]] for name, row in zip(names, cells, strict=True)]
     kept, left_out = _fitting(columns, cells, table.drop, width)
     text = _drawn(table, columns, cells, kept, width)
+    text += f"and {more:,} more (in the page)\n" if more else ""
     text += "".join(f"{place} {name}\n" for name, place in key.items())
     if left_out:
         text += f"not shown for want of width: {'; '.join(left_out)}\n"

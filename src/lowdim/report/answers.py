@@ -333,6 +333,9 @@ def _complete(result: Result) -> str:
     elif checked:
         error += f" (root mean square {number(own)}{sure} against {number(means)})"
     recovered = " The matrix is recovered for sure." if result["sure"] else ""
+    if result.get("test_rmse") is not None:
+        within = _within(result["test_rmse_interval"])
+        error += f"; {number(result['test_rmse'])}{within} on the {_counted(result['test_entries'], 'test value')}"
     return f"A matrix of {rows:,} x {columns:,} completed from {result['observed']:,} entries{error}.{recovered}"
 
 

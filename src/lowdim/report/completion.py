@@ -25,9 +25,12 @@ def completion_sections(
     figures: list[Figure] = []
     tables = [_numbers(result)]
     if "columns" in result:
+        columns = result["columns"]
+        if len(columns) > _MOST_PRINTED:
+            columns = sorted(columns, key=lambda column: -column["filled"])
         rows = [
             (column["name"], column["kind"], column["filled"], column["error_ratio"], *_behind(column))
-            for column in result["columns"]
+            for column in columns
         ]
         tables.insert(
             0,
@@ -37,6 +40,7 @@ def completion_sections(
                 ("column", "kind", "filled", "error over that of its mean", "90 % interval", "checked cells"),
                 rows,
                 drop=("checked cells", "90 % interval"),
+                most=_MOST_PRINTED,
             ),
         )
     if result.get("examples"):
@@ -110,9 +114,10 @@ def _examples(result: Mapping[str, Any]) -> Table:
     if counted := result.get("rows_counted"):
         title += f", rows counted {counted}"
     if "filled" not in result:
-        title = "The first of the pairs that were asked for"
+        title = "The first of the predictions"
     caption = "One standard deviation of a number; of a level, the probability of another."
-    return Table("examples", title, ("row", "column", "value", "deviation"), rows, caption)
+    names = result.get("names", ("row", "column", "value"))
+    return Table("examples", title, (*names, "deviation"), rows, caption)
 
 
 def _by_column(result: Mapping[str, Any]) -> list[Figure]:
@@ -142,6 +147,8 @@ def _by_column(result: Mapping[str, Any]) -> list[Figure]:
 
 
 _TERMS = {"held-out": "of known entries, each predicted without being looked at"}
+_MOST_PRINTED = 20
+"""Columns in the terminal."""
 _MOST = 30
 """Columns in a figure."""
 _COURSES, _COURSE = 3, 600
@@ -162,6 +169,10 @@ def _numbers(result: Mapping[str, Any]) -> Table:
             ("held-out error (root mean square)", result["held_out_rmse"]),
             *([("its 90 % interval", " to ".join(number(end) for end in interval))] if interval else []),
         ]
+        if result.get("test_rmse") is not None:
+            rows.append(("error on the test entries (root mean square)", result["test_rmse"]))
+            ends = result["test_rmse_interval"]
+            rows += [("its 90 % interval", " to ".join(number(end) for end in ends))] if ends else []
         if result["solver"] != "biases":
             rows.append(("held-out error of row and column means", result["biases_only_rmse"]))
     if result["solver"] != "biases":  # the ratio is that of the solver which was not used

@@ -80,6 +80,7 @@ _TIMES: tuple[tuple[Any, Callable[[Any], float], Callable[[Any, float, float], A
 )
 """Types of dates and times, seconds of one, and one of seconds, as precise as a unit."""
 MOST_PLACES = 6
+MOST_BOUNDED = 10  # different values of whole numbers up to which they are a scale with ends
 _MOSTLY = 0.5  # of the cells, from which a column of numbers with other texts is told as one
 _NEARLY = 0.8  # of the cells, from which it is one, and the others stay as they are
 _FROM_ONE_SIDE = re.compile(r"[<>≤≥~] *[\d.,]+( ?\D+)?")
@@ -99,6 +100,7 @@ class Column:
         why: What decided the kind, where it is not plain.
         read: Of a column of texts: the number of one, NaN where it has none; None of any other column.
         cycles: Of dates: the lengths in days of the cycles that others follow (see `CYCLES`).
+        bounds: Of whole numbers of few different values: the least and the largest, beyond which nothing is filled.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Column:
     why: str = ""
     read: Callable[[str], float] | None = None
     cycles: tuple[float, ...] = ()
+    bounds: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.kind}{': ' + self.why if self.why else ''})"
@@ -134,6 +137,10 @@ class Column:
         """What enters the model, ``(rows, width)``: the numbers, and where in its cycles a date is."""
         return np.concatenate([self.numbers, *(phases(self.numbers[:, 0], length) for length in self.cycles)], axis=1)
 
+    def within(self, numbers: Array) -> Array:
+        """Completed inputs ``(rows, width)``, kept within the bounds."""
+        return numbers if self.bounds is None else np.clip(numbers, *self.bounds)
+
     def decode(self, numbers: Array) -> tuple[Array, Array]:
         """What completed inputs ``(rows, width)`` mean: a number per row (of the level, where there are levels), and the probability of
         the level (1 elsewhere)."""
@@ -141,7 +148,7 @@ class Column:
             shares = np.maximum(numbers, 1e-9)
             shares = shares / shares.sum(1, keepdims=True)
             return shares.argmax(1).astype(float), shares.max(1)
-        values = numbers[:, 0]
+        values = self.within(numbers)[:, 0]
         if self.kind == "boolean":
             share = np.clip(values, 0, 1)
             return (share >= 0.5).astype(float), np.maximum(share, 1 - share)
@@ -159,7 +166,8 @@ def column_like(column: Column, values: pd.Series) -> Column:
         numbers = [column.read(text) if there else np.nan for text, there in zip(texts, known, strict=True)]
         return replace(column, known=known, numbers=np.array(numbers)[:, None])
     if not column.levels:
-        return replace(column_of_values(column.name, values, kind=column.kind), cycles=column.cycles)
+        found = column_of_values(column.name, values, kind=column.kind)
+        return replace(found, cycles=column.cycles, bounds=column.bounds)
     place = {_spelling(level): index for index, level in enumerate(column.levels)}
     words = np.array([_spelling(cell) in place or _word(cell) not in MISSING for cell in values.astype(object)], bool)
     known = known & words
@@ -376,7 +384,9 @@ def _numeric(
             return Column(name, "id", known, np.empty((len(values), 0)), write=write, why=why)
         kind = "empty" if distinct.size == 0 else "constant" if distinct.size == 1 else "integer" if whole else "number"
     width = 1 if kind in MODELLED else 0
-    return Column(name, kind, known, np.where(known, values, np.nan)[:, None][:, :width], (), write)
+    few = kind == "integer" and 0 < distinct.size <= MOST_BOUNDED
+    bounds = (float(distinct[0]), float(distinct[-1])) if few else None
+    return Column(name, kind, known, np.where(known, values, np.nan)[:, None][:, :width], (), write, bounds=bounds)
 
 
 def identifies(name: str, values: Array, *, first: bool) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim._intervals import Z
+from lowdim._numbers import capped
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.tables._columns import (
     KINDS,
@@ -164,11 +165,10 @@ class Table:
             "id": "identifiers, passed through", "text": "text, passed through", "empty": "without any value, left empty",
         }  # fmt: skip
         for kind in KINDS:
-            named = [column for column in self.columns if column.kind == kind]
-            if named:
-                names = [f"{column.name!r} ({column.why})" if column.why else repr(column.name) for column in named]
-                more = f", … ({len(names)} in all)" if len(names) > 8 else ""
-                lines.append(f"{shown[kind]}: {', '.join(names[:8])}{more}")
+            of_kind = [column for column in self.columns if column.kind == kind]
+            if of_kind:
+                names = [f"{column.name!r} ({column.why})" if column.why else repr(column.name) for column in of_kind]
+                lines.append(f"{shown[kind]}: {capped(names)}")
         return lines
 
     def holes(self) -> list[tuple[int, int]]:
@@ -212,7 +212,7 @@ class Table:
                     )
                     continue
                 half = Z * float(deviations[row, part.start]) if deviations is not None else float("nan")
-                centre = float(own[row, 0])
+                centre = float(column.within(own[row, :1])[0])
                 answer[int(row), place] = Filled(int(row), column.name, value, centre - half, centre + half, None)
         return answer
 
@@ -427,11 +427,11 @@ def _completable(table: Table) -> Table:
     """The table, if another column, or the order in time, says something about a column with holes."""
     modelled = [column for column in table.columns if column.modelled]
     if not modelled:
-        kinds = ", ".join(map(str, table.columns[:8]))
+        kinds = capped(table.columns)
         wrong = ", `delimiter` what stands between columns" if len(table.columns) == 1 else ""
         raise InputError(f"No column can be completed: {kinds}. `kind` says what a column is{wrong}.")
     if len(modelled) == 1 and not modelled[0].known.all() and table.clock is None:
-        others = ", ".join(str(column) for column in table.columns if not column.modelled)
+        others = capped([column for column in table.columns if not column.modelled])
         raise InputError(
             f"Only {modelled[0].name!r} can be completed, and no other column says anything about it"
             + (f": {others}. `kind` says what a column is." if others else ".")

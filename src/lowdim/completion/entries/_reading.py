@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lowdim._memory import bytes_of_text, require_memory
+from lowdim._numbers import capped
 from lowdim._reading import read_arrays, reading
 from lowdim.completion.entries._entries import Entries
+from lowdim.completion.entries._scales import scale_of
+from lowdim.completion.entries._wide import MOST_LEVELS, Wide
 from lowdim.errors import InputError, UsageError, did_you_mean, require
 from lowdim.tables import Source, Table, marks_of, read_file, without_marks
 
@@ -38,9 +41,11 @@ ROW_NAMES = (
 )
 COLUMN_NAMES = (
     "col", "cols", "column", "item", "itemid", "item_id", "iid", "movie", "movieid", "movie_id", "product", "productid", "product_id",
-    "asin", "book_id", "bookid", "isbn", "artistid", "artist_id", "song_id", "business_id", "film", "artist", "song", "track", "book",
+    "asin", "book_id", "bookid", "isbn", "artistid", "artist_id", "song_id", "business_id", "film", "artist", "song", "track", "book", "columns",
 )  # fmt: skip
 VALUE_NAMES = ("value", "values", "rating", "ratings", "score", "stars", "overall")
+FIRST_TIME, LAST_TIME = 1e8, 2e10
+"""Of ratings, in seconds since 1970."""
 RATING_SUFFIXES = {".base", ".data", ".test", ".dat"}
 """Of files of ratings without a header: user, item, rating, and perhaps a time."""
 Texts = NDArray[np.str_]
@@ -51,13 +56,29 @@ LONGEST = 1_000
 
 @dataclass(frozen=True)
 class Triplets:
-    """Entries with ids of rows and columns, in the order of their indices, and the pairs of ids whose value is missing."""
+    """Entries with ids of rows and columns, in the order of their indices.
+
+    Attributes:
+        entries: What is known.
+        row_ids: Of rows.
+        column_ids: Of columns.
+        names: Of the columns of the file with the ids of rows, of columns, and the values.
+        asked: The pairs of ids whose value is missing, or that are a test.
+        truth: Of a test: its values.
+        unused: Other columns of the file.
+        write: A value as the file has it, where that is more than a number.
+        wide: The table that they come from, where it has a column for each column.
+    """
 
     entries: Entries
     row_ids: Texts
     column_ids: Texts
     names: tuple[str, str, str]
     asked: tuple[Texts, Texts] | None = None
+    truth: NDArray[np.float64] | None = None
+    unused: tuple[str, ...] = ()
+    write: Callable[[float], str] | None = None
+    wide: Wide | None = None
 
 
 @dataclass(frozen=True)
@@ -81,13 +102,27 @@ def read_triplets(
     """Read one entry per line (CSV, TSV), row (Parquet) or element (NPZ).
 
     The names of the columns are those of the ids of rows, of columns, and of the values; by default one of `ROW_NAMES` and so on.
-    Values that are one of the texts in `missing` (``NAME=TEXT``: in one column) are not known.
+    Values that are one of the texts in `missing` (``NAME=TEXT``: in one column) are not known. Arrays ``train_rows`` and so on of an NPZ are the
+    entries, and ``test_rows`` and so on are asked for.
 
     Raises:
         InputError: With the line where something is wrong.
     """
     columns, lines = _columns(path, delimiter)
+    if path.suffix == ".npz" and not (row or col or value or _are_triplets(list(columns))):
+        train, test = (_behind(prefix, columns) for prefix in ("train_", "test_"))
+        if _are_triplets(list(train)):
+            read = _triplets(train, None, path, None, None, None, None, missing)
+            if not _are_triplets(list(test)):
+                return read
+            told = _triplets(test, None, path, *read.names, None, missing)
+            pairs = told.row_ids[told.entries.rows], told.column_ids[told.entries.cols]
+            return replace(read, asked=pairs, truth=told.entries.values)
     return _triplets(columns, lines, path, row, col, value, None, missing)
+
+
+def _behind(prefix: str, columns: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): cells for name, cells in columns.items() if name.startswith(prefix)}
 
 
 def _triplets(
@@ -99,8 +134,11 @@ def _triplets(
     value: str | None,
     number: Callable[[str], float | None] | None,
     missing: Sequence[str],
+    *,
+    by_place: bool = False,
 ) -> Triplets:
-    if path.suffix in RATING_SUFFIXES and not (row or col or value) and not _are_triplets(list(columns)):
+    by_place |= path.suffix in RATING_SUFFIXES
+    if by_place and len(columns) > 2 and not (row or col or value) and not _are_triplets(list(columns)):
         row, col, value = list(columns)[:3]
     names = (
         _named(columns, row, ROW_NAMES, "row", path),
@@ -117,14 +155,31 @@ def _triplets(
         asked = rows[~known], cols[~known]
         rows, cols, cells = rows[known], cols[known], [cell for cell, there in zip(cells, known, strict=True) if there]
         lines = None if lines is None else [line for line, there in zip(lines, known, strict=True) if there]
-    if number is not None:
-        read = [number(str(cell)) for cell in cells]
-        cells = [cell if known is None else known for cell, known in zip(cells, read, strict=True)]
+    write = None
+    if isinstance(cells, list):
+        cells, write = _of_scale(cells, number)
     values = _numbers(cells, names[2], path, lines)
     (row_ids, row_places), (column_ids, col_places) = (np.unique(ids, return_inverse=True) for ids in (rows, cols))
     _refuse_conflicts(row_places, col_places, values, rows, cols, path, lines)
     shape = len(row_ids), len(column_ids)
-    return Triplets(Entries.from_triplets(row_places, col_places, values, shape), row_ids, column_ids, names, asked)
+    entries = Entries.from_triplets(row_places, col_places, values, shape)
+    unused = tuple(name for name in columns if name not in names)
+    return Triplets(entries, row_ids, column_ids, names, asked, unused=unused, write=write)
+
+
+def _of_scale(
+    cells: list[Any], number: Callable[[str], float | None] | None
+) -> tuple[list[Any], Callable[[float], str] | None]:
+    """Cells as numbers where they are, or where all are ratings of one form, whose writer comes with them."""
+    read_one = number or (lambda text: float(text) if _is_number(text) else None)
+    if cells and isinstance(cells[0], str) and read_one(cells[0]) is None:
+        tolerant = number or (lambda text: float(text.replace(",", ".")))
+        scale = scale_of([str(cell) for cell in cells], tolerant)
+        return (cells, None) if scale is None else (list(scale.values), scale.write)
+    if number is None:
+        return cells, None
+    read = [number(cell) if isinstance(cell, str) else None for cell in cells]
+    return [cell if known is None else known for cell, known in zip(cells, read, strict=True)], None
 
 
 def read_pairs(path: Path, row: str, col: str, *, delimiter: str | None = None) -> tuple[Texts, Texts]:
@@ -155,19 +210,55 @@ def read_table(source: Source, **options: Any) -> TableFile:
     return TableFile(source, table, Entries.from_dense(table.matrix))
 
 
+def triplets_of(wide: Wide) -> Triplets:
+    """The ratings in a wide table."""
+    entries = Entries.from_dense(wide.numbers)
+    rows, cols = wide.ids[entries.rows], wide.names[entries.cols]
+    (row_ids, row_places), (column_ids, col_places) = (np.unique(ids, return_inverse=True) for ids in (rows, cols))
+    shape = len(row_ids), len(column_ids)
+    entries = Entries.from_triplets(row_places, col_places, entries.values, shape)
+    first = wide.source.names[0]
+    names = (first if 0 not in wide.places and first else "row", "column", "value")
+    return Triplets(entries, row_ids, column_ids, names, wide=wide)
+
+
 def triplets_in(
     source: Source, row: str | None, col: str | None, value: str | None, missing: Sequence[str] = ()
 ) -> Triplets:
     """Entries with ids from the columns of a file that has been read; arguments as for `read_triplets`."""
     columns = {name: source.cells.iloc[:, place].tolist() for place, name in enumerate(source.names)}
-    return _triplets(columns, None, Path(source.name), row, col, value, source.number, missing)
+    found = [source.line(row) for row in range(len(source.cells))]
+    lines = [line for line in found if line is not None] or None
+    by_place = not source.has_header
+    return _triplets(columns, lines, Path(source.name), row, col, value, source.number, missing, by_place=by_place)
 
 
 def is_ratings(source: Source) -> bool:
-    """Whether a file that has been read holds triplets: by the names of its columns, or, where it has none, by its name."""
+    """Whether a file that has been read holds triplets: by the names of its columns, or, where it has none, by its name or its values."""
     if _are_triplets(source.names):
         return True
-    return Path(source.name).suffix in RATING_SUFFIXES and len(source.names) in (3, 4) and not source.has_header
+    if source.has_header or len(source.names) not in (3, 4):
+        return False
+    return Path(source.name).suffix in RATING_SUFFIXES or _have_ratings(source)
+
+
+def _have_ratings(source: Source) -> bool:
+    """Whether these are users, items, ratings of a few levels and perhaps Unix times, with nothing missing, and so nothing to fill in a table."""
+    cells = source.cells
+    pairs = cells.iloc[:, :2]
+    again = all(cells.iloc[:, place].duplicated().any() for place in (0, 1))
+    if pairs.duplicated().any() or not again or not 1 < cells.iloc[:, 2].nunique() <= MOST_LEVELS:
+        return False
+    if any(_is_missing(cell) for place in range(cells.shape[1]) for cell in cells.iloc[:, place]):
+        return False
+    ids = [source.number(cell) for place in (0, 1) for cell in cells.iloc[:, place]]
+    ratings = [source.number(cell) for cell in cells.iloc[:, 2].unique()]
+    times = [source.number(cell) for cell in cells.iloc[:, 3]] if cells.shape[1] == 4 else []
+    return (
+        all(one is None or one.is_integer() for one in ids)
+        and all(one is not None and (2 * one).is_integer() for one in ratings)
+        and all(one is not None and FIRST_TIME <= one <= LAST_TIME for one in times)
+    )
 
 
 def other_columns_with_holes(source: Source) -> list[str]:
@@ -280,7 +371,7 @@ def _named(columns: dict[str, Any], name: str | None, defaults: Sequence[str], o
         if default is not None:
             return default
         raise InputError(
-            f"{path} has no column named {' or '.join(defaults[:4])} …; say which with `{option}`. There are: {', '.join(columns)}."
+            f"{path} has no column named {' or '.join(defaults[:4])} …; say which with `{option}`. There are: {capped(columns)}."
         )
     if name not in columns:
         raise InputError(f"{path} has no column {name!r}. {did_you_mean(name, columns)}")
@@ -319,11 +410,23 @@ def _numbers(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> 
                 f"{_where(path, lines, place)}: the value in column {name!r} is missing. Leave out entries that are not known."
             )
         if not _is_number(cell):
-            raise InputError(f"{_where(path, lines, place)}: {cell!r} in column {name!r} is not a number.")
+            odd = _odd_one(list(cells), place)
+            raise InputError(
+                f"{_where(path, lines, odd)}: {cells[odd]!r} in column {name!r} is not a number. Ratings are numbers, or all of one form: 3/5, "
+                "4 stars, ★★★☆☆. `na` names a text that stands for a missing one, `value` the column with the ratings."
+            )
         numbers[place] = float(cell)
         if np.isinf(numbers[place]):
             raise InputError(f"{_where(path, lines, place)}: the value in column {name!r} is infinite.")
     return numbers
+
+
+def _odd_one(cells: Sequence[Any], place: int) -> int:
+    """The first cell without the form of that at a place, if this is a rating; else the place."""
+    first = str(cells[place])
+    if scale_of([first], float) is None:
+        return place
+    return next((one for one, cell in enumerate(cells) if scale_of([first, str(cell)], float) is None), place)
 
 
 def _is_missing(cell: Any) -> bool:

@@ -1,0 +1,133 @@
+"""Ratings as a wide table: a row for each user, a column for each item, empty where one did not rate."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowdim.tables import Column, Source, Table, TextSource
+
+MOST_LEVELS = 11
+FEWEST_ITEMS = 10
+LEAST_EMPTY = 0.5
+_PART = 1_000_000  # cells whose ids are held as texts at a time
+_ID_NAME = re.compile(r"(?i)name|.*user.*|.*customer.*|.*review.*|.*rater.*|.*client.*|member|person|.*id")
+_NUMBER = re.compile(r"[+\-\N{MINUS SIGN}]?\d[\d.,]*")
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Wide:
+    """Ratings in a wide table.
+
+    Attributes:
+        source: The file.
+        columns: Those of the table with ratings.
+        places: Of these in the file.
+        numbers: ``(rows, items)``, NaN where nothing is known.
+        ids: Of all rows, all different.
+        others: Columns that are completed with a table, and not with ratings.
+    """
+
+    source: Source
+    columns: tuple[Column, ...]
+    places: Places
+    numbers: NDArray[np.float64]
+    ids: NDArray[np.str_]
+    others: tuple[str, ...]
+
+    @property
+    def names(self) -> NDArray[np.str_]:
+        """Of the items."""
+        return np.array([column.name for column in self.columns])
+
+    @property
+    def low(self) -> float:
+        """The least rating."""
+        return float(np.nanmin(self.numbers))
+
+    @property
+    def high(self) -> float:
+        """The largest."""
+        return float(np.nanmax(self.numbers))
+
+    @property
+    def empty(self) -> float:
+        """The share of unknown cells, of rows and columns that have any."""
+        known = ~np.isnan(self.numbers)
+        rated = np.count_nonzero(known, axis=1) > 0, np.count_nonzero(known, axis=0) > 0
+        return 1 - float(np.mean(known[np.ix_(*rated)]))
+
+    @property
+    def is_one(self) -> bool:
+        """Whether these look like ratings: whole numbers of a few levels, the same in all of ten columns, at least half unknown."""
+        found = self.numbers[~np.isnan(self.numbers)]
+        if len(self.columns) < FEWEST_ITEMS or not found.size or (found % 1).any():
+            return False
+        return 0 < self.high - self.low < MOST_LEVELS and self.empty >= LEAST_EMPTY
+
+    def holes(self) -> Iterator[tuple[Places, Places]]:
+        """Rows, and places among the items, of what can be told: some at a time."""
+        rated = ~np.isnan(self.numbers)
+        known = np.column_stack([column.known for column in self.columns])  # also words among the numbers
+        wanted = ~known & np.any(rated, axis=1)[:, None] & rated.any(0)
+        step = max(1, _PART // max(wanted.shape[1], 1))
+        for first in range(0, len(wanted), step):
+            rows, cols = np.nonzero(wanted[first : first + step])
+            yield rows + first, cols
+
+    def written(self, item: int, value: float) -> Any:
+        """A filled cell: with two decimals, where the type of its column holds them."""
+        column = self.columns[item]
+        usual = column.write(float(round(value)))
+        if isinstance(usual, str):
+            number = f"{value:.2f}"
+            if isinstance(self.source, TextSource):
+                number = number.replace(".", self.source.text.form.decimal)
+            return _NUMBER.sub(number, usual, count=1)
+        if isinstance(usual, int) and self.source.suffix != ".xlsx":
+            return usual
+        return round(value, 2)
+
+
+def wide_ratings(source: Source, table: Table) -> Wide:
+    """The columns of a table that may hold ratings: of numbers with holes, without that of the ids."""
+    first = table.columns[0]
+    named = first.kind in ("id", "text") or _is_name(first)
+    numbers: dict[int, Any] = {}
+    for place, column in enumerate(table.columns):
+        values = None if place == 0 and named else _numbers(source, place, column)
+        if values is not None and np.isnan(values).any():
+            numbers[place] = values
+    others = [
+        column.name
+        for place, column in enumerate(table.columns)
+        if column.modelled and place not in numbers and not (place == 0 and named)
+    ]
+    height = len(first.known)
+    ids = [str(cell) for cell in source.cells.iloc[:, 0]] if named else []
+    if len(set(ids)) < height or max(map(len, ids)) > 1_000:
+        ids = [str(row + 1) for row in range(height)]
+    matrix = np.column_stack(list(numbers.values())) if numbers else np.zeros((height, 0))
+    columns = tuple(table.columns[place] for place in numbers)
+    return Wide(source, columns, np.array(list(numbers), np.intp), matrix, np.array(ids), tuple(others))
+
+
+def _is_name(column: Column) -> bool:
+    """Whether numbers in the first column name users."""
+    distinct = len(np.unique(column.values)) == len(column.known)
+    return column.kind == "integer" and distinct and _ID_NAME.fullmatch(column.name) is not None
+
+
+def _numbers(source: Source, place: int, column: Column) -> Any:
+    """The numbers of a column of them, also of one where all are the same."""
+    if column.kind in ("integer", "number"):
+        return column.numbers[:, 0]
+    if column.kind != "constant":
+        return None
+    row = int(column.known.argmax())
+    value = source.number(str(source.cells.iloc[row, place]))
+    return None if value is None else np.where(column.known, value, np.nan)
