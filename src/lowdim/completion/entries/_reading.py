@@ -173,8 +173,8 @@ def _of_scale(
     """Cells as numbers where they are, or where all are ratings of one form, whose writer comes with them."""
     read_one = number or (lambda text: float(text) if _is_number(text) else None)
     if cells and isinstance(cells[0], str) and read_one(cells[0]) is None:
-        tolerant = number or (lambda text: float(text.replace(",", ".")))
-        scale = scale_of([str(cell) for cell in cells], tolerant)
+        # the sign of decimals is told from cells that are numbers
+        scale = scale_of([str(cell) for cell in cells], lambda text: float(text.replace(",", ".")))
         return (cells, None) if scale is None else (list(scale.values), scale.write)
     if number is None:
         return cells, None
