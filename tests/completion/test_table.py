@@ -239,6 +239,16 @@ def test_stretches_are_told_from_single_holes() -> None:
     assert (copies.hidden | in_columns).any(0).tolist() == in_columns.any(0).tolist()
 
 
+def test_rows_without_any_value_are_no_stretches() -> None:
+    """They stay empty: totals and blank lines of a file, whose holes nobody fills."""
+    generator = np.random.default_rng(6)
+    observed = generator.random((600, 10)) < 0.95
+    observed[[40, 81, 122, *range(150, 162)]] = False
+    assert in_stretches(~observed) and copies_of_stretches(observed, None, 0) is None
+    observed[20:80, 3] = observed[50:120, 7] = observed[30:90, 5] = False
+    assert copies_of_stretches(observed, None, 0) is not None
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_copies_of_stretches_leave_most_of_what_is_known(share: float) -> None:
     generator = np.random.default_rng(4)

@@ -41,11 +41,12 @@ def copies_of_stretches(observed: Mask, together: Sequence[Indices] | None, seed
     """Copies ``(m, n)`` of stretches of holes at random places, until `HELD_ALONE` of the cells are hidden; None where the holes stand alone.
 
     A copy is of the holes of one column that follow each other, with those beside them: a row that has another copy of all of its holes
-    would know less than those to be filled. `together` has for each column those that are unknown whenever it is.
+    would know less than those to be filled. `together` has for each column those that are unknown whenever it is. Rows without any
+    value, which stay so, make no stretches.
     """
     (m, n), holes = observed.shape, ~observed
     first = np.arange(n) if together is None else np.array([block[0] for block in together])
-    if not in_stretches(holes[:, np.unique(first)]):
+    if not in_stretches(holes[~holes.all(1)][:, np.unique(first)]):
         return None
     hidden, number, count = np.zeros((m, n), bool), np.full((m, n), -1), 0
     left = observed.sum(0)
