@@ -411,3 +411,12 @@ def test_a_line_of_groups_above_the_names(tmp_path: Path) -> None:
     assert list(unnamed.names) == ["id", "weight", "column 3", "column 4"]
     words = read(tmp_path, "c.csv", "name,,city\nAnn,x,Rome\nBob,y,Paris\nCid,x,Rome\n")
     assert list(words.names) == ["name", "column 2", "city"]
+
+
+def test_one_nine_far_above_all_others_is_asked_about(tmp_path: Path) -> None:
+    rows = [f"{1000 + 37 * (i % 20)},{i}" for i in range(40)]
+    rows[4], rows[9], rows[12] = "99999,4", "9999,9", ",12"
+    notes = read(tmp_path, "a.csv", "\n".join(["income,n", *rows])).table().notes
+    assert sorted(note.split()[0] for note in notes if "'income' stands apart" in note) == ["9999", "99999"]
+    rows[4], rows[9] = "1999,4", "2999,9"
+    assert not any("apart" in note for note in read(tmp_path, "b.csv", "\n".join(["income,n", *rows])).table().notes)

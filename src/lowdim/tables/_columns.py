@@ -100,7 +100,7 @@ class Column:
         why: What decided the kind, where it is not plain.
         read: Of a column of texts: the number of one, NaN where it has none; None of any other column.
         cycles: Of dates: the lengths in days of the cycles that others follow (see `CYCLES`).
-        bounds: Of whole numbers of few different values: the least and the largest, beyond which nothing is filled.
+        bounds: Of whole numbers of few different values, each known twice on average: the least and the largest, beyond which nothing is filled.
     """
 
     name: str
@@ -384,7 +384,7 @@ def _numeric(
             return Column(name, "id", known, np.empty((len(values), 0)), write=write, why=why)
         kind = "empty" if distinct.size == 0 else "constant" if distinct.size == 1 else "integer" if whole else "number"
     width = 1 if kind in MODELLED else 0
-    few = kind == "integer" and 0 < distinct.size <= MOST_BOUNDED
+    few = kind == "integer" and 0 < distinct.size <= min(MOST_BOUNDED, known.sum() / _PER_LEVEL)
     bounds = (float(distinct[0]), float(distinct[-1])) if few else None
     return Column(name, kind, known, np.where(known, values, np.nan)[:, None][:, :width], (), write, bounds=bounds)
 

@@ -38,6 +38,7 @@ _NINES = (9.0, 99.0, 999.0, 9999.0, 99999.0)
 _CODES = (*_NINES, 7.0, 8.0, 77.0, 88.0, 97.0, 98.0, 997.0, 998.0)
 SENTINELS = (*(-code for code in _CODES), *(code for code in _CODES if code > 9))
 """Numbers that people write for a missing one, or for an answer that was refused or not known."""
+_LARGE = 999.0  # nines that are asked about however seldom they are
 _APART = 3.0  # steps between the other values beyond them, from which a nine is asked about
 _FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
 _OFTEN, _SEVERAL = 3, 6
@@ -677,8 +678,8 @@ def _sentinels(column: Column) -> list[float]:
 
 
 def _codes_apart(columns: Sequence[Column]) -> list[str]:
-    """A line on nines that are frequent and stand apart from whole numbers, and on -1 where it is frequent and all else is positive or 0:
-    they may be codes."""
+    """A line on nines that are frequent and stand apart from whole numbers, or are many and far above all others, however seldom, and on -1
+    where it is frequent and all else is positive or 0: they may be codes."""
     found: dict[float, list[str]] = {}
     for column in columns:
         if column.kind not in ("integer", "number"):
@@ -686,12 +687,16 @@ def _codes_apart(columns: Sequence[Column]) -> list[str]:
         distinct, counts = np.unique(column.values, return_counts=True)
         if distinct.size > _SEVERAL and distinct[0] == -1 and counts[0] >= max(_OFTEN, counts[1] + 1):
             found.setdefault(-1.0, []).append(column.name)
+        low, high = _range(column)
+        for value in distinct[distinct >= _LARGE]:
+            if value in _NINES and high < np.inf and value > high + _FAR * max(high - low, abs(high)):
+                found.setdefault(float(value), []).append(column.name)
         if column.kind == "number":
             continue
         others, last = distinct[:-1], distinct[-1]
         if last in _NINES and counts[-1] >= _OFTEN and others.size > 1:
             step = (others[-1] - others[0]) / (others.size - 1)
-            if last - others[-1] > _APART * step:
+            if last - others[-1] > _APART * step and column.name not in found.get(float(last), ()):
                 found.setdefault(float(last), []).append(column.name)
     return [
         f"{value:g} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} stands apart from all other values; "
