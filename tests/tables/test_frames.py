@@ -245,12 +245,13 @@ def test_times_that_are_unknown_lie_between_their_neighbours() -> None:
 
 def test_few_whole_numbers_are_filled_between_the_least_and_the_largest() -> None:
     frame = pd.DataFrame(
-        {"stars": pd.array([1, 5, None, None], "Int64"), "count": pd.array([*range(11), None], "Int64")[8:]}
+        {"stars": pd.array([5, 1, 1, 5, None, None], "Int64"), "count": pd.array([6, 7, 8, 9, 10, None], "Int64")}
     )
     table = table_of_frame(frame)
-    filled = table.filled(np.array([[1, 8], [5, 9], [6.4, 10], [-1, 12.2]]), np.ones((4, 2)))
-    assert [filled[2, 0].value, filled[3, 0].value] == [5, 1]
-    assert filled[2, 0].low < 5 < filled[2, 0].high
+    filled = table.filled(np.array([[5, 6], [1, 7], [1, 8], [5, 9], [6.4, 10], [-1, 12.2]]), np.ones((6, 2)))
+    assert [filled[4, 0].value, filled[5, 0].value] == [5, 1]
+    assert filled[5, 1].value == 12  # none of its values comes again: no scale
+    assert filled[4, 0].low < 5 < filled[4, 0].high
     other = table.like(pd.DataFrame({"stars": pd.array([2, None], "Int64"), "count": pd.array([1, 2], "Int64")}))
     assert other.filled(np.array([[2.0, 1.0], [9.0, 2.0]]))[1, 0].value == 5, (
         "the bounds are those of the table that was fitted"
