@@ -10,9 +10,9 @@ from PIL import Image
 
 from lowdim.completion.entries._inputs import read_picture, sample_picture, to_png
 from lowdim.completion.entries._reading import has_triplets, is_ratings, read_pairs, read_triplets, triplets_in
-from lowdim.completion.entries._wide import wide_ratings
 from lowdim.errors import InputError, UsageError
 from lowdim.tables import GivenSource, read_file
+from lowdim.tables._wide import wide_ratings
 
 
 def write(folder: Path, name: str, text: str) -> Path:

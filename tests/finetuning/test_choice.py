@@ -418,7 +418,7 @@ def test_ties_and_what_may_gain_more_stand_in_the_sentence() -> None:
     assert said.startswith("Use a with probe: ")
     assert said.endswith(
         " It cannot be told apart from b and c on these samples."
-        " Training the whole network may gain more (lowdim finetune --method auto tries it): reasons."
+        " Training the whole network may gain more (`method=auto` of `finetune` tries it): reasons."
     )
     assert "told apart" not in headline("advise", {**result, "ties": [], "everything": None})
 

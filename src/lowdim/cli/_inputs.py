@@ -220,7 +220,7 @@ def candidates(specs: Any, file: Path | None, options: dict[str, Any]) -> "list[
 
     if (file is None) == (specs is None or (isinstance(specs, list) and not specs)):
         raise UsageError("Name candidates with `model` (once for each), or a file of them with `models`.")
-    if file is not None and not file.exists():
+    if file is not None and not file.exists() and file.suffix != ".toml":
         names = str(file).split(",")
         raise UsageError(f"`models` is a TOML file, and {file} does not exist. Networks are named so: `model={names}`.")
     if file is not None:

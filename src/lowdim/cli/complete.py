@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from lowdim.completion import DeepMatrixCompletion
     from lowdim.completion.entries._inputs import Picture
     from lowdim.completion.entries._reading import TableFile, Texts, Triplets
-    from lowdim.completion.entries._wide import Wide
     from lowdim.report import Page, Result
     from lowdim.tables import Filled, GivenSource
     from lowdim.tables import Source as Columns
+    from lowdim.tables._wide import Wide
 
     Source = Triplets | TableFile | Picture
     Pairs = tuple[Texts, Texts]
@@ -274,8 +274,8 @@ def _of_columns(
     """Ratings or a table, by the names of the columns and what they hold."""
     from lowdim._numbers import capped
     from lowdim.completion.entries import _reading as reading
-    from lowdim.completion.entries._wide import wide_ratings
     from lowdim.errors import UsageError
+    from lowdim.tables._wide import wide_ratings
 
     long = any(triplets) or (as_ != As.table and reading.is_ratings(source))
     if not long and as_ == As.ratings and len(source.names) > MOST_LONG:

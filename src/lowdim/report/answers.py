@@ -191,7 +191,7 @@ def _advise(result: Result) -> str:
     if ties:
         said += f" It cannot be told apart from {listed(ties)} on these samples."
     if why := result.get("everything"):
-        said += f" Training the whole network may gain more (lowdim finetune --method auto tries it): {why}."
+        said += f" Training the whole network may gain more (`method=auto` of `finetune` tries it): {why}."
     if (more := result["more_labels"]) is not None:
         before, after = more["shots"]
         said += f" {MORE_LABELS[more['helps']]}: from {before} to {after} per class the accuracy of the probe changed by {points(more)}."

@@ -14,10 +14,10 @@ from lowdim._memory import bytes_of_text, require_memory
 from lowdim._numbers import capped
 from lowdim._reading import read_arrays, reading
 from lowdim.completion.entries._entries import Entries
-from lowdim.completion.entries._scales import scale_of
-from lowdim.completion.entries._wide import MOST_LEVELS, Wide
 from lowdim.errors import InputError, UsageError, did_you_mean, require
 from lowdim.tables import Source, Table, marks_of, read_file, without_marks
+from lowdim.tables._scales import scale_of
+from lowdim.tables._wide import MOST_LEVELS, Wide
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}

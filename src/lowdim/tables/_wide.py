@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowdim.tables import Column, Source, Table, TextSource
+from lowdim.tables._columns import Column
+from lowdim.tables._file import Source, TextSource
+from lowdim.tables._table import Table
 
 MOST_LEVELS = 11
 FEWEST_ITEMS = 10
