@@ -81,6 +81,9 @@ def test_samples_unlike_all_training_samples_are_called_unknown(folder: Path) ->
     assert shares[0] > 0.4 and shares[1] < 0.1
     strange = sum(one["unknown"] for one in found["predictions"])
     assert f"{strange} unknown, for being unlike all training samples" in found["headline"]
+    known_ones = [one["class"] for one in found["predictions"] if not one["unknown"]]
+    most = max(set(known_ones), key=known_ones.count)
+    assert f"{known_ones.count(most)} {most}" in found["headline"]
     with (folder / "noise.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["unknown"] == "True" for row in rows] == [one["unknown"] for one in found["predictions"]]

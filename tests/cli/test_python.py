@@ -94,7 +94,7 @@ def test_measure_takes_modules_and_data_in_any_form(form):
         "dictionaries": [{"pixel_values": x[:30], "labels": y[:30]}, {"pixel_values": x[30:], "labels": y[30:]}],
         "frame": frame,
         "splits": {"train": (x, y), "test": blobs(seed=1)},
-        "pairs": ((x, y), blobs(seed=1)),  # as Keras gives its data
+        "pairs": ((x, y), (x[:40], y[:40])),  # as Keras gives its data
         "loaders": (DataLoader(pairs, batch_size=7, shuffle=True), DataLoader(pairs, batch_size=9)),
         "data sets": {"train": pairs, "test": Subset(pairs, range(20))},
         "samples": pairs,
@@ -103,7 +103,7 @@ def test_measure_takes_modules_and_data_in_any_form(form):
     found = lowdim.measure(network(), data, label_column="kind" if form == "frame" else None)
     assert {entry["split"] for entry in found["data"]} == {"train", "test"}
     assert found["layers"][0]["width"] == 8
-    whole = {"splits": (60, 60), "pairs": (60, 60), "loaders": (60, 60), "data sets": (60, 20)}
+    whole = {"splits": (60, 60), "pairs": (60, 40), "loaders": (60, 60), "data sets": (60, 20)}
     assert tuple(entry["samples"] for entry in found["data"]) == whole.get(form, (48, 12))
 
 

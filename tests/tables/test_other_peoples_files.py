@@ -394,7 +394,17 @@ def test_words_among_numbers_stay_and_the_holes_are_filled(tmp_path: Path) -> No
     assert [line.split(",")[0] for line in (text[4], text[18], text[6], text[21])] == ["ask Bob", "<0.5", "7.0", "7.0"]
     assert np.isnan(table.matrix[[3, 17], 0]).all()
     half = read(
-        tmp_path, "b.csv", "\n".join(["x,y", *(f"{'ask Bob' if i % 3 else f'{i}.5'},{3 * i}.25" for i in range(40))])
+        tmp_path,
+        "b.csv",
+        "\n".join(
+            [
+                "x,y",
+                *(
+                    f"{'ask ' + 'abcdefghij'[i // 10] + 'abcdefghij'[i % 10] if i % 3 else f'{i}.5'},{3 * i}.25"
+                    for i in range(40)
+                ),
+            ]
+        ),
     )
     assert half.table().columns[0].kind != "number"  # too many of them
     typed = pd.DataFrame({"x": [*map(float, range(38)), "k.A.", "low"], "t": [pd.Timestamp(2024, 1, 1 + i % 28) if i else "-" for i in range(40)], "y": np.arange(40.0)})  # fmt: skip
