@@ -54,7 +54,7 @@ def reproduce(
 
     lowdim reproduce all
 
-    Most experiments take 3 to 6 seconds; all of them, with real networks, 6 to 7 minutes on two cores: most of it for the fine-tunings of section 1.
+    Most experiments take 3 to 6 seconds; all of them, with real networks, 6 to 8 minutes on two cores: most of it for the fine-tunings of section 1.
 
     Writes one page with every figure. Exit code 4 if a verdict fails; an experiment that cannot run is reported
     and hides none of the others. Started again, the same command runs only what is missing.
