@@ -103,3 +103,12 @@ def test_marks_of_an_index_are_whole_numbers() -> None:
     of_numbers = Lines("l", "Lines", "x", "value", [Series("s", [1.0, 1.5, 2.0], [3.0, 2.0, 1.0])])
     assert (of_index.counted, of_numbers.counted) == (1, None)
     assert "dtick" not in to_plotly(of_numbers)[0]["layout"]["xaxis"]
+
+
+@pytest.mark.parametrize(
+    ("nc1", "said"), [(5.0, "(100 times tighter than by chance, 500)"), (400.0, "hardly tighter than by chance")]
+)
+def test_whether_classes_collapse_is_said_against_chance(nc1, said):
+    layer = {"name": "l", "split": "test", "pool": "avg", "width": 4, "ncc_accuracy": 0.9, "nc1": nc1, "nc1_heldout": nc1, "nc1_chance": 500.0}  # fmt: skip
+    result = {"layers": [layer], "data": [{"split": "test", "samples": 100}], "config": {"model": {"random_weights": False}}}
+    assert said in headline("measure", result)

@@ -137,8 +137,19 @@ def _same_numbers(layer: Result, other: Result) -> bool:
     return all(layer[key] == other[key] for key in ("width", "ncc_accuracy", "nc1", "nc1_heldout"))
 
 
+_TIGHTER = 1.5
+"""Times, below which classes are hardly tighter than by chance."""
+
+
 def _ratio(value: float | None, chance: float | None) -> str:
-    return f" ({number(chance)} by chance)" if value is not None and chance else ""
+    """How much tighter the classes are than they would be if labels meant nothing."""
+    if value is None or not chance:
+        return ""
+    times = chance / value if value > 0 else math.inf
+    tighter = (
+        "hardly tighter" if times < _TIGHTER else f"{number(times)} times tighter" if times < math.inf else "tighter"
+    )
+    return f" ({tighter} than by chance, {number(chance)})"
 
 
 def _rank(result: Result) -> str:
