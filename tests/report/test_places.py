@@ -110,5 +110,9 @@ def test_marks_of_an_index_are_whole_numbers() -> None:
 )
 def test_whether_classes_collapse_is_said_against_chance(nc1, said):
     layer = {"name": "l", "split": "test", "pool": "avg", "width": 4, "ncc_accuracy": 0.9, "nc1": nc1, "nc1_heldout": nc1, "nc1_chance": 500.0}  # fmt: skip
-    result = {"layers": [layer], "data": [{"split": "test", "samples": 100}], "config": {"model": {"random_weights": False}}}
+    result = {
+        "layers": [layer],
+        "data": [{"split": "test", "samples": 100}],
+        "config": {"model": {"random_weights": False}},
+    }
     assert said in headline("measure", result)
