@@ -155,7 +155,7 @@ class Bench:
 
     def store(self, model: TunedModel, other: Split | None = None) -> Store:
         """What the frozen part of a network gives for the training samples, or for others; without one the inputs."""
-        frozen = model.method.recipe is None
+        frozen = model.method.recipe is None and not model.blocks
         key = f"block-{model.prefix.name}" if model.prefix else "inputs"
         if frozen:
             key = "output" if model.method.own_output else "features"
