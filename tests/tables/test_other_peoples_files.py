@@ -507,3 +507,43 @@ def test_a_header_that_comes_again_is_no_row(tmp_path: Path) -> None:
     assert source.form == "line 17 left out" and len(source.cells) == 30
     assert source.table().columns[0].levels == ("Ann", "Bob", "Cid")
     assert filled(source).splitlines()[16] == "name,a,b"
+
+
+@pytest.mark.parametrize(
+    "name", ["customer_id", "invoice number", "Matrikelnummer", "Kunden-Nr.", "#", "mobile number", "Handy"]
+)
+def test_numbers_that_name_rows_are_never_filled(tmp_path: Path, name: str) -> None:
+    rows = [
+        f"{'' if i == 5 and name != 'Kunden-Nr.' else 4_917_000 + 37 * i * i},{i}.5,{'' if i == 3 else 2 * i}"
+        for i in range(12)
+    ]
+    table = read(tmp_path, "a.csv", "\n".join([f"{name},a,b", *rows])).table()
+    assert not table.columns[0].modelled and {place for _, place in table.holes()} == {2}
+
+
+def test_signs_of_offices_for_no_number(tmp_path: Path) -> None:
+    rows = [f"{('..', ':', '/')[i % 3] if i % 4 == 0 else f'{i}.5'},{i % 3}:30,{i}" for i in range(24)]
+    table = read(tmp_path, "a.csv", "\n".join(["a,t,b", *rows])).table()
+    assert [column.kind for column in table.columns] == ["number", "date", "integer"]
+    assert np.isnan(table.matrix[:, 0]).sum() == 6
+
+
+def test_one_column_says_whether_the_day_stands_first(tmp_path: Path) -> None:
+    rows = [f"0{i % 9 + 1}/02/2024,{i % 28 + 1}/02/2024,{i}.5" for i in range(28)]
+    table = read(tmp_path, "a.csv", "\n".join(["start,end,x", *rows])).table()
+    assert (table.columns[0].numbers == table.columns[1].numbers)[:9].all()
+    frame = pd.DataFrame([row.split(",") for row in rows], columns=["start", "end", "x"])
+    assert (table_of_frame(frame).columns[0].numbers == table.columns[0].numbers).all()
+    comma = read(tmp_path, "b.csv", "start;x\n01/02/2024;1,5\n03/02/2024;2,5\n").table().columns[0]
+    assert np.diff(comma.numbers[:, 0]) == [2] and comma.why == "read as %d/%m/%Y, %m/%d/%Y fits as well"
+
+
+def test_dates_for_no_date(tmp_path: Path) -> None:
+    rows = [
+        f"{'9999-12-31' if i % 5 == 2 else f'2023-{i % 12 + 1:02d}-05'},{'0000-00-00' if i % 7 == 2 else f'2023-{i % 12 + 1:02d}-05'},{i}.5"
+        for i in range(30)
+    ]
+    table = read(tmp_path, "a.csv", "\n".join(["until,since,x", *rows])).table()
+    assert [column.kind for column in table.columns] == ["date", "date", "number"]
+    assert any(note.startswith("9999-12-31 in 'until' stands apart from all other values") for note in table.notes)
+    assert np.isnan(table.columns[1].numbers).sum() == 4 and "taken as missing: '0000-00-00' (4)" in table.notes

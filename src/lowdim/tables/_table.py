@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from lowdim.tables._columns import (
     marks_of,
 )
 from lowdim.tables._cycles import CYCLES, comes_round
-from lowdim.tables._dates import dates_of_texts
+from lowdim.tables._dates import dates_of_texts, have_day_first
 from lowdim.tables._text import Form, form_of_cells
 
 Array = NDArray[np.float64]
@@ -40,6 +41,10 @@ _NINES = (9.0, 99.0, 999.0, 9999.0, 99999.0)
 _CODES = (*_NINES, 7.0, 8.0, 77.0, 88.0, 97.0, 98.0, 997.0, 998.0)
 SENTINELS = (*(-code for code in _CODES), *(code for code in _CODES if code > 9))
 """Numbers that people write for a missing one, or for an answer that was refused or not known."""
+_NO_DATES = tuple(
+    (date(*day) - date(1970, 1, 1)).days for day in [(1, 1, 1), (1753, 1, 1), (1899, 12, 30), (1899, 12, 31), (1900, 1, 1), (1970, 1, 1), (2099, 12, 31), (2999, 12, 31), (9999, 12, 31)]
+)  # fmt: skip
+"""Days since 1970 that programs write for no date."""
 _LARGE = 999.0  # nines that are asked about however seldom they are
 _APART = 3.0  # steps between the other values beyond them, from which a nine is asked about
 _FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
@@ -278,6 +283,7 @@ def table_of_texts(
     rows, totals = _rows_with_values(cells, form.number)
     height, cells = len(cells), cells.iloc[rows].reset_index(drop=True)
     texts = [cells.iloc[:, place].tolist() for place in range(len(names))]
+    form = _with_order_of_dates(form, texts)
 
     def read(place: int, marks: Sequence[str]) -> Column:
         name = names[place]
@@ -340,6 +346,7 @@ def table_of_frame(
     rows, totals = _rows_with_values(frame, form.number)
     count, frame = len(frame), frame.iloc[rows].reset_index(drop=True)
     texts = _texts_of(frame)
+    form = _with_order_of_dates(form, texts)
 
     def read(name: str, values: pd.Series) -> Column:
         return column_of_values(name, values, kind=kinds.get(name), first=name == names[0], form=form)
@@ -373,6 +380,12 @@ def with_times(frame: pd.DataFrame) -> pd.DataFrame:
     while name in map(str, frame.columns):
         name += " (index)"
     return frame.assign(**{name: index})
+
+
+def _with_order_of_dates(form: Form, texts: Sequence[Sequence[str]]) -> Form:
+    """The form, with what these columns say about the order of day and month."""
+    given = ([stripped for text in own if (stripped := text.strip())] for own in texts)
+    return replace(form, day_first=form.decimal == "," or any(map(have_day_first, given)))
 
 
 def _texts_of(frame: pd.DataFrame) -> list[list[str]]:
@@ -770,8 +783,14 @@ def _sentinels(column: Column) -> list[float]:
 def _codes_apart(columns: Sequence[Column]) -> list[str]:
     """A line on nines that are frequent and stand apart from whole numbers, or are many and far above all others, however seldom, and on -1
     where it is frequent and all else is positive or 0: they may be codes."""
-    found: dict[float, list[str]] = {}
+    found: dict[float | str, list[str]] = {}
     for column in columns:
+        if column.kind == "date":
+            days = np.unique(column.values)
+            others = days[~np.isin(days, _NO_DATES)]
+            far = _FAR * np.ptp(others) if others.size > 1 else np.inf
+            for day in days[(days < others.min(initial=np.inf) - far) | (days > others.max(initial=-np.inf) + far)]:
+                found.setdefault(column.write(day), []).append(column.name)
         if column.kind not in ("integer", "number"):
             continue
         distinct, counts = np.unique(column.values, return_counts=True)
@@ -788,10 +807,11 @@ def _codes_apart(columns: Sequence[Column]) -> list[str]:
             step = (others[-1] - others[0]) / (others.size - 1)
             if last - others[-1] > _APART * step and column.name not in found.get(float(last), ()):
                 found.setdefault(float(last), []).append(column.name)
+    shown = {value if isinstance(value, str) else f"{value:g}": names for value, names in found.items()}
     return [
-        f"{value:g} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} stands apart from all other values; "
-        f"where it means missing, `na` '{names[0]}={value:g}' says so"
-        for value, names in found.items()
+        f"{value} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} stands apart from all other values; "
+        f"where it means missing, `na` '{names[0]}={value}' says so"
+        for value, names in shown.items()
     ]
 
 

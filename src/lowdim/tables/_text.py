@@ -54,6 +54,7 @@ class Form:
         left_out: Numbers of the lines that are no rows: comments, titles, notes.
         short: Number of lines that end before the last column; what they lack is empty.
         json: Whether these are records in JSON.
+        day_first: Whether 1/2/2023 is in February: where another column says so, or decimals have a comma.
     """
 
     encoding: str = "utf-8"
@@ -65,6 +66,7 @@ class Form:
     left_out: tuple[int, ...] = ()
     short: int = 0
     json: bool = False
+    day_first: bool = False
 
     def describe(self) -> str:
         """What is not usual, for one line of output; empty for a plain CSV file."""
@@ -207,7 +209,8 @@ def read_text(
     if header and not labels and width > 1 and any(map(_is_word, texts[0])):
         again = [place for place, cells in enumerate(texts) if place >= first and cells in texts[:first]]
         form = replace(form, left_out=(*form.left_out, *(records[place][0].line for place in again)))
-        texts, records = ([one for place, one in enumerate(all_) if place not in again] for all_ in (texts, records))
+        kept = [place for place in range(len(texts)) if place not in again] if again else range(len(texts))
+        texts, records = [texts[place] for place in kept], [records[place] for place in kept]
     if len(texts) == first:
         raise InputError(f"{name} has a header but no rows.")
     _check_names(names, name, records[0][0].line)
