@@ -430,3 +430,120 @@ def test_one_nine_far_above_all_others_is_asked_about(tmp_path: Path) -> None:
     assert sorted(note.split()[0] for note in notes if "'income' stands apart" in note) == ["9999", "99999"]
     rows[4], rows[9] = "1999,4", "2999,9"
     assert not any("apart" in note for note in read(tmp_path, "b.csv", "\n".join(["income,n", *rows])).table().notes)
+
+
+@pytest.mark.parametrize(
+    ("label", "exact"),
+    [
+        ("Total général", False), ("Deutschland insgesamt", False), ("All", False), ("合计", False), ("Σ", False), ("", True),
+        ("Everything", True),
+    ],
+)  # fmt: skip
+def test_a_row_that_holds_the_sums_of_others_is_told_by_its_numbers(tmp_path: Path, label: str, exact: bool) -> None:
+    rows = [[f"R{i}", f"{i + 1}.5", "" if i % 7 == 3 else f"{(5 * i) % 23}.25"] for i in range(20)]
+    known = [sum(float(row[place] or 0) for row in rows) for place in (1, 2)]
+    more = 0 if exact else 40  # what was known to whom summed
+    for line in ([label, f"{known[0]}", f"{known[1] + more}"], [label, "19.5", "12.25"]):
+        lines = [",".join(row) for row in [["region", "a", "b"], *rows, line]]
+        table = read(tmp_path, "a.csv", "\n".join(lines)).table()
+        left = [note for note in table.notes if note.endswith("stay as they are: 21")]
+        assert len(left) == (line[1] != "19.5")
+
+
+def test_sums_of_parts_stand_below_each_part(tmp_path: Path) -> None:
+    lines, number = ["region,a,b"], 0
+    for part in range(4):
+        lines += [f"P{part}{i},{i + part}.5,{'' if i == 2 else f'{3 * i}.25'}" for i in range(1, 6)]
+        lines.append(
+            f"P{part} Total,{sum(i + part + 0.5 for i in range(1, 6))},{sum(3 * i + 0.25 for i in range(1, 6))}"
+        )
+        number += 6
+    table = read(tmp_path, "a.csv", "\n".join(lines)).table()
+    assert "rows that hold totals of others, or notes, stay as they are: 6, 12, 18, 24" in table.notes
+    assert [row + 1 for row, _ in table.holes() if np.isfinite(table.matrix[row]).any()] == [2, 8, 14, 20]
+
+
+@pytest.mark.parametrize(
+    "note", ["Source: World Bank,,", "* provisional,,", '"Source: Office, 2023",,', "Source: Office, 2023"]
+)
+@pytest.mark.parametrize("first", ["region", "number"])
+def test_a_note_below_the_rows_is_no_row(tmp_path: Path, note: str, first: str) -> None:
+    rows = [
+        f"{('North', 'South')[i % 2] if first == 'region' else i * i},{i}.5,{'' if i % 5 == 2 else 2 * i}"
+        for i in range(20)
+    ]
+    source = read(tmp_path, "a.csv", "\n".join([f"{first},a,b", *rows, note, ""]))
+    assert source.table().columns[0].kind == ("category" if first == "region" else "integer")
+    assert filled(source).splitlines()[-1] == note
+
+
+TITLES = {
+    "of several fields": ("Account,DE12\nFrom,2023-01-01\n\nday,in,out\n", ["day", "in", "out"]),
+    "of the World Bank": ('"Source","Indicators",\n\n"Updated","2023-05-10",\n\nday,2001,2002,\n', ["day", "2001", "2002", "column 4"]),
+    "filled with separators": ('"Title, of data",,\n"In EUR",,\nday,in,out\n', ["day", "in", "out"]),
+    "groups of equal names": (",2021,,2022,\nday,in,out,in,out\n", ["day", "2021 in", "2021 out", "2022 in", "2022 out"]),
+    "groups, each named": (",2021,2021,2022,2022\nday,in,out,in,out\n", ["day", "2021 in", "2021 out", "2022 in", "2022 out"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_lines_above_the_names(tmp_path: Path, name: str) -> None:
+    head, names = TITLES[name]
+    comma = "," if names[-1] == "column 4" else ""
+    width = len(names) - bool(comma)
+    rows = [
+        ",".join([f"D{i}", *(f"{i * k}.5" if (i + k) % 7 else "" for k in range(1, width))]) + comma for i in range(20)
+    ]
+    text = head + "\n".join([*rows, ""])
+    source = read(tmp_path, "a.csv", text)
+    assert list(source.names) == names and len(source.cells) == 20
+    assert not {column.kind for column in source.table().columns} - {"id", "number", "empty"}
+    assert filled(source).startswith(head + "D0,0.5")
+
+
+def test_a_header_that_comes_again_is_no_row(tmp_path: Path) -> None:
+    rows = [f"{('Ann', 'Bob', 'Cid')[i % 3]},{i}.5,{'' if i % 5 == 2 else 2 * i}" for i in range(30)]
+    source = read(tmp_path, "a.csv", "\n".join(["name,a,b", *rows[:15], "name,a,b", *rows[15:], ""]))
+    assert source.form == "line 17 left out" and len(source.cells) == 30
+    assert source.table().columns[0].levels == ("Ann", "Bob", "Cid")
+    assert filled(source).splitlines()[16] == "name,a,b"
+
+
+@pytest.mark.parametrize(
+    "name", ["customer_id", "invoice number", "Matrikelnummer", "Kunden-Nr.", "#", "mobile number", "Handy"]
+)
+def test_numbers_that_name_rows_are_never_filled(tmp_path: Path, name: str) -> None:
+    rows = [
+        f"{'' if i == 5 and name != 'Kunden-Nr.' else 4_917_000 + 37 * i * i},{i}.5,{'' if i == 3 else 2 * i}"
+        for i in range(12)
+    ]
+    table = read(tmp_path, "a.csv", "\n".join([f"{name},a,b", *rows])).table()
+    assert not table.columns[0].modelled and {place for _, place in table.holes()} == {2}
+
+
+def test_signs_of_offices_for_no_number(tmp_path: Path) -> None:
+    rows = [f"{('..', ':', '/')[i % 3] if i % 4 == 0 else f'{i}.5'},{i % 3}:30,{i}" for i in range(24)]
+    table = read(tmp_path, "a.csv", "\n".join(["a,t,b", *rows])).table()
+    assert [column.kind for column in table.columns] == ["number", "date", "integer"]
+    assert np.isnan(table.matrix[:, 0]).sum() == 6
+
+
+def test_one_column_says_whether_the_day_stands_first(tmp_path: Path) -> None:
+    rows = [f"0{i % 9 + 1}/02/2024,{i % 28 + 1}/02/2024,{i}.5" for i in range(28)]
+    table = read(tmp_path, "a.csv", "\n".join(["start,end,x", *rows])).table()
+    assert (table.columns[0].numbers == table.columns[1].numbers)[:9].all()
+    frame = pd.DataFrame([row.split(",") for row in rows], columns=["start", "end", "x"])
+    assert (table_of_frame(frame).columns[0].numbers == table.columns[0].numbers).all()
+    comma = read(tmp_path, "b.csv", "start;x\n01/02/2024;1,5\n03/02/2024;2,5\n").table().columns[0]
+    assert np.diff(comma.numbers[:, 0]) == [2] and comma.why == "read as %d/%m/%Y, %m/%d/%Y fits as well"
+
+
+def test_dates_for_no_date(tmp_path: Path) -> None:
+    rows = [
+        f"{'9999-12-31' if i % 5 == 2 else f'2023-{i % 12 + 1:02d}-05'},{'0000-00-00' if i % 7 == 2 else f'2023-{i % 12 + 1:02d}-05'},{i}.5"
+        for i in range(30)
+    ]
+    table = read(tmp_path, "a.csv", "\n".join(["until,since,x", *rows])).table()
+    assert [column.kind for column in table.columns] == ["date", "date", "number"]
+    assert any(note.startswith("9999-12-31 in 'until' stands apart from all other values") for note in table.notes)
+    assert np.isnan(table.columns[1].numbers).sum() == 4 and "taken as missing: '0000-00-00' (4)" in table.notes

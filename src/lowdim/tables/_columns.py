@@ -32,13 +32,13 @@ _ONE_NUMBER: frozenset[Kind] = frozenset({"number", "integer", "date"})
 
 MISSING_TEXT = frozenset(
     {
-        "", "na", "n/a", "n.a.", "nan", "null", "?", "#n/a", "#na", "<na>", "nat", ".", "--", "...", "\u2026", "(blank)", "(null)", "\\n",
+        "", "na", "n/a", "n.a.", "nan", "null", "?", "#n/a", "#na", "<na>", "nat", ".", "..", "--", "...", "\u2026", "0000-00-00", "0000-00-00 00:00:00", "(blank)", "(null)", "\\n",
         "#value!", "#div/0!", "#ref!", "#name?", "#num!", "#null!", "#nv", "#n/d", "#n/b", "#wert!", "#bezug!", "#zahl!",
         "#valeur!", "#nom?", "#nombre!", "#¡valor!", "#¡ref!", "#¿nombre?", "#¡num!", "#¡div/0!", "#valore!", "#rif!", "#nome?",
     }
 )  # fmt: skip
 MISSING = MISSING_TEXT | {
-    "none", "nil", "-", "*", "**", "\u2013", "\u2014", "missing", "unknown", "unk", "n.d.", "nd", "n.k.", "k.a.", "tbd",
+    "none", "nil", "-", ":", "/", "*", "**", "\u2013", "\u2014", "missing", "unknown", "unk", "n.d.", "nd", "n.k.", "k.a.", "tbd",
     "not available", "not applicable", "keine angabe", "unbekannt", "n/d", "s/d", "inconnu", "desconocido",
 }  # fmt: skip
 """In any case. In columns of text, where a dash or "unknown" may be a value, only `MISSING_TEXT`, and what the file's other columns have."""
@@ -50,10 +50,15 @@ MOST_LEVELS = 30
 _PER_LEVEL = 2  # known cells per level, on average, that a category has at least
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 _TRUE = {"true", "yes", "t", "y"}
-_ID_NAME = re.compile(r"(?i)(^|[_\s-])(id|idx|index|key|uuid|guid|row|nr|no)$|[a-z]Id$|^unnamed: \d+$|^$")
+_ID_NAME = re.compile(
+    r"(?i)(^|[_\s-])(id|idx|index|key|uuid|guid|row|nr|no)\.?$|[_\s-](num|number)$|[a-z](Id|nummer)$|^nummer$|^#$|^unnamed: \d+$|^$"
+)
+_NEVER_FILLED = re.compile(r"(?i)(^|[_\s-])(id|uuid|guid)$|[_\s-]number$|[a-z](Id|nummer)$|^#$")
+"""Of these, those of columns that name their rows also where some lack a name."""
 _CODE_NAME = re.compile(
-    r"(?i)(^|[_\s])(zip|plz|phone|tel|telephone|mobile|fax|isbn|issn|ean|upc|gtin|imei|iban|bic|ssn|vin|sku|barcode"
-    r"|(zip|post|postal|area|country)[_\s]?code|account([_\s]?(no|nr|number))?)$|^(post|zip)code$"
+    r"(?i)(^|[_\s])(((phone|tel|telephone|telefon|mobile|handy|fax|account)([_\s-]?(no|nr|num|number|nummer)\.?)?"
+    r"|(card|vat|tax|passport|serial|konto|ruf)[_\s-]?(no|nr|num|number|nummer)\.?)|zip|plz|blz|isbn|issn|ean|upc|gtin|imei|iban|bic|ssn|vin|sku|barcode"
+    r"|(zip|post|postal|area|country)[_\s]?code|postleitzahl|bankleitzahl)$|^(post|zip)code$"
 )
 """Of columns of whole numbers that name something: what is between two of them means nothing."""
 _TIMES: tuple[tuple[Any, Callable[[Any], float], Callable[[Any, float, float], Any]], ...] = (
@@ -205,7 +210,7 @@ def column_of_texts(
             column = _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
             return replace(column, read=numbers.read)
     if kind in (None, "date") and texts:
-        dates = dates_of_texts(texts)
+        dates = dates_of_texts(texts, day_first=form.day_first)
         dates = compact_dates(texts) if dates is None and kind == "date" else dates
         if dates is not None:
             return _dated(name, known, dates)
@@ -379,7 +384,8 @@ def _numeric(
 ) -> Column:
     distinct = np.unique(values[known])
     if kind is None:
-        why = identifies(name, values, first=first) if known.all() and whole else ""
+        named = known.all() or _NEVER_FILLED.search(name) is not None
+        why = identifies(name, values[known], first=first and bool(known.all())) if named and whole else ""
         if why:
             return Column(name, "id", known, np.empty((len(values), 0)), write=write, why=why)
         kind = "empty" if distinct.size == 0 else "constant" if distinct.size == 1 else "integer" if whole else "number"

@@ -31,6 +31,7 @@ _LEAST = 3  # of whole numbers that are all dates
 _ZONE = re.compile(r"Z|[+-]\d\d:?\d\d")
 _CLOCK = re.compile(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d))?")
 _MOST_SHAPES = 3
+_SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/\d{2}")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,26 @@ class Dates:
     why: str = ""
 
 
-def dates_of_texts(texts: Sequence[str]) -> Dates | None:
-    """The dates of all texts, of one form or of a few that differ in their look, or None where one is none."""
+def have_day_first(texts: Sequence[str]) -> bool:
+    """Whether these are dates such as 31/12/2023, some of which cannot have the month first, and all the day.
+
+    Example:
+        >>> have_day_first(["01/02/2023", "31/12/2023"]), have_day_first(["01/02/2023"]), have_day_first(["12/31/2023"])
+        (True, False, False)
+    """
+    if not texts or not _SLASHED.match(texts[0]):
+        return False
+    pairs = [(int(match[1]), int(match[2])) for text in texts if (match := _SLASHED.match(text))]
+    return len(pairs) == len(texts) and any(day > 12 for day, _ in pairs) and all(month <= 12 for _, month in pairs)
+
+
+def dates_of_texts(texts: Sequence[str], *, day_first: bool = False) -> Dates | None:
+    """The dates of all texts, of one form or of a few that differ in their look, or None where one is none.
+
+    Args:
+        texts: At least one.
+        day_first: What is tried first where day and month could both stand there.
+    """
     if _CLOCK.fullmatch(texts[0]):
         return _times(texts)
     zone = _zone(texts)
@@ -60,6 +79,7 @@ def dates_of_texts(texts: Sequence[str]) -> Dates | None:
     for shape in dict.fromkeys(shapes):
         own = sorted({text for text, its in zip(bare, shapes, strict=True) if its == shape})
         fitting = [form for form in FORMS if all(_is_date(text, form) for text in own)]
+        fitting.sort(key=lambda form: day_first and not form.startswith("%d"))
         if not fitting:
             return None
         forms[shape] = fitting[0]

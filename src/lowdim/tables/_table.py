@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ from lowdim.tables._columns import (
     marks_of,
 )
 from lowdim.tables._cycles import CYCLES, comes_round
+from lowdim.tables._dates import dates_of_texts, have_day_first
 from lowdim.tables._text import Form, form_of_cells
 
 Array = NDArray[np.float64]
@@ -38,6 +41,10 @@ _NINES = (9.0, 99.0, 999.0, 9999.0, 99999.0)
 _CODES = (*_NINES, 7.0, 8.0, 77.0, 88.0, 97.0, 98.0, 997.0, 998.0)
 SENTINELS = (*(-code for code in _CODES), *(code for code in _CODES if code > 9))
 """Numbers that people write for a missing one, or for an answer that was refused or not known."""
+_NO_DATES = tuple(
+    (date(*day) - date(1970, 1, 1)).days for day in [(1, 1, 1), (1753, 1, 1), (1899, 12, 30), (1899, 12, 31), (1900, 1, 1), (1970, 1, 1), (2099, 12, 31), (2999, 12, 31), (9999, 12, 31)]
+)  # fmt: skip
+"""Days since 1970 that programs write for no date."""
 _LARGE = 999.0  # nines that are asked about however seldom they are
 _APART = 3.0  # steps between the other values beyond them, from which a nine is asked about
 _FAR = 2.0  # ranges of the other values beyond their range, from which one of them is likely to be none
@@ -50,6 +57,11 @@ _TOTAL = re.compile(
 _STATISTIC = re.compile(r"(?i)count|n|anzahl|min(imum)?|max(imum)?|std|stdev|standard deviation|standardabweichung")
 """What does where it stands beside such a row; elsewhere it may be a name."""
 _TOTALS = 0.1  # of the rows, up to which they can be totals of the others
+_SUM = r"totals?|totale[sn]?|totaux|totaal|sums?|summen?|somme|suma|somma|soma|gesamt\w*|insgesamt|ergebnis|all|alle|overall|итого|всего|合计|总计|小计|合計|小計|計|총계|합계|Σ|∑"
+_OF_A_SUM = re.compile(rf"(?i)\W*(({_SUM})(\W.*)?|.*\W({_SUM}))\W*")
+"""What may stand before a row of sums, among other words: where its numbers are none of less than these rows' sum, too."""
+_ROUNDED = 1e-9  # of a sum, by which it is missed
+_MANY = 8  # rows, from which the sum of one column is no chance
 _NOTE = re.compile(r"[^\W\d].*[\s:].*")
 _YEAR_NAME = re.compile(r"(?i)(year|yr|jahr|année|annee|an|año|ano|anno|rok)s?")
 _YEAR = re.compile(r"[12]\d{3}(\.0)?")
@@ -268,9 +280,10 @@ def table_of_texts(
     """
     kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
 
-    rows, totals = _rows_with_values(cells)
+    rows, totals = _rows_with_values(cells, form.number)
     height, cells = len(cells), cells.iloc[rows].reset_index(drop=True)
     texts = [cells.iloc[:, place].tolist() for place in range(len(names))]
+    form = _with_order_of_dates(form, texts)
 
     def read(place: int, marks: Sequence[str]) -> Column:
         name = names[place]
@@ -328,10 +341,12 @@ def table_of_frame(
     frame = with_times(frame)
     names = [str(name) for name in frame.columns]
     kinds = _checked(names, kinds, (*passed, *_given(time, entity)), only, through=passed)
-    rows, totals = _rows_with_values(frame)
-    count, frame = len(frame), frame.iloc[rows].reset_index(drop=True).set_axis(names, axis=1)
-    texts = [[cell if isinstance(cell, str) else "" for cell in frame[name].astype(object)] for name in names]
-    form = form_of_cells(texts)
+    frame = frame.set_axis(names, axis=1)
+    form = form_of_cells(_texts_of(frame))
+    rows, totals = _rows_with_values(frame, form.number)
+    count, frame = len(frame), frame.iloc[rows].reset_index(drop=True)
+    texts = _texts_of(frame)
+    form = _with_order_of_dates(form, texts)
 
     def read(name: str, values: pd.Series) -> Column:
         return column_of_values(name, values, kind=kinds.get(name), first=name == names[0], form=form)
@@ -367,7 +382,20 @@ def with_times(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: index})
 
 
-def _rows_with_values(cells: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _with_order_of_dates(form: Form, texts: Sequence[Sequence[str]]) -> Form:
+    """The form, with what these columns say about the order of day and month."""
+    given = ([stripped for text in own if (stripped := text.strip())] for own in texts)
+    return replace(form, day_first=form.decimal == "," or any(map(have_day_first, given)))
+
+
+def _texts_of(frame: pd.DataFrame) -> list[list[str]]:
+    """The cells of each column that are texts, and empty texts for the others."""
+    return [[cell if isinstance(cell, str) else "" for cell in frame[name].astype(object)] for name in frame]
+
+
+def _rows_with_values(
+    cells: pd.DataFrame, number: Callable[[str], float | None]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The rows that hold data; and those that hold totals of them or, below all others, notes. The rest is empty."""
     filled, words = np.zeros(cells.shape, bool), np.zeros(cells.shape, bool)
     for place in range(cells.shape[1]):
@@ -396,6 +424,8 @@ def _rows_with_values(cells: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np
             if before in left and row in labels and _STATISTIC.fullmatch(labels[row]):
                 left.add(row)
     left |= _below(cells, filled, rows, left)
+    left |= _notes_alone(cells, filled, number)
+    left |= _sums(cells, [row for row in data if row not in left], words, number)
     return np.array([row for row in data if row not in left], int), np.array(sorted(left), int)
 
 
@@ -422,6 +452,79 @@ def _below(cells: pd.DataFrame, filled: Mask, rows: NDArray[np.intp], totals: Co
     while last > 3 and sums(rows[last - 1]):
         last -= 1
     return set(rows[last:].tolist())
+
+
+def _notes_alone(cells: pd.DataFrame, filled: Mask, number: Callable[[str], float | None]) -> set[int]:
+    """Rows with nothing but a text that no other row has, in a column where texts come again or where others are none: they say nothing."""
+    found: set[int] = set()
+    alone = np.flatnonzero(filled.sum(1) == 1)
+    for place in np.unique(filled[alone].argmax(1)) if cells.shape[1] > 1 else ():
+        own = [cell.strip() if isinstance(cell, str) else "" for cell in cells.iloc[:, place]]
+        counts = Counter(text for text in own if text and number(text) is None and dates_of_texts([text]) is None)
+        if max(counts.values(), default=0) > 1 or counts.total() < filled[:, place].sum() / 2:
+            mine = alone[filled[alone].argmax(1) == place]
+            found |= {int(row) for row in mine if counts[own[row]] == 1 and own[row].lower() not in MISSING}
+    return found
+
+
+def _sums(cells: pd.DataFrame, data: Sequence[int], words: Mask, number: Callable[[str], float | None]) -> set[int]:
+    """Rows of sums: the first or the last, where a word or an empty cell stands beside numbers that are the sums of all others; and those
+    called so, where each number is at least the sum of the rows up to the one before that is called so, or of all others."""
+    if len(data) <= 3 or cells.shape[1] < 2:
+        return set()
+    labels = {
+        place: str(cells.iat[row, words[row].argmax()]) for place, row in enumerate(data) if words[row].sum() == 1
+    }
+    called = [place for place, label in labels.items() if _OF_A_SUM.fullmatch(label.strip(" :"))]
+
+    @cache
+    def numbers(column: int) -> Array:
+        return np.array([_number_in(cell, number) for cell in cells.iloc[list(data), column]])
+
+    def is_sum(place: int, others: NDArray[np.intp], *, exact: bool) -> bool:
+        mine = [
+            column
+            for column in range(cells.shape[1])
+            if not np.isnan(_number_in(cells.iat[data[place], column], number))
+        ]
+        above = False
+        for column in mine:
+            own, parts = numbers(column)[place], numbers(column)[others]
+            parts = parts[~np.isnan(parts)]
+            if parts.size < 2 or (parts < 0).any() or own <= 0:
+                return False
+            missed, rounded = own - parts.sum(), max(_ROUNDED * own, _last_digit(parts) * parts.size**0.5)
+            if missed < -rounded or (exact and missed > rounded):
+                return False
+            above |= bool(own > parts.max())
+        return above and (not exact or len(mine) > 1 or len(others) >= _MANY)
+
+    found: set[int] = set()
+    before = 0
+    rest = np.setdiff1d(np.arange(len(data)), called)
+    for place in called:
+        if is_sum(place, np.arange(before, place), exact=False) or is_sum(place, rest, exact=False):
+            found.add(place)
+        before = place + 1
+    for place in {0, len(data) - 1} - found:
+        others = np.setdiff1d(np.arange(len(data)), [place, *found])
+        if others.size > 3 and is_sum(place, others, exact=True):
+            found.add(place)
+    return {data[place] for place in found}
+
+
+def _last_digit(values: Array) -> float:
+    """What the last decimal of numbers stands for; 0 of whole ones."""
+    places = max(len(f"{value:.9f}".rstrip("0").partition(".")[2]) for value in values[:200])
+    return 10.0**-places if places else 0.0
+
+
+def _number_in(cell: Any, number: Callable[[str], float | None]) -> float:
+    """The finite number in a cell of any type, or NaN."""
+    if isinstance(cell, bool | np.bool_) or not isinstance(cell, str | int | float | np.number):
+        return np.nan
+    value = number(cell) if isinstance(cell, str) else float(cell)
+    return np.nan if value is None or not np.isfinite(value) else value
 
 
 def _completable(table: Table) -> Table:
@@ -680,8 +783,14 @@ def _sentinels(column: Column) -> list[float]:
 def _codes_apart(columns: Sequence[Column]) -> list[str]:
     """A line on nines that are frequent and stand apart from whole numbers, or are many and far above all others, however seldom, and on -1
     where it is frequent and all else is positive or 0: they may be codes."""
-    found: dict[float, list[str]] = {}
+    found: dict[float | str, list[str]] = {}
     for column in columns:
+        if column.kind == "date":
+            days = np.unique(column.values)
+            others = days[~np.isin(days, _NO_DATES)]
+            far = _FAR * np.ptp(others) if others.size > 1 else np.inf
+            for day in days[(days < others.min(initial=np.inf) - far) | (days > others.max(initial=-np.inf) + far)]:
+                found.setdefault(column.write(day), []).append(column.name)
         if column.kind not in ("integer", "number"):
             continue
         distinct, counts = np.unique(column.values, return_counts=True)
@@ -698,10 +807,11 @@ def _codes_apart(columns: Sequence[Column]) -> list[str]:
             step = (others[-1] - others[0]) / (others.size - 1)
             if last - others[-1] > _APART * step and column.name not in found.get(float(last), ()):
                 found.setdefault(float(last), []).append(column.name)
+    shown = {value if isinstance(value, str) else f"{value:g}": names for value, names in found.items()}
     return [
-        f"{value:g} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} stands apart from all other values; "
-        f"where it means missing, `na` '{names[0]}={value:g}' says so"
-        for value, names in found.items()
+        f"{value} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} stands apart from all other values; "
+        f"where it means missing, `na` '{names[0]}={value}' says so"
+        for value, names in shown.items()
     ]
 
 

@@ -33,6 +33,8 @@ _AROUND = re.compile(r"^\s*[^\d\s+\-.,]{0,5}\s*(?=[+\-.,]?\d)|[^\d.,]{0,12}$")  
 _BYTE_ORDER = (
     (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\x00\x00", "utf-32-le"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"),
 )  # fmt: skip
+_NOTE = re.compile(r"\"?[^\W\d_][^\W_]*: ")
+"""How a note behind the rows begins: a word and a colon."""
 _YEAR = re.compile(r"(19|20)\d\d")
 _NAMED_SEPARATOR = re.compile(r"sep=(.)(\r\n|\n|\r)")  # the first line, for Excel
 MINUS = "\N{MINUS SIGN}"
@@ -52,6 +54,7 @@ class Form:
         left_out: Numbers of the lines that are no rows: comments, titles, notes.
         short: Number of lines that end before the last column; what they lack is empty.
         json: Whether these are records in JSON.
+        day_first: Whether 1/2/2023 is in February: where another column says so, or decimals have a comma.
     """
 
     encoding: str = "utf-8"
@@ -63,6 +66,7 @@ class Form:
     left_out: tuple[int, ...] = ()
     short: int = 0
     json: bool = False
+    day_first: bool = False
 
     def describe(self) -> str:
         """What is not usual, for one line of output; empty for a plain CSV file."""
@@ -179,8 +183,9 @@ def read_text(
     quoted = not (labels and separator == "\t" and _is_literal(text))
     records = _records(text, separator, name, quoted=quoted, begin=begin)
     form = replace(form, separator=separator)
+    groups: list[str] = []
     if not labels:
-        records, left_out = _rows(text, _with_row_names(text, records))
+        records, left_out, groups = _rows(text, _with_row_names(text, records))
         records, short = _of_one_width(text, records, separator)
         form = replace(form, left_out=(*range(1, 1 + bool(named)), *left_out), short=short)
     width = len(records[0])
@@ -195,10 +200,17 @@ def read_text(
     header = _has_header(texts, form) if header is None else header
     form = replace(form, header=header)
     named = texts[0] if header else [""] * width
+    if any(count > 1 for cell, count in Counter(named).items() if cell):
+        named = [f"{group} {cell}".strip() for group, cell in zip(groups or [""] * width, named, strict=True)]
     names = [cell.strip() or f"column {place + 1}" * (place > 0 or not header) for place, cell in enumerate(named)]
     first = int(header)
     if header and not labels and _names_units(texts, form):
         first, form = 2, replace(form, left_out=(*form.left_out, records[1][0].line))
+    if header and not labels and width > 1 and any(map(_is_word, texts[0])):
+        again = [place for place, cells in enumerate(texts) if place >= first and cells in texts[:first]]
+        form = replace(form, left_out=(*form.left_out, *(records[place][0].line for place in again)))
+        kept = [place for place in range(len(texts)) if place not in again] if again else range(len(texts))
+        texts, records = [texts[place] for place in kept], [records[place] for place in kept]
     if len(texts) == first:
         raise InputError(f"{name} has a header but no rows.")
     _check_names(names, name, records[0][0].line)
@@ -220,8 +232,8 @@ def _with_row_names(text: str, records: list[list[Cell]]) -> list[list[Cell]]:
     return [[Cell(start, start, line), *header], *rows]
 
 
-def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[int]]:
-    """The header and the rows, and the lines of what else there is: a title above them, comments, notes of one field among wider rows."""
+def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[int], list[str]]:
+    """The header and the rows; the lines of what else there is: titles above them, comments, notes; and the groups of columns."""
     width = Counter(map(len, records)).most_common(1)[0][0]
     marked = 0
     while marked < len(records) - 1 and _text(text, records[marked]).startswith(_COMMENT):
@@ -233,38 +245,76 @@ def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[
     others = records[marked:]
     while len(others) > 1 and width > 1 and len(others[0]) == 1:
         others = others[1:]
-    if width > 2 and len(others) > 2 and (_is_title(text, others) or _is_line_of_groups(text, others)):
-        others = others[1:]
+    groups: list[str] = []
+    if width > 2 and len(others) > 2:
+        others = others[_titles(text, others, width) :]
+        if len(others) > 2 and _is_line_of_groups(text, others):
+            for name in _texts(text, others[0]):
+                groups.append(name or (groups[-1] if groups else ""))
+            others = others[1:]
     top = len(records) - len(others)
-    kept = [others[0], *(record for record in others[1:] if not _is_remark(_text(text, record), len(record), width))]
+    last = len(others)
+    while last > 2 and len(others[last - 1]) < width and _NOTE.match(_text(text, others[last - 1])):
+        last -= 1
+    kept = [
+        others[0],
+        *(record for record in others[1:last] if not _is_remark(_text(text, record), len(record), width)),
+    ]
     lines = {record[0].line for record in kept}
-    return kept, [record[0].line for place, record in enumerate(records) if place < top or record[0].line not in lines]
+    left = [record[0].line for place, record in enumerate(records) if place < top or record[0].line not in lines]
+    return kept, left, groups
 
 
 def _is_remark(line: str, fields: int, width: int) -> bool:
     """Whether a line among rows of this width is a comment or a note."""
     if line.startswith(_COMMENT) and (fields != width or _REMARK.match(line)):
         return True
-    return fields == 1 and width > 2 and _is_word(line)
+    return fields == 1 and width > 2 and (_is_word(line) or not any(sign.isalnum() for sign in line))
 
 
-def _is_title(text: str, records: Sequence[Sequence[Cell]]) -> bool:
-    """Whether the first line has nothing but a text in its first cell, and the next names all columns."""
-    first, second = (_texts(text, record) for record in records[:2])
-    return bool(first[0]) and not any(first[1:]) and len(second) == len(first) and all(map(_is_word, second))
+def _titles(text: str, records: Sequence[Sequence[Cell]], width: int) -> int:
+    """How many lines stand above the names: each is shorter than the rows or has nothing but a text in its first cell, and the names stand
+    above numbers."""
+    for place, record in enumerate(records[:LOOKED_AT]):
+        cells = _texts(text, record)
+        if len(cells) == width and any(cells[1:]):
+            named = _are_names(cells, [_texts(text, row) for row in records[place + 1 : place + LOOKED_AT]])
+            return place if named or (place == 1 and all(map(_is_word, cells))) else 0
+        if not cells[0]:
+            return 0
+    return 0
+
+
+def _are_names(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Whether these name columns: different words, or years, of which at most one is missing, and words above numbers."""
+    names = [cell for cell in cells if cell]
+    if len(names) < len(cells) - 1 or len(set(names)) < len(names):
+        return False
+    if not all(_is_word(name) or _YEAR.fullmatch(name) for name in names):
+        return False
+    return _stand_above_numbers(cells, below)
+
+
+def _stand_above_numbers(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Whether a cell stands above numbers alone, or mostly."""
+    columns = [[row[place] for row in below if len(row) > place and row[place]] for place in range(len(cells))]
+    return any(
+        cell and column and sum(not _is_word(one) for one in column) > len(column) / 2
+        for cell, column in zip(cells, columns, strict=True)
+    )
 
 
 def _is_line_of_groups(text: str, records: Sequence[Sequence[Cell]]) -> bool:
-    """Whether the first line, as cells that were joined leave it, lacks names that the next has, which stand above numbers."""
+    """Whether the first line groups the columns, as cells that were joined leave it: it lacks names that the next has, or tells apart those
+    that the next has several times; and these stand above numbers."""
     first, second, third = (_texts(text, record) for record in records[:3])
-    if not (len(first) == len(second) == len(third)) or all(first[1:]) or not all(map(_is_word, filter(None, first))):
+    if not (len(first) == len(second) == len(third)) or not all(map(_is_word, second[1:])) or not any(first):
         return False
-    values = [
-        [_texts(text, record)[place] for record in records[2:LOOKED_AT] if len(record) > place]
-        for place in range(len(second))
-    ]
-    above = any(column and not any(map(_is_word, column)) and any(column) for column in values)
-    return all(map(_is_word, second)) and len(set(second)) == len(second) and above
+    if not _stand_above_numbers(second, [_texts(text, record) for record in records[2:LOOKED_AT]]):
+        return False
+    if len(set(second)) < len(second):
+        return all(_is_word(name) or _YEAR.fullmatch(name) for name in first if name) and first[1:] != second[1:]
+    return _is_word(second[0]) and not all(first[1:]) and all(map(_is_word, filter(None, first)))
 
 
 def _is_word(cell: str) -> bool:
