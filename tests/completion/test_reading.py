@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from PIL import Image
 
-from lowdim.completion.entries._inputs import read_picture, sample_picture, to_png
+from lowdim.completion.entries._inputs import read_matrix, read_picture, sample_picture, to_png
 from lowdim.completion.entries._reading import has_triplets, is_ratings, read_pairs, read_triplets, triplets_in
 from lowdim.errors import InputError, UsageError
 from lowdim.tables import GivenSource, read_file
@@ -215,6 +216,67 @@ def test_arrays_of_training_and_test(tmp_path: Path) -> None:
     assert read.truth.tolist() == [4.0]
 
 
+def test_arrays_of_a_test_that_measure_nothing_are_said(tmp_path: Path) -> None:
+    known = {"train_rows": np.arange(4), "train_columns": np.array([0, 1, 0, 1]), "train_values": np.arange(4.0)}
+    test = {"test_rows": np.array([0, 1]), "test_columns": np.array([0, 0]), "test_values": np.array([0.0, 3.0])}
+    np.savez(tmp_path / "a.npz", **known, **test)
+    read = read_triplets(tmp_path / "a.npz", None, None, None)
+    assert read.truth is not None and read.truth.tolist() == [3.0]
+    assert read.notes == ("1 of 2 test entries are among the known ones, and measure nothing",)
+    del test["test_values"]
+    np.savez(tmp_path / "b.npz", **known, **test)
+    read = read_triplets(tmp_path / "b.npz", None, None, None)
+    assert read.truth is None and read.asked is not None and read.asked[0].tolist() == ["0", "1"]
+    np.savez(tmp_path / "c.npz", **known | {"train_rows": np.arange(3)})
+    with pytest.raises(InputError, match="'rows' 3, 'columns' 4, 'values' 4: these must be as many"):
+        read_triplets(tmp_path / "c.npz", None, None, None)
+
+
+def test_a_sparse_matrix_holds_ratings_and_a_lone_array_a_matrix(tmp_path: Path) -> None:
+    matrix = np.array([[0.0, 3.0], [5.0, 0.0]])
+    scipy.sparse.save_npz(tmp_path / "s.npz", scipy.sparse.csr_matrix(matrix))
+    assert read_matrix(tmp_path / "s.npz") is None
+    assert read_triplets(tmp_path / "s.npz", None, None, None).entries.values.tolist() == [3.0, 5.0]
+    np.save(tmp_path / "a.npy", matrix)
+    np.savez(tmp_path / "a.npz", matrix)
+    for name in ("a.npy", "a.npz"):
+        np.testing.assert_array_equal(read_matrix(tmp_path / name), matrix)
+    np.save(tmp_path / "b.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "c.npy", np.arange(3.0))
+    (tmp_path / "d.npy").write_bytes(b"")
+    for name in "bcd":
+        with pytest.raises(InputError):
+            read_matrix(tmp_path / f"{name}.npy")
+
+
+@pytest.mark.parametrize(("odd", "said"), [("-1", True), ("99", True), ("0", True), ("6", False)])
+def test_a_rating_that_may_be_none_is_asked_about(tmp_path: Path, odd: str, said: bool) -> None:
+    rows = [f"u{i % 9},m{i // 9},{odd if i % 2 else i % 5 + 1}" for i in range(40)]
+    read = read_triplets(write(tmp_path, "a.csv", "\n".join(["User ID,Movie ID,Rating", *rows])), None, None, None)
+    assert [note.startswith(f"{odd} in 'Rating' stands in 20 entries") for note in read.notes] == [True] * said
+    unknown = read_triplets(tmp_path / "a.csv", None, None, None, missing=[odd])
+    assert unknown.asked is not None and len(unknown.asked[0]) == 20 and not unknown.notes
+
+
+def test_ids_are_the_same_with_blanks_and_as_decimals(tmp_path: Path) -> None:
+    read = read_triplets(
+        write(tmp_path, "a.csv", "user,item,rating\na,7.0,1\n a,8.0,2\na ,9.0,3\nb,7.0,2\n"), None, None, None
+    )
+    assert read.row_ids.tolist() == ["a", "b"] and read.column_ids.tolist() == ["7", "8", "9"]
+    assert read_pairs(write(tmp_path, "p.csv", "user,item\nb ,8\n"), "user", "item")[0].tolist() == ["b"]
+
+
+@pytest.mark.parametrize(("form", "written"), [("{}/5", "3.26/5"), ("{} stars", "3.26 stars"), ("*", "★★★☆☆")])
+def test_a_wide_table_of_ratings_in_words(tmp_path: Path, form: str, written: str) -> None:
+    frame = wide_frame()
+    shown = {value: form.format(value) if form != "*" else "★" * value + "☆" * (5 - value) for value in range(1, 6)}
+    texts = frame.iloc[:, 1:].map(lambda value: "" if np.isnan(value) else shown[int(value)])
+    source = read_file(write(tmp_path, "a.csv", texts.assign(user=frame["user"])[frame.columns].to_csv(index=False)))
+    wide = wide_ratings(source, source.table())
+    assert wide.is_one and not wide.others and wide.written(0, 3.26) == written
+    np.testing.assert_array_equal(wide.numbers, frame.iloc[:, 1:].to_numpy())
+
+
 def test_names_in_a_message_are_a_few() -> None:
     frame = pd.DataFrame(np.ones((2, 120)), columns=[f"film {place}" for place in range(120)])
     with pytest.raises(InputError, match=r"film 7, … \(120 in all\)\.$"):
@@ -238,7 +300,8 @@ def wide_frame(**others: Any) -> pd.DataFrame:
         (wide_frame().assign(user=range(7, 47)), True),
         (wide_frame().iloc[:, 1:], True),
         (wide_frame().iloc[:, :8], False),
-        (wide_frame(**{"film 2": [1.5, *[np.nan] * 39]}), False),
+        (wide_frame(**{"film 2": [1.5, *[np.nan] * 39]}), True),
+        (wide_frame(**{"film 2": [1.2, *[np.nan] * 39]}), False),
         (wide_frame(**{"film 2": [1, 90, *[np.nan] * 38]}), False),
         (wide_frame().fillna(dict.fromkeys([f"film {place}" for place in range(8)], 3.0)), False),
     ],

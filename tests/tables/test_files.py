@@ -238,6 +238,7 @@ BROKEN = {
     "zeros.csv": (b"a,b\n\x00\x00,1\n", "zero bytes"),
     "infinite.csv": (b"a,b\n1,inf\n2,3\n", "infinite"),
     "words.csv": (b"a,b\nx,y\nz,w\n", "No column can be completed"),
+    "columns.json": (b'{"a": [1, 2], "b": [2, null]}', "one record that holds whole columns"),
     "cut.csv.gz": (gzip.compress(FORMS["plain.csv"])[:-9], "damaged"),
     "cut.zip": (zipped(FORMS["plain.csv"])[:-30], "damaged"),
     "cut.parquet": (b"PAR1xxxx", "cannot be read as a table: .*Parquet"),

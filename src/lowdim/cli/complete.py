@@ -62,7 +62,7 @@ def complete(
         str,
         typer.Argument(
             metavar="FILE",
-            help="Table with empty cells or ratings (any text table, also .gz .zip; .xlsx .parquet .npz; - is standard input), picture, "
+            help="Table with empty cells or ratings (any text table, also .gz .zip; .xlsx .parquet .npz .npy; - is standard input), picture, "
             "or sample:china, sample:flower.",
         ),
         Objects("str | Path | DataFrame | ndarray", "Or a pandas or polars frame, or an array with NaN in its holes."),
@@ -225,7 +225,7 @@ def _read(
     from lowdim.completion.entries import _inputs as inputs
     from lowdim.completion.entries import _reading as reading
     from lowdim.errors import UsageError
-    from lowdim.tables import read_file
+    from lowdim.tables import GivenSource, read_file
 
     sample, path = file.startswith("sample:"), Path(file)
     if path.suffix.lower() in EXTENSIONS - inputs.SUFFIXES:
@@ -250,6 +250,8 @@ def _read(
         path = existing_file(path, "The matrix")
         if path.suffix.lower() in inputs.SUFFIXES:
             return inputs.read_picture(path, existing_file(mask, "The mask") if mask else None)
+        if (matrix := inputs.read_matrix(path)) is not None:
+            return _of_columns(GivenSource(matrix), file, triplets, as_, columns)
         if path.suffix == ".npz":
             _refuse(f"{file} holds triplets, no table of columns", _of_a_table(columns) | {"sheet": form["sheet"]})
             return _told(reading.read_triplets(path, *triplets, missing=columns["missing"]))
@@ -326,6 +328,8 @@ def _told(source: "Triplets", wide: "Wide | None" = None, *, undo: bool = False)
     user, item, value = map(repr, source.names)
     unused = f"; not used: {capped(map(repr, source.unused))}" if source.unused else ""
     say(f"read as ratings: users in {user}, items in {item}, values in {value}{unused}{back}")
+    for note in source.notes:
+        say(note)
     if source.truth is not None:
         say(f"{source.truth.size:,} test entries are predicted and measured")
     return source

@@ -39,6 +39,11 @@ def read_records(text: str, name: str) -> Records:
             f"{name}, line {text.count(chr(10), 0, at) + 1}: not a list of JSON records, nor one record on each line. "
             "Write it in one of these forms, or as CSV."
         ) from error
+    if len(records) == 1 and all(isinstance(value, list | dict) for value, _, _ in records[0][0].values()):
+        raise InputError(
+            f"{name} has one record that holds whole columns. A record for each row is read: in pandas, "
+            "frame.to_json('table.json', orient='records') writes them."
+        )
     names = list(dict.fromkeys(key for members, _ in records for key in members))
     texts: list[list[str]] = []
     places: list[list[Cell]] = []

@@ -1,7 +1,7 @@
 """Ratings as a wide table: a row for each user, a column for each item, empty where one did not rate."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from lowdim.tables._columns import Column
 from lowdim.tables._file import Source, TextSource
+from lowdim.tables._scales import scale_of
 from lowdim.tables._table import Table
 
 MOST_LEVELS = 11
 FEWEST_ITEMS = 10
 LEAST_EMPTY = 0.5
+_TRIED = 20  # texts, before all are looked at
 _PART = 1_000_000  # cells whose ids are held as texts at a time
 _ID_NAME = re.compile(r"(?i)name|.*user.*|.*customer.*|.*review.*|.*rater.*|.*client.*|member|person|.*id")
 _NUMBER = re.compile(r"[+\-\N{MINUS SIGN}]?\d[\d.,]*")
@@ -32,6 +34,7 @@ class Wide:
         numbers: ``(rows, items)``, NaN where nothing is known.
         ids: Of all rows, all different.
         others: Columns that are completed with a table, and not with ratings.
+        write: A rating as the file has it, where that is more than a number.
     """
 
     source: Source
@@ -40,6 +43,7 @@ class Wide:
     numbers: NDArray[np.float64]
     ids: NDArray[np.str_]
     others: tuple[str, ...]
+    write: Callable[[float], str] | None = None
 
     @property
     def names(self) -> NDArray[np.str_]:
@@ -65,9 +69,9 @@ class Wide:
 
     @property
     def is_one(self) -> bool:
-        """Whether these look like ratings: whole numbers of a few levels, the same in all of ten columns, at least half unknown."""
+        """Whether these look like ratings: whole or half numbers of a few levels, the same in all of ten columns, at least half unknown."""
         found = self.numbers[~np.isnan(self.numbers)]
-        if len(self.columns) < FEWEST_ITEMS or not found.size or (found % 1).any():
+        if len(self.columns) < FEWEST_ITEMS or not found.size or (2 * found % 1).any():
             return False
         return 0 < self.high - self.low < MOST_LEVELS and self.empty >= LEAST_EMPTY
 
@@ -83,6 +87,8 @@ class Wide:
 
     def written(self, item: int, value: float) -> Any:
         """A filled cell: with two decimals, where the type of its column holds them."""
+        if self.write is not None:
+            return self.write(value)
         column = self.columns[item]
         usual = column.write(float(round(value)))
         if isinstance(usual, str):
@@ -99,11 +105,14 @@ def wide_ratings(source: Source, table: Table) -> Wide:
     """The columns of a table that may hold ratings: of numbers with holes, without that of the ids."""
     first = table.columns[0]
     named = first.kind in ("id", "text") or _is_name(first)
-    numbers: dict[int, Any] = {}
+    numbers, write = dict[int, Any](), None
     for place, column in enumerate(table.columns):
         values = None if place == 0 and named else _numbers(source, place, column)
         if values is not None and np.isnan(values).any():
             numbers[place] = values
+    if all(table.columns[place].kind == "constant" for place in numbers):
+        scaled, write = _scaled(source, table, named)
+        numbers = scaled or numbers
     others = [
         column.name
         for place, column in enumerate(table.columns)
@@ -115,7 +124,31 @@ def wide_ratings(source: Source, table: Table) -> Wide:
         ids = [str(row + 1) for row in range(height)]
     matrix = np.column_stack(list(numbers.values())) if numbers else np.zeros((height, 0))
     columns = tuple(table.columns[place] for place in numbers)
-    return Wide(source, columns, np.array(list(numbers), np.intp), matrix, np.array(ids), tuple(others))
+    return Wide(source, columns, np.array(list(numbers), np.intp), matrix, np.array(ids), tuple(others), write)
+
+
+def _scaled(
+    source: Source, table: Table, named: bool
+) -> tuple[dict[int, NDArray[np.float64]], Callable[[float], str] | None]:
+    """The numbers of columns in which the ratings of one scale stand as texts, and how one is written there."""
+    kinds = ("category", "boolean", "constant", "text")
+    places = [
+        place for place, column in enumerate(table.columns) if column.kind in kinds and not (place == 0 and named)
+    ]
+    known = [np.flatnonzero(table.columns[place].known) for place in places]
+    texts = [str(source.cells.iat[row, place]) for place, rows in zip(places, known, strict=True) for row in rows]
+    scale = None
+    for part in (texts[:_TRIED], texts):
+        scale = scale_of(part, lambda text: float(text.replace(",", "."))) if part else None
+        if scale is None:
+            return {}, None
+    assert scale is not None
+    found: dict[int, NDArray[np.float64]] = {}
+    parts = np.split(np.array(scale.values), np.cumsum([rows.size for rows in known])[:-1])
+    for place, rows, values in zip(places, known, parts, strict=True):
+        found[place] = np.full(len(source.cells), np.nan)
+        found[place][rows] = values
+    return found, scale.write
 
 
 def _is_name(column: Column) -> bool:
@@ -131,5 +164,9 @@ def _numbers(source: Source, place: int, column: Column) -> Any:
     if column.kind != "constant":
         return None
     row = int(column.known.argmax())
-    value = source.number(str(source.cells.iloc[row, place]))
+    text = str(source.cells.iloc[row, place])
+    value, scale = source.number(text), None
+    if value is None and any(sign.isdigit() for sign in text):  # as its neighbours, which are numbers with a unit
+        scale = scale_of([text], source.number)
+    value = value if scale is None else scale.values[0]
     return None if value is None else np.where(column.known, value, np.nan)

@@ -9,12 +9,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
+from lowdim._reading import read_arrays, reading
 from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, UsageError, did_you_mean, require
-from lowdim.tables import is_frame, rows_are_named, table_of_frame, to_pandas, with_times
+from lowdim.tables import is_frame, is_matrix, rows_are_named, table_of_frame, to_pandas, with_times
 
 Ids = NDArray[Any]
 
+_ARRAYS = "Save plain arrays with numpy.savez."
 _GAPS, _FEW = 10, 10_000
 """Integers up to so many times their number, or this, are places; larger ones are ids."""
 NULLS = ("None", "nan", "<NA>", "NaT")  # what becomes of a missing id as text
@@ -30,6 +32,24 @@ class Numbered:
     entries: Entries
     row_ids: Ids | None
     column_ids: Ids | None
+
+
+def read_matrix(path: Path) -> NDArray[Any] | None:
+    """The matrix of numbers that is all that a ``.npy`` or ``.npz`` file holds; None of another file.
+
+    Raises:
+        InputError: If it is damaged, or of another kind.
+    """
+    if path.suffix.lower() == ".npy":
+        with reading(path, "an .npy file"):
+            found = np.load(path, allow_pickle=False)
+        if not is_matrix(found):
+            raise InputError(f"{path} holds {found.shape} of type {found.dtype}, not a matrix of numbers.")
+        return found
+    if path.suffix.lower() != ".npz" or len(read_arrays(path, [], remedy=_ARRAYS)[1]) != 1:
+        return None
+    (found,) = read_arrays(path, None, remedy=_ARRAYS)[0].values()
+    return found if is_matrix(found) else None
 
 
 def is_triplets(data: object) -> bool:

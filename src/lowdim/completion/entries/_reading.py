@@ -1,6 +1,7 @@
 """Incomplete matrices in files: triplets with ids, and tables with empty cells. Errors name the line."""
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import load_npz
 
 from lowdim._memory import bytes_of_text, require_memory
 from lowdim._numbers import capped
@@ -17,6 +19,7 @@ from lowdim.completion.entries._entries import Entries
 from lowdim.errors import InputError, UsageError, did_you_mean, require
 from lowdim.tables import Source, Table, marks_of, read_file, without_marks
 from lowdim.tables._scales import scale_of
+from lowdim.tables._table import SENTINELS
 from lowdim.tables._wide import MOST_LEVELS, Wide
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
@@ -50,6 +53,8 @@ RATING_SUFFIXES = {".base", ".data", ".test", ".dat"}
 """Of files of ratings without a header: user, item, rating, and perhaps a time."""
 Texts = NDArray[np.str_]
 SAMPLE = 30_000  # cells of a text file from which the memory for all of it is told
+_WHOLE = 2.0**53
+_IN_FULL = re.compile(r"\d+\.0+")
 LONGEST = 1_000
 """Characters of an id: an array of ids has room for the longest in every place."""
 
@@ -68,6 +73,7 @@ class Triplets:
         unused: Other columns of the file.
         write: A value as the file has it, where that is more than a number.
         wide: The table that they come from, where it has a column for each column.
+        notes: What was found and is not plain: one line each.
     """
 
     entries: Entries
@@ -79,6 +85,7 @@ class Triplets:
     unused: tuple[str, ...] = ()
     write: Callable[[float], str] | None = None
     wide: Wide | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,15 +117,34 @@ def read_triplets(
     """
     columns, lines = _columns(path, delimiter)
     if path.suffix == ".npz" and not (row or col or value or _are_triplets(list(columns))):
+        if "format" in columns:  # as SciPy keeps a sparse matrix
+            with reading(path, "a sparse matrix"):
+                own = load_npz(path).tocoo()
+            columns = {"row": own.row, "column": own.col, "value": own.data}
         train, test = (_behind(prefix, columns) for prefix in ("train_", "test_"))
         if _are_triplets(list(train)):
             read = _triplets(train, None, path, None, None, None, None, missing)
-            if not _are_triplets(list(test)):
-                return read
-            told = _triplets(test, None, path, *read.names, None, missing)
-            pairs = told.row_ids[told.entries.rows], told.column_ids[told.entries.cols]
-            return replace(read, asked=pairs, truth=told.entries.values)
+            return _with_test(read, test, path, missing)
     return _triplets(columns, lines, path, row, col, value, None, missing)
+
+
+def _with_test(read: Triplets, test: dict[str, Any], path: Path, missing: Sequence[str]) -> Triplets:
+    """The same, with entries that are asked for, and measured where their values are there and they are none of the known ones."""
+    row, col, value = read.names
+    if row not in test or col not in test:
+        return read
+    if value not in test:
+        return replace(read, asked=(_ids(test[row], row, path, None), _ids(test[col], col, path, None)))
+    told = _triplets(test, None, path, *read.names, None, missing)
+    rows, cols, values = told.row_ids[told.entries.rows], told.column_ids[told.entries.cols], told.entries.values
+    known = set(zip(read.row_ids[read.entries.rows], read.column_ids[read.entries.cols], strict=True))
+    fresh = np.array([pair not in known for pair in zip(rows, cols, strict=True)], bool)
+    notes = read.notes
+    if not fresh.all():
+        notes += (f"{(~fresh).sum():,} of {fresh.size:,} test entries are among the known ones, and measure nothing",)
+    if not fresh.any():
+        return replace(read, notes=notes)
+    return replace(read, asked=(rows[fresh], cols[fresh]), truth=values[fresh], notes=notes)
 
 
 def _behind(prefix: str, columns: dict[str, Any]) -> dict[str, Any]:
@@ -147,6 +173,9 @@ def _triplets(
     )
     rows, cols = (_ids(columns[name], name, path, lines) for name in names[:2])
     cells, asked = columns[names[2]], None
+    if not len(rows) == len(cols) == len(cells):
+        sizes = ", ".join(f"{name!r} {len(columns[name]):,}" for name in names)
+        raise InputError(f"{path}: {sizes}: these must be as many ids of rows, ids of columns, and values.")
     if missing:
         marks = marks_of(names[2], list(columns), missing)
         cells = without_marks(pd.DataFrame({names[2]: cells}), marks, usual=False).iloc[:, 0].tolist()
@@ -164,7 +193,28 @@ def _triplets(
     shape = len(row_ids), len(column_ids)
     entries = Entries.from_triplets(row_places, col_places, values, shape)
     unused = tuple(name for name in columns if name not in names)
-    return Triplets(entries, row_ids, column_ids, names, asked, unused=unused, write=write)
+    notes = _doubtful(values, names[2])
+    return Triplets(entries, row_ids, column_ids, names, asked, unused=unused, write=write, notes=notes)
+
+
+def _doubtful(values: NDArray[np.float64], name: str) -> tuple[str, ...]:
+    """A line on a rating that may stand for none: -1 or the like beside positive ones, 99 far above them, 0 where it is twice as frequent as the next."""
+    levels, counts = np.unique(values, return_counts=True)
+    if not 2 < levels.size <= MOST_LEVELS + 2:
+        return ()
+    found: list[float] = []
+    if levels[0] in (-1, *SENTINELS) and levels[1] >= 0:
+        found.append(float(levels[0]))
+    elif levels[0] == 0 and counts[0] >= 2 * counts[1]:
+        found.append(0.0)
+    if levels[-1] in SENTINELS and levels[-1] - levels[-2] > 2 * np.ptp(levels[1:-1]):
+        found.append(float(levels[-1]))
+    others = [level for level in levels if level not in found]
+    return tuple(
+        f"{level:g} in {name!r} stands in {counts[levels == level][0]:,} entries, beside ratings from {others[0]:g} to {others[-1]:g}; where it "
+        f"means that one did not rate, `na` {level:g} says so"
+        for level in found
+    )
 
 
 def _of_scale(
@@ -196,7 +246,8 @@ def read_known(path: Path, name: str) -> pd.DataFrame:
     ids = name if name in source.names else source.names[0]
     table = source.table(passed=(ids,))
     frame = pd.DataFrame(table.matrix, columns=table.names)
-    frame.insert(0, ids, source.cells.iloc[:, source.names.index(ids)].astype(str).to_numpy(), allow_duplicates=True)
+    own = source.cells.iloc[:, source.names.index(ids)].astype(str).str.strip()
+    frame.insert(0, ids, own.to_numpy(), allow_duplicates=True)
     return frame
 
 
@@ -267,13 +318,17 @@ def other_columns_with_holes(source: Source) -> list[str]:
     return [
         name
         for place, name in enumerate(source.names)
-        if name.lower() not in wanted and any(_is_missing(cell) for cell in source.cells.iloc[:, place])
+        if _plain(name) not in wanted and any(_is_missing(cell) for cell in source.cells.iloc[:, place])
     ]
 
 
 def _are_triplets(names: Sequence[str]) -> bool:
-    lowered = {name.lower() for name in names}
+    lowered = {_plain(name) for name in names}
     return all(lowered & set(options) for options in (ROW_NAMES, COLUMN_NAMES, VALUE_NAMES))
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
 
 
 def has_triplets(path: Path, *, delimiter: str | None = None) -> bool:
@@ -367,7 +422,7 @@ def _check_header(header: list[str], delimiter: str, path: Path) -> None:
 
 def _named(columns: dict[str, Any], name: str | None, defaults: Sequence[str], option: str, path: Path) -> str:
     if name is None:
-        default = next((column for column in columns if column.lower() in defaults), None)
+        default = next((column for column in columns if _plain(column) in defaults), None)
         if default is not None:
             return default
         raise InputError(
@@ -393,8 +448,12 @@ def _ids(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> Text
         raise InputError(f"{path}: {name} must be one-dimensional, but has shape {array.shape}.")
     if array.dtype.kind not in "iu" and pd.isna(pd.Series(cells, dtype=object)).any():
         raise InputError(f"{path}: {name} has an empty id.")
-    texts = array.astype(str)
-    empty = np.char.strip(texts) == ""
+    if array.dtype.kind == "f" and bool((np.abs(array) < _WHOLE).all()) and not bool((array % 1).any()):
+        array = array.astype(np.int64)
+    texts = np.char.strip(array.astype(str))
+    if texts.size and all(map(_IN_FULL.fullmatch, texts.tolist())):  # as a frame with holes writes whole numbers
+        texts = np.char.partition(texts, ".")[:, 0]
+    empty = texts == ""
     if empty.any():
         raise InputError(f"{_where(path, lines, int(np.argmax(empty)))}: the id in column {name!r} is empty.")
     return texts
