@@ -7,7 +7,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+import scipy.sparse
 import torch
 from PIL import Image
 
@@ -507,3 +509,43 @@ def test_what_is_masked_is_no_number() -> None:
         as_dataset((x, np.ma.masked_array(y, np.arange(10) == 3)))
     with pytest.raises(InputError, match="finite"):
         as_dataset((x, np.ma.masked_array(x[:, 0], np.arange(10) == 3)), task="regression")
+
+
+def test_data_in_python_as_people_have_it() -> None:
+    x, y = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), np.arange(20) % 2
+    batch = [torch.tensor(x), torch.tensor(y)]
+    for two in ([batch, batch], (batch, batch), [batch, [part[:6] for part in batch]]):  # list(loader)
+        assert sum(map(len, as_dataset(two).splits.values())) in (26, 40)
+    same = {
+        "sparse": scipy.sparse.csr_matrix(x), "sparse tensor": batch[0].to_sparse(), "objects": x.astype(object), "tensor": batch[0].requires_grad_(),
+    }  # fmt: skip
+    for inputs in same.values():
+        found = as_dataset({"train": (inputs, y), "validation": (x, y)})
+        assert set(found.splits) == {"train", "test"}
+        np.testing.assert_array_equal(found["train"].load(3), x[3])
+    assert as_dataset((x > 0, y)).kind == "features"
+    table = pyarrow.table({"a": x[:, 0], "b": x[:, 1], "label": y})
+    assert as_dataset(table).classes == ("0", "1")
+    texts = [f"text {row}" for row in range(20)]
+    rows = [{"text": [text], "label": [row % 2]} for row, text in enumerate(texts)]
+    for data in (
+        (texts, y.tolist()),
+        (np.array(texts), y),
+        rows,
+        {"train": (texts, y.tolist()), "test": (texts, y.tolist())},
+    ):
+        found = as_dataset(data)
+        assert found.kind == "text" and found["train"].load(0) in texts and found.classes == ("0", "1")
+
+
+def test_data_that_is_none_is_refused_with_what_came() -> None:
+    x, y = np.zeros((4, 3)), np.arange(4) % 2
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y)), 2)
+    for data, message in (
+        ((loader, loader, loader), "of type DataLoader"),
+        ([{"input_ids": x, "labels": y}], "holds input_ids, labels"),
+        (([x[:1], x], [0, 1]), "not all the same shape"),
+        ({"train": (x, y), "test": (["a"] * 4, y)}, "texts and others numbers"),
+    ):
+        with pytest.raises(InputError, match=message):
+            as_dataset(data)

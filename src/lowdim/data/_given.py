@@ -1,5 +1,6 @@
 """Data in any form in which a caller holds it."""
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -8,14 +9,19 @@ from typing import Any, cast
 
 import numpy as np
 
+from lowdim._memory import require_memory
+from lowdim._numbers import capped
 from lowdim.data._arrays import Numbered, Rows, from_arrays, regression_arrays, unmasked
-from lowdim.data._dataset import UNLABELLED, Dataset, Split, Task, divided
+from lowdim.data._dataset import UNLABELLED, Dataset, Kind, Split, Task, divided
+from lowdim.data._folder import TEST_NAMES
 from lowdim.data._labels import encode_labels, with_numbers
 from lowdim.data._load import choose, load_data
 from lowdim.data._table import Texts, frame_columns, table_of
 from lowdim.errors import InputError, UsageError
 
-_INPUTS = ("pixel_values", "inputs", "input", "images", "image", "x")
+_INPUTS = (
+    "pixel_values", "inputs", "input", "images", "image", "img", "x", "features", "embeddings", "embedding", "data", "text", "sentence",
+)  # fmt: skip
 _OF_TABLES = ("path_column", "text_column", "path_root", "usual")
 _LABELS = ("labels", "label", "targets", "target", "y")
 
@@ -70,6 +76,8 @@ def as_dataset(
             task=task,
             **how,
         )
+    if type(data).__module__.startswith("pyarrow") and hasattr(data, "to_pandas"):
+        data = data.to_pandas()
     framed = hasattr(data, "columns") and hasattr(data, "to_numpy")
     given = [name for name, value in how.items() if value and not (name == "usual" or (framed and name in _OF_TABLES))]
     if given:
@@ -93,7 +101,11 @@ def _dataset(data: Any, task: Task, *, labelled: bool) -> Dataset:
         parts = {str(name): _part(part) for name, part in cast("Mapping[Any, Any]", data).items()}
     elif isinstance(data, tuple | list) and len(cast("list[Any]", data)) == 2 and hasattr(data[0], "shape"):
         parts = {"train": _pair(data)}
-    elif isinstance(data, tuple) and [type(one) for one in cast("tuple[Any, ...]", data)] == [list, list]:
+    elif (
+        isinstance(data, tuple)
+        and [type(one) for one in cast("tuple[Any, ...]", data)] == [list, list]
+        and not all(map(_is_batch, cast("tuple[Any, ...]", data)))
+    ):
         parts = {"train": _pair(cast("tuple[Any, Any]", data))}
     elif isinstance(data, tuple) and len(cast("tuple[Any, ...]", data)) == 2 and not any(map(_is_plain, data)):
         train, test = cast("tuple[Any, Any]", data)
@@ -148,9 +160,16 @@ def _part(part: Any) -> tuple[np.ndarray, np.ndarray]:
         return _joined([_alone(part[row]) for row in range(len(part))])
     two: list[Any] = list(cast("list[Any]", part)) if isinstance(part, tuple | list) else []
     pair = len(two) == 2 and all(hasattr(one, "shape") or isinstance(one, list) for one in two)
+    pair = pair and not all(map(_is_batch, two))
     if pair or hasattr(part, "shape") or not isinstance(part, Iterable) or isinstance(part, str | Mapping):
         return _pair(part)
     return _joined(cast("Iterable[Any]", part))
+
+
+def _is_batch(one: Any) -> bool:
+    """Whether this is inputs and labels, as many as each other."""
+    two = list(cast("list[Any]", one))[:2] if isinstance(one, list | tuple) else []
+    return len(two) == 2 and all(getattr(part, "shape", ()) for part in two) and len(two[0]) == len(two[1])
 
 
 def _alone(sample: Any) -> Any:
@@ -175,8 +194,17 @@ def _array(values: Any) -> np.ndarray:
         if values.is_meta:
             raise InputError("These tensors have no values (device meta).")
         values = values.detach().cpu()
+        values = values.to_dense() if "sparse" in str(values.layout) else values
         values = values.float() if "bfloat16" in str(values.dtype) else values
-    return unmasked(values)
+    if hasattr(values, "toarray"):  # a sparse matrix of SciPy
+        require_memory(8 * math.prod(values.shape), "A sparse matrix written out", "Give fewer columns.")
+        values = values.toarray()
+    try:
+        return unmasked(values)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError("These inputs or labels have not all the same shape, so that they make no array.") from error
 
 
 def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -188,12 +216,13 @@ def _joined(batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
             named = cast("Mapping[str, Any]", batch)
             pair = [next((named[name] for name in names if name in named), None) for names in (_INPUTS, _LABELS)]
         else:
-            several = isinstance(batch, Iterable) and not hasattr(batch, "shape")  # an array alone has no labels
-            pair = list(cast("Iterable[Any]", batch))[:2] if several else []
+            pair = list(cast("list[Any]", batch))[:2] if isinstance(batch, tuple | list) else []
         if len(pair) < 2 or any(part is None for part in pair):
+            named = capped(map(str, cast("Mapping[str, Any]", batch))) if isinstance(batch, Mapping) else ""
+            came = f"this one holds {named}" if named else f"this one is of type {type(batch).__name__}"
             raise InputError(
-                "A batch holds inputs and labels: a pair, or a mapping such as {'pixel_values': …, 'labels': …}. Samples in one piece are a "
-                "pair of arrays: data=(inputs, labels)."
+                f"A batch holds inputs and labels: a pair, or a mapping such as {{'pixel_values': …, 'labels': …}}; {came}. Samples in one piece "
+                'are a pair of arrays, data=(inputs, labels), and several splits have names: {"train": …, "test": …}.'
             )
         for held, part in zip((inputs, labels), pair, strict=True):
             held.append(_array(part))
@@ -218,6 +247,10 @@ def _of_one_hot(labels: np.ndarray) -> np.ndarray:
 def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> Dataset:
     if task == "classification":
         parts = {name: (inputs, _of_one_hot(labels)) for name, (inputs, labels) in parts.items()}
+    if "test" not in parts:
+        other = next((name for name in parts if name.lower() in TEST_NAMES), None)
+        parts = {"test" if name == other else name: part for name, part in parts.items()}
+    parts = {name: (_as_numbers(inputs), labels) for name, (inputs, labels) in parts.items()}
     if len(parts) == 1 or set(parts) == {"train", "test"}:
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())
         if all(_is_known_form(inputs) for inputs, _ in pairs):
@@ -226,12 +259,17 @@ def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> D
             return from_arrays(x, y, x_test, y_test, task=task)
     raw = {name: labels if task == "regression" else labels.reshape(-1) for name, (_, labels) in parts.items()}
     for name, (inputs, _) in parts.items():
-        if inputs.dtype.kind not in "fiu" or inputs.ndim < 2 or len(inputs) != len(raw[name]):
+        texts = inputs.dtype.kind == "U" and inputs.ndim == 1
+        if not (texts or (inputs.dtype.kind in "fiu" and inputs.ndim > 1)) or len(inputs) != len(raw[name]):
             raise InputError(
                 f"The {name} split has inputs {inputs.shape} of type {inputs.dtype} and {len(raw[name])} labels; expected numbers, "
-                "N x …, and one label per sample."
+                "N x …, or texts, and one label per sample."
             )
-    if task == "regression":
+    kinds: set[Kind] = {"text" if inputs.dtype.kind == "U" else "features" for inputs, _ in parts.values()}
+    if len(kinds) > 1:
+        raise InputError("Some splits hold texts and others numbers.")
+    (kind,) = kinds
+    if task == "regression" and kind == "features":
         return regression_arrays(parts, "features", "arrays", None)
     labels, classes = encode_labels(np.concatenate(list(raw.values())), None)
     splits: dict[str, Split] = {}
@@ -239,13 +277,26 @@ def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> D
     for name, (inputs, _) in parts.items():
         chosen = labels[start : start + len(inputs)]
         start += len(inputs)
-        splits[name] = Split(
-            name=name, kind="features", labels=chosen, items=Numbered(name, len(inputs)), read=Rows(inputs, "features")
-        )
+        read = Texts([[str(text) for text in inputs]]) if kind == "text" else Rows(inputs, "features")
+        splits[name] = Split(name=name, kind=kind, labels=chosen, items=Numbered(name, len(inputs)), read=read)
     own = len(splits) > 1
     if not own:
         splits = {"all": replace(next(iter(splits.values())), name="all")}
-    return Dataset(name="arrays", kind="features", classes=classes, splits=splits, own_split=own)
+    return Dataset(name="arrays", kind=kind, classes=classes, splits=splits, own_split=own)
+
+
+def _as_numbers(inputs: np.ndarray) -> np.ndarray:
+    """Yes and no as 1 and 0, and numbers of any type in one; anything else as it is."""
+    if inputs.dtype.kind == "b":
+        return inputs.astype(np.float32)
+    if inputs.dtype.kind != "O":
+        return inputs
+    if inputs.ndim == 1 and all(isinstance(text, str) for text in inputs):
+        return inputs.astype(str)
+    try:
+        return inputs.astype(np.float64)
+    except (TypeError, ValueError):
+        return inputs
 
 
 def _is_known_form(inputs: np.ndarray) -> bool:
