@@ -12,9 +12,10 @@ import time
 
 import pytest
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["torch._dynamo", "sklearn.datasets", "lowdim.cli", "lowdim.profiling", "lowdim.report", "lowdim.models", "lowdim.finetuning._bench"]
+CONTEXT = multiprocessing.get_context("forkserver")
+"""Of processes that are forked from one that has imported what most need."""
+CONTEXT.set_forkserver_preload(
+    ["torch._dynamo", "sklearn.datasets", "lowdim.cli", "lowdim.profiling", "lowdim.report", "lowdim.models", "lowdim.finetuning._bench", "lowdim.experiments.parsimony"]
 )  # fmt: skip
 
 
@@ -45,7 +46,7 @@ class Script:
         """Its output goes to files in `folder`, called `log`."""
         self._log = folder / log
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
-        self._process = _CONTEXT.Process(
+        self._process = CONTEXT.Process(
             target=_run, args=(code, [*map(str, arguments)], str(folder), str(self._log), environment)
         )
         self._process.start()

@@ -16,3 +16,13 @@ def test_a_shape_that_does_not_fit_its_annotation_is_seen():
 def test_a_test_can_do_without():
     with pytest.raises(RuntimeError):
         nearest_mean(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+def test_a_call_that_passed_says_nothing_of_other_shapes():
+    nearest_mean(torch.zeros(2, 3), torch.zeros(4, 3))
+    with pytest.raises(jaxtyping.TypeCheckError, match="means"):
+        nearest_mean(torch.zeros(2, 3), torch.zeros(4, 5))
+    with pytest.raises(jaxtyping.TypeCheckError, match="means"):
+        nearest_mean(torch.zeros(2, 3), torch.zeros(4))
+    with pytest.raises(jaxtyping.TypeCheckError, match="coordinates"):
+        nearest_mean(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(4, 3))

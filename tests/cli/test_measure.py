@@ -12,6 +12,7 @@ import runner
 from lowdim import cli
 
 SMALL = ["--model", "digits", "--data", "digits", "--limit", "150"]
+FEW = [*SMALL, "--split", "test", "--layers", "blocks.0,head:input"]
 LAYER = {
     *("name", "index", "split", "width", "pool", "nc1", "nc1_chance", "nc1_heldout", "separation", "ncc_accuracy", "cdnv"),
     *("nc2", "effective_rank", "rank", "cutoff", "condition", "noise_share", "weighting", "dtype"),
@@ -97,14 +98,14 @@ def test_json_has_the_promised_fields(lowdim, tmp_path):
 
 
 def test_a_finished_run_is_returned_at_once_and_fresh_makes_it_again(lowdim, tmp_path):
-    first = lowdim("measure", *SMALL, "--split", "test", "--json", "--out", "run")[1]
+    first = lowdim("measure", *FEW, "--json", "--out", "run")[1]
     stamp = (tmp_path / "run" / "report.html").stat().st_mtime_ns
-    assert lowdim("measure", *SMALL, "--split", "test", "--json", "--out", "run")[1] == first
+    assert lowdim("measure", *FEW, "--json", "--out", "run")[1] == first
     assert (tmp_path / "run" / "report.html").stat().st_mtime_ns == stamp
-    again = json.loads(lowdim("measure", *SMALL, "--split", "test", "--json", "--out", "run", "--fresh")[1])
+    again = json.loads(lowdim("measure", *FEW, "--json", "--out", "run", "--fresh")[1])
     assert (tmp_path / "run" / "report.html").stat().st_mtime_ns != stamp
     assert again | {"seconds": 0} == json.loads(first) | {"seconds": 0}
-    code, _, err = lowdim("measure", *SMALL, "--split", "test", "--out", "run", "--seed", 1)
+    code, _, err = lowdim("measure", *FEW, "--out", "run", "--seed", 1)
     assert code == 2
     assert "seed: 0 in the folder, 1 now" in err
     assert "--fresh" in err
@@ -124,8 +125,8 @@ def test_the_table_is_for_people(lowdim):
 
 def test_json_by_environment(lowdim, monkeypatch):
     monkeypatch.setenv("LOWDIM_FORMAT", "json")
-    assert json.loads(lowdim("measure", *SMALL, "--split", "test")[1])["command"] == "measure"
-    assert "NC1" in lowdim("measure", *SMALL, "--split", "test", "--format", "human")[1]
+    assert json.loads(lowdim("measure", *FEW)[1])["command"] == "measure"
+    assert "NC1" in lowdim("measure", *FEW, "--format", "human")[1]
 
 
 def test_layers_can_be_listed_and_chosen(lowdim, tmp_path):
@@ -227,16 +228,14 @@ def test_changed_data_is_not_the_same_run(lowdim, tmp_path):
 
 
 def test_random_weights_are_marked(lowdim):
-    result = json.loads(lowdim("measure", *SMALL, "--random-weights", "--split", "test", "--json")[1])
+    result = json.loads(lowdim("measure", *FEW, "--random-weights", "--json")[1])
     assert result["config"]["model"]["random_weights"] is True
     assert "random" in result["warnings"][0]
 
 
 @pytest.mark.parametrize("weighting", ["class_balanced", "size_weighted"])
 def test_variants_are_named_in_the_result(lowdim, weighting):
-    result = json.loads(
-        lowdim("measure", *SMALL, "--weighting", weighting, "--unbiased", "--split", "test", "--json")[1]
-    )
+    result = json.loads(lowdim("measure", *FEW, "--weighting", weighting, "--unbiased", "--json")[1])
     assert {(layer["weighting"], layer["unbiased"]) for layer in result["layers"]} == {(weighting, True)}
     assert all(layer["nc1"] is not None for layer in result["layers"])
 
@@ -246,7 +245,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_afterwards(lowdim, monkeypatch)
 
     from lowdim import _files
 
-    expected = json.loads(lowdim("measure", *SMALL, "--split", "test", "--json", "--out", "whole")[1])
+    expected = json.loads(lowdim("measure", *FEW, "--json", "--out", "whole")[1])
     with monkeypatch.context() as patch:
         calls = iter(range(100))
 
@@ -255,10 +254,10 @@ def test_a_full_disk_is_said_and_the_run_goes_on_afterwards(lowdim, monkeypatch)
                 raise OSError(errno.ENOSPC, "No space left on device")
 
         patch.setattr(_files.os, "fsync", full)
-        code, out, err = lowdim("measure", *SMALL, "--split", "test", "--json", "--out", "run")
+        code, out, err = lowdim("measure", *FEW, "--json", "--out", "run")
     assert (code, out) == (5, "")
     assert "no space left" in err.lower()
-    code, out, _ = lowdim("measure", *SMALL, "--split", "test", "--json", "--out", "run")
+    code, out, _ = lowdim("measure", *FEW, "--json", "--out", "run")
     assert code == 0
     assert json.loads(out) | {"seconds": 0} == expected | {"seconds": 0}
 
@@ -322,7 +321,7 @@ def kill_and_restart(tmp_path, start, kills, seed):
 
 def test_killed_and_started_again_the_result_is_the_same(tmp_path):
     words = ["measure", *SMALL, "--layers", "blocks.0,blocks.3,head:input"]
-    kill_and_restart(tmp_path, lambda name: runner.start(tmp_path, *words, "--out", name), 3, 0)
+    kill_and_restart(tmp_path, lambda name: runner.start(tmp_path, *words, "--out", name), 2, 0)
 
 
 class Child(subprocess.Popen):
@@ -362,13 +361,27 @@ def close(one, two, where=""):
         assert one == two, where
 
 
-def test_two_processes_give_the_numbers_of_one(tmp_path):
-    """A batch of 64 of 150 samples: three batches, uneven over two processes."""
-    assert runner.typed("measure", *SMALL, "--out", "one", cwd=tmp_path).returncode == 0
+def one_job(tmp_path, words):
+    """What the processes of a job print, the variables of the launcher set by hand."""
+    ended = [one.done() for one in runner.job(2, runner.COMMAND, *words, folder=tmp_path)]
+    assert not any(one.returncode for one in ended), [one.stderr for one in ended]
+    return "".join(one.stdout for one in ended)
+
+
+def launched(tmp_path, words):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    found = child(*launcher, "-m", "lowdim", "measure", *SMALL, "--json", "--out", "two", cwd=tmp_path)
+    found = child(*launcher, "-m", "lowdim", *words, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout)["data"][0]["samples"] == 150, "only one process prints"
+    return found.stdout
+
+
+@pytest.mark.parametrize("start", [one_job, pytest.param(launched, marks=pytest.mark.slow)])
+def test_two_processes_give_the_numbers_of_one(tmp_path, start):
+    """A batch of 64 of 150 samples: three batches, uneven over two processes."""
+    words = ["measure", *SMALL, "--layers", "blocks.0,blocks.3,head:input"]
+    assert runner.typed(*words, "--out", "one", cwd=tmp_path).returncode == 0
+    printed = start(tmp_path, [*words, "--json", "--out", "two"])
+    assert json.loads(printed)["data"][0]["samples"] == 150, "only one process prints"
     close(without_seconds(tmp_path / "one"), without_seconds(tmp_path / "two"))
     assert not list(tmp_path.rglob(".tmp-*"))
     assert not (tmp_path / "two" / "state" / "features").exists()

@@ -119,3 +119,24 @@ def test_what_is_no_delta_is_refused(tmp_path):
         lowdim.load_delta(base, "hf:nothing")
     with pytest.raises(InputError, match=r"delta\.json is missing"):
         lowdim.publish(tmp_path, folder=tmp_path / "hub")
+
+
+def test_the_run_folder_stands_for_the_delta_in_it(tuned):
+    """Files go into the run folder, the card has the run's metrics, and the page weighs the delta alone."""
+    found = lowdim.publish(tuned, licence="mit")
+    assert found["path"] == str(tuned.resolve() / "hub")
+    (metric,) = header((tuned / "hub" / "README.md").read_text())["model-index"][0]["results"][0]["metrics"]
+    assert metric["value"] == pytest.approx(
+        json.loads((tuned / "result.json").read_text())["accuracy"]["test"], abs=1e-4
+    )
+    exported = lowdim.export(tuned, "checkpoint")
+    assert exported["path"] == str(tuned.resolve() / "model.safetensors")
+    rows = dict(exported.page.sections[0].tables[0].rows)
+    size = sum((tuned / "delta" / name).stat().st_size for name in ("delta.json", "delta.safetensors"))
+    assert rows["bytes of the delta, which needs the base network beside it"] == size
+
+
+def test_a_delta_of_the_hub_is_exported_into_the_current_folder(tuned, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exported = lowdim.export(f"hf:{tuned / 'delta'}", "checkpoint")
+    assert exported["path"] == "model.safetensors" and (tmp_path / "model.safetensors").is_file()

@@ -109,10 +109,11 @@ def test_measure_takes_modules_and_data_in_any_form(form):
 
 
 def test_a_head_that_fails_where_its_features_do_not_is_asked_about():
-    wrong = lowdim.measure("digits", "digits", std="3", limit=200)
+    given = {"limit": 200, "layers": "head:input"}
+    wrong = lowdim.measure("digits", "digits", std="3", **given)
     assert "the network's own head is right for" in wrong["warnings"][0] and "`mean`, `std`" in wrong["warnings"][0]
     for fine in ({}, {"std": "3", "random_weights": True}):
-        assert not any("own head" in text for text in lowdim.measure("digits", "digits", limit=200, **fine)["warnings"])
+        assert not any("own head" in text for text in lowdim.measure("digits", "digits", **given, **fine)["warnings"])
 
 
 def test_a_head_is_not_asked_about_for_a_sample_or_two():

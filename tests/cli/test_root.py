@@ -206,6 +206,14 @@ def test_a_ranking_for_people(lowdim):
     assert lowdim("rank", *models, "--data", "digits", "--limit", "100", "--out", "ranked")[1] == out  # from the folder
 
 
+def test_help_is_no_wider_than_the_terminal(lowdim, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ["", *get_command(app).commands]:
+        code, out, _ = lowdim(*filter(None, [name]), "--help")
+        assert code == 0 and max(map(len, out.splitlines())) <= 80, name
+    assert "--by NAME" in lowdim("rank", "--help")[1]
+
+
 def test_alone_it_prints_its_help(lowdim):
     code, out, err = lowdim()
     assert (code, err) == (0, "")

@@ -21,7 +21,7 @@ SMALL = ["--data", "digits", "--limit", "100"]
 LINES = {
     "measure": ["--model", "digits", *SMALL, "--outliers", "2"],
     "rank": ["--model", "digits", "--model", "digits-0-4", "--model", "digits-split", *SMALL],
-    "advise": ["--model", "digits-0-4", *SMALL, "--shots", "5"],
+    "advise": ["--model", "digits-split", "--data", "digits", "--limit", "40", "--shots", "2"],
     "finetune": ["--model", "digits-0-4", *SMALL, "--method", "layer", "--epochs", "1", "--out", "tuned"],
     "predict": ["--delta", "tuned/delta", "--data", "digits", "--limit", "10"],
     "export": ["--delta", "tuned/delta", "--to", "torch"],

@@ -1,5 +1,6 @@
 """A fit that is interrupted between sweeps and continued gives the answer of the unbroken one."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +34,41 @@ CASES: list[tuple[dict[str, Any], float]] = [
 ]
 
 
+@functools.cache
+def unbroken(case: int) -> tuple[DeepMatrixCompletion, int]:
+    """A fit, and its sweeps."""
+    options, noise = CASES[case]
+    sweeps = [0]
+
+    def count(done: int, total: int) -> None:
+        assert 0 < done <= total
+        sweeps[0] += 1
+
+    fitted = fit_with_journal(DeepMatrixCompletion(**options), low_rank(0, noise), Journal(None, count))
+    return fitted, sweeps[0]
+
+
 @pytest.mark.filterwarnings("ignore:The recovery is not sure")
-@pytest.mark.parametrize(("options", "noise"), CASES)
 @pytest.mark.parametrize("share", [0.05, 0.7])
+@pytest.mark.parametrize("case", range(len(CASES)), ids=lambda case: f"{CASES[case][0]['solver']}-{case}")
 def test_continued_fit_is_the_unbroken_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], noise: float, share: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: int, share: float
 ) -> None:
     monkeypatch.setattr(
         "os.fsync", lambda descriptor: None
     )  # thousands of writes, of which none must outlive a power cut
-    entries, calls = low_rank(0, noise), [0]
+    (options, noise), (whole, sweeps) = CASES[case], unbroken(case)
+    entries, calls, stop_at = low_rank(0, noise), [0], max(2, round(share * sweeps))
 
     def count(done: int, total: int) -> None:
         assert 0 < done <= total
         calls[0] += 1
-
-    whole = fit_with_journal(DeepMatrixCompletion(**options), entries, Journal(None, count))
-    stop_at, sweeps = max(2, round(share * calls[0])), calls[0]
 
     def stop(done: int, total: int) -> None:
         calls[0] += 1
         if calls[0] == stop_at:
             raise Stopped
 
-    calls[0] = 0
     with pytest.raises(Stopped):
         fit_with_journal(DeepMatrixCompletion(**options), entries, Journal(tmp_path, stop, interval=0.0))
     assert list(tmp_path.iterdir())

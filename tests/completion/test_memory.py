@@ -59,7 +59,7 @@ def test_a_fit_that_would_not_fit_is_refused_before_it_starts(solver: str, monke
 @pytest.mark.parametrize("ids", ["{}", "a-name-that-is-long-{}"])
 def test_the_estimate_for_a_file_of_triplets_is_at_least_its_peak(ids: str, tmp_path: Path) -> None:
     path, generator = tmp_path / "t.csv", np.random.default_rng(0)
-    lines = ["row,col,value", *(f"{ids.format(k // 50)},{k % 50},{generator.normal():.3f}" for k in range(20_000))]
+    lines = ["row,col,value", *(f"{ids.format(k // 50)},{k % 50},{generator.normal():.3f}" for k in range(10_000))]
     path.write_text("\n".join(lines))
     entries_of(9, 9, 0.5)  # compiles
     peak = peak_of(lambda: reading.read_triplets(path, None, None, None))
@@ -71,7 +71,7 @@ def test_the_estimate_for_a_file_of_triplets_is_at_least_its_peak(ids: str, tmp_
 def test_the_estimate_for_a_table_is_at_least_its_peak(columns: int, tmp_path: Path) -> None:
     path, generator = tmp_path / "t.csv", np.random.default_rng(0)
     lines = [",".join(f"c{k}" for k in range(columns))]
-    lines += [",".join(f"{value:.4f}" for value in row) for row in generator.normal(size=(100_000 // columns, columns))]
+    lines += [",".join(f"{value:.4f}" for value in row) for row in generator.normal(size=(40_000 // columns, columns))]
     path.write_text("\n".join(lines))
     peak = peak_of(lambda: reading.read_table(read_file(path)))
     estimate = _memory.bytes_of_table(len(lines) * columns, path.stat().st_size)

@@ -162,8 +162,35 @@ def test_everything_is_trained_where_the_network_is_far_from_the_images(
 def test_nothing_is_trained_where_the_last_layer_suits_and_its_price_is_said(data: Dataset, tmp_path: Path) -> None:
     decision = decide(Bench(load_model("digits-split"), data, Job(folder=tmp_path)), Options())
     assert decision.method == "probe" and {row.method for row in decision.evidence} == {"baseline", "probe"}
-    price = r"training everything \(.*, in about \d+ s\) was not tried: the probe is right in \d+ % already"
+    price = r"training everything \(.*, in about \d+ s on an idle machine\) was not tried: the probe is right in \d+ % already"
     assert any(re.search(price, reason) for reason in decision.reasons)
+
+
+def test_the_price_is_that_of_an_idle_machine_and_time_left_is_counted_on_this_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock goes on in passes that wait for other programs; so does the time of the process, where several threads wait."""
+    clock, used, threads, threads_before = 0.0, 0.0, list[int](), torch.get_num_threads()
+
+    def waiting(network: object, inputs: object) -> None:
+        nonlocal clock, used
+        threads.append(torch.get_num_threads())
+        clock, used = clock + 800.0, used + (1.0 if threads[-1] == 1 else 80.0)
+
+    monkeypatch.setattr("lowdim.finetuning._bench.call", waiting)
+    monkeypatch.setattr("time.perf_counter", lambda: clock)
+    monkeypatch.setattr("time.process_time", lambda: used)
+    plan = Plan("adapt")
+    recipe = bench.recipe(plan)
+    assert recipe is not None
+    torch.set_num_threads(2)
+    try:
+        alone, busy = bench.seconds_of(plan), bench.seconds_of(plan, busy=True)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads_before)
+    passes = 3 * recipe.epochs * len(bench.labels) / 16
+    assert (alone, busy) == pytest.approx((passes, 800 * passes))
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,8 @@ def test_what_a_record_trains(name: str, network: LoadedModel) -> None:
         pytest.importorskip("peft")
     model = TunedModel(network.module, make_plan(network.module, name), 3, torch.zeros(2, 1, 8, 8))
     trained = {part.partition(".")[0] for part in model.trained()}
-    assert trained == ({"base", "head"} if record.recipe else set() if record.head else {"head"})
+    base = {"base"} if record.recipe or record.blocks else set[str]()
+    assert trained == base | (set() if record.head else {"head"})
 
 
 def test_the_recipes_by_method() -> None:

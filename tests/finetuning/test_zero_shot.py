@@ -109,10 +109,18 @@ def test_text_features_are_drawn_towards_the_labels(network: LoadedModel, tmp_pa
     data = dataset_from_arrays(
         x[::2], [CLASSES[k // 8] for k in range(0, 24, 2)], x[1::2], [CLASSES[k // 8] for k in range(1, 24, 2)]
     )
-    plain, drawn = (finetune(network, data, method=method) for method in ("zero-shot", "text-probe"))
-    assert drawn.accuracy["test"] > plain.accuracy["test"] + 0.2
-    assert drawn.save(tmp_path / "delta", network)["verified"] is True
-    assert drawn.trained_parameters == 0
+    plain, drawn, projected = (
+        finetune(network, data, method=method) for method in ("zero-shot", "text-probe", "text-projection")
+    )
+    assert min(drawn.accuracy["test"], projected.accuracy["test"]) > plain.accuracy["test"] + 0.2
+    assert (drawn.trained_parameters, projected.trained_parameters) == (0, 24 * 32)
+    before, after = network.module.state_dict(), projected.model.get_submodule("base").state_dict()
+    assert [name for name in after if not torch.equal(before[name], after[name])] == ["visual_projection.weight"]
+    pixels = torch.rand(2, 3, 32, 32)
+    for tuned in (drawn, projected):
+        folder = tmp_path / tuned.method
+        assert tuned.save(folder, network)["verified"] is True
+        assert torch.equal(load_delta(network.module, folder)(pixels), tuned.model(pixels))
 
 
 def test_other_methods_start_before_the_projection(network: LoadedModel, pictures: Dataset) -> None:

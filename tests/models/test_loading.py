@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lowdim.data import batches, load_data
-from lowdim.errors import InputError, UsageError
+from lowdim.errors import InputError, LowdimError, UsageError
 from lowdim.models import DigitsNet, LoadedModel, fingerprint, load_model
 from lowdim.models._weights import read_weights
 
@@ -494,3 +494,10 @@ def test_code_in_a_transformers_folder_never_runs(tmp_path: Path, monkeypatch: p
 def test_timm_arguments_cannot_name_a_checkpoint() -> None:
     with pytest.raises(UsageError, match="weights=FILE"):
         load_model("timm:resnet18", random_weights=True, arguments={"checkpoint_path": "evil.pth"})
+
+
+@pytest.mark.parametrize("content", ["5", '["model_type"]', '"model_type"', "[" * 100_000 + "]" * 100_000, "{"])
+def test_a_folder_with_a_strange_config_is_no_network(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(LowdimError):
+        load_model(str(tmp_path))

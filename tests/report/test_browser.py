@@ -1,6 +1,5 @@
 """The page in a real browser: offline, accessible, complete, and names stay text."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,7 @@ from lowdim.figures import Images, Lines, Matrix, Panels, Series, Surface, Table
 from lowdim.report import Page, Section, write_report
 from lowdim.report._page import to_html
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 HOSTILE = "</script><script>document.title='taken'</script>\n<b>$x$</b>"
 
 
@@ -64,42 +59,23 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[*flags, "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-            timeout=60_000,
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(scope="module", params=["light", "dark"])
-def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Any, list[str]]]:
+def opened(window: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Any, list[str]]]:
     """The page and what went wrong on it; one for all tests, in their order, because drawing its figures takes seconds."""
-    context = browser.new_context(color_scheme=request.param, offline=True, viewport={"width": 1200, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(30_000)
     problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "request", lambda sent: None if sent.url.startswith(("file:", "data:", "blob:")) else problems.append(sent.url)
-    )
-    page.goto(report.as_uri())
-    yield page, problems
-    context.close()
+    heard = {
+        "console": lambda message: problems.append(message.text) if message.type == "error" else None,
+        "pageerror": lambda error: problems.append(str(error)),
+        "request": lambda sent: None if sent.url.startswith(("file:", "data:", "blob:")) else problems.append(sent.url),
+    }
+    for event, listener in heard.items():
+        window.on(event, listener)
+    window.set_viewport_size({"width": 1200, "height": 900})
+    window.emulate_media(color_scheme=request.param, media="screen")
+    window.goto(report.as_uri())
+    yield window, problems
+    for event, listener in heard.items():
+        window.remove_listener(event, listener)
 
 
 def _scroll_through(page: Any) -> None:
@@ -170,7 +146,7 @@ def test_prints_stills_instead_of_interactive_figures(opened: tuple[Any, list[st
     assert page.locator(".still img").first.is_visible()
 
 
-def test_on_a_telephone_wide_tables_say_so_and_every_class_has_its_tick(browser: Any, tmp_path: Path) -> None:
+def test_on_a_telephone_wide_tables_say_so_and_every_class_has_its_tick(window: Any, tmp_path: Path) -> None:
     names = ["BUBBLY", "Polka Dots (old)", "Ärmelstoff mit sehr langem Namen", "braided"]
     matrix = Matrix("confusion", "Which", names, names, np.eye(4, dtype=int), "class given", "class of the label")
     wide = Table("wide", "Wide", ["model", *(f"column number {index}" for index in range(9))], [["net", *range(9)]])
@@ -178,7 +154,9 @@ def test_on_a_telephone_wide_tables_say_so_and_every_class_has_its_tick(browser:
     (tmp_path / "page.html").write_text(
         to_html(Page("A page", "Its lead.", [Section("one", "One", figures=[matrix], tables=[wide, narrow])]))
     )
-    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page = window
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.emulate_media(media="screen")
     page.goto((tmp_path / "page.html").as_uri())
     page.locator(".xtick text").first.wait_for(state="attached")
     assert page.locator(".scroll.more caption").all_text_contents() == ["Wide"]
@@ -188,4 +166,3 @@ def test_on_a_telephone_wide_tables_say_so_and_every_class_has_its_tick(browser:
         assert [text.rstrip("…") for text in shown] == [
             name[: len(text.rstrip("…"))] for name, text in zip(names, shown, strict=True)
         ]
-    page.close()

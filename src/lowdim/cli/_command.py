@@ -118,7 +118,8 @@ class Command(TyperCommand):
             if (record := parameter.get_help_record(ctx)) is not None:
                 argument = parameter.param_type_name == "argument"
                 named = re.sub(r"<([a-z[\] ]+)>", lambda kind: _KINDS.get(kind[1], kind[0]), record[0])
-                records["Arguments" if argument else parameter.rich_help_panel or "Options"].append((named, record[1]))
+                entry = _within(named, record[1], formatter.width - formatter.current_indent - 2)
+                records["Arguments" if argument else parameter.rich_help_panel or "Options"].append(entry)
         for heading, part in records.items():
             if part:
                 with formatter.section(heading):
@@ -128,6 +129,15 @@ class Command(TyperCommand):
         """Where more is told."""
         formatter.write_paragraph()
         formatter.write_text(documentation(f"commands/{self.name}"))
+
+
+def _within(named: str, text: str, width: int) -> tuple[str, str]:
+    """An option and its text, where choices too many for a line stand in the text, before the default."""
+    choices = re.search(r"<([^>]*\|[^>]*)>", named)
+    if choices is None or len(named) <= width:
+        return named, text
+    told, mark, default = text.partition("  [")
+    return named.replace(choices[0], "NAME"), f"{told} One of {', '.join(choices[1].split('|'))}.{mark}{default}"
 
 
 class Root(TyperGroup):

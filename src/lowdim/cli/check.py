@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from lowdim._verdicts import Check
     from lowdim.dynamics import WeightHistory
     from lowdim.dynamics.samples import Samples
+    from lowdim.report import Result
 
     Found = tuple[list["Check"], dict[str, Any]]
-    from lowdim.report import Result
 
 
 class Side(StrEnum):

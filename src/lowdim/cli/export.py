@@ -67,14 +67,14 @@ def export(
     import time
 
     from lowdim.finetuning import export_model, save_checkpoint, save_peft
-    from lowdim.finetuning._delta import example_of
+    from lowdim.finetuning._delta import beside_delta, delta_bytes, example_of
     from lowdim.finetuning._export import tokenizer_path
     from lowdim.report import Result
     from lowdim.report.finetuning import export_sections
 
     begun, to = time.monotonic(), TargetChoice(to)
     found, network, preprocessing, warnings = tuned_network(delta, model, loading)
-    path = file or Path(delta).resolve().parent / _NAMES[to]
+    path = file or beside_delta(delta) / _NAMES[to]
     example = example_of(found)
     if to in ("peft", "checkpoint"):
         base = load_base(found, model, loading).module
@@ -99,10 +99,9 @@ def export(
         "tokenizer": None if tokenizer is None else str(tokenizer),
         "max_difference": difference,
     }
-    size = sum(entry.stat().st_size for entry in Path(delta).iterdir() if entry.is_file())
     looks = shlex.join(["python", "-c", _LOOKS[to].format(json.dumps(str(path), ensure_ascii=False))])
     steps = [("See what it takes:", looks)]
-    shown = page_of("export", result, f"{path.name} from {delta}", export_sections(result, size), steps)
+    shown = page_of("export", result, f"{path.name} from {delta}", export_sections(result, delta_bytes(delta)), steps)
     return with_page(Result("export", result, shown), page)
 
 

@@ -67,7 +67,7 @@ def finetune(
     epochs: Annotated[int | None, option("[default: the recipe's].", min=1)] = None,
     prompt: Annotated[
         list[str] | None,
-        option("For zero-shot and text-probe, {} is the class; may be repeated [default: a photo of a {}]."),
+        option("For the methods with texts, {} is the class; may be repeated [default: a photo of a {}]."),
     ] = None,
     text_features: Annotated[
         Path | None, option("For the same without a text encoder: .npy, one row per class.")

@@ -35,6 +35,7 @@ def publish(
     import time
 
     from lowdim.errors import UsageError
+    from lowdim.finetuning._delta import beside_delta
     from lowdim.finetuning._publish import push as upload
     from lowdim.finetuning._publish import write_hub_folder
     from lowdim.report import Result, Section
@@ -42,7 +43,7 @@ def publish(
     begun = time.monotonic()
     if private and push is None:
         raise UsageError("`private` goes with `push=ORG/NAME`.", argument="private")
-    where = folder or (Path("hub") if str(delta).startswith("hf:") else delta.resolve().parent / "hub")
+    where = folder or beside_delta(delta) / "hub"
     found = write_hub_folder(delta, where, licence=licence, run=_run_of(delta), name=push or "", usage=_usage)
     warnings = ["The card says that the licence is unknown; name one with `licence`."] if licence == "unknown" else []
     address = None
@@ -75,7 +76,8 @@ def _usage(name: str, unknown: bool) -> str:
 def _run_of(delta: Path) -> dict[str, Any]:
     """The result of the run that a delta lies in, where it does."""
     from lowdim._files import read_json
+    from lowdim.finetuning._delta import delta_folder
 
-    file = delta.parent / "result.json"
+    file = delta_folder(delta).resolve().parent / "result.json"
     found = read_json(file) if file.is_file() else None
     return found if isinstance(found, dict) and found.get("command") == "finetune" else {}

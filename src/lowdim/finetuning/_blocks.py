@@ -50,7 +50,10 @@ def make_plan(
 
 def plan_of(method: Method, module: nn.Module, options: Options, feature: Feature | None = None) -> Plan:
     """The plan of a method, from those options that it reads; a block that it may choose comes before the feature."""
-    blocks = _trained_blocks(module, options.layer, feature) if "layer" in method.reads else ()
+    if method.blocks is not None:
+        blocks = method.blocks(module, feature)
+    else:
+        blocks = _trained_blocks(module, options.layer, feature) if "layer" in method.reads else ()
     read: dict[str, Any] = {
         name: getattr(options, name) for name in ("combine", "rank", "batch_norm") if name in method.reads
     }

@@ -339,7 +339,7 @@ def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: f
     said += f"{_cost(bench, plan, trainings)})"
     if not far:
         return None, f"{said} was not tried: {why}"
-    if time.monotonic() + trainings * bench.seconds_of(plan) > until:
+    if time.monotonic() + trainings * bench.seconds_of(plan, busy=True) > until:
         return None, f"{said} was not tried, for it would not end in time (`minutes`): {why}"
     return plan, f"{said} may pay: {why}"
 
@@ -347,7 +347,8 @@ def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: f
 def _cost(bench: Bench, plan: Plan, trainings: int = 2) -> str:
     """What trying a plan would cost: it is trained at least twice, on a fold and on all samples."""
     seconds = trainings * bench.seconds_of(plan)
-    return f", in about {seconds / 60:.0f} minutes" if seconds >= 100 else f", in about {max(seconds, 1):.0f} s"
+    said = f"{seconds / 60:.0f} minutes" if seconds >= 100 else f"{max(seconds, 1):.0f} s"
+    return f", in about {said} on an idle machine"
 
 
 def decide(bench: Bench, options: Options) -> Decision:

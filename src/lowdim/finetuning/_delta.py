@@ -370,6 +370,16 @@ def delta_folder(path: Path) -> Path:
     return content.parent
 
 
+def beside_delta(path: Path) -> Path:
+    """Where what is made from a delta goes: its run folder; the current one for a delta of the hub."""
+    return Path() if str(path).startswith(_HUB) else delta_folder(path).resolve().parent
+
+
+def delta_bytes(path: Path) -> int:
+    """What the files of a delta weigh."""
+    return sum((delta_folder(path) / file).stat().st_size for file in DELTA_FILES)
+
+
 @checked_arguments
 def load_delta(model: nn.Module, path: str | Path) -> nn.Module:
     """The tuned network: the base with a delta applied.

@@ -115,7 +115,7 @@ class TunedModel(nn.Module):
     def frozen_part(self) -> Callable[[Inputs], Tensor] | None:
         """What may be computed once per sample: all up to the head where nothing before it is trained, else what goes into the first
         trained block; None where the network is not split."""
-        if self.method.recipe is not None:
+        if self.method.recipe is not None or self.blocks:
             return self.prefix and self.prefix.compute
         return torch.inference_mode()(lambda inputs: self.features(inputs).float())
 
@@ -173,9 +173,8 @@ class TunedModel(nn.Module):
 
     def _freeze(self) -> None:
         self.requires_grad_(False)
-        if self.method.head is not None:
-            return
-        modules = [self.head, *([] if self.project is None else [self.project])]
+        heads = [self.head, *([] if self.project is None else [self.project])]
+        modules = heads if self.method.head is None else []
         modules += [self.base.get_submodule(name) for name in self._trained_modules()]
         parameters = [parameter for module in modules for parameter in module.parameters()]
         if self.method.parameters is not None:

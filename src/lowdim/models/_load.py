@@ -1,6 +1,5 @@
 """From what a person types to a network."""
 
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lowdim._arguments import checked_arguments
+from lowdim._files import read_json
 from lowdim._preprocessing import Preprocessing, preprocessing_with
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.features import Pool
@@ -137,11 +137,9 @@ def with_form(spec: str) -> str:
     file = Path(spec).expanduser() / "config.json"
     if spec in ("", "features", *DIGITS_CLASSES) or not file.is_file():
         return spec
-    try:
-        described = json.loads(file.read_text())
-    except ValueError:
-        return spec
-    known = (form for key, form in (("architecture", "timm:local-dir:"), ("model_type", "hf:")) if key in described)
+    described = read_json(file)
+    found: set[str] = set(described) if isinstance(described, dict) else set()
+    known = (form for key, form in (("architecture", "timm:local-dir:"), ("model_type", "hf:")) if key in found)
     return f"{next(known, '')}{spec}"
 
 

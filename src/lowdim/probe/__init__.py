@@ -6,6 +6,7 @@ from lowdim.probe._folds import require_heldout as require_heldout
 from lowdim.probe._frozen import WEIGHTS, FrozenHead, fit_frozen_head, fit_frozen_views
 from lowdim.probe._known import ALARMS, Known, fit_known
 from lowdim.probe._linear import STRENGTHS, LinearProbe, ProbeResult, fit_probe
+from lowdim.probe._projection import draw_projection
 
 __all__ = [
     "ALARMS",
@@ -15,6 +16,7 @@ __all__ = [
     "Known",
     "LinearProbe",
     "ProbeResult",
+    "draw_projection",
     "draw_towards_labels",
     "fit_frozen_head",
     "fit_frozen_views",

@@ -12,7 +12,7 @@ import numpy as np
 
 from lowdim.figures import Lines, Matrix, Panels, Series, Surface
 from lowdim.report._places import label_sides, log_ticks
-from lowdim.report._svg import across_height, colour_of, legend_names, shares_of_rows
+from lowdim.report._svg import BAR, across_height, colour_of, half_of_rows, legend_names, shares_of_rows
 
 _DASH = {"dashed": "dash", "dotted": "dot"}
 _SIZE: dict[str, Any] = {"margin": {"l": 60, "r": 12, "t": 12, "b": 40}, "height": 380}
@@ -95,7 +95,7 @@ def _lines(lines: Lines) -> dict[str, Any]:
 
 def _across(lines: Lines, traces: list[dict[str, Any]], layout: dict[str, Any]) -> dict[str, Any]:
     """Turns the drawing: values run to the right, rows down the page, each below its name."""
-    names, lift = list(lines.x_ticks or ()), 16 if any(series.style == "bars" for series in lines.series) else 11
+    names, half = list(lines.x_ticks or ()), half_of_rows(lines)
     for trace in traces:
         trace["x"], trace["y"] = trace["y"], trace["x"]
         if "error_y" in trace:
@@ -106,8 +106,8 @@ def _across(lines: Lines, traces: list[dict[str, Any]], layout: dict[str, Any]) 
     rows = {"range": [len(names) - 0.6, -0.8], "tickvals": list(range(len(names))), "showticklabels": False}
     above = [
         {
-            "text": _text(name), "x": 0, "xref": "paper", "xanchor": "left", "y": row, "yshift": lift, "align": "left",
-            "showarrow": False, "font": {"size": 12},
+            "text": _text(name), "x": 0, "xref": "paper", "xanchor": "left", "y": row - half, "yanchor": "bottom", "yshift": 4 * (not half),
+            "align": "left", "showarrow": False, "font": {"size": 12},
         }
         for row, name in enumerate(names)
     ]  # fmt: skip
@@ -184,7 +184,7 @@ def _trace(lines: Lines, series: Series, colour: str) -> dict[str, Any]:
     }
     if series.style == "bars":
         return {key: trace[key] for key in ("name", "x", "y")} | {
-            "type": "bar", "orientation": "v", "width": 0.35, "marker": {"color": colour}
+            "type": "bar", "orientation": "v", "width": BAR, "marker": {"color": colour}
         }  # fmt: skip
     if series.labels is not None:
         trace["text"] = [_text(label) for label in series.labels]

@@ -165,10 +165,19 @@ def _canvas(figure: Figure) -> Canvas:
     return canvas
 
 
+BAR = 0.35
+"""Thickness of a bar, of the distance between bars."""
+
+
 def across_height(panel: Lines | Surface) -> float:
     """Inches of a panel: as many as its rows need, where names run down the page."""
     rows = len(panel.x_ticks or ()) if isinstance(panel, Lines) and panel.across else 0
     return 1.1 + 0.45 * rows + 0.25 * (len(panel.series) > 1) if rows and isinstance(panel, Lines) else 3.5
+
+
+def half_of_rows(lines: Lines) -> float:
+    """Half the height of what a row shows, of the distance between rows: names stand above it."""
+    return BAR / 2 if any(series.style == "bars" for series in lines.series) else 0
 
 
 def _lines(axes: Any, lines: Lines) -> None:
@@ -178,7 +187,7 @@ def _lines(axes: Any, lines: Lines) -> None:
         x, y = _drawable(series.x), _drawable(series.y)
         shown = (y, x) if lines.across else (x, y)
         if series.style == "bars":
-            (axes.barh if lines.across else axes.bar)(x, y, 0.35, color=colour, label=name)
+            (axes.barh if lines.across else axes.bar)(x, y, BAR, color=colour, label=name)
             continue
         line, marker = _STYLE[series.style]
         axes.plot(*shown, linestyle=line, marker=marker, markersize=4, linewidth=1.6, color=colour, label=name)
@@ -237,13 +246,13 @@ def _drawable(values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def _names_above_rows(axes: Any, lines: Lines) -> None:
-    names, bars = lines.x_ticks or (), any(series.style == "bars" for series in lines.series)
+    names, half = lines.x_ticks or (), half_of_rows(lines)
     axes.set_ylim(len(names) - 0.6, -0.8)
     axes.set_yticks([])
     for row, name in enumerate(names):
-        at = {"xy": (0, row), "xycoords": axes.get_yaxis_transform()}
+        at = {"xy": (0, row - half), "xycoords": axes.get_yaxis_transform()}
         axes.annotate(
-            name, **at, xytext=(4, 8 if bars else 5), textcoords="offset points", fontsize=8, annotation_clip=False
+            name, **at, xytext=(4, 1.5 if half else 4), textcoords="offset points", fontsize=8, annotation_clip=False
         )
 
 

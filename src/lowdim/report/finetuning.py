@@ -357,7 +357,9 @@ LOOKED_AT = 24
 def export_sections(result: Mapping[str, Any], delta: int) -> list[Section]:
     """The section of an export: what the file weighs beside the delta, and how exact it is."""
     name = Path(result["path"]).name
-    sizes = Series("bytes", [0, 1], [delta, result["bytes"]], style="bars")
+    both = delta, result["bytes"]
+    unit, one = next(pair for pair in (("MB", 1e6), ("kB", 1e3), ("bytes", 1)) if max(both) >= pair[1])
+    sizes = Series("size", [0, 1], [size / one for size in both], style="bars")
     rows = [
         ("file", result["path"]),
         ("bytes", result["bytes"]),
@@ -369,7 +371,7 @@ def export_sections(result: Mapping[str, Any], delta: int) -> list[Section]:
         Section(
             "export",
             "What was written",
-            figures=[Lines("bytes", "Bytes", "", "bytes", [sizes], x_ticks=["the delta alone", name], across=True)],
+            figures=[Lines("size", "Size", "", unit, [sizes], x_ticks=["the delta alone", name], across=True)],
             tables=[Table("export", "The file", ["quantity", "value"], rows)],
             settings=result["config"],
             notes=result["warnings"],

@@ -27,6 +27,7 @@ _FILES = (
     "norm",
     "zero_shot",
     "text_probe",
+    "text_projection",
 )
 
 

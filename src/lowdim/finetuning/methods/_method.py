@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lowdim.finetuning._bench import Bench
     from lowdim.finetuning._choice import Evidence
     from lowdim.finetuning._tuned import TunedModel
+    from lowdim.models import Feature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +46,13 @@ class Method:
         recipe: By training samples and classes; None if nothing is trained by steps. Then the base stays as it is, and what the
             head sees is computed once per sample.
         whole: All of the base is trained.
+        blocks: The blocks that it trains on a network with a feature, where no option chooses them.
         parameters: Parameters of the base that are trained beside its blocks; their modules stay in evaluation mode.
         adapt: Puts new parts into the copy of the base, with a seed.
         layered: The head sees several frozen layers of one pass, tamed, and is fitted with their evidence.
         own_output: The head sees the network's own output at length one, not the penultimate feature.
-        head: Gives the head its weights, by the samples at some positions; they then stay. By default they are trained.
+        head: Gives the head its weights, and perhaps the blocks theirs, by the samples at some positions; the head then stays. By default
+            it is trained.
         parts: Methods whose networks are averaged; those of ``ensemble``, a probe and a block, are what ``auto`` tries.
         weights: Of the parts, of which then the logarithms of the probabilities are added; by default the mean of the probabilities is
             taken.
@@ -64,6 +67,7 @@ class Method:
     reads: tuple[str, ...] = ()
     recipe: Callable[[int, int], Recipe] | None = block_recipe
     whole: bool = False
+    blocks: "Callable[[nn.Module, Feature | None], tuple[str, ...]] | None" = None
     parameters: "Callable[[nn.Module], Iterable[nn.Parameter]] | None" = None
     adapt: "Callable[[nn.Module, Plan, int], None] | None" = None
     layered: bool = False
