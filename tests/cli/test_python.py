@@ -18,6 +18,7 @@ from typer.main import get_command
 
 import lowdim
 from lowdim.cli import app
+from lowdim.cli.measure import _surprising_head
 from lowdim.data import as_dataset
 from lowdim.errors import LowdimError, UsageError
 
@@ -113,6 +114,19 @@ def test_a_head_that_fails_where_its_features_do_not_is_asked_about():
     assert "the network's own head is right for" in wrong["warnings"][0] and "`mean`, `std`" in wrong["warnings"][0]
     for fine in ({}, {"std": "3", "random_weights": True}):
         assert not any("own head" in text for text in lowdim.measure("digits", "digits", **given, **fine)["warnings"])
+
+
+def test_a_head_is_not_asked_about_for_a_sample_or_two():
+    layer = {"split": "test", "name": "a", "ncc_accuracy": 1.0, "samples": 8}
+    result = {"config": {"model": {"random_weights": False}}, "accuracy": {"test": 0.875}, "layers": [layer]}
+    assert not _surprising_head(result)
+    assert _surprising_head({**result, "layers": [{**layer, "samples": 80}]})
+
+
+def test_whole_numbers_are_features_too(tmp_path):
+    x, y = np.arange(80).reshape(20, 4) % 7, np.arange(20) % 2
+    lowdim.finetune("features", (x + 0.5, y), method="linear-probe", out=tmp_path / "run")
+    assert len(lowdim.predict(tmp_path / "run", x).value) == len(lowdim.predict(tmp_path / "run", x * 1.0).value) == 20
 
 
 def test_pictures_as_floats_are_what_the_network_sees():

@@ -68,7 +68,7 @@ def test_damaged_and_non_finite_files(tmp_path):
     with pytest.raises(InputError, match=r"1\.safetensors cannot be read as safetensors"):
         WeightHistory.from_folder(tmp_path)
     save_file({"1": np.full((4, 4), np.nan), "2": np.eye(4)}, tmp_path / "1.safetensors")
-    with pytest.raises(NonFiniteError, match="factor 1 at step 1"):
+    with pytest.raises(NonFiniteError, match=r"factor 1 at step 1"):
         WeightHistory.from_folder(tmp_path).weight(1, 1)
     save_file({"1": np.eye(4, dtype=np.int64), "2": np.eye(4)}, tmp_path / "0.safetensors")
     with pytest.raises(InputError, match="int64"):
@@ -86,3 +86,10 @@ def test_first_and_last_are_words(tmp_path):
     (tmp_path / "beta.npz").touch()
     with pytest.raises(InputError, match=r"which of alpha\.npz, beta\.npz comes first"):
         weight_files(tmp_path)
+
+
+@pytest.mark.parametrize("size", [1e80, 1e155, 1e300])
+def test_numbers_whose_squares_are_none_are_refused(size: float) -> None:
+    history = WeightHistory.of([[np.eye(3)], [size * np.eye(3)]])
+    with pytest.raises(NonFiniteError, match=r"factor 1 at .* holds numbers up to 1e[+]"):
+        history.weight(1, 1)

@@ -315,6 +315,13 @@ def test_a_block_is_trained_on_no_more_folds_than_are_needed(
         assert np.isfinite(found.correct).sum() == (part < max(asked)).sum()
 
 
+def test_copies_of_a_sample_count_once_in_an_interval() -> None:
+    right, labels = np.tile([1.0, 1.0, 0.0, 1.0], 5), np.zeros(20, dtype=int)
+    few = evidence_of("m", "probe", [], right[:4], labels[:4])
+    same = evidence_of("m", "probe", [], right, labels, copies=np.arange(20) % 4)
+    assert same.interval == few.interval != evidence_of("m", "probe", [], right, labels).interval
+
+
 def test_rows_of_a_part_agree_with_the_comparison_of_pairs() -> None:
     labels = np.zeros(100, dtype=int)
     whole = evidence_of("m", "probe", [], pattern(60), labels)

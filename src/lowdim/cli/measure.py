@@ -1,5 +1,6 @@
 """``lowdim measure``: how the classes separate in a network, layer by layer."""
 
+import math
 import shlex
 import time
 from enum import StrEnum
@@ -181,7 +182,7 @@ def _run(
 
 
 _BELOW = 0.1
-"""Accuracy of a network's own head under that of class means, from which on it is asked about."""
+"""Accuracy of a network's own head under that of class means, from which on it is asked about, if it is more than two standard deviations."""
 
 
 def _surprising_head(result: dict[str, Any]) -> list[str]:
@@ -191,7 +192,11 @@ def _surprising_head(result: dict[str, Any]) -> list[str]:
     for split, own in result.get("accuracy", {}).items():
         rows = [row for row in result["layers"] if row["split"] == split and row["ncc_accuracy"] is not None]
         best = max(rows, key=lambda row: row["ncc_accuracy"], default=None)
-        if best is not None and own < best["ncc_accuracy"] - _BELOW:
+        if best is None:
+            continue
+        both = (own, best["ncc_accuracy"])
+        chance = 2 * math.sqrt(sum(share * (1 - share) for share in both) / best["samples"])
+        if own < best["ncc_accuracy"] - max(_BELOW, chance):
             return [
                 f"the network's own head is right for {percent(own)} of the {split} samples only, the nearest class mean at {best['name']} for "
                 f"{percent(best['ncc_accuracy'])}: are the inputs prepared as in training (`mean`, `std`, `image_size`), and are the classes in "

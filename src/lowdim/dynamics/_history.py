@@ -23,6 +23,9 @@ COARSE = 1e-5
 EXACT = 1e-10
 """Smallest relative tolerance: exact arithmetic in float64."""
 
+_LARGEST = 1e75
+"""Beyond it, products of squares of numbers are infinite."""
+
 BESIDE = re.compile(r"(?:.*[._])?(?:bias|b)[._]?\d*|.+\.weight")
 """Names of vectors of layers: biases, and what normalisation scales by."""
 
@@ -105,6 +108,11 @@ class WeightHistory:
             )
         if not np.isfinite(matrix).all():
             raise NonFiniteError(f"factor {layer} at {self.time(index)} contains NaN or infinity.")
+        if matrix.size and np.abs(matrix).max() > _LARGEST:
+            raise NonFiniteError(
+                f"factor {layer} at {self.time(index)} holds numbers up to {np.abs(matrix).max():.0e}, whose products are none: the training "
+                "diverged. Record it with smaller steps."
+            )
         return matrix
 
     def weights(self, index: int) -> list[Float[np.ndarray, "m n"]]:

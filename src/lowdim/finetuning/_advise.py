@@ -283,7 +283,12 @@ def _learning_curve(
             for method, rows in zip(curves, logarithms, strict=True):
                 right[size, method][test] = rows.argmax(axis=1) == labels[test]
     rows = [
-        {"shots": size, "method": method, "accuracy": float(np.nanmean(hits)), "interval": list(_interval(hits))}
+        {
+            "shots": size,
+            "method": method,
+            "accuracy": float(np.nanmean(hits)),
+            "interval": list(_interval(hits, bench.train.copies)),
+        }
         for (size, method), hits in right.items()
     ]
     if full // 2 not in sizes:
@@ -309,8 +314,8 @@ def gain_interval(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
     return max(middle - half, -1.0), min(middle + half, 1.0)
 
 
-def _interval(hits: np.ndarray) -> tuple[float, float]:
-    return expected_interval(float(np.nanmean(hits)), int(np.isfinite(hits).sum()))
+def _interval(hits: np.ndarray, copies: np.ndarray) -> tuple[float, float]:
+    return expected_interval(float(np.nanmean(hits)), len(np.unique(copies[np.isfinite(hits)])))
 
 
 def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:

@@ -98,8 +98,10 @@ def evidence_of(
     labels: Int[np.ndarray, " n"],
     seconds: float = 0.0,
     beside: Evidence | None = None,
+    *,
+    copies: Int[np.ndarray, " n"] | None = None,
 ) -> Evidence:
-    """Evidence from right and wrong held-out predictions: 1, 0 or NaN per sample.
+    """Evidence from right and wrong held-out predictions: 1, 0 or NaN per sample, of which copies of one count once in the interval.
 
     Where there are fewer of them than of the evidence `beside`, the accuracy is that of the latter and the difference on the samples
     that both know: folds differ, and rows of one table must not contradict the comparison of pairs.
@@ -108,7 +110,8 @@ def evidence_of(
     accuracy = float(known.mean())
     if beside is not None and len(known) < np.isfinite(beside.correct).sum():
         accuracy = min(max(beside.accuracy + paired_difference(correct, beside.correct)[0], 0.0), 1.0)
-    interval = expected_interval(accuracy, len(known))
+    different = len(known) if copies is None else len(np.unique(copies[~np.isnan(correct)]))
+    interval = expected_interval(accuracy, different)
     layer = ", ".join(block for plan in plans for block in plan.blocks) or None
     balanced = balanced_accuracy(correct, labels)
     return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), balanced)
@@ -121,7 +124,8 @@ def evidence_of_head(bench: Bench, plan: Plan) -> Evidence | None:
         return None
     started = time.monotonic()
     right = _right(heldout_predictions(bench, plan, part), bench.labels)
-    return evidence_of(bench.network.name, plan.method, [plan], right, bench.labels, time.monotonic() - started)
+    taken, copies = time.monotonic() - started, bench.train.copies
+    return evidence_of(bench.network.name, plan.method, [plan], right, bench.labels, taken, copies=copies)
 
 
 def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
@@ -158,7 +162,8 @@ def gather_evidence(
         model: str = bench.network.name,
     ) -> Evidence:
         right = _right(heldout, bench.labels)
-        row = evidence_of(model, method, plans, right, bench.labels, time.monotonic() - started, beside)
+        taken, copies = time.monotonic() - started, bench.train.copies
+        row = evidence_of(model, method, plans, right, bench.labels, taken, beside, copies=copies)
         return replace(row, losses=losses_of(heldout, bench.labels))
 
     plain = None

@@ -217,7 +217,7 @@ def _measured(
         outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
         logarithms = averaged([part[0] for part in outputs], weights)
         judge("test", logarithms, split.labels)
-        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(split)))
+        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(np.unique(split.copies))))
         copied = np.isin(split.contents, data["train"].contents)
         if 0 < copied.sum() < len(split):
             alone = accuracy_of(logarithms[~copied], split.labels[~copied])
