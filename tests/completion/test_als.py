@@ -133,6 +133,19 @@ def test_decay_helps_where_entries_are_few_and_noisy() -> None:
     assert relative_error(completed, matrix) < 0.9 * relative_error(left @ right.T, matrix)
 
 
+@pytest.mark.parametrize("seed", [60, 62, 64])
+def test_the_best_decay_is_found_on_the_plateau_whichever_side_is_longer(seed: int) -> None:
+    matrix, observed, entries = planted(800, 60, 3, 0.2, 1.2, seed)
+    errors: list[float] = []
+    for given in (entries, entries.transpose()):
+        solved = solve_als(given, hold_out(given, 0.1, 0), Settings(rank=3, biases=False))
+        completed = solved.completion.complete(given)
+        completed = completed if given is entries else completed.T
+        errors.append(float(np.linalg.norm((completed - matrix)[~observed]) / np.linalg.norm(matrix[~observed])))
+    assert max(errors) < 0.7  # where the first strengths, which do nothing there, ended the search: up to .8
+    np.testing.assert_allclose(errors[0], errors[1], rtol=0.02)
+
+
 def test_biases_are_fitted_jointly() -> None:
     generator = np.random.default_rng(6)
     matrix, observed, _ = planted(300, 200, 2, 0.3, 0.0, seed=6)

@@ -10,6 +10,7 @@ and a strength chosen on held-out entries.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,10 +40,12 @@ LARGEST_RELAXATION = 1.35
 RELAXED_BELOW = 0.2  # relative residual
 STALLED_SWEEPS, STALLED_BELOW = 3, 1  # in a row, whose residual falls by less than the next; and below `RELAXED_BELOW`
 STALL = 1e-4  # of the residual
+SOON = 0.02  # of the residual: what a fit that is only a check or a start may still have before it
 GAIN = 0.99  # of the held-out error, which a doubled rank or another sweep of the search must go below
 SURPLUS = 1.02  # of the lowest held-out error, which a lower rank may cost
 EXACT = 1e-3  # relative held-out error below which there is no noise to regularise against
 STRENGTHS = (0.3, 1.0, 3.0)
+JUDGES = 20_000  # held-out entries that are enough to compare strengths
 BIASES_EXPLAIN = 0.02  # of the variance, from which on biases are tried
 
 
@@ -67,6 +70,17 @@ class TwoOrders:
         step = max(1, entries.size // SAMPLE)
         sample = entries.rows[::step], entries.cols[::step], by_row[::step]
         return TwoOrders(entries.shape, entries.row_start, entries.cols, by_row, start, rows, by_col, sample)
+
+    def rescaled(self, units: Array) -> "TwoOrders":
+        """The same with the columns multiplied by these units; the mean that was taken off must be 0."""
+        units = units.astype(self.by_row.dtype)
+        rows, cols, values = self.sample
+        return replace(
+            self,
+            by_row=self.by_row * units[self.cols],
+            by_col=self.by_col * np.repeat(units, np.diff(self.col_start)),
+            sample=(rows, cols, values * units[cols]),
+        )
 
     def relative_residual(self, left: Array, right: Array, biased: bool) -> float:
         rows, cols, values = self.sample
@@ -114,18 +128,28 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
 
 
 def alternate(
-    problem: TwoOrders, left: Array, right: Array, *, biased: bool, strength: float, settings: Settings
+    problem: TwoOrders,
+    left: Array,
+    right: Array,
+    *,
+    biased: bool,
+    strength: float,
+    settings: Settings,
+    soon: float = 0.0,
 ) -> Fit:
-    """Sweeps until the residual is half the tolerance (the last half-sweep lowers it further) or has stopped falling."""
+    """Sweeps until the residual is half the tolerance (the last half-sweep lowers it further) or has stopped falling.
+
+    It also ends where all falls to come are less than `soon` of the residual, if each is to the one before as the last one was.
+    """
     stage = settings.journal.stage(settings.iterations)
     saved = stage.saved()
     if saved is not None:
         left, right, decay = saved["left"], saved["right"], saved["decay"]
-        residual, lowest, relaxation, stalled, sweep = saved["numbers"].tolist()
+        residual, lowest, relaxation, stalled, sweep, fall = saved["numbers"].tolist()
     else:
         decay = np.zeros(right.shape[1], right.dtype)
         residual = min(problem.relative_residual(left, right, biased), 1.0)
-        lowest, relaxation, stalled, sweep = residual, 1.0, 0, 0
+        lowest, relaxation, stalled, sweep, fall = residual, 1.0, 0, 0, 0.0
     while sweep == 0 or (
         sweep < settings.iterations and not _has_stalled(stalled, residual) and residual > settings.tolerance / 2
     ):
@@ -140,9 +164,11 @@ def alternate(
         previous, residual = residual, problem.relative_residual(left, right, biased)
         relaxing = residual < RELAXED_BELOW and previous > 0  # 0: the start fits exactly
         relaxation = _relaxation(relaxation, residual / previous) if relaxing else 1.0
-        stalled = stalled + 1 if residual > (1 - STALL) * lowest else 0
+        before, fall = fall, previous - residual
+        over = residual > (1 - STALL) * lowest or fall**2 < soon * residual * (before - fall)
+        stalled = stalled + 1 if over else 0
         lowest = min(lowest, residual)
-        numbers = np.array([residual, lowest, relaxation, stalled, sweep])
+        numbers = np.array([residual, lowest, relaxation, stalled, sweep, fall])
         stage.report(int(sweep), lambda: {"left": left, "right": right, "decay": decay, "numbers": numbers})  # noqa: B023
     left = _half(problem, right, decay, biased, rows=True)
     return Fit(left, right, decay, int(sweep), residual <= settings.tolerance / 2 or _has_stalled(stalled, residual))
@@ -272,7 +298,7 @@ class _Search:
 
     def fit(self, rank: int) -> Fit:
         left, right = spectral_start(self.problem, rank, self.biases, self.settings.seed)
-        return alternate(self.problem, left, right, biased=self.biased, strength=0.0, settings=self.settings)
+        return alternate(self.problem, left, right, biased=self.biased, strength=0.0, settings=self.settings, soon=SOON)
 
     def error(self, fit: Fit) -> float:
         rows, cols, values = self.held
@@ -283,12 +309,19 @@ class _Search:
 
     def rescaled(self, fit: Fit, entries: Entries, held: Mask, units: Array) -> "tuple[_Search, Fit]":
         """The search and the fit for the same entries with their columns multiplied by these units."""
-        training = entries.select(~held)
-        search = _Search.of(training, entries, held, fit_biases(training) if self.biased else None, self.settings)
         if self.biased:  # the effects of rows are no longer the same in all columns
+            training = entries.select(~held)
+            search = _Search.of(training, entries, held, fit_biases(training), self.settings)
             return search, search.fit(fit.left.shape[1] - 1)
-        right = fit.right * units[:, None].astype(fit.right.dtype)
-        return search, search._polished(replace(fit, right=right), 0.0, sweeps=2)
+        rows, cols, values = self.held
+        values = values * units[cols]
+        search = replace(
+            self,
+            problem=self.problem.rescaled(units),
+            held=(rows, cols, values),
+            spread=root_mean_square(values),
+        )
+        return search, replace(fit, right=fit.right * units[:, None].astype(fit.right.dtype))
 
     def best_rank(self) -> Fit:
         """Double the rank until the held-out error gains nothing; then the lowest rank that costs nothing."""
@@ -310,23 +343,50 @@ class _Search:
         return self._polished(_truncated(left, right, fitting[0], self.biased), 0.0)
 
     def best_strength(self, fit: Fit) -> tuple[Fit, float]:
-        """The strength of the decay that predicts held-out entries best, in units of the Bayesian one."""
-        best, strength = fit, 0.0
+        """The strength of the decay that predicts held-out entries best, in units of the Bayesian one, and a fit that has it."""
         if not self.error(fit) > EXACT * self.spread:
-            return best, strength
+            return fit, 0.0
         sizes, p = singular_values(_completion(fit, self.problem, 0.0, self.biased).factors), 2 / self.settings.depth
         middle = float(np.exp(np.mean(np.log(np.maximum(sizes, 1e-12)))))
         unit = _noise(fit, self.problem, self.biased) ** 2 * math.sqrt(math.prod(self.problem.shape)) / (p * middle**p)
+        trial, strength = self._trial(fit), 0.0
+        least = trial(strength)
         for factor in STRENGTHS:
-            other = self._polished(fit, factor * unit, sweeps=1)  # nearby: the next one shows where the error goes
-            if not self.error(other) < self.error(best):
+            error = trial(factor * unit)
+            if not error <= least:  # on the plateau, small ones are the same
                 break
-            best, strength = other, factor * unit
-        return best, strength
+            least, strength = error, factor * unit
+        return self._polished(fit, strength, sweeps=1), strength
+
+    def _trial(self, fit: Fit) -> Callable[[float], float]:
+        """The held-out error under a strength, of some lines of the longer side, solved for given the other side."""
+        problem, rows = self.problem, self.problem.shape[0] >= self.problem.shape[1]
+        left, right, sizes = balanced(fit.left, fit.right, self.biased)
+        residual = problem.relative_residual(left, right, self.biased)
+        own, other, truth = self.held if rows else (self.held[1], self.held[0], self.held[2])
+        order = (problem.row_start, problem.cols, problem.by_row)
+        if not rows:
+            order, right = (problem.col_start, problem.rows, problem.by_col), left
+        step = max(1, own.size // JUDGES)
+        judged, counts = own % step == 0, np.diff(order[0])
+        known = np.repeat(np.arange(counts.size) % step == 0, counts)
+        start = np.concatenate([[0], np.cumsum(counts[::step])])
+        others, values = order[1][known], order[2][known]
+        own, other, truth = own[judged] // step, other[judged], truth[judged] - self.mean
+        out, decay = np.empty((start.size - 1, right.shape[1]), right.dtype), np.zeros(right.shape[1], right.dtype)
+
+        def error(strength: float) -> float:
+            decay[: sizes.size] = _decay(sizes, strength, problem, residual, self.settings.depth)
+            solve_rows(start, others, values, right, decay, biased=self.biased, out=out)
+            return root_mean_square(truth - pair_products(out, right, own, other, self.biased))
+
+        return error
 
     def _polished(self, fit: Fit, strength: float, sweeps: int | None = None) -> Fit:
         settings = replace(self.settings, iterations=sweeps) if sweeps else self.settings
-        return alternate(self.problem, fit.left, fit.right, biased=self.biased, strength=strength, settings=settings)
+        return alternate(
+            self.problem, fit.left, fit.right, biased=self.biased, strength=strength, settings=settings, soon=SOON
+        )
 
 
 def _truncated(left: Array, right: Array, rank: int, biased: bool) -> Fit:
