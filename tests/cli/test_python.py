@@ -124,9 +124,12 @@ def test_a_head_is_not_asked_about_for_a_sample_or_two():
 
 
 def test_whole_numbers_are_features_too(tmp_path):
-    x, y = np.arange(80).reshape(20, 4) % 7, np.arange(20) % 2
-    lowdim.finetune("features", (x + 0.5, y), method="linear-probe", out=tmp_path / "run")
-    assert len(lowdim.predict(tmp_path / "run", x).value) == len(lowdim.predict(tmp_path / "run", x * 1.0).value) == 20
+    x, y = np.arange(160).reshape(40, 4) % 7, np.arange(40) % 2
+    exact = lowdim.measure("features", (x * 1.0, y))["layers"][0]["nc1"]
+    assert lowdim.measure("features", (x.astype(np.uint8), y))["layers"][0]["nc1"] == pytest.approx(exact)
+    lowdim.finetune("features", (x * 1.0, y), method="linear-probe", out=tmp_path / "run")
+    whole, real = (lowdim.predict(tmp_path / "run", data).headline for data in (x, x * 1.0))
+    assert whole == real
 
 
 def test_pictures_as_floats_are_what_the_network_sees():

@@ -256,3 +256,10 @@ def test_few_whole_numbers_are_filled_between_the_least_and_the_largest() -> Non
     assert other.filled(np.array([[2.0, 1.0], [9.0, 2.0]]))[1, 0].value == 5, (
         "the bounds are those of the table that was fitted"
     )
+
+
+def test_large_whole_numbers_of_polars() -> None:
+    frame = pl.DataFrame(
+        {"id": pl.Series([2**63 + place for place in range(6)] + [None], dtype=pl.UInt64), "x": range(7)}
+    )
+    assert to_pandas(frame)["id"].iloc[0] == 2**63 and to_pandas(frame)["id"].isna().sum() == 1

@@ -2,6 +2,7 @@
 
 import bz2
 import lzma
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -547,3 +548,17 @@ def test_dates_for_no_date(tmp_path: Path) -> None:
     assert [column.kind for column in table.columns] == ["date", "date", "number"]
     assert any(note.startswith("9999-12-31 in 'until' stands apart from all other values") for note in table.notes)
     assert np.isnan(table.columns[1].numbers).sum() == 4 and "taken as missing: '0000-00-00' (4)" in table.notes
+
+
+def test_dates_end_with_the_year_9999(tmp_path: Path) -> None:
+    """What is filled in, and the ends of its interval, may lie beyond."""
+    rows = [f"{'9999-12-31' if i % 2 else '' if i == 2 else '2023-01-05'},{i}.5" for i in range(20)]
+    for column in (
+        read(tmp_path, "a.csv", "\n".join(["until,x", *rows])).table().columns[0],
+        table_of_frame(
+            pd.DataFrame({"until": [datetime(9999, 12, 31), datetime(2023, 1, 5)] * 9, "x": range(18)})
+        ).columns[0],
+        table_of_frame(pd.DataFrame({"until": [date(9999, 12, 31), date(2023, 1, 5)] * 9, "x": range(18)})).columns[0],
+    ):
+        assert column.kind == "date"
+        assert [str(column.write(day))[:10] for day in (1e9, 1e6, -1e9)] == ["9999-12-31", "4707-11-29", "0001-01-01"]

@@ -143,7 +143,8 @@ def recorded(
 
 
 def call(network: nn.Module, inputs: Inputs) -> Any:
-    """The network's output for a tensor, or for named tensors (tokens). Floating-point numbers go in as the type of its weights.
+    """The network's output for a tensor, or for named tensors (tokens). Floating-point numbers go in as the type of its weights, and
+    whole ones as floats into a network without any.
 
     Raises:
         InputError: If the network's code fails on these inputs.
@@ -151,6 +152,8 @@ def call(network: nn.Module, inputs: Inputs) -> Any:
     if not isinstance(inputs, dict) and inputs.is_floating_point():
         weights = (weight.dtype for weight in network.parameters() if weight.ndim > 1 and weight.is_floating_point())
         inputs = inputs.to(next(weights, inputs.dtype))
+    elif not isinstance(inputs, dict) and next(network.parameters(), None) is None:  # which looks nothing up
+        inputs = inputs.float()
     # PyTorch's fused attention rounds differently and gives way to the plain one as soon as a hook is there.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

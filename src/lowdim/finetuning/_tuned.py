@@ -197,7 +197,6 @@ class TunedModel(nn.Module):
             raise InputError(f"The layer {silent[0]} never runs in the forward pass. Choose another.")
         self._read = caught
         parts = [caught[part] for part in self._points]
-        parts = [part if part.is_floating_point() else part.float() for part in parts]
         row = torch.cat(parts, dim=1) if "&" in self.feature.layer else torch.stack(parts).mean(dim=0)
         return row if len(parts) > 1 else parts[0], caught.get("skip")
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError
 from lowdim.tables._cycles import phases
-from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts
+from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts, within_years
 from lowdim.tables._numbers import EXACT, Numbers, are_codes, numbers_of_texts
 from lowdim.tables._text import Form
 
@@ -70,7 +70,7 @@ _TIMES: tuple[tuple[Any, Callable[[Any], float], Callable[[Any, float, float], A
     (
         date,
         lambda cell: (cell - date(1970, 1, 1)).days * DAY,
-        lambda _, seconds, __: date(1970, 1, 1) + timedelta(round(seconds / DAY)),
+        lambda _, seconds, __: date(1970, 1, 1) + timedelta(round(within_years(seconds / DAY))),
     ),
     (
         timedelta,
@@ -331,7 +331,12 @@ def _of_times(name: str, found: Sequence[Any], known: Mask) -> Column | None:
 
 
 def _stamp(example: datetime, seconds: float, unit: float) -> Any:
-    stamp = pd.Timestamp(round(seconds, 6), unit="s", tz="UTC").tz_convert(example.tzinfo)
+    seconds = within_years(seconds / DAY, room=example.tzinfo is not None) * DAY
+    try:
+        stamp = pd.Timestamp(round(seconds, 6), unit="s", tz="UTC").tz_convert(example.tzinfo)
+    except (OverflowError, pd.errors.OutOfBoundsDatetime):  # years that pandas' nanoseconds do not reach
+        whole = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=round(seconds / unit) * unit)
+        return whole.replace(tzinfo=None) if example.tzinfo is None else whole.astimezone(example.tzinfo)
     return stamp.round({DAY: "D", 60.0: "min", 1.0: "s"}.get(unit, "us"))
 
 

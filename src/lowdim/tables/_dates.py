@@ -31,6 +31,7 @@ _LEAST = 3  # of whole numbers that are all dates
 _ZONE = re.compile(r"Z|[+-]\d\d:?\d\d")
 _CLOCK = re.compile(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d))?")
 _MOST_SHAPES = 3
+_FIRST, _LAST = -719_162.0, 2_932_896.0  # 1 January of the year 1, 31 December 9999
 _SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/\d{2}")
 
 
@@ -169,7 +170,8 @@ def _writer(texts: Sequence[str], form: str, zone: str) -> Callable[[float], str
     unpadded = any(re.search(r"(?<!\d)\d(?!\d)", _date_part(text, timed)) for text in texts)
 
     def write(day: float) -> str:
-        text = datetime.fromtimestamp(round((day + middle) * DAY / unit) * unit, UTC).strftime(form)
+        moment = datetime.fromtimestamp(round(within_years(day + middle) * DAY / unit) * unit, UTC)
+        text = moment.strftime(form.replace("%Y", f"{moment.year:04d}"))
         text = text[: len(text) - 6 + digits] if digits else text
         if unpadded:
             date = _date_part(text, timed)
@@ -177,6 +179,11 @@ def _writer(texts: Sequence[str], form: str, zone: str) -> Callable[[float], str
         return text + zone
 
     return write
+
+
+def within_years(day: float, *, room: bool = False) -> float:
+    """The day since 1970, or the first or last one that dates can be; with room for an offset."""
+    return min(max(day, _FIRST + room), _LAST - room)
 
 
 def _date_part(text: str, timed: bool) -> str:

@@ -65,7 +65,8 @@ def _column(series: Any) -> pd.Series:
     kind = series.dtype
     cells = series.to_list()
     if kind.is_integer():
-        return pd.Series(cells, dtype="Int64")
+        large = max((cell for cell in cells if cell is not None), default=0) > np.iinfo(np.int64).max
+        return pd.Series(cells, dtype="UInt64" if large else "Int64")
     if kind.is_float():
         return pd.Series(cells, dtype="float64")
     if kind == nw.Boolean:
