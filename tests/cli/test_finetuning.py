@@ -114,18 +114,13 @@ def test_export(target: str, run: Path) -> None:
         assert json.loads(properties["preprocessing"])["image_size"] == [8, 8]
 
 
-def test_auto_shows_its_evidence_and_why(tmp_path: Path) -> None:
-    found = result(lowdim(*QUICK, "--minutes", "5", "--json", folder=tmp_path))
-    assert {"baseline", "probe"} <= {row["method"] for row in found["evidence"]}
+def test_auto_shows_its_evidence_and_why_and_tries_what_it_is_asked_to(tmp_path: Path) -> None:
+    found = result(lowdim(*QUICK, "--minutes", "5", "--also", "lp-ft", "--json", folder=tmp_path))
+    assert {"baseline", "probe", "lp-ft"} <= {row["method"] for row in found["evidence"]}
     assert found["method"] in {row["method"] for row in found["evidence"]}
     assert any("weight lies on layers before the last" in reason for reason in found["reasons"])
-    assert found["delta"]["verified"] is True
-
-
-def test_auto_also_tries_what_it_is_asked_to(tmp_path: Path) -> None:
-    found = result(lowdim(*QUICK, "--also", "lp-ft", "--json", folder=tmp_path))
-    assert {"baseline", "probe", "lp-ft"} <= {row["method"] for row in found["evidence"]}
     assert any(reason.startswith("lp-ft against") for reason in found["reasons"])
+    assert found["delta"]["verified"] is True
     refused = lowdim(*QUICK, "--method", "scl", "--also", "lp-ft", folder=tmp_path, code=2)
     assert "--also goes with --method auto" in refused.stderr
 

@@ -435,13 +435,14 @@ def test_vectors_that_were_brought_are_not_compared_with_themselves(tmp_path: Pa
         assert not any("no model" in row.model or "baseline" in row.method for row in advice.evidence)
 
 
-def test_advice_names_ties_and_says_where_more_may_be_gained(tmp_path: Path) -> None:
+def test_advice_names_ties_and_says_where_more_may_be_gained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowdim.finetuning._advise._learning_curve", lambda *_: ([], None))  # another matter
     data = load_data("digits-5-9", shots=8)
     first, second = replace(load_model("digits-0-4"), name="a"), replace(load_model("digits-0-4"), name="b")
-    advice = advise([lambda: first, lambda: second], data, tmp_path, shots=())
+    advice = advise([lambda: first, lambda: second], data, tmp_path, shots=(), outliers=0)
     assert [advice.recommendation.model, *advice.ties] == ["a", "b"]
     assert advice.everything is not None and "no network at all gains" in advice.everything
-    known = advise([lambda: load_model("digits-split")], data, tmp_path, shots=())
+    known = advise([lambda: load_model("digits-split")], data, tmp_path, shots=(), outliers=0)
     assert not known.ties and known.everything is None
 
 
@@ -480,7 +481,7 @@ def test_what_was_trained_for_long_is_made_less_sure(network: LoadedModel, data:
 def test_a_probe_says_what_its_folds_say() -> None:
     """Of few test samples the accuracy says little: what is known of the training samples stands beside it, as `auto` has it."""
     network, data = load_model("digits-0-4"), load_data("digits-5-9", shots=8, limit=60)
-    alone, chosen = (finetune(network, data, method=method) for method in ("probe", "auto"))
+    alone, chosen = finetune(network, data, method="probe"), finetune(network, data, epochs=1)
     (own,) = alone.evidence
     (same,) = [entry for entry in chosen.evidence if entry.method == "probe"]
     assert own.accuracy == same.accuracy and own.interval == same.interval

@@ -137,6 +137,13 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{file}:form"
 
 
+@pytest.fixture
+def _no_learning_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which `advise` draws when it has long chosen the feature."""
+    monkeypatch.setattr("lowdim.finetuning._advise._learning_curve", lambda *_: ([], None))
+
+
+@pytest.mark.usefixtures("_no_learning_curve")
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_all_commands_take_the_same(spec: str, kind: str, tmp_path: Path) -> None:
     data = load_data("digits-0-4", shots=3, limit=30)
@@ -144,7 +151,7 @@ def test_all_commands_take_the_same(spec: str, kind: str, tmp_path: Path) -> Non
     measured = profile(network, data, splits=["train"]).feature
     candidate = Candidate(name="one", model=spec, options={"arguments": {"kind": kind}})
     ranked = rank([candidate], data, probe=False).places[0].evaluation
-    advised = advise([lambda: network], data, tmp_path / "advise", shots=[]).features[spec]
+    advised = advise([lambda: network], data, tmp_path / "advise", shots=[], outliers=0).features[spec]
     tuned = finetune(network, data, method="layer", layer="stem", epochs=1)
     assert measured == ranked.feature == advised == tuned.as_dict()["feature"]
     assert (measured["layer"], measured["width"]) == (ranked.layer, ranked.width) == EXPECTED[kind]
@@ -164,6 +171,7 @@ TEXT_FORMS = {
 }
 
 
+@pytest.mark.usefixtures("_no_learning_curve")
 @pytest.mark.parametrize("form", TEXT_FORMS)
 def test_all_commands_take_the_same_of_texts(form: str, tmp_path: Path) -> None:
     family, options, layer, pool = TEXT_FORMS[form]
@@ -177,7 +185,7 @@ def test_all_commands_take_the_same_of_texts(form: str, tmp_path: Path) -> None:
     network = load_model(spec)
     measured = profile(network, data, splits=["train"]).feature
     ranked = rank([Candidate(name="one", model=spec)], data, probe=False).places[0].evaluation.feature
-    advised = advise([lambda: network], data, tmp_path / "advise", shots=[]).features[spec]
+    advised = advise([lambda: network], data, tmp_path / "advise", shots=[], outliers=0).features[spec]
     tuned = finetune(network, data, method="linear-probe").as_dict()["feature"]
     assert measured == ranked == advised == tuned
     assert (measured["layer"], measured["pool"], measured["width"]) == (layer, pool, 16)

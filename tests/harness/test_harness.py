@@ -26,8 +26,8 @@ def test_some_mutated_files(root: Path) -> None:
 
 
 def test_some_damages(root: Path) -> None:
-    report = damages.run(root, 40, seed=0)
-    assert report.tried == 40 and not report.failed, report.failed
+    report = damages.run(root, 24, seed=0)
+    assert report.tried == 24 and not report.failed, report.failed
 
 
 def test_every_command_is_killed() -> None:
@@ -37,14 +37,14 @@ def test_every_command_is_killed() -> None:
 
 def _some_kills(root: Path) -> kills.Report:
     process.preload()
-    return kills.run(root, 8, seed=0, names=("measure", "rank", "finetune", "check", "predict", "checkpoint"), chain=2)
+    return kills.run(root, 5, seed=0, names=("measure", "finetune", "check", "checkpoint"), chain=2)
 
 
 def test_some_kills(root: Path) -> None:
     """From a process of its own: what is forked from one that has trained, as other tests do, cannot train."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         report = pool.submit(_some_kills, root).result(timeout=600)
-    assert report.tried >= 8 and not report.failed, report.failed
+    assert report.tried >= 5 and not report.failed, report.failed
 
 
 CALLS = [
