@@ -18,11 +18,9 @@ def cifar(shared_data, limit=None):
     return load_data(str(shared_data / "images" / "cifar10_lossless_5000.npz"), limit=limit)
 
 
-def test_resnet20_has_its_published_accuracy_and_collapse(shared_data):
-    """91.5 % on the 1,000 test images; on the first 1,000 train images NC1 falls from 1.3e3 after conv1 to 3.5."""
+def test_resnet20_has_its_collapse(shared_data):
+    """On the first 1,000 train images NC1 falls from 1.3e3 after conv1 to 3.5. Its accuracy: `models/test_loading.py`."""
     model = load_model(f"{shared_data}/models/architectures.py:cifar10_resnet20", **RESNET)
-    found = profile(model, cifar(shared_data), splits=["test"], layers="linear:input")
-    assert found.accuracy["test"] == 0.915
     data = cifar(shared_data)
     train = data["train"].take(np.arange(1000))
     inputs = torch.stack([torch.from_numpy(model.preprocessing.normalised(train.load(i))) for i in range(1000)])
@@ -47,7 +45,7 @@ def test_a_small_vision_transformer(shared_data):
 
 def test_mobilenet_on_textures(shared_data):
     model = load_model(f"timm:local-dir:{shared_data}/models/mobilenetv2_035_imagenet")
-    data = load_data(str(shared_data / "images" / "dtd10"), limit=200)
+    data = load_data(str(shared_data / "images" / "dtd10"), limit=120)
     found = profile(model, data, splits=["train"])
     assert len(found.layers) >= 8
     assert found.accuracy == {}, "its classes are not ours"

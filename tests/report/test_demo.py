@@ -1,9 +1,11 @@
 """The cards of the tour say what their experiments found."""
 
+import functools
 import re
 
 import pytest
 
+import lowdim.data
 from lowdim.experiments import load
 from lowdim.experiments._runner import Finished
 from lowdim.report import Page, Section
@@ -12,7 +14,9 @@ from lowdim.report.demo import as_tour
 
 def tour(id, **settings):
     experiment = load(id)
-    outcome = experiment.run(experiment.settings(**settings), lambda done, total: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lowdim.data, "load_data", functools.partial(lowdim.data.load_data, limit=400))
+        outcome = experiment.run(experiment.settings(**settings), lambda done, total: None)
     finished = {id: Finished(id=id, status="done", outcome=outcome, seconds=0.0)}
     return as_tour(Page("t", "l", [Section(id, "s")]), [experiment], finished, {id: "lowdim something"}), outcome
 
