@@ -562,3 +562,31 @@ def test_dates_end_with_the_year_9999(tmp_path: Path) -> None:
     ):
         assert column.kind == "date"
         assert [str(column.write(day))[:10] for day in (1e9, 1e6, -1e9)] == ["9999-12-31", "4707-11-29", "0001-01-01"]
+
+
+def sheet(folder: Path, rows: list[list[object]]) -> Source:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(folder / "a.xlsx")
+    return read_file(folder / "a.xlsx")
+
+
+@pytest.mark.parametrize("groups", [[None, 2021, None, 2022, None], [None, "2021", "2021", "2022", "2022"]])
+def test_a_sheet_as_people_have_it(tmp_path: Path, groups: list[object]) -> None:
+    """Groups of equal names, the names once more between the rows, sums below them."""
+    rows = [[f"P{i}", i + 0.5, None if i % 5 == 2 else 2.0 * i, float(i % 3), 1.5 * i] for i in range(20)]
+    names: list[object] = ["id", "in", "out", "in", "out"]
+    sums = ["Gesamtergebnis", *(sum(row[place] or 0 for row in rows) for place in range(1, 5))]
+    source = sheet(tmp_path, [groups, names, *rows[:10], names, *rows[10:], sums])
+    table = source.table()
+    assert source.names == ["id", "2021 in", "2021 out", "2022 in", "2022 out"]
+    assert [column.kind for column in table.columns] == ["id", "number", "integer", "integer", "number"]
+    assert "rows that hold totals of others, or notes, stay as they are: 22" in table.notes
+    assert np.isnan(table.matrix[[10, 21]]).all() and np.isfinite(table.matrix[:10, 0]).all()
+
+
+def test_a_sheet_with_dates_for_no_date(tmp_path: Path) -> None:
+    rows = [[f"P{i}", datetime(9999, 12, 31) if i % 3 else datetime(2023, 1, i + 1), 1.5 * i] for i in range(20)]
+    notes = sheet(tmp_path, [["id", "until", "x"], *rows]).table().notes
+    assert "9999-12-31 in 'until' stands apart from all other dates; where it means none, make it missing" in notes

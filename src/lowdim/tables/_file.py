@@ -421,16 +421,35 @@ def _sheet(data: bytes, name: str, wanted: str | None) -> FrameSource:
         raise InputError(f"{name} has {which} a line of names and rows below it.")
     title, rows, (top, left), width = chosen[0]
     last = max(place for place, row in enumerate(rows) if any(cell is not None for cell in row))
-    header = [f"column {place + 1}" if cell is None else str(cell) for place, cell in enumerate(rows[top][left:width])]
+    header, top = _names_of_sheet([row[left:width] for row in rows], top)
     repeated = [column for column in header if header.count(column) > 1]
     if repeated:
         raise InputError(
             f"{name}, sheet {title!r}: the column {repeated[0]!r} comes twice. Give each a name of its own."
         )
-    frame = pd.DataFrame([row[left:width] for row in rows[top + 1 : last + 1]], columns=header, dtype=object)
+    names = rows[top][left:width]  # where they come again, no row
+    own = ([None] * len(names) if row[left:width] == names else row[left:width] for row in rows[top + 1 : last + 1])
+    frame = pd.DataFrame(list(own), columns=header, dtype=object)
     others = tuple(one[0] for one in found if one[0] != title)
     frame = frame.infer_objects().convert_dtypes()
     return FrameSource(frame, name, ".xlsx", data, title, (top + 1, left + 1), others)
+
+
+def _names_of_sheet(rows: Sequence[Sequence[Any]], top: int) -> tuple[list[str], int]:
+    """The names of the columns, and their line; where some are equal, with the groups of columns in the line above."""
+    header = [f"column {place + 1}" if cell is None else str(cell) for place, cell in enumerate(rows[top])]
+    if len(set(header)) == len(header):
+        return header, top
+    for line in (top, top + 1):
+        if line < 1 or line + 1 >= len(rows) or not all(isinstance(cell, str) for cell in rows[line][1:]):
+            continue
+        group, names = "", list[str]()
+        for above, cell in zip(rows[line - 1], rows[line], strict=True):
+            group = str(above) if above not in (None, "") else group
+            names.append(f"{group} {cell or ''}".strip() or "column 1")
+        if len(set(names)) == len(names):
+            return names, line
+    return header, top
 
 
 def _corner(rows: Sequence[Sequence[Any]]) -> tuple[int, int] | None:

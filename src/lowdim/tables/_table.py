@@ -762,7 +762,13 @@ def _far_off(columns: Sequence[Column]) -> list[str]:
     for column in columns:
         for value in _sentinels(column):
             found.setdefault(value, []).append(column.name)
-    return [
+    dates = [
+        f"{str(column.write(day)).removesuffix(' 00:00:00')} in {column.name!r} stands apart from all other dates; where it means none, make it "
+        "missing"
+        for column in columns
+        for day in _days_apart(column)
+    ]
+    return dates + [
         f"{value:g} in {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''} lies far from all other values; "
         f"where it means missing, `na` '{names[0]}={value:g}' says so"
         for value, names in found.items()
@@ -780,17 +786,23 @@ def _sentinels(column: Column) -> list[float]:
     ]
 
 
+def _days_apart(column: Column) -> list[float]:
+    """Days that programs write for no date, far from all others of a column."""
+    if column.kind != "date":
+        return []
+    days = np.unique(column.values)
+    others = days[~np.isin(days, _NO_DATES)]
+    far = _FAR * np.ptp(others) if others.size > 1 else np.inf
+    return [float(day) for day in days if day not in others and not others.min() - far <= day <= others.max() + far]
+
+
 def _codes_apart(columns: Sequence[Column]) -> list[str]:
     """A line on nines that are frequent and stand apart from whole numbers, or are many and far above all others, however seldom, and on -1
     where it is frequent and all else is positive or 0: they may be codes."""
     found: dict[float | str, list[str]] = {}
     for column in columns:
-        if column.kind == "date":
-            days = np.unique(column.values)
-            others = days[~np.isin(days, _NO_DATES)]
-            far = _FAR * np.ptp(others) if others.size > 1 else np.inf
-            for day in days[(days < others.min(initial=np.inf) - far) | (days > others.max(initial=-np.inf) + far)]:
-                found.setdefault(column.write(day), []).append(column.name)
+        for day in _days_apart(column):
+            found.setdefault(column.write(day), []).append(column.name)
         if column.kind not in ("integer", "number"):
             continue
         distinct, counts = np.unique(column.values, return_counts=True)
