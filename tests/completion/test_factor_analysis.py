@@ -137,3 +137,16 @@ def test_says_when_it_has_not_converged() -> None:
     values, observed = planted(100, 20, 3, 0.2, 0.4, seed=9)
     assert not factor_analysis.fit(values, observed, 8, sweeps=2).converged
     assert factor_analysis.fit(values, observed, 8, sweeps=200).converged
+
+
+def test_a_pilot_on_a_part_of_the_rows_saves_sweeps_and_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, observed = planted(1200, 15, 3, 0.3, 0.3, seed=4)
+    whole = factor_analysis.fit(values, observed, 10, sweeps=100)
+    monkeypatch.setattr(factor_analysis, "PILOT_ROWS", 300)
+    piloted = factor_analysis.fit(values, observed, 10, sweeps=100)
+    assert piloted.loadings.rank == 3
+    assert piloted.iterations < whole.iterations
+    completed = [
+        factor_analysis.latents(fit.loadings, values, observed)[0] @ fit.loadings.mean.T for fit in (whole, piloted)
+    ]
+    np.testing.assert_allclose(completed[0], completed[1], atol=0.03)  # a tenth of the noise

@@ -26,6 +26,7 @@ NOISE_FLOOR = 1e-4  # of a standardised column
 WEAK_PRECISION = 1e-3  # the prior of the means, and of every loading at the start
 PRUNED_ENERGY = 1e-7  # of a standardised column, on average; latents that explain less are dropped
 PSEUDO_COUNT = 2e-3  # weak inverse-gamma priors of the noise and the relevance
+PILOT_ROWS = 4_000  # rows that say which latents there are, where at least twice as many are to be fitted
 BLOCK_BYTES = 2**26  # of the latent covariances held at once
 
 
@@ -86,7 +87,10 @@ def fit(
     values, mask = np.where(observed, values, 0.0), observed.astype(np.float64)
     squares, counts = np.einsum("ij,ij->j", values, values), observed.sum(0)
     stage = stage or Journal().stage(sweeps)
-    saved = stage.saved()
+    saved, step = stage.saved(), len(values) // PILOT_ROWS
+    if saved is None and start is None and step > 1:
+        options: dict[str, Any] = {"sweeps": sweeps, "tolerance": tolerance, "relevance": relevance}
+        start = fit(values[::step], observed[::step], rank, **options).loadings
     if saved is not None:
         loadings = Loadings(saved["mean"], saved["covariance"], saved["noise"], saved["precision"])
         previous, done = saved["completed"], int(saved["sweep"])
