@@ -315,6 +315,29 @@ def test_a_block_is_trained_on_no_more_folds_than_are_needed(
         assert np.isfinite(found.correct).sum() == (part < max(asked)).sum()
 
 
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_block_that_is_worse_by_chance_on_few_samples_gets_more(
+    enough: bool, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, asked = Bench(load_model("digits-0-4"), data, Job(folder=tmp_path)), list[int]()
+    part = fold_of(bench.labels, 4, bench.job.seed)
+    first = np.flatnonzero(part == 0)
+    monkeypatch.setattr("lowdim.finetuning._choice._LEFT_OUT", len(first) + (0 if enough else 1))
+
+    def predictions(bench: Bench, plan: Plan, part: np.ndarray) -> np.ndarray:
+        """Of the first fold the block has one more wrong, elsewhere the probe half."""
+        block = plan.method == "layer"
+        wrong = np.isin(np.arange(len(part)), first[:1] if block else np.setdiff1d(np.arange(len(part)), first)[::2])
+        answers = np.where(wrong, (bench.labels + 1) % 10, bench.labels)
+        if block:
+            asked.append(len(np.unique(part[part >= 0])))
+        return np.where((part >= 0)[:, None], np.where(np.eye(10)[answers] > 0, 0.0, -9.0), np.nan)
+
+    monkeypatch.setattr("lowdim.finetuning._choice.heldout_predictions", predictions)
+    gather_evidence(bench, Plan("layer", ("blocks.1",)), folds=4, baseline=False)
+    assert max(asked) == (1 if enough else 4)
+
+
 def test_copies_of_a_sample_count_once_in_an_interval() -> None:
     right, labels = np.tile([1.0, 1.0, 0.0, 1.0], 5), np.zeros(20, dtype=int)
     few = evidence_of("m", "probe", [], right[:4], labels[:4])

@@ -147,8 +147,9 @@ def gather_evidence(
     """Cross-validates the probe, a plan, the average of the two, the average of the probe and a network of which `everything` is trained,
     and other plans; perhaps also the baseline without a model, where there is a model.
 
-    A plan that is no better than the probe on the first fold is not trained on further ones (of `everything`, the average must be worse
-    by more than two standard errors of the log loss); nor one that has `enough` left-out samples, or that would not be done by the time `until` (as of `time.monotonic`).
+    A plan that is no better than the probe on the first folds is not trained on further ones: on those that leave out `_LEFT_OUT` samples, or worse by
+    more than two standard errors on the very first (of `everything` the average, by its log loss); nor one that has `enough` left-out samples, or that
+    would not be done by the time `until` (as of `time.monotonic`).
     """
     started = time.monotonic()
     part = fold_of(bench.labels, folds, bench.job.seed, bench.train.copies)
@@ -180,7 +181,9 @@ def gather_evidence(
     sizes = np.bincount(part[part >= 0]).cumsum()
 
     def gains(heldout: np.ndarray) -> bool:
-        return paired_difference(_right(heldout, bench.labels), known.correct)[0] > 0
+        right = _right(heldout, bench.labels)
+        gain, error = paired_difference(right, known.correct)
+        return gain > (0 if np.isfinite(right).sum() >= _LEFT_OUT else -2 * error)
 
     def together(heldout: np.ndarray) -> np.ndarray:
         return averaged([probe, heldout], ensemble_adapt.METHOD.weights)
@@ -192,11 +195,14 @@ def gather_evidence(
     def climbed(other: Plan, enough: float, goes_on: Callable[[np.ndarray], bool] = gains) -> np.ndarray | None:
         if started >= until:
             return None
-        last = min(int(np.searchsorted(sizes, enough)), folds - 1)
+        few, last = (min(int(np.searchsorted(sizes, count)), folds - 1) for count in (_LEFT_OUT, enough))
         heldout = heldout_predictions(bench, other, np.where(part <= 0, part, -1))
-        if not goes_on(heldout) or started + (last + 1) * (time.monotonic() - started) > until:
-            return heldout
-        return heldout_predictions(bench, other, np.where(part <= last, part, -1))
+        late = started + (last + 1) * (time.monotonic() - started) > until
+        for look in sorted({min(few, last), last} - {0}):
+            if late or not goes_on(heldout):
+                break
+            heldout = heldout_predictions(bench, other, np.where(part <= look, part, -1))
+        return heldout
 
     block = average = whole = None
     started = time.monotonic()
