@@ -51,12 +51,14 @@ def test_any_family_is_tuned_saved_and_found_again(family: str, head: bool, tmp_
         assert accuracy == pytest.approx(tuned.accuracy["test"])
 
 
-def test_auto_does_not_train_everything_with_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_tries_a_block_with_texts_and_never_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "net", "gpt2", head=True, wrapped=False, pad=False, **GPT2)
     monkeypatch.setattr("lowdim.finetuning._choice._FAR", 0.0)
     monkeypatch.setattr("lowdim.finetuning._choice._FURTHER", 2.0)
-    tuned = finetune(load_model(f"hf:{tmp_path / 'net'}"), texts())
-    assert tuned.method == "probe" and any("was not tried: only with images" in reason for reason in tuned.reasons)
+    tuned = finetune(load_model(f"hf:{tmp_path / 'net'}"), texts(), epochs=1)
+    assert {"probe", "scl"} <= {row["method"] for row in map(vars, tuned.evidence)}
+    assert any("with texts a trained block may pay" in reason for reason in tuned.reasons)
+    assert any("was not tried: only with images" in reason for reason in tuned.reasons)
 
 
 class Small(nn.Module):
