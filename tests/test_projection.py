@@ -85,3 +85,10 @@ def test_what_has_no_direction_is_refused() -> None:
     x, y = samples(8, 4)
     with pytest.raises(InputError, match="zero"):
         draw_projection(np.zeros((D, P)), x, texts(), y)
+
+
+def test_labels_that_mean_nothing_leave_the_projection() -> None:
+    """What is fitted to a sample says nothing of one that was left out: a fit judged by its own samples would be taken."""
+    generator = np.random.default_rng(11)
+    x, y = generator.normal(size=(30, 40)), np.arange(30) % K
+    assert np.isinf(draw_projection(generator.normal(size=(D, 40)), x, 0.05 * texts(), y, pulls=(1.0, 0.1))[1])
