@@ -137,8 +137,10 @@ def _with_test(read: Triplets, test: dict[str, Any], path: Path, missing: Sequen
         return replace(read, asked=(_ids(test[row], row, path, None), _ids(test[col], col, path, None)))
     told = _triplets(test, None, path, *read.names, None, missing)
     rows, cols, values = told.row_ids[told.entries.rows], told.column_ids[told.entries.cols], told.entries.values
-    known = set(zip(read.row_ids[read.entries.rows], read.column_ids[read.entries.cols], strict=True))
-    fresh = np.array([pair not in known for pair in zip(rows, cols, strict=True)], bool)
+    row_places, col_places = pd.Index(read.row_ids).get_indexer(rows), pd.Index(read.column_ids).get_indexer(cols)
+    width = len(read.column_ids)
+    known = np.isin(row_places * width + col_places, read.entries.rows * np.int64(width) + read.entries.cols)
+    fresh = (row_places < 0) | (col_places < 0) | ~known
     notes = read.notes
     if not fresh.all():
         notes += (f"{(~fresh).sum():,} of {fresh.size:,} test entries are among the known ones, and measure nothing",)
