@@ -646,6 +646,7 @@ def test_a_wide_table_of_ratings_is_completed_as_ratings(run, tmp_path: Path) ->
     code, out, err = run(str(path), "--json", "--out", "r", "--solver", "ratings-quick")
     assert code == 0
     assert "read as ratings from 1 to 5, users in rows and items in 30 columns" in err
+    assert "filled with two decimals" in err
     assert "--as table completes the columns instead" in err
     result = json.loads(out)
     assert result["names"] == ["user", "column", "value"]

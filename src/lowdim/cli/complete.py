@@ -322,7 +322,7 @@ def _told(source: "Triplets", wide: "Wide | None" = None, *, undo: bool = False)
         others = f"; {capped(map(repr, wide.others))} passed through" if wide.others else ""
         say(
             f"read as ratings from {wide.low:g} to {wide.high:g}, users in rows and items in {len(wide.columns)} columns, {percent(wide.empty)} of the "
-            f"cells empty; filled with two decimals{others}{back}"
+            f"cells empty; filled {'with two decimals' if wide.write is None else 'as they are written there'}{others}{back}"
         )
         return source
     user, item, value = map(repr, source.names)
