@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lowdim._balance import balanced_accuracy, majority_warnings
-from lowdim._intervals import wilson_interval
+from lowdim._intervals import independent, wilson_interval
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
@@ -217,7 +217,7 @@ def _measured(
         outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
         logarithms = averaged([part[0] for part in outputs], weights)
         judge("test", logarithms, split.labels)
-        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(np.unique(split.copies))))
+        accuracy["interval"] = list(wilson_interval(accuracy["test"], independent(split.copies)))
         copied = np.isin(split.contents, data["train"].contents)
         if 0 < copied.sum() < len(split):
             alone = accuracy_of(logarithms[~copied], split.labels[~copied])

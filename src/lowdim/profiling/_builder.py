@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lowdim._balance import majority_warnings
+from lowdim._intervals import independent
 from lowdim.data._copies import said_without_copies
 from lowdim.data._finite import some
 from lowdim.data._labels import are_numbers
@@ -40,6 +41,7 @@ class Measured:
 
     split: str
     labels: np.ndarray
+    copies: np.ndarray
     present: np.ndarray
     moments: Mapping[Key, Moments]
     around: Mapping[Key, Around]
@@ -180,6 +182,8 @@ class Builder:
             left_out=(int(around.left_out[0]), int(around.left_out[1])),
             sample=torch.stack(rows) if rows else torch.zeros(0, every.width),
             sample_labels=torch.from_numpy(measured.labels[positions]),
+            sample_copies=measured.copies[positions],
+            independent=independent(measured.copies) / len(measured.copies),
             weighting=self.recipe.weighting,
             unbiased=self.recipe.unbiased,
             seed=self.recipe.seed,

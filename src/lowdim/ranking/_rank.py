@@ -425,7 +425,7 @@ def _warnings(places: Sequence[Place], by: str, judge: str) -> list[str]:
             f"{FEWEST_GROUPS}"
         )
     widths = sorted({place.evaluation.width for place in places})
-    if len(widths) > 1 and not SCORES[by].of_probe and SCORES[by].trials is None:
+    if len(widths) > 1 and not SCORES[by].of_probe and not SCORES[by].share:
         warnings.append(
             f"the candidates' features have {len(widths)} widths ({widths[0]} to {widths[-1]}); {by} depends on the width, so "
             "compare within equal width, or trust the probe"
