@@ -574,6 +574,7 @@ def test_every_sample_twice_has_the_chance_level_of_once():
         for name in ("nc1", "nc1_heldout", "nc1_chance", "noise_share", "effective_rank"):
             assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-9), name
         assert other.samples == 2 * one.samples
+    assert twice.data[0]["independent"] == 40 == once.data[0]["samples"]
     assert any("40 of 80 samples of the train split are copies" in warning for warning in twice.warnings)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lowdim._intervals import independent
 from lowdim._random import child_seed
 from lowdim.data._contents import Contents, contents_of, first_copies
 from lowdim.errors import InputError, did_you_mean
@@ -70,6 +71,11 @@ class Split:
     def copies(self) -> Indices:
         """For every sample the position of the first one with the same bytes: its own where there is none before it."""
         return first_copies(self.contents)
+
+    @property
+    def independent(self) -> float:
+        """How many independent samples each is worth: 1 without copies."""
+        return independent(self.copies) / max(len(self), 1)
 
     def digest(self) -> str:
         """sha256 over labels, names and contents."""

@@ -207,7 +207,9 @@ def advise(
         warnings=[
             *warnings,
             *copy_warnings(data, ["train"]),
-            *majority_warnings("expected accuracy", chosen.correct, bench.labels, data.classes),
+            *majority_warnings(
+                "expected accuracy", chosen.correct, bench.labels, data.classes, independent=bench.train.independent
+            ),
             *bench.warnings,
         ],
     )

@@ -208,7 +208,14 @@ def _measured(
         right = correct_of(logarithms, labels)
         accuracy.update({name: float(right.mean()), f"balanced_{name}": balanced_accuracy(right, labels)})
         warnings.extend(
-            majority_warnings(f"{name} accuracy", right, labels, data.classes, weighted=bench.class_weights)
+            majority_warnings(
+                f"{name} accuracy",
+                right,
+                labels,
+                data.classes,
+                weighted=bench.class_weights,
+                independent=data[name].independent,
+            )
         )
 
     judge("train", logarithms, bench.labels)

@@ -124,7 +124,10 @@ class Builder:
     def _count(self, measured: Measured, names: Sequence[str]) -> None:
         split, counts = measured.split, np.bincount(measured.labels)
         sizes = {"per_class_min": int(counts.min()), "per_class_max": int(counts.max())}
-        self.data.append({"split": split, "samples": len(measured.labels), "classes": len(names), **sizes})
+        alone = round(independent(measured.copies), 3)
+        self.data.append(
+            {"split": split, "samples": len(measured.labels), "independent": alone, "classes": len(names), **sizes}
+        )
         absent = [name for name in self.names if name not in names]
         if absent:
             self.warn(
@@ -245,7 +248,9 @@ class Builder:
         correct = np.concatenate([np.arange(size) < hits for size, hits in zip(sizes, right, strict=True)]).astype(
             float
         )
-        for warning in majority_warnings(f"{split}, nearest class mean", correct, labels, names, weighted=True):
+        for warning in majority_warnings(
+            f"{split}, nearest class mean", correct, labels, names, weighted=True, independent=sums.independent
+        ):
             self.warn(warning)
         hardest = [(1.0 if row.ncc_accuracy is None else row.ncc_accuracy, -(row.nc1_share or 0)) for row in rows]
         self.classes += [rows[index] for index in sorted(range(len(rows)), key=hardest.__getitem__)]

@@ -447,7 +447,9 @@ class _Work:
         right[positions] = head.correct(labels[positions])
         crossed = SampleValues(right, labels, self.rows.split.copies, crossed=True)
         self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
-        self.warnings += majority_warnings("the probe, cross-validated", right, labels)
+        self.warnings += majority_warnings(
+            "the probe, cross-validated", right, labels, independent=self.rows.split.independent
+        )
         if test is None:
             return ProbeOutcome(crossed, crossed)
         # A class without training samples cannot be predicted: its samples are misses.
@@ -465,7 +467,9 @@ class _Work:
         known, copied = np.isfinite(hits), np.isin(plain.split.contents, self.rows.split.contents)
         if 0 < (known & copied).sum() < known.sum():
             self.warnings.append(said_without_copies("test", hits[known].mean(), hits[known & ~copied].mean()))
-        self.warnings += majority_warnings("the probe on the test split", hits, plain.labels)
+        self.warnings += majority_warnings(
+            "the probe on the test split", hits, plain.labels, independent=plain.split.independent
+        )
         return ProbeOutcome(crossed, SampleValues(hits, plain.labels, plain.split.copies, crossed=False))
 
     def _classifier(

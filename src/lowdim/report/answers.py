@@ -105,7 +105,7 @@ def _measure(result: Result) -> str:
         return f"{the_classes} separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
     entry = result["data"][-1]
     interval, largest = (
-        wilson_interval(best["ncc_accuracy"], entry["samples"]),
+        wilson_interval(best["ncc_accuracy"], entry["independent"]),
         entry["per_class_max"] / entry["samples"],
     )
     right = f"{percent(best['ncc_accuracy'])} of the {best['split']} samples{between(interval)}"
