@@ -148,3 +148,12 @@ def test_what_guessing_reaches_as_well_is_said() -> None:
     layer |= {"r2": -0.1, "r2_interval": [-0.3, 0.1], "outside": None}
     said = headline("measure", measured([layer]) | {"outputs": ["price"]})
     assert said.startswith("A ridge on x explains -10.0 %") and said.endswith("than the mean of price.")
+
+
+def test_candidates_that_could_not_be_scored_are_counted_and_constant_features_are_named() -> None:
+    row = {"model": "a", "rank": 1, "probe_cv_accuracy": 0.9, "intervals": {}}
+    ranked = {"scores": [row], "by": "probe_cv_accuracy", "failed": [{"model": "b", "error": "lost"}]}
+    assert headline("rank", ranked).startswith("a is the only candidate of 2 that could be scored: ")
+    layer = {"name": "a", "pool": "avg", "width": 8, "nc1_heldout": None, "ncc_accuracy": None, "nc1_chance": None}
+    same = measured([{**layer, "split": split, "separation": None, "max_per_class": 9} for split in ("train", "test")])
+    assert headline("measure", same).startswith("No layer tells the classes apart: their means are the same")

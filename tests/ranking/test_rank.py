@@ -13,6 +13,7 @@ from lowdim.finetuning import finetune
 from lowdim.metrics import within_class_variability
 from lowdim.models import load_model
 from lowdim.probe import fit_probe
+from lowdim.profiling import profile
 from lowdim.profiling._passes import halves
 from lowdim.ranking import (
     SCORES,
@@ -674,3 +675,15 @@ def test_every_sample_twice_tells_no_more_than_once(tmp_path: Path) -> None:
         np.testing.assert_allclose(twice.interval(score), once.interval(score), rtol=1e-6, err_msg=score)
     assert twice.trials == pytest.approx(once.trials)
     assert twice.scores["probe_cv_accuracy"] == pytest.approx(once.scores["probe_cv_accuracy"], abs=0.05)
+
+
+def test_classes_without_training_samples_and_those_of_one_sample_are_said() -> None:
+    x, y = features(40, 3, 0.5, 1)
+    keep = y != 2
+    data = dataset_from_arrays(x[keep], y[keep], x, y)
+    told = "classes of the test split without training samples, always counted as wrong: 2"
+    assert told in rank(candidates_of(["features"]), data).warnings
+    assert told in profile(load_model("features"), data).warnings
+    alone = [*np.flatnonzero(y != 2).tolist(), 2]
+    said = rank(candidates_of(["features"]), dataset_from_arrays(x[alone], y[alone], x, y), probe=False).warnings
+    assert any("no nc1_heldout: The held-out NC1 needs two different samples of every class." in one for one in said)

@@ -71,24 +71,24 @@ def copy_warnings(data: Dataset, names: Sequence[str]) -> list[str]:
         split, found = data[name], copies_within(data[name])
         if len(found.repeated[0]):
             warnings.append(
-                f"{said_of_copies(name, len(found.repeated[0]), len(split))}: {_listed(found.repeated, split, split)}"
+                f"{said_of_copies(name, len(found.repeated[0]), len(split))} ({_listed(found.repeated, split, split)})"
             )
         if len(found.disputed[0]):
             warnings.append(
-                f"{len(found.disputed[0])} samples of the {name} split stand under two labels, of which at most one can be right: "
-                f"{_listed(found.disputed, split, split, data.classes)}"
+                f"{len(found.disputed[0])} samples of the {name} split stand under two labels, of which at most one can be right "
+                f"({_listed(found.disputed, split, split, data.classes)})"
             )
     if {"train", "test"} <= set(names):
         train, test = data["train"], data["test"]
         found = copies_across(train, test)
         if len(found.repeated[0]):
             warnings.append(
-                f"{len(found.repeated[0])} of {len(test)} test samples are also in train, so test numbers are too good: "
-                f"{_listed(found.repeated, test, train)}"
+                f"{len(found.repeated[0])} of {len(test)} test samples are also in train, so test numbers are too good "
+                f"({_listed(found.repeated, test, train)})"
             )
         if len(found.disputed[0]):
             warnings.append(
-                f"{len(found.disputed[0])} of them have another label there: {_listed(found.disputed, test, train, data.classes)}"
+                f"{len(found.disputed[0])} of them have another label there ({_listed(found.disputed, test, train, data.classes)})"
             )
     return warnings
 

@@ -187,6 +187,17 @@ def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
     return order
 
 
+def unseen_classes(dataset: Dataset) -> list[str]:
+    """What to say of classes of the test split that no training sample is of."""
+    if not {"train", "test"} <= set(dataset.splits):
+        return []
+    unseen = np.setdiff1d(dataset["test"].labels, dataset["train"].labels)
+    names = ", ".join(dataset.classes[label] for label in unseen[:5].tolist()) + (", …" if len(unseen) > 5 else "")
+    return (
+        [f"classes of the test split without training samples, always counted as wrong: {names}"] if len(unseen) else []
+    )
+
+
 def spread(part: Indices, copies: Indices | None) -> Indices:
     """What was decided for the first of each group of copies, decided for all of them; `part` has one entry per group."""
     return part if copies is None else part[np.searchsorted(np.unique(copies), copies)]

@@ -15,6 +15,7 @@ from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings, said_without_copies
+from lowdim.data._dataset import unseen_classes
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._bench import Bench, Fitted
@@ -232,10 +233,7 @@ def _measured(
             warnings.append(said_without_copies("test", accuracy["test"], alone))
         features = outputs[-1][1]
         values["test"] = None if features is None else nc1(features, split.labels, bench.classes)
-        unseen = sorted(set(split.labels.tolist()) - set(bench.labels.tolist()))
-        if unseen:
-            names = ", ".join(data.classes[label] for label in unseen[:5])
-            warnings.append(f"classes of the test split without training samples, always counted as wrong: {names}")
+        warnings += unseen_classes(data)
     parts = tuned_parts(model)
     trained = [sum(parameter.numel() for parameter in part.trained().values()) for part in parts]
     stores = {id(fitted.store): fitted.store for fitted in fits}.values()

@@ -18,6 +18,7 @@ from lowdim._processes import Processes
 from lowdim._random import child_seed
 from lowdim.data import Dataset, as_dataset
 from lowdim.data._copies import copy_warnings, said_of_copies
+from lowdim.data._dataset import unseen_classes
 from lowdim.errors import InputError, ResourceError, UsageError, is_out_of_memory
 from lowdim.features import (
     FeatureCache,
@@ -138,7 +139,7 @@ def profile(
     )
     builder = Builder(stage.module, stage.names, stage.classes, recipe)
     if isinstance(data, Dataset):
-        said = copy_warnings(data, list(stage.sources))
+        said = [*(unseen_classes(data) if len(stage.sources) > 1 else []), *copy_warnings(data, list(stage.sources))]
     else:
         repeated = {
             name: (source.copies != np.arange(len(source.labels))).sum() for name, source in stage.sources.items()
