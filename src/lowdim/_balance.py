@@ -30,16 +30,22 @@ def majority_warnings(
     *,
     weighted: bool = False,
     independent: float = 1.0,
+    guessing: bool = False,
 ) -> list[str]:
     """What to say where classes differ in size and always naming the largest would be right as often, as far as so few samples tell, each
-    worth so many `independent` ones."""
+    worth so many `independent` ones; with `guessing` also of classes of one size."""
     known = ~np.isnan(correct)
     present, counts = np.unique(labels[known], return_counts=True)
-    if len(present) < 2 or counts.max() < _UNEQUAL * counts.min():
+    unequal = len(present) > 1 and counts.max() >= _UNEQUAL * counts.min()
+    if len(present) < 2 or not (unequal or guessing):
         return []
     share, accuracy = float(counts.max() / counts.sum()), float(correct[known].mean())
     if wilson_interval(accuracy, independent * float(counts.sum()))[0] > share:
         return []
+    if not unequal:
+        return [
+            f"{what}: {100 * accuracy:.1f} % is no more, as far as so few samples can tell, than guessing would give ({100 * share:.1f} %)."
+        ]
     largest = "" if names is None else f" ({names[int(present[counts.argmax()])]})"
     remedy = "" if weighted else " Tuning with `class_weights` lets every class count alike."
     return [

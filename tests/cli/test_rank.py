@@ -100,5 +100,5 @@ def test_the_data_is_at_fault_and_not_the_candidates(tmp_path: Path) -> None:
     done = typed("rank", "--model", "features", "--data", tmp_path / "one.csv")
     assert (
         done.stderr.splitlines()[-1]
-        == "error: The train split has samples of one class (x); ranking needs at least two."
+        == "error: The train split has samples of one class (x); ranking needs at least two classes."
     )

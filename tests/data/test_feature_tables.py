@@ -114,3 +114,10 @@ def test_rank_promises_of_rows_of_numbers_what_finetune_reaches() -> None:
     own = next(one for one in tuned["evidence"] if one["method"] == "linear-probe")
     assert ranked["probe_cv_accuracy"] == pytest.approx(own["accuracy"])
     assert ranked["probe_accuracy"] == pytest.approx(tuned["accuracy"]["test"])
+
+
+def test_two_columns_with_names_of_labels_are_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,label,class\n" + "1,0,1\n2,1,0\n3,0,1\n" * 3)
+    said = "labels: 'label'; 'class' might be them, too: say `label_column`"
+    assert said in load_data(tmp_path / "t.csv").notes
+    assert said not in load_data(tmp_path / "t.csv", label_column="class").notes

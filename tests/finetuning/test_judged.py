@@ -128,3 +128,25 @@ def test_suspected_labels_come_in_the_order_of_their_heldout_probability(
     probabilities = [one.probability for one in advice.outliers]
     assert probabilities == sorted(probabilities)
     assert probabilities[0] < 0.05
+
+
+def test_guessing_among_classes_of_one_size_is_said_where_a_decision_rests_on_it() -> None:
+    labels = np.arange(30) % 3
+    (said,) = majority_warnings("accuracy", (labels == 0).astype(float), labels, guessing=True)
+    assert said == "accuracy: 33.3 % is no more, as far as so few samples can tell, than guessing would give (33.3 %)."
+    assert majority_warnings("accuracy", np.ones(30), labels, guessing=True) == []
+
+
+@pytest.mark.parametrize(("others", "rest"), [(0, "x alone, which any classifier reaches"), (5, "the other classes")])
+def test_classes_that_are_never_held_out_are_said(others: int, rest: str, tmp_path: Path) -> None:
+    """Cross-validation without them reaches 100 % where one class is left: the number is of that class alone."""
+    labels = np.repeat([0, 1, 2, 3], [20, others, 1, 1])
+    rows = np.random.default_rng(0).standard_normal((len(labels), 2))
+    rows[-1], labels[-1] = rows[-2], 2  # a copy is no second sample
+    names = ["x", "w", "y", "z"]
+    data = dataset_from_arrays(rows, labels, rows, labels, classes=names)
+    told = f"a single sample, which is never held out, so that what is cross-validated is the accuracy on {rest}: y"
+    network = [lambda: load_model("features")]
+    assert told in advise(network, data, tmp_path).warnings
+    assert told in lowdim.rank(["features"], data)["warnings"]
+    assert told in lowdim.finetune("features", data, method="probe", out=tmp_path / "run")["warnings"]

@@ -187,6 +187,21 @@ def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
     return order
 
 
+def never_held_out(split: Split, classes: Sequence[str]) -> list[str]:
+    """What to say of classes of a single sample, copies of which count once: cross-validation says nothing of them."""
+    labels = split.labels[np.unique(split.copies, return_index=True)[1]]
+    present, counts = np.unique(labels, return_counts=True)
+    alone: list[int] = present[counts == 1].tolist()
+    others: list[int] = present[counts > 1].tolist()
+    if not alone or not others:
+        return []
+    names = ", ".join(classes[label] for label in alone[:5]) + (", …" if len(alone) > 5 else "")
+    rest = "the other classes" if others[1:] else f"{classes[others[0]]} alone, which any classifier reaches"
+    return [
+        f"a single sample, which is never held out, so that what is cross-validated is the accuracy on {rest}: {names}"
+    ]
+
+
 def unseen_classes(dataset: Dataset) -> list[str]:
     """What to say of classes of the test split that no training sample is of."""
     if not {"train", "test"} <= set(dataset.splits):

@@ -133,6 +133,9 @@ def table_of(
         text_column = _named(columns, TEXTS)
         path_column = None if text_column else _named(columns, PATHS)
     named, notes, classes = label_column or _named(columns, LABELS), list[str](), ()
+    doubles = [name for name in columns if name.strip().lower() in LABELS and name != named]
+    if doubles and labelled and not label_column:
+        notes.append(f"labels: {named!r}; {', '.join(map(repr, doubles))} might be them, too: say `label_column`")
     if not path_column and not text_column and not features and path.is_file():
         path_column = _of_pictures(_others(columns, [named]), (path_root or path.parent).resolve())
         notes += [f"pictures are named in {path_column!r}"] if path_column else []

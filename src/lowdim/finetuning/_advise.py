@@ -14,7 +14,7 @@ from lowdim._intervals import FOLD_LOSS, Z, independent
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
-from lowdim.data._dataset import few_shot_indices
+from lowdim.data._dataset import few_shot_indices, never_held_out
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import InputError, LowdimError, UnreadableError
 from lowdim.finetuning._baseline import baseline_predictions
@@ -206,9 +206,15 @@ def advise(
         outliers=_suspects(bench, outliers),
         warnings=[
             *warnings,
+            *never_held_out(train, data.classes),
             *copy_warnings(data, ["train"]),
             *majority_warnings(
-                "expected accuracy", chosen.correct, bench.labels, data.classes, independent=bench.train.independent
+                "expected accuracy",
+                chosen.correct,
+                bench.labels,
+                data.classes,
+                independent=bench.train.independent,
+                guessing=True,
             ),
             *bench.warnings,
         ],

@@ -15,7 +15,7 @@ from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings, said_without_copies
-from lowdim.data._dataset import unseen_classes
+from lowdim.data._dataset import never_held_out, unseen_classes
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._bench import Bench, Fitted
@@ -200,6 +200,7 @@ def _measured(
     )
     values: dict[str, float | None] = {"train": nc1(last.features(), bench.labels, bench.classes), "test": None}
     warnings = [
+        *(never_held_out(data["train"], data.classes) if decision.evidence else []),
         *copy_warnings(data, [name for name in ("train", "test") if len(data.splits.get(name, ()))]),
         *bench.warnings,
     ]
@@ -216,6 +217,7 @@ def _measured(
                 data.classes,
                 weighted=bench.class_weights,
                 independent=data[name].independent,
+                guessing=name == "test",
             )
         )
 

@@ -448,7 +448,7 @@ class _Work:
         crossed = SampleValues(right, labels, self.rows.split.copies, crossed=True)
         self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
         self.warnings += majority_warnings(
-            "the probe, cross-validated", right, labels, independent=self.rows.split.independent
+            "the probe, cross-validated", right, labels, independent=self.rows.split.independent, guessing=True
         )
         if test is None:
             return ProbeOutcome(crossed, crossed)

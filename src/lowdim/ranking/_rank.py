@@ -19,7 +19,7 @@ from lowdim._names import short_names
 from lowdim._numbers import percent
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
-from lowdim.data._dataset import Task, unseen_classes
+from lowdim.data._dataset import Task, never_held_out, unseen_classes
 from lowdim.data._finite import some
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import InputError, LowdimError, NonFiniteError, UnreadableError, UsageError, did_you_mean
@@ -199,7 +199,7 @@ def rank(
     present = np.unique(data[split].labels)
     if task == "classification" and len(present) < 2:
         which = f"one class ({data.classes[present[0]]})" if len(present) else "no class"
-        raise InputError(f"The {split} split has samples of {which}; ranking needs at least two.")
+        raise InputError(f"The {split} split has samples of {which}; ranking needs at least two classes.")
     tested = probe and probe_on == "test" and split == "train" and "test" in data.splits
     if race:
         order = nested_order(data[split].labels, seed)
@@ -287,6 +287,7 @@ def rank(
         failed=failed,
         warnings=(
             *notes,
+            *(never_held_out(data[split], data.classes) if probe and not data.outputs else []),
             *(unseen_classes(data) if tested and not data.outputs else []),
             *copy_warnings(data, [split, "test"] if tested else [split]),
             *_warnings(finished, by, judge),
