@@ -159,6 +159,13 @@ def test_numbers_in_several_units_are_left_and_said(tmp_path: Path, cells: list[
     assert table_of_frame(frame).columns[0].why == f"numbers in several units: {units}"
 
 
+def test_a_column_may_have_another_decimal_sign_than_the_others(tmp_path: Path) -> None:
+    source = read(tmp_path, "a.csv", "x;y\n€ 1,50;1.5M\n€ 2,50;250K\n;2.5M\n")
+    assert filled(source).splitlines()[-1] == "€ 2,00;2.5M"
+    assert source.table().columns[0].why == "',' before decimals"
+    assert not read(tmp_path, "b.csv", 'x,y\n"1,3",1.5\n"2,4",2.5\n').table().columns[0].modelled
+
+
 def test_short_numbers_are_said(tmp_path: Path) -> None:
     source = read(tmp_path, "a.csv", "x,y\n1.2M,1.5\n350K,2.5\n2M,3.5\n,4.5\n")
     assert source.table().columns[0].why == "read as 1,000,000 for 'M' and 1,000 for 'K'"

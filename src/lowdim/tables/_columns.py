@@ -21,7 +21,7 @@ from lowdim.tables._cycles import phases
 from lowdim.tables._dates import DAY, NEARLY, Dates, compact_dates, dates_of_texts, within_years
 from lowdim.tables._marks import MISSING, MISSING_TEXT
 from lowdim.tables._numbers import EXACT, Numbers, are_codes, number_of, numbers_of_texts, several_units
-from lowdim.tables._text import Form
+from lowdim.tables._text import Form, form_of_cells
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -188,7 +188,12 @@ def column_of_texts(
     known = np.array([cell.lower() not in MISSING and cell.lower() not in marked for cell in stripped], bool)
     texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
     if kind not in ("category", "text", "id", "boolean", "date") and texts:
-        numbers = numbers_of_texts(texts, form)
+        numbers, own = numbers_of_texts(texts, form), form_of_cells([texts])
+        if numbers is None and own.decimal != form.decimal and form.separator != ",":  # where 1,3 may be two answers
+            numbers = numbers_of_texts(texts, own)
+            numbers = numbers and replace(
+                numbers, why="; ".join(filter(None, [f"{own.decimal!r} before decimals", numbers.why]))
+            )
         if numbers is not None and (kind is not None or not _named_code(name, texts, numbers)):
             if np.isinf(numbers.values).any():
                 raise InputError(
