@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from lowdim.errors import InputError, UsageError
-from lowdim.tables import is_frame, is_plain, read_file, table_of_frame, to_pandas, with_filled
+from lowdim.tables import is_frame, is_plain, read_file, rows_are_named, table_of_frame, to_pandas, with_filled
 
 DAYS = ["2024-01-01", None, "2024-01-03", "2024-01-04", "2024-01-04", "2024-01-06"]
 LETTERS = ["a", "b", None, "a", "b", "a"]
@@ -263,3 +263,21 @@ def test_large_whole_numbers_of_polars() -> None:
         {"id": pl.Series([2**63 + place for place in range(6)] + [None], dtype=pl.UInt64), "x": range(7)}
     )
     assert to_pandas(frame)["id"].iloc[0] == 2**63 and to_pandas(frame)["id"].isna().sum() == 1
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "float64", "object", "polars"])
+def test_dates_as_numbers_are_filled_with_dates(dtype: str) -> None:
+    months = [202011, 202012, None, 202103]
+    if dtype == "polars":
+        frame: Any = pl.DataFrame({"m": months, "x": [1.5, None, 3.5, 2.5]})
+    else:
+        frame = pd.DataFrame({"m": pd.Series(months, dtype=dtype), "x": [1.5, np.nan, 3.5, 2.5]})
+    assert table_of_frame(to_pandas(frame)).columns[0].kind == "date"
+    result = completed(frame)
+    assert list(result["m"]) == [202011, 202012, 202101, 202103]
+    assert result["m"].dtype == frame["m"].dtype
+
+
+def test_an_array_like_frame_with_months_is_a_table() -> None:
+    frame = pd.DataFrame({"m": [202011.0, np.nan, 202101.0, 202102.0], "x": [1.5, 2.5, 3.5, 2.5]})
+    assert rows_are_named(frame) and not rows_are_named(frame.assign(m=[1.5, 2.5, np.nan, 4.5]))

@@ -50,6 +50,22 @@ NUMBERS = {  # cells of a column, and the mean of the first two as it stands the
     "some exponents": (["0.0001", "3.00e-04"], "0.0002"),
     "whole": (["3.0", "8.0"], "6.0"),
     "quoted": (["'1.5'", "'2.5'"], "'2.0'"),
+    "grouped by blanks that do not break": (["1\N{NO-BREAK SPACE}234", "2\N{NARROW NO-BREAK SPACE}234"], "1\N{NO-BREAK SPACE}734"),
+    "short": (["$1.2M", "$350K"], "$775K"),
+    "short in words": (["1.5 million", "350 thousand"], "925 thousand"),
+    "short or not": (["950", "1.2K"], "1.1K"),
+    "in pounds": (["£1.2m", "£2.2m"], "£1.7m"),
+    "one or several": (["1 year", "5 years"], "3 years"),
+    "unit spelt in two ways": (["12 kg", "14KG"], "13 kg"),
+    "long unit": (["15 minutes", "25 minutes"], "20 minutes"),
+    "unit of units": (["5 Mbit/s", "7 Mbit/s"], "6 Mbit/s"),
+    "area": (["45 m2", "55 m2"], "50 m2"),
+    "minus behind the currency": (["$-5.00", "$7.00"], "$1.00"),
+    "out of": (["4 out of 5", "2 out of 5"], "3 out of 5"),
+    "share": (["4.5/5", "2.5/5"], "3.5/5"),
+    "share of stars": (["4/5 stars", "2/5 stars"], "3/5 stars"),
+    "protected from Excel": (['="5.1"', '="7.1"'], '="6.1"'),
+    "protected and quoted": (['"=""5.1"""', '"=""7.1"""'], '"=""6.1"""'),
 }  # fmt: skip
 
 
@@ -72,6 +88,25 @@ DATES = {
     "two forms": (["2024-01-01", "2024-01-05", "03/01/2024"], "2024-01-22"),
     "times": (["08:30", "10:30", "09:30"], "09:30"),
     "durations": (["1:00:00", "30:00:00", "2:00:00"], "11:00:00"),
+    "quarters": (["2021Q1", "2021Q4", "2022Q3"], "2021Q4"),
+    "quarters first": (["Q1 2021", "Q4 2021", "Q4 2022"], "Q4 2021"),
+    "quarters of short years": (["1Q05", "4Q05", "3Q06"], "4Q05"),
+    "quarters in words": (["1. Quartal 2021", "4. Quartal 2021", "3. Quartal 2022"], "4. Quartal 2021"),
+    "halves": (["2021-H1", "2021-H2", "2022-H1"], "2021-H2"),
+    "weeks": (["2020-W51", "2021-W01", "2020-W53"], "2020-W53"),
+    "weeks of calendars": (["KW 5/2021", "KW 9/2021", "KW 7/2021"], "KW 7/2021"),
+    "days of weeks": (["2021-W05-1", "2021-W05-3", "2021-W05-2"], "2021-W05-2"),
+    "months as numbers": (["202111", "202201", "202112"], "202112"),
+    "months as floats": (["202111.0", "202201.0", "202112.0"], "202112.0"),
+    "months behind a point": (["2021.11", "2022.01", "2021.12"], "2021.12"),
+    "months before a point": (["10.2021", "12.2021", "11.2021"], "11.2021"),
+    "minutes as numbers": (["202112312358", "202201010002", "202201010000"], "202201010000"),
+    "German": (["12. Mai 2021", "16. Mai 2021", "14. Mai 2021"], "14. Mai 2021"),
+    "German months": (["März 2021", "Mai 2021", "April 2021"], "April 2021"),
+    "French": (["12 mars 2021", "16 mars 2021", "14 mars 2021"], "14 mars 2021"),
+    "French months": (["janv. 2021", "mai 2021", "mars 2021"], "mars 2021"),
+    "Spanish": (["12 de mayo de 2021", "16 de mayo de 2021", "14 de mayo de 2021"], "14 de mayo de 2021"),
+    "capitals": (["12MAR2021", "16MAR2021", "14MAR2021"], "14MAR2021"),
 }  # fmt: skip
 
 
@@ -83,6 +118,69 @@ def test_dates_and_times_are_written_as_they_are(tmp_path: Path, name: str) -> N
     )
     assert source.table().columns[0].kind == "date"
     assert filled(source).splitlines()[-1] == f"{expected},9.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [("x", ["2021Q1", "2021Q5", "2022Q1"]), ("x", ["2021-W53", "2021-W02", "2021-W04"]), ("x", ["2009-10", "2010-11", "2011-12"]),
+     ("x", ["01.05", "31.12", "08.07"]), ("x", ["030 123 456", "040 555 666", "040 123 666"]), ("customer_id", ["202111", "202201", "202112"])],
+)  # fmt: skip
+def test_what_only_looks_like_dates_or_numbers_is_left(tmp_path: Path, name: str, cells: list[str]) -> None:
+    source = read(
+        tmp_path, "a.csv", f"{name},y,z\n" + "".join(f"{cell},{i}.5,{i * i}\n" for i, cell in enumerate(cells))
+    )
+    assert not source.table().columns[0].modelled
+
+
+def test_months_as_numbers_are_filled_with_months_and_others_among_them_stay(tmp_path: Path) -> None:
+    cells = ["0", *(f"{2020 + i // 12}{i % 12 + 1:02d}" for i in range(24)), ""]
+    source = read(tmp_path, "a.csv", "m,y\n" + "".join(f"{cell},{i * i}.5\n" for i, cell in enumerate(cells)))
+    column = source.table().columns[0]
+    assert (
+        column.kind == "date"
+        and "read as %Y%m" in column.why
+        and "'0' in 1 cells, which stay as they are" in column.why
+    )
+    assert filled(source).splitlines()[1] == "0,0.5" and filled(source).splitlines()[-1].startswith("202201,")
+    weeks = read(tmp_path, "w.csv", "week,y\n202152,1.5\n202202,2.5\n,3.5\n")
+    assert filled(weeks).splitlines()[-1] == "202201,3.5"
+
+
+@pytest.mark.parametrize(
+    ("cells", "units"),
+    [(["70 kg", "154 lbs"], "'kg', 'lbs'"), (["5 ft", "1.5 m"], "'ft', 'm'"), (["$5", "€6"], "'$', '€'"), (["45%", "0.45"], "'%', none"),
+     (["2", "1.5M"], "none, 'M'"), (["800m", "5k"], "'m', 'k'"), (["300 K", "31"], "'K', none"), (["350 KB", "1.2 MB"], "'KB', 'MB'")],
+)  # fmt: skip
+def test_numbers_in_several_units_are_left_and_said(tmp_path: Path, cells: list[str], units: str) -> None:
+    text = "x,y,z\n" + "".join(f"{cells[i % 2]},{i}.5,{i * i}\n" for i in range(8)) + ",8.5,3\n"
+    source = read(tmp_path, "a.csv", text)
+    assert str(source.table().columns[0]) == f"'x' (text: numbers in several units: {units})" and filled(source) == text
+    frame = pd.DataFrame({"x": cells * 4, "y": np.arange(8.0), "z": np.arange(8) ** 2})
+    assert table_of_frame(frame).columns[0].why == f"numbers in several units: {units}"
+
+
+def test_a_column_may_have_another_decimal_sign_than_the_others(tmp_path: Path) -> None:
+    source = read(tmp_path, "a.csv", "x;y\n€ 1,50;1.5M\n€ 2,50;250K\n;2.5M\n")
+    assert filled(source).splitlines()[-1] == "€ 2,00;2.5M"
+    assert source.table().columns[0].why == "',' before decimals"
+    assert not read(tmp_path, "b.csv", 'x,y\n"1,3",1.5\n"2,4",2.5\n').table().columns[0].modelled
+
+
+def test_short_numbers_are_said(tmp_path: Path) -> None:
+    source = read(tmp_path, "a.csv", "x,y\n1.2M,1.5\n350K,2.5\n2M,3.5\n,4.5\n")
+    assert source.table().columns[0].why == "read as 1,000,000 for 'M' and 1,000 for 'K'"
+    assert filled(source).splitlines()[-1] == "1.2M,4.5"
+
+
+@pytest.mark.parametrize(
+    "sign", ["\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}", "'", "\N{RIGHT SINGLE QUOTATION MARK}"]
+)
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_signs_between_thousands_beside_a_decimal_comma(tmp_path: Path, sign: str, separator: str) -> None:
+    quote = '"' if separator == "," else ""
+    cells = [f"{quote}{number}{sign}234,5{quote}" for number in (1, 2, 3)]
+    source = read(tmp_path, "a.csv", f"x{separator}y\n{cells[0]}{separator}1\n{cells[2]}{separator}4\n{separator}9\n")
+    assert filled(source).splitlines()[-1] == f"{cells[1]}{separator}9"
 
 
 def test_an_ambiguous_date_is_said(tmp_path: Path) -> None:
@@ -502,6 +600,42 @@ def test_lines_above_the_names(tmp_path: Path, name: str) -> None:
     assert filled(source).startswith(head + "D0,0.5")
 
 
+BELOW = {
+    "narrower": "\nitem,price\na,3\nb,4\n",
+    "padded": ",,\nitem,price,\na,3,\nb,4,\n",
+    "as wide": "\nitem,price,tax\na,3,1\nb,4,2\n",
+    "of numbers": "\na,b,c\n7,3,1\n8,4,2\n",
+    "of numbers, at once": "a,b,c\n7,3,1\n8,4,2\n",
+    "wider": "\na,b,c,d\n7,3,1,5\n8,4,2,6\n",
+    "longer": "\na,b\n" + 30 * "7,3\n",
+    "with a title": "\nTable 2: prices\nitem,price,tax\na,3,1\nb,4,2\n",
+    "of one column": "\nprices\n3\n4\n",
+    "and a third": "\nitem,price\na,3\n\na,b,c\n7,3,1\n",
+}
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_another_table_below_is_left_and_said(tmp_path: Path, name: str) -> None:
+    rows = [f"{(7 * i) % 11},{'' if i == 3 else i * i},{i}.5" for i in range(10)]
+    text = "\n".join(["x,y,z", *rows, BELOW[name]])
+    source = read(tmp_path, "a.csv", text)
+    assert f"another table from line {12 if 'at once' in name else 13} on" in source.form
+    assert [(column.name, column.kind) for column in source.table().columns] == [
+        ("x", "integer"),
+        ("y", "integer"),
+        ("z", "number"),
+    ]
+    assert filled(source) == text.replace("10,,3.5", "10,31,3.5")
+
+
+@pytest.mark.parametrize(
+    "more", ["\n7,3,1.5\n", "\nx,y,z\n7,3,1.5\n", "\nSource: own\n", "\nTotal,276,50.0\n", "\nn/a,NaN,?\n7,3,1.5\n"]
+)
+def test_what_follows_a_gap_may_be_the_same_table(tmp_path: Path, more: str) -> None:
+    rows = [f"{(7 * i) % 11},{'' if i == 3 else i * i},{i}.5" for i in range(10)]
+    assert "another" not in read(tmp_path, "a.csv", "\n".join(["x,y,z", *rows, more])).form
+
+
 def test_a_header_that_comes_again_is_no_row(tmp_path: Path) -> None:
     rows = [f"{('Ann', 'Bob', 'Cid')[i % 3]},{i}.5,{'' if i % 5 == 2 else 2 * i}" for i in range(30)]
     source = read(tmp_path, "a.csv", "\n".join(["name,a,b", *rows[:15], "name,a,b", *rows[15:], ""]))
@@ -584,6 +718,23 @@ def test_a_sheet_as_people_have_it(tmp_path: Path, groups: list[object]) -> None
     assert [column.kind for column in table.columns] == ["id", "number", "integer", "integer", "number"]
     assert "rows that hold totals of others, or notes, stay as they are: 22" in table.notes
     assert np.isnan(table.matrix[[10, 21]]).all() and np.isfinite(table.matrix[:10, 0]).all()
+
+
+def test_another_table_below_in_a_sheet(tmp_path: Path) -> None:
+    rows = [
+        [202101 + i if i != 4 else None, f"2021-Q{i % 4 + 1}" if i != 5 else None, "1.2M" if i % 2 else "350K", i * i]
+        for i in range(10)
+    ]
+    source = sheet(tmp_path, [["m", "q", "k", "n"], *rows, [], ["item", "price"], ["a", 3]])
+    assert source.form == "the sheet 'Sheet' of an Excel file; another table from row 13 on is left as it is"
+    table = source.table()
+    assert [column.kind for column in table.columns] == ["date", "date", "integer", "integer"] and len(
+        source.cells
+    ) == 10
+    matrix = np.where(np.isnan(table.matrix), np.nanmean(table.matrix, axis=0), table.matrix)
+    (tmp_path / "b.xlsx").write_bytes(source.written(table.filled(matrix)))
+    cells = openpyxl.load_workbook(tmp_path / "b.xlsx").active
+    assert (cells["A6"].value, cells["B7"].value, cells["A13"].value) == (202105, "2021-Q2", "item")
 
 
 def test_a_sheet_with_dates_for_no_date(tmp_path: Path) -> None:

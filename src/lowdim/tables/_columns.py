@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError
 from lowdim.tables._cycles import phases
-from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts, within_years
-from lowdim.tables._numbers import EXACT, Numbers, are_codes, numbers_of_texts
-from lowdim.tables._text import Form
+from lowdim.tables._dates import DAY, NEARLY, Dates, compact_dates, dates_of_texts, within_years
+from lowdim.tables._marks import MISSING, MISSING_TEXT
+from lowdim.tables._numbers import EXACT, Numbers, are_codes, number_of, numbers_of_texts, several_units
+from lowdim.tables._text import Form, form_of_cells
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -30,22 +31,6 @@ MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category
 
 _ONE_NUMBER: frozenset[Kind] = frozenset({"number", "integer", "date"})
 
-MISSING_TEXT = frozenset(
-    {
-        "", "na", "n/a", "n.a.", "nan", "null", "?", "#n/a", "#na", "<na>", "nat", ".", "..", "--", "...", "\u2026", "0000-00-00", "0000-00-00 00:00:00", "(blank)", "(null)", "\\n",
-        "#value!", "#div/0!", "#ref!", "#name?", "#num!", "#null!", "#nv", "#n/d", "#n/b", "#wert!", "#bezug!", "#zahl!",
-        "#valeur!", "#nom?", "#nombre!", "#¡valor!", "#¡ref!", "#¿nombre?", "#¡num!", "#¡div/0!", "#valore!", "#rif!", "#nome?",
-    }
-)  # fmt: skip
-MISSING = MISSING_TEXT | {
-    "none", "nil", "-", ":", "/", "*", "**", "\u2013", "\u2014", "missing", "unknown", "unk", "n.d.", "nd", "n.k.", "k.a.", "tbd",
-    "not available", "not applicable", "keine angabe", "unbekannt", "n/d", "s/d", "inconnu", "desconocido",
-}  # fmt: skip
-"""In any case. In columns of text, where a dash or "unknown" may be a value, only `MISSING_TEXT`, and what the file's other columns have."""
-LEVELS_AS_WELL = frozenset({"none", "nil", "not applicable", "nd", "*", "**"})
-"""Of these, those that say nothing about another column of the same file."""
-USUAL = frozenset({"", "na", "n/a", "nan", "null", "#n/a", "<na>", "nat"})
-"""Of these, those that need not be said."""
 MOST_LEVELS = 30
 _PER_LEVEL = 2  # known cells per level, on average, that a category has at least
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
@@ -87,7 +72,8 @@ _TIMES: tuple[tuple[Any, Callable[[Any], float], Callable[[Any, float, float], A
 MOST_PLACES = 6
 MOST_BOUNDED = 10  # different values of whole numbers up to which they are a scale with ends
 _MOSTLY = 0.5  # of the cells, from which a column of numbers with other texts is told as one
-_NEARLY = 0.8  # of the cells, from which it is one, and the others stay as they are
+_PROTECTED = re.compile(r'="(.*)"')
+_FIRST_DATE, _LAST_DATE = 1900, 21e12  # between which dates in whole numbers lie
 _FROM_ONE_SIDE = re.compile(r"[<>≤≥~] *[\d.,]+( ?\D+)?")
 
 
@@ -192,26 +178,38 @@ def column_of_texts(
 ) -> Column:
     """A column of a text table."""
     stripped = [cell.strip() for cell in cells]
+    if any(map(_PROTECTED.fullmatch, stripped)):
+        bare = [_unprotected(cell) for cell in stripped]
+        column = column_of_texts(name, bare, form, kind=kind, missing=missing, first=first)
+        if column.read is not None:
+            read, write = column.read, column.write
+            return replace(column, write=lambda value: f'="{write(value)}"', read=lambda text: read(_unprotected(text)))
     marked = {text.lower() for text in missing}
     known = np.array([cell.lower() not in MISSING and cell.lower() not in marked for cell in stripped], bool)
     texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
     if kind not in ("category", "text", "id", "boolean", "date") and texts:
-        numbers = numbers_of_texts(texts, form)
+        numbers, own = numbers_of_texts(texts, form), form_of_cells([texts])
+        if numbers is None and own.decimal != form.decimal and form.separator != ",":  # where 1,3 may be two answers
+            numbers = numbers_of_texts(texts, own)
+            numbers = numbers and replace(
+                numbers, why="; ".join(filter(None, [f"{own.decimal!r} before decimals", numbers.why]))
+            )
         if numbers is not None and (kind is not None or not _named_code(name, texts, numbers)):
             if np.isinf(numbers.values).any():
                 raise InputError(
                     f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `na`."
                 )
-            compact = compact_dates(texts) if kind is None else None
-            if compact is not None:
-                return _dated(name, known, compact)
+            if kind is None and (
+                compact := _compact(name, known, np.array(numbers.values), numbers.write, numbers.read, stripped)
+            ):
+                return compact
             values = np.full(len(cells), np.nan)
             values[known] = numbers.values
             column = _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
-            return replace(column, read=numbers.read)
+            return replace(column, read=numbers.read, why="; ".join(filter(None, [column.why, numbers.why])))
     if kind in (None, "date") and texts:
         dates = dates_of_texts(texts, day_first=form.day_first)
-        dates = compact_dates(texts) if dates is None and kind == "date" else dates
+        dates = compact_dates(texts, name) if dates is None and kind == "date" else dates
         if dates is not None:
             return _dated(name, known, dates)
     if kind is not None or {text.lower() for text in texts} not in _BOOLEANS:
@@ -220,20 +218,66 @@ def column_of_texts(
     column = _of_levels(name, [cell if there else None for cell, there in zip(stripped, known, strict=True)], kind)
     if kind is None and column.kind in ("text", "id"):
         beside = known & [cell.lower() not in MISSING and _is_beside(cell) for cell in stripped]
-        if 0 < beside.sum() <= (1 - _NEARLY) * len(texts):
+        if 0 < beside.sum() <= (1 - NEARLY) * len(texts):
             left = ["" if stays else cell for cell, stays in zip(stripped, beside, strict=True)]
             found = column_of_texts(name, left, form, missing=missing, first=first)
             if found.kind in _ONE_NUMBER:
                 return _with_words(found, beside, stripped)
     words = [text for text in texts if form.number(text) is None]
     others = Counter(text for text in words if text.lower() not in MISSING)
-    if kind is None and others and len(words) <= _MOSTLY * len(texts):
+    if kind is None and others and len(words) <= _MOSTLY * len(texts) and not several_units(texts):
         shown = ", ".join(repr(text) for text, _ in others.most_common(3)) + (", \u2026" if len(others) > 3 else "")
         return replace(
             column,
             why=f"numbers but for {shown} in {others.total()} cells; `na` names what stands for a missing one",
         )
     return column
+
+
+def _unprotected(cell: str) -> str:
+    """A text as Excel shows it, which may stand as ="text" so that it does not become a number there."""
+    return _PROTECTED.sub(r"\1", cell)
+
+
+def dates_in_numbers(name: str, values: Array) -> tuple[Dates, int] | None:
+    """The dates that numbers spell, as 20240131, and with how many decimals; None where they are no dates, or names.
+
+    Example:
+        >>> dates_in_numbers("x", np.array([202112.0, 202201.0]))[0].why, dates_in_numbers("x", np.array([1.5, 2.5]))
+        ('read as %Y%m', None)
+    """
+    decimals = 0 if (values % 1 == 0).all() else 2
+    beyond = (values < _FIRST_DATE) | (values > _LAST_DATE)
+    if not values.size or beyond.mean() > 1 - NEARLY or (values != values.round(decimals)).any():
+        return None
+    if _NEVER_FILLED.search(name) or _CODE_NAME.search(name):
+        return None
+    dates = compact_dates([f"{value:.{decimals}f}" for value in values], name)
+    return None if dates is None else (dates, decimals)
+
+
+def _compact(
+    name: str,
+    known: Mask,
+    values: Array,
+    write: Callable[[float], Any],
+    read: Callable[[str], float],
+    cells: Sequence[Any],
+) -> Column | None:
+    """A column of numbers that spell dates, between which no others lie; None where they do not."""
+    found = dates_in_numbers(name, values)
+    if found is None:
+        return None
+    dates, decimals = found
+    spelt = replace(
+        dates,
+        write=lambda day: write(float(dates.write(day))),
+        read=lambda text: dates.read(f"{read(text):.{decimals}f}"),
+    )
+    column = _dated(name, known, spelt)
+    beside = known.copy()
+    beside[known] = np.isnan(dates.days)
+    return _with_words(column, beside, cells) if beside.any() else column
 
 
 def _is_beside(text: str) -> bool:
@@ -269,7 +313,7 @@ def _named_code(name: str, texts: Sequence[str], numbers: Numbers) -> bool:
 def _dated(name: str, known: Mask, dates: Dates) -> Column:
     days = np.full(len(known), np.nan)
     days[known] = dates.days
-    if len(set(dates.days)) == 1:
+    if len(np.unique(dates.days)) == 1:
         return Column(name, "constant", known, np.empty((len(known), 0)), (), dates.write)
     return Column(name, "date", known, days[:, None], (), dates.write, dates.why, dates.read)
 
@@ -296,7 +340,7 @@ def column_of_values(
         column = column_of_values(name, left.infer_objects(), first=first)
         beside = texts & [_word(cell) not in MISSING for cell in cells]
         levels = column.kind != "date" and _of_levels(name, cells, None).kind not in ("text", "id")
-        few = beside.sum() <= (1 - _NEARLY) * len(found) and not levels
+        few = beside.sum() <= (1 - NEARLY) * len(found) and not levels
         if column.kind in _ONE_NUMBER and all(_is_beside(str(cells[row])) for row in np.flatnonzero(beside)):
             if not beside.any():
                 return column
@@ -306,7 +350,7 @@ def column_of_values(
         column = _of_times(name, found, known)
         if column is not None:
             return column
-    if kind not in ("category", "boolean", "date", "text", "id") and not any(isinstance(cell, str) for cell in found):
+    if kind not in ("category", "boolean", "text", "id") and not any(isinstance(cell, str) for cell in found):
         column = _of_numbers(name, values, found, known, kind, first)
         if column is not None:
             return column
@@ -375,6 +419,10 @@ def _of_numbers(
         return Decimal(f"{value:.{places}f}")
 
     write = decimal if exact else int if integers else _rounded(found)
+    if kind in (None, "date") and found:
+        compact = _compact(name, known, numbers[known], write, lambda text: number_of(text, Form()), values.tolist())
+        if compact is not None or kind == "date":
+            return compact
     return _numeric(name, numbers, known, whole, write, kind, first)
 
 
@@ -430,6 +478,8 @@ def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
             kind = "empty"
         elif len(counts) == 1:
             kind = "constant"
+        elif why := several_units([str(level) for level in counts]):
+            kind = "text"
         elif any(lowered == pair for pair in _BOOLEANS) and len(counts) == 2:
             kind = "boolean"
         elif len(counts) == sum(counts.values()):

@@ -19,6 +19,7 @@ import pandas as pd
 from lowdim._numbers import listed
 from lowdim._reading import said
 from lowdim.errors import InputError, UsageError, did_you_mean, require
+from lowdim.tables._below import other_table
 from lowdim.tables._columns import Kind
 from lowdim.tables._frames import plain, to_pandas, with_filled, without_marks
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
@@ -127,8 +128,8 @@ class TextSource:
 
 @dataclass(frozen=True)
 class FrameSource:
-    """A table of typed columns: Parquet or a sheet of Excel, which has a `sheet`'s name, a `corner` (the row and column of its header) and the
-    names of the `others` in the file that hold something."""
+    """A table of typed columns: Parquet or a sheet of Excel, which has a `sheet`'s name, a `corner` (the row and column of its header), the
+    names of the `others` in the file that hold something, and the row `below` it (0 without one) from which another table follows."""
 
     frame: pd.DataFrame
     name: str
@@ -137,6 +138,7 @@ class FrameSource:
     sheet: str = ""
     corner: tuple[int, int] = (1, 1)
     others: tuple[str, ...] = ()
+    below: int = 0
     has_header = True
 
     @property
@@ -156,8 +158,9 @@ class FrameSource:
     @property
     def form(self) -> str:
         """What is not usual about it, for one line of output."""
+        below = f"; another table from row {self.below} on is left as it is" if self.below else ""
         others = f"; others are {listed(map(repr, self.others))}, `sheet` names one" if self.others else ""
-        return f"the sheet {self.sheet!r} of an Excel file{others}" if self.sheet else "Parquet"
+        return f"the sheet {self.sheet!r} of an Excel file{others}{below}" if self.sheet else "Parquet"
 
     def table(
         self,
@@ -420,7 +423,13 @@ def _sheet(data: bytes, name: str, wanted: str | None) -> FrameSource:
         which = "no sheet with" if wanted is None else f"a sheet {wanted!r} without"
         raise InputError(f"{name} has {which} a line of names and rows below it.")
     title, rows, (top, left), width = chosen[0]
+    texts = [["" if cell is None else str(cell).strip() for cell in row[left:]] for row in rows[top:]]
+    other = other_table(texts, [row for row in range(2, len(texts)) if any(texts[row]) and not any(texts[row - 1])])
+    rows = rows[: None if other is None else top + other]
     last = max(place for place, row in enumerate(rows) if any(cell is not None for cell in row))
+    width = (
+        width if other is None else max(place + 1 for row in rows for place, cell in enumerate(row) if cell is not None)
+    )
     header, top = _names_of_sheet([row[left:width] for row in rows], top)
     repeated = [column for column in header if header.count(column) > 1]
     if repeated:
@@ -432,7 +441,8 @@ def _sheet(data: bytes, name: str, wanted: str | None) -> FrameSource:
     frame = pd.DataFrame(list(own), columns=header, dtype=object)
     others = tuple(one[0] for one in found if one[0] != title)
     frame = frame.infer_objects().convert_dtypes()
-    return FrameSource(frame, name, ".xlsx", data, title, (top + 1, left + 1), others)
+    below = 0 if other is None else len(rows) + 1
+    return FrameSource(frame, name, ".xlsx", data, title, (top + 1, left + 1), others, below)
 
 
 def _names_of_sheet(rows: Sequence[Sequence[Any]], top: int) -> tuple[list[str], int]:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lowdim.errors import InputError
-from lowdim.tables._columns import MISSING, MISSING_TEXT, marks_of
+from lowdim.tables._columns import marks_of
+from lowdim.tables._marks import MISSING, MISSING_TEXT
 from lowdim.tables._table import Filled
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")

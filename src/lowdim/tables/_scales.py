@@ -1,15 +1,15 @@
 """Ratings as people write them: out of a number, with a unit, as stars."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_FRACTION = re.compile(r"([^\s/]+)(\s*/\s*\d+)")
-_UNIT = re.compile(r"([^\sA-Za-z%★⭐]+)(\s*)([A-Za-z%★⭐]+)")
+from lowdim.tables._numbers import numbers_of_texts
+from lowdim.tables._text import Form
+
+_NUMBER = re.compile(r"\d[\d.,]*")
 _STARS = re.compile(r"([★⭐🌟*]*)(½?)([☆✩]*)")
 _VARIANT = "\N{VARIATION SELECTOR-16}"
-_Number = Callable[[str], float | None]
 
 
 @dataclass(frozen=True)
@@ -20,54 +20,28 @@ class Scale:
     write: Callable[[float], str]
 
 
-def scale_of(texts: Sequence[str], number: _Number) -> Scale | None:
-    """What the texts say if all have one form: ``3/5`` with the same number below, ``4 stars`` with the same unit, or ``★★★☆☆``.
+def scale_of(texts: Sequence[str]) -> Scale | None:
+    """What the texts say if all have one form: ``3/5`` with the same number below, ``4 stars`` with the same unit, or ``★★★☆☆``. Numbers are
+    written with up to two decimals.
 
     Example:
-        >>> scale_of(["3/5", "4/5"], float).write(3.519), scale_of(["1 star", "2 stars"], float).write(1.5)
+        >>> scale_of(["3/5", "4/5"]).write(3.519), scale_of(["1 star", "2 stars"]).write(1.5)
         ('3.52/5', '1.5 stars')
-        >>> scale_of(["★☆☆", "★★★"], float).write(1.6), scale_of(["3/5", "4/10"], float), scale_of(["good"], float)
+        >>> scale_of(["★☆☆", "★★★"]).write(1.6), scale_of(["3/5", "4/10"]), scale_of(["good"])
         ('★★☆', None, None)
     """
     texts = [text.strip().replace(_VARIANT, "") for text in texts]
-    return _fractions(texts, number) or _stars(texts) or _with_unit(texts, number)
-
-
-def _fractions(texts: Sequence[str], number: _Number) -> Scale | None:
-    matches = [_FRACTION.fullmatch(text) for text in texts]
-    parts = [match.groups() for match in matches if match]
-    if len(parts) < len(texts) or len({"".join(below.split()) for _, below in parts}) != 1:
-        return None
-    return _of([above for above, _ in parts], number, parts[0][1])
-
-
-def _with_unit(texts: Sequence[str], number: _Number) -> Scale | None:
-    matches = [_UNIT.fullmatch(text) for text in texts]
-    parts = [match.groups() for match in matches if match]
-    if len(parts) < len(texts) or len({unit.lower().removesuffix("s") for _, _, unit in parts}) != 1:
-        return None
-    usual = Counter(blank + unit for _, blank, unit in parts)
-    return _of([value for value, _, _ in parts], number, max(usual, key=lambda unit: (len(unit), usual[unit])))
-
-
-def _of(parts: Sequence[str], number: _Number, behind: str) -> Scale | None:
-    """Numbers with the same text behind each."""
-    comma = any("," in part for part in parts)
-    values: list[float] = []
-    for part in parts:
-        try:
-            value = number(part)
-        except ValueError:
-            value = None
-        if value is None:
-            return None
-        values.append(value)
+    stars = _stars(texts)
+    form = Form(decimal="," if any("," in text for text in texts) else ".")
+    numbers = numbers_of_texts(texts, form) if stars is None else None
+    if numbers is None:
+        return stars
 
     def write(value: float) -> str:
-        text = f"{value:.2f}".rstrip("0").rstrip(".")
-        return (text.replace(".", ",") if comma else text) + behind
+        shown = f"{value:.2f}".rstrip("0").rstrip(".").replace(".", form.decimal)
+        return _NUMBER.sub(shown, numbers.write(value), count=1)
 
-    return Scale(values, write)
+    return Scale(numbers.values, write)
 
 
 def _stars(texts: Sequence[str]) -> Scale | None:

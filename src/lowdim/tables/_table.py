@@ -18,20 +18,18 @@ from lowdim._numbers import capped
 from lowdim.errors import InputError, UsageError, did_you_mean
 from lowdim.tables._columns import (
     KINDS,
-    LEVELS_AS_WELL,
-    MISSING,
-    MISSING_TEXT,
-    USUAL,
     Column,
     Kind,
     column_like,
     column_of_texts,
     column_of_values,
+    dates_in_numbers,
     identifies,
     marks_of,
 )
 from lowdim.tables._cycles import CYCLES, comes_round
 from lowdim.tables._dates import dates_of_texts, have_day_first
+from lowdim.tables._marks import LEVELS_AS_WELL, MISSING, MISSING_TEXT, USUAL
 from lowdim.tables._text import Form, form_of_cells
 
 Array = NDArray[np.float64]
@@ -363,10 +361,12 @@ def table_of_frame(
 
 
 def rows_are_named(frame: pd.DataFrame) -> bool:
-    """Whether whole numbers in a frame of numbers name its rows, or are their years in order."""
+    """Whether whole numbers in a frame of numbers name its rows, are their years in order, or spell dates."""
     names = [str(name) for name in frame.columns]
     whole = [place for place, dtype in enumerate(frame.dtypes) if getattr(dtype, "kind", "") in "iu"]
     if any(identifies(names[place], frame.iloc[:, place].to_numpy(), first=place == 0) for place in whole):
+        return True
+    if any(dates_in_numbers(name, frame.iloc[:, place].dropna().to_numpy(float)) for place, name in enumerate(names)):
         return True
     return any(_YEAR_NAME.fullmatch(name.strip()) for name in names) and table_of_frame(frame).time is not None
 

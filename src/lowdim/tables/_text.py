@@ -8,11 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pandas as pd
 
 from lowdim._memory import bytes_of_table, require_memory
 from lowdim.errors import InputError
+from lowdim.tables._below import are_figures, other_table
 from lowdim.tables._json import looks_like_json, read_records, written
 from lowdim.tables._places import Cell
 
@@ -28,8 +30,13 @@ _REMARK = re.compile(r"##|#\s")
 _GROUPED = re.compile(
     r"[+-]?\d{1,3}([,. '\u2019\u00a0\u2009\u202f])(?:\d{3}(?:\1\d{3})*|(?:\d{2}\1)+\d{3})(?:[.,]\d+)?"
 )
+GROUP_SIGNS = " '\u2019\u00a0\u2009\u202f"
+"""Between thousands; nothing else in a number."""
+_GROUP_SIGN = re.compile(rf"(?<=\d)[{GROUP_SIGNS}](?=\d{{3}}(?!\d))")
 _WITH_COMMA, _WITH_POINT = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
-_AROUND = re.compile(r"^\s*[^\d\s+\-.,]{0,5}\s*(?=[+\-.,]?\d)|[^\d.,]{0,12}$")  # a currency, a unit
+_AROUND = re.compile(
+    r"^\s*[^\d\s+\-.,]{0,5}\s*(?=[+\-.,]?\d)|(?<=\d)\s*(/|[a-z ]{2,8})\s*\d{1,3}\D*$|(?<=\d)\s*[^\W\d_]+\.\s*[^\d.,]{0,4}$|[^\d.,]{0,16}$"
+)  # a currency; out of 5, a unit
 _BYTE_ORDER = (
     (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\x00\x00", "utf-32-le"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"),
 )  # fmt: skip
@@ -49,9 +56,10 @@ class Form:
         mark: The byte order mark.
         separator: One or two characters; a blank stands for any run of blanks.
         decimal: ``"."`` or ``","``.
-        thousands: The sign between groups of three digits (in India, of two before the last three), or an empty text.
+        thousands: The usual sign between groups of three digits (in India, of two before the last three), or an empty text; `GROUP_SIGNS` are read, too.
         header: Whether the first line names the columns.
         left_out: Numbers of the lines that are no rows: comments, titles, notes.
+        below: Number of the line with the names of another table, which stays as it is; 0 where there is none.
         short: Number of lines that end before the last column; what they lack is empty.
         json: Whether these are records in JSON.
         day_first: Whether 1/2/2023 is in February: where another column says so, or decimals have a comma.
@@ -64,6 +72,7 @@ class Form:
     thousands: str = ""
     header: bool = True
     left_out: tuple[int, ...] = ()
+    below: int = 0
     short: int = 0
     json: bool = False
     day_first: bool = False
@@ -78,6 +87,7 @@ class Form:
         words += [] if self.header else ["no header"]
         lines = ", ".join(map(str, self.left_out[:5])) + (", \u2026" if len(self.left_out) > 5 else "")
         words += [f"line{'s' * (len(self.left_out) > 1)} {lines} left out"] if self.left_out else []
+        words += [f"another table from line {self.below} on, left as it is"] if self.below else []
         words += [f"{self.short} lines that end early"] if self.short else []
         words += ["JSON"] if self.json else []
         words += [self.encoding.upper()] if self.encoding != "utf-8" else []
@@ -86,8 +96,9 @@ class Form:
     def number(self, cell: str) -> float | None:
         """The number that a cell holds, or None."""
         text = cell.strip().replace(MINUS, "-")
-        if self.thousands and _GROUPED.fullmatch(text):
-            text = text.replace(self.thousands, "")
+        grouped = _GROUPED.fullmatch(text)
+        if grouped and grouped[1] in self.thousands + GROUP_SIGNS:
+            text = text.replace(grouped[1], "")
         if self.decimal == ",":
             text = text.replace(",", ".") if "." not in text else ""
         if "_" in text:
@@ -138,13 +149,18 @@ class TextTable:
             empty = self.text[: place.start].rstrip().endswith("{") and not before
             return written(value, self.names[column], place, string=column in self.strings, first=empty)
         hole = self.text[place.start : place.end]
-        quoted = hole.startswith('"') or self.form.separator in value
+        quoted = hole.startswith('"') or self.form.separator in value or ('"' in value and self._quotes(column))
+        value = value.replace('"', '""') if quoted else value
         blank = (
             " " if hole.startswith(" ") and self.form.separator != " " else ""
         )  # as behind the separator of known cells
         after = " " if hole.startswith("  ") or (hole.strip() and hole.endswith(" ")) else ""
         shown = blank + (f'"{value}"' if quoted else value) + (after if blank else "")
         return self.form.separator * max(place.lacking - before, 0) + shown
+
+    def _quotes(self, column: int) -> bool:
+        """Whether cells of a column have quotation marks around them."""
+        return any(self.text.startswith('"', row[column].start) for row in self.places)
 
 
 def read_text(
@@ -185,9 +201,9 @@ def read_text(
     form = replace(form, separator=separator)
     groups: list[str] = []
     if not labels:
-        records, left_out, groups = _rows(text, _with_row_names(text, records))
+        records, left_out, groups, below = _rows(text, _with_row_names(text, records))
         records, short = _of_one_width(text, records, separator)
-        form = replace(form, left_out=(*range(1, 1 + bool(named)), *left_out), short=short)
+        form = replace(form, left_out=(*range(1, 1 + bool(named)), *left_out), short=short, below=below)
     width = len(records[0])
     for record in records:
         if len(record) != width:
@@ -232,8 +248,9 @@ def _with_row_names(text: str, records: list[list[Cell]]) -> list[list[Cell]]:
     return [[Cell(start, start, line), *header], *rows]
 
 
-def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[int], list[str]]:
-    """The header and the rows; the lines of what else there is: titles above them, comments, notes; and the groups of columns."""
+def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[int], list[str], int]:
+    """The header and the rows; the lines of what else there is: titles above them, comments, notes; the groups of columns; and the line from
+    which another table follows, or 0."""
     width = Counter(map(len, records)).most_common(1)[0][0]
     marked = 0
     while marked < len(records) - 1 and _text(text, records[marked]).startswith(_COMMENT):
@@ -256,13 +273,27 @@ def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[
     last = len(others)
     while last > 2 and len(others[last - 1]) < width and _NOTE.match(_text(text, others[last - 1])):
         last -= 1
+    gaps = [place for place, pair in enumerate(pairwise(others), 1) if place > 1 and _are_apart(text, *pair)]
+    figures = are_figures([_texts(text, record) for record in others[:LOOKED_AT]])
+    asked = gaps or (figures and any(text[record[0].start : record[0].end][:1].isalpha() for record in others[2:]))
+    other = other_table([_texts(text, record) for record in others], gaps) if asked else None
+    below = 0 if other is None else others[other][0].line
+    last = last if other is None else min(last, other)
     kept = [
         others[0],
         *(record for record in others[1:last] if not _is_remark(_text(text, record), len(record), width)),
     ]
     lines = {record[0].line for record in kept}
     left = [record[0].line for place, record in enumerate(records) if place < top or record[0].line not in lines]
-    return kept, left, groups
+    return kept, [line for line in left if line < below or not below], groups, below
+
+
+def _are_apart(text: str, before: Sequence[Cell], record: Sequence[Cell]) -> bool:
+    """Whether empty lines stand between two records, or the first is one itself."""
+    step = record[0].line - before[-1].line
+    if step > 1 and step > 1 + text.count("\n", before[-1].start, before[-1].end):
+        return True
+    return before[0].start == before[0].end and all(cell.start == cell.end for cell in before)
 
 
 def _is_remark(line: str, fields: int, width: int) -> bool:
@@ -456,6 +487,7 @@ def form_of_cells(columns: Sequence[Sequence[str]]) -> Form:
 def _number_signs(texts: Sequence[Sequence[str]], separator: str, decimal: str | None) -> dict[str, str]:
     cells = [_AROUND.sub("", cell) for row in texts for cell in row]
     grouped = [match.group(1) for cell in cells if (match := _GROUPED.fullmatch(cell))]
+    cells = [_GROUP_SIGN.sub("", cell) for cell in cells]
     commas = [cell for cell in cells if _WITH_COMMA.fullmatch(cell)]
     points = any(_WITH_POINT.fullmatch(cell) for cell in cells)
     both = [cell for cell in cells if re.fullmatch(r"[+-]?[\d.,]+", cell) and "," in cell and "." in cell]
@@ -466,7 +498,7 @@ def _number_signs(texts: Sequence[Sequence[str]], separator: str, decimal: str |
         decimal = "," if in_both == {","} or (commas and not points and not both and not only_grouped) else "."
     signs = {sign for sign in grouped if sign != decimal and sign != separator.strip(",")}
     signs = {sign for sign in signs if sign != "." or any(sign in cell for cell in both)}
-    return {"decimal": decimal, "thousands": next(iter(signs)) if len(signs) == 1 else ""}
+    return {"decimal": decimal, "thousands": min(signs, key=lambda sign: (sign in GROUP_SIGNS, sign), default="")}
 
 
 def _has_header(texts: Sequence[Sequence[str]], form: Form) -> bool:

@@ -139,7 +139,7 @@ def _scaled(
     texts = [str(source.cells.iat[row, place]) for place, rows in zip(places, known, strict=True) for row in rows]
     scale = None
     for part in (texts[:_TRIED], texts):
-        scale = scale_of(part, lambda text: float(text.replace(",", "."))) if part else None
+        scale = scale_of(part) if part else None
         if scale is None:
             return {}, None
     assert scale is not None
@@ -167,6 +167,6 @@ def _numbers(source: Source, place: int, column: Column) -> Any:
     text = str(source.cells.iloc[row, place])
     value, scale = source.number(text), None
     if value is None and any(sign.isdigit() for sign in text):  # as its neighbours, which are numbers with a unit
-        scale = scale_of([text], source.number)
+        scale = scale_of([text])
     value = value if scale is None else scale.values[0]
     return None if value is None else np.where(column.known, value, np.nan)

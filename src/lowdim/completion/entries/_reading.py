@@ -225,8 +225,7 @@ def _of_scale(
     """Cells as numbers where they are, or where all are ratings of one form, whose writer comes with them."""
     read_one = number or (lambda text: float(text) if _is_number(text) else None)
     if cells and isinstance(cells[0], str) and read_one(cells[0]) is None:
-        # the sign of decimals is told from cells that are numbers
-        scale = scale_of([str(cell) for cell in cells], lambda text: float(text.replace(",", ".")))
+        scale = scale_of([str(cell) for cell in cells])
         return (cells, None) if scale is None else (list(scale.values), scale.write)
     if number is None:
         return cells, None
@@ -485,9 +484,9 @@ def _numbers(cells: Any, name: str, path: Path, lines: Sequence[int] | None) -> 
 def _odd_one(cells: Sequence[Any], place: int) -> int:
     """The first cell without the form of that at a place, if this is a rating; else the place."""
     first = str(cells[place])
-    if scale_of([first], float) is None:
+    if scale_of([first]) is None:
         return place
-    return next((one for one, cell in enumerate(cells) if scale_of([first, str(cell)], float) is None), place)
+    return next((one for one, cell in enumerate(cells) if scale_of([first, str(cell)]) is None), place)
 
 
 def _is_missing(cell: Any) -> bool:
