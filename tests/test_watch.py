@@ -164,3 +164,18 @@ def test_what_cannot_be_watched_is_named():
     model[0].weight.data[0, 0] = float("nan")
     with pytest.raises(NonFiniteError, match=r"0\.weight contains NaN or infinity at step 1"):
         watcher(1)
+
+
+def test_what_has_no_real_finite_values_is_refused_by_name():
+    for layer, why in (
+        (nn.Linear(4, 3, dtype=torch.complex64), "complex"),
+        (nn.Linear(4, 3, device="meta"), "no values yet"),
+    ):
+        with pytest.raises(UsageError, match=f"weight .*{why}.* cannot be watched"):
+            WeightWatcher(layer, classes=1)
+    layer = nn.Linear(4, 3)
+    layer.weight.grad = torch.full((3, 4), torch.inf)
+    with pytest.raises(NonFiniteError, match="the gradient of weight contains NaN or infinity at step 0"):
+        WeightWatcher(layer, classes=1)(0)
+    with pytest.raises(UsageError, match="`step` takes a whole number"):
+        WeightWatcher(layer, classes=1)("1")

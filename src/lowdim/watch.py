@@ -63,7 +63,7 @@ class WeightWatcher:
             at step 0 all singular values are equal and the vectors arbitrary.
 
     Raises:
-        UsageError: If no weight matrix has such a name, or a number is below its least value.
+        UsageError: If no weight matrix has such a name, one is complex, or a number is below its least value.
 
     Note:
         Cost: one SVD per matrix and step looked at, on the CPU in float64, and a copy of each matrix at the start.
@@ -101,20 +101,23 @@ class WeightWatcher:
         self._start: dict[str, _Start] = {}
         self._reference: dict[str, _Vectors] = {}
 
+    @checked_arguments
     def __call__(self, step: int) -> None:
         """Looks at every watched matrix if the step is due.
 
         Raises:
-            NonFiniteError: If a weight is NaN or infinite.
+            NonFiniteError: If a weight, or its first gradient, is NaN or infinite.
         """
         if step % self.every:
             return
         for name, parameter in self._parameters.items():
             matrix = _matrix(parameter)
-            if not np.isfinite(matrix).all():
-                raise NonFiniteError(f"{name} contains NaN or infinity at step {step}: the training diverged.")
+            gradient = None if name in self._start or parameter.grad is None else _matrix(parameter.grad)
+            for what, values in ((name, matrix), (f"the gradient of {name}", gradient)):
+                if values is not None and not np.isfinite(values).all():
+                    raise NonFiniteError(f"{what} contains NaN or infinity at step {step}: the training diverged.")
             if name not in self._start:
-                self._start[name] = _Start.of(matrix, _leading_gradient(parameter, self.classes))
+                self._start[name] = _Start.of(matrix, _leading(gradient, self.classes, parameter.dtype))
             vectors = _Vectors(*np.linalg.svd(matrix, full_matrices=False))
             if name not in self._reference or self._reference_pending(name):
                 self._reference[name] = vectors
@@ -246,6 +249,10 @@ def _choose(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Param
         chosen = {name: p for name, p in matrices.items() if any(fnmatchcase(name, glob) for glob in names)}
     if not chosen:
         raise UsageError("the model has no weight matrix to watch (no parameter with two or more dimensions).")
+    for name, parameter in chosen.items():
+        if parameter.is_complex() or parameter.is_meta:
+            why = "holds complex numbers" if parameter.is_complex() else "has no values yet (it is on the device meta)"
+            raise UsageError(f"{name} {why} and cannot be watched. Name the others with `weights`.")
     return chosen
 
 
@@ -253,13 +260,8 @@ def _matrix(tensor: torch.Tensor) -> Float[np.ndarray, "m n"]:
     return tensor.detach().flatten(1).cpu().double().numpy().copy()
 
 
-def _leading_gradient(parameter: nn.Parameter, size: int) -> tuple[np.ndarray, np.ndarray] | None:
-    if parameter.grad is None:
-        return None
-    gradient = _matrix(parameter.grad)
-    if not gradient.any():
-        return None
-    return leading_vectors(gradient, size, torch.finfo(parameter.dtype).eps)
+def _leading(gradient: np.ndarray | None, size: int, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray] | None:
+    return None if gradient is None or not gradient.any() else leading_vectors(gradient, size, torch.finfo(dtype).eps)
 
 
 def _angles(reference: Float[np.ndarray, "m k"], columns: Float[np.ndarray, "m k"]) -> Float[np.ndarray, " k"]:

@@ -572,7 +572,13 @@ def test_classes_a_level_deeper_are_asked_about(tmp_path: Path) -> None:
 def test_words_for_no_label_are_asked_about(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\n" + "a,1\nb,2\nc,NA\nd,None\ne,nan\n" * 2)
     data = load_data(str(tmp_path / "t.csv"), test_share=0)
-    assert "these are taken for a class: 'NA', 'None'. Where no label is known, leave it empty" in data.notes
+    assert (
+        "these are taken for a class: 'NA', 'None'. Where no label is known, leave the sample out, or its cell empty"
+        in data.notes
+    )
+    told = [dataset_from_arrays(np.eye(9), [0, 1, unknown] * 3).notes for unknown in (-100, -1)]
+    assert [any("taken for a class" in note for note in notes) for notes in told] == [True, False]
+    assert any("'-1'" in note for note in dataset_from_arrays(np.eye(12), [0, 1, 2, -1] * 3).notes)
 
 
 def test_what_to_do_with_other_forms_is_said(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ _WHOLE = 2**53
 _NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
 _DECIMAL = re.compile(rf"(?:{_NUMBER.pattern})\.0*")
 _SHOWN = 5
-_UNKNOWN = frozenset({"na", "n/a", "#n/a", "<na>", "none", "null", "nil", "?", "-", "--", "unlabeled", "unlabelled"})
+_UNKNOWN = frozenset(
+    {"na", "n/a", "#n/a", "<na>", "none", "null", "nil", "?", "-", "--", "unlabeled", "unlabelled", "-100"}
+)
 """What is often written where no label is known, and may be a class as well."""
 
 
@@ -62,11 +64,12 @@ def label_notes(names: Iterable[str]) -> list[str]:
     if doubtful:
         shown = ", ".join(doubtful[:_SHOWN]) + (", …" if len(doubtful) > _SHOWN else "")
         notes.append(f"classes that differ in case, blanks or the way of writing a number alone: {shown}")
-    unknown = [name for name in sorted(set(names)) if name.strip().casefold() in _UNKNOWN]
+    more = {"-1"} if {"0", "1", "2"} <= set(names) else set[str]()
+    unknown = [name for name in sorted(set(names)) if name.strip().casefold() in _UNKNOWN | more]
     if unknown:
         these = "this is" if len(unknown) == 1 else "these are"
         notes.append(
-            f"{these} taken for a class: {', '.join(map(repr, unknown))}. Where no label is known, leave it empty"
+            f"{these} taken for a class: {', '.join(map(repr, unknown))}. Where no label is known, leave the sample out, or its cell empty"
         )
     return notes
 
