@@ -10,6 +10,8 @@ import pytest
 import lowdim
 from lowdim.data import as_dataset, load_data
 from lowdim.errors import InputError
+from lowdim.finetuning import read_delta
+from runner import typed
 
 rng = np.random.default_rng(0)
 ROWS = rng.standard_normal((40, 3)) * [1, 10, 100] + np.repeat([0, 2], 20)[:, None] * [1, 10, 100]
@@ -121,3 +123,23 @@ def test_two_columns_with_names_of_labels_are_said(tmp_path: Path) -> None:
     said = "labels: 'label'; 'class' might be them, too: say `label_column`"
     assert said in load_data(tmp_path / "t.csv").notes
     assert said not in load_data(tmp_path / "t.csv", label_column="class").notes
+
+
+def test_a_table_without_names_is_told_from_one_without_labels(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("0.5,1.5,a\n2.5,3.5,b\n")
+    with pytest.raises(InputError, match="if names are missing, write a row of them above it"):
+        load_data(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("x,y,z\n0.5,1.5,a\n2.5,3.5,b\n")
+    with pytest.raises(InputError, match=r"there are: x, y, z\.$"):
+        load_data(tmp_path / "t.csv")
+
+
+def test_a_command_is_not_taken_for_an_option_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,target\n" + "".join(f"{row},{row / 7}\n" for row in range(40)))
+    done = typed("finetune", "--model", "features", "--data", tmp_path / "t.csv")
+    assert "which lowdim measure and lowdim rank know" in done.stderr
+    assert "--rank" not in done.stderr
+
+
+def test_the_file_in_a_delta_stands_for_the_delta(delta: Path) -> None:
+    assert read_delta(delta / "delta.json").classes == read_delta(delta).classes

@@ -115,7 +115,7 @@ def encode_labels(values: ArrayLike, classes: Sequence[str] | None = None) -> tu
         if not np.all(np.abs(array) < _WHOLE) or np.any(array != np.round(array)):
             raise InputError(
                 "Labels must be whole numbers or strings, but some are fractions, NaN, infinite or huge. Numbers that are to be "
-                "predicted are a matter of `task=regression`, which `measure` and `rank` know."
+                "predicted are a matter of `task=regression`, which lowdim measure and lowdim rank know."
             )
         array = array.astype(np.int64)
     if array.dtype.kind not in "iubU":

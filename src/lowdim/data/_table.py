@@ -342,13 +342,20 @@ def _faults(features: Mapping[str, np.ndarray | None], columns: Columns, first: 
     return some(found, range(len(found)))
 
 
+_HEADLESS = " Its first row holds numbers: if names are missing, write a row of them above it."
+
+
+def _is_number(name: str) -> bool:
+    return _as_numbers([name]) is not None
+
+
 def _require_samples(path: Path, columns: Columns, label: str | None, first: int, *, labelled: bool) -> None:
     """Refuses a table in which neither texts nor pictures are found by name, and of which not every other column is of numbers."""
     names = ", ".join(columns)
     if labelled and label is None:
         raise InputError(
             f"Which column of {path} holds the labels? Say `label_column`, and `text_column` or `path_column` unless all others are "
-            f"numbers; there are: {names}."
+            f"numbers; there are: {names}.{_HEADLESS if 2 * sum(map(_is_number, columns)) > len(columns) else ''}"
         )
     features = {name: _as_numbers(cells) for name, cells in _others(columns, [label]).items()}
     if 2 * sum(numbers is not None for numbers in features.values()) > len(features):
@@ -447,7 +454,7 @@ def _require_classes(path: Path, columns: Columns, name: str | None, labels: lis
     few = {other: len(set(cells)) for other, cells in columns.items() if 1 < len(set(cells)) <= len(cells) / 10}
     others = ", ".join(f"{other} ({count} values)" for other, count in few.items())
     advice = f"name another with `label_column`: {others}" if others else "no column here holds classes"
-    advice += "; numbers that are to be predicted are a matter of `task=regression`, which `measure` and `rank` know"
+    advice += "; numbers that are to be predicted are a matter of `task=regression`, which lowdim measure and lowdim rank know"
     raise InputError(
         f"{path}: the column {name!r} has {values:,} different values in {len(labels):,} rows, so they are no classes; {advice}."
     )

@@ -359,6 +359,7 @@ def delta_folder(path: Path) -> Path:
     """Where the files of a delta lie: in the folder, in the run folder that holds it, downloaded from the hub, or from its cache, where the path says ``hf:``."""
     name = str(path)
     if not name.startswith(_HUB):
+        path = path.parent if path.name == _JSON else path
         inside = path / "delta"  # of a run folder
         return inside if (inside / _JSON).is_file() and not (path / _JSON).exists() else path
     name = name.removeprefix(_HUB)
