@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError
 from lowdim.tables._cycles import phases
-from lowdim.tables._dates import DAY, NEARLY, Dates, compact_dates, dates_of_texts, within_years
+from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts, within_years
 from lowdim.tables._marks import MISSING, MISSING_TEXT
 from lowdim.tables._numbers import EXACT, Numbers, are_codes, number_of, numbers_of_texts, several_units
 from lowdim.tables._text import Form, form_of_cells
@@ -72,8 +72,10 @@ _TIMES: tuple[tuple[Any, Callable[[Any], float], Callable[[Any, float, float], A
 MOST_PLACES = 6
 MOST_BOUNDED = 10  # different values of whole numbers up to which they are a scale with ends
 _MOSTLY = 0.5  # of the cells, from which a column of numbers with other texts is told as one
+_NEARLY = 0.8  # of the cells, from which it is one, and the others stay as they are
 _PROTECTED = re.compile(r'="(.*)"')
 _FIRST_DATE, _LAST_DATE = 1900, 21e12  # between which dates in whole numbers lie
+_DIGITS = re.compile(r"[\d.]+")
 _FROM_ONE_SIDE = re.compile(r"[<>≤≥~] *[\d.,]+( ?\D+)?")
 
 
@@ -199,12 +201,13 @@ def column_of_texts(
                 raise InputError(
                     f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `na`."
                 )
-            if kind is None and (
-                compact := _compact(name, known, np.array(numbers.values), numbers.write, numbers.read, stripped)
-            ):
-                return compact
             values = np.full(len(cells), np.nan)
             values[known] = numbers.values
+            compact = (
+                _compact(name, known, values[known], numbers.write, numbers.read, stripped) if kind is None else None
+            )
+            if compact and any(map(_DIGITS.fullmatch, texts)):  # rather than $202101 or 202,101
+                return compact
             column = _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
             return replace(column, read=numbers.read, why="; ".join(filter(None, [column.why, numbers.why])))
     if kind in (None, "date") and texts:
@@ -218,7 +221,7 @@ def column_of_texts(
     column = _of_levels(name, [cell if there else None for cell, there in zip(stripped, known, strict=True)], kind)
     if kind is None and column.kind in ("text", "id"):
         beside = known & [cell.lower() not in MISSING and _is_beside(cell) for cell in stripped]
-        if 0 < beside.sum() <= (1 - NEARLY) * len(texts):
+        if 0 < beside.sum() <= (1 - _NEARLY) * len(texts):
             left = ["" if stays else cell for cell, stays in zip(stripped, beside, strict=True)]
             found = column_of_texts(name, left, form, missing=missing, first=first)
             if found.kind in _ONE_NUMBER:
@@ -247,8 +250,8 @@ def dates_in_numbers(name: str, values: Array) -> tuple[Dates, int] | None:
         ('read as %Y%m', None)
     """
     decimals = 0 if (values % 1 == 0).all() else 2
-    beyond = (values < _FIRST_DATE) | (values > _LAST_DATE)
-    if not values.size or beyond.mean() > 1 - NEARLY or (values != values.round(decimals)).any():
+    within = (values >= _FIRST_DATE) & (values < _LAST_DATE)
+    if not values.size or within.sum() < values.size / 2 or (values != values.round(decimals)).any():
         return None
     if _NEVER_FILLED.search(name) or _CODE_NAME.search(name):
         return None
@@ -340,7 +343,7 @@ def column_of_values(
         column = column_of_values(name, left.infer_objects(), first=first)
         beside = texts & [_word(cell) not in MISSING for cell in cells]
         levels = column.kind != "date" and _of_levels(name, cells, None).kind not in ("text", "id")
-        few = beside.sum() <= (1 - NEARLY) * len(found) and not levels
+        few = beside.sum() <= (1 - _NEARLY) * len(found) and not levels
         if column.kind in _ONE_NUMBER and all(_is_beside(str(cells[row])) for row in np.flatnonzero(beside)):
             if not beside.any():
                 return column
