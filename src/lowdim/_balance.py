@@ -29,14 +29,16 @@ def majority_warnings(
     names: Sequence[str] | None = None,
     *,
     weighted: bool = False,
+    independent: float = 1.0,
 ) -> list[str]:
-    """What to say where classes differ in size and always naming the largest would be right as often, as far as so few samples tell."""
+    """What to say where classes differ in size and always naming the largest would be right as often, as far as so few samples tell, each
+    worth so many `independent` ones."""
     known = ~np.isnan(correct)
     present, counts = np.unique(labels[known], return_counts=True)
     if len(present) < 2 or counts.max() < _UNEQUAL * counts.min():
         return []
     share, accuracy = float(counts.max() / counts.sum()), float(correct[known].mean())
-    if wilson_interval(accuracy, int(counts.sum()))[0] > share:
+    if wilson_interval(accuracy, independent * float(counts.sum()))[0] > share:
         return []
     largest = "" if names is None else f" ({names[int(present[counts.argmax()])]})"
     remedy = "" if weighted else " Tuning with `class_weights` lets every class count alike."

@@ -73,3 +73,32 @@ def test_errors_have_their_exit_code(tmp_path: Path, arguments: list[str], code:
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_code_of_a_network_prints_is_no_part_of_the_json(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(
+        "import torch\n\ndef net():\n    print('loud')\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10))\n"
+    )
+    words = [
+        "--model",
+        f"{tmp_path}/loud.py:net",
+        "--data",
+        "digits",
+        "--limit",
+        "60",
+        "--no-probe",
+        "--image-size",
+        "8",
+    ]
+    done = typed("rank", *words, "--json", "--out", tmp_path / "run")
+    assert json.loads(done.stdout)["command"] == "rank"
+    assert "loud" in done.stderr
+
+
+def test_the_data_is_at_fault_and_not_the_candidates(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("a,b,label\n" + "1,2,x\n2,1,x\n3,1,x\n" * 3)
+    done = typed("rank", "--model", "features", "--data", tmp_path / "one.csv")
+    assert (
+        done.stderr.splitlines()[-1]
+        == "error: The train split has samples of one class (x); ranking needs at least two."
+    )

@@ -97,9 +97,26 @@ def test_one_tensor_under_two_names_is_named_once() -> None:
 
 def measured(layers: list[dict[str, Any]], *, largest: int = 10) -> dict[str, Any]:
     splits = [
-        {"split": name, "samples": samples, "per_class_max": largest} for name, samples in (("train", 80), ("test", 20))
+        {"split": name, "samples": samples, "independent": samples, "per_class_max": largest}
+        for name, samples in (("train", 80), ("test", 20))
     ]
     return {"config": {"model": {"random_weights": False}}, "data": splits, "layers": layers}
+
+
+def test_copies_count_once_in_the_interval_of_the_sentence() -> None:
+    layer = {
+        "name": "a",
+        "pool": "avg",
+        "width": 8,
+        "nc1": 1.0,
+        "nc1_heldout": 1.0,
+        "nc1_chance": 9.0,
+        "ncc_left_out": 0.8,
+    }
+    one = measured([{**layer, "split": split, "ncc_accuracy": 0.9} for split in ("train", "test")])
+    twice = {**one, "data": [*one["data"][:1], {**one["data"][1], "independent": 10}]}
+    assert "90.0 % of the test samples (90 % interval 73.8 to" in headline("measure", one)
+    assert "90.0 % of the test samples (90 % interval 65.2 to" in headline("measure", twice)
 
 
 def test_the_best_layer_is_not_chosen_by_the_samples_that_judge_it() -> None:
@@ -131,3 +148,12 @@ def test_what_guessing_reaches_as_well_is_said() -> None:
     layer |= {"r2": -0.1, "r2_interval": [-0.3, 0.1], "outside": None}
     said = headline("measure", measured([layer]) | {"outputs": ["price"]})
     assert said.startswith("A ridge on x explains -10.0 %") and said.endswith("than the mean of price.")
+
+
+def test_candidates_that_could_not_be_scored_are_counted_and_constant_features_are_named() -> None:
+    row = {"model": "a", "rank": 1, "probe_cv_accuracy": 0.9, "intervals": {}}
+    ranked = {"scores": [row], "by": "probe_cv_accuracy", "failed": [{"model": "b", "error": "lost"}]}
+    assert headline("rank", ranked).startswith("a is the only candidate of 2 that could be scored: ")
+    layer = {"name": "a", "pool": "avg", "width": 8, "nc1_heldout": None, "ncc_accuracy": None, "nc1_chance": None}
+    same = measured([{**layer, "split": split, "separation": None, "max_per_class": 9} for split in ("train", "test")])
+    assert headline("measure", same).startswith("No layer tells the classes apart: their means are the same")

@@ -549,3 +549,36 @@ def test_data_that_is_none_is_refused_with_what_came() -> None:
     ):
         with pytest.raises(InputError, match=message):
             as_dataset(data)
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("TRAIN", "Dev"), ("train", "Validation")])
+def test_parts_are_found_under_their_usual_names_in_any_case(tmp_path: Path, names: tuple[str, str]) -> None:
+    for part in names:
+        for label in "ab":
+            picture(tmp_path / part / label / "0.png")
+    data = load_data(str(tmp_path))
+    assert (data.classes, sorted(data.splits), data.notes) == (("a", "b"), ["test", "train"], ())
+
+
+def test_classes_a_level_deeper_are_asked_about(tmp_path: Path) -> None:
+    for place in ("animals/cat", "animals/dog", "things/car", "things/cup"):
+        picture(tmp_path / place / "0.png")
+    told = "the classes are animals, things; the folders in them (car, cat, cup, dog) are not told apart"
+    assert any(note.startswith(told) for note in load_data(str(tmp_path)).notes)
+    picture(tmp_path / "things" / "1.png")
+    assert not any("told apart" in note for note in load_data(str(tmp_path)).notes)
+
+
+def test_words_for_no_label_are_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "a,1\nb,2\nc,NA\nd,None\ne,nan\n" * 2)
+    data = load_data(str(tmp_path / "t.csv"), test_share=0)
+    assert "these are taken for a class: 'NA', 'None'. Where no label is known, leave it empty" in data.notes
+
+
+def test_what_to_do_with_other_forms_is_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.eye(4))
+    with pytest.raises(InputError, match=r"numpy\.savez\('FILE\.npz', x_train=features, y_train=labels\)"):
+        load_data(str(tmp_path / "x.npy"))
+    (tmp_path / "t.csv").write_text("file,label\nhttps://example.org/0.png,1\nhttps://example.org/1.png,2\n")
+    with pytest.raises(InputError, match="is an address"):
+        load_data(str(tmp_path / "t.csv"))

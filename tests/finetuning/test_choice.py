@@ -345,6 +345,14 @@ def test_copies_of_a_sample_count_once_in_an_interval() -> None:
     assert same.interval == few.interval != evidence_of("m", "probe", [], right, labels).interval
 
 
+def test_copies_of_a_sample_count_once_in_a_difference() -> None:
+    after, before = np.array([1.0, 1, 0, 1, 1, 0, 1, np.nan]), np.array([0.0, 1, 1, 0, 0, 0, 1, 1])
+    twice = np.tile(np.arange(8), 2)
+    assert paired_difference(after[twice], before[twice], twice) == pytest.approx(paired_difference(after, before))
+    assert gain_interval(after[twice], before[twice], twice) == pytest.approx(gain_interval(after, before))
+    assert paired_difference(after[[0, 0]], before[[0, 0]], np.zeros(2, dtype=int))[1] == np.inf
+
+
 def test_rows_of_a_part_agree_with_the_comparison_of_pairs() -> None:
     labels = np.zeros(100, dtype=int)
     whole = evidence_of("m", "probe", [], pattern(60), labels)

@@ -45,6 +45,12 @@ def test_balanced_accuracy_is_the_mean_recall() -> None:
     good = np.ones(500)
     good[-3:] = 0
     assert majority_warnings("accuracy", good, np.repeat([0, 1], [400, 100]), ["a", "b"]) == []
+    hardly = np.repeat(
+        [1.0, 0.0], [420, 80]
+    )  # more than the 400 of the largest class, unless they are 50 samples and their copies
+    sizes = np.repeat([0, 1], [380, 120])
+    assert majority_warnings("accuracy", hardly, sizes) == []
+    assert majority_warnings("accuracy", hardly, sizes, independent=0.1)
 
 
 def test_advice_has_the_balanced_accuracy_of_every_row(tmp_path: Path) -> None:

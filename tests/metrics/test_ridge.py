@@ -52,6 +52,22 @@ def test_copies_stay_together():
     assert apart > together + 0.1
 
 
+@pytest.mark.parametrize("tested", [False, True])
+def test_copies_count_once_in_the_interval(tested):
+    fitted, others, twice = data(60, noise=2.0), data(60, noise=2.0, seed=1), np.repeat(np.arange(60), 2)
+    test = others if tested else None
+    low, high = heldout_ridge(*fitted, test).interval
+    again = heldout_ridge(
+        *(rows[twice] for rows in fitted),
+        test and (others[0][twice], others[1][twice]),
+        copies=twice,
+        test_copies=twice,
+    ).interval
+    assert again[1] - again[0] == pytest.approx(
+        high - low, rel=0.1
+    )  # narrower by the root of two where copies are others
+
+
 def test_units_of_features_and_outputs_do_not_matter():
     features, targets = data()
     again = heldout_ridge(features * [1, 10, 100, 1, 1e-3, 1] + 7, targets * [1e-4, 1e4] - 3)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,26 @@ def test_a_whole_network_in_a_pickle_is_refused_in_one_line(tmp_path: Path) -> N
     said = str(error.value)
     assert "Whole beside tensors and is not loaded" in said and "torch.save(network.state_dict(), ...)" in said
     assert "\n" not in said and "\x1b" not in said and "weights_only" not in said
+
+
+def test_weights_that_are_no_numbers_are_said(spec: str, module: nn.Module, tmp_path: Path) -> None:
+    weights = state(module)
+    weights["head.weight"] = weights["head.weight"].clone()
+    weights["head.weight"][0, 0] = torch.nan
+    notes = loaded(spec, weights, tmp_path).notes
+    assert [note.partition(" in the weights of ")[0] for note in notes] == ["NaN or infinite numbers"]
+    assert notes[0].endswith(": head.weight")
+
+
+def test_what_is_given_for_weights_is_named(spec: str, module: nn.Module, tmp_path: Path) -> None:
+    """A folder of shards, a program, code in a pickle of any protocol: what to give instead, and nothing of what PyTorch advises."""
+    with pytest.raises(InputError, match=r"is a folder: give .*model\.safetensors\.index\.json"):
+        load_model(spec, weights=shards(state(module), tmp_path).parent)
+    torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "program.pt"))
+    (tmp_path / "code.pt").write_bytes(pickle.dumps(Path, protocol=5))
+    for name, what in (("program", "is a TorchScript program"), ("code", "could run code")):
+        with pytest.raises(InputError, match=what) as raised:
+            load_model(spec, weights=tmp_path / f"{name}.pt", allow_pickle=True)
+        assert "PyTorch 2.6" not in str(raised.value)
+    with pytest.raises(UsageError, match="holds weights, and not the code that they are for"):
+        load_model(str(tmp_path / "program.pt"))

@@ -567,6 +567,17 @@ def test_the_sample_for_the_chance_level_holds_no_more_than_its_rows(monkeypatch
     assert found.layers[0].chance_samples == 8
 
 
+def test_every_sample_twice_has_the_chance_level_of_once():
+    inputs, labels = problem(noise=3.0)
+    once, twice = (profile(network(), (inputs.repeat(times, 1), labels.repeat(times))) for times in (1, 2))
+    for one, other in zip(once.layers, twice.layers, strict=True):
+        for name in ("nc1", "nc1_heldout", "nc1_chance", "noise_share", "effective_rank"):
+            assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-9), name
+        assert other.samples == 2 * one.samples
+    assert twice.data[0]["independent"] == 40 == once.data[0]["samples"]
+    assert any("40 of 80 samples of the train split are copies" in warning for warning in twice.warnings)
+
+
 def test_a_new_metric_is_one_record(monkeypatch):
     """It stands in results and in the table of the page; where it has no value, the reader is told why."""
 

@@ -53,7 +53,7 @@ class Planted:
         right = self.right[number][:first].astype(float)
         moved = {"probe_cv_accuracy": (right - right.mean()) / first}
         return Evaluation(
-            name=str(number), scores={"probe_cv_accuracy": right.mean()}, deviations={}, influences=moved, feature={}, layer="", width=1,
+            name=str(number), scores={"probe_cv_accuracy": right.mean()}, deviations={}, influences=moved, trials={}, feature={}, layer="", width=1,
             parameters=None, samples=first, probe_samples=first, random_weights=False, fingerprint="", preprocessing="", warnings=(),
             seconds=0.0, not_finite={}, raced=first,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from lowdim.finetuning import finetune
 from lowdim.metrics import within_class_variability
 from lowdim.models import load_model
 from lowdim.probe import fit_probe
+from lowdim.profiling import profile
 from lowdim.profiling._passes import halves
 from lowdim.ranking import (
     SCORES,
@@ -28,7 +29,7 @@ from lowdim.ranking import (
     read_candidates,
     regularised_h_score,
 )
-from lowdim.ranking._evaluate import _centred
+from lowdim.ranking._evaluate import _moved
 from lowdim.ranking.scores._kind import SampleMean
 from lowdim.report.ranking import ranking_sections
 from lowdim.statistics import ClassStatistics
@@ -318,7 +319,7 @@ def test_a_folder_keeps_other_data_and_settings_apart(saved: Path) -> None:
 def test_a_new_score_is_one_record(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It orders, has an interval, ties and an agreement, and stands in results and on the page."""
     counting = SampleMean(lambda rows, labels, outputs: (rows[:, 0] < rows[:, 1]).double())
-    kind = ScoreKind("first", -1, "First below second", "Of two features.", lambda sums: counting, lambda e: e.samples)
+    kind = ScoreKind("first", -1, "First below second", "Of two features.", lambda sums: counting, share=True)
     monkeypatch.setitem(SCORES, "first", kind)
     data = load_data(str(saved / "good.npz"))
     result = rank(candidates_of(names(saved)), data, by="first")
@@ -635,7 +636,7 @@ def test_influences_predict_the_scatter() -> None:
         found["nc1_heldout"] = (heldout_class_variability(*parts), labels + 4 * half)
         for name, (score, keys) in found.items():
             assert score.influence is not None
-            moved = _centred(score.influence(rows, keys).numpy(), keys.numpy(), np.ones(120, dtype=bool))
+            moved = _moved(score.influence(rows, keys).numpy(), keys.numpy(), np.arange(120))
             values.setdefault(name, []).append(score.value)
             deviations.setdefault(name, []).append(float(np.sqrt(np.sum(moved**2))))
     for name, scores in values.items():
@@ -656,3 +657,33 @@ def test_a_network_that_was_trained_on_the_train_split_is_told(tmp_path: Path) -
     np.savez(tmp_path / "d.npz", x_train=x[0, :100], y_train=y[0, :100], x_test=x[0, 100:], y_test=y[0, 100:])
     found = rank(candidates_of(["features"]), load_data(tmp_path / "d.npz"))
     assert not any("on the test split" in one for one in found.warnings)
+
+
+def test_every_sample_twice_tells_no_more_than_once(tmp_path: Path) -> None:
+    found = {}
+    for name, times in (("once", 1), ("twice", 2)):
+        (x, y), (x_test, y_test) = (
+            tuple(np.repeat(part, times, axis=0) for part in features(60, 3, 1.5, seed)) for seed in (1, 2)
+        )
+        file = tmp_path / f"{name}.npz"
+        np.savez(file, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+        result = rank(candidates_of([str(file)]), load_data(str(file)))
+        found[name] = result.places[0].evaluation
+    assert "60 of 120 samples of the train split are copies" in " ".join(result.warnings)
+    once, twice = found.values()
+    for score in ("nc1", "nc1_heldout", "h_score", "vci", "ncc_accuracy", "probe_accuracy"):
+        np.testing.assert_allclose(twice.interval(score), once.interval(score), rtol=1e-6, err_msg=score)
+    assert twice.trials == pytest.approx(once.trials)
+    assert twice.scores["probe_cv_accuracy"] == pytest.approx(once.scores["probe_cv_accuracy"], abs=0.05)
+
+
+def test_classes_without_training_samples_and_those_of_one_sample_are_said() -> None:
+    x, y = features(40, 3, 0.5, 1)
+    keep = y != 2
+    data = dataset_from_arrays(x[keep], y[keep], x, y)
+    told = "classes of the test split without training samples, always counted as wrong: 2"
+    assert told in rank(candidates_of(["features"]), data).warnings
+    assert told in profile(load_model("features"), data).warnings
+    alone = [*np.flatnonzero(y != 2).tolist(), 2]
+    said = rank(candidates_of(["features"]), dataset_from_arrays(x[alone], y[alone], x, y), probe=False).warnings
+    assert any("no nc1_heldout: The held-out NC1 needs two different samples of every class." in one for one in said)

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -199,7 +199,8 @@ def command(app: typer.Typer) -> Callable[[Callable[..., Any]], None]:
         def call(json: bool, format: Format, **given: Any) -> None:
             typed, wording = TYPED.set(_typed()), WORDING.set(_voice.in_flags)
             try:
-                result = function(**given)
+                with redirect_stdout(sys.stderr):  # what the code of a network prints is no part of the answer
+                    result = function(**given)
             finally:
                 TYPED.reset(typed)
                 WORDING.reset(wording)

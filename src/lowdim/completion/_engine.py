@@ -96,7 +96,7 @@ class Completed:
 
     def deviations(self, entries: Entries, clock: Array | None = None) -> Array:
         """Of all cells of any rows: that of the held-out errors of a column where the solver knows no more."""
-        scaled = entries.with_values(entries.values / self.scale[entries.cols])
+        scaled = entries.divided(self.scale)
         if isinstance(self.completion, WithDeviations):
             return self.completion.deviations(scaled, clock) * self.scale * self.held_out.calibration
         return np.tile(self.scale * self.typical, (entries.shape[0], 1))
@@ -107,7 +107,7 @@ class Completed:
         """Draws of all cells of any rows from their joint distribution; None where the solver knows none."""
         if not isinstance(self.completion, WithDeviations):
             return None
-        scaled = entries.with_values(entries.values / self.scale[entries.cols])
+        scaled = entries.divided(self.scale)
         return (draw * self.scale for draw in self.completion.draws(scaled, clock, count, generator))
 
     @property
@@ -129,7 +129,7 @@ class Completed:
 
     def complete(self, entries: Entries, clock: Array | None = None) -> Array:
         """The modelled values of all cells of any rows, from their observed entries, and from the times of the rows where that helps."""
-        scaled = entries.with_values(entries.values / self.scale[entries.cols])
+        scaled = entries.divided(self.scale)
         if isinstance(self.completion, WithDeviations):
             return self.completion.complete_in_time(scaled, clock) * self.scale
         return self.completion.complete(scaled) * self.scale
@@ -175,7 +175,7 @@ def complete(
             biases are the same; the check never does, because it may have seen the held-out entries.
     """
     unit = _units(entries, scale)
-    entries = entries.with_values(entries.values / unit[entries.cols])
+    entries = entries.divided(unit)
     record, reason = (
         _suitable(entries, settings, scale) if solver is None else (solver_named(solver), "you asked for it")
     )
@@ -184,7 +184,7 @@ def complete(
     each = scale and not record.one_scale
     divisor = entries.column_scale(each=True) if each else overall
     settings = replace(settings, units=divisor / overall if each else None)
-    scaled = entries.with_values(entries.values / divisor[entries.cols])
+    scaled = entries.divided(divisor)
     asked = settings.rank, settings.max_rank, settings.biases
     earlier = start is not None and start.asked == asked and start.solver == record.name
     begin = _unguarded(start.completion) if start is not None and earlier else None
@@ -193,7 +193,7 @@ def complete(
     if solver is None and record.rescued and not solved.one_scale:
         record, reason, solved = _rescued(scaled, held, settings, record, reason, solved)
     if solved.one_scale:
-        divisor, scaled = overall, entries.with_values(entries.values / overall[entries.cols])
+        divisor, scaled = overall, entries.divided(overall)
     reason = f"{reason}; {solved.reason}" if solved.reason else reason
     baseline = solve_biases(scaled, held, settings)
     checks = solved.held_out, baseline.held_out
@@ -290,24 +290,25 @@ def _units(entries: Entries, scale: bool) -> Array:
     Raises:
         InputError: If columns would vanish that are not scaled.
     """
-    sizes = np.zeros(entries.shape[1])
-    np.maximum.at(sizes, entries.cols, np.abs(entries.values))
+    sizes, by_column = np.abs(entries.values), np.zeros(entries.shape[1])
     largest = float(sizes.max())
-    least = float(sizes[sizes > 0].min(initial=largest))
+    if sizes.min(where=sizes > 0, initial=largest) < largest * APART:  # hardly ever: then by columns
+        np.maximum.at(by_column, entries.cols, sizes)
+    least = float(by_column[by_column > 0].min(initial=largest))
     if least < largest * APART:
         if not scale:
             raise InputError(
                 f"A column whose values are at most {least:.1e} stands beside values of {largest:.1e}: without scaling, numbers of sizes so far "
                 "apart cannot be completed together. Scale the columns, or multiply or leave out that one."
             )
-        return np.where(sizes > 0, np.ldexp(1.0, np.frexp(sizes)[1] - 1), 1.0)
+        return np.where(by_column > 0, np.ldexp(1.0, np.frexp(by_column)[1] - 1), 1.0)
     inside = largest == 0 or SAFE[0] < largest < SAFE[1]
-    return np.full(sizes.size, 1.0 if inside else math.ldexp(1.0, math.frexp(largest)[1] - 1))
+    return np.full(by_column.size, 1.0 if inside else math.ldexp(1.0, math.frexp(largest)[1] - 1))
 
 
 def _suitable(entries: Entries, settings: Settings, scale: bool) -> tuple[Solver, str]:
     """The first solver that shape, density and values call for, and why."""
-    scaled = entries.with_values(entries.values / entries.column_scale(each=scale)[entries.cols])
+    scaled = entries.divided(entries.column_scale(each=scale))
     for record in solvers():
         reason = record.suits(entries if record.one_scale else scaled, settings)
         if reason is not None:
@@ -394,7 +395,7 @@ def _beside_means(
 def _column_means_rmse(entries: Entries, check: HeldOut) -> float:
     """The error of each column's mean on held-out entries, each predicted without itself."""
     counts = np.maximum(entries.col_counts, 1)[check.cols]
-    means = np.bincount(entries.cols, entries.values, entries.shape[1])[check.cols] / counts
+    means = entries.column_sums()[check.cols] / counts
     return root_mean_square((check.values - means) * counts / np.maximum(counts - 1, 1))
 
 

@@ -189,7 +189,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         self._seen = (counts > 0) | told | self._completed.fills_empty
         self._kept = np.flatnonzero(self._seen | self.keep_empty_features)
         self._indicated = np.flatnonzero(counts < entries.shape[0])
-        means = np.bincount(entries.cols, entries.values, counts.size) / np.maximum(counts, 1)
+        means = entries.column_sums() / np.maximum(counts, 1)
         overall = entries.values.mean()
         self._column_means = np.append(np.where(self._seen, means, overall), overall)  # the last is of column -1
         self._bounds = self._clip_bounds(entries)

@@ -90,7 +90,12 @@ def check_kind(split: Split, preprocessing: Preprocessing) -> None:
     plain = preprocessing == Preprocessing()
     if split.kind == preprocessing.kind or (split.kind == "features" and plain):
         return
-    raise InputError(f"The model takes {preprocessing.kind} input, but the data is {split.kind}.")
+    other = {
+        "features": "Rows of numbers are for `model=features`, or a network of your own that takes them.",
+        "image": "Name a network that takes pictures.",
+        "text": "Name a network that takes texts.",
+    }
+    raise InputError(f"The model takes {preprocessing.kind} input, but the data is {split.kind}. {other[split.kind]}")
 
 
 def _batch(split: Split, preprocessing: Preprocessing, positions: Indices) -> Batch:

@@ -51,6 +51,14 @@ def _pairs(first: Indices, later: Split, earlier: Split, start: Indices) -> Copi
     return Copies((there, first[there]), (disputed, first[disputed]))
 
 
+def said_of_copies(split: str, repeated: int, samples: int) -> str:
+    """How many samples of a split are there before, and what follows."""
+    return (
+        f"{repeated} of {samples} samples of the {split} split are copies of others, which stay in one fold and one half, and count with "
+        "them as one in intervals"
+    )
+
+
 def said_without_copies(split: str, accuracy: float, alone: float) -> str:
     """What to say of an accuracy where some test samples are also in train, beside that of the others."""
     return f"{split} accuracy without the samples that are also in train: {100 * alone:.1f} % (with them {100 * accuracy:.1f} %)"
@@ -63,25 +71,24 @@ def copy_warnings(data: Dataset, names: Sequence[str]) -> list[str]:
         split, found = data[name], copies_within(data[name])
         if len(found.repeated[0]):
             warnings.append(
-                f"{len(found.repeated[0])} of {len(split)} samples of the {name} split are copies of others, which stay in one fold and "
-                f"one half: {_listed(found.repeated, split, split)}"
+                f"{said_of_copies(name, len(found.repeated[0]), len(split))} ({_listed(found.repeated, split, split)})"
             )
         if len(found.disputed[0]):
             warnings.append(
-                f"{len(found.disputed[0])} samples of the {name} split stand under two labels, of which at most one can be right: "
-                f"{_listed(found.disputed, split, split, data.classes)}"
+                f"{len(found.disputed[0])} samples of the {name} split stand under two labels, of which at most one can be right "
+                f"({_listed(found.disputed, split, split, data.classes)})"
             )
     if {"train", "test"} <= set(names):
         train, test = data["train"], data["test"]
         found = copies_across(train, test)
         if len(found.repeated[0]):
             warnings.append(
-                f"{len(found.repeated[0])} of {len(test)} test samples are also in train, so test numbers are too good: "
-                f"{_listed(found.repeated, test, train)}"
+                f"{len(found.repeated[0])} of {len(test)} test samples are also in train, so test numbers are too good "
+                f"({_listed(found.repeated, test, train)})"
             )
         if len(found.disputed[0]):
             warnings.append(
-                f"{len(found.disputed[0])} of them have another label there: {_listed(found.disputed, test, train, data.classes)}"
+                f"{len(found.disputed[0])} of them have another label there ({_listed(found.disputed, test, train, data.classes)})"
             )
     return warnings
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lowdim._intervals import independent
 from lowdim._random import child_seed
 from lowdim.data._contents import Contents, contents_of, first_copies
 from lowdim.errors import InputError, did_you_mean
@@ -70,6 +71,11 @@ class Split:
     def copies(self) -> Indices:
         """For every sample the position of the first one with the same bytes: its own where there is none before it."""
         return first_copies(self.contents)
+
+    @property
+    def independent(self) -> float:
+        """How many independent samples each is worth: 1 without copies."""
+        return independent(self.copies) / max(len(self), 1)
 
     def digest(self) -> str:
         """sha256 over labels, names and contents."""
@@ -179,6 +185,17 @@ def class_order(labels: Indices, seed: int, part: str) -> dict[int, Indices]:
         name = "unlabelled" if label == UNLABELLED else int(label)
         order[int(label)] = np.random.default_rng(child_seed(seed, part, name)).permutation(positions)
     return order
+
+
+def unseen_classes(dataset: Dataset) -> list[str]:
+    """What to say of classes of the test split that no training sample is of."""
+    if not {"train", "test"} <= set(dataset.splits):
+        return []
+    unseen = np.setdiff1d(dataset["test"].labels, dataset["train"].labels)
+    names = ", ".join(dataset.classes[label] for label in unseen[:5].tolist()) + (", …" if len(unseen) > 5 else "")
+    return (
+        [f"classes of the test split without training samples, always counted as wrong: {names}"] if len(unseen) else []
+    )
 
 
 def spread(part: Indices, copies: Indices | None) -> Indices:

@@ -17,14 +17,30 @@ from lowdim.errors import InputError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 """Of the part that is tested on: the first that is there."""
+_SAME = {"training": "train", "testing": "test", "dev": "val"}
 
+
+def part_named(name: str) -> str:
+    """The part of the data, ``"train"`` or one of `TEST_NAMES`, that is called so, in any case; other names in small letters.
+
+    Example:
+        >>> part_named("Training"), part_named("TEST"), part_named("Cats")
+        ('train', 'test', 'cats')
+    """
+    plain = name.strip().lower()
+    return _SAME.get(plain, plain)
+
+
+_LINKED, _LEAVING = (
+    f"links {what} (give what they lead to, or copy it)" for what in ("to folders", "that leave the folder")
+)
 _OTHER, _OUTSIDE = "files that are not pictures", "pictures in no class folder"
-_LINKED, _LEAVING, _SPECIAL = "links to folders", "links that leave the folder", "pipes, devices or sockets"
+_SPECIAL = "pipes, devices or sockets"
 _ONE = {
     _OTHER: "file that is no picture",
     _OUTSIDE: "picture in no class folder",
-    _LINKED: "link to a folder",
-    _LEAVING: "link that leaves the folder",
+    _LINKED: "link to a folder (give what it leads to, or copy it)",
+    _LEAVING: "link that leaves the folder (give what it leads to, or copy it)",
     _SPECIAL: "pipe, device or socket",
 }
 """What is left out, and how one of it is called."""
@@ -75,13 +91,13 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
     """
     root = folder.resolve()
     notes: list[str] = []
-    names = {child.name: child for child in root.iterdir() if child.is_dir()}
-    parts = {"train": names["train"]} if _holds_folders(names.get("train")) else {}
-    tests = [name for name in TEST_NAMES if _holds_folders(names.get(name))]
+    inside = sorted(child for child in root.iterdir() if child.is_dir())
+    named = {part_named(child.name): child for child in reversed(inside) if _holds_folders(child)}
+    parts = {"train": named["train"]} if "train" in named else {}
+    tests = [named[name] for name in TEST_NAMES if name in named]
     if tests:
-        parts["test"] = names[tests[0]]
-    if tests[1:] or (parts and set(names) - {"train", *tests}):
-        unused = sorted({*tests[1:], *(set(names) - {"train", *tests})})
+        parts["test"] = tests[0]
+    if parts and (unused := [child.name for child in inside if child not in parts.values()]):
         notes.append(f"folders beside the splits were not used: {', '.join(unused)}")
     loose: list[Path] = []
     beside = loose if not parts and not labelled else None
@@ -102,6 +118,14 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
         raise InputError(
             f"{folder} has one class folder, {classes[0]}, and in it the folders {_beginning(inner)}. If these are the classes, give "
             f"{folder / classes[0]}."
+        )
+    inner = [
+        _deeper((parts or {"all": root})[split] / name, files[name]) for split, files in found.items() for name in files
+    ]
+    if labelled and len(classes) > 1 and all(inner):
+        notes.append(
+            f"the classes are {_beginning(classes)}; the folders in them ({_beginning(sorted(set().union(*inner)))}) are not told apart. If "
+            "these are the classes, put them side by side in one folder"
         )
     if not loose and not any(paths for files in found.values() for paths in files.values()):
         raise InputError(_nothing_found(folder, notes, labelled=labelled))

@@ -13,7 +13,7 @@ from lowdim._memory import require_memory
 from lowdim._numbers import capped
 from lowdim.data._arrays import Numbered, Rows, from_arrays, regression_arrays, unmasked
 from lowdim.data._dataset import UNLABELLED, Dataset, Kind, Split, Task, divided
-from lowdim.data._folder import TEST_NAMES
+from lowdim.data._folder import TEST_NAMES, part_named
 from lowdim.data._labels import encode_labels, with_numbers
 from lowdim.data._load import choose, load_data
 from lowdim.data._table import Texts, frame_columns, table_of
@@ -248,8 +248,11 @@ def _splits(parts: Mapping[str, tuple[np.ndarray, np.ndarray]], task: Task) -> D
     if task == "classification":
         parts = {name: (inputs, _of_one_hot(labels)) for name, (inputs, labels) in parts.items()}
     if "test" not in parts:
-        other = next((name for name in parts if name.lower() in TEST_NAMES), None)
+        other = next((name for name in parts if part_named(name) in TEST_NAMES), None)
         parts = {"test" if name == other else name: part for name, part in parts.items()}
+    if "train" not in parts:
+        other = next((name for name in parts if part_named(name) == "train"), None)
+        parts = {"train" if name == other else name: part for name, part in parts.items()}
     parts = {name: (_as_numbers(inputs), labels) for name, (inputs, labels) in parts.items()}
     if len(parts) == 1 or set(parts) == {"train", "test"}:
         pairs = [parts[name] for name in ("train", "test") if name in parts] or list(parts.values())

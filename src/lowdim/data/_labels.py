@@ -17,6 +17,8 @@ _WHOLE = 2**53
 _NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
 _DECIMAL = re.compile(rf"(?:{_NUMBER.pattern})\.0*")
 _SHOWN = 5
+_UNKNOWN = frozenset({"na", "n/a", "#n/a", "<na>", "none", "null", "nil", "?", "-", "--", "unlabeled", "unlabelled"})
+"""What is often written where no label is known, and may be a class as well."""
 
 
 def are_numbers(names: Iterable[str]) -> bool:
@@ -46,7 +48,7 @@ def is_missing(label: str) -> bool:
 
 
 def label_notes(names: Iterable[str]) -> list[str]:
-    """What to say about classes whose names differ by case, blanks or the way of writing a number alone.
+    """What to say about classes whose names differ by case, blanks or the way of writing a number alone, or stand for what is missing.
 
     Example:
         >>> label_notes(["pos", "Pos", "1", "1.0", "neg"])
@@ -56,10 +58,17 @@ def label_notes(names: Iterable[str]) -> list[str]:
     for name in sorted(set(names)):
         alike.setdefault(_plain(name), []).append(name)
     doubtful = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
-    if not doubtful:
-        return []
-    shown = ", ".join(doubtful[:_SHOWN]) + (", …" if len(doubtful) > _SHOWN else "")
-    return [f"classes that differ in case, blanks or the way of writing a number alone: {shown}"]
+    notes: list[str] = []
+    if doubtful:
+        shown = ", ".join(doubtful[:_SHOWN]) + (", …" if len(doubtful) > _SHOWN else "")
+        notes.append(f"classes that differ in case, blanks or the way of writing a number alone: {shown}")
+    unknown = [name for name in sorted(set(names)) if name.strip().casefold() in _UNKNOWN]
+    if unknown:
+        these = "this is" if len(unknown) == 1 else "these are"
+        notes.append(
+            f"{these} taken for a class: {', '.join(map(repr, unknown))}. Where no label is known, leave it empty"
+        )
+    return notes
 
 
 def padded_notes(labels: Iterable[str]) -> list[str]:

@@ -162,6 +162,11 @@ def _read(
         return load_picture(path)
     if is_table:
         return load_table(path, labelled=labelled, task=task, usual=usual, **columns)
+    if suffix in (".npy", ".pt", ".pth", ".safetensors", ".pkl", ".mat", ".h5", ".hdf5"):
+        raise InputError(
+            f"{spec} is no data lowdim reads: save features and labels together, numpy.savez('FILE.npz', x_train=features, y_train=labels), "
+            "or give them in Python."
+        )
     raise InputError(f"{spec} is no data lowdim reads: give an image folder or a .npz, .csv or .tsv file.")
 
 

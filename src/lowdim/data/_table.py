@@ -15,7 +15,7 @@ from lowdim._reading import reading, said
 from lowdim.data._arrays import Rows
 from lowdim.data._dataset import UNLABELLED, Dataset, Split, Task
 from lowdim.data._finite import some
-from lowdim.data._folder import TEST_NAMES, image_split
+from lowdim.data._folder import TEST_NAMES, image_split, part_named
 from lowdim.data._labels import encode_labels, is_missing, label_notes, numbers_of, padded_notes
 from lowdim.errors import InputError, did_you_mean
 
@@ -483,6 +483,10 @@ def _inside(names: list[str], root: Path, table: Path, first: int) -> list[Path]
                 f"{table}, row {row}: {name[:40]!r}… is no path. Pictures inside a table are not read: save them as files, and give "
                 "their paths."
             )
+        if "://" in name:
+            raise InputError(
+                f"{table}, row {row}: {name!r} is an address. Fetch the pictures first, and give their paths."
+            )
         with said(table, "a table of pictures", name=f"{table}, row {row}"):
             target = (root / name).resolve()
         if not target.is_relative_to(root):
@@ -494,12 +498,10 @@ def _inside(names: list[str], root: Path, table: Path, first: int) -> list[Path]
 
 
 def _split(dataset: Dataset, column: list[str], path: Path) -> Dataset:
-    values = np.array([value.strip().lower() for value in column])
-    known = {"train": "train", "training": "train", "dev": "val", **{name: name for name in TEST_NAMES}}
-    unknown = sorted({value for value, plain in zip(column, values, strict=True) if plain not in known})
+    parts = np.array([part_named(value) for value in column])
+    unknown = sorted({value for value, part in zip(column, parts, strict=True) if part not in ("train", *TEST_NAMES)})
     if unknown:
         raise InputError(f"{path}: column 'split' holds {', '.join(map(repr, unknown[:5]))}; expected train and test.")
-    parts = np.array([known[value] for value in values])
     tests = [name for name in TEST_NAMES if name in parts]
     chosen = {"train": parts == "train", "test": parts == tests[0] if tests else np.zeros(len(parts), bool)}
     splits = {

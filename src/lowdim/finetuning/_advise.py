@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lowdim._balance import majority_warnings
-from lowdim._intervals import FOLD_LOSS, Z
+from lowdim._intervals import FOLD_LOSS, Z, independent
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
@@ -198,7 +198,7 @@ def advise(
         if baseline is None
         else {
             "gain": paired_difference(chosen.correct, baseline.correct)[0],
-            "interval": list(gain_interval(chosen.correct, baseline.correct)),
+            "interval": list(gain_interval(chosen.correct, baseline.correct, chosen.copies)),
         },
         learning_curve=curve,
         more_labels=more,
@@ -207,7 +207,9 @@ def advise(
         warnings=[
             *warnings,
             *copy_warnings(data, ["train"]),
-            *majority_warnings("expected accuracy", chosen.correct, bench.labels, data.classes),
+            *majority_warnings(
+                "expected accuracy", chosen.correct, bench.labels, data.classes, independent=bench.train.independent
+            ),
             *bench.warnings,
         ],
     )
@@ -240,7 +242,7 @@ def _finalists(benches: list[Bench], probes: list[Evidence]) -> tuple[list[tuple
     (first, best), *others = sorted(zip(benches, probes, strict=True), key=lambda pair: -pair[1].accuracy)
     chosen, reasons = [(first, best)], list[str]()
     for bench, other in others:
-        gain, error = paired_difference(best.correct, other.correct)
+        gain, error = paired_difference(best.correct, other.correct, best.copies)
         if gain <= error:
             reasons.append(
                 f"probes: {best.model} and {other.model} are a tie ({100 * gain:+.1f} ± {100 * error:.1f} points)"
@@ -259,7 +261,7 @@ def _ties(chosen: Evidence, evidence: Sequence[Evidence]) -> list[str]:
 
 
 def _tie(better: Evidence, other: Evidence) -> bool:
-    gain, error = paired_difference(better.correct, other.correct)
+    gain, error = paired_difference(better.correct, other.correct, better.copies)
     return gain <= error
 
 
@@ -293,29 +295,32 @@ def _learning_curve(
     ]
     if full // 2 not in sizes:
         return rows, None
-    gain, error = paired_difference(right[full, _CURVES[0]], right[full // 2, _CURVES[0]])
-    low, high = gain_interval(right[full, _CURVES[0]], right[full // 2, _CURVES[0]])
+    pair = right[full, _CURVES[0]], right[full // 2, _CURVES[0]]
+    gain, error = paired_difference(*pair, bench.train.copies)
+    low, high = gain_interval(*pair, bench.train.copies)
     helps = True if low > 0 else False if high < _SMALL else None
     more = {"helps": helps, "gain": gain, "error": error, "interval": [low, high], "shots": [full // 2, full]}
     return rows, more
 
 
-def gain_interval(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
+def gain_interval(after: np.ndarray, before: np.ndarray, copies: np.ndarray | None = None) -> tuple[float, float]:
     """The 90 % interval of a paired difference of accuracies by cross-validation (1, 0 or NaN per sample).
 
     Half a sample is added to each of the four cells of right and wrong, so that no difference on a few samples is not taken for none at
-    all, and n pairs count as n / 2.5: the folds share training samples.
+    all, and n pairs count as n / 2.5: the folds share training samples. Copies of a sample count once.
     """
-    pairs = (after - before)[~np.isnan(after - before)]
-    n = len(pairs) + 2.0
-    won, lost = float((pairs > 0).sum()) + 0.5, float((pairs < 0).sum()) + 0.5
+    both = ~np.isnan(after - before)
+    pairs = (after - before)[both]
+    known = len(pairs) if copies is None else independent(copies[both])
+    n = known + 2.0
+    won, lost = (known * float(side.sum()) / max(len(pairs), 1) + 0.5 for side in (pairs > 0, pairs < 0))
     middle = (won - lost) / n
     half = Z * float(np.sqrt(FOLD_LOSS * (won + lost - (won - lost) ** 2 / n))) / n
     return max(middle - half, -1.0), min(middle + half, 1.0)
 
 
 def _interval(hits: np.ndarray, copies: np.ndarray) -> tuple[float, float]:
-    return expected_interval(float(np.nanmean(hits)), len(np.unique(copies[np.isfinite(hits)])))
+    return expected_interval(float(np.nanmean(hits)), independent(copies[np.isfinite(hits)]))
 
 
 def _named(entry: ClassMeasure, data: Dataset) -> ClassMeasure:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from lowdim._balance import balanced_accuracy
 from lowdim._files import json_digest
-from lowdim._intervals import FOLD_LOSS, wilson_interval
+from lowdim._intervals import FOLD_LOSS, deviations, independent, together, wilson_interval
 from lowdim.errors import InputError
 from lowdim.finetuning._baseline import heldout_baseline
 from lowdim.finetuning._bench import Bench
@@ -49,6 +49,7 @@ class Evidence:
         plans: What to fit for it; several are averaged.
         balanced_accuracy: Mean over the classes of the accuracy on their samples.
         losses: Negative log probability of each sample's class, in nats; NaN for those never held out.
+        copies: A number per sample, the same for identical ones, which count once; None where there are none.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Evidence:
     plans: tuple[Plan, ...] = ()
     balanced_accuracy: float | None = None
     losses: Float[np.ndarray, " n"] | None = None
+    copies: Int[np.ndarray, " n"] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, without the single samples."""
@@ -111,11 +113,12 @@ def evidence_of(
     accuracy = float(known.mean())
     if beside is not None and len(known) < np.isfinite(beside.correct).sum():
         accuracy = min(max(beside.accuracy + paired_difference(correct, beside.correct)[0], 0.0), 1.0)
-    different = len(known) if copies is None else len(np.unique(copies[~np.isnan(correct)]))
-    interval = expected_interval(accuracy, different)
+    interval = expected_interval(accuracy, len(known) if copies is None else independent(copies[~np.isnan(correct)]))
     layer = ", ".join(block for plan in plans for block in plan.blocks) or None
     balanced = balanced_accuracy(correct, labels)
-    return Evidence(model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), balanced)
+    return Evidence(
+        model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), balanced, copies=copies
+    )
 
 
 def evidence_of_head(bench: Bench, plan: Plan) -> Evidence | None:
@@ -129,7 +132,7 @@ def evidence_of_head(bench: Bench, plan: Plan) -> Evidence | None:
     return evidence_of(bench.network.name, plan.method, [plan], right, bench.labels, taken, copies=copies)
 
 
-def expected_interval(accuracy: float, samples: int) -> tuple[float, float]:
+def expected_interval(accuracy: float, samples: float) -> tuple[float, float]:
     """The 90 % interval of an accuracy estimated by cross-validation."""
     return wilson_interval(accuracy, samples / FOLD_LOSS)
 
@@ -183,14 +186,15 @@ def gather_evidence(
 
     def gains(heldout: np.ndarray) -> bool:
         right = _right(heldout, bench.labels)
-        gain, error = paired_difference(right, known.correct)
+        gain, error = paired_difference(right, known.correct, known.copies)
         return gain > (0 if np.isfinite(right).sum() >= _LEFT_OUT else -2 * error)
 
-    def together(heldout: np.ndarray) -> np.ndarray:
+    def averaged_with_probe(heldout: np.ndarray) -> np.ndarray:
         return averaged([probe, heldout], ensemble_adapt.METHOD.weights)
 
     def may_gain(heldout: np.ndarray) -> bool:
-        gain, error = paired_difference(*(losses_of(rows, bench.labels) for rows in (probe, together(heldout))))
+        before, after = (losses_of(rows, bench.labels) for rows in (probe, averaged_with_probe(heldout)))
+        gain, error = paired_difference(before, after, known.copies)
         return gain > -2 * error
 
     def climbed(other: Plan, enough: float, goes_on: Callable[[np.ndarray], bool] = gains) -> np.ndarray | None:
@@ -212,7 +216,7 @@ def gather_evidence(
         average = judged(ensemble.METHOD.name, [first, plan], averaged([probe, heldout]), known)
     started = time.monotonic()
     if everything is not None and (heldout := climbed(everything, _LEFT_OUT, may_gain)) is not None:
-        whole = judged(ensemble_adapt.METHOD.name, [first, everything], together(heldout), known)
+        whole = judged(ensemble_adapt.METHOD.name, [first, everything], averaged_with_probe(heldout), known)
     others: list[Evidence] = []
     for other in also:
         started = time.monotonic()
@@ -257,11 +261,15 @@ def losses_of(heldout: Float[np.ndarray, "n K"], labels: Int[np.ndarray, " n"]) 
     return -heldout[np.arange(len(labels)), labels]
 
 
-def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, copies: Int[np.ndarray, " n"] | None = None
+) -> tuple[float, float]:
     """Mean of ``first - second`` (1, 0 or NaN per sample) over the samples that both predict, and its standard error."""
-    difference = (first - second)[~np.isnan(first - second)]
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
-    return float(difference.mean()), error
+    both = ~np.isnan(first - second)
+    difference, same = (first - second)[both], np.arange(len(first))[both] if copies is None else copies[both]
+    alone = len(np.unique(same)) < 2
+    error = np.sqrt(np.sum(together(deviations(difference, same), same) ** 2)) / len(difference)
+    return float(difference.mean()), float("inf") if alone else float(error)
 
 
 def choose_method(gathered: Gathered) -> tuple[Evidence, tuple[str, ...]]:
@@ -274,10 +282,10 @@ def choose_method(gathered: Gathered) -> tuple[Evidence, tuple[str, ...]]:
     chosen = gathered.probe
     reasons: list[str] = []
     for entry in gathered.trained():
-        gain, error = paired_difference(entry.correct, chosen.correct)
+        gain, error = paired_difference(entry.correct, chosen.correct, chosen.copies)
         said = f"{100 * gain:+.1f} ± {100 * error:.1f} points"
         if entry is gathered.everything and entry.losses is not None and chosen.losses is not None:
-            saved, unsure = paired_difference(chosen.losses, entry.losses)
+            saved, unsure = paired_difference(chosen.losses, entry.losses, chosen.copies)
             said = f"{100 * gain:+.1f} points, log loss {-saved:+.2f} ± {unsure:.2f} on {np.isfinite(entry.losses).sum()} samples"
             gain, error = saved if gain >= 0 else min(saved, 0.0), unsure
         verdict = "a tie, which goes to the cheaper" if abs(gain) <= error else "better" if gain > 0 else "worse"

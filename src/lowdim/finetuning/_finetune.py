@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from lowdim._balance import balanced_accuracy, majority_warnings
-from lowdim._intervals import wilson_interval
+from lowdim._intervals import independent, wilson_interval
 from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings, said_without_copies
+from lowdim.data._dataset import unseen_classes
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._bench import Bench, Fitted
@@ -208,7 +209,14 @@ def _measured(
         right = correct_of(logarithms, labels)
         accuracy.update({name: float(right.mean()), f"balanced_{name}": balanced_accuracy(right, labels)})
         warnings.extend(
-            majority_warnings(f"{name} accuracy", right, labels, data.classes, weighted=bench.class_weights)
+            majority_warnings(
+                f"{name} accuracy",
+                right,
+                labels,
+                data.classes,
+                weighted=bench.class_weights,
+                independent=data[name].independent,
+            )
         )
 
     judge("train", logarithms, bench.labels)
@@ -217,7 +225,7 @@ def _measured(
         outputs = [split_outputs(fitted.model, split, bench.network.preprocessing) for fitted in fits]
         logarithms = averaged([part[0] for part in outputs], weights)
         judge("test", logarithms, split.labels)
-        accuracy["interval"] = list(wilson_interval(accuracy["test"], len(np.unique(split.copies))))
+        accuracy["interval"] = list(wilson_interval(accuracy["test"], independent(split.copies)))
         copied = np.isin(split.contents, data["train"].contents)
         if 0 < copied.sum() < len(split):
             alone = accuracy_of(logarithms[~copied], split.labels[~copied])
@@ -225,10 +233,7 @@ def _measured(
             warnings.append(said_without_copies("test", accuracy["test"], alone))
         features = outputs[-1][1]
         values["test"] = None if features is None else nc1(features, split.labels, bench.classes)
-        unseen = sorted(set(split.labels.tolist()) - set(bench.labels.tolist()))
-        if unseen:
-            names = ", ".join(data.classes[label] for label in unseen[:5])
-            warnings.append(f"classes of the test split without training samples, always counted as wrong: {names}")
+        warnings += unseen_classes(data)
     parts = tuned_parts(model)
     trained = [sum(parameter.numel() for parameter in part.trained().values()) for part in parts]
     stores = {id(fitted.store): fitted.store for fitted in fits}.values()

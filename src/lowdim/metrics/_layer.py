@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from lowdim._random import child_seed
@@ -22,11 +23,13 @@ def _spectrum(sums: LayerSums) -> list[float]:
 
 def _chance(sums: LayerSums) -> float:
     generator = torch.Generator().manual_seed(child_seed(sums.seed, "chance"))
+    same = np.arange(len(sums.sample)) if sums.sample_copies is None else sums.sample_copies
+    alone = np.sort(np.unique(same, return_index=True)[1])
     try:
         return chance_variability(
-            sums.sample,
-            sums.sample_labels,
-            samples=sums.statistics.samples,
+            sums.sample[alone],
+            sums.sample_labels[alone],
+            samples=sums.statistics.samples * sums.independent,
             weighting=sums.weighting,
             unbiased=sums.unbiased,
             generator=generator,

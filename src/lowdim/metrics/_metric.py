@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -25,6 +26,8 @@ class LayerSums:
         left_out: Samples nearest to the mean of the rest of their class, and samples of which that could be told.
         sample: A stratified subsample of the features.
         sample_labels: Its labels.
+        sample_copies: A number for each of it, the same for identical ones; None where there are none.
+        independent: Per sample of the split: below 1 where some are copies of others.
         weighting: How classes count.
         unbiased: Whether class covariances are divided by one sample less.
         seed: Of whatever is drawn.
@@ -47,6 +50,8 @@ class LayerSums:
     compared: int
     sample: Float[Tensor, "m d"]
     sample_labels: Int[Tensor, " m"]
+    sample_copies: np.ndarray | None = None
+    independent: float = 1.0
     weighting: Weighting = "pooled"
     unbiased: bool = False
     left_out: tuple[int, int] = (0, 0)
@@ -56,7 +61,13 @@ class LayerSums:
     @cached_property
     def variability(self) -> Variability:
         """NC1 with what is needed to read it, and notes where it says little."""
-        whole = variability(self.statistics, self.scatter, weighting=self.weighting, unbiased=self.unbiased)
+        whole = variability(
+            self.statistics,
+            self.scatter,
+            weighting=self.weighting,
+            unbiased=self.unbiased,
+            independent=self.independent,
+        )
         possible = min(self.statistics.width, self.statistics.classes - 1)
         if whole.rank < possible:
             self.note(

@@ -12,7 +12,7 @@ def chance_variability(
     features: Float[Tensor, "m d"],
     labels: Int[Tensor, " m"],
     *,
-    samples: int | None = None,
+    samples: float | None = None,
     weighting: Weighting = "pooled",
     unbiased: bool = False,
     permutations: int = 20,
@@ -27,7 +27,7 @@ def chance_variability(
     Args:
         features: All samples, or a stratified subsample.
         labels: Their classes, 0 … K - 1; classes without a sample are ignored.
-        samples: Number of samples that the value is for; default the given ones.
+        samples: Number of independent samples that the value is for; default the given ones.
         weighting: As of the NC1 that stands beside it.
         unbiased: The same.
         permutations: At least 1; 20 give the median to a few percent.

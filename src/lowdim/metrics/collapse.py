@@ -105,6 +105,7 @@ def variability(
     weighting: Weighting = "pooled",
     divide_by_k: bool = False,
     unbiased: bool = False,
+    independent: float = 1.0,
 ) -> Variability:
     """NC1 as `within_class_variability` defines it, with its rank, cut-off, condition, noise share and class shares.
 
@@ -114,6 +115,7 @@ def variability(
         weighting: How classes count.
         divide_by_k: Divide by the number of classes.
         unbiased: Divide class covariances by one sample less.
+        independent: Independent samples per sample, for the noise share: below 1 where some are copies of others.
 
     Raises:
         EmptyClassError: If a class has no sample.
@@ -141,7 +143,7 @@ def variability(
         weights = 1 / (counts.sum() - statistics.classes * unbiased)
     parts = within * weights / span.eigenvalues
     value = float(parts.sum())
-    per_sample = statistics.classes / float((1 / counts).sum())
+    per_sample = independent * statistics.classes / float((1 / counts).sum())
     q = (within * weights).sum(dim=0)
     noisy = span.eigenvalues < 2 * q / per_sample
     share = parts.sum(dim=1) / value if value > 0 else torch.zeros(len(parts))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from lowdim._intervals import Z
+from lowdim._intervals import Z, together
 from lowdim.errors import InputError
 
 FOLDS = 5
@@ -22,7 +22,7 @@ class HeldOut:
     Attributes:
         r2: Mean over the outputs of 1 - squared error / squared deviation from the mean; 1 is all, below 0 is worse than the mean.
         by_output: The same of each output.
-        influence: What each sample adds to `r2`, to first order: the sum of squares is its variance under resampling.
+        influence: What each sample adds to `r2`, to first order, with its copies: the sum of squares is its variance under resampling.
 
     Example:
         >>> low, high = HeldOut(0.5, [0.5], np.full(100, 0.01)).interval
@@ -47,6 +47,7 @@ def heldout_ridge(
     test: tuple[Float[np.ndarray, "N d"], Float[np.ndarray, "N m"]] | None = None,
     *,
     copies: Int[np.ndarray, " n"] | None = None,
+    test_copies: Int[np.ndarray, " N"] | None = None,
     seed: int = 0,
 ) -> HeldOut:
     r"""$R^2$ of a ridge on samples that it has not seen: those of `test`, or each of the given ones by a ridge fitted to other folds.
@@ -58,7 +59,8 @@ def heldout_ridge(
         features: Fitted to.
         targets: One column per output.
         test: Judged on; default by cross-validation in five folds.
-        copies: A number per sample, the same for those that stay in one fold.
+        copies: A number per sample, the same for identical ones: they stay in one fold, and count once in the interval.
+        test_copies: The same of `test`.
         seed: Of the folds.
 
     Raises:
@@ -83,7 +85,7 @@ def heldout_ridge(
         if not (np.ptp(rows, axis=0) > 0).all():
             raise InputError("An output is constant, so no part of it can be explained. Leave it out.")
     if test is not None:
-        return _judged(_fitted(features, targets)(test[0]), test[1])
+        return _judged(_fitted(features, targets)(test[0]), test[1], test_copies)
     predictions = np.empty_like(targets, dtype=np.float64)
     groups = np.arange(len(targets)) if copies is None else np.unique(copies, return_inverse=True)[1]
     part = np.random.default_rng(seed).permutation(int(groups.max()) + 1)[groups] % FOLDS
@@ -93,7 +95,7 @@ def heldout_ridge(
             raise InputError("All samples are copies of each other, so none can be held out.")
         if held.any():
             predictions[held] = _fitted(features[~held], targets[~held])(features[held])
-    return _judged(predictions, targets)
+    return _judged(predictions, targets, copies)
 
 
 def _fitted(
@@ -111,9 +113,12 @@ def _fitted(
     return lambda rows: model.predict(np.asarray(rows, np.float64)).reshape(len(rows), -1)
 
 
-def _judged(predictions: np.ndarray, targets: np.ndarray) -> HeldOut:
+def _judged(predictions: np.ndarray, targets: np.ndarray, copies: np.ndarray | None) -> HeldOut:
     errors, deviations = (predictions - targets) ** 2, (targets - targets.mean(axis=0)) ** 2
     error, deviation = errors.mean(axis=0), deviations.mean(axis=0)
     by_output = 1 - error / deviation
     moved = error / deviation**2 * (deviations - deviation) - (errors - error) / deviation
-    return HeldOut(float(by_output.mean()), by_output.tolist(), moved.mean(axis=1) / len(targets))
+    influence = moved.mean(axis=1) / len(targets)
+    return HeldOut(
+        float(by_output.mean()), by_output.tolist(), influence if copies is None else together(influence, copies)
+    )

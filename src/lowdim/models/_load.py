@@ -19,7 +19,7 @@ from lowdim.models._hf import load_hf, load_text_encoder
 from lowdim.models._loaded import LoadedModel, fingerprint, unwrapped
 from lowdim.models._python import drawn_anew, load_factory
 from lowdim.models._timm import load_timm
-from lowdim.models._weights import load_strictly, read_weights
+from lowdim.models._weights import PICKLES, load_strictly, read_weights
 
 
 def runs_code(spec: str) -> bool:
@@ -230,6 +230,11 @@ def _unknown(spec: str) -> InputError | UsageError:
     if Path(spec).is_dir():
         return UsageError(
             f"{spec} is a folder: write timm:local-dir:{spec} if timm or the hub's download made it, hf:{spec} if `save_pretrained` did."
+        )
+    if Path(spec).suffix.lower() in {".safetensors", ".onnx", ".pt2", ".pkl", *PICKLES}:
+        return UsageError(
+            f"{spec} holds weights, and not the code that they are for. Name the network, timm:NAME or FILE.py:FUNCTION, and this file as its "
+            "weights (in a TOML file of candidates as weights = 'FILE')."
         )
     return UsageError(
         f"{spec!r} is no model lowdim knows. {did_you_mean(spec, [*DIGITS_CLASSES, 'features'])} "

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lowdim._files import read_json, verify_tensors
 from lowdim.errors import InputError, UsageError
 
-_PICKLES = frozenset({".pt", ".pth", ".bin", ".th", ".ckpt", ".tar"})
+PICKLES = frozenset({".pt", ".pth", ".bin", ".th", ".ckpt", ".tar"})
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _INDEX = ".index.json"
 _WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -39,9 +39,12 @@ def read_weights(path: Path, *, allow_pickle: bool = False, key: str | None = No
         UsageError: If the file is a pickle and pickles were not permitted, or has no table of this key.
         InputError: If the file is missing, damaged, not what its name says, or holds several tables and none was chosen.
     """
+    if path.is_dir():
+        index = next(iter(sorted(path.glob(f"*{_INDEX}")) or sorted(path.glob("*.safetensors"))), path / "FILE")
+        raise InputError(f"{path} is a folder: give {index}.")
     if not path.is_file():
         raise InputError(f"There is no weights file {path}.")
-    if path.suffix.lower() in _PICKLES:
+    if path.suffix.lower() in PICKLES:
         if not allow_pickle:
             raise UsageError(
                 f"{path.name} is a pickle, which can run code. Convert it to safetensors, or permit it with "
@@ -112,6 +115,15 @@ def _read_tables(path: Path) -> dict[str, dict[str, Tensor]]:
         if beside is not None:
             raise InputError(
                 f"{path} holds {beside[1]} beside tensors and is not loaded: it could run code. Save its state dict alone "
+                "(`torch.save(network.state_dict(), ...)`) where you trust it."
+            ) from error
+        if "TorchScript" in str(error):
+            raise InputError(
+                f"{path} is a TorchScript program, which is not run. Give the Python network that it was made from, and its state dict."
+            ) from error
+        if "WeightsUnpickler error" in str(error):
+            raise InputError(
+                f"{path} is damaged, or no file of tensors alone: it is not loaded, for it could run code. Save its state dict alone "
                 "(`torch.save(network.state_dict(), ...)`) where you trust it."
             ) from error
         why = " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
@@ -190,7 +202,8 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], where: str) 
         hint = adapter or _place_of(weights, module) or "Is it for another architecture?"
         raise InputError(f"{where} does not fit {type(module).__name__}: {problem}. {hint}")
     module.load_state_dict(weights)
-    return notes
+    broken = [name for name, tensor in module.named_parameters() if not bool(torch.isfinite(tensor).all())]
+    return (*notes, f"NaN or infinite numbers in the weights of {where}: {_some(broken)}") if broken else notes
 
 
 def _place_of(weights: Mapping[str, Tensor], module: nn.Module) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lowdim._balance import majority_warnings
+from lowdim._intervals import independent
 from lowdim.data._copies import said_without_copies
 from lowdim.data._finite import some
 from lowdim.data._labels import are_numbers
@@ -40,6 +41,7 @@ class Measured:
 
     split: str
     labels: np.ndarray
+    copies: np.ndarray
     present: np.ndarray
     moments: Mapping[Key, Moments]
     around: Mapping[Key, Around]
@@ -122,7 +124,10 @@ class Builder:
     def _count(self, measured: Measured, names: Sequence[str]) -> None:
         split, counts = measured.split, np.bincount(measured.labels)
         sizes = {"per_class_min": int(counts.min()), "per_class_max": int(counts.max())}
-        self.data.append({"split": split, "samples": len(measured.labels), "classes": len(names), **sizes})
+        alone = round(independent(measured.copies), 3)
+        self.data.append(
+            {"split": split, "samples": len(measured.labels), "independent": alone, "classes": len(names), **sizes}
+        )
         absent = [name for name in self.names if name not in names]
         if absent:
             self.warn(
@@ -180,6 +185,8 @@ class Builder:
             left_out=(int(around.left_out[0]), int(around.left_out[1])),
             sample=torch.stack(rows) if rows else torch.zeros(0, every.width),
             sample_labels=torch.from_numpy(measured.labels[positions]),
+            sample_copies=measured.copies[positions],
+            independent=independent(measured.copies) / len(measured.copies),
             weighting=self.recipe.weighting,
             unbiased=self.recipe.unbiased,
             seed=self.recipe.seed,
@@ -241,7 +248,9 @@ class Builder:
         correct = np.concatenate([np.arange(size) < hits for size, hits in zip(sizes, right, strict=True)]).astype(
             float
         )
-        for warning in majority_warnings(f"{split}, nearest class mean", correct, labels, names, weighted=True):
+        for warning in majority_warnings(
+            f"{split}, nearest class mean", correct, labels, names, weighted=True, independent=sums.independent
+        ):
             self.warn(warning)
         hardest = [(1.0 if row.ncc_accuracy is None else row.ncc_accuracy, -(row.nc1_share or 0)) for row in rows]
         self.classes += [rows[index] for index in sorted(range(len(rows)), key=hardest.__getitem__)]

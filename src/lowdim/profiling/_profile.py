@@ -17,7 +17,8 @@ from lowdim._preprocessing import Preprocessing
 from lowdim._processes import Processes
 from lowdim._random import child_seed
 from lowdim.data import Dataset, as_dataset
-from lowdim.data._copies import copy_warnings
+from lowdim.data._copies import copy_warnings, said_of_copies
+from lowdim.data._dataset import unseen_classes
 from lowdim.errors import InputError, ResourceError, UsageError, is_out_of_memory
 from lowdim.features import (
     FeatureCache,
@@ -137,7 +138,16 @@ def profile(
         seed=seed,
     )
     builder = Builder(stage.module, stage.names, stage.classes, recipe)
-    for warning in copy_warnings(data, list(stage.sources)) if isinstance(data, Dataset) else ():
+    if isinstance(data, Dataset):
+        said = [*(unseen_classes(data) if len(stage.sources) > 1 else []), *copy_warnings(data, list(stage.sources))]
+    else:
+        repeated = {
+            name: (source.copies != np.arange(len(source.labels))).sum() for name, source in stage.sources.items()
+        }
+        said = [
+            said_of_copies(name, count, len(stage.sources[name].labels)) for name, count in repeated.items() if count
+        ]
+    for warning in said:
         builder.warn(warning)
     with stage.open() as features:
         return _measure(builder, stage, data, features)
@@ -328,7 +338,18 @@ def _measure(builder: Builder, stage: Stage, data: Any, features: FeatureCache) 
         )
         items = data[name].items if isinstance(data, Dataset) else None
         builder.add(
-            Measured(name, stream.labels, unique[name][0], moments, around, head, suspects, items, stream.exponents)
+            Measured(
+                name,
+                stream.labels,
+                stream.source.copies,
+                unique[name][0],
+                moments,
+                around,
+                head,
+                suspects,
+                items,
+                stream.exponents,
+            )
         )
     return builder.result()
 

@@ -267,6 +267,7 @@ def _told(
                     fitted.targets,
                     others and (others.features[key].numpy(), others.targets),
                     copies=fitted.copies,
+                    test_copies=others and others.copies,
                     seed=child_seed(seed, "folds"),
                 ),
             )

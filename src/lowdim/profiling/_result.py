@@ -95,7 +95,7 @@ class Profile:
 
     Attributes:
         feature: What the network's feature is: ``layer``, ``pool``, ``width`` and ``why``.
-        data: Per split: samples, classes, per_class_min, per_class_max.
+        data: Per split: samples, independent (as how many they count in intervals: copies once), classes, per_class_min, per_class_max.
         accuracy: Of the network's own head, per split, where it has one for these classes.
         layers: One entry per layer, pooling and split, in order of computation.
         head: NC3 and NC4 of the head on the first split measured; empty without a head for these classes.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lowdim._balance import majority_warnings
 from lowdim._files import load_tensors, save_tensors
-from lowdim._intervals import FOLD_LOSS, Z, wilson_interval
+from lowdim._intervals import FOLD_LOSS, Z, deviations, independent, together, wilson_interval
 from lowdim._job import CACHE_BUDGET
 from lowdim.data import Dataset, Split, load_data
 from lowdim.data._copies import said_without_copies
@@ -63,8 +63,9 @@ class Evaluation:
         name: Of the candidate.
         scores: By name; a score that has no value is absent, and a warning says why.
         deviations: By score, its standard deviation under resampling of the samples.
-        influences: By score, what each sample of the split adds to it, centred within classes: the sum of squares is the score's
-            variance under resampling. After `rank` those of the ordering score alone.
+        influences: By score, what each sample of the split adds to it, centred within classes, with its copies: the sum of squares is the
+            score's variance under resampling. After `rank` those of the ordering score alone.
+        trials: By accuracy, how many independent predictions it is worth, for Wilson's interval.
         feature: What was measured: ``layer``, ``pool``, ``width`` and ``why``.
         layer: Its layer.
         width: Its feature dimension.
@@ -93,6 +94,7 @@ class Evaluation:
     scores: Mapping[str, float]
     deviations: Mapping[str, float]
     influences: Mapping[str, np.ndarray] = field(repr=False)
+    trials: Mapping[str, float]
     feature: Mapping[str, Any]
     layer: str
     width: int
@@ -109,14 +111,14 @@ class Evaluation:
 
     def interval(self, score: str) -> tuple[float, float] | None:
         """90 % interval of a score under resampling of the samples; None where it is not known."""
-        value, deviation, kind = self.scores.get(score), self.deviations.get(score), SCORES[score]
+        value, deviation, trials = self.scores.get(score), self.deviations.get(score), self.trials.get(score)
         if value is None:
             return None
-        if kind.trials is not None:
-            return wilson_interval(value, kind.trials(self))
+        if trials is not None:
+            return wilson_interval(value, trials)
         if deviation is None:
             return None
-        if kind.logarithmic and value > 0:
+        if SCORES[score].logarithmic and value > 0:
             factor = float(np.exp(Z * deviation / value))
             return value / factor, value * factor
         return value - Z * deviation, value + Z * deviation
@@ -211,6 +213,7 @@ def evaluate(
     return found.evaluation(
         scores=work.scores,
         influences=work.influences(),
+        trials=work.trials,
         width=work.statistics.width,
         samples=work.statistics.samples,
         probe_samples=work.probe_samples,
@@ -360,7 +363,9 @@ class _Work:
         self.moved: dict[str, np.ndarray] = {}
         """By score: a derivative by each sample's weight, or each sample's part of a mean over `sizes[score]` samples."""
         self.sizes: dict[str, int] = {}
-        self.labelled: dict[str, np.ndarray] = {}
+        self.labelled: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        """Labels and copies where they are not those of the split."""
+        self.trials: dict[str, float] = {}
         self.warnings: list[str] = []
         self.probe_samples = 0
 
@@ -409,11 +414,16 @@ class _Work:
             if isinstance(score, Score):
                 self.scores[name] = score.value
                 continue
+            copies, crossed = self.rows.split.copies, False
             if isinstance(score, SampleValues):
-                self.moved[name], self.labelled[name] = score.values, score.labels
+                copies, crossed = score.copies, score.crossed
+                self.moved[name], self.labelled[name] = score.values, (score.labels, copies)
             if score is not None:
-                self.sizes[name] = int(np.isfinite(self.moved[name]).sum())
+                known = np.isfinite(self.moved[name])
+                self.sizes[name] = int(known.sum())
                 self.scores[name] = float(np.nanmean(self.moved[name]))
+                if SCORES[name].share:
+                    self.trials[name] = independent(copies[known]) / (FOLD_LOSS if crossed else 1)
         for name in [name for name, value in self.scores.items() if not np.isfinite(value)]:
             self.warnings.append(f"no {name}: it is {self.scores.pop(name)}")
 
@@ -435,9 +445,11 @@ class _Work:
             self.warnings.append(f"the probe was fitted to {len(positions)} of {len(self.usable)} samples")
         right = np.full(len(labels), np.nan)
         right[positions] = head.correct(labels[positions])
-        crossed = SampleValues(right, labels)
+        crossed = SampleValues(right, labels, self.rows.split.copies, crossed=True)
         self.probe_samples = int(np.isfinite(right).sum() / FOLD_LOSS)
-        self.warnings += majority_warnings("the probe, cross-validated", right, labels)
+        self.warnings += majority_warnings(
+            "the probe, cross-validated", right, labels, independent=self.rows.split.independent
+        )
         if test is None:
             return ProbeOutcome(crossed, crossed)
         # A class without training samples cannot be predicted: its samples are misses.
@@ -455,8 +467,10 @@ class _Work:
         known, copied = np.isfinite(hits), np.isin(plain.split.contents, self.rows.split.contents)
         if 0 < (known & copied).sum() < known.sum():
             self.warnings.append(said_without_copies("test", hits[known].mean(), hits[known & ~copied].mean()))
-        self.warnings += majority_warnings("the probe on the test split", hits, plain.labels)
-        return ProbeOutcome(crossed, SampleValues(hits, plain.labels))
+        self.warnings += majority_warnings(
+            "the probe on the test split", hits, plain.labels, independent=plain.split.independent
+        )
+        return ProbeOutcome(crossed, SampleValues(hits, plain.labels, plain.split.copies, crossed=False))
 
     def _classifier(
         self, views: list[list[np.ndarray]], labels: np.ndarray, positions: np.ndarray, seed: int
@@ -480,10 +494,10 @@ class _Work:
         """By score; centred within classes, with the small-sample factor of a variance."""
         result: dict[str, np.ndarray] = {}
         for name, values in self.moved.items():
-            groups = self.labelled.get(name, self.labels.numpy())
+            groups, copies = self.labelled.get(name, (self.labels.numpy(), self.rows.split.copies))
             if SCORES[name].by_half:
                 groups = groups + self.classes * self.half.numpy()
-            result[name] = _centred(values, groups, np.isfinite(values)) / self.sizes.get(name, 1)
+            result[name] = _moved(values, groups, copies) / self.sizes.get(name, 1)
         return result
 
     def _batches(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
@@ -514,11 +528,10 @@ def _with_blocks(forward: Forward, feature: Feature, example: Inputs) -> Forward
     return more
 
 
-def _centred(values: np.ndarray, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    moved = np.zeros(len(values))
+def _moved(values: np.ndarray, labels: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """What each sample adds to a sum of these, NaN where it has no part, with its copies and centred within classes."""
+    moved, known = np.zeros(len(values)), np.isfinite(values)
     for label in np.unique(labels[known]):
         here = known & (labels == label)
-        count = int(here.sum())
-        if count > 1:
-            moved[here] = (values[here] - values[here].mean()) * np.sqrt(count / (count - 1))
-    return moved
+        moved[here] = deviations(values[here], copies[here])
+    return together(moved, copies)

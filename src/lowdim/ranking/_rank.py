@@ -19,7 +19,7 @@ from lowdim._names import short_names
 from lowdim._numbers import percent
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings
-from lowdim.data._dataset import Task
+from lowdim.data._dataset import Task, unseen_classes
 from lowdim.data._finite import some
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import InputError, LowdimError, NonFiniteError, UnreadableError, UsageError, did_you_mean
@@ -196,6 +196,10 @@ def rank(
             f"A race goes by {JUDGES['classification'][0]}, and spares forward passes, which saved features do not need: leave `race` out.",
             argument="race",
         )
+    present = np.unique(data[split].labels)
+    if task == "classification" and len(present) < 2:
+        which = f"one class ({data.classes[present[0]]})" if len(present) else "no class"
+        raise InputError(f"The {split} split has samples of {which}; ranking needs at least two.")
     tested = probe and probe_on == "test" and split == "train" and "test" in data.splits
     if race:
         order = nested_order(data[split].labels, seed)
@@ -283,6 +287,7 @@ def rank(
         failed=failed,
         warnings=(
             *notes,
+            *(unseen_classes(data) if tested and not data.outputs else []),
             *copy_warnings(data, [split, "test"] if tested else [split]),
             *_warnings(finished, by, judge),
         ),
@@ -425,7 +430,7 @@ def _warnings(places: Sequence[Place], by: str, judge: str) -> list[str]:
             f"{FEWEST_GROUPS}"
         )
     widths = sorted({place.evaluation.width for place in places})
-    if len(widths) > 1 and not SCORES[by].of_probe and SCORES[by].trials is None:
+    if len(widths) > 1 and not SCORES[by].of_probe and not SCORES[by].share:
         warnings.append(
             f"the candidates' features have {len(widths)} widths ({widths[0]} to {widths[-1]}); {by} depends on the width, so "
             "compare within equal width, or trust the probe"

@@ -67,7 +67,13 @@ def evaluate_regression(
     others = "test" if opened.on_test else None
     judged = crossed
     if others is not None:
-        judged = attempt("r2", lambda: heldout_ridge(hidden, targets[split], (found[others][1], targets[others])))
+        there, rows = found[others]
+        judged = attempt(
+            "r2",
+            lambda: heldout_ridge(
+                hidden, targets[split], (rows, targets[others]), test_copies=data[others].copies[there]
+            ),
+        )
     held |= {name: one for name, one in (("r2_cv", crossed), ("r2", judged)) if one is not None}
     scores |= {name: one.r2 for name, one in held.items()}
     collapse = attempt(
@@ -83,6 +89,7 @@ def evaluate_regression(
     return opened.evaluation(
         scores={name: scores[name] for name in SCORES if name in scores},
         influences=influences,
+        trials={},
         width=hidden.shape[1],
         samples=len(where),
         probe_samples=len(found[others or split][0]),

@@ -96,6 +96,10 @@ def _measure(result: Result) -> str:
         return _regressed(result)
     best = best_layer(result)
     if best is None:
+        if any(layer["max_per_class"] > 1 and layer["separation"] is None for layer in _of_split(result, -1)):
+            return (
+                "No layer tells the classes apart: their means are the same everywhere, as where features are constant."
+            )
         return "No layer could be judged on held-out samples: there are too few of them in each class."
     last = [layer for layer in _of_split(result, -1) if layer["pool"] == best["pool"]][-1]
     ratio = _ratio(best["nc1_heldout"], best["nc1_chance"])
@@ -105,7 +109,7 @@ def _measure(result: Result) -> str:
         return f"{the_classes} separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
     entry = result["data"][-1]
     interval, largest = (
-        wilson_interval(best["ncc_accuracy"], entry["samples"]),
+        wilson_interval(best["ncc_accuracy"], entry["independent"]),
         entry["per_class_max"] / entry["samples"],
     )
     right = f"{percent(best['ncc_accuracy'])} of the {best['split']} samples{between(interval)}"
@@ -181,7 +185,8 @@ def _rank(result: Result) -> str:
     ties = [names[row["model"]] for row in rows[1:] if row["rank"] == best["rank"]]
     tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
     if len(rows) == 1:
-        return f"{names[best['model']]} is the only candidate{said}."
+        others = f" of {1 + len(result['failed'])} that could be scored" if result.get("failed") else ""
+        return f"{names[best['model']]} is the only candidate{others}{said}."
     return f"{names[best['model']]} suits this data best{said}.{tied}"
 
 

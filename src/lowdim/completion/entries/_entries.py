@@ -173,18 +173,20 @@ class Entries:
         Returns:
             ``(n,)``, positive.
         """
-        overall = float(np.std(self.values))
-        size = float(np.max(np.abs(self.values)))
-        if overall <= 1e-12 * size:
-            overall = size if size > 0 else 1.0
+        overall = self._overall_scale
         if not each:
             return np.full(self.shape[1], overall)
-        counts, n = np.maximum(self.col_counts, 1), self.shape[1]
-        mean = np.bincount(self.cols, self.values, n) / counts
-        centred = (self.values - mean[self.cols]) ** 2
-        scale = np.sqrt(np.bincount(self.cols, centred, n) / counts)
+        counts, squares = np.maximum(self.col_counts, 1), np.empty(self.shape[1])
+        mean = self.column_sums() / counts
+        _kernels.squares_by_column(self.cols, self.values, mean, squares)
+        scale = np.sqrt(squares / counts)
         constant = scale <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
         return np.where(constant, overall, scale)
+
+    @cached_property
+    def _overall_scale(self) -> float:
+        overall, size = float(np.std(self.values)), float(np.max(np.abs(self.values)))
+        return overall if overall > 1e-12 * size else size or 1.0
 
     @property
     def row_counts(self) -> NDArray[np.int64]:
@@ -196,19 +198,23 @@ class Entries:
         """(n,) number of observed entries in each column."""
         return np.diff(self.col_start)
 
-    @property
+    @cached_property
     def col_start(self) -> NDArray[np.int64]:
         """(n + 1,): column ``j`` is at ``col_start[j]:col_start[j + 1]`` of the column-major order."""
-        return self._by_columns[0]
-
-    @property
-    def col_rows(self) -> NDArray[np.int32]:
-        """(``|Omega|``,) the row of each entry, in column-major order."""
-        return self._by_columns[1]
+        start = np.empty(self.shape[1] + 1, np.int64)
+        _kernels.bucket_starts(self.cols, start)
+        return start
 
     @cached_property
-    def _by_columns(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        return self.by_columns(self.cols)[:2]
+    def col_rows(self) -> NDArray[np.int32]:
+        """(``|Omega|``,) the row of each entry, in column-major order."""
+        return self.by_columns(self.cols)[1]
+
+    def column_sums(self, effects: NDArray[np.floating[Any]] | None = None) -> NDArray[np.float64]:
+        """(n,) sums over each column of its entries, less the `effects` (m,) of their rows."""
+        sums, effects = np.empty(self.shape[1]), np.zeros(self.shape[0]) if effects is None else effects
+        _kernels.sums_by_column(self.row_start, self.cols, self.values, effects, sums)
+        return sums
 
     def by_columns(self, values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
         """``col_start``, ``col_rows`` and these values (``|Omega|``,), in row-major order, brought into column-major order."""
@@ -250,15 +256,22 @@ class Entries:
     def with_values(self, values: NDArray[np.float64]) -> "Entries":
         """The same positions with other values, (``|Omega|``,) in row-major order."""
         changed = Entries(self.rows, self.cols, values, self.shape, self.row_start)
-        if "_by_columns" in self.__dict__:
-            changed.__dict__["_by_columns"] = self._by_columns
+        vars(changed).update((name, kept) for name, kept in vars(self).items() if name in ("col_start", "col_rows"))
         return changed
+
+    def divided(self, scale: NDArray[np.floating[Any]]) -> "Entries":
+        """The same positions with the values of each column divided by its `scale` (n,)."""
+        same = bool((scale == scale[0]).all())
+        if same and scale[0] == 1:
+            return self
+        return self.with_values(self.values / (scale[0] if same else scale[self.cols]))
 
     def select(self, keep: NDArray[np.bool_]) -> "Entries":
         """The entries where ``keep`` (``|Omega|``,) is true, as a matrix of the same shape."""
-        start = np.empty_like(self.row_start)
-        _kernels.kept_start(self.row_start, keep, start)
-        return Entries(self.rows[keep], self.cols[keep], self.values[keep], self.shape, start)
+        size, start = int(np.count_nonzero(keep)), np.empty_like(self.row_start)
+        rows, cols, values = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size)
+        _kernels.keep_entries(self.row_start, keep, self.cols, self.values, start, rows, cols, values)
+        return Entries(rows, cols, values, self.shape, start)
 
 
 def _as_numbers(name: str, data: ArrayLike) -> NDArray[Any]:

@@ -124,11 +124,33 @@ def drop_repeats(start: Any, cols: Any, values: Any) -> Any:
 
 
 @kernel
-def kept_start(start: Any, keep: Any, out: Any) -> None:
-    """Where the rows begin when only some entries are kept."""
+def keep_entries(
+    start: Any, keep: Any, cols: Any, values: Any, out_start: Any, out_rows: Any, out_cols: Any, out_values: Any
+) -> None:
+    """Some of the entries, and where their rows begin."""
     kept = 0
     for i in range(start.size - 1):
-        out[i] = kept
+        out_start[i] = kept
         for t in range(start[i], start[i + 1]):
-            kept += keep[t]
-    out[-1] = kept
+            if keep[t]:
+                out_rows[kept], out_cols[kept], out_values[kept] = i, cols[t], values[t]
+                kept += 1
+    out_start[-1] = kept
+
+
+@kernel
+def sums_by_column(start: Any, cols: Any, values: Any, effects: Any, sums: Any) -> None:
+    """The sum over each column of its values less the effects of their rows."""
+    sums[:] = 0.0
+    for i in range(start.size - 1):
+        for t in range(start[i], start[i + 1]):
+            sums[cols[t]] += values[t] - effects[i]
+
+
+@kernel
+def squares_by_column(cols: Any, values: Any, means: Any, squares: Any) -> None:
+    """The sum over each column of the squared differences from its mean."""
+    squares[:] = 0.0
+    for t in range(cols.size):
+        difference = values[t] - means[cols[t]]
+        squares[cols[t]] += difference * difference

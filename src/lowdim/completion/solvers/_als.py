@@ -113,7 +113,7 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
     search, fit = searches[best], fits[best]
     units = settings.units
     one_scale = False
-    if units is not None and search.check(fit, entries, held).is_uniform(units):
+    if units is not None and search.is_uniform(fit, units):
         one_scale = True  # dividing the columns has made the noise uneven, which is not in the model
         entries = entries.with_values(entries.values * units[entries.cols])
         search, fit = search.rescaled(fit, entries, held, units)
@@ -123,7 +123,9 @@ def solve_als(entries: Entries, held: Mask, settings: Settings, start: Completio
     if isinstance(start, FactorCompletion) and (start.left.shape, start.biased) == model:
         fit = replace(fit, left=start.left, right=start.right)
     problem = TwoOrders.of(entries, search.mean)
-    fit = alternate(problem, fit.left, fit.right, biased=search.biased, strength=strength, settings=settings)
+    fit = alternate(
+        problem, fit.left, fit.right, biased=search.biased, strength=strength, settings=settings, soon=STALL
+    )
     return Solved(_completion(fit, problem, search.mean, search.biased), held_out, one_scale=one_scale)
 
 
@@ -149,7 +151,13 @@ def alternate(
     else:
         decay = np.zeros(right.shape[1], right.dtype)
         residual = min(problem.relative_residual(left, right, biased), 1.0)
-        lowest, relaxation, stalled, sweep, fall = residual, 1.0, 0, 0, 0.0
+        lowest, relaxation, stalled, sweep, fall = (
+            math.inf,
+            1.0,
+            0,
+            0,
+            0.0,
+        )  # the start may fit better, under less decay
     while sweep == 0 or (
         sweep < settings.iterations and not _has_stalled(stalled, residual) and residual > settings.tolerance / 2
     ):
@@ -165,7 +173,8 @@ def alternate(
         relaxing = residual < RELAXED_BELOW and previous > 0  # 0: the start fits exactly
         relaxation = _relaxation(relaxation, residual / previous) if relaxing else 1.0
         before, fall = fall, previous - residual
-        over = residual > (1 - STALL) * lowest or fall**2 < soon * residual * (before - fall)
+        over = residual > (1 - STALL) * lowest or abs(fall) < STALL * residual
+        over = over or fall**2 < soon * residual * (before - fall)
         stalled = stalled + 1 if over else 0
         lowest = min(lowest, residual)
         numbers = np.array([residual, lowest, relaxation, stalled, sweep, fall])
@@ -281,12 +290,13 @@ class _Search:
     @staticmethod
     def of(training: Entries, entries: Entries, held: Mask, biases: Biases | None, settings: Settings) -> "_Search":
         mean = biases.mean if biases is not None else 0.0
-        values = entries.values[held]
+        places = np.flatnonzero(held)
+        values = entries.values[places]
         return _Search(
             TwoOrders.of(training, mean),
             mean,
             biases,
-            (entries.rows[held], entries.cols[held], values),
+            (entries.rows[places], entries.cols[places], values),
             root_mean_square(values - mean),
             max(min(settings.max_rank, min(entries.shape) - 1), 1),
             settings,
@@ -297,12 +307,22 @@ class _Search:
         return self.biases is not None
 
     def fit(self, rank: int) -> Fit:
-        left, right = spectral_start(self.problem, rank, self.biases, self.settings.seed)
+        return self._from(*spectral_start(self.problem, rank, self.biases, self.settings.seed))
+
+    def _from(self, left: Array, right: Array) -> Fit:
         return alternate(self.problem, left, right, biased=self.biased, strength=0.0, settings=self.settings, soon=SOON)
 
     def error(self, fit: Fit) -> float:
         rows, cols, values = self.held
         return root_mean_square(values - self.mean - pair_products(fit.left, fit.right, rows, cols, self.biased))
+
+    def is_uniform(self, fit: Fit, units: Array) -> bool:
+        """As `HeldOut.is_uniform`, of about `SAMPLE` held-out entries, or all."""
+        rows, cols, values = self.held
+        step = max(1, values.size // SAMPLE)
+        rows, cols, values = rows[::step], cols[::step], values[::step]
+        predictions = self.mean + pair_products(fit.left, fit.right, rows, cols, self.biased)
+        return HeldOut(cols, values, predictions, np.zeros_like(values)).is_uniform(units)
 
     def check(self, fit: Fit, entries: Entries, held: Mask) -> HeldOut:
         return HeldOut.of(_completion(fit, self.problem, self.mean, self.biased), entries, held)
@@ -340,7 +360,8 @@ class _Search:
         fitting = [r for r, error in enumerate(errors, 1) if error <= allowed]
         if not fitting or fitting[0] == columns:
             return best
-        return self._polished(_truncated(left, right, fitting[0], self.biased), 0.0)
+        lower = _truncated(left, right, fitting[0], self.biased)
+        return self._from(lower.left, lower.right)
 
     def best_strength(self, fit: Fit) -> tuple[Fit, float]:
         """The strength of the decay that predicts held-out entries best, in units of the Bayesian one, and a fit that has it."""
@@ -349,44 +370,46 @@ class _Search:
         sizes, p = singular_values(_completion(fit, self.problem, 0.0, self.biased).factors), 2 / self.settings.depth
         middle = float(np.exp(np.mean(np.log(np.maximum(sizes, 1e-12)))))
         unit = _noise(fit, self.problem, self.biased) ** 2 * math.sqrt(math.prod(self.problem.shape)) / (p * middle**p)
-        trial, strength = self._trial(fit), 0.0
-        least = trial(strength)
-        for factor in STRENGTHS:
-            error = trial(factor * unit)
-            if not error <= least:  # on the plateau, small ones are the same
-                break
-            least, strength = error, factor * unit
-        return self._polished(fit, strength, sweeps=1), strength
-
-    def _trial(self, fit: Fit) -> Callable[[float], float]:
-        """The held-out error under a strength, of some lines of the longer side, solved for given the other side."""
         problem, rows = self.problem, self.problem.shape[0] >= self.problem.shape[1]
         left, right, sizes = balanced(fit.left, fit.right, self.biased)
         residual = problem.relative_residual(left, right, self.biased)
+
+        def decay(strength: float) -> Array:
+            out = np.zeros(right.shape[1], right.dtype)
+            out[: sizes.size] = _decay(sizes, strength, problem, residual, self.settings.depth)
+            return out
+
+        trial, strength = self._trial(right if rows else left, rows), 0.0
+        least = trial(decay(strength))
+        for factor in STRENGTHS:
+            error = trial(decay(factor * unit))
+            if not error <= least:  # on the plateau, small ones are the same
+                break
+            least, strength = error, factor * unit
+        solved = _half(problem, right if rows else left, decay(strength), self.biased, rows=rows)
+        left, right = (solved, right) if rows else (left, solved)
+        return replace(fit, left=left, right=right, decay=decay(strength)), strength
+
+    def _trial(self, given: Array, rows: bool) -> Callable[[Array], float]:
+        """The held-out error under a decay, of some rows (or columns), solved for given the factors of the other side."""
+        problem = self.problem
         own, other, truth = self.held if rows else (self.held[1], self.held[0], self.held[2])
         order = (problem.row_start, problem.cols, problem.by_row)
         if not rows:
-            order, right = (problem.col_start, problem.rows, problem.by_col), left
+            order = (problem.col_start, problem.rows, problem.by_col)
         step = max(1, own.size // JUDGES)
         judged, counts = own % step == 0, np.diff(order[0])
         known = np.repeat(np.arange(counts.size) % step == 0, counts)
         start = np.concatenate([[0], np.cumsum(counts[::step])])
         others, values = order[1][known], order[2][known]
         own, other, truth = own[judged] // step, other[judged], truth[judged] - self.mean
-        out, decay = np.empty((start.size - 1, right.shape[1]), right.dtype), np.zeros(right.shape[1], right.dtype)
+        out = np.empty((start.size - 1, given.shape[1]), given.dtype)
 
-        def error(strength: float) -> float:
-            decay[: sizes.size] = _decay(sizes, strength, problem, residual, self.settings.depth)
-            solve_rows(start, others, values, right, decay, biased=self.biased, out=out)
-            return root_mean_square(truth - pair_products(out, right, own, other, self.biased))
+        def error(decay: Array) -> float:
+            solve_rows(start, others, values, given, decay, biased=self.biased, out=out)
+            return root_mean_square(truth - pair_products(out, given, own, other, self.biased))
 
         return error
-
-    def _polished(self, fit: Fit, strength: float, sweeps: int | None = None) -> Fit:
-        settings = replace(self.settings, iterations=sweeps) if sweeps else self.settings
-        return alternate(
-            self.problem, fit.left, fit.right, biased=self.biased, strength=strength, settings=settings, soon=SOON
-        )
 
 
 def _truncated(left: Array, right: Array, rank: int, biased: bool) -> Fit:
@@ -442,7 +465,7 @@ def noise_free(entries: Entries, settings: Settings) -> bool:
     rank = entries.affordable_rank(settings.max_rank, PROBE_OVERSAMPLING)
     if min(entries.shape) < 2 or entries.oversampling(rank) < PROBE_OVERSAMPLING:
         return False
-    means = np.bincount(entries.cols, entries.values, entries.shape[1]) / np.maximum(entries.col_counts, 1)
+    means = entries.column_sums() / np.maximum(entries.col_counts, 1)
     centred = entries.with_values(entries.values - means[entries.cols])
     if np.std(centred.values) == 0:
         return False

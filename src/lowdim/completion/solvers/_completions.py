@@ -268,26 +268,32 @@ def fit_biases(entries: Entries, start: Biases | None = None) -> Biases:
     have taken their degrees of freedom. A `start` from most of the same entries saves sweeps and changes nothing else.
     """
     mean = float(entries.values.mean())
-    centred, (m, n) = entries.values - mean, entries.shape
-    col_start, col_rows, by_col = entries.by_columns(centred)
-    row_counts, col_counts = entries.row_counts, np.diff(col_start)
-    spread = float(np.std(centred))
+    centred, (m, n) = entries.with_values(entries.values - mean), entries.shape
+    row_counts, col_counts = entries.row_counts, entries.col_counts
+    spread = float(np.std(centred.values))
     rows, noise = (np.zeros(m), spread) if start is None else (start.rows, start.noise)
     cols, squares, level = np.zeros(n), np.empty(m), 0.0  # level: of the mean above that of the entries
     row_damping, col_damping, sweeps, converged = float("inf"), float("inf"), 0, False
     while sweeps < SWEEPS and not converged:
         sweeps += 1
         before = rows, cols
-        sums = _residual_sums(col_start, col_rows, by_col, rows + level)
+        sums = centred.column_sums(rows + level)
         col_damping = _damping(sums, col_counts, noise)
         cols, shift = _centred(_shrunk(sums, col_counts, col_damping), col_counts)
         level += shift
-        sums = _residual_sums(entries.row_start, entries.cols, centred, cols + level)
+        sums = _residual_sums(entries.row_start, entries.cols, centred.values, cols + level)
         row_damping = _damping(sums, row_counts, noise)
         rows, shift = _centred(_shrunk(sums, row_counts, row_damping), row_counts)
         level += shift
         run_rows(
-            add_squares, entries.row_start, PASS * entries.size, entries.cols, centred, rows + level, cols, squares
+            add_squares,
+            entries.row_start,
+            PASS * entries.size,
+            entries.cols,
+            centred.values,
+            rows + level,
+            cols,
+            squares,
         )
         taken = 1 + _shrunk(1.0 * row_counts, row_counts, row_damping).sum()  # degrees of freedom
         taken += _shrunk(1.0 * col_counts, col_counts, col_damping).sum()
@@ -328,7 +334,7 @@ def _damping(sums: Array, counts: Indices, noise: float) -> float:
 
 
 def _residual_sums(start: Any, others: Indices, values: Array, effects: Array) -> Array:
-    """The sum over each row (or column) of its values less the effects of their columns (or rows)."""
+    """The sum over each row of its values less the effects of their columns."""
     sums = np.empty(start.size - 1)
     run_rows(add_residuals, start, PASS * others.size, others, values, effects, sums)
     return sums

@@ -129,8 +129,9 @@ class HeldOut:
     @staticmethod
     def of(completion: Completion, entries: Entries, held: Mask) -> "HeldOut":
         """The predictions of a completion that was fitted without the held entries."""
-        rows, cols = entries.rows[held], entries.cols[held]
-        return HeldOut(cols, entries.values[held], completion.predict(rows, cols), completion.deviation(rows, cols))
+        places = np.flatnonzero(held)
+        rows, cols = entries.rows[places], entries.cols[places]
+        return HeldOut(cols, entries.values[places], completion.predict(rows, cols), completion.deviation(rows, cols))
 
     @property
     def rmse(self) -> float:
@@ -359,7 +360,8 @@ def hold_out(entries: Entries, share: float, seed: int, part: int = 0, *, last: 
     for index, counts in ((entries.rows, entries.row_counts), (entries.cols, entries.col_counts)):
         taken = np.bincount(index[held], minlength=counts.size)
         emptied = (taken == counts) & (counts > 0)
-        held &= ~emptied[index]
+        if emptied.any():
+            held &= ~emptied[index]
     return held
 
 

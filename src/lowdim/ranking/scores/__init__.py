@@ -1,6 +1,5 @@
 """The scores of `rank`, one record each, in the order in which they are told."""
 
-from lowdim._intervals import FOLD_LOSS
 from lowdim.metrics import nearest_mean
 from lowdim.ranking.scores._kind import SampleMean, ScoreKind, Sums
 from lowdim.ranking.scores.discriminant import discriminant_log_probability
@@ -43,15 +42,15 @@ _KINDS = [
     ScoreKind("sfda", 1, "SFDA-type", "Mean log probability of the classes under a discriminant that has not seen the sample.",
         _discriminant),
     ScoreKind("ncc_accuracy", 1, "NCC accuracy", "Share of samples nearest to the mean of their own class.",
-        _nearest_mean, trials=lambda found: found.samples),
+        _nearest_mean, share=True),
     ScoreKind("leep", 1, "LEEP", "Log probability of the labels given the network's own class probabilities, in nats.",
         lambda s: source_mean(s, "leep")),
     ScoreKind("nce", 1, "NCE", "Minus the entropy of the labels given the network's most probable class, in nats.",
         lambda s: source_mean(s, "nce")),
     ScoreKind("probe_cv_accuracy", 1, "probe, cross-validated", "Of samples by a frozen head that has not seen them.",
-        lambda s: s.probe and s.probe.crossed, trials=lambda found: found.samples / FOLD_LOSS, of_probe=True),
+        lambda s: s.probe and s.probe.crossed, share=True, of_probe=True),
     ScoreKind("probe_accuracy", 1, "probe accuracy", "Of the frozen head on the test split, or by cross-validation.",
-        lambda s: s.probe and s.probe.judged, trials=lambda found: found.probe_samples, of_probe=True),
+        lambda s: s.probe and s.probe.judged, share=True, of_probe=True),
     ScoreKind("r2_cv", 1, "R², cross-validated", "Of a ridge on the feature, on samples that it has not seen.",
         of_probe=True, task="regression"),
     ScoreKind("r2", 1, "R²", "Of the ridge on the test split, or by cross-validation.", of_probe=True, task="regression"),

@@ -13,7 +13,6 @@ from lowdim.errors import InputError
 from lowdim.statistics import ClassStatistics
 
 if TYPE_CHECKING:
-    from lowdim.ranking._evaluate import Evaluation
     from lowdim.ranking.scores.source import SourceTable
 
 Influence = Callable[[Float[Tensor, "n d"], Int[Tensor, " n"]], Float[Tensor, " n"]]
@@ -57,10 +56,14 @@ class SampleValues:
     Attributes:
         values: One per sample.
         labels: Of these samples.
+        copies: A number per sample, the same for identical ones.
+        crossed: Whether they are by cross-validation.
     """
 
     values: np.ndarray
     labels: np.ndarray
+    copies: np.ndarray
+    crossed: bool
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class ScoreKind:
         title: In tables and figures.
         explanation: What it is, in one sentence.
         measure: Its value; None where it does not apply; raises `InputError` where it has none, and the reader is told why.
-        trials: Of an accuracy: how many independent predictions it is worth, for Wilson's interval.
+        share: Whether it is a share of the samples, whose interval is Wilson's.
         logarithmic: Whether its interval and its differences are those of its logarithm.
         by_half: Whether its influence takes labels ``k`` in the first half of the samples and ``K + k`` in the second.
         of_probe: Whether it needs the probe.
@@ -124,7 +127,7 @@ class ScoreKind:
     measure: Callable[[Sums], Score | SampleMean | SampleValues | None] = field(
         default_factory=lambda: lambda sums: None
     )
-    trials: "Callable[[Evaluation], float] | None" = None
+    share: bool = False
     logarithmic: bool = False
     by_half: bool = False
     of_probe: bool = False

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lowdim.errors import EmptyClassError
 from lowdim.metrics import heldout_variability, within_class_variability
 from lowdim.ranking.scores._kind import Score, pooled_scatter
 from lowdim.statistics import BetweenSpan, ClassStatistics, SpanScatter, between_span
@@ -59,6 +60,8 @@ def heldout_class_variability(first: ClassStatistics, second: ClassStatistics) -
         >>> round(heldout_class_variability(first, second).value, 12)  # (1 / 1 + 1 / 4) / 2
         0.625
     """
+    if int(torch.minimum(first.counts, second.counts).min()) == 0:
+        raise EmptyClassError("The held-out NC1 needs two different samples of every class.")
     classes = first.classes
     pairs: list[tuple[ClassStatistics, SpanScatter]] = []
     parts: list[Callable[[Tensor, Tensor, int], Tensor]] = []
