@@ -203,18 +203,16 @@ def column_of_texts(
                 )
             values = np.full(len(cells), np.nan)
             values[known] = numbers.values
-            compact = (
-                _compact(name, known, values[known], numbers.write, numbers.read, stripped) if kind is None else None
-            )
-            if compact and any(map(_DIGITS.fullmatch, texts)):  # rather than $202101 or 202,101
-                return compact
+            dates = dates_in_numbers(name, values[known], numbers.write, numbers.read) if kind is None else None
+            if dates and any(map(_DIGITS.fullmatch, texts)):  # rather than $202101 or 202,101
+                return _dated(name, known, dates, stripped)
             column = _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
             return replace(column, read=numbers.read, why="; ".join(filter(None, [column.why, numbers.why])))
     if kind in (None, "date") and texts:
         dates = dates_of_texts(texts, day_first=form.day_first)
         dates = compact_dates(texts, name) if dates is None and kind == "date" else dates
         if dates is not None:
-            return _dated(name, known, dates)
+            return _dated(name, known, dates, stripped)
     if kind is not None or {text.lower() for text in texts} not in _BOOLEANS:
         known = np.array([cell.lower() not in MISSING_TEXT and cell.lower() not in marked for cell in stripped], bool)
         texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
@@ -242,11 +240,13 @@ def _unprotected(cell: str) -> str:
     return _PROTECTED.sub(r"\1", cell)
 
 
-def dates_in_numbers(name: str, values: Array) -> tuple[Dates, int] | None:
-    """The dates that numbers spell, as 20240131, and with how many decimals; None where they are no dates, or names.
+def dates_in_numbers(
+    name: str, values: Array, write: Callable[[float], Any] = float, read: Callable[[str], float] = float
+) -> Dates | None:
+    """The dates that numbers spell, as 20240131, written and read as these are; None where they are no dates, or names.
 
     Example:
-        >>> dates_in_numbers("x", np.array([202112.0, 202201.0]))[0].why, dates_in_numbers("x", np.array([1.5, 2.5]))
+        >>> dates_in_numbers("x", np.array([202112.0, 202201.0])).why, dates_in_numbers("x", np.array([1.5, 2.5]))
         ('read as %Y%m', None)
     """
     decimals = 0 if (values % 1 == 0).all() else 2
@@ -256,31 +256,11 @@ def dates_in_numbers(name: str, values: Array) -> tuple[Dates, int] | None:
     if _NEVER_FILLED.search(name) or _CODE_NAME.search(name):
         return None
     dates = compact_dates([f"{value:.{decimals}f}" for value in values], name)
-    return None if dates is None else (dates, decimals)
-
-
-def _compact(
-    name: str,
-    known: Mask,
-    values: Array,
-    write: Callable[[float], Any],
-    read: Callable[[str], float],
-    cells: Sequence[Any],
-) -> Column | None:
-    """A column of numbers that spell dates, between which no others lie; None where they do not."""
-    found = dates_in_numbers(name, values)
-    if found is None:
-        return None
-    dates, decimals = found
-    spelt = replace(
+    return dates and replace(
         dates,
         write=lambda day: write(float(dates.write(day))),
         read=lambda text: dates.read(f"{read(text):.{decimals}f}"),
     )
-    column = _dated(name, known, spelt)
-    beside = known.copy()
-    beside[known] = np.isnan(dates.days)
-    return _with_words(column, beside, cells) if beside.any() else column
 
 
 def _is_beside(text: str) -> bool:
@@ -313,12 +293,15 @@ def _named_code(name: str, texts: Sequence[str], numbers: Numbers) -> bool:
     return are_codes(texts) or (numbers.whole and _CODE_NAME.search(name) is not None)
 
 
-def _dated(name: str, known: Mask, dates: Dates) -> Column:
+def _dated(name: str, known: Mask, dates: Dates, cells: Sequence[Any]) -> Column:
+    """A column of dates, of which some cells may be none and stay as they are."""
     days = np.full(len(known), np.nan)
     days[known] = dates.days
     if len(np.unique(dates.days)) == 1:
         return Column(name, "constant", known, np.empty((len(known), 0)), (), dates.write)
-    return Column(name, "date", known, days[:, None], (), dates.write, dates.why, dates.read)
+    column = Column(name, "date", known, days[:, None], (), dates.write, dates.why, dates.read)
+    beside = known & np.isnan(days)
+    return _with_words(column, beside, cells) if beside.any() else column
 
 
 def column_of_values(
@@ -422,10 +405,10 @@ def _of_numbers(
         return Decimal(f"{value:.{places}f}")
 
     write = decimal if exact else int if integers else _rounded(found)
-    if kind in (None, "date") and found:
-        compact = _compact(name, known, numbers[known], write, lambda text: number_of(text, Form()), values.tolist())
-        if compact is not None or kind == "date":
-            return compact
+    if kind in (None, "date"):
+        dates = dates_in_numbers(name, numbers[known], write, lambda text: number_of(text, Form()))
+        if dates is not None or kind == "date":
+            return dates and _dated(name, known, dates, values.tolist())
     return _numeric(name, numbers, known, whole, write, kind, first)
 
 
