@@ -615,6 +615,7 @@ BELOW = {
     "longer": "\na,b\n" + 30 * "7,3\n",
     "with a title": "\nTable 2: prices\nitem,price,tax\na,3,1\nb,4,2\n",
     "of one column": "\nprices\n3\n4\n",
+    "of words that come again": "\nitem,price,kind\na,3,new\nb,4,new\n",
     "and a third": "\nitem,price\na,3\n\na,b,c\n7,3,1\n",
 }
 
@@ -639,6 +640,12 @@ def test_another_table_below_is_left_and_said(tmp_path: Path, name: str) -> None
 def test_what_follows_a_gap_may_be_the_same_table(tmp_path: Path, more: str) -> None:
     rows = [f"{(7 * i) % 11},{'' if i == 3 else i * i},{i}.5" for i in range(10)]
     assert "another" not in read(tmp_path, "a.csv", "\n".join(["x,y,z", *rows, more])).form
+
+
+def test_another_table_below_one_of_words(tmp_path: Path) -> None:
+    rows = [f"N{i},{'ABC'[i % 3]}x,{'uv'[i % 2]}w" for i in range(12)]
+    source = read(tmp_path, "a.csv", "\n".join(["name,city,kind", *rows, "", "item,price", "a,3", "b,4", ""]))
+    assert source.form == "another table from line 15 on, left as it is"
 
 
 def test_a_header_that_comes_again_is_no_row(tmp_path: Path) -> None:
@@ -723,6 +730,17 @@ def test_a_sheet_as_people_have_it(tmp_path: Path, groups: list[object]) -> None
     assert [column.kind for column in table.columns] == ["id", "number", "integer", "integer", "number"]
     assert "rows that hold totals of others, or notes, stay as they are: 22" in table.notes
     assert np.isnan(table.matrix[[10, 21]]).all() and np.isfinite(table.matrix[:10, 0]).all()
+
+
+def test_a_few_lines_above_a_larger_table_are_none(tmp_path: Path) -> None:
+    rows = [[(7 * i) % 11, None if i == 3 else i + 0.5] for i in range(12)]
+    head: list[list[object]] = [["Station", "Berlin"], ["Elevation", 34], [], ["day", "rain"]]
+    book = sheet(tmp_path, [*head, *rows])
+    lines = [",".join("" if cell is None else str(cell) for cell in row) for row in [*head, *rows]]
+    text = read(tmp_path, "a.csv", "\n".join(lines))
+    for source in (book, text):
+        assert list(source.names) == ["day", "rain"] and len(source.cells) == 12
+    assert text.form == "lines 1, 2 left out" and filled(text).splitlines()[7] == "10,6.2"
 
 
 def test_another_table_below_in_a_sheet(tmp_path: Path) -> None:
