@@ -96,6 +96,24 @@ def test_each_class_has_the_quantile_of_its_errors_and_one_without_any_that_of_t
     assert (surplus(errors, spread(errors, (3, CLASSES))) == 1).all()
 
 
+def test_few_errors_of_zero_and_columns_that_are_told_exactly_do_not_make_others_sure() -> None:
+    generator = np.random.default_rng(3)
+    sizes, place = np.abs(generator.normal(size=40)), np.zeros(40, int)
+    for zeros, col in (
+        (1, 0),
+        (20, 1),
+    ):  # one rounded value of this column; many cells of a column that is the time itself
+        errors = Errors(
+            np.r_[sizes, np.zeros(zeros)],
+            np.r_[np.zeros(40, int), np.full(zeros, col)],
+            np.r_[place, np.full(zeros, 2)],
+            np.arange(40 + zeros),
+        )
+        factors = spread(errors, (2, CLASSES))
+        assert factors[0].min() > factors[0, 0] / 3
+    assert factors[1, 2] < 1e-3, "the exact column itself is known to be exact"
+
+
 def test_few_copies_widen_intervals_the_more_the_errors_in_one_go_together() -> None:
     generator = np.random.default_rng(1)
     copy, zero = np.repeat(np.arange(12), 11), np.zeros(132, int)

@@ -114,16 +114,21 @@ def test_training_everything_is_judged_by_its_log_loss(
     assert found.method == chosen and said in reason
 
 
-@pytest.mark.parametrize("folds", [1, 2, 5])
-def test_everything_is_trained_on_further_folds_unless_the_first_speaks_against_it(
-    folds: int, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_everything_is_trained_on_further_folds_while_it_is_open_whether_it_gains(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, asked = Bench(load_model("digits-0-4"), data, Job(folder=tmp_path)), list[int]()
     part = fold_of(bench.labels, 5, bench.job.seed)
-    first = int((part == 0).sum())
-    monkeypatch.setattr("lowdim.finetuning._choice._LEFT_OUT", {1: 1, 2: first + 1, 5: 1000}[folds])
-    mixed = np.where(np.arange(len(bench.labels)) % 3 == 0, 5.0, 1.0)  # a little worse, by less than chance
-    for trained, goes_on, chosen in ((5.0, True, "ensemble-adapt"), (1.0, False, "probe"), (mixed, True, None)):
+    enough = 1 + int(np.searchsorted(np.bincount(part).cumsum(), 40))  # folds that leave out 40 samples
+    order = np.argsort(np.argsort(part, kind="stable")) - np.searchsorted(np.sort(part), part)  # within its fold
+    mixed = np.where(order % 4 == 0, 5.0, 1.0)  # the average is a little better than the probe, by less than chance
+    slow = np.where(part == 0, mixed, 5.0)  # the first fold leaves it open, the second does not
+    for trained, folds, chosen in (
+        (5.0, enough, "ensemble-adapt"),
+        (1.0, 1, "probe"),
+        (mixed, 5, None),
+        (slow, enough, None),
+    ):
 
         def predictions(bench: Bench, plan: Plan, part: np.ndarray, trained: Any = trained) -> np.ndarray:
             """All are right: what was trained is surer than the probe, or not as sure."""
@@ -137,14 +142,13 @@ def test_everything_is_trained_on_further_folds_unless_the_first_speaks_against_
         monkeypatch.setattr("lowdim.finetuning._choice.heldout_predictions", predictions)
         asked.clear()
         gathered = gather_evidence(bench, everything=Plan("adapt"), baseline=False)
-        assert max(asked) == (folds if goes_on else 1)
+        assert max(asked) == folds
         assert chosen is None or choose_method(gathered)[0].method == chosen
 
 
 def test_everything_is_trained_where_the_network_is_far_from_the_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("lowdim.finetuning._choice._LEFT_OUT", 1)
     network, far = load_model("digits-0-4"), load_data("digits-5-9", shots=10, limit=100)
     tuned = finetune(network, far, epochs=15)
     assert tuned.method == "ensemble-adapt"
@@ -162,7 +166,7 @@ def test_everything_is_trained_where_the_network_is_far_from_the_images(
 def test_nothing_is_trained_where_the_last_layer_suits_and_its_price_is_said(data: Dataset, tmp_path: Path) -> None:
     decision = decide(Bench(load_model("digits-split"), data, Job(folder=tmp_path)), Options())
     assert decision.method == "probe" and {row.method for row in decision.evidence} == {"baseline", "probe"}
-    price = r"training everything \(.*, in about \d+ s on an idle machine\) was not tried: the probe is right in \d+ % already"
+    price = r"training everything \(.*, in about \d+ s to \d+ s on an idle machine\) was not tried: the probe is right in \d+ % already"
     assert any(re.search(price, reason) for reason in decision.reasons)
 
 
@@ -196,11 +200,14 @@ def test_the_price_is_that_of_an_idle_machine_and_time_left_is_counted_on_this_o
 @pytest.mark.parametrize(
     ("baseline", "probe", "far", "said"),
     [
-        (54, 90, False, "gains 10 % of what the probe gains over guessing (it may pay from 25 % on)"),
-        (61, 90, True, "gains 27 % of what the probe gains over guessing"),
-        (40, 60, False, "gains -100 % of"),
+        # by hand: the values b - .1 p have the mean .45 and the deviation .491 on 100 samples, and .0491 is 12 % of .4
+        (54, 90, False, "gains 10 ± 12 % of what the probe gains over guessing (it may pay from 25 % on)"),
+        (57, 90, True, "gains 17 ± 12 % of what the probe gains over guessing"),
+        (61, 90, True, "gains 27 ± 12 % of what the probe gains over guessing"),
+        (40, 60, False, "gains -100 ± 90 % of"),
         (95, 95, False, "the probe is right in 95 % already"),
-        (50, 50, False, "gains 0 % of"),
+        (50, 50, False, "the probe is no better than guessing"),
+        (60, 50, True, "the probe is no better than guessing"),
     ],
 )
 def test_a_network_is_far_where_the_images_themselves_say_much_of_what_it_says(

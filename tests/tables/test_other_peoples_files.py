@@ -54,6 +54,7 @@ NUMBERS = {  # cells of a column, and the mean of the first two as it stands the
     "short": (["$1.2M", "$350K"], "$775K"),
     "short in words": (["1.5 million", "350 thousand"], "925 thousand"),
     "short or not": (["950", "1.2K"], "1.1K"),
+    "short with a currency behind": (["12.5 Tsd. €", "14.5 Tsd. €"], "13.5 Tsd. €"),
     "in pounds": (["£1.2m", "£2.2m"], "£1.7m"),
     "one or several": (["1 year", "5 years"], "3 years"),
     "unit spelt in two ways": (["12 kg", "14KG"], "13 kg"),
@@ -123,7 +124,7 @@ def test_dates_and_times_are_written_as_they_are(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize(
     ("name", "cells"),
     [("x", ["2021Q1", "2021Q5", "2022Q1"]), ("x", ["2021-W53", "2021-W02", "2021-W04"]), ("x", ["2009-10", "2010-11", "2011-12"]),
-     ("x", ["01.05", "31.12", "08.07"]), ("x", ["030 123 456", "040 555 666", "040 123 666"]), ("customer_id", ["202111", "202201", "202112"])],
+     ("x", ["9 AM", "10 AM", "11 AM"]), ("x", ["4th", "5th", "6th"]), ("x", ["01.05", "31.12", "08.07"]), ("x", ["030 123 456", "040 555 666", "040 123 666"]), ("customer_id", ["202111", "202201", "202112"])],
 )  # fmt: skip
 def test_what_only_looks_like_dates_or_numbers_is_left(tmp_path: Path, name: str, cells: list[str]) -> None:
     source = read(
@@ -142,6 +143,10 @@ def test_months_as_numbers_are_filled_with_months_and_others_among_them_stay(tmp
         and "'0' in 1 cells, which stay as they are" in column.why
     )
     assert filled(source).splitlines()[1] == "0,0.5" and filled(source).splitlines()[-1].startswith("202201,")
+    marked = read(tmp_path, "b.csv", "m,y\n202101,1.5\n0,2.5\n202103,4.5\n0,2\n202102,3\n-1,3.5\n")
+    assert marked.table().columns[0].kind == "date"
+    money = read(tmp_path, "c.csv", 'm,y\n"202,101",1.5\n"202,103",2.5\n,3.5\n')
+    assert money.table().columns[0].kind == "integer"
     weeks = read(tmp_path, "w.csv", "week,y\n202152,1.5\n202202,2.5\n,3.5\n")
     assert filled(weeks).splitlines()[-1] == "202201,3.5"
 
@@ -610,6 +615,7 @@ BELOW = {
     "longer": "\na,b\n" + 30 * "7,3\n",
     "with a title": "\nTable 2: prices\nitem,price,tax\na,3,1\nb,4,2\n",
     "of one column": "\nprices\n3\n4\n",
+    "of words that come again": "\nitem,price,kind\na,3,new\nb,4,new\n",
     "and a third": "\nitem,price\na,3\n\na,b,c\n7,3,1\n",
 }
 
@@ -634,6 +640,12 @@ def test_another_table_below_is_left_and_said(tmp_path: Path, name: str) -> None
 def test_what_follows_a_gap_may_be_the_same_table(tmp_path: Path, more: str) -> None:
     rows = [f"{(7 * i) % 11},{'' if i == 3 else i * i},{i}.5" for i in range(10)]
     assert "another" not in read(tmp_path, "a.csv", "\n".join(["x,y,z", *rows, more])).form
+
+
+def test_another_table_below_one_of_words(tmp_path: Path) -> None:
+    rows = [f"N{i},{'ABC'[i % 3]}x,{'uv'[i % 2]}w" for i in range(12)]
+    source = read(tmp_path, "a.csv", "\n".join(["name,city,kind", *rows, "", "item,price", "a,3", "b,4", ""]))
+    assert source.form == "another table from line 15 on, left as it is"
 
 
 def test_a_header_that_comes_again_is_no_row(tmp_path: Path) -> None:
@@ -718,6 +730,17 @@ def test_a_sheet_as_people_have_it(tmp_path: Path, groups: list[object]) -> None
     assert [column.kind for column in table.columns] == ["id", "number", "integer", "integer", "number"]
     assert "rows that hold totals of others, or notes, stay as they are: 22" in table.notes
     assert np.isnan(table.matrix[[10, 21]]).all() and np.isfinite(table.matrix[:10, 0]).all()
+
+
+def test_a_few_lines_above_a_larger_table_are_none(tmp_path: Path) -> None:
+    rows = [[(7 * i) % 11, None if i == 3 else i + 0.5] for i in range(12)]
+    head: list[list[object]] = [["Station", "Berlin"], ["Elevation", 34], [], ["day", "rain"]]
+    book = sheet(tmp_path, [*head, *rows])
+    lines = [",".join("" if cell is None else str(cell) for cell in row) for row in [*head, *rows]]
+    text = read(tmp_path, "a.csv", "\n".join(lines))
+    for source in (book, text):
+        assert list(source.names) == ["day", "rain"] and len(source.cells) == 12
+    assert text.form == "lines 1, 2 left out" and filled(text).splitlines()[7] == "10,6.2"
 
 
 def test_another_table_below_in_a_sheet(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Which method? A ladder from the cheapest on: cross-validated evidence on the training split, ties to the cheaper."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,11 +26,11 @@ _FURTHER = 0.55
 """Weight of the layers before the last in the frozen head from which a block is tried: where the last layer is not the right one. With texts it is
 always tried: there it gained whatever the weight, which with few samples is chance (.37 to .63 on questions, 20 per class)."""
 _FAR, _RIGHT = 0.25, 0.95
-"""Share of what the probe gains over guessing that no network at all gains, from which everything is trained, unless the probe is right
-this often."""
+"""Share of what the probe gains over guessing that no network at all gains, from which everything is trained unless it is clearly less, or the probe is
+right this often."""
 _FOLDS = 5
 _LEFT_OUT = 40
-"""Left-out samples by which training everything is judged, where the first fold does not speak against it."""
+"""Left-out samples by which what is trained is judged at least, where the first fold does not speak clearly against it."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +151,8 @@ def gather_evidence(
     and other plans; perhaps also the baseline without a model, where there is a model.
 
     A plan that is no better than the probe on the first folds is not trained on further ones: on those that leave out `_LEFT_OUT` samples, or worse by
-    more than two standard errors on the very first (of `everything` the average, by its log loss); nor one that has `enough` left-out samples, or that
-    would not be done by the time `until` (as of `time.monotonic`).
+    more than two standard errors on the very first; nor one that has `enough` left-out samples, or that would not be done by the time `until` (as of
+    `time.monotonic`). Of `everything` each further fold is trained only while the log loss of the average leaves open whether it gains.
     """
     started = time.monotonic()
     part = fold_of(bench.labels, folds, bench.job.seed, bench.train.copies)
@@ -192,35 +191,37 @@ def gather_evidence(
     def averaged_with_probe(heldout: np.ndarray) -> np.ndarray:
         return averaged([probe, heldout], ensemble_adapt.METHOD.weights)
 
-    def may_gain(heldout: np.ndarray) -> bool:
+    def is_open(heldout: np.ndarray) -> bool:
         before, after = (losses_of(rows, bench.labels) for rows in (probe, averaged_with_probe(heldout)))
         gain, error = paired_difference(before, after, known.copies)
-        return gain > -2 * error
+        few = np.isfinite(after).sum() < _LEFT_OUT
+        return gain > -2 * error if few else -error <= gain <= 2 * error
 
-    def climbed(other: Plan, enough: float, goes_on: Callable[[np.ndarray], bool] = gains) -> np.ndarray | None:
+    def climbed(other: Plan, looks: Sequence[int], goes_on: Callable[[np.ndarray], bool] = gains) -> np.ndarray | None:
+        """Of the folds up to each look in turn, while it goes on and time is left."""
         if started >= until:
             return None
-        few, last = (min(int(np.searchsorted(sizes, count)), folds - 1) for count in (_LEFT_OUT, enough))
-        heldout = heldout_predictions(bench, other, np.where(part <= 0, part, -1))
-        late = started + (last + 1) * (time.monotonic() - started) > until
-        for look in sorted({min(few, last), last} - {0}):
-            if late or not goes_on(heldout):
+        heldout, done = heldout_predictions(bench, other, np.where(part <= 0, part, -1)), 1
+        for look in looks:
+            each = (time.monotonic() - started) / done
+            if time.monotonic() + (look + 1 - done) * each > until or not goes_on(heldout):
                 break
-            heldout = heldout_predictions(bench, other, np.where(part <= look, part, -1))
+            heldout, done = heldout_predictions(bench, other, np.where(part <= look, part, -1)), look + 1
         return heldout
 
+    few, last = (min(int(np.searchsorted(sizes, count)), folds - 1) for count in (_LEFT_OUT, enough))
     block = average = whole = None
     started = time.monotonic()
-    if plan is not None and (heldout := climbed(plan, enough)) is not None:
+    if plan is not None and (heldout := climbed(plan, sorted({min(few, last), last} - {0}))) is not None:
         block = judged(plan.method, [plan], heldout, known)
         average = judged(ensemble.METHOD.name, [first, plan], averaged([probe, heldout]), known)
     started = time.monotonic()
-    if everything is not None and (heldout := climbed(everything, _LEFT_OUT, may_gain)) is not None:
+    if everything is not None and (heldout := climbed(everything, range(1, folds), is_open)) is not None:
         whole = judged(ensemble_adapt.METHOD.name, [first, everything], averaged_with_probe(heldout), known)
     others: list[Evidence] = []
     for other in also:
         started = time.monotonic()
-        if (heldout := climbed(other, np.inf)) is not None:
+        if (heldout := climbed(other, sorted({few, folds - 1} - {0}))) is not None:
             others.append(judged(other.method, [other], heldout, known))
     return Gathered(baseline=plain, probe=known, block=block, average=average, everything=whole, also=tuple(others))
 
@@ -338,11 +339,14 @@ def is_far(bench: Bench, first: Gathered) -> tuple[bool, str]:
     if first.baseline is None or bench.train.kind != "image":
         return False, "only with images it was seen to gain"
     guessed = np.bincount(bench.labels).max() / len(bench.labels)
-    nothing = (first.baseline.accuracy - guessed) / max(first.probe.accuracy - guessed, 1e-9)
+    gain, known = first.probe.accuracy - guessed, first.baseline.accuracy - guessed
     if first.probe.accuracy >= _RIGHT:
         return False, f"the probe is right in {100 * first.probe.accuracy:.0f} % already"
-    said = f"no network at all gains {100 * nothing:.0f} % of what the probe gains over guessing"
-    return bool(nothing >= _FAR), f"{said} (it may pay from {100 * _FAR:.0f} % on)"
+    if gain <= 0:
+        return bool(known > 0), "the probe is no better than guessing"
+    rest = paired_difference(first.baseline.correct, known / gain * first.probe.correct, first.probe.copies)[1]
+    said = f"no network at all gains {100 * known / gain:.0f} ± {100 * rest / gain:.0f} % of what the probe gains over guessing"
+    return bool(known + rest >= _FAR * gain), f"{said} (it may pay from {100 * _FAR:.0f} % on)"
 
 
 def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: float) -> tuple[Plan | None, str]:
@@ -352,20 +356,19 @@ def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: f
     if bench.train.kind != "image":
         return None, f"{said}) was not tried: {why}"
     plan = plan_of(method_named(_WHOLE), bench.network.module, options, bench.feature)
-    trainings = 1 + min(_FOLDS, math.ceil(_LEFT_OUT * _FOLDS / len(bench.labels)))
-    said += f"{_cost(bench, plan, trainings)})"
+    said += f"{_cost(bench, plan, most=1 + _FOLDS)})"
     if not far:
         return None, f"{said} was not tried: {why}"
-    if time.monotonic() + trainings * bench.seconds_of(plan, busy=True) > until:
+    if time.monotonic() + 2 * bench.seconds_of(plan, busy=True) > until:
         return None, f"{said} was not tried, for it would not end in time (`minutes`): {why}"
     return plan, f"{said} may pay: {why}"
 
 
-def _cost(bench: Bench, plan: Plan, trainings: int = 2) -> str:
+def _cost(bench: Bench, plan: Plan, most: int = 2) -> str:
     """What trying a plan would cost: it is trained at least twice, on a fold and on all samples."""
-    seconds = trainings * bench.seconds_of(plan)
-    said = f"{seconds / 60:.0f} minutes" if seconds >= 100 else f"{max(seconds, 1):.0f} s"
-    return f", in about {said} on an idle machine"
+    each = bench.seconds_of(plan)
+    said = [f"{s / 60:.0f} minutes" if s >= 100 else f"{max(s, 1):.0f} s" for s in (2 * each, most * each)]
+    return f", in about {' to '.join(dict.fromkeys(said))} on an idle machine"
 
 
 def decide(bench: Bench, options: Options) -> Decision:

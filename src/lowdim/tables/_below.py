@@ -8,6 +8,7 @@ from lowdim.tables._marks import MISSING
 _FIGURE = re.compile(r"\W*\d")
 _TITLES = 2  # lines between a gap and the names of the other table
 _LOOKED_AT = 50
+FEW = 4  # lines, names among them, up to which those above a larger table are none
 
 
 def other_table(rows: Sequence[Sequence[str]], gaps: Sequence[int]) -> int | None:
@@ -43,21 +44,18 @@ def are_figures(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_header(cells: Sequence[str], above: Sequence[Sequence[str]], below: Sequence[Sequence[str]]) -> bool:
-    """Whether different words stand above figures and all else below, and the rows above, too, have figures where this has none."""
-    words = [cell for cell in cells if cell]
-    if (
-        not words
-        or len(set(words)) < len(words)
-        or any(cell.lower() in MISSING or _FIGURE.match(cell) for cell in words)
-    ):
-        return False
+    """Whether words that stand nowhere else stand above figures and all else below, and in a row unlike those above."""
     named = [place for place, cell in enumerate(cells) if cell]
-    beside = any(cell and place not in named for row in below for place, cell in enumerate(row))
-    return (
-        not beside
-        and any(_figures(below, place) for place in named)
-        and any(_figures(above, place) for place in range(max(map(len, above), default=0)))
-    )
+    words = {cells[place] for place in named}
+    if len(words) < len(named) or any(word.lower() in MISSING or _FIGURE.match(word) for word in words):
+        return False
+    if any(words.intersection(row) for row in (*above, *below)):
+        return False
+    if any(cell and place not in named for row in below for place, cell in enumerate(row)):
+        return False
+    figures = [place for place in named if _figures(below, place)]
+    unlike = any(_figures(above, place) for place in range(max(map(len, above), default=0)))
+    return bool(figures) and (unlike or any(len(row) > place and row[place] for row in above for place in figures))
 
 
 def _figures(rows: Sequence[Sequence[str]], place: int) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lowdim.errors import InputError, UsageError
 from lowdim.tables._cycles import phases
-from lowdim.tables._dates import DAY, NEARLY, Dates, compact_dates, dates_of_texts, within_years
+from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts, within_years
 from lowdim.tables._marks import MISSING, MISSING_TEXT
 from lowdim.tables._numbers import EXACT, Numbers, are_codes, number_of, numbers_of_texts, several_units
 from lowdim.tables._text import Form, form_of_cells
@@ -72,8 +72,10 @@ _TIMES: tuple[tuple[Any, Callable[[Any], float], Callable[[Any, float, float], A
 MOST_PLACES = 6
 MOST_BOUNDED = 10  # different values of whole numbers up to which they are a scale with ends
 _MOSTLY = 0.5  # of the cells, from which a column of numbers with other texts is told as one
+_NEARLY = 0.8  # of the cells, from which it is one, and the others stay as they are
 _PROTECTED = re.compile(r'="(.*)"')
 _FIRST_DATE, _LAST_DATE = 1900, 21e12  # between which dates in whole numbers lie
+_DIGITS = re.compile(r"[\d.]+")
 _FROM_ONE_SIDE = re.compile(r"[<>≤≥~] *[\d.,]+( ?\D+)?")
 
 
@@ -199,26 +201,25 @@ def column_of_texts(
                 raise InputError(
                     f"The column {name!r} holds an infinite value. Correct it, or name it as missing with `na`."
                 )
-            if kind is None and (
-                compact := _compact(name, known, np.array(numbers.values), numbers.write, numbers.read, stripped)
-            ):
-                return compact
             values = np.full(len(cells), np.nan)
             values[known] = numbers.values
+            dates = dates_in_numbers(name, values[known], numbers.write, numbers.read) if kind is None else None
+            if dates and any(map(_DIGITS.fullmatch, texts)):  # rather than $202101 or 202,101
+                return _dated(name, known, dates, stripped)
             column = _numeric(name, values, known, numbers.whole, numbers.write, kind, first)
             return replace(column, read=numbers.read, why="; ".join(filter(None, [column.why, numbers.why])))
     if kind in (None, "date") and texts:
         dates = dates_of_texts(texts, day_first=form.day_first)
         dates = compact_dates(texts, name) if dates is None and kind == "date" else dates
         if dates is not None:
-            return _dated(name, known, dates)
+            return _dated(name, known, dates, stripped)
     if kind is not None or {text.lower() for text in texts} not in _BOOLEANS:
         known = np.array([cell.lower() not in MISSING_TEXT and cell.lower() not in marked for cell in stripped], bool)
         texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
     column = _of_levels(name, [cell if there else None for cell, there in zip(stripped, known, strict=True)], kind)
     if kind is None and column.kind in ("text", "id"):
         beside = known & [cell.lower() not in MISSING and _is_beside(cell) for cell in stripped]
-        if 0 < beside.sum() <= (1 - NEARLY) * len(texts):
+        if 0 < beside.sum() <= (1 - _NEARLY) * len(texts):
             left = ["" if stays else cell for cell, stays in zip(stripped, beside, strict=True)]
             found = column_of_texts(name, left, form, missing=missing, first=first)
             if found.kind in _ONE_NUMBER:
@@ -239,45 +240,27 @@ def _unprotected(cell: str) -> str:
     return _PROTECTED.sub(r"\1", cell)
 
 
-def dates_in_numbers(name: str, values: Array) -> tuple[Dates, int] | None:
-    """The dates that numbers spell, as 20240131, and with how many decimals; None where they are no dates, or names.
+def dates_in_numbers(
+    name: str, values: Array, write: Callable[[float], Any] = float, read: Callable[[str], float] = float
+) -> Dates | None:
+    """The dates that numbers spell, as 20240131, written and read as these are; None where they are no dates, or names.
 
     Example:
-        >>> dates_in_numbers("x", np.array([202112.0, 202201.0]))[0].why, dates_in_numbers("x", np.array([1.5, 2.5]))
+        >>> dates_in_numbers("x", np.array([202112.0, 202201.0])).why, dates_in_numbers("x", np.array([1.5, 2.5]))
         ('read as %Y%m', None)
     """
     decimals = 0 if (values % 1 == 0).all() else 2
-    beyond = (values < _FIRST_DATE) | (values > _LAST_DATE)
-    if not values.size or beyond.mean() > 1 - NEARLY or (values != values.round(decimals)).any():
+    within = (values >= _FIRST_DATE) & (values < _LAST_DATE)
+    if not values.size or within.sum() < values.size / 2 or (values != values.round(decimals)).any():
         return None
     if _NEVER_FILLED.search(name) or _CODE_NAME.search(name):
         return None
     dates = compact_dates([f"{value:.{decimals}f}" for value in values], name)
-    return None if dates is None else (dates, decimals)
-
-
-def _compact(
-    name: str,
-    known: Mask,
-    values: Array,
-    write: Callable[[float], Any],
-    read: Callable[[str], float],
-    cells: Sequence[Any],
-) -> Column | None:
-    """A column of numbers that spell dates, between which no others lie; None where they do not."""
-    found = dates_in_numbers(name, values)
-    if found is None:
-        return None
-    dates, decimals = found
-    spelt = replace(
+    return dates and replace(
         dates,
         write=lambda day: write(float(dates.write(day))),
         read=lambda text: dates.read(f"{read(text):.{decimals}f}"),
     )
-    column = _dated(name, known, spelt)
-    beside = known.copy()
-    beside[known] = np.isnan(dates.days)
-    return _with_words(column, beside, cells) if beside.any() else column
 
 
 def _is_beside(text: str) -> bool:
@@ -310,12 +293,15 @@ def _named_code(name: str, texts: Sequence[str], numbers: Numbers) -> bool:
     return are_codes(texts) or (numbers.whole and _CODE_NAME.search(name) is not None)
 
 
-def _dated(name: str, known: Mask, dates: Dates) -> Column:
+def _dated(name: str, known: Mask, dates: Dates, cells: Sequence[Any]) -> Column:
+    """A column of dates, of which some cells may be none and stay as they are."""
     days = np.full(len(known), np.nan)
     days[known] = dates.days
     if len(np.unique(dates.days)) == 1:
         return Column(name, "constant", known, np.empty((len(known), 0)), (), dates.write)
-    return Column(name, "date", known, days[:, None], (), dates.write, dates.why, dates.read)
+    column = Column(name, "date", known, days[:, None], (), dates.write, dates.why, dates.read)
+    beside = known & np.isnan(days)
+    return _with_words(column, beside, cells) if beside.any() else column
 
 
 def column_of_values(
@@ -340,7 +326,7 @@ def column_of_values(
         column = column_of_values(name, left.infer_objects(), first=first)
         beside = texts & [_word(cell) not in MISSING for cell in cells]
         levels = column.kind != "date" and _of_levels(name, cells, None).kind not in ("text", "id")
-        few = beside.sum() <= (1 - NEARLY) * len(found) and not levels
+        few = beside.sum() <= (1 - _NEARLY) * len(found) and not levels
         if column.kind in _ONE_NUMBER and all(_is_beside(str(cells[row])) for row in np.flatnonzero(beside)):
             if not beside.any():
                 return column
@@ -419,10 +405,10 @@ def _of_numbers(
         return Decimal(f"{value:.{places}f}")
 
     write = decimal if exact else int if integers else _rounded(found)
-    if kind in (None, "date") and found:
-        compact = _compact(name, known, numbers[known], write, lambda text: number_of(text, Form()), values.tolist())
-        if compact is not None or kind == "date":
-            return compact
+    if kind in (None, "date"):
+        dates = dates_in_numbers(name, numbers[known], write, lambda text: number_of(text, Form()))
+        if dates is not None or kind == "date":
+            return dates and _dated(name, known, dates, values.tolist())
     return _numeric(name, numbers, known, whole, write, kind, first)
 
 

@@ -47,7 +47,7 @@ _COMPACT = tuple(
 )  # fmt: skip
 """Dates in numbers: their form, but for what stands between its parts; these parts; names of columns that have even few of them."""
 _SEVERAL = 5  # different numbers that could all be weeks or quarters, from which they are, whatever their column's name
-NEARLY = 0.8  # of a column's cells, from which it is one of dates or numbers, and the others stay as they are
+_LEAST = 3  # of whole numbers, at least half of all, that are dates where others among them are none
 _LOOKED_AT = 20
 _ZONE = re.compile(r"Z|[+-]\d\d:?\d\d")
 _CLOCK = re.compile(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d))?")
@@ -175,13 +175,14 @@ def compact_dates(texts: Sequence[str], name: str = "") -> Dates | None:
     """
     for form, pattern, named in _COMPACT:
         head = [day == day for day in _in_digits(texts[:_LOOKED_AT], form, pattern).days]
-        if sum(head) < len(head) / (1 if named else 2):
+        if sum(head) < len(head) / 2:
             continue
         dates = _in_digits(texts, form, pattern)
         count, different = sum(day == day for day in dates.days), len(set(dates.days))
-        if named is not None and not (count == len(texts) and (different >= _SEVERAL or named.search(name))):
+        called = named is not None and named.search(name) is not None
+        if named is not None and not called and (count < len(texts) or different < _SEVERAL):
             continue
-        if count == len(texts) > 1 or count >= max(NEARLY * len(texts), _SEVERAL):
+        if count == len(texts) > 1 or count >= max(len(texts) / 2, 2 if called else _LEAST):
             return dates
     return None
 

@@ -19,7 +19,7 @@ import pandas as pd
 from lowdim._numbers import listed
 from lowdim._reading import said
 from lowdim.errors import InputError, UsageError, did_you_mean, require
-from lowdim.tables._below import other_table
+from lowdim.tables._below import FEW, other_table
 from lowdim.tables._columns import Kind
 from lowdim.tables._frames import plain, to_pandas, with_filled, without_marks
 from lowdim.tables._table import Filled, Table, table_of_frame, table_of_texts
@@ -424,7 +424,11 @@ def _sheet(data: bytes, name: str, wanted: str | None) -> FrameSource:
         raise InputError(f"{name} has {which} a line of names and rows below it.")
     title, rows, (top, left), width = chosen[0]
     texts = [["" if cell is None else str(cell).strip() for cell in row[left:]] for row in rows[top:]]
-    other = other_table(texts, [row for row in range(2, len(texts)) if any(texts[row]) and not any(texts[row - 1])])
+    gaps = [row for row in range(2, len(texts)) if any(texts[row]) and not any(texts[row - 1])]
+    other = other_table(texts, gaps)
+    if other is not None and other <= FEW < len(texts) - other:
+        top, texts, gaps = top + other, texts[other:], [gap - other for gap in gaps if gap > other + 1]
+        other = other_table(texts, gaps)
     rows = rows[: None if other is None else top + other]
     last = max(place for place, row in enumerate(rows) if any(cell is not None for cell in row))
     width = (

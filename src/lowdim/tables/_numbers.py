@@ -15,7 +15,7 @@ _PARTS = re.compile(
     rf"([+-]?)([^\d+\-.,]{{0,5}})([+-]?)((?:\d[\d.,{GROUP_SIGNS}]*)?[.,]?\d+(?:[eE][+-]?\d+)?)(\D{{0,16}}(?:\d{{1,3}}\D{{0,10}})?)"
 )
 _UNIT = re.compile(
-    r"[%‰°'★⭐]\ufe0f?|([€$£¥]? ?/ ?)?°?[^\W\d_]{1,14}\.?( ?/ ?[^\W\d_]{1,6}[23]?)?|([kcdm]?m|ft|in|yd|mi)\^?[23]|(sq|cu)\.? ?[a-z]{1,3}"
+    r"[%‰°'★⭐]\ufe0f?|(?!(?i:th|nd|rd|[ap]\.?m\.?)$)([€$£¥]? ?/ ?)?°?[^\W\d_]{1,14}\.?( ?/ ?[^\W\d_]{1,6}[23]?)?|([kcdm]?m|ft|in|yd|mi)\^?[23]|(sq|cu)\.? ?[a-z]{1,3}"
 )
 _OUT_OF = re.compile(r"\s*(?:/|out of|of|von|sur|de|su)\s*(\d+)(\s*[^\W\d_]+)?\s*", re.IGNORECASE)
 _CODES = {"USD", "EUR", "GBP", "CHF", "JPY", "CNY", "INR", "US$", "A$", "C$", "R$", "Rs", "Rs.", "kr"}
@@ -153,7 +153,7 @@ def _factors(parts: Sequence[_Parts], values: Sequence[float], form: Form) -> di
     factors, rests = dict.fromkeys(afters, 1.0), set(afters.values())
     if len(rests) == 1 and (of := _OUT_OF.fullmatch(parts[0].after)):
         return factors if max(values) <= float(of[1]) else None
-    if len(rests) > 1:
+    if len(rests) > 1 or not _is_unit(parts[0].after):
         rests.clear()
         for after, unit in afters.items():
             word, rest = match.groups("") if (match := _SHORT.fullmatch(after)) else ("", "")
@@ -168,7 +168,11 @@ def _factors(parts: Sequence[_Parts], values: Sequence[float], form: Form) -> di
         if plain and (spaced or (1e3 not in factors.values() and min(plain) < 1e3)):
             return None
     unit = rests.pop()
-    return factors if not rests and (_is_currency(unit) or _UNIT.fullmatch(unit)) else None
+    return factors if not rests and _is_unit(unit) else None
+
+
+def _is_unit(text: str) -> bool:
+    return _is_currency(text) or _UNIT.fullmatch(text.strip()) is not None
 
 
 def several_units(texts: Sequence[str]) -> str:

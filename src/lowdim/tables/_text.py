@@ -14,7 +14,7 @@ import pandas as pd
 
 from lowdim._memory import bytes_of_table, require_memory
 from lowdim.errors import InputError
-from lowdim.tables._below import are_figures, other_table
+from lowdim.tables._below import FEW, are_figures, other_table
 from lowdim.tables._json import looks_like_json, read_records, written
 from lowdim.tables._places import Cell
 
@@ -277,6 +277,14 @@ def _rows(text: str, records: list[list[Cell]]) -> tuple[list[list[Cell]], list[
     figures = are_figures([_texts(text, record) for record in others[:LOOKED_AT]])
     asked = gaps or (figures and any(text[record[0].start : record[0].end][:1].isalpha() for record in others[2:]))
     other = other_table([_texts(text, record) for record in others], gaps) if asked else None
+    if other is not None and other <= FEW < len(others) - other:  # what stands above is no table
+        kept, left, groups, below = _rows(text, others[other:])
+        return (
+            kept,
+            [record[0].line for record in records if record[0].line < others[other][0].line] + left,
+            groups,
+            below,
+        )
     below = 0 if other is None else others[other][0].line
     last = last if other is None else min(last, other)
     kept = [

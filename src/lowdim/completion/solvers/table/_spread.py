@@ -5,11 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lowdim._intervals import Z
-from lowdim._linalg import Array, Indices
+from lowdim._linalg import Array, Indices, Mask
 
 LEVEL = 0.9
 POOLED = 10  # checked cells, or copies of gaps, of a column that weigh as much as all columns together
 POOLED_CLASS = 2  # of a class, that weigh as much as all classes together
+EXACT = 1e-3  # of the largest error of a column, below which another is told exactly, and says nothing of the errors of others
 TYPICAL = 0.3  # correlation within a gap of lying outside the interval
 
 
@@ -27,17 +28,17 @@ def spread(errors: Errors, shape: tuple[int, int]) -> Array:
     """The factors ``(columns, classes)`` that make intervals of `LEVEL` cover as many of the checked cells.
 
     Classes are drawn to all cells together, and columns to all columns, by the number of copies: errors in one gap go together. A class
-    without cells is taken to be as the next lower one.
+    without cells is taken to be as the next lower one. Columns that are told exactly, as the times themselves are, count for themselves alone.
     """
     if not errors.sizes.size:
         return np.ones(shape)
-    factors = np.empty(shape)
-    common = overall = _quantile(errors.sizes)
+    factors, felt = np.empty(shape), _felt(errors)
+    common = overall = _quantile(errors.sizes[felt])
     for k in range(shape[1]):
         here = np.flatnonzero(errors.place == k)
-        if here.size:
-            common = _drawn(overall, errors, here, POOLED_CLASS)
-        factors[:, k] = common if here.size or not k else factors[:, k - 1]
+        if felt[here].any():
+            common = _drawn(overall, errors, here[felt[here]], POOLED_CLASS)
+        factors[:, k] = common if felt[here].any() or not k else factors[:, k - 1]
         for column, own in _by_column(here, errors.cols[here]).items():
             factors[column, k] = _drawn(common, errors, own, POOLED)
     return factors / Z
@@ -75,6 +76,13 @@ def _surplus(sizes: Array, copy: Indices) -> float:
     return max(1.0, float(np.quantile(sizes, min(LEVEL * (1 + 1 / independent), 1.0))))
 
 
+def _felt(errors: Errors) -> Mask:
+    """Which cells are in columns that are not told exactly."""
+    largest = np.zeros(errors.cols.max() + 1)
+    np.maximum.at(largest, errors.cols, errors.sizes)
+    return largest[errors.cols] >= EXACT * largest.max()
+
+
 def _by_column(cells: Indices, cols: Indices) -> dict[int, Indices]:
     """The cells of each of these columns."""
     columns, starts = np.unique(np.sort(cols), return_index=True)
@@ -82,9 +90,10 @@ def _by_column(cells: Indices, cols: Indices) -> dict[int, Indices]:
 
 
 def _drawn(common: float, errors: Errors, cells: Indices, pooled: int) -> float:
-    """The quantile of some errors, drawn to a common one."""
+    """The quantile of some errors, drawn to a common one. Few errors of 0, as those of rounded values, do not show that all are."""
     count = np.unique(errors.copy[cells]).size
-    return float(np.exp((count * np.log(_quantile(errors.sizes[cells])) + pooled * np.log(common)) / (count + pooled)))
+    own = max(_quantile(errors.sizes[cells]), common * 10 ** (-count / 2))
+    return float(np.exp((count * np.log(own) + pooled * np.log(common)) / (count + pooled)))
 
 
 def _quantile(errors: Array) -> float:
