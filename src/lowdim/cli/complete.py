@@ -93,7 +93,7 @@ def complete(
     ] = As.auto,
     kind: Annotated[
         list[str] | None,
-        option("NAME=number|integer|boolean|category|date|id|text: what a column is; may be repeated."),
+        option("NAME=number|integer|boolean|category|ordered|date|id|text: what a column is; may be repeated."),
     ] = None,
     only: Annotated[str | None, option("Columns to complete, by commas; others pass through.")] = None,
     passed: Annotated[str | None, option("Columns that pass through, by commas.", "--pass")] = None,

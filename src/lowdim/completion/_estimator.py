@@ -62,7 +62,7 @@ class DeepMatrixCompletion(TransformerMixin, BaseEstimator):
         add_indicator: Append the columns of scikit-learn's `MissingIndicator`.
         keep_empty_features: Keep columns without any entry at `fit`, filled with 0, instead of dropping them from the output.
         kinds: Of columns of a frame, by name, where they are not to be found from the values: ``"number"``, ``"integer"``, ``"boolean"``,
-            ``"category"``, ``"date"``, ``"id"`` or ``"text"``.
+            ``"category"``, ``"ordered"`` (levels in order), ``"date"``, ``"id"`` or ``"text"``.
         passed: Columns of a frame that pass through and are not completed.
         only: Columns of a frame that are completed; all others then pass through.
         time: The column of a frame with the time of each row (dates or numbers): what lies before and after a hole helps to fill it, where

@@ -1,7 +1,8 @@
 """Columns of any kind as numbers, and back: what a column is, which numbers stand for it, and how a filled cell is written.
 
 The kind is found from values and name. Numbers, whole numbers, dates (as days) and booleans become one column of numbers; a category becomes
-one column per level, 1 where it is the level. Identifiers, free text and empty columns pass through.
+one column per level, 1 where it is the level; levels that have an order become the numbers of their places. Identifiers, free text and empty
+columns pass through.
 """
 
 import re
@@ -21,13 +22,14 @@ from lowdim.tables._cycles import phases
 from lowdim.tables._dates import DAY, Dates, compact_dates, dates_of_texts, within_years
 from lowdim.tables._marks import MISSING, MISSING_TEXT
 from lowdim.tables._numbers import EXACT, Numbers, are_codes, number_of, numbers_of_texts, several_units
+from lowdim.tables._ordered import in_order
 from lowdim.tables._text import Form, form_of_cells
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Kind = Literal["number", "integer", "boolean", "category", "date", "constant", "id", "text", "empty"]
+Kind = Literal["number", "integer", "boolean", "category", "ordered", "date", "constant", "id", "text", "empty"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category", "date"})
+MODELLED: frozenset[Kind] = frozenset({"number", "integer", "boolean", "category", "ordered", "date"})
 
 _ONE_NUMBER: frozenset[Kind] = frozenset({"number", "integer", "date"})
 
@@ -145,7 +147,8 @@ class Column:
         if self.kind == "boolean":
             share = np.clip(values, 0, 1)
             return (share >= 0.5).astype(float), np.maximum(share, 1 - share)
-        return (np.round(values) if self.kind == "integer" else values), np.ones(len(values))
+        whole = self.kind in ("integer", "ordered")
+        return (np.round(values) if whole else values), np.ones(len(values))
 
 
 def column_like(column: Column, values: pd.Series) -> Column:
@@ -155,9 +158,9 @@ def column_like(column: Column, values: pd.Series) -> Column:
         return replace(column, known=known, numbers=np.full((len(known), column.numbers.shape[1]), np.nan))
     if column.read is not None:
         texts = ["" if cell is None else str(cell).strip() for cell in values.astype(object).where(known, None)]
-        known = np.array([text.lower() not in MISSING for text in texts])
-        numbers = [column.read(text) if there else np.nan for text, there in zip(texts, known, strict=True)]
-        return replace(column, known=known, numbers=np.array(numbers)[:, None])
+        numbers = np.array([column.read(text) for text in texts])
+        known = np.array([text.lower() not in MISSING for text in texts]) | ~np.isnan(numbers)
+        return replace(column, known=known, numbers=np.where(known, numbers, np.nan)[:, None])
     if not column.levels:
         found = column_of_values(column.name, values, kind=column.kind)
         return replace(found, cycles=column.cycles, bounds=column.bounds)
@@ -189,7 +192,7 @@ def column_of_texts(
     marked = {text.lower() for text in missing}
     known = np.array([cell.lower() not in MISSING and cell.lower() not in marked for cell in stripped], bool)
     texts = [cell for cell, there in zip(stripped, known, strict=True) if there]
-    if kind not in ("category", "text", "id", "boolean", "date") and texts:
+    if kind not in ("category", "ordered", "text", "id", "boolean", "date") and texts:
         numbers, own = numbers_of_texts(texts, form), form_of_cells([texts])
         if numbers is None and own.decimal != form.decimal and form.separator != ",":  # where 1,3 may be two answers
             numbers = numbers_of_texts(texts, own)
@@ -311,7 +314,9 @@ def column_of_values(
     known = values.notna().to_numpy()
     cells = [cell if there else None for cell, there in zip(values.astype(object), known, strict=True)]
     if isinstance(values.dtype, pd.CategoricalDtype):
-        return _of_levels(name, cells, kind or "category")
+        levels = [level for level in values.dtype.categories if level in set(cells)]
+        order = levels if values.dtype.ordered else in_order(list(map(str, levels))) if kind is None else None
+        return _of_levels(name, cells, kind or "category", order if kind in (None, "ordered") else None)
     if pd.api.types.is_bool_dtype(values.dtype):
         return _of_levels(name, [None if cell is None else bool(cell) for cell in cells], kind or "boolean")
     found = [cell for cell in cells if cell is not None]
@@ -450,8 +455,8 @@ def identifies(name: str, values: Array, *, first: bool) -> str:
     return "whole numbers, all different" if _ID_NAME.search(name) else ""
 
 
-def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
-    """A column of labels: boolean, category, identifier or free text."""
+def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None, order: Sequence[Any] | None = None) -> Column:
+    """A column of labels: boolean, category, levels in an order that is given or found, identifier or free text."""
     known = np.array([cell is not None for cell in cells], bool)
     if any(cell is not None and not isinstance(cell, Hashable) for cell in cells):
         kind, cells = "text", [None if cell is None else repr(cell) for cell in cells]
@@ -471,9 +476,18 @@ def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
         elif len(counts) == sum(counts.values()):
             kind, why = ("id" if known.all() else "text"), "all different"
         elif len(counts) <= MOST_LEVELS and _PER_LEVEL * len(counts) <= known.sum():
-            kind = "category"
+            kind, order = "category", in_order([str(level) for level in counts])
         else:
             kind, why = "text", f"{len(counts)} different values"
+    if kind == "ordered" and order is None:
+        order = in_order([str(level) for level in counts])
+        if order is None:
+            raise UsageError(
+                f"The column {name!r} cannot be read as ordered: its levels neither begin with numbers nor are those of a well-known scale. A frame's "
+                "column may be an ordered categorical."
+            )
+    if order is not None and len(order) > 2:
+        return _in_order(name, cells, known, order)
     if kind in ("number", "integer", "date"):
         example = next((cell for cell in cells if cell is not None), None)
         raise UsageError(f"The column {name!r} cannot be read as {kind}: it holds {example!r}.")
@@ -483,6 +497,31 @@ def _of_levels(name: str, cells: Sequence[Any], kind: Kind | None) -> Column:
     place = {level: index for index, level in enumerate(levels)}
     codes = np.array([np.nan if cell is None else place[cell] for cell in cells], float)
     return Column(name, kind, known, _coded(codes, kind, len(levels)), levels, lambda code: levels[int(code)], why)
+
+
+def _in_order(name: str, cells: Sequence[Any], known: Mask, order: Sequence[Any]) -> Column:
+    """A column of levels in this order, numbers inside."""
+    place = {_spelling(str(level)): float(number) for number, level in enumerate(order)}
+    codes = np.array([np.nan if cell is None else place[_spelling(str(cell))] for cell in cells])
+    written = {place[_spelling(str(cell))]: cell for cell in cells if cell is not None}
+    last = float(len(order) - 1)
+
+    def write(code: float) -> Any:
+        return written[min(max(round(code), 0), last)]
+
+    shown = [repr(str(level)) for level in order]
+    shown = shown if len(shown) < 6 else [*shown[:2], "…", shown[-1]]
+    return Column(
+        name,
+        "ordered",
+        known,
+        codes[:, None],
+        (),
+        write,
+        ", ".join(shown),
+        lambda text: place.get(_spelling(text), np.nan),
+        bounds=(0.0, last),
+    )
 
 
 def _word(cell: Any) -> Any:

@@ -172,13 +172,19 @@ class Table:
         lines: list[str] = []
         shown = {
             "number": "numbers", "integer": "whole numbers", "date": "dates, as days inside", "boolean": "yes or no",
-            "category": "categories, one column for each level inside", "constant": "constant, passed through",
+            "category": "categories, one column for each level inside", "ordered": "levels in order, as numbers inside", "constant": "constant, passed through",
             "id": "identifiers, passed through", "text": "text, passed through", "empty": "without any value, left empty",
         }  # fmt: skip
         for kind in KINDS:
             of_kind = [column for column in self.columns if column.kind == kind]
             if of_kind:
-                names = [f"{column.name!r} ({column.why})" if column.why else repr(column.name) for column in of_kind]
+                names: list[str] = []
+                for _, part in itertools.groupby(
+                    of_kind, lambda column: column.why if column.kind == "ordered" else column.name
+                ):
+                    alike = list(part)
+                    told = ", ".join(repr(column.name) for column in alike[:4]) + (", …" if alike[4:] else "")
+                    names.append(f"{told} ({alike[0].why})" if alike[0].why else told)
                 lines.append(f"{shown[kind]}: {capped(names)}")
         return lines
 
@@ -627,7 +633,8 @@ def _order_found(
             return name, entity
     for name in found:
         for column in table.columns:
-            if column.kind in ("category", "boolean", "text", "integer") and column.known.all() and column.name != name:
+            labels = ("category", "ordered", "boolean", "text", "integer")
+            if column.kind in labels and column.known.all() and column.name != name:
                 if not all(isinstance(cell, Hashable) for cell in cells[column.name]):
                     continue
                 groups = pd.factorize(cells[column.name])[0]
@@ -841,7 +848,7 @@ def _if_full(columns: Sequence[Column], cells: pd.DataFrame) -> list[str]:
     ids = [
         column
         for column in columns
-        if column.kind in ("integer", "category", "text")
+        if column.kind in ("integer", "category", "ordered", "text")
         and 1 < len(set(map(str, cells[column.name]))) <= len(cells) / 2
     ]
     values = [column for column in numbers if column not in ids[:2]]
