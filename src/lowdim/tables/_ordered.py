@@ -12,12 +12,17 @@ SCALES = (
     "strongly disagree, disagree, slightly disagree, somewhat disagree, neither agree nor disagree, neutral, undecided, slightly agree, somewhat agree, agree, strongly agree",
     "very dissatisfied, dissatisfied, unsatisfied, neutral, satisfied, very satisfied",
     "never, almost never, rarely, seldom, occasionally, sometimes, often, usually, very often, almost always, always",
-    "terrible, very poor, very bad, poor, bad, fair, average, ok, good, very good, excellent",
+    "terrible, very poor, very bad, poor, bad, fair, average, ok, good, very good, excellent, premium, ideal",
     "very low, low, medium, moderate, high, very high",
     "none, minimal, mild, moderate, severe, critical",
     "not at all, slightly, a little, somewhat, moderately, quite, very, extremely",
     "very unlikely, unlikely, neutral, likely, very likely",
     "xxs, xs, s, m, l, xl, xxl, xxxl",
+    "po, fa, ta, gd, ex",
+    "first, second, third, fourth, fifth, sixth",
+    "beginner, novice, intermediate, advanced, expert",
+    "freshman, sophomore, junior, senior",
+    "bronze, silver, gold, platinum, diamond",
     "tiny, very small, small, medium, large, big, very large, huge",
 )
 """Words of well-known scales, from the least on."""
