@@ -48,20 +48,20 @@ def one_side() -> dict[str, np.ndarray]:
     }
 
 
-def run_rows_kernel(side: dict, normals: np.ndarray, *, variational: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def run_rows_kernel(side: dict, normals: np.ndarray, *, variational: bool) -> tuple[np.ndarray, ...]:
     m, size = side["prior"].shape
     packed = size * (size + 1) // 2
     lower, signs = np.tril_indices(size), np.ones((size, size))
     signs[-1, :-1] = signs[:-1, -1] = -1  # of [q, -c]
     covariances = (side["covariance"] * signs)[:, lower[0], lower[1]] if variational else np.zeros((0, packed))
-    out, errors = np.empty((m, size)), np.empty(m)
+    out, means, errors = np.empty((m, size)), np.empty((m if len(normals) else 0, size)), np.empty(m)
     posterior = np.zeros((m if variational else 0, packed))
     entries = side["entries"]
     update_rows(
         0, m, entries.row_start, entries.cols, entries.values, side["other"], side["weights_other"], covariances,
-        side["prior"], side["precision"], 1.7, side["weights"], normals, out, posterior, errors,
+        side["prior"], side["precision"], 1.7, side["weights"], normals, out, means, posterior, errors,
     )  # fmt: skip
-    return out, posterior, errors
+    return out, means, posterior, errors
 
 
 def dense_posterior(side: dict, i: int, *, variational: bool) -> tuple[np.ndarray, np.ndarray, float]:
@@ -91,7 +91,7 @@ def dense_posterior(side: dict, i: int, *, variational: bool) -> tuple[np.ndarra
 
 @pytest.mark.parametrize("variational", [False, True])
 def test_means_of_rows_are_their_conditional_means(one_side: dict, variational: bool) -> None:
-    out, posterior, errors = run_rows_kernel(one_side, np.zeros((0, 4)), variational=variational)
+    out, _, posterior, errors = run_rows_kernel(one_side, np.zeros((0, 4)), variational=variational)
     lower = np.tril_indices(4)
     for i in range(12):
         precision, mean, error = dense_posterior(one_side, i, variational=variational)
@@ -106,11 +106,11 @@ def test_means_of_rows_are_their_conditional_means(one_side: dict, variational: 
 
 def test_draws_of_rows_have_the_conditional_covariance(one_side: dict) -> None:
     generator = np.random.default_rng(1)
-    draws = np.stack(
-        [run_rows_kernel(one_side, generator.normal(size=(12, 4)), variational=False)[0][:3] for _ in range(4000)]
-    )
+    drawn = [run_rows_kernel(one_side, generator.normal(size=(12, 4)), variational=False)[:2] for _ in range(4000)]
+    draws = np.stack([out[:3] for out, _ in drawn])
     for i in range(3):
         precision, mean, _ = dense_posterior(one_side, i, variational=False)
+        np.testing.assert_allclose(drawn[-1][1][i], mean, rtol=1e-8)
         whitened = (draws[:, i] - mean) @ np.linalg.cholesky(precision)
         # 4000 draws: standard errors of .016 of a mean and of a covariance
         np.testing.assert_allclose(whitened.mean(0), 0, atol=0.08)
@@ -258,5 +258,9 @@ def test_mean_and_deviation_are_those_of_the_draws() -> None:
     products = np.einsum("dta,dta->dt", draws.left[:, rows, :-1], draws.right[:, cols, :-1], dtype=np.float64)
     values = products + draws.left[:, rows, -1] + draws.right[:, cols, -1]
     noise = np.mean(1 / (draws.alpha[:, None] * draws.row_weights[:, rows] * draws.col_weights[:, cols]), 0)
-    np.testing.assert_allclose(found.predict(rows, cols), found.mean + values.mean(0), rtol=1e-5)
+    told = np.einsum("dta,dta->dt", draws.left[:, rows, :-1], draws.right_means[:, cols, :-1], dtype=np.float64)
+    told = told + draws.left[:, rows, -1] + draws.right_means[:, cols, -1]
+    np.testing.assert_allclose(found.predict(rows, cols), found.mean + told.mean(0), rtol=1e-5)
+    # the same expectation, which is told with less noise
+    np.testing.assert_allclose(told.mean(0), values.mean(0), atol=4 * values.std(0).max() / np.sqrt(len(values)))
     np.testing.assert_allclose(found.deviation(rows, cols), np.sqrt(noise + values.var(0)), rtol=1e-4)

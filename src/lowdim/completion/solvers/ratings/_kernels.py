@@ -30,13 +30,14 @@ def update_rows(
     weights: Any,
     normals: Any,
     out: Any,
+    means: Any,
     covariances: Any,
     errors: Any,
 ) -> None:
     """Draw each row from its Gaussian posterior, or take its mean where `normals` has no rows.
 
-    Writes the parameters ``out``, their packed `covariances` unless that has no rows, and `errors`, the (expected) weighted sums of
-    squared residuals.
+    Writes the parameters ``out``, beside draws the posterior `means` unless that has no rows, the packed `covariances` unless that has no
+    rows, and `errors`, the (expected) weighted sums of squared residuals.
     """
     size = other.shape[1]
     tile = np.zeros((size + 1, TILE), other.dtype)
@@ -61,6 +62,9 @@ def update_rows(
             out[i, a] = scale * sums[size, a] + precision[a] * prior[i, a]
         _forward(factor, out[i])
         if normals.shape[0] > 0:
+            if means.shape[0] > 0:
+                means[i] = out[i]
+                _backward(factor, means[i])
             for a in range(size):
                 out[i, a] += normals[i, a]
         _backward(factor, out[i])

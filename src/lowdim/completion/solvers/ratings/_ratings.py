@@ -8,7 +8,7 @@ columns have the same form, with the rows that rated them.
 What tables say about rows or columns shifts the means of their parameters: ``m + G_u C`` in place of ``m``, with ``G_u`` what is known of
 ``u`` and effects ``C ~ N(0, 1 / beta)``. So one who has rated nothing gets more than the mean of a column.
 
-`solve_ratings` averages the predictions of Gibbs draws; `solve_ratings_quickly` draws a few and then iterates the same updates with means and
+`solve_ratings` averages the predictions of Gibbs draws, of rows with the means of columns given these (Rao-Blackwell); `solve_ratings_quickly` draws a few and then iterates the same updates with means and
 covariances (variational Bayes), which is less accurate and several times faster. Without the draws, the iteration would stay near factors
 of 0 where the entries are few.
 """
@@ -51,6 +51,7 @@ class Draws:
 
     left: Floats  # (draws, m, k + 1)
     right: Floats  # (draws, n, k + 1)
+    right_means: Floats  # (draws, n, k + 1), given the rows of the draw: they vary less
     row_weights: Floats  # (draws, m)
     col_weights: Floats  # (draws, n)
     alpha: Floats  # (draws,)
@@ -87,14 +88,17 @@ class RatingsCompletion:
         return self.draws.left[-1, :, :-1].astype(np.float64), self.draws.right[-1, :, :-1].astype(np.float64)
 
     def predict(self, rows: Indices, cols: Indices) -> Array:
-        return self.mean + self._moments(rows, cols)[0]
+        total = np.zeros(len(rows))
+        for left, right in zip(self.draws.left, self.draws.right_means, strict=True):
+            total += pair_products(left, right, rows, cols, True)
+        return self.mean + total / len(self.draws.alpha)
 
     def deviation(self, rows: Indices, cols: Indices) -> Array:
         noise = np.zeros(len(rows))
         for w, v, alpha in zip(self.draws.row_weights, self.draws.col_weights, self.draws.alpha, strict=True):
             noise += 1 / (alpha * w[rows] * v[cols] * len(self.draws.alpha))
         if not self.covariances[0].size:
-            return np.sqrt(noise + self._moments(rows, cols)[1])
+            return np.sqrt(noise + self._variance(rows, cols))
         return np.sqrt(noise + self._uncertainty(rows, cols))
 
     def complete(self, entries: Entries) -> Array:
@@ -106,15 +110,15 @@ class RatingsCompletion:
             completed += left[:, -1:] + right[:, -1]
         return self.mean + completed / len(self.draws.alpha)
 
-    def _moments(self, rows: Indices, cols: Indices) -> tuple[Array, Array]:
-        """Mean and variance over the draws, one draw after the other (Welford): all at once would take kilobytes for each pair."""
+    def _variance(self, rows: Indices, cols: Indices) -> Array:
+        """The variance over the draws, one draw after the other (Welford): all at once would take kilobytes for each pair."""
         mean, squares = np.zeros(len(rows)), np.zeros(len(rows))
         for number, (left, right) in enumerate(zip(self.draws.left, self.draws.right, strict=True), 1):
             products = pair_products(left, right, rows, cols, True)
             rest = products - mean
             mean += rest / number
             squares += rest * (products - mean)
-        return mean, squares / len(self.draws.alpha)
+        return squares / len(self.draws.alpha)
 
     def _new_rows(self, entries: Entries, values: Floats, d: int) -> Floats:
         """The posterior means of rows, given the columns of one draw."""
@@ -177,13 +181,16 @@ def check_ratings_quickly(entries: Entries, held: Mask, settings: Settings) -> H
 def _sample(entries: Entries, settings: Settings, burn_in: int, draws: int) -> RatingsCompletion:
     sampler = _sampler(entries, settings, variational=False)
     size = 4 * sum(2 * side.parameters.size + side.weights.size for side in (sampler.rows, sampler.cols))
+    size += 4 * sampler.cols.means.size
     every = max(1, -(-draws * size // KEPT_BYTES))
     states: list[tuple[Floats, ...]] = []
     stage = settings.journal.stage(burn_in + draws)
-    saved = stage.saved()
+    saved, names = stage.saved(), [f"draws.{part}" for part in range(len(fields(Draws)))]
+    if saved is not None and names[0] in saved and names[-1] not in saved:  # an earlier version kept less: anew
+        saved = None
     sampler.restore(saved)
-    if saved is not None and "draws.0" in saved:
-        states = list(zip(*(saved[f"draws.{part}"] for part in range(len(fields(Draws)))), strict=True))
+    if saved is not None and names[0] in saved:
+        states = list(zip(*(saved[name] for name in names), strict=True))
     while sampler.sweeps < burn_in + draws:
         sampler.sweep()
         if sampler.sweeps > burn_in and (burn_in + draws - sampler.sweeps) % every == 0:
@@ -222,7 +229,8 @@ def _sampler(entries: Entries, settings: Settings, *, variational: bool) -> Samp
 
 def _state(sampler: Sampler) -> tuple[Floats, ...]:
     rows, cols = sampler.rows, sampler.cols
-    moving = rows.parameters, cols.parameters, rows.weights, cols.weights
+    means = cols.means if cols.means.size else cols.parameters
+    moving = rows.parameters, cols.parameters, means, rows.weights, cols.weights
     rest = np.float32(sampler.alpha), rows.centre, rows.features, rows.precision
     return tuple(np.array(part) for part in (*moving, *rest))
 
@@ -311,7 +319,7 @@ def _memory_quickly(entries: int, shape: tuple[int, int], rank: int) -> int:
 
 
 def _memory(entries: int, shape: tuple[int, int], rank: int) -> int:
-    draws = DRAWS * 4 * (sum(shape) * (rank + 2) + shape[1] * (rank + 1))
+    draws = DRAWS * 4 * (sum(shape) * (rank + 2) + 2 * shape[1] * (rank + 1))
     # once more while they are stacked, when the working space of the fit is free again
     stacked = 4 * 2**20 + 2 * min(draws, KEPT_BYTES) + 40 * entries
     return max(stacked, _memory_quickly(entries, shape, rank))

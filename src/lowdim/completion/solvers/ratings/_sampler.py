@@ -32,6 +32,7 @@ class Side:
         start, others, values: The ratings of each member: where they begin, of (or by) whom, and how much above mu.
         shares: ``s``.
         parameters: ``T``, ``(members, k + 1)``, the bias last.
+        means: Of the last draw of ``T``, given the other side; without rows where `with_means` is false, and in the variational mode.
         centre: ``m``.
         features: ``z``, ``(others, k + 1)``.
         prior: The means of ``T``.
@@ -57,6 +58,7 @@ class Side:
         generator: np.random.Generator,
         *,
         variational: bool,
+        with_means: bool = False,
         known: Floats | None = None,
     ) -> None:
         members, size = start.size - 1, factors + 1
@@ -65,6 +67,7 @@ class Side:
         self.shares = np.float32(1) / np.sqrt(np.maximum(self.counts, 1), dtype=np.float32)
         self.parameters = generator.standard_normal((members, size), np.float32)
         self.parameters *= np.float32(0.3 if variational else 0.1)
+        self.means = np.zeros((members if with_means and not variational else 0, size), np.float32)
         self.centre = np.zeros(size, np.float32)
         self.features = np.zeros((other_members, size), np.float32)
         self.prior = np.zeros((members, size), np.float32)
@@ -101,7 +104,7 @@ class Side:
         columns = (other.parameters, other.weights, other.covariances)
         given = (self.prior, self.precision, np.float32(alpha), self.weights)
         normals = self._normals(self.parameters.shape, generator)
-        written = (self.parameters, self.covariances, self.errors)
+        written = (self.parameters, self.means, self.covariances, self.errors)
         work = self.others.size * self.precision.size**2
         entries = (self.others, self.values)
         run_rows(update_rows, self.start, work, *entries, *columns, *given, normals, *written)
@@ -184,7 +187,7 @@ def row_means(
     m, size = prior.shape
     none, out = np.zeros((0, size * (size + 1) // 2), np.float32), np.empty((m, size), np.float32)
     given = (prior.astype(np.float32), precision, np.float32(alpha), np.ones(m, np.float32))
-    written = (out, none, np.empty(m, np.float32))
+    written = (out, np.zeros((0, size), np.float32), none, np.empty(m, np.float32))
     normals = np.zeros((0, size), np.float32)
     run_rows(update_rows, start, cols.size * size**2, cols, values, *columns, *given, normals, *written)
     return out
@@ -218,7 +221,7 @@ class Sampler:
         start, rows, by_col = entries.by_columns(values)
         common = (factors, self.generator)
         self.rows = Side(entries.row_start, entries.cols, values, n, *common, variational=variational, known=known[0])
-        self.cols = Side(start, rows, by_col, m, *common, variational=variational, known=known[1])
+        self.cols = Side(start, rows, by_col, m, *common, variational=variational, with_means=True, known=known[1])
         self.alpha, self.sweeps = 1.0, 0
 
     def state(self) -> dict[str, Floats]:
