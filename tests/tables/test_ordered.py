@@ -68,6 +68,7 @@ def test_a_level_that_reads_as_missing_stays_one_among_levels_of_its_scale() -> 
     cells = ["none", "mild", "severe", "mild", "none", None, "moderate", "severe", "mild", "none"]
     (column,) = table_of_frame(pd.DataFrame({"pain": cells})).columns
     assert column.kind == "ordered" and column.known.tolist() == [cell is not None for cell in cells]
+    assert [column.write(code) for code in (-0.7, 0.4, 0.6, 2.6, 7.0)] == ["none", "none", "mild", "severe", "severe"]
     later = column_like(column, pd.Series(["none", None, "other"], dtype=object))
     assert (
         later.known.tolist() == [True, False, True] and later.numbers[0, 0] == 0 and np.isnan(later.numbers[1:]).all()

@@ -147,8 +147,7 @@ class Column:
         if self.kind == "boolean":
             share = np.clip(values, 0, 1)
             return (share >= 0.5).astype(float), np.maximum(share, 1 - share)
-        whole = self.kind in ("integer", "ordered")
-        return (np.round(values) if whole else values), np.ones(len(values))
+        return (np.round(values) if self.kind == "integer" else values), np.ones(len(values))
 
 
 def column_like(column: Column, values: pd.Series) -> Column:
@@ -520,7 +519,6 @@ def _in_order(name: str, cells: Sequence[Any], known: Mask, order: Sequence[Any]
         write,
         ", ".join(shown),
         lambda text: place.get(_spelling(text), np.nan),
-        bounds=(0.0, last),
     )
 
 
