@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lowdim.completion import DeepMatrixCompletion
 from lowdim.completion.entries import Entries
 from lowdim.completion.entries._least_squares import pair_products, solve_rows
 from lowdim.completion.solvers import _als
@@ -206,3 +207,25 @@ def test_rows_in_another_order_with_the_same_entries_held_out_give_the_same_answ
         for these, chosen in ((entries, held), (other, cells[order][other.rows, other.cols]))
     )
     np.testing.assert_allclose(second, first[order], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_last_fit_ends_only_where_nothing_to_speak_of_is_left(seed: int) -> None:
+    matrix, observed, entries = planted(200, 500, 3, 0.0525, 0.1, seed)
+    model = DeepMatrixCompletion(solver="als", rank=3, biases=False, warm_start=True)
+    errors: list[float] = []
+    for _ in range(10):
+        completed = model.fit(entries).predict(*np.nonzero(~observed))
+        errors.append(relative_error(completed, matrix[~observed]))
+    assert errors[0] == pytest.approx(errors[-1], rel=5e-3)
+
+
+@pytest.mark.filterwarnings("ignore:This matrix is not low-rank")
+def test_held_out_entries_are_predicted_under_the_strength_that_they_choose() -> None:
+    ratios: list[float] = []
+    for seed in range(6):
+        matrix, observed, entries = planted(200, 500, 3, 0.063, 1.0, seed)
+        model = DeepMatrixCompletion(solver="als", rank=3, biases=False).fit(entries)
+        away = (model.predict(*np.nonzero(~observed)) - matrix[~observed]) ** 2
+        ratios.append(model.held_out_error_ / float(np.sqrt(away.mean() + 1.0)))
+    assert np.mean(ratios) == pytest.approx(1, abs=0.03), ratios
