@@ -151,13 +151,8 @@ def alternate(
     else:
         decay = np.zeros(right.shape[1], right.dtype)
         residual = min(problem.relative_residual(left, right, biased), 1.0)
-        lowest, relaxation, stalled, sweep, fall = (
-            math.inf,
-            1.0,
-            0,
-            0,
-            0.0,
-        )  # the start may fit better, under less decay
+        lowest = math.inf  # the start may fit better, under less decay
+        relaxation, stalled, sweep, fall = 1.0, 0, 0, 0.0
     while sweep == 0 or (
         sweep < settings.iterations and not _has_stalled(stalled, residual) and residual > settings.tolerance / 2
     ):
