@@ -49,6 +49,9 @@ def heldout_class_variability(first: ClassStatistics, second: ClassStatistics) -
         first: Of one half, with pooled scatter, no class empty.
         second: Of the other half.
 
+    Raises:
+        EmptyClassError: If a class has no sample in one of the halves.
+
     Returns:
         Lower is better. Its influence takes rows of the first half with labels ``k`` and of the second with ``K + k``.
 
