@@ -73,6 +73,7 @@ COLUMNS = {
     "integer": pd.array([1, 1, 3, None, 7], "Int64"),
     "boolean": pd.array([True, False, None, True, False], "boolean"),
     "category": ["a", "b", "a", None, "b"],
+    "ordered": ["18-24", "25-34", "18-24", None, "35+", "25-34", "35+"],
     "date": pd.to_datetime(["2024-01-01", "2024-01-02", None, "2024-01-05", "2024-01-09"]),
     "constant": [4.0, 4.0, 4.0, 4.0, None],
     "id": [f"customer {i}" for i in range(5)],
