@@ -22,6 +22,16 @@ def balanced_accuracy(correct: Float[np.ndarray, " n"], labels: Int[np.ndarray, 
     return float(np.mean([correct[known & (labels == label)].mean() for label in np.unique(labels[known])]))
 
 
+def guessing_accuracy(labels: Int[np.ndarray, " n"]) -> float:
+    """Share of the largest class: how often it is right to name that one every time.
+
+    Example:
+        >>> guessing_accuracy(np.array([0, 0, 2]))
+        0.6666666666666666
+    """
+    return float(np.bincount(labels).max() / len(labels))
+
+
 def majority_warnings(
     what: str,
     correct: Float[np.ndarray, " n"],

@@ -150,6 +150,44 @@ def test_what_guessing_reaches_as_well_is_said() -> None:
     assert said.startswith("A ridge on x explains -10.0 %") and said.endswith("than the mean of price.")
 
 
+ENOUGH = "52.0 % is no more, as far as these can tell, than naming the largest class every time (50.0 %)."
+
+
+@pytest.mark.parametrize("low, said", [(0.49, True), (0.5, True), (0.51, False)])
+def test_the_sentences_of_models_say_what_guessing_reaches_as_well(low, said) -> None:
+    interval = [low, 0.6]
+    rows = [
+        {"model": name, "rank": 1, "probe_cv_accuracy": 0.52, "intervals": {"probe_cv_accuracy": interval}}
+        for name in "ab"
+    ]
+    for scores, first in (
+        (rows, "a comes first: " if said else "a suits this data best: "),
+        (rows[:1], "a is the only"),
+    ):
+        ranked = headline("rank", {"scores": scores, "by": "probe_cv_accuracy", "guessing": 0.5})
+        assert ranked.startswith(first) and (ENOUGH in ranked) is said
+    chosen = {
+        "model": "a",
+        "method": "probe",
+        "layer": None,
+        "expected_accuracy": 0.52,
+        "guessing": 0.5,
+        "interval": interval,
+    }
+    advised = {"recommendation": chosen, "baseline_wins": False, "more_labels": None, "evidence": []}
+    assert (ENOUGH in headline("advise", advised)) is said
+    classes = [{"name": name, "samples": 60, "accuracy": 0.52} for name in "xy"]
+    tuned = {"method": "probe", "layer": None, "evidence": [], "per_class": classes}
+    tuned["accuracy"] = {"test": 0.52, "interval": interval}
+    splits = {"train": {"samples": 40}, "test": {"samples": 120}}
+    tuned["config"] = {"data": {"splits": splits}, "model": {}}
+    assert (ENOUGH in headline("finetune", tuned)) is said
+    splits["test"]["samples"] = 20  # too few: the accuracy by cross-validation stands first
+    tuned["evidence"] = [{"method": "probe", "accuracy": 0.52, "interval": interval, "guessing": 0.5}]
+    tuned["accuracy"] = {"test": 0.9, "interval": [0.7, 0.95]}
+    assert (ENOUGH in headline("finetune", tuned)) is said
+
+
 def test_candidates_that_could_not_be_scored_are_counted_and_constant_features_are_named() -> None:
     row = {"model": "a", "rank": 1, "probe_cv_accuracy": 0.9, "intervals": {}}
     ranked = {"scores": [row], "by": "probe_cv_accuracy", "failed": [{"model": "b", "error": "lost"}]}

@@ -150,6 +150,7 @@ def _as_dict(found: "Advice", data: str, words: dict[str, list[str]], options: l
             "method": chosen.method,
             "layer": chosen.layer,
             "expected_accuracy": chosen.accuracy,
+            "guessing": chosen.guessing,
             "interval": list(chosen.interval),
             "command": line,
         },

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lowdim._balance import balanced_accuracy
+from lowdim._balance import balanced_accuracy, guessing_accuracy
 from lowdim._files import json_digest
 from lowdim._intervals import FOLD_LOSS, deviations, independent, together, wilson_interval
 from lowdim.errors import InputError
@@ -48,6 +48,7 @@ class Evidence:
         plans: What to fit for it; several are averaged.
         balanced_accuracy: Mean over the classes of the accuracy on their samples.
         losses: Negative log probability of each sample's class, in nats; NaN for those never held out.
+        guessing: Accuracy of naming the largest class every time.
         copies: A number per sample, the same for identical ones, which count once; None where there are none.
     """
 
@@ -61,13 +62,14 @@ class Evidence:
     plans: tuple[Plan, ...] = ()
     balanced_accuracy: float | None = None
     losses: Float[np.ndarray, " n"] | None = None
+    guessing: float | None = None
     copies: Int[np.ndarray, " n"] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, without the single samples."""
         values = {
             name: getattr(self, name)
-            for name in ("model", "method", "layer", "accuracy", "balanced_accuracy", "seconds")
+            for name in ("model", "method", "layer", "accuracy", "balanced_accuracy", "guessing", "seconds")
         }
         return {**values, "interval": list(self.interval)}
 
@@ -114,10 +116,10 @@ def evidence_of(
         accuracy = min(max(beside.accuracy + paired_difference(correct, beside.correct)[0], 0.0), 1.0)
     interval = expected_interval(accuracy, len(known) if copies is None else independent(copies[~np.isnan(correct)]))
     layer = ", ".join(block for plan in plans for block in plan.blocks) or None
-    balanced = balanced_accuracy(correct, labels)
     return Evidence(
-        model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), balanced, copies=copies
-    )
+        model, method, layer, accuracy, interval, round(seconds, 3), correct, tuple(plans), copies=copies,
+        balanced_accuracy=balanced_accuracy(correct, labels), guessing=guessing_accuracy(labels[~np.isnan(correct)]),
+    )  # fmt: skip
 
 
 def evidence_of_head(bench: Bench, plan: Plan) -> Evidence | None:
@@ -338,7 +340,7 @@ def is_far(bench: Bench, first: Gathered) -> tuple[bool, str]:
     its layers say. On which layers the probe leans does not show it."""
     if first.baseline is None or bench.train.kind != "image":
         return False, "only with images it was seen to gain"
-    guessed = np.bincount(bench.labels).max() / len(bench.labels)
+    guessed = guessing_accuracy(bench.labels)
     gain, known = first.probe.accuracy - guessed, first.baseline.accuracy - guessed
     if first.probe.accuracy >= _RIGHT:
         return False, f"the probe is right in {100 * first.probe.accuracy:.0f} % already"

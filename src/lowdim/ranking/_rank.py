@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from joblib import Parallel, delayed
 
+from lowdim._balance import guessing_accuracy
 from lowdim._files import json_digest
 from lowdim._intervals import Z
 from lowdim._job import CACHE_BUDGET
@@ -92,6 +93,7 @@ class Ranking:
         failed: What went wrong, by candidate.
         warnings: What a reader must know.
         outputs: The numbers to be predicted; empty where labels are classes.
+        guessing: Accuracy of naming the largest class every time; None where labels are numbers.
     """
 
     by: str
@@ -101,6 +103,7 @@ class Ranking:
     failed: Mapping[str, str]
     warnings: tuple[str, ...]
     outputs: tuple[str, ...] = ()
+    guessing: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -108,6 +111,7 @@ class Ranking:
         return {
             **({"outputs": list(self.outputs)} if self.outputs else {}),
             "by": self.by,
+            "guessing": self.guessing,
             "scores": [place.as_dict(task) for place in self.places],
             "agreement": {
                 name: asdict(found) | {"kendall_equal_width": self.equal_width.get(name)}
@@ -293,6 +297,7 @@ def rank(
             *_warnings(finished, by, judge),
         ),
         outputs=data.outputs,
+        guessing=None if data.outputs else guessing_accuracy(data["test" if tested and by == judge else split].labels),
     )
 
 

@@ -114,12 +114,9 @@ def _measure(result: Result) -> str:
     )
     right = f"{percent(best['ncc_accuracy'])} of the {best['split']} samples{between(interval)}"
     several = not all(_same_numbers(layer, best) for layer in _of_split(result, -1))
-    if interval[0] <= largest:
+    if guessed := _guessed(interval, largest):
         where = f" at {best['name']}, the best layer" if several else ""
-        return (
-            f"{'With random weights the' if untrained else 'The'} nearest class mean is right for {right}{where}: no more, as far as these "
-            f"can tell, than naming the largest class every time ({percent(largest)})."
-        )
+        return f"{'With random weights the' if untrained else 'The'} nearest class mean is right for {right}{where}: {guessed}."
     collapse = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
     if not several:
         the = "With random weights the" if untrained else "The"
@@ -134,6 +131,13 @@ def _measure(result: Result) -> str:
         return f"{said} The last layer is as good within that interval ({percent(last['ncc_accuracy'])})."
     why = "" if untrained else ": it was made for other classes"
     return f"{said} The last layer separates them less well ({percent(last['ncc_accuracy'])}){why}."
+
+
+def _guessed(interval: Sequence[float] | None, share: float | None) -> str:
+    """What to say of an accuracy that guessing might reach, too; earlier versions did not say how often that is right."""
+    if interval is None or share is None or interval[0] > share:
+        return ""
+    return f"no more, as far as these can tell, than naming the largest class every time ({percent(share)})"
 
 
 def _same_numbers(layer: Result, other: Result) -> bool:
@@ -182,12 +186,14 @@ def _rank(result: Result) -> str:
         said += f", and {percent(best['probe_accuracy'])} on the {best['probe_samples']:,} test samples"
     if best.get("random_weights"):
         said += "; its weights are random"
+    guessed = _guessed(interval, result.get("guessing")) if by in ("probe_cv_accuracy", "probe_accuracy") else ""
+    guessed = guessed and f" {percent(value)} is {guessed}."
     ties = [names[row["model"]] for row in rows[1:] if row["rank"] == best["rank"]]
     tied = f" It cannot be told apart from {listed(ties)} on these samples." if ties else ""
     if len(rows) == 1:
         others = f" of {1 + len(result['failed'])} that could be scored" if result.get("failed") else ""
-        return f"{names[best['model']]} is the only candidate{others}{said}."
-    return f"{names[best['model']]} suits this data best{said}.{tied}"
+        return f"{names[best['model']]} is the only candidate{others}{said}.{guessed}"
+    return f"{names[best['model']]} {'comes first' if guessed else 'suits this data best'}{said}.{guessed}{tied}"
 
 
 def _advise(result: Result) -> str:
@@ -202,6 +208,8 @@ def _advise(result: Result) -> str:
         over = result.get("baseline_gain")  # of earlier versions, none
         if over is not None and over["interval"][0] <= 0:
             said += f" That it does better than no network at all cannot be told: {points(over)}."
+    if guessed := _guessed(chosen["interval"], chosen.get("guessing")):
+        said += f" {percent(chosen['expected_accuracy'])} is {guessed}."
     if chosen["model"] in result.get("untrained", ()):
         said += " Its weights are random."
     if ties:
@@ -258,14 +266,21 @@ def _finetune(result: Result) -> str:
         if tested
         else ""
     )
+    guessed = ""
     if own is not None and tested < FEW:
+        if guessed := _guessed(own["interval"], own.get("guessing")):
+            guessed = f" {percent(own['accuracy'])} is {guessed}."
         trained = splits["train"]["samples"]
         said += f": {percent(own['accuracy'])}{between(own['interval'])}, cross-validated on the {trained:,} training samples"
         said += f"; {measured}." if tested else "; no samples were held back to measure on."
     elif tested:
         said += f": {measured}."
+        largest = max((one["samples"] for one in result["per_class"]), default=0)
+        if guessed := _guessed(accuracy["interval"], largest / tested):
+            guessed = f" {percent(accuracy['test'])} is {guessed}."
     else:
         said += "; there is no test split to measure it on."
+    said += guessed
     others = {"probe": "a probe on frozen layers", "baseline": "no network at all"}
     compared = [
         f"{percent(entry['accuracy'])} with {others[entry['method']]}"
