@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from lowdim._pictures import EXTENSIONS, FORMATS, open_picture
 from lowdim._preprocessing import Preprocessing, preprocessing_with
@@ -206,3 +206,44 @@ def test_pixels_whose_meaning_is_not_known_are_refused(tmp_path: Path, image: Im
 def test_sixteen_bits_of_a_grey_map(tmp_path: Path) -> None:
     (tmp_path / "x.pgm").write_bytes(b"P5 2 1 1023\n" + (1023).to_bytes(2, "big") + (512).to_bytes(2, "big"))
     assert np.asarray(open_picture(tmp_path / "x.pgm")).tolist() == [[255, 128]]
+
+
+def deep(path: Path, values: list[int], top: int | None = None) -> Path:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    if top is not None:
+        tags[281] = top
+    Image.fromarray(np.array([values], np.uint16)).save(path, **({"tiffinfo": tags} if path.suffix == ".tif" else {}))
+    return path
+
+
+def test_a_tiff_says_what_stands_for_white(tmp_path: Path) -> None:
+    assert np.asarray(open_picture(deep(tmp_path / "x.tif", [0, 2048, 4095, 60_000], 4095))).tolist() == [
+        [0, 127, 255, 255]
+    ]
+    for top in (None, 65535, 255, 0):
+        assert np.asarray(open_picture(deep(tmp_path / "y.tif", [0, 2048, 65535], top))).tolist() == [[0, 8, 255]]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+@pytest.mark.parametrize("top, said", [(1023, 10), (1024, 12), (4095, 12), (9000, 14), (16_384, None)])
+def test_twelve_bits_in_sixteen_are_said(tmp_path: Path, suffix: str, top: int, said: int | None) -> None:
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        deep((tmp_path / name).with_suffix(suffix), [5, 90, top if name == "b/1" else 700])
+    notes = [note for note in load_data(str(tmp_path)).notes if "nearly black" in note]
+    assert len(notes) == (said is not None)
+    assert all(f"({said} bits)" in note and f"{top:,}" in note and "of 4 that" in note for note in notes)
+
+
+def test_of_dark_pictures_of_eight_bits_nothing_is_said(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((2, 2), 3, np.uint8)).save(tmp_path / name)
+    deep(tmp_path / "a/2.tif", [1, 4000], 4095)
+    (tmp_path / "b/2.tif").write_bytes(b"II*\0 damaged")
+    os.mkfifo(tmp_path / "b/3.tif")
+    (tmp_path / "x.csv").write_text(
+        "path,label\n" + "".join(f"{name},{name[0]}\n" for name in ("a/1.png", "b/3.tif", "b/4.tif"))
+    )
+    for spec in (tmp_path, tmp_path / "x.csv"):
+        assert not any("nearly black" in note for note in load_data(str(spec)).notes)

@@ -1,13 +1,14 @@
 """The one place where a picture file is opened: documented formats only, told by content, upright, of bounded size."""
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from lowdim._reading import READING_ERRORS, reading
-from lowdim.errors import InputError, require
+from lowdim.errors import InputError, LowdimError, require
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """Pillow's names. Others are never tried: some start programs (PostScript), all are more code that a file could reach."""
@@ -18,6 +19,9 @@ MAX_PIXELS = 64_000_000
 """A picture with more is refused before it is decoded: it would take gigabytes."""
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "I;16B", "I;16L"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_SIXTEEN = ("I;16", "I;16B", "I;16L")
+_MAX_SAMPLE_VALUE = 281
+"""TIFF's tag."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,7 +74,32 @@ def open_picture(path: Path, *, name: str | None = None, remedy: str = "") -> Im
                 raise InputError(f"{shown} has {kind} as pixels, whose scale is not known. Save it with 8 or 16 bits.")
             if image.mode not in _MODES:
                 raise InputError(f"{shown} has colours of the kind {image.mode}, which are not read. Save it as RGB.")
-            return eight_bits(_upright(image))
+            return eight_bits(_upright(image), _brightest(image))
+
+
+def deepest(path: Path) -> int | None:
+    """The largest number in a picture of 16 bits that does not say on which scale its numbers are; None for other pictures and other files."""
+    try:
+        with (
+            reading(path, "a picture", also=(Image.DecompressionBombError,)),
+            warnings.catch_warnings(action="ignore"),
+            path.open("rb") as file,
+            Image.open(file, formats=("PNG", "TIFF")) as image,
+        ):
+            if image.mode not in _SIXTEEN or image.width * image.height > MAX_PIXELS or _brightest(image) is not None:
+                return None
+            return int(np.asarray(image).max(initial=0))
+    except LowdimError:
+        return None  # who reads it in earnest says what is wrong
+
+
+def _brightest(image: Image.Image) -> int | None:
+    """What stands for white, where a TIFF says so: cameras put 10, 12 or 14 bits into 16."""
+    if image.mode not in _SIXTEEN or not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return None
+    said = image.tag_v2.get(_MAX_SAMPLE_VALUE)
+    top = said[0] if isinstance(said, tuple) else said
+    return top if isinstance(top, int) and 255 < top < 65535 else None
 
 
 def _heif(path: Path) -> Image.Image:
@@ -92,16 +121,21 @@ def array_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image, white: int | None = None) -> Image.Image:
     """A picture of 16 bits with 8; others as they are. Pillow itself would clip the values at 255 and leave a white one.
+
+    Args:
+        image: A picture.
+        white: The number that stands for white, if it is another than 65,535.
 
     Example:
         >>> eight_bits(Image.fromarray(np.full((2, 2), 40_000, np.uint16))).getpixel((0, 0))
         156
     """
-    if image.mode not in ("I;16", "I;16B", "I;16L", "I"):
+    if image.mode not in (*_SIXTEEN, "I"):
         return image
-    return Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    values = np.asarray(image, dtype=np.int64)
+    return Image.fromarray((values >> 8 if white is None else 255 * values // white).clip(0, 255).astype(np.uint8))
 
 
 def _too_large(name: str, size: str, remedy: str) -> str:

@@ -1,12 +1,13 @@
 """Reading pictures that nobody has vouched for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from lowdim._pictures import open_picture
+from lowdim._pictures import deepest, open_picture
 from lowdim.data._dataset import Split
 from lowdim.errors import InputError, UnreadableError
 
@@ -23,6 +24,26 @@ def open_image(path: Path, root: Path) -> Image.Image:
         return open_picture(path, name=_relative(path, root), remedy=_REMEDY)
     except InputError as error:
         raise UnreadableError(str(error)) from error
+
+
+_LOOKED_AT, _BITS = 12, (10, 12, 14)
+
+
+def depth_notes(paths: Sequence[Path]) -> list[str]:
+    """What to say of pictures that hold the 10, 12 or 14 bits of a camera in 16: they are read nearly black. A few are looked at.
+
+    The files themselves do not say it, and a picture may be dark: so it is said and not mended.
+    """
+    chosen = [paths[int(place)] for place in np.linspace(0, len(paths) - 1, min(len(paths), _LOOKED_AT))]
+    found = [top for top in map(deepest, chosen) if top is not None]
+    bits = next((bits for bits in _BITS if found and max(found) < 2**bits), None)
+    if bits is None:
+        return []
+    return [
+        f"pictures of 16 bits hold no number above {max(found):,} (of {len(found)} that were looked at), as if white were {2**bits - 1:,} ({bits} bits): "
+        f"they are read as if it were 65,535, nearly black. If they are not dark, multiply them by {2 ** (16 - bits)}, or write the largest "
+        "number into their tag MaxSampleValue (TIFF)"
+    ]
 
 
 def _relative(path: Path, root: Path) -> str:

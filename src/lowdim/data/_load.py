@@ -14,7 +14,8 @@ from lowdim._reading import said
 from lowdim.data._arrays import load_npz
 from lowdim.data._dataset import Dataset, Split, Task, divided, few_shot_indices, limited_indices
 from lowdim.data._digits import DIGITS_TASKS, load_digits
-from lowdim.data._folder import load_folder, load_picture
+from lowdim.data._folder import ImageFiles, load_folder, load_picture
+from lowdim.data._images import depth_notes
 from lowdim.data._labels import with_numbers
 from lowdim.data._official import load_official
 from lowdim.data._table import ENDINGS, load_table
@@ -83,6 +84,9 @@ def load_data(
         usual=usual,
         task=task,
     )
+    files = [split.read for split in dataset.splits.values() if isinstance(split.read, ImageFiles)]
+    dark = depth_notes([path for read in files for path in read.paths])
+    dataset = replace(dataset, notes=(*dataset.notes, *dark))
     dataset = with_numbers(dataset) if task == "regression" else dataset
     if not whole:
         dataset = divided(dataset, seed, test_share)
