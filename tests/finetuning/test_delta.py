@@ -14,7 +14,7 @@ from tests.finetuning.conftest import Encoder
 from tests.harness import hostile
 from torch import nn
 
-from lowdim._files import json_digest, write_json
+from lowdim._files import json_digest, read_json, write_checked, write_json
 from lowdim.data import dataset_from_arrays
 from lowdim.errors import InputError, UsageError
 from lowdim.finetuning import Average, Plan, TunedModel, load_delta, read_delta, save_delta
@@ -89,12 +89,29 @@ def test_a_probe_and_what_was_trained_as_a_whole_are_multiplied(network: LoadedM
     saved(Average(*parts).eval(), network, tmp_path)
     inputs = torch.rand(7, 1, 8, 8)
     found = load_delta(load_model("digits-0-4").module, tmp_path)(inputs)
-    product = parts[0](inputs).softmax(1) ** 0.7 * parts[1](inputs).softmax(1) ** 0.4
+    product = parts[0](inputs).softmax(1) ** 0.5 * parts[1](inputs).softmax(1) ** 0.5
     torch.testing.assert_close(found.exp(), product / product.sum(dim=1, keepdim=True))
     rows = [part(inputs).log_softmax(1).detach().numpy() for part in parts]
     np.testing.assert_allclose(
         averaged(rows, weights_of(["probe", "adapt"])), found.detach().numpy(), rtol=1e-5, atol=1e-6
     )
+
+
+def test_the_powers_of_a_product_are_those_it_was_saved_with(network: LoadedModel, tmp_path: Path) -> None:
+    """Deltas of earlier versions, which do not hold them, had others than the method has now."""
+    parts, inputs = (perturbed(network, Plan("probe")), perturbed(network, Plan("adapt"), 1)), torch.rand(7, 1, 8, 8)
+    for powers, held in (((0.9, 0.2), True), ((0.7, 0.4), False)):
+        saved(Average(*parts, weights=powers).eval(), network, tmp_path)
+        content = read_json(tmp_path / "delta.json")
+        left = {key: value for key, value in content.items() if key != "sha256" and (held or key != "weights")}
+        write_checked(tmp_path / "delta.json", left)
+        found = load_delta(load_model("digits-0-4").module, tmp_path)(inputs)
+        product = parts[0](inputs).softmax(1) ** powers[0] * parts[1](inputs).softmax(1) ** powers[1]
+        torch.testing.assert_close(found.exp(), product / product.sum(dim=1, keepdim=True))
+    for wrong in ([0.5], [0.5, 0.2, 0.3], [0.5, -0.1], [0.5, "x"]):
+        write_checked(tmp_path / "delta.json", left | {"weights": wrong})
+        with pytest.raises(InputError, match="weight"):
+            read_delta(tmp_path)
 
 
 def test_changed_buffers_are_kept(network: LoadedModel, tmp_path: Path) -> None:

@@ -146,15 +146,18 @@ def test_the_recipes_by_method() -> None:
         "scl": block,
         "full": ((3e-4, 1e-3, False),) * 2,
         "lp-ft": ((3e-4, 3e-4, True),) * 2,
-        "adapt": steady,
+        "adapt": ((3e-4 * 2**0.5,) * 2 + (True,), (6e-4, 6e-4, True)),
         "norm": steady,
         "lora": steady,
     }
     assert set(expected) == {name for name in METHODS if RECORDS[name].recipe}
     for name, pair in expected.items():
         recipes = [default_recipe(name, samples, 10) for samples in (100, 200)]
-        assert tuple((recipe.rate, recipe.head_rate, recipe.from_probe) for recipe in recipes) == pair, name
-        assert [recipe.temperature for recipe in recipes] == [1.0, 3.0 if pair is block else 1.0], name
+        for recipe, wanted in zip(recipes, pair, strict=True):
+            assert (recipe.rate, recipe.head_rate, recipe.from_probe) == pytest.approx(wanted), name
+        softer = {"adapt": [10.0, 10.0]}.get(name, [1.0, 3.0 if pair is block else 1.0])
+        assert [recipe.temperature for recipe in recipes] == softer, name
+    assert [default_recipe("adapt", samples, 10).rate for samples in (600, 50_000)] == [1e-3, 1e-3]
 
 
 def test_what_cannot_be_is_refused(network: LoadedModel) -> None:

@@ -25,9 +25,9 @@ _WHOLE = ensemble_adapt.METHOD.parts[1]
 _FURTHER = 0.55
 """Weight of the layers before the last in the frozen head from which a block is tried: where the last layer is not the right one. With texts it is
 always tried: there it gained whatever the weight, which with few samples is chance (.37 to .63 on questions, 20 per class)."""
-_FAR, _RIGHT = 0.25, 0.95
-"""Share of what the probe gains over guessing that no network at all gains, from which everything is trained unless it is clearly less, or the probe is
-right this often."""
+_FAR, _RIGHT = 0.1, 0.95
+"""Share of what the probe gains over guessing, in nats, that no network at all gains, from which everything is trained unless it is clearly less, or
+the probe is right this often."""
 _FOLDS = 5
 _LEFT_OUT = 40
 """Left-out samples by which what is trained is judged at least, where the first fold does not speak clearly against it."""
@@ -290,7 +290,7 @@ def choose_method(gathered: Gathered) -> tuple[Evidence, tuple[str, ...]]:
         if entry is gathered.everything and entry.losses is not None and chosen.losses is not None:
             saved, unsure = paired_difference(chosen.losses, entry.losses, chosen.copies)
             said = f"{100 * gain:+.1f} points, log loss {-saved:+.2f} ± {unsure:.2f} on {np.isfinite(entry.losses).sum()} samples"
-            gain, error = saved if gain >= 0 else min(saved, 0.0), unsure
+            gain, error = saved if gain >= -error else min(saved, 0.0), unsure
         verdict = "a tie, which goes to the cheaper" if abs(gain) <= error else "better" if gain > 0 else "worse"
         reasons.append(f"{entry.method} {entry.layer or ''}".strip() + f" against {chosen.method}: {said}, {verdict}")
         chosen = entry if gain > error else chosen
@@ -340,15 +340,17 @@ def is_far(bench: Bench, first: Gathered) -> tuple[bool, str]:
     its layers say. On which layers the probe leans does not show it."""
     if first.baseline is None or bench.train.kind != "image":
         return False, "only with images it was seen to gain"
-    guessed = guessing_accuracy(bench.labels)
-    gain, known = first.probe.accuracy - guessed, first.baseline.accuracy - guessed
     if first.probe.accuracy >= _RIGHT:
         return False, f"the probe is right in {100 * first.probe.accuracy:.0f} % already"
+    assert first.baseline.losses is not None and first.probe.losses is not None
+    shares = np.unique(bench.labels, return_counts=True)[1] / len(bench.labels)
+    guessed = -float(shares @ np.log(shares))
+    gain, known = guessed - np.nanmean(first.probe.losses), guessed - np.nanmean(first.baseline.losses)
     if gain <= 0:
         return bool(known > 0), "the probe is no better than guessing"
-    rest = paired_difference(first.baseline.correct, known / gain * first.probe.correct, first.probe.copies)[1]
-    said = f"no network at all gains {100 * known / gain:.0f} ± {100 * rest / gain:.0f} % of what the probe gains over guessing"
-    return bool(known + rest >= _FAR * gain), f"{said} (it may pay from {100 * _FAR:.0f} % on)"
+    rest = paired_difference(known / gain * first.probe.losses, first.baseline.losses, first.probe.copies)[1]
+    said = f"no network at all gains {100 * known / gain:.0f} ± {100 * rest / gain:.0f} % of what the probe gains over guessing, in nats"
+    return bool(known + 2 * rest >= _FAR * gain), f"{said} (it may pay from {100 * _FAR:.0f} % on)"
 
 
 def everything_may_pay(bench: Bench, options: Options, first: Gathered, until: float) -> tuple[Plan | None, str]:

@@ -25,7 +25,7 @@ from lowdim.finetuning._compress import with_expanded
 from lowdim.finetuning._plan import BatchNorm, Combine, Plan
 from lowdim.finetuning._prefix import Inputs
 from lowdim.finetuning._tuned import Average, TunedModel
-from lowdim.finetuning.methods import RECORDS
+from lowdim.finetuning.methods import RECORDS, ensemble_adapt
 from lowdim.models import Feature, fingerprint, unwrapped
 from lowdim.models._hub import cached_or_downloaded
 from lowdim.models._load import load_model
@@ -48,6 +48,7 @@ class Delta:
     Attributes:
         method: As the user asked for it, ``"ensemble"`` included.
         plans: What each part trained; several parts are averaged.
+        weights: Powers of their probabilities, which are multiplied; empty for their mean.
         classes: Names of the outputs.
         preprocessing: Of the base, as `Preprocessing.as_dict`.
         base: ``name``, ``fingerprint`` and ``source`` (arguments of `load_model`; empty for a network given in Python).
@@ -61,6 +62,7 @@ class Delta:
 
     method: str
     plans: tuple[Plan, ...]
+    weights: tuple[float, ...]
     classes: tuple[str, ...]
     preprocessing: Mapping[str, Any]
     base: Mapping[str, Any]
@@ -196,8 +198,11 @@ class _Content(msgspec.Struct):
     notes: dict[str, Any] = {}
     logits: list[list[float]] | None = None
     feature: _Feature | None = None
+    weights: tuple[Annotated[float, msgspec.Meta(ge=0, le=1)], ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.weights and len(self.weights) != len(self.parts):
+            raise ValueError("there must be one weight per part")
         if self.logits is not None and any(len(row) != len(self.classes) for row in self.logits):
             raise ValueError("the outputs in logits must have one number per class")
         if not self.example:
@@ -271,6 +276,7 @@ def save_delta(
         "version": VERSION,
         "method": method,
         "parts": [part.plan.as_dict() for part in parts],
+        "weights": list(model.weights) if isinstance(model, Average) else [],
         "classes": list(classes),
         "preprocessing": preprocessing.as_dict(),
         "base": {"name": name, "fingerprint": fingerprint(base), "source": dict(source or {})},
@@ -334,6 +340,7 @@ def read_delta(path: Path) -> Delta:
     return Delta(
         method=found.method,
         plans=tuple(part.plan() for part in found.parts),
+        weights=_weights(found),
         classes=found.classes,
         preprocessing=content["preprocessing"],
         base=content["base"],
@@ -344,6 +351,14 @@ def read_delta(path: Path) -> Delta:
         feature=None if found.feature is None else found.feature.feature(),
         known=known,
     )
+
+
+def _weights(found: _Content) -> tuple[float, ...]:
+    """Deltas of earlier versions do not say it."""
+    if found.weights is not None:
+        return found.weights
+    before = tuple(part.method for part in found.parts) == ensemble_adapt.METHOD.parts
+    return ensemble_adapt.EARLIER_WEIGHTS if before else ()
 
 
 def _known(arrays: Mapping[str, np.ndarray], classes: int, file: Path) -> Known | None:
@@ -442,7 +457,7 @@ def _applied(model: nn.Module, delta: Delta) -> nn.Module:
             state[name] = tensor
         part.load_state_dict(state)
         parts.append(part.eval())
-    return parts[0] if len(parts) == 1 else Average(*parts).eval()
+    return parts[0] if len(parts) == 1 else Average(*parts, weights=delta.weights).eval()
 
 
 def _check_outputs(network: nn.Module, delta: Delta) -> None:

@@ -304,6 +304,7 @@ class Average(nn.Module):
 
     Args:
         parts: Networks with the same classes.
+        weights: Powers of their probabilities, which are multiplied; empty for the mean. By default those of the method with these parts.
 
     Example:
         >>> network, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.ones(2, 4)
@@ -313,10 +314,10 @@ class Average(nn.Module):
         [0.625, 0.375]
     """
 
-    def __init__(self, *parts: TunedModel) -> None:
+    def __init__(self, *parts: TunedModel, weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
-        self.weights = weights_of([part.plan.method for part in parts])
+        self.weights = tuple(weights_of([part.plan.method for part in parts]) if weights is None else weights)
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "n K"]:
         """Logarithms of the averaged class probabilities."""

@@ -1,15 +1,16 @@
 """A probe and a network that was trained as a whole: together they lose little where that learned too much of few samples.
 
-Their probabilities are multiplied: on training parts of MNIST, CIFAR-10 and textures (17 draws, two networks) that gained 2.7 points over the probe,
-where the mean of the probabilities gained 2.0, and it was told from the probe by fewer left-out samples.
+Their probabilities are multiplied, to the powers that gained most accuracy and log loss on training parts of MNIST, CIFAR-10 and textures.
 """
 
 from lowdim.finetuning.methods._method import Method
 
+EARLIER_WEIGHTS = (0.7, 0.4)
+"""Of deltas that do not hold their own."""
 METHOD = Method(
     name="ensemble-adapt",
     title="probe and `adapt`, probabilities multiplied",
     parts=("probe", "adapt"),
-    weights=(0.7, 0.4),
+    weights=(0.5, 0.5),
     exports=("torch", "onnx"),
 )
