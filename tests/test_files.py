@@ -136,7 +136,10 @@ def test_another_configuration_is_refused_and_the_difference_named(tmp_path):
     assert "layers: a* in the folder, not set now" in message
     assert "same" not in message
     assert "`fresh`" in message
-    with pytest.raises(UsageError, match="command: measure in the folder, rank now"), RunFolder(tmp_path, "rank", {}):
+    with (
+        pytest.raises(UsageError, match=r"holds a run of measure, not of rank\. Use another `out`"),
+        RunFolder(tmp_path, "rank", {}),
+    ):
         pass
 
 

@@ -364,6 +364,13 @@ class RunFolder:
         before, now = _identity(earlier), _identity(self.config)
         if before == now:
             return
+        if isinstance(before, dict) and (of := cast(dict[str, Any], before).get("command")) not in (
+            None,
+            now["command"],
+        ):
+            raise UsageError(
+                f"{self.path} holds a run of {of}, not of {now['command']}. Use another `out`, or `fresh` to replace it."
+            )
         raise UsageError(
             f"{self.path} holds a run with other settings ({'; '.join(_differences(before, now))}). "
             "Use `fresh` to replace it, or another `out`."

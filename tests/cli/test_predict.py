@@ -83,7 +83,7 @@ def test_samples_unlike_all_training_samples_are_called_unknown(folder: Path) ->
     assert f"{strange} unknown, for being unlike all training samples" in found["headline"]
     known_ones = [one["class"] for one in found["predictions"] if not one["unknown"]]
     most = max(set(known_ones), key=known_ones.count)
-    assert f"{known_ones.count(most)} {most}" in found["headline"]
+    assert f"{known_ones.count(most)} as {most}" in found["headline"]
     with (folder / "noise.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["unknown"] == "True" for row in rows] == [one["unknown"] for one in found["predictions"]]
@@ -301,3 +301,49 @@ def test_a_picture_that_cannot_be_read_is_no_fault_of_a_candidate(folder: Path, 
         models = ["--model", "digits-0-4", "--model", "digits"]
         said = lowdim(command, *models, "--data", str(tmp_path / "digits"), folder=tmp_path, code=3).stderr
         assert said.count("0/broken.png") == 1 and "andidate" not in said
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--csv", "table.csv"], "--csv is table.csv, which is read here and would be lost"),
+        (["--page", "link.csv"], "--page is link.csv, which is read here and would be lost"),
+        (["--csv", "tuned/delta/delta.json"], "which must stay as it is"),
+        (["--csv", "same.x", "--page", "./same.x"], "are one file"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(folder: Path, words: list[str], said: str) -> None:
+    table, before = folder / "table.csv", (folder / "tuned/delta/delta.json").read_bytes()
+    table.write_text(
+        "path\n" + "".join(f"{path.relative_to(folder)}\n" for path in sorted(folder.glob("digits/*/*.png"))[:3])
+    )
+    (folder / "link.csv").unlink(missing_ok=True)
+    (folder / "link.csv").symlink_to(table)
+    done = lowdim(*PREDICT, "table.csv", *words, folder=folder, code=2)
+    assert said in " ".join(done.stderr.split())
+    assert table.read_text().startswith("path\n") and (folder / "tuned/delta/delta.json").read_bytes() == before
+    assert not (folder / "same.x").exists()
+
+
+def test_an_export_leaves_the_delta_alone(folder: Path) -> None:
+    for name, said in (("tuned/delta/delta.json", "must stay as it is"), ("digits", "is a folder")):
+        done = lowdim("export", "--delta", "tuned/delta", "--to", "onnx", "--file", name, folder=folder, code=2)
+        assert said in " ".join(done.stderr.split())
+    assert lowdim("publish", "tuned/delta", "--folder", "tuned/delta", folder=folder, code=2).stderr.count(
+        "must stay as it is"
+    )
+
+
+def test_the_accuracy_is_that_of_the_labels_that_the_network_can_give(folder: Path) -> None:
+    found = result(lowdim(*PREDICT, str(folder / "digits"), "--split", "all", "--json", folder=folder))
+    right = {row["item"]: row["class"] == row["label"] for row in found["predictions"]}
+    names = sorted(right)
+    labels = ["", "zebra", *(name.split("/")[0] for name in names[2:])]
+    rows = [f"digits/{name},{label}\n" for name, label in zip(names, labels, strict=True)]
+    (folder / "some.csv").write_text("path,label\n" + "".join(rows))
+    some = result(lowdim(*PREDICT, "some.csv", "--split", "all", "--json", folder=folder))
+    assert some["judged"] == 48 and some["accuracy"] == pytest.approx(np.mean([right[name] for name in names[2:]]))
+    told = " ".join(some["warnings"])
+    assert "The accuracy is that of the 48 others: the labels zebra of 1 samples are not among" in told
+    assert "1 of 50 samples have no label" in told
+    assert "agree with their label, of the 48 with one that the network can give" in some["headline"]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import lowdim
+from lowdim._intervals import wilson_interval
 from lowdim._names import short_names
 from lowdim.data import load_data
 from lowdim.report.answers import headline
@@ -19,10 +20,10 @@ def test_the_classes_left_out_of_a_sentence_are_counted_with_their_samples() -> 
     predictions = [
         {"item": "i", "class": name, "probability": 1.0} for name, count in counts.items() for _ in range(count)
     ]
-    said = headline("predict", {"predictions": predictions, "accuracy": None})
-    assert said == "40 samples classified: 10 class 5, 9 Polka Dots, 8 BUBBLY and 13 in 2 other classes."
+    said = headline("predict", {"predictions": predictions, "accuracy": None, "judged": 0})
+    assert said == "40 samples classified: 10 as class 5, 9 as Polka Dots, 8 as BUBBLY and 13 as 2 other classes."
     few = [one for one in predictions if one["class"] != "cracked"]
-    assert "8 BUBBLY and 7 braided." in headline("predict", {"predictions": few, "accuracy": None})
+    assert "8 as BUBBLY and 7 as braided." in headline("predict", {"predictions": few, "accuracy": None, "judged": 0})
 
 
 def test_an_exact_export_says_so() -> None:
@@ -148,6 +149,26 @@ def test_what_guessing_reaches_as_well_is_said() -> None:
     layer |= {"r2": -0.1, "r2_interval": [-0.3, 0.1], "outside": None}
     said = headline("measure", measured([layer]) | {"outputs": ["price"]})
     assert said.startswith("A ridge on x explains -10.0 %") and said.endswith("than the mean of price.")
+
+
+def test_the_sentence_of_a_layer_is_of_the_samples_that_have_a_part_in_it() -> None:
+    """Two of ten are left out for not being finite: 6 of the largest class are left of 8."""
+    layer = {"pool": "avg", "width": 8, "nc1": 9.0, "nc1_heldout": 9.0, "nc1_chance": 9.0, "name": "x", "split": "test"}
+    layer |= {"ncc_accuracy": 0.875, "ncc_left_out": None, "samples": 8, "max_per_class": 6}
+    said = headline("measure", measured([layer], largest=10))
+    low, high = wilson_interval(0.875, 8)
+    assert f"right for 87.5 % of the 8 of 20 test samples (90 % interval {100 * low:.1f} to {100 * high:.1f} %)" in said
+    assert said.endswith("than naming the largest class every time (75.0 %).")
+
+
+def test_of_one_split_it_is_said_too_where_guessing_is_as_good() -> None:
+    layer = {"pool": "avg", "width": 8, "nc1": 4.0, "nc1_heldout": 9.0, "nc1_chance": 9.0, "name": "x", "split": "test"}
+    for right, said in (
+        (0.55, "The nearest class mean, each sample left out of its own in turn, is right for 55.0 %"),
+        (0.95, "The classes separate best at x: held-out NC1 9, NC1 4 (2.25 times tighter than by chance, 9)."),
+    ):
+        result = measured([{**layer, "ncc_accuracy": 1.0, "ncc_left_out": right}])
+        assert headline("measure", {**result, "data": result["data"][1:]}).startswith(said)
 
 
 ENOUGH = "52.0 % is no more, as far as these can tell, than naming the largest class every time (50.0 %)."

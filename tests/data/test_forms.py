@@ -557,7 +557,8 @@ def test_parts_are_found_under_their_usual_names_in_any_case(tmp_path: Path, nam
         for label in "ab":
             picture(tmp_path / part / label / "0.png")
     data = load_data(str(tmp_path))
-    assert (data.classes, sorted(data.splits), data.notes) == (("a", "b"), ["test", "train"], ())
+    notes = () if names[1] == "Testing" else (f"what is tested on is the folder {names[1]}",)
+    assert (data.classes, sorted(data.splits), data.notes) == (("a", "b"), ["test", "train"], notes)
 
 
 def test_classes_a_level_deeper_are_asked_about(tmp_path: Path) -> None:

@@ -199,3 +199,58 @@ def test_pictures_outside_the_folder_of_the_table_are_read_where_that_is_allowed
         load_data(str(file))
     with pytest.raises(InputError, match="leads out of"):
         load_data(str(file), path_root=tmp_path / "labels")
+
+
+def test_rows_without_a_text_are_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('text,label\n"",a\nred one,a\n  ,b\nblue two,b\nnan,\nfour,\n')
+    labelled, whole = load_data(str(tmp_path / "x.csv"), test_share=0), load_data(str(tmp_path / "x.csv"), whole=True)
+    assert [labelled["train"].load(index) for index in range(2)] == ["red one", "blue two"]
+    assert [whole["all"].load(index) for index in range(3)] == ["red one", "blue two", "four"]
+    for data in (labelled, whole):
+        assert "left out, without a text: row 2: , row 4: , row 6: nan" in data.notes
+    assert "left out, without a label: row 7: four" in labelled.notes
+    (tmp_path / "x.csv").write_text("text,label\n,a\n,b\n")
+    with pytest.raises(InputError, match="no row with a text"):
+        load_data(str(tmp_path / "x.csv"))
+
+
+def test_pairs_need_one_text_of_two(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b,label\nq one,,x\n,,y\nq two,r two,y\n")
+    data = load_data(str(tmp_path / "x.csv"), text_column="a,b", test_share=0)
+    assert [data["train"].load(index) for index in range(2)] == [("q one", ""), ("q two", "r two")]
+
+
+def test_other_columns_of_texts_are_named(tmp_path: Path) -> None:
+    FRAME.assign(title=[f"title number {n}" for n in range(8)], code="k l", n=range(8)).to_csv(
+        tmp_path / "x.csv", index=False
+    )
+    assert "texts: 'Text'; not used: 'title'" in load_data(str(tmp_path / "x.csv")).notes
+    assert not any("texts: " in note for note in load_data(str(tmp_path / "x.csv"), text_column="title").notes)
+
+
+def test_a_name_that_comes_twice_needs_another(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text,text,label\na,b,c\nd,e,f\n")
+    with pytest.raises(InputError, match=r"'text' comes twice. Give each a name of its own\.$"):
+        load_data(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize(
+    "written, said",
+    [
+        ("in a\\1 b.png", "with their backslashes as slashes"),
+        ("in a/1 b.png ", "without the blanks around them"),
+        ("in%20a/1%20b.png", "with their %20 and the like as what they stand for"),
+        ("a/1 b.png", ""),
+    ],
+)
+def test_paths_are_found_as_other_programs_write_them(tmp_path: Path, written: str, said: str) -> None:
+    for name in ("in a/1 b.png", "a/1 b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    rows = [f'"{written}",{label}\n' for label in "xxyy"]
+    (tmp_path / "x.csv").write_text("path,label\n" + "".join(rows))
+    data = load_data(str(tmp_path / "x.csv"), test_share=0)
+    assert data["train"].load(3).size == (4, 4)
+    assert [note for note in data.notes if note.startswith("paths are read")] == (
+        [f"paths are read {said}"] if said else []
+    )

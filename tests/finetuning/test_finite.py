@@ -113,3 +113,30 @@ def test_a_network_that_overflows_is_refused_with_the_images_named() -> None:
         NonFiniteError, match=r"training samples have NaN or infinite features in overflowing: train\[7\]"
     ):
         finetune(network, dataset_from_arrays(x.astype(np.float32), y, x.astype(np.float32), y), method="linear-probe")
+
+
+class Blinded(nn.Module):
+    """Makes nothing of bright pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.body(x).mean(dim=(2, 3))
+        return self.head(torch.where(x.mean(dim=(1, 2, 3), keepdim=True)[:, :, 0, 0] > 0.6, torch.nan, rows))
+
+
+def test_pictures_of_which_a_frozen_head_could_see_nothing_are_named_with_the_network(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 100, (20, 8, 8, 3), np.uint8)
+    pixels[[3, 8]] = 250
+    network = load_model("digits")
+    plain = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    network = type(network)(**{**vars(network), "module": Blinded().eval(), "name": "blinded", "preprocessing": plain})
+    data = dataset_from_arrays(pixels, np.arange(20) % 2, pixels[:2], [0, 1])
+    said = r"2 of 20 training samples have NaN or infinite features in blinded: train\[3\], train\[8\]"
+    with pytest.raises(NonFiniteError, match=said):
+        finetune(network, data)
+    with pytest.raises(InputError, match=f"No candidate could be used. blinded is left out: {said}"):
+        advise([lambda: network], data, tmp_path)

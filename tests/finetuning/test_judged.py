@@ -150,3 +150,10 @@ def test_classes_that_are_never_held_out_are_said(others: int, rest: str, tmp_pa
     assert told in advise(network, data, tmp_path).warnings
     assert told in lowdim.rank(["features"], data)["warnings"]
     assert told in lowdim.finetune("features", data, method="probe", out=tmp_path / "run")["warnings"]
+
+
+def test_a_class_that_is_not_tested_is_named() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (12, 8, 8), np.uint8)
+    data = dataset_from_arrays(images, np.arange(12) % 3, images[:4], [0, 0, 1, 1], classes=["a", "b", "c"])
+    warnings = finetune(load_model("digits-0-4"), data, method="linear-probe").warnings
+    assert "classes without a test sample, of which the accuracy says nothing: c" in warnings

@@ -11,6 +11,7 @@ from lowdim.report._places import label_sides
 from lowdim.report._svg import to_svg
 from lowdim.report._terminal import to_terminal
 from lowdim.report.answers import headline
+from lowdim.report.finetuning import _confusion
 
 
 @pytest.mark.parametrize("width", range(40, 180, 3))
@@ -106,13 +107,27 @@ def test_marks_of_an_index_are_whole_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nc1", "said"), [(5.0, "(100 times tighter than by chance, 500)"), (400.0, "hardly tighter than by chance")]
+    ("nc1", "said"),
+    [
+        (5.0, "NC1 5 (100 times tighter than by chance, 500)"),
+        (400.0, "NC1 400 (hardly tighter than by chance, 500)"),
+        (2000.0, "NC1 2,000 (no tighter than by chance, 500)"),
+        (0.0, "NC1 0 (tighter than by chance, 500)"),
+    ],
 )
 def test_whether_classes_collapse_is_said_against_chance(nc1, said):
-    layer = {"name": "l", "split": "test", "pool": "avg", "width": 4, "ncc_accuracy": 0.9, "nc1": nc1, "nc1_heldout": nc1, "nc1_chance": 500.0}  # fmt: skip
+    layer = {"name": "l", "split": "test", "pool": "avg", "width": 4, "ncc_accuracy": 0.9, "nc1": nc1, "nc1_heldout": 3.0, "nc1_chance": 500.0}  # fmt: skip
     result = {
         "layers": [layer],
         "data": [{"split": "test", "samples": 100}],
         "config": {"model": {"random_weights": False}},
     }
     assert said in headline("measure", result)
+
+
+def test_of_many_classes_without_a_mistake_no_confusion_is_drawn() -> None:
+    names = [f"class {n}" for n in range(30)]
+    right = {(name, name): 2 for name in names}
+    assert _confusion(right, names, "train") == []
+    (matrix,) = _confusion({**right, (names[3], names[5]): 1}, names, "train")
+    assert list(matrix.rows) == [names[3], names[5]]

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -10,6 +10,7 @@ import typer
 
 from lowdim.cli._session import doing, plain, visible
 from lowdim.cli._voice import say, this_process, warn
+from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
     from lowdim._files import RunFolder
@@ -37,6 +38,36 @@ PageFile: TypeAlias = Annotated[
     Path | None, option("Write the page with tables and figures to this file.", "--page", panel="Output")
 ]
 Seed: TypeAlias = Annotated[int, option("Seed of everything random.", "--seed", panel="Run", min=0, max=2**32 - 1)]
+
+
+def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], folders: Iterable[Path] = ()) -> None:
+    """Refuses to write, by argument, over what is read here, into folders that must stay as they are, or two things to one file.
+
+    Raises:
+        UsageError: If one of them would be lost.
+    """
+    seen: dict[Path, str] = {}
+    sources = {Path(entry).resolve() for entry in read if isinstance(entry, str | Path)}
+    for argument, path in written.items():
+        if path is None:
+            continue
+        place = path.resolve()
+        if place in sources or any(
+            source.is_file() and place.exists() and source.samefile(place) for source in sources
+        ):
+            raise UsageError(
+                f"`{argument}` is {path}, which is read here and would be lost. Name another file.", argument=argument
+            )
+        for folder in folders:
+            if folder.is_dir() and place.is_relative_to(folder.resolve()):
+                raise UsageError(
+                    f"`{argument}` is {path}, in {folder}, which must stay as it is. Name another place.",
+                    argument=argument,
+                )
+        if (other := seen.setdefault(place, argument)) != argument:
+            raise UsageError(
+                f"`{argument}` and `{other}` are one file, {path}: the first would be lost.", argument=argument
+            )
 
 
 @contextlib.contextmanager

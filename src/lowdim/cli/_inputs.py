@@ -16,6 +16,7 @@ from lowdim.cli._python import Objects
 from lowdim.errors import UsageError
 
 if TYPE_CHECKING:
+    from lowdim._preprocessing import Preprocessing
     from lowdim.data import Dataset
     from lowdim.models import LoadedModel
     from lowdim.ranking import Candidate
@@ -343,8 +344,12 @@ def feature_line(feature: "Mapping[str, Any]", name: str = "") -> str:
 
 def model_line(network: "LoadedModel", data: "Dataset") -> str:
     """The network, and what its inputs go through: of vectors nothing, whatever the network was made for."""
-    inputs = "vectors as stored" if data.kind == "features" else network.preprocessing.describe()
-    return f"model: {network.name}, {inputs}"
+    return inputs_line(network.name, network.preprocessing, data)
+
+
+def inputs_line(name: str, preprocessing: "Preprocessing", data: "Dataset") -> str:
+    """A network's name, and what its inputs go through."""
+    return f"model: {name}, {'vectors as stored' if data.kind == 'features' else preprocessing.describe()}"
 
 
 def untrained(network: "LoadedModel") -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli._command import called_from_python, page_of, with_page
-from lowdim.cli._common import PageFile, option
+from lowdim.cli._common import PageFile, keep_apart, option
 from lowdim.cli._python import Objects
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def check(
 
     begun = time.monotonic()
     source: Any = folder
+    keep_apart({"page": page}, [source, data])
     names = weights.split(",") if weights else None
     checks, degrees, read, doubts = _check(source, Theorem(theorem), rank, data, names, samples)
     held = str(source) if isinstance(source, str | Path) else f"{len(source)} states in memory"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import called_from_python, page_of, with_page
-from lowdim.cli._common import PageFile, option
+from lowdim.cli._common import PageFile, keep_apart, option
 from lowdim.cli.predict import OF_BASE, BaseOption, DeltaOption, load_base, tuned_network
 from lowdim.finetuning.methods import names_of
 
@@ -66,15 +66,19 @@ def export(
     """
     import time
 
+    from lowdim.errors import UsageError
     from lowdim.finetuning import export_model, save_checkpoint, save_peft
-    from lowdim.finetuning._delta import beside_delta, delta_bytes, example_of
+    from lowdim.finetuning._delta import beside_delta, delta_bytes, delta_folder, example_of
     from lowdim.finetuning._export import tokenizer_path
     from lowdim.report import Result
     from lowdim.report.finetuning import export_sections
 
     begun, to = time.monotonic(), TargetChoice(to)
+    keep_apart({"file": file, "page": page}, [loading.weights, model], [delta_folder(delta)])
     found, network, preprocessing, warnings = tuned_network(delta, model, loading)
     path = file or beside_delta(delta) / _NAMES[to]
+    if to != "peft" and path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file in it.", argument="file")
     example = example_of(found)
     if to in ("peft", "checkpoint"):
         base = load_base(found, model, loading).module

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from lowdim.cli import _inputs as given
 from lowdim.cli._command import called_from_python, page_of, with_page
-from lowdim.cli._common import PageFile, Seed, option, progress, say
+from lowdim.cli._common import PageFile, Seed, keep_apart, option, progress, say
 from lowdim.cli._python import Without
 
 if TYPE_CHECKING:
@@ -81,13 +81,14 @@ def predict(
     from lowdim.data._batches import cut_texts
     from lowdim.data._finite import some
     from lowdim.errors import InputError, NonFiniteError, UsageError
-    from lowdim.finetuning._delta import read_delta, tuned_parts
+    from lowdim.finetuning._delta import delta_folder, read_delta, tuned_parts
     from lowdim.finetuning._evaluate import without_class
     from lowdim.report import Result
 
     begun = time.monotonic()
     if views not in (1, 2):
         raise UsageError(f"There are two views of an image, as it is and mirrored, not {views}.", argument="views")
+    keep_apart({"csv": csv, "page": page}, [data, loading.weights, model], [delta_folder(delta)])
     usual = read_delta(delta).notes.get("columns")
     dataset = reading.dataset(
         data,
@@ -103,6 +104,7 @@ def predict(
     if views > 1 and any(part.kind != "image" for part in parts):
         raise UsageError(f"Only images can be mirrored, but {dataset.name} has none.", argument="views")
     found, network, preprocessing, changed = tuned_network(delta, model, loading, running.device)
+    say(given.inputs_line(found.base["name"] or "a network given in Python", preprocessing, dataset))
     say(given.feature_line(tuned_parts(network)[0].feature.as_dict()))
     for note in dataset.notes:
         say(f"note: {note}")
@@ -146,13 +148,14 @@ def predict(
     right, warnings = _right(best, labels, dataset.classes, found.classes, doubts, asked=split is not None)
     measured: dict[str, float | None] = dict.fromkeys(("accuracy", "balanced_accuracy", "accuracy_without_copies"))
     if right is not None:
-        measured |= {"accuracy": float(right.mean()), "balanced_accuracy": balanced_accuracy(right, labels)}
+        known = np.isfinite(right)
+        measured |= {"accuracy": float(right[known].mean()), "balanced_accuracy": balanced_accuracy(right, labels)}
         warnings += majority_warnings("accuracy", right, labels, dataset.classes)
-        if 0 < again.sum() < len(right):
-            measured["accuracy_without_copies"] = float(right[~again].mean())
+        if 0 < (again & known).sum() < known.sum():
+            measured["accuracy_without_copies"] = float(right[known & ~again].mean())
             warnings.append(
-                f"{again.sum()} of {len(right)} test samples are also in train: the accuracy is {100 * right.mean():.1f} %, and "
-                f"{100 * right[~again].mean():.1f} % without them."
+                f"{(again & known).sum()} of {known.sum()} test samples are also in train: the accuracy is {100 * right[known].mean():.1f} %, and "
+                f"{100 * right[known & ~again].mean():.1f} % without them."
             )
     if left_out:
         several = f"{len(left_out)} of {len(items) + len(left_out)} items are left out, their inputs or outputs are NaN or infinite: "
@@ -166,7 +169,9 @@ def predict(
         "config": {"delta": str(delta), "data": dataset.name, "split": chosen, "seed": seed, "views": views},
         "warnings": warnings,
         "seconds": round(time.monotonic() - begun, 3),
+        "classes": list(found.classes),
         "predictions": predictions,
+        "judged": 0 if right is None else int(np.isfinite(right).sum()),
         "left_out": left_out,
         **measured,
     }
@@ -228,20 +233,31 @@ def _right(
     *,
     asked: bool,
 ) -> "tuple[np.ndarray | None, list[str]]":
-    """1 for the samples with the class of their label, 0 for the others, where that means something, and what to know about it."""
+    """1 for the samples with the class of their label, 0 for the others, NaN for those whose label the network cannot give, where that
+    means something, and what to know about it."""
     import numpy as np
 
     there = [names[k] for k in np.unique(labels) if k >= 0]
     strangers = [name for name in there if name not in classes]
+    place = {name: number for number, name in enumerate(classes)}
+    truth = np.array([place.get(names[k], -1) if k >= 0 else -1 for k in labels])
+    said: list[str] = []
     if strangers:
-        known = f"are not among the network's classes ({_some(classes)})"
-        return None, [f"There is no accuracy: the data's labels {_some(strangers)} {known}."]
-    if (labels < 0).any():
-        return None, ["There is no accuracy: some samples have no label."] if there else []
+        number = int(((labels >= 0) & (truth < 0)).sum())
+        spelt = {name.strip().casefold(): name for name in classes}
+        alike = [f"{name!r} for {spelt[key]!r}" for name in strangers if (key := name.strip().casefold()) in spelt]
+        remedy = f" They differ in spelling alone ({_some(alike)}): write them as the network's." if alike else ""
+        said.append(
+            f"the labels {_some(strangers)} of {number:,} samples are not among the network's classes ({_some(classes)}).{remedy}"
+        )
+    if there and (labels < 0).any():
+        said.append(f"{int((labels < 0).sum()):,} of {len(labels):,} samples have no label.")
+    if (truth < 0).all():
+        return None, [f"There is no accuracy: {one}" for one in said]
     if doubts and not asked:
         return None, doubts
-    truth = np.array([classes.index(names[k]) for k in labels])
-    return (best == truth).astype(np.float64), doubts
+    counted = f"The accuracy is that of the {int((truth >= 0).sum()):,} others: "
+    return np.where(truth < 0, np.nan, best == truth), [*doubts, *(counted + one for one in said)]
 
 
 def _some(names: Sequence[str]) -> str:

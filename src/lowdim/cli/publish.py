@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lowdim.cli._command import called_from_python, page_of
-from lowdim.cli._common import option, say
+from lowdim.cli._common import keep_apart, option, say
 
 if TYPE_CHECKING:
     from lowdim.report import Result
@@ -35,7 +35,7 @@ def publish(
     import time
 
     from lowdim.errors import UsageError
-    from lowdim.finetuning._delta import beside_delta
+    from lowdim.finetuning._delta import beside_delta, delta_folder
     from lowdim.finetuning._publish import push as upload
     from lowdim.finetuning._publish import write_hub_folder
     from lowdim.report import Result, Section
@@ -43,6 +43,7 @@ def publish(
     begun = time.monotonic()
     if private and push is None:
         raise UsageError("`private` goes with `push=ORG/NAME`.", argument="private")
+    keep_apart({"folder": folder}, [], [delta_folder(delta)])
     where = folder or beside_delta(delta) / "hub"
     found = write_hub_folder(delta, where, licence=licence, run=_run_of(delta), name=push or "", usage=_usage)
     warnings = ["The card says that the licence is unknown; name one with `licence`."] if licence == "unknown" else []

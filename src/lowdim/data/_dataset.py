@@ -213,6 +213,13 @@ def unseen_classes(dataset: Dataset) -> list[str]:
     )
 
 
+def untested_classes(dataset: Dataset) -> list[str]:
+    """What to say of classes that there are training samples of, and none to test on."""
+    absent = np.setdiff1d(dataset["train"].labels, dataset["test"].labels)
+    names = ", ".join(dataset.classes[label] for label in absent[:5].tolist()) + (", …" if len(absent) > 5 else "")
+    return [f"classes without a test sample, of which the accuracy says nothing: {names}"] if len(absent) else []
+
+
 def spread(part: Indices, copies: Indices | None) -> Indices:
     """What was decided for the first of each group of copies, decided for all of them; `part` has one entry per group."""
     return part if copies is None else part[np.searchsorted(np.unique(copies), copies)]

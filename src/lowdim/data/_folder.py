@@ -99,6 +99,8 @@ def load_folder(folder: Path, *, labelled: bool = True) -> Dataset:
         parts["test"] = tests[0]
     if parts and (unused := [child.name for child in inside if child not in parts.values()]):
         notes.append(f"folders beside the splits were not used: {', '.join(unused)}")
+    if tests and part_named(tests[0].name) != "test":
+        notes.append(f"what is tested on is the folder {tests[0].name}")
     loose: list[Path] = []
     beside = loose if not parts and not labelled else None
     found = {split: _class_files(part, root, notes, beside) for split, part in (parts or {"all": root}).items()}

@@ -36,11 +36,14 @@ def depth_notes(paths: Sequence[Path]) -> list[str]:
     """
     chosen = [paths[int(place)] for place in np.linspace(0, len(paths) - 1, min(len(paths), _LOOKED_AT))]
     found = [top for top in map(deepest, chosen) if top is not None]
-    bits = next((bits for bits in _BITS if found and max(found) < 2**bits), None)
+    dark = (
+        [top for top in found if top < 2**12] if found and max(found) >= 2**14 else found
+    )  # beside brighter ones 14 bits say nothing
+    bits = next((bits for bits in _BITS if dark and max(dark) < 2**bits), None)
     if bits is None:
         return []
     return [
-        f"pictures of 16 bits hold no number above {max(found):,} (of {len(found)} that were looked at), as if white were {2**bits - 1:,} ({bits} bits): "
+        f"{len(dark)} of the {len(found)} pictures of 16 bits that were looked at hold no number above {max(dark):,}, as if white were {2**bits - 1:,} ({bits} bits): "
         f"they are read as if it were 65,535, nearly black. If they are not dark, multiply them by {2 ** (16 - bits)}, or write the largest "
         "number into their tag MaxSampleValue (TIFF)"
     ]

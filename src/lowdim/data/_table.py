@@ -3,10 +3,11 @@
 import gzip
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def load_table(path: Path, **how: Any) -> Dataset:
     """A table of texts, of pictures, or for regression also of numbers.
 
     Text with any separator, encoding and quoting, JSON lines, Parquet and Excel, compressed or not. A column ``split`` with train and
-    test (or val, where there is no test) is honoured. Rows without a label (empty or ``nan``) are left out, with a note.
+    test (or val, where there is no test) is honoured. Rows without a label or a text (empty or ``nan``) are left out, with a note.
 
     The label column is by default the one called ``label``, ``class`` or ``target``; ``A,B`` as text column gives pairs of texts. For
     regression, several label columns are separated by commas. Without texts and pictures, other columns of numbers are features: for
@@ -120,6 +121,7 @@ def table_of(
         raise InputError(f"`path_root` {path_root} is no folder.")
     if not any(map(len, columns.values())):
         raise InputError(f"{path} has no row.")
+    asked = bool(path_column or text_column)
     again = {
         option: name
         for option, name in (usual or {}).items()
@@ -150,7 +152,13 @@ def table_of(
             _require_samples(path, columns, named, first, labelled=labelled)
         whole, where = _samples(path, columns, path_column, text_column, path_root, first)
         notes += where
-    there = np.ones(len(whole), bool)
+        if text_column and not asked and (others := _texts_beside(columns, [named, text_column])):
+            notes.append(f"texts: {text_column!r}; not used: {', '.join(map(repr, others))}")
+    there, empty = np.ones(len(whole), bool), np.zeros(len(whole), bool)
+    if text_column and isinstance(whole.read, Texts):
+        empty = np.array([all(map(is_missing, texts)) for texts in zip(*whole.read.columns, strict=True)])
+        if empty.any():
+            notes.append(f"left out, without a text: {some(whole.items, np.flatnonzero(empty))}")
     if outputs:
         goals = [_column(path, columns, name, "the numbers to be predicted", "`label_column`") for name in outputs]
         there = np.array([not any(map(is_missing, row)) for row in zip(*goals, strict=True)])
@@ -167,14 +175,15 @@ def table_of(
         labels[there], classes = encode_labels(known)
         whole = replace(whole, labels=labels)
         notes += [*padded_notes(known), *label_notes(classes), *_numbers_notes(named, known)]
-    if labelled and not there.all():
-        notes.append(f"left out, without a label: {some(whole.items, np.flatnonzero(~there))}")
+    there &= ~empty
+    if labelled and not (there | empty).all():
+        notes.append(f"left out, without a label: {some(whole.items, np.flatnonzero(~there & ~empty))}")
     notes += [f"not used: {', '.join(unused)}"] if unused else []
     if whole.kind != "image":
         notes.append(f"rows are called by their {_COUNTED[first]}")
-    rows = np.flatnonzero(there) if labelled else np.arange(len(whole))
+    rows = np.flatnonzero(there if labelled else ~empty)
     if not len(rows):
-        raise InputError(f"{path} has no row with a label.")
+        raise InputError(f"{path} has no row with a {'text' if empty.all() else 'label'}.")
     dataset = Dataset(
         name=path.name.split(".")[0],
         kind=whole.kind,
@@ -212,6 +221,9 @@ def _samples(
         root = (path_root or path.parent).resolve()
         names, notes = contents[0], list[str]()
         if not any(map(_is_file, _inside(names, root, path, first))):
+            names, written = _spelt(names, root)
+            notes += written
+        if not any(map(_is_file, _inside(names, root, path, first))):
             row, tried = next(
                 ((row, name) for row, name in enumerate(names, first) if not is_missing(name)), (first, "")
             )
@@ -227,6 +239,35 @@ def _samples(
         return image_split("all", _inside(names, root, path, first), none, root), notes
     items = [_shown(row, texts) for row, texts in enumerate(zip(*contents, strict=True), start=first)]
     return Split(name="all", kind="text", labels=none, items=items, read=Texts(contents)), []
+
+
+_SPELLINGS: dict[str, Callable[[str], str]] = {
+    "without the blanks around them": str.strip,
+    "with their backslashes as slashes": lambda name: name.strip().replace("\\", "/"),
+    "with their %20 and the like as what they stand for": lambda name: unquote(name.strip()),
+}
+
+
+def _spelt(names: list[str], root: Path) -> tuple[list[str], list[str]]:
+    """The names, as other programs write them, as those of files in a folder or in folders there, and what to say about it; else as they are."""
+    first = next((name for name in names if not is_missing(name)), "")
+    for how, spell in _SPELLINGS.items():
+        if spell(first) != first and _place_of(spell(first), root) is not None:
+            return [spell(name) for name in names], [f"paths are read {how}"]
+    return names, []
+
+
+def _texts_beside(columns: Columns, of: Sequence[str | None]) -> list[str]:
+    """Other columns that might be the texts: of words, nearly every one another."""
+    beside = {
+        name: [cell for cell in map(_as_text, cells) if not is_missing(cell)]
+        for name, cells in _others(columns, of).items()
+    }
+    return [
+        name
+        for name, cells in beside.items()
+        if len({*cells}) > 0.5 * len(cells) and sum(" " in cell for cell in cells) > 0.5 * len(cells)
+    ]
 
 
 def _of_pictures(columns: Columns, root: Path) -> str | None:

@@ -226,8 +226,11 @@ def _benches(
 ) -> list[Bench]:
     benches: list[Bench] = []
     for index, load in enumerate(candidates):
+        name = f"candidate {index + 1}"
         try:
-            bench = Bench(load(), data, job)
+            network = load()
+            name = network.name
+            bench = Bench(network, data, job)
             bench.fit(probe_plan(bench))
             if bench.network.random_weights:
                 warnings.append(
@@ -236,7 +239,7 @@ def _benches(
         except UnreadableError:
             raise  # the data is at fault, for every candidate alike
         except LowdimError as error:
-            warnings.append(f"candidate {index + 1} is left out: {error}")
+            warnings.append(f"{name} is left out: {error}")
         else:
             benches.append(bench)
     if not benches:

@@ -245,12 +245,9 @@ class Bench:
         recipe = None if method.recipe is None else recipe or self.recipe(plan, len(indices))
         if method.head is None and (recipe is None or recipe.from_probe):
             features = fitted.features(indices)
-            bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-            if len(bad):
-                raise NonFiniteError(
-                    f"{len(bad)} of {len(indices)} training samples have NaN or infinite features in {self.network.name}: "
-                    f"{some(self.train.items, indices[bad])}. {not_finite_because(self.network.module)}"
-                )
+            finite = np.ones(len(self.labels), bool)
+            finite[indices] = np.isfinite(features).all(axis=1)
+            self._require_finite(finite, indices)
             heldout = probe_head(
                 model, features, self.labels[indices], self.job.seed, weights, self.train.copies[indices]
             )
@@ -288,6 +285,9 @@ class Bench:
             )
         started = time.monotonic()
         views = self._tamed(model)
+        self._require_finite(
+            np.all([np.isfinite(rows).all(axis=1) for view in views for rows in view], axis=0), indices
+        )
         head, mirrored = fit_frozen_views(
             [[rows[indices] for rows in view] for view in views],
             self.labels[indices],
@@ -307,6 +307,14 @@ class Bench:
         known = fit_known(rows[indices], self.labels[indices], head.heldout)
         store = HeldStore(self.labels, torch.from_numpy(rows).to(self.device), rows.nbytes, time.monotonic() - started)
         return Fitted(model=model, store=store, head=head, known=known)
+
+    def _require_finite(self, finite: np.ndarray, indices: np.ndarray) -> None:
+        """Refuses to fit to samples of which the network makes nothing."""
+        if len(bad := indices[~finite[indices]]):
+            raise NonFiniteError(
+                f"{len(bad)} of {len(indices)} training samples have NaN or infinite features in {self.network.name}: "
+                f"{some(self.train.items, bad)}. {not_finite_because(self.network.module)}"
+            )
 
     def _tamed(self, model: TunedModel) -> list[list[np.ndarray]]:
         """By view, the plain images first, what the head of a layered method sees of each layer."""

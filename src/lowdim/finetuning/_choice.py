@@ -346,8 +346,8 @@ def is_far(bench: Bench, first: Gathered) -> tuple[bool, str]:
     shares = np.unique(bench.labels, return_counts=True)[1] / len(bench.labels)
     guessed = -float(shares @ np.log(shares))
     gain, known = guessed - np.nanmean(first.probe.losses), guessed - np.nanmean(first.baseline.losses)
-    if gain <= 0:
-        return bool(known > 0), "the probe is no better than guessing"
+    if gain <= 2 * paired_difference(np.full(len(bench.labels), guessed), first.probe.losses, first.probe.copies)[1]:
+        return bool(known > 0), "the probe is hardly better than guessing"
     rest = paired_difference(known / gain * first.probe.losses, first.baseline.losses, first.probe.copies)[1]
     said = f"no network at all gains {100 * known / gain:.0f} ± {100 * rest / gain:.0f} % of what the probe gains over guessing, in nats"
     return bool(known + 2 * rest >= _FAR * gain), f"{said} (it may pay from {100 * _FAR:.0f} % on)"

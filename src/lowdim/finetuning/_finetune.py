@@ -15,7 +15,7 @@ from lowdim._job import CACHE_BUDGET, Job, Progress
 from lowdim._processes import Processes
 from lowdim.data import Dataset
 from lowdim.data._copies import copy_warnings, said_without_copies
-from lowdim.data._dataset import never_held_out, unseen_classes
+from lowdim.data._dataset import never_held_out, unseen_classes, untested_classes
 from lowdim.data._kept import keeping_pictures
 from lowdim.errors import LowdimError, UsageError
 from lowdim.finetuning._bench import Bench, Fitted
@@ -235,7 +235,7 @@ def _measured(
             warnings.append(said_without_copies("test", accuracy["test"], alone))
         features = outputs[-1][1]
         values["test"] = None if features is None else nc1(features, split.labels, bench.classes)
-        warnings += unseen_classes(data)
+        warnings += [*unseen_classes(data), *untested_classes(data)]
     parts = tuned_parts(model)
     trained = [sum(parameter.numel() for parameter in part.trained().values()) for part in parts]
     stores = {id(fitted.store): fitted.store for fitted in fits}.values()

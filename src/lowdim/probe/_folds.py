@@ -38,5 +38,6 @@ def require_heldout(part: Int[np.ndarray, " n"]) -> None:
     """Refuses folds that hold no sample out: then nothing can be chosen, and no accuracy is known."""
     if not (part >= 0).any():
         raise InputError(
-            "Every class has a single sample (copies count once), so none can be held out. Give two samples of at least one class."
+            "Every class has a single sample to train on (copies count once), so none can be held out. Give two samples of at least one class: "
+            "`test_share=0` holds none back to measure on, and more `shots` leave more, where the data has them."
         )

@@ -102,21 +102,28 @@ def _measure(result: Result) -> str:
             )
         return "No layer could be judged on held-out samples: there are too few of them in each class."
     last = [layer for layer in _of_split(result, -1) if layer["pool"] == best["pool"]][-1]
-    ratio = _ratio(best["nc1_heldout"], best["nc1_chance"])
+    ratio = _ratio(best["nc1"], best["nc1_chance"])
     untrained = result["config"]["model"]["random_weights"]
     the_classes = "With random weights the classes" if untrained else "The classes"
-    if len(result["data"]) < 2:
-        return f"{the_classes} separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{ratio}."
     entry = result["data"][-1]
-    interval, largest = (
-        wilson_interval(best["ncc_accuracy"], entry["independent"]),
-        entry["per_class_max"] / entry["samples"],
-    )
-    right = f"{percent(best['ncc_accuracy'])} of the {best['split']} samples{between(interval)}"
     several = not all(_same_numbers(layer, best) for layer in _of_split(result, -1))
+    if len(result["data"]) < 2:
+        if (alone := best.get("ncc_left_out")) is not None:
+            interval, largest = _chances(best, entry, alone)
+            if guessed := _guessed(interval, largest):
+                return (
+                    f"{'With random weights the' if untrained else 'The'} nearest class mean, each sample left out of its own in turn, is right for "
+                    f"{percent(alone)}{between(interval)}{_at(best, several)}: {guessed}."
+                )
+        tight = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
+        return f"{the_classes} separate best at {best['name']}: held-out NC1 {number(best['nc1_heldout'])}{tight}."
+    interval, largest = _chances(best, entry, best["ncc_accuracy"])
+    seen = best.get("samples", entry["samples"])
+    judged = best["split"] if seen == entry["samples"] else f"{seen:,} of {entry['samples']:,} {best['split']}"
+    right = f"{percent(best['ncc_accuracy'])} of the {judged} samples{between(interval)}"
     if guessed := _guessed(interval, largest):
-        where = f" at {best['name']}, the best layer" if several else ""
-        return f"{'With random weights the' if untrained else 'The'} nearest class mean is right for {right}{where}: {guessed}."
+        the = "With random weights the" if untrained else "The"
+        return f"{the} nearest class mean is right for {right}{_at(best, several)}: {guessed}."
     collapse = "" if best["nc1"] is None else f", NC1 {number(best['nc1'])}{ratio}"
     if not several:
         the = "With random weights the" if untrained else "The"
@@ -131,6 +138,17 @@ def _measure(result: Result) -> str:
         return f"{said} The last layer is as good within that interval ({percent(last['ncc_accuracy'])})."
     why = "" if untrained else ": it was made for other classes"
     return f"{said} The last layer separates them less well ({percent(last['ncc_accuracy'])}){why}."
+
+
+def _at(best: Result, several: bool) -> str:
+    return f" at {best['name']}, the best layer" if several else ""
+
+
+def _chances(layer: Result, entry: Result, accuracy: float) -> tuple[tuple[float, float], float]:
+    """The interval of a layer's accuracy and the share of the largest class, both of the samples that have a part in its numbers."""
+    seen = layer.get("samples", entry["samples"])
+    alone = entry["independent"] * seen / entry["samples"]
+    return wilson_interval(accuracy, alone), layer.get("max_per_class", entry["per_class_max"]) / seen
 
 
 def _guessed(interval: Sequence[float] | None, share: float | None) -> str:
@@ -154,9 +172,12 @@ def _ratio(value: float | None, chance: float | None) -> str:
     if value is None or not chance:
         return ""
     times = chance / value if value > 0 else math.inf
-    tighter = (
-        "hardly tighter" if times < _TIGHTER else f"{number(times)} times tighter" if times < math.inf else "tighter"
-    )
+    if times == math.inf:
+        tighter = "tighter"
+    elif times >= _TIGHTER:
+        tighter = f"{number(times)} times tighter"
+    else:
+        tighter = "hardly tighter" if times > 1 / _TIGHTER else "no tighter"
     return f" ({tighter} than by chance, {number(chance)})"
 
 
@@ -300,12 +321,18 @@ def _predict(result: Result) -> str:
     counts = Counter(one["class"] for one in predictions if not one.get("unknown"))
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
     shown = ordered if len(ordered) <= 4 else ordered[:3]
-    parts = [f"{count:,} {name}" for name, count in shown]
+    parts = [f"{count:,} as {name}" for name, count in shown]
     if rest := ordered[len(shown) :]:
-        parts.append(f"{sum(count for _, count in rest):,} in {len(rest)} other classes")
+        parts.append(f"{sum(count for _, count in rest):,} as {len(rest)} other classes")
     parts += [f"{strangers:,} unknown, for being unlike all training samples"] * bool(strangers)
     said = f"{len(predictions):,} samples classified: {listed(parts, most=5)}"
-    right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with the labels there"
+    judged = result["judged"]
+    whose = (
+        "the labels there"
+        if judged == len(predictions)
+        else f"their label, of the {judged:,} with one that the network can give"
+    )
+    right = "" if result["accuracy"] is None else f"; {percent(result['accuracy'])} agree with {whose}"
     return f"{said}{right}."
 
 

@@ -80,8 +80,8 @@ def _on_test(result: Mapping[str, Any]) -> Series | None:
     return Series("chosen, tuned, on the test split", [place], *values, style="points", colour=1)
 
 
-def _confusion(counts: Mapping[tuple[str, str], int], names: Sequence[str], split: str) -> Matrix:
-    """Which class was taken for which; of many classes, those with most mistakes."""
+def _confusion(counts: Mapping[tuple[str, str], int], names: Sequence[str], split: str) -> list[Matrix]:
+    """Which class was taken for which; of many classes, those with most mistakes, and no figure where there are none."""
     wrong: Counter[str] = Counter()
     for (label, given), count in counts.items():
         wrong.update({name: count for name in {label, given} if label != given})
@@ -89,18 +89,22 @@ def _confusion(counts: Mapping[tuple[str, str], int], names: Sequence[str], spli
     if part:
         most = {name for name, _ in wrong.most_common(CONFUSED)}
         names = [name for name in names if name in most]
+    if not names:
+        return []
     table = np.array([[counts.get((label, given), 0) for given in names] for label in names], dtype=int)
     which = f"the {len(names)} classes with most mistakes" if part else "all classes"
-    return Matrix(
-        "confusion",
-        f"Which class is taken for which ({split}, {which})",
-        names,
-        names,
-        table.reshape(len(names), len(names)),
-        "class given",
-        "class of the label",
-        "Numbers of samples; right answers are on the diagonal. Colours are shares of each row.",
-    )
+    return [
+        Matrix(
+            "confusion",
+            f"Which class is taken for which ({split}, {which})",
+            names,
+            names,
+            table,
+            "class given",
+            "class of the label",
+            "Numbers of samples; right answers are on the diagonal. Colours are shares of each row.",
+        )
+    ]
 
 
 CONFUSED = 20
@@ -164,7 +168,7 @@ def finetune_sections(result: Mapping[str, Any], dataset: Dataset | None = None)
             ),
             figures=[
                 *([evidence_figure(result["evidence"], _on_test(result))] if result["evidence"] else []),
-                _confusion(
+                *_confusion(
                     {(one["class"], one["predicted"]): one["samples"] for one in result["confusion"]},
                     [entry["name"] for entry in result["per_class"]],
                     f"{result['judged']} split",
@@ -310,8 +314,8 @@ def prediction_sections(
         ),
     ]
     if result["accuracy"] is not None:
-        pairs = Counter((one["label"], one["class"]) for one in predictions)
-        figures.insert(0, _confusion(pairs, sorted({name for pair in pairs for name in pair}), which))
+        pairs = Counter((one["label"], one["class"]) for one in predictions if one["label"] in result["classes"])
+        figures[:0] = _confusion(pairs, sorted({name for pair in pairs for name in pair}), which)
     first = Table(
         "first",
         f"{title}: the first {len(rows)}" if len(rows) < len(predictions) else title,

@@ -35,7 +35,7 @@ def ranking_sections(result: Mapping[str, Any]) -> list[Section]:
     """One section: the candidates with their scores, each score against the probe, and the agreement."""
     tables = [
         _scores(result),
-        *([_agreement(result)] if len(result["scores"]) >= FEWEST_ORDERED else []),
+        *(_agreement(result) if len(result["scores"]) >= FEWEST_ORDERED else []),
         *_failed(result),
     ]
     return [
@@ -178,7 +178,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     return value if interval is None else f"{value} [{interval[0]:.3g}, {interval[1]:.3g}]"
 
 
-def _agreement(result: Mapping[str, Any]) -> Table:
+def _agreement(result: Mapping[str, Any]) -> list[Table]:
     rows = [
         [
             SCORES[name].title if name in SCORES else name.replace("_", " "),
@@ -197,7 +197,7 @@ def _agreement(result: Mapping[str, Any]) -> Table:
         "Rank correlation with the probe's accuracy, signs turned so that 1 means the same order. The interval resamples groups "
         "(checkpoints of one run together). Parameters, width and source accuracy cost nothing: a score should beat them."
     )
-    return Table("agreement", "Agreement with the probe", columns, rows, caption)
+    return [Table("agreement", "Agreement with the probe", columns, rows, caption)] if rows else []
 
 
 def _failed(result: Mapping[str, Any]) -> list[Table]:

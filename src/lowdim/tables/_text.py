@@ -213,6 +213,7 @@ def read_text(
             )
     texts = [[_unquoted(text[cell.start : cell.end], quoted=quoted) for cell in record] for record in records]
     form = replace(form, **_number_signs(texts[:LOOKED_AT], separator, decimal))
+    remedy = ", or say `header=False` if that line holds values" if header is None else ""
     header = _has_header(texts, form) if header is None else header
     form = replace(form, header=header)
     named = texts[0] if header else [""] * width
@@ -229,7 +230,7 @@ def read_text(
         texts, records = [texts[place] for place in kept], [records[place] for place in kept]
     if len(texts) == first:
         raise InputError(f"{name} has a header but no rows.")
-    _check_names(names, name, records[0][0].line)
+    _check_names(names, name, records[0][0].line, remedy)
     return TextTable(text, form, tuple(names), pd.DataFrame(texts[first:], dtype=str), records[first:])
 
 
@@ -540,10 +541,9 @@ def _names_units(texts: Sequence[Sequence[str]], form: Form) -> bool:
     return words and not again and len(above) >= min(2, len(columns))
 
 
-def _check_names(names: Sequence[str], name: str, line: int) -> None:
+def _check_names(names: Sequence[str], name: str, line: int, remedy: str) -> None:
     repeated = [column for column, count in Counter(names).items() if count > 1 and column]
     if repeated:
         raise InputError(
-            f"{name}, line {line}: the column {repeated[0]!r} comes twice. Give each a name of its own, "
-            "or say `header=False` if that line holds values."
+            f"{name}, line {line}: the column {repeated[0]!r} comes twice. Give each a name of its own{remedy}."
         )
