@@ -1,6 +1,7 @@
 """What every command shares: options, output, progress, exit codes."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
@@ -47,11 +48,11 @@ def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], folders:
         UsageError: If one of them would be lost.
     """
     seen: dict[Path, str] = {}
-    sources = {Path(entry).resolve() for entry in read if isinstance(entry, str | Path)}
+    sources = {_place(entry) for entry in read if isinstance(entry, str | Path) and "\0" not in str(entry)}
     for argument, path in written.items():
-        if path is None:
+        if path is None or "\0" in str(path):
             continue
-        place = path.resolve()
+        place = _place(path)
         if place in sources or any(
             source.is_file() and place.exists() and source.samefile(place) for source in sources
         ):
@@ -59,7 +60,7 @@ def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], folders:
                 f"`{argument}` is {path}, which is read here and would be lost. Name another file.", argument=argument
             )
         for folder in folders:
-            if folder.is_dir() and place.is_relative_to(folder.resolve()):
+            if folder.is_dir() and place.is_relative_to(_place(folder)):
                 raise UsageError(
                     f"`{argument}` is {path}, in {folder}, which must stay as it is. Name another place.",
                     argument=argument,
@@ -68,6 +69,11 @@ def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], folders:
             raise UsageError(
                 f"`{argument}` and `{other}` are one file, {path}: the first would be lost.", argument=argument
             )
+
+
+def _place(path: str | Path) -> Path:
+    """Where a path leads; `Path.resolve` would raise on links that lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager
