@@ -69,6 +69,7 @@ def _tuned(tested: int) -> dict[str, object]:
         "method": "probe",
         "layer": None,
         "evidence": [row],
+        "per_class": [{"name": name, "samples": tested // 2} for name in "ab"],
         "accuracy": {"test": 0.9 if tested else None, "interval": [0.6, 1.0] if tested else None},
         "config": {
             "model": {},

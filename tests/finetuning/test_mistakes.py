@@ -52,7 +52,7 @@ def test_a_matrix_of_many_classes_shows_those_with_most_mistakes():
     counts = Counter({(name, name): 5 for name in names}) + Counter(
         {(names[40], names[3]): 2, (names[7], names[40]): 1}
     )
-    figure = _confusion(counts, names, "test split")
+    (figure,) = _confusion(counts, names, "test split")
     assert figure.rows == [names[3], names[7], names[40]] and figure.counts.tolist() == [
         [5, 0, 0],
         [0, 5, 1],

@@ -41,8 +41,8 @@ PageFile: TypeAlias = Annotated[
 Seed: TypeAlias = Annotated[int, option("Seed of everything random.", "--seed", panel="Run", min=0, max=2**32 - 1)]
 
 
-def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], folders: Iterable[Path] = ()) -> None:
-    """Refuses to write, by argument, over what is read here, into folders that must stay as they are, or two things to one file.
+def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], delta: Path | None = None) -> None:
+    """Refuses to write, by argument, over what is read here, into the folder of a delta, or two things to one file.
 
     Raises:
         UsageError: If one of them would be lost.
@@ -59,12 +59,11 @@ def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], folders:
             raise UsageError(
                 f"`{argument}` is {path}, which is read here and would be lost. Name another file.", argument=argument
             )
-        for folder in folders:
-            if folder.is_dir() and place.is_relative_to(_place(folder)):
-                raise UsageError(
-                    f"`{argument}` is {path}, in {folder}, which must stay as it is. Name another place.",
-                    argument=argument,
-                )
+        if delta is not None and (delta / "delta.json").is_file() and place.is_relative_to(_place(delta)):
+            raise UsageError(
+                f"`{argument}` is {path}, in the delta {delta}, which must stay as it is. Name another place.",
+                argument=argument,
+            )
         if (other := seen.setdefault(place, argument)) != argument:
             raise UsageError(
                 f"`{argument}` and `{other}` are one file, {path}: the first would be lost.", argument=argument

@@ -74,7 +74,7 @@ def export(
     from lowdim.report.finetuning import export_sections
 
     begun, to = time.monotonic(), TargetChoice(to)
-    keep_apart({"file": file, "page": page}, [loading.weights, model], [delta_folder(delta)])
+    keep_apart({"file": file, "page": page}, [loading.weights, model], delta_folder(delta))
     found, network, preprocessing, warnings = tuned_network(delta, model, loading)
     path = file or beside_delta(delta) / _NAMES[to]
     if to != "peft" and path.is_dir():

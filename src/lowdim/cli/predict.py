@@ -88,7 +88,7 @@ def predict(
     begun = time.monotonic()
     if views not in (1, 2):
         raise UsageError(f"There are two views of an image, as it is and mirrored, not {views}.", argument="views")
-    keep_apart({"csv": csv, "page": page}, [data, loading.weights, model], [delta_folder(delta)])
+    keep_apart({"csv": csv, "page": page}, [data, loading.weights, model], delta_folder(delta))
     usual = read_delta(delta).notes.get("columns")
     dataset = reading.dataset(
         data,

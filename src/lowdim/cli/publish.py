@@ -43,7 +43,7 @@ def publish(
     begun = time.monotonic()
     if private and push is None:
         raise UsageError("`private` goes with `push=ORG/NAME`.", argument="private")
-    keep_apart({"folder": folder}, [], [delta_folder(delta)])
+    keep_apart({"folder": folder}, [], delta_folder(delta))
     where = folder or beside_delta(delta) / "hub"
     found = write_hub_folder(delta, where, licence=licence, run=_run_of(delta), name=push or "", usage=_usage)
     warnings = ["The card says that the licence is unknown; name one with `licence`."] if licence == "unknown" else []
