@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -501,3 +502,11 @@ def test_a_folder_with_a_strange_config_is_no_network(content: str, tmp_path: Pa
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(LowdimError):
         load_model(str(tmp_path))
+
+
+def test_a_file_that_was_changed_in_the_same_second_is_read_anew(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    for width in (3, 5):
+        file.write_text(f"from torch import nn\n\n\ndef build():\n    return nn.Linear({width}, 2)\n")
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        assert load_model(f"{file}:build").module.in_features == width

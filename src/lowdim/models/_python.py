@@ -1,13 +1,14 @@
 """A user's own network: a function in a Python file or an importable module. This runs the user's code."""
 
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -82,12 +83,21 @@ def _import(where: str) -> ModuleType:
     path = Path(where).expanduser().resolve()
     existing_file(path, "The file")
     name = f"lowdim_user_{path.stem}"
-    specification = importlib.util.spec_from_file_location(name, path)
+    specification = importlib.util.spec_from_file_location(name, path, loader=_AsWritten(name, str(path)))
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     with _importable(name, module, path.parent), _guarded(where, "fails when it is imported"):
         specification.loader.exec_module(module)
     return module
+
+
+class _AsWritten(importlib.machinery.SourceFileLoader):
+    """Never from stored bytecode: that is known by the second and the size of its file, and an edit may change neither."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Of the file as it is now."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 @contextmanager
