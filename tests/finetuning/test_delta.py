@@ -89,11 +89,13 @@ def test_a_probe_and_what_was_trained_as_a_whole_are_multiplied(network: LoadedM
     saved(Average(*parts).eval(), network, tmp_path)
     inputs = torch.rand(7, 1, 8, 8)
     found = load_delta(load_model("digits-0-4").module, tmp_path)(inputs)
-    product = parts[0](inputs).softmax(1) ** 0.5 * parts[1](inputs).softmax(1) ** 0.5
-    torch.testing.assert_close(found.exp(), product / product.sum(dim=1, keepdim=True))
-    rows = [part(inputs).log_softmax(1).detach().numpy() for part in parts]
+    rows = [part(inputs).log_softmax(1).detach() for part in parts]
+    torch.testing.assert_close(found, (0.5 * rows[0] + 0.5 * rows[1]).log_softmax(1))
     np.testing.assert_allclose(
-        averaged(rows, weights_of(["probe", "adapt"])), found.detach().numpy(), rtol=1e-5, atol=1e-6
+        averaged([one.numpy() for one in rows], weights_of(["probe", "adapt"])),
+        found.detach().numpy(),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -106,8 +108,8 @@ def test_the_powers_of_a_product_are_those_it_was_saved_with(network: LoadedMode
         left = {key: value for key, value in content.items() if key != "sha256" and (held or key != "weights")}
         write_checked(tmp_path / "delta.json", left)
         found = load_delta(load_model("digits-0-4").module, tmp_path)(inputs)
-        product = parts[0](inputs).softmax(1) ** powers[0] * parts[1](inputs).softmax(1) ** powers[1]
-        torch.testing.assert_close(found.exp(), product / product.sum(dim=1, keepdim=True))
+        rows = [power * part(inputs).log_softmax(1) for part, power in zip(parts, powers, strict=True)]
+        torch.testing.assert_close(found, (rows[0] + rows[1]).log_softmax(1))
     for wrong in ([0.5], [0.5, 0.2, 0.3], [0.5, -0.1], [0.5, "x"]):
         write_checked(tmp_path / "delta.json", left | {"weights": wrong})
         with pytest.raises(InputError, match="weight"):
