@@ -48,14 +48,12 @@ def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], delta: P
         UsageError: If one of them would be lost.
     """
     seen: dict[Path, str] = {}
-    sources = {_place(entry) for entry in read if isinstance(entry, str | Path) and "\0" not in str(entry)}
+    sources = [_place(entry) for entry in read if isinstance(entry, str | Path) and "\0" not in str(entry)]
     for argument, path in written.items():
         if path is None or "\0" in str(path):
             continue
         place = _place(path)
-        if place in sources or any(
-            source.is_file() and place.exists() and source.samefile(place) for source in sources
-        ):
+        if any(source.is_file() and place.exists() and source.samefile(place) for source in sources):
             raise UsageError(
                 f"`{argument}` is {path}, which is read here and would be lost. Name another file.", argument=argument
             )
