@@ -53,7 +53,7 @@ def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], delta: P
         if path is None or "\0" in str(path):
             continue
         place = _place(path)
-        if any(source.is_file() and place.exists() and source.samefile(place) for source in sources):
+        if any(_same_file(source, place) for source in sources):
             raise UsageError(
                 f"`{argument}` is {path}, which is read here and would be lost. Name another file.", argument=argument
             )
@@ -66,6 +66,13 @@ def keep_apart(written: Mapping[str, Path | None], read: Iterable[Any], delta: P
             raise UsageError(
                 f"`{argument}` and `{other}` are one file, {path}: the first would be lost.", argument=argument
             )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.is_file() and one.samefile(other)
+    except OSError:  # one of them is not there, or no path that a system has
+        return False
 
 
 def _place(path: str | Path) -> Path:
