@@ -552,3 +552,9 @@ def test_a_probe_says_what_its_folds_say() -> None:
     assert own.accuracy == same.accuracy and own.interval == same.interval
     once = load_data("digits-5-9", shots=1, limit=60)
     assert finetune(network, once, method="probe").evidence == ()
+
+
+def test_evidence_says_what_guessing_would_give() -> None:
+    """Of the samples that were held out: two of three are of the first class."""
+    row = evidence_of("m", "probe", [], np.array([1.0, 0.0, 1.0, np.nan]), np.array([0, 0, 1, 1]))
+    assert row.guessing == row.as_dict()["guessing"] == pytest.approx(2 / 3)

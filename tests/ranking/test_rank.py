@@ -687,3 +687,13 @@ def test_classes_without_training_samples_and_those_of_one_sample_are_said() -> 
     alone = [*np.flatnonzero(y != 2).tolist(), 2]
     said = rank(candidates_of(["features"]), dataset_from_arrays(x[alone], y[alone], x, y), probe=False).warnings
     assert any("no nc1_heldout: The held-out NC1 needs two different samples of every class." in one for one in said)
+
+
+def test_what_guessing_gives_is_that_of_the_samples_that_order(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    train, test = np.repeat([0, 1], [30, 10]), np.repeat([0, 1], [8, 12])
+    rows = [generator.normal(size=(len(labels), 3)) + labels[:, None] for labels in (train, test)]
+    np.savez(tmp_path / "x.npz", x_train=rows[0], y_train=train, x_test=rows[1], y_test=test)
+    file = str(tmp_path / "x.npz")
+    found = {by: rank(candidates_of([file]), load_data(file), by=by) for by in (None, "probe_accuracy")}
+    assert {by: ranking.as_dict()["guessing"] for by, ranking in found.items()} == {None: 0.75, "probe_accuracy": 0.6}
