@@ -1,6 +1,6 @@
 """A probe and a network that was trained as a whole: together they lose little where that learned too much of few samples.
 
-Their probabilities are multiplied, to the powers that gained most accuracy and log loss on training parts of MNIST, CIFAR-10 and textures.
+Their geometric mean gained more accuracy and log loss than the powers .7 and .4 on training parts of MNIST, CIFAR-10 and textures.
 """
 
 from lowdim.finetuning.methods._method import Method
